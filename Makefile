@@ -1,0 +1,130 @@
+# parbench. `make` alone shows what there is. Every target sets up what it needs by itself.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# What a run is made of; give them on the command line: make eval METHOD=fastv BUDGET=128
+MODEL   ?= llava-tiny
+METHOD  ?= par
+DATASET ?= scenes
+# Passed on only when you give it: without it a method runs its own rule (par: 64, prumerge: adaptive).
+BUDGET  ?= 64
+# Number of questions; empty means all of them.
+LIMIT   ?=
+# Comma lists for `make sweep`; empty means the sweep's own defaults.
+METHODS ?=
+BUDGETS ?=
+# Hydra launcher (conf/launcher) and folder of runs; empty means the defaults.
+LAUNCHER ?=
+RESULTS ?=
+# Folder of recorded cases for `make parity`; empty means those of this repository.
+DIR ?=
+# Anything else: more Hydra overrides, or pytest's arguments for `make test`.
+ARGS ?=
+
+VENV  := .venv
+STAMP := $(VENV)/.stamp
+PY    := $(VENV)/bin/python
+RUN   := $(VENV)/bin/parbench
+
+given = $(if $($(1)),$(2)=$($(1)))
+lists = $(if $($(1)),'$(2)=[$($(1))]')
+# Only what a person set, in the environment or on the command line, not the default above.
+asked = $(if $(filter-out undefined default file,$(origin $(1))),$(call given,$(1),$(2)))
+WHERE = $(call given,RESULTS,results) $(call given,LAUNCHER,launcher)
+
+.PHONY: help setup setup-gpu eval sweep table figures bench parity test lint format clean
+
+help: ## this list
+	@echo "make TARGET [VARIABLE=value ...]"
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' Makefile
+	@echo
+	@echo "  MODEL=$(MODEL) METHOD=$(METHOD) DATASET=$(DATASET) BUDGET=$(BUDGET) LIMIT=$(LIMIT)"
+	@echo "  METHODS=a,b BUDGETS=64,128 LAUNCHER= RESULTS= DIR= ARGS='more overrides'"
+
+setup: $(STAMP) ## make .venv from requirements.lock (done by every target when needed)
+
+setup-gpu: $(STAMP) ## after setup: what a CUDA build of torch needs, torchvision included
+	@$(PY) -c 'import sys, torch; sys.exit(torch.version.cuda is None)' || { \
+	  echo "This torch is a CPU build, beside which torchvision does not import: nothing installed." >&2; exit 1; }
+	$(PIP) install -c requirements.lock -e '.[gpu]'
+
+eval: $(STAMP) ## evaluate one method: make eval METHOD=par BUDGET=64 LIMIT=200
+	$(RUN) eval model=$(MODEL) method=$(METHOD) dataset=$(DATASET) \
+	  $(call asked,BUDGET,budget) $(call given,LIMIT,limit) $(WHERE) $(ARGS)
+
+sweep: $(STAMP) ## many methods and budgets: make sweep METHODS=par,fastv BUDGETS=64,128
+	$(RUN) sweep model=$(MODEL) $(call lists,METHODS,methods) $(call lists,BUDGETS,budgets) dataset=$(DATASET) \
+	  $(call given,LIMIT,limit) $(WHERE) $(ARGS)
+
+table: $(STAMP) ## accuracy-versus-compression tables of the runs there are
+	$(RUN) table $(WHERE) $(ARGS)
+
+figures: $(STAMP) ## figures of the runs there are
+	$(RUN) figures $(WHERE) $(ARGS)
+
+bench: $(STAMP) ## time and memory on this machine
+	$(RUN) bench $(call asked,MODEL,model) $(call asked,METHOD,method) $(call asked,DATASET,dataset) \
+	  $(call asked,BUDGET,budget) $(call given,LIMIT,limit) $(WHERE) $(ARGS)
+
+parity: $(STAMP) ## compare the methods with recorded cases: make parity DIR=folder
+	$(RUN) parity $(DIR) $(ARGS)
+
+test: $(STAMP) ## the tests: make test ARGS="-k par"
+	$(PY) -m pytest -q $(ARGS)
+
+lint: $(STAMP) ## style, format, types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: $(STAMP) ## put the code into the form that lint asks for
+	$(VENV)/bin/ruff check --fix-only --quiet .
+	$(VENV)/bin/ruff format .
+
+clean: ## remove .venv and caches; runs in results/ stay
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -path ./.git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Set-up. uv where it is on PATH, plain pip elsewhere. The stamp is removed first and written last, so that an
+# interrupted set-up starts again from an empty environment; a finished one is only brought up to date.
+UV := $(shell command -v uv 2>/dev/null)
+ifneq ($(UV),)
+# uv does not read pip's settings; local wheels that pip is told of hold for uv too.
+comma := ,
+empty :=
+space := $(empty) $(empty)
+ifneq ($(strip $(PIP_FIND_LINKS)),)
+export UV_FIND_LINKS ?= $(subst $(space),$(comma),$(strip $(PIP_FIND_LINKS)))
+endif
+NEW_VENV = "$(UV)" venv --quiet --clear --python 3.11 $(VENV)
+PIP = "$(UV)" pip
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+else
+IS_311 := import ensurepip, sys, venv; sys.exit(sys.version_info[:2] != (3, 11))
+NEW_VENV = for python in $(PYTHON) python3.11 python3 python; do \
+	    "$$python" -c '$(IS_311)' 2>/dev/null && found=$$python && break; done; \
+	  [ -n "$${found:-}" ] || { echo "parbench needs Python 3.11 with venv: install it (or uv), or name it with make PYTHON=/path/to/python3.11." >&2; exit 1; }; \
+	  "$$found" -m venv --clear $(VENV)
+PIP = $(PY) -m pip --disable-pip-version-check --no-input
+endif
+# A CUDA build of torch needs libraries that the lock leaves out. Where torch does not import, fetch those, nothing else.
+TORCH = $(shell sed -n 's/^torch==/&/p' requirements.lock)
+
+$(STAMP): requirements.lock pyproject.toml
+	@set -euo pipefail; start=$$SECONDS; \
+	if [ -e $@ ] && $(PY) -c '' 2>/dev/null; then \
+	  echo "==> 1/3 .venv is older than the lock: bringing it up to date"; rm -f $@; \
+	else \
+	  echo "==> 1/3 new environment in .venv"; rm -f $@; $(NEW_VENV); \
+	fi; \
+	echo "==> 2/3 $$(grep -c '^[a-z].*==' requirements.lock) pinned packages, about 2.5 GB on disk: a few minutes the first time"; \
+	$(PIP) install --no-deps -r requirements.lock; \
+	$(PY) -c 'import torch' 2>/dev/null || { \
+	  echo "==> this build of torch needs libraries of its own: fetching them"; \
+	  $(PIP) install -c requirements.lock $(TORCH); $(PY) -c 'import torch'; }; \
+	echo "==> 3/3 parbench itself"; \
+	$(PIP) install --no-deps --no-build-isolation -e .; \
+	touch $@; echo "==> ready after $$((SECONDS - start)) s"

@@ -1,0 +1,36 @@
+"""Records the fingerprints of the scenes splits, after a wanted change of the generator.
+
+    python scripts/record_scenes.py
+
+Results from before such a change are no longer comparable: raise the package's version with it.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from parbench.scenes.render import render
+from parbench.scenes.splits import SPLITS, fingerprint, load_split, rows
+
+
+def main() -> None:
+    """Write ``fingerprints.json`` beside the generator."""
+    recorded = {}
+    for name in SPLITS:
+        scenes = load_split(name)[0]
+
+        def picture(file: str, scenes: tuple = scenes) -> np.ndarray:
+            return render(scenes[int(Path(file).stem.split("-")[1])])[0]
+
+        recorded[name] = fingerprint(rows(name), picture)
+    path = Path(str(resources.files("parbench.scenes"))) / "fingerprints.json"
+    path.write_text(json.dumps(recorded, indent=2) + "\n")
+    print(path.read_text())
+
+
+if __name__ == "__main__":
+    main()

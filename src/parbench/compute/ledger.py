@@ -1,0 +1,31 @@
+"""What one sample really cost: token counts read from tensor shapes while it ran."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SampleLedger:
+    """Counts of one sample.
+
+    Attributes:
+        tower: Sequence length in the vision tower for each of its images, CLS included.
+        projector: Visual tokens that went through the projector, over all its images.
+        reducer_flops: The reducer's own work for this sample, text tower included (2 per multiply-add).
+        layers: Tokens that enter each LLM layer at prefill, text included.
+        visual: Visual tokens among them, layer by layer.
+        generated: Tokens generated, the end token included.
+    """
+
+    tower: tuple[int, ...]
+    projector: int
+    reducer_flops: int
+    layers: tuple[int, ...]
+    visual: tuple[int, ...]
+    generated: int
+
+    @property
+    def tokens_kept(self) -> float:
+        """Visual tokens, averaged over the LLM's layers."""
+        return sum(self.visual) / len(self.visual)

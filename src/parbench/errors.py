@@ -1,0 +1,18 @@
+"""The one exception for everything a person can put right; the command line prints it and exits with 2."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ParbenchError(Exception):
+    """One clear sentence: what is wrong, where, and what would be right."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> ParbenchError:
+    """The error for a name that is not known, with the nearest names first."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return ParbenchError(f"unknown {kind} '{name}': {hint}known are {', '.join(names)}")

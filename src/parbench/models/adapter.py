@@ -1,0 +1,143 @@
+"""A LLaVA opened up: where visual tokens pass (sites) and what a method may look at (probes)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from parbench.models.loading import fingerprint, load_model
+from parbench.models.text import ClipSpace, load_clip
+from parbench.models.vision import Encoded, encode
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The sizes of a model that decide which budgets a method can deliver.
+
+    Attributes:
+        rows: Rows of the patch grid.
+        columns: Columns of the patch grid.
+        layers: LLM layers.
+        blocks: Vision blocks.
+        patch: Side of a patch in pixels.
+    """
+
+    rows: int
+    columns: int
+    layers: int
+    blocks: int
+    patch: int
+
+    @property
+    def patches(self) -> int:
+        """Visual tokens of an image without reduction."""
+        return self.rows * self.columns
+
+
+def geometry_of(config: Any) -> Geometry:
+    """The geometry in a ``LlavaConfig``."""
+    side = config.vision_config.image_size // config.vision_config.patch_size
+    return Geometry(
+        side, side, config.text_config.num_hidden_layers, config.vision_config.num_hidden_layers, config.vision_config.patch_size
+    )
+
+
+class LlavaAdapter:
+    """A loaded model with its processor; everything that knows Hugging Face's LLaVA goes through here."""
+
+    def __init__(self, model: Any, processor: Any, *, name: str = "", folder: Path | None = None, clip: str | None = None,
+                 clip_revision: str | None = None) -> None:  # fmt: skip
+        self.model = model
+        self.processor = processor
+        self.name = name
+        self.folder = folder
+        self._clip = (clip, clip_revision)
+
+    @classmethod
+    def load(cls, config: Mapping[str, Any]) -> LlavaAdapter:
+        """Load what a ``conf/model`` mapping names.
+
+        Raises:
+            ParbenchError: The checkpoint cannot be had or is not whole.
+        """
+        model, processor, folder = load_model(config)
+        clip = config.get("clip")
+        return cls(model, processor, name=config["name"], folder=folder, clip=clip, clip_revision=config.get("clip_revision"))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The model's dtype."""
+        return self.model.dtype
+
+    @property
+    def tokenizer(self) -> Any:
+        """The processor's tokenizer."""
+        return self.processor.tokenizer
+
+    @property
+    def language(self) -> Any:
+        """The language model without its head."""
+        return self.model.model.language_model
+
+    @property
+    def image_token_id(self) -> int:
+        """Id of the placeholder that stands for one visual token."""
+        return self.model.config.image_token_id
+
+    @property
+    def context(self) -> int:
+        """Tokens that a sequence may have."""
+        return self.model.config.text_config.max_position_embeddings
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """The model's sizes."""
+        return geometry_of(self.model.config)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sha256 of the checkpoint's files; ``random`` where there is no folder."""
+        return fingerprint(self.folder) if self.folder else "random"
+
+    @cached_property
+    def clip_space(self) -> ClipSpace:
+        """The CLIP text tower and projections that belong to this model's vision tower.
+
+        Raises:
+            ParbenchError: The model's configuration names none, or it cannot be had.
+        """
+        from parbench.errors import ParbenchError
+
+        path, revision = self._clip
+        if not path:
+            raise ParbenchError(f"model {self.name} names no CLIP text tower, which this method needs: set model.clip")
+        return load_clip(path, revision, self.model.model.vision_tower, self.device, self.dtype)
+
+    def pixels(self, images: Sequence[Image.Image]) -> Tensor:
+        """[B, 3, H, W] in the model's dtype, each image processed as the checkpoint's processor does."""
+        values = self.processor.image_processor(images=list(images), return_tensors="pt").pixel_values
+        return values.to(self.device, self.dtype)
+
+    def encode(self, pixels: Tensor, blocks: Sequence[int] = ()) -> Encoded:
+        """See :func:`parbench.models.vision.encode`."""
+        return encode(self.model, pixels, blocks)
+
+    def project(self, features: Tensor) -> Tensor:
+        """[..., C] tower features to [..., d] LLM embeddings."""
+        return self.model.model.multi_modal_projector(features)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Token ids to LLM embeddings."""
+        return self.model.get_input_embeddings()(ids)

@@ -1,0 +1,71 @@
+"""Prompts seen by a method: a CLIP text tower and projection, loaded only when a method asks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from parbench.models.loading import load_strictly, locate
+
+
+class ClipSpace:
+    """The space in which CLIP compares text with patches.
+
+    Real CLIP projects only the pooled CLS; methods project patches the same way (post-LN, then the projection).
+    """
+
+    def __init__(self, clip: Any, tokenizer: Any, tower: Any) -> None:
+        self.clip = clip
+        self.tokenizer = tokenizer
+        # LLaVA's frozen tower is CLIP's own, so its post-LN serves.
+        self.post_layernorm = tower.post_layernorm
+        self._embed = lru_cache(maxsize=4096)(self._embed_one)
+
+    def patches(self, features: Tensor) -> Tensor:
+        """[B, N, C] tower features to [B, N, p], not normalised."""
+        return self.clip.visual_projection(self.post_layernorm(features))
+
+    def _embed_one(self, text: str) -> tuple[Tensor, int]:
+        limit = self.clip.config.text_config.max_position_embeddings
+        tokens = self.tokenizer([text], truncation=True, max_length=limit, return_tensors="pt")
+        ids = tokens.input_ids
+        end = self.clip.config.text_config.eos_token_id
+        # A CLIP text tower pools at the end token; tokenizers that do not write one get it here.
+        if self.tokenizer.eos_token_id is not None and int(ids[0, -1]) != self.tokenizer.eos_token_id:
+            end = self.tokenizer.eos_token_id
+            ids = torch.cat([ids[:, : limit - 1], torch.tensor([[end]])], dim=1)
+        ids = ids.to(self.clip.device)
+        with FlopCounterMode(display=False) as counter:
+            pooled = self.clip.text_model(input_ids=ids, attention_mask=torch.ones_like(ids)).pooler_output
+            embedding = self.clip.text_projection(pooled)[0]
+        return embedding, counter.get_total_flops()
+
+    def text(self, texts: Sequence[str]) -> tuple[Tensor, list[int]]:
+        """Texts to [T, p], not normalised, and the FLOPs of each.
+
+        Each text runs alone, so that its value never depends on its neighbours; a repeated one is remembered,
+        but its FLOPs are told every time.
+        """
+        found = [self._embed(text) for text in texts]
+        return torch.stack([embedding for embedding, _ in found]), [flops for _, flops in found]
+
+
+def load_clip(path: str, revision: str | None, tower: Any, device: torch.device, dtype: torch.dtype) -> ClipSpace:
+    """Text tower and projections of a CLIP checkpoint, joined with a LLaVA's own vision tower.
+
+    Raises:
+        ParbenchError: The checkpoint cannot be had or does not fit.
+    """
+    from transformers import AutoTokenizer, CLIPModel
+
+    folder = locate(path, revision, key="model.clip")
+    clip = load_strictly(CLIPModel, folder, dtype=dtype)
+    del clip.vision_model
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer.padding_side = "right"
+    return ClipSpace(clip.to(device).eval(), tokenizer, tower)

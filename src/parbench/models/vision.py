@@ -1,0 +1,86 @@
+"""The vision side of a LLaVA: features of images, and what happens inside the tower when a method asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What the vision tower gives for a batch of images.
+
+    Attributes:
+        features: [B, N, C] the hidden state that LLaVA reads, without CLS.
+        cls: [B, C] the CLS token of the same hidden state.
+        grid: Rows and columns of patches; N is their product.
+        queries: For each asked block, the raw output of its query projection, [B, N + 1, C], CLS first.
+        keys: The same of its key projection.
+    """
+
+    features: Tensor
+    cls: Tensor
+    grid: tuple[int, int]
+    queries: dict[int, Tensor] = field(default_factory=dict)
+    keys: dict[int, Tensor] = field(default_factory=dict)
+
+    def take(self, index: Tensor) -> Encoded:
+        """The images at ``index`` [M], repeated where the index is."""
+        return Encoded(
+            self.features[index],
+            self.cls[index],
+            self.grid,
+            {block: value[index] for block, value in self.queries.items()},
+            {block: value[index] for block, value in self.keys.items()},
+        )
+
+
+@contextmanager
+def capture_blocks(tower: Any, blocks: Sequence[int]) -> Iterator[tuple[dict[int, Tensor], dict[int, Tensor]]]:
+    """While open, a forward of ``tower`` leaves the query and key projections of the given blocks in the two dicts.
+
+    The attention kernel gives no weights; recomputing them from these is cheaper than another kernel for the whole tower.
+    """
+    queries: dict[int, Tensor] = {}
+    keys: dict[int, Tensor] = {}
+    handles = []
+    try:
+        for block in blocks:
+            attention = tower.encoder.layers[block].self_attn
+            for module, store in ((attention.q_proj, queries), (attention.k_proj, keys)):
+
+                def keep(_m: Any, _i: Any, output: Tensor, store: dict[int, Tensor] = store, block: int = block) -> None:
+                    store[block] = output
+
+                handles.append(module.register_forward_hook(keep))
+        yield queries, keys
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def encode(model: Any, pixels: Tensor, blocks: Sequence[int] = ()) -> Encoded:
+    """Run the vision tower as LLaVA does.
+
+    Args:
+        model: A ``LlavaForConditionalGeneration``.
+        pixels: [B, 3, H, W]; sides other than the tower's own are met by interpolating its position table.
+        blocks: Vision blocks (negative counts from the end) whose queries and keys are wanted.
+
+    Returns:
+        The features that the projector would read, bit for bit, and what was asked of the blocks.
+    """
+    tower, config = model.model.vision_tower, model.config
+    patch, own = config.vision_config.patch_size, config.vision_config.image_size
+    grid = (pixels.shape[-2] // patch, pixels.shape[-1] // patch)
+    resized = tuple(pixels.shape[-2:]) != (own, own)
+    arguments = {"interpolate_pos_encoding": True} if resized else {}
+    with capture_blocks(tower, blocks) as (queries, keys):
+        hidden = tower(pixels, output_hidden_states=True, return_dict=True, **arguments).hidden_states
+    read = hidden[config.vision_feature_layer]
+    return Encoded(read[:, 1:], read[:, 0], grid, queries, keys)

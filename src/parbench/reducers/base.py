@@ -1,0 +1,216 @@
+"""The contract of a reducer: what it is given, what it gives back, and one small base class a site."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from parbench.errors import ParbenchError
+from parbench.reducers import budget as budgets
+from parbench.reducers.ops.selection import compact, gather
+
+if TYPE_CHECKING:
+    from parbench.models.adapter import Geometry
+    from parbench.models.vision import Encoded
+    from parbench.reducers.probes import Probes
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Which patches each output token of each image comes from, with which weights.
+
+    Attributes:
+        token: [E] number of the output token within its image.
+        patch: [E] raster index of the patch.
+        weight: [E] its weight in that token.
+        image: [E] number of the image in the batch.
+    """
+
+    image: Tensor
+    token: Tensor
+    patch: Tensor
+    weight: Tensor
+
+    def of(self, image: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Token, patch and weight of one image's entries."""
+        mine = self.image == image
+        return self.token[mine], self.patch[mine], self.weight[mine]
+
+    @staticmethod
+    def from_dense(weights: Tensor, counts: Tensor) -> Provenance:
+        """From dense weights [B, K, N]; rows beyond an image's count do not enter."""
+        valid = torch.arange(weights.shape[1], device=weights.device)[None] < counts[:, None]
+        image, token, patch = ((weights != 0) & valid[..., None]).nonzero(as_tuple=True)
+        return Provenance(image, token, patch, weights[image, token, patch])
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """What a reducer made of the visual tokens of a batch of images.
+
+    Attributes:
+        tokens: [B, K, d], raster order unless the method says otherwise, padded at the end.
+        counts: [B] tokens of each image.
+        provenance: Where they come from.
+        stages: Tokens left after each named stage of the method, [B] each.
+    """
+
+    tokens: Tensor
+    counts: Tensor
+    provenance: Provenance
+    stages: dict[str, Tensor] = field(default_factory=dict)
+
+    @staticmethod
+    def select(features: Tensor, keep: Tensor, stages: dict[str, Tensor] | None = None) -> Reduction:
+        """Keep the tokens of ``features`` [B, N, d] where ``keep`` [B, N] is True, in raster order, unchanged."""
+        index, counts = compact(keep)
+        valid = torch.arange(index.shape[1], device=index.device)[None] < counts[:, None]
+        image, token = valid.nonzero(as_tuple=True)
+        patch = index[image, token]
+        weight = torch.ones(len(patch), dtype=torch.float64, device=index.device)
+        return Reduction(gather(features, index), counts, Provenance(image, token, patch, weight), stages or {})
+
+    @staticmethod
+    def mix(features: Tensor, weights: Tensor, counts: Tensor, stages: dict[str, Tensor] | None = None) -> Reduction:
+        """Tokens as weighted sums of patches: weights [B, K, N] over features [B, N, d]."""
+        tokens = (weights @ features.double()).to(features.dtype)
+        return Reduction(tokens, counts, Provenance.from_dense(weights, counts), stages or {})
+
+
+@dataclass
+class Reducer(ABC):
+    """A method; its fields are its hyperparameters and enter a run's identity.
+
+    Class attributes say what kind of method it is:
+        title: Name in tables.
+        paper: Where it is published.
+        site: Where it acts.
+        prompt_aware: Whether it looks at the question.
+        adaptive: Whether the number of tokens depends on the image when no budget is given.
+    """
+
+    title: ClassVar[str]
+    paper: ClassVar[str] = ""
+    site: ClassVar[Literal["pixels", "tokens", "layers"]]
+    prompt_aware: ClassVar[bool] = False
+    adaptive: ClassVar[bool] = False
+    control: ClassVar[bool] = False
+
+    budget: int | float | None = None
+    name: str = ""
+
+    def check(self, geometry: Geometry) -> None:
+        """Refuse a budget that this method cannot deliver on this model.
+
+        Raises:
+            ParbenchError: The budget is impossible; says what would be possible.
+        """
+        self.asked(geometry)
+        if self.budget is None and not self.adaptive:
+            raise ParbenchError(f"method {self.name} needs a budget: use budget=64 or a ratio such as budget=0.111")
+
+    def asked(self, geometry: Geometry) -> int | None:
+        """The budget in tokens for an image of this model, None for the method's own rule."""
+        return budgets.resolve(self.budget, geometry.patches, self.name)
+
+    @property
+    def exact_budget(self) -> bool:
+        """Whether every image must come out with exactly the budget (False: only the mean is promised)."""
+        return self.budget is not None
+
+    def settings(self) -> dict[str, Any]:
+        """Its fields, for a run's identity."""
+        return dataclasses.asdict(self)
+
+
+@dataclass
+class PixelReducer(Reducer):
+    """Makes the image smaller before the encoder, which then gives fewer tokens."""
+
+    site = "pixels"
+
+    @abstractmethod
+    def shrink(self, pixels: Tensor, geometry: Geometry) -> Tensor:
+        """[B, 3, H, W] to [B, 3, h, w], sides divisible by the patch size."""
+
+    @abstractmethod
+    def origin(self, encoded: Encoded, geometry: Geometry) -> Reduction:
+        """The encoded small image as a reduction of the full grid."""
+
+
+@dataclass
+class TokenReducer(Reducer):
+    """Acts on visual tokens between the vision tower and the LLM.
+
+    Attributes:
+        place: Before or after the projector.
+        positions: ``compact``: the shortened sequence counts on without gaps; ``keep``: tokens keep their original positions.
+    """
+
+    site = "tokens"
+    blocks: ClassVar[tuple[int, ...]] = ()
+
+    place: str = "before_projector"
+    positions: str = "compact"
+
+    def __post_init__(self) -> None:
+        """Refuse values that no reading of the method has."""
+        one_of(self, place=("before_projector", "after_projector"), positions=("compact", "keep"))
+
+    @abstractmethod
+    def reduce(self, features: Tensor, probes: Probes) -> Reduction:
+        """Reduce the tokens of a batch of images, each by itself.
+
+        Args:
+            features: [B, N, d] at ``place``.
+            probes: What the method may look at for these B images.
+        """
+
+
+@dataclass
+class LayerReducer(Reducer):
+    """Drops visual tokens inside the LLM, before a layer; what stays is chosen from the attention of the layer before.
+
+    Attributes:
+        positions: ``keep`` (original position ids) or ``compact``.
+    """
+
+    site = "layers"
+    positions: str = "keep"
+
+    @abstractmethod
+    def cut(self, geometry: Geometry) -> int:
+        """The 0-based layer before which tokens are dropped; at least 1."""
+
+    @abstractmethod
+    def keep(self, geometry: Geometry) -> int:
+        """Visual tokens of an image that stay from that layer on."""
+
+    @abstractmethod
+    def score(self, attention: Tensor) -> Tensor:
+        """Scores of a row's keys from the last prompt token's attention.
+
+        Args:
+            attention: [heads, S] softmaxed attention of the layer before the cut.
+
+        Returns:
+            [S]; visual tokens with the greatest scores stay.
+        """
+
+
+def one_of(reducer: Reducer, **allowed: Sequence[Any]) -> None:
+    """Check that fields hold one of the allowed values.
+
+    Raises:
+        ParbenchError: A field does not; it is named with what is allowed.
+    """
+    for name, values in allowed.items():
+        if getattr(reducer, name) not in values:
+            options = ", ".join(str(value) for value in values)
+            raise ParbenchError(f"method.{name}={getattr(reducer, name)} is no reading of {reducer.title}: use one of {options}")

@@ -1,0 +1,25 @@
+"""No reduction: the baseline that everything is compared with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from parbench.reducers.base import Reduction, TokenReducer
+from parbench.reducers.probes import Probes
+
+
+@dataclass
+class Unreduced(TokenReducer):
+    """Keeps every visual token."""
+
+    title = "none"
+    control = True
+    # It promises nothing, so it needs no budget.
+    adaptive = True
+
+    def reduce(self, features: Tensor, probes: Probes) -> Reduction:
+        """All tokens as they are."""
+        return Reduction.select(features, torch.ones(features.shape[:2], dtype=torch.bool, device=features.device))

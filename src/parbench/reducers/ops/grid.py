@@ -1,0 +1,42 @@
+"""Regular arrangements of tokens on a grid of patches."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# A coarse grid more oblong than this is no grid any more.
+MAX_ASPECT = 3.0
+
+
+def factor(count: int, rows: int, columns: int) -> tuple[int, int] | None:
+    """Split a count into coarse rows x columns, as square as it goes, that fit into the grid; None if there is no such split."""
+    best = None
+    for coarse in range(1, min(count, rows) + 1):
+        across = count // coarse
+        if coarse * across == count and across <= columns:
+            aspect = max(coarse / across, across / coarse)
+            if aspect <= MAX_ASPECT and (best is None or aspect < best[0]):
+                best = (aspect, coarse, across)
+    return best and (best[1], best[2])
+
+
+def area_weights(coarse: int, fine: int) -> Tensor:
+    """[coarse, fine] share of each fine cell in each coarse cell when both divide one line evenly; rows sum to 1."""
+    edges = torch.arange(coarse + 1, dtype=torch.float64) * fine / coarse
+    cells = torch.arange(fine, dtype=torch.float64)
+    overlap = torch.minimum(edges[1:, None], cells + 1) - torch.maximum(edges[:-1, None], cells)
+    return overlap.clamp(min=0) * coarse / fine
+
+
+def grid_weights(coarse: tuple[int, int], fine: tuple[int, int]) -> Tensor:
+    """[k, N] area weights of a coarse grid over a fine one, both in raster order; rows sum to 1."""
+    return torch.kron(area_weights(coarse[0], fine[0]), area_weights(coarse[1], fine[1]))
+
+
+def centres(coarse: tuple[int, int], fine: tuple[int, int]) -> Tensor:
+    """Raster index of the fine cell at the centre of each coarse one, [k]."""
+    row, column = (
+        ((2 * torch.arange(c) + 1) * f // (2 * c)).clamp(max=f - 1) for c, f in zip(coarse, fine, strict=True)
+    )
+    return (row[:, None] * fine[1] + column[None, :]).flatten()

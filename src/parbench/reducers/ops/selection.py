@@ -1,0 +1,58 @@
+"""Choosing tokens: ranks with ties, masks, and gathering what was chosen."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def top_k(scores: Tensor, k: int) -> Tensor:
+    """Indices of the ``k`` greatest scores in descending order; ties go to the lower index.
+
+    Args:
+        scores: [..., N].
+        k: At most N.
+
+    Returns:
+        [..., k].
+    """
+    return scores.argsort(dim=-1, descending=True, stable=True)[..., :k]
+
+
+def to_mask(index: Tensor, size: int) -> Tensor:
+    """Index [B, K] to a bool mask [B, size]."""
+    mask = torch.zeros(index.shape[0], size, dtype=torch.bool, device=index.device)
+    return mask.scatter_(1, index, True)
+
+
+def compact(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions of the True entries, raster order, padded at the end.
+
+    Args:
+        mask: [B, N] bool.
+
+    Returns:
+        Indices [B, K] with K the greatest count (entries beyond a row's count are some unchosen index), counts [B].
+    """
+    counts = mask.sum(dim=1)
+    longest = int(counts.max()) if len(counts) else 0
+    return (~mask).to(torch.uint8).argsort(dim=1, stable=True)[:, :longest], counts
+
+
+def gather(tokens: Tensor, index: Tensor) -> Tensor:
+    """Rows of tokens [B, N, d] at index [B, K]: [B, K, d]."""
+    return tokens.gather(1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+
+
+def outliers(values: Tensor) -> Tensor:
+    """Values above the upper Tukey fence Q3 + 1.5 (Q3 - Q1), per row, strictly.
+
+    Args:
+        values: [B, N].
+
+    Returns:
+        Bool [B, N].
+    """
+    wide = values.double()
+    q1, q3 = (wide.quantile(q, dim=-1, keepdim=True) for q in (0.25, 0.75))
+    return wide > q3 + 1.5 * (q3 - q1)

@@ -1,0 +1,54 @@
+"""Average pooling of the patch grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from parbench.errors import ParbenchError
+from parbench.models.adapter import Geometry
+from parbench.reducers.base import Reduction, TokenReducer
+from parbench.reducers.ops.grid import factor, grid_weights
+from parbench.reducers.probes import Probes
+
+
+def coarse_grid(count: int, geometry: Geometry, method: str) -> tuple[int, int]:
+    """Rows and columns of a coarse grid with that many cells.
+
+    Raises:
+        ParbenchError: There is no such grid; names the nearest counts that have one.
+    """
+    if found := factor(count, geometry.rows, geometry.columns):
+        return found
+    possible = [k for k in range(1, geometry.patches + 1) if factor(k, geometry.rows, geometry.columns)]
+    near = sorted(possible, key=lambda k: abs(k - count))[:2]
+    raise ParbenchError(
+        f"budget={count} of method {method} makes no grid of at most {geometry.rows} x {geometry.columns}: "
+        f"the nearest that do are {' and '.join(map(str, sorted(near)))}"
+    )
+
+
+@dataclass
+class Pool(TokenReducer):
+    """Averages the patches of each cell of a coarse grid, by area where cells cut patches."""
+
+    title = "pool"
+    control = True
+
+    def check(self, geometry: Geometry) -> None:
+        """Also refuse counts that make no grid."""
+        super().check(geometry)
+        coarse_grid(self.asked(geometry), geometry, self.name)
+
+    def reduce(self, features: Tensor, probes: Probes) -> Reduction:
+        """Average over the cells of a grid with ``budget`` cells."""
+        geometry = probes.geometry
+        count = self.asked(geometry)
+        batch = len(features)
+        counts = torch.full((batch,), count, device=features.device)
+        if count == features.shape[1]:
+            return Reduction.select(features, torch.ones(features.shape[:2], dtype=torch.bool, device=features.device))
+        weights = grid_weights(coarse_grid(count, geometry, self.name), probes.encoded.grid).to(features.device)
+        return Reduction.mix(features, weights.expand(batch, -1, -1), counts)

@@ -1,0 +1,74 @@
+"""What a method may look at; each thing is computed when a method first asks for it, and only then."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from parbench.models.vision import Encoded
+
+if TYPE_CHECKING:
+    from parbench.models.adapter import Geometry, LlavaAdapter
+
+
+class Probes:
+    """The probes of a batch of B images, each with its own question.
+
+    Attributes:
+        encoded: What the vision tower gave for them.
+        prompts: The B questions, without chat template.
+        seeds: One number an image, from its content: the only randomness a method may use.
+        flops: FLOPs of the text tower so far, by image (it is remembered between samples, so a counter would miss it).
+    """
+
+    def __init__(self, adapter: LlavaAdapter, encoded: Encoded, prompts: Sequence[str], seeds: Sequence[int]) -> None:
+        self._adapter = adapter
+        self.encoded = encoded
+        self.prompts = list(prompts)
+        self.seeds = list(seeds)
+        self.flops = [0] * len(self.prompts)
+
+    @property
+    def geometry(self) -> Geometry:
+        """The model's sizes."""
+        return self._adapter.geometry
+
+    def cls_attention(self, block: int) -> Tensor:
+        """Softmaxed attention of CLS in a vision block, [B, heads, N + 1] in float64, column 0 = CLS."""
+        queries, keys = self.encoded.queries[block], self.encoded.keys[block]
+        heads = self._adapter.model.config.vision_config.num_attention_heads
+        batch, length, width = keys.shape
+        query = queries[:, 0].double().view(batch, heads, 1, width // heads)
+        key = keys.double().view(batch, length, heads, width // heads).transpose(1, 2)
+        return (query @ key.transpose(2, 3) * (width // heads) ** -0.5).softmax(-1)[:, :, 0]
+
+    @cached_property
+    def clip_patches(self) -> Tensor:
+        """Patches in CLIP's joint space, [B, N, p], not normalised."""
+        return self._adapter.clip_space.patches(self.encoded.features)
+
+    @cached_property
+    def llm_patches(self) -> Tensor:
+        """Patches as the LLM would get them, [B, N, d]."""
+        return self._adapter.project(self.encoded.features)
+
+    def clip_text(self, image: int, texts: Sequence[str]) -> Tensor:
+        """Texts about one image in CLIP's joint space, [T, p], not normalised; their FLOPs go to that image."""
+        embedded, flops = self._adapter.clip_space.text(texts)
+        self.flops[image] += sum(flops)
+        return embedded
+
+    def llm_text(self, text: str) -> Tensor:
+        """Input embeddings of a text's tokens in the LLM, [T, d]."""
+        ids = self._adapter.tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids[0]
+        return self._adapter.embed(ids.to(self._adapter.device))
+
+    def noise(self) -> Tensor:
+        """Uniform noise [B, N] on the CPU's generator, seeded by each image's content."""
+        count = self.encoded.features.shape[1]
+        drawn = [torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in self.seeds]
+        return torch.stack(drawn).to(self.encoded.features.device)

@@ -1,0 +1,76 @@
+"""LLaVA-PruMerge (arXiv 2403.15388; official code 42Shawn/LLaVA-PruMerge, commit 097c041)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from parbench.reducers.base import Reduction, TokenReducer
+from parbench.reducers.ops.graph import cosine
+from parbench.reducers.ops.selection import outliers, top_k
+from parbench.reducers.probes import Probes
+
+
+@dataclass
+class PruMerge(TokenReducer):
+    """Keeps patches whose CLS attention is an outlier, merges their nearest neighbours into them, appends one token for the rest.
+
+    Queries and keys are those of the last vision block, undivided into heads, as the official code takes them (the paper
+    says the last but one). Neighbour weights are the raw attentions, un-normalised. With a budget b, the b - 1 patches of
+    highest attention are kept and the appended token makes b. Outliers are found per image, where the official code
+    takes quantiles over the flattened batch. Kept tokens come in descending attention, as officially.
+
+    Attributes:
+        neighbours: Patches merged into each kept one.
+    """
+
+    title = "PruMerge"
+    paper = "arXiv 2403.15388"
+    adaptive = True
+    blocks = (-1,)
+    neighbours: int = 32
+
+    def reduce(self, features: Tensor, probes: Probes) -> Reduction:
+        """Select, merge, append."""
+        queries, keys = probes.encoded.queries[-1].double(), probes.encoded.keys[-1].double()
+        scale = keys.shape[-1] ** -0.5
+        attention = (queries[:, :1] @ keys.transpose(1, 2) * scale).softmax(-1)[:, 0, 1:]
+        order, counts = self.choose(attention, probes)
+        return self.merge(features, cosine(keys[:, 1:]), attention, order, counts, self.asked(probes.geometry))
+
+    def choose(self, attention: Tensor, probes: Probes) -> tuple[Tensor, Tensor]:
+        """Kept patches [B, K] in official order (padded by any index) and their counts [B]."""
+        size = attention.shape[1]
+        budget = self.asked(probes.geometry)
+        if budget is None:
+            counts = outliers(attention).sum(1)
+        else:
+            # At the full budget nothing is left to append.
+            kept = budget if budget == size else budget - 1
+            counts = torch.full((len(attention),), kept, device=attention.device)
+        return top_k(attention, int(counts.max())), counts
+
+    def merge(
+        self, features: Tensor, similarity: Tensor, attention: Tensor, order: Tensor, counts: Tensor, budget: int | None
+    ) -> Reduction:
+        """Neighbour merging, and the appended token of all pruned patches, as weights over the patches."""
+        batch, size = attention.shape
+        if budget == size:
+            return Reduction.select(features, torch.ones_like(attention, dtype=torch.bool))
+        longest = order.shape[1]
+        valid = torch.arange(longest, device=order.device)[None] < counts[:, None]
+        kept = torch.zeros(batch, size + 1, dtype=torch.bool, device=order.device)
+        kept.scatter_(1, order.masked_fill(~valid, size), True)
+        kept = kept[:, :size]
+        near = similarity.gather(1, order[:, :, None].expand(-1, -1, size))
+        near = near.scatter(2, order[:, :, None], float("-inf"))
+        chosen = top_k(near, min(self.neighbours, size - 1))
+        weights = torch.zeros(batch, longest + 1, size, dtype=torch.float64, device=order.device)
+        weights[:, :longest].scatter_(2, chosen, attention[:, None].expand(-1, longest, -1).gather(2, chosen))
+        weights[:, :longest].scatter_(2, order[:, :, None], 1.0)
+        weights[:, :longest] *= valid[..., None]
+        # The appended token comes right after a row's own kept ones.
+        weights.scatter_add_(1, counts[:, None, None].expand(-1, 1, size), (attention * ~kept)[:, None])
+        return Reduction.mix(features, weights, counts + 1, {"selected": counts})

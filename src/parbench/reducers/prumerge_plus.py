@@ -1,0 +1,58 @@
+"""PruMerge+ (arXiv 2403.15388; official code 42Shawn/LLaVA-PruMerge, commit 097c041)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from parbench.reducers.ops.selection import outliers, to_mask, top_k
+from parbench.reducers.probes import Probes
+from parbench.reducers.prumerge import PruMerge
+
+
+@dataclass
+class PruMergePlus(PruMerge):
+    """PruMerge with a uniform grid added to the outliers.
+
+    The grid's stride follows from the share of outliers as in the official code; where that code divides by zero (no outliers)
+    or would step by zero (more than a third), ours keeps no outliers beside the coarsest grid, or every patch of the grid.
+    With a budget b there is no official definition: ours keeps the quarter of b - 1 with the highest attention and fills
+    up with an even grid over the others, which is the mixture that the adaptive rule gives on average.
+    """
+
+    title = "PruMerge+"
+
+    def choose(self, attention: Tensor, probes: Probes) -> tuple[Tensor, Tensor]:
+        """Outliers first, then grid patches in raster order."""
+        budget = self.asked(probes.geometry)
+        if budget == attention.shape[1]:
+            return super().choose(attention, probes)
+        return self._budgeted(attention, budget - 1) if budget is not None else self._adaptive(attention)
+
+    @staticmethod
+    def _adaptive(attention: Tensor) -> tuple[Tensor, Tensor]:
+        batch, size = attention.shape
+        counts = outliers(attention).sum(1)
+        step = torch.where(counts > 0, size // counts.clamp(min=1), size)
+        stride = (step // 3).clamp(min=1)
+        place = torch.arange(size, device=attention.device)
+        # The official range ends before the last patch.
+        on_grid = (place[None] % stride[:, None] == 0) & (place < size - 1)
+        rank = attention.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+        first = rank < counts[:, None]
+        # Outliers by rank, then grid patches by place, then the rest: one sort gives the official order.
+        key = torch.where(first, rank, torch.where(on_grid, size + place, 2 * size + place))
+        totals = (first | on_grid).sum(1)
+        return key.argsort(dim=1)[:, : int(totals.max())], totals
+
+    @staticmethod
+    def _budgeted(attention: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        batch, size = attention.shape
+        top = top_k(attention, round(count / 4))
+        free = (~to_mask(top, size)).to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, : size - top.shape[1]]
+        fill = count - top.shape[1]
+        even = (2 * torch.arange(fill, device=attention.device) + 1) * free.shape[1] // (2 * max(fill, 1))
+        order = torch.cat([top, free[:, even]], dim=1)
+        return order, torch.full((batch,), count, device=attention.device)

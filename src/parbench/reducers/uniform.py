@@ -1,0 +1,32 @@
+"""A uniform grid of tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from parbench.reducers.base import Reduction, TokenReducer
+from parbench.reducers.ops.grid import centres, factor
+from parbench.reducers.ops.selection import to_mask
+from parbench.reducers.probes import Probes
+
+
+@dataclass
+class Uniform(TokenReducer):
+    """Keeps the patches at the centres of a coarse grid; for budgets that make no grid, evenly spaced in raster order."""
+
+    title = "uniform"
+    control = True
+
+    def reduce(self, features: Tensor, probes: Probes) -> Reduction:
+        """Keep ``budget`` evenly spread tokens."""
+        rows, columns = probes.encoded.grid
+        count = self.asked(probes.geometry)
+        if coarse := factor(count, rows, columns):
+            index = centres(coarse, (rows, columns))
+        else:
+            index = (2 * torch.arange(count) + 1) * (rows * columns) // (2 * count)
+        keep = to_mask(index[None].to(features.device), rows * columns)
+        return Reduction.select(features, keep.expand(len(features), -1))

@@ -1,0 +1,54 @@
+"""Rewrites a question into phrases that can serve as queries."""
+
+from __future__ import annotations
+
+import re
+
+# Function words, and words that ask rather than name.
+_SKIPPED = frozenset(
+    (
+        "a an the this that these those is are was were be been do does did can could will would has have had there here it its "
+        "in on at of to or and not no yes from by with for as into than any some i you he she they we me my your his her their "
+        "what which who whom whose where when why how many much kind type sort colour color shape size name number "
+        "left right above below top bottom under over behind front next near side between relative "
+        "image picture photo photograph scene shown see seen visible look looking find show describe please tell say says said "
+        "written read word words text answer question using single phrase"
+    ).split()
+)
+_SUFFIXES = (
+    r"\s*answer the question using a single word or phrase\.?\s*$",
+    r"\s*answer with the option'?s letter from the given choices directly\.?\s*$",
+    r"\s*please answer yes or no\.?\s*$",
+    r"\s*when the provided information is insufficient, respond with 'unanswerable'\.?\s*",
+)
+
+
+def strip_format(question: str) -> str:
+    """The question without the sentence that says how to answer (the suffixes that lmms-eval's tasks add)."""
+    for suffix in _SUFFIXES:
+        question = re.sub(suffix, "", question, flags=re.IGNORECASE)
+    return question.strip()
+
+
+def singular(word: str) -> str:
+    """A rough English singular: enough to make ``crosses`` and ``stars`` what captions call them."""
+    if re.search(r"(ss|x|ch|sh)es$", word):
+        return word[:-2]
+    if re.search(r"[^aeiou]ies$", word):
+        return f"{word[:-3]}y"
+    return word[:-1] if re.search(r"[^su]s$", word) and len(word) > 3 else word
+
+
+def phrases(question: str) -> list[str]:
+    """Runs of content words, singular, in order and without repeats; the question itself if it has none.
+
+    ``Is the red star left of the blue circles?`` gives ``red star`` and ``blue circle``.
+    """
+    runs: list[list[str]] = [[]]
+    for token in re.findall(r"[A-Za-z0-9'-]+|[^\sA-Za-z0-9]", question.lower()):
+        if token in _SKIPPED or not token[0].isalnum():
+            runs.append([])
+        else:
+            runs[-1].append(token)
+    found = [" ".join([*run[:-1], singular(run[-1])]) for run in runs if run]
+    return list(dict.fromkeys(found)) or [question]

@@ -1,0 +1,245 @@
+"""The splits of ``scenes``: built from fixed seeds, balanced, and checked against recorded fingerprints."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from parbench.errors import ParbenchError, unknown
+from parbench.scenes.questions import SKILLS, Question, candidates
+from parbench.scenes.render import render
+from parbench.scenes.world import CHARACTERS, Scene, sample_scene
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split: its first seed and its number of images, one scene a seed."""
+
+    first_seed: int
+    images: int
+
+
+# Training draws from the seeds below 1,000,000,000 (parbench.tiny); the splits' seeds never meet.
+SPLITS = {
+    "train": Split(0, 400),
+    "val": Split(2_000_000_000, 120),
+    "test": Split(3_000_000_000, 320),
+}
+PER_IMAGE = {"existence": 2, "colour": 1, "shape": 1, "count": 2, "position": 1, "relation": 2, "reading": 1}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question of a split, with the number of its image."""
+
+    image: int
+    question: Question
+
+
+class _Balance:
+    """Chooses, image by image, the question whose answer has been asked least so far.
+
+    Two levels: the answer within its skill (and, for existence, the sort of negative), then the answer for
+    this very text, so that neither the skill nor the wording gives the answer away.
+    """
+
+    def __init__(self) -> None:
+        self.by_group: Counter[tuple[str, ...]] = Counter()
+        self.by_text: Counter[tuple[str, str]] = Counter()
+        self.texts: Counter[str] = Counter()
+
+    @staticmethod
+    def group(question: Question) -> tuple[str, ...]:
+        if question.skill == "reading":
+            return question.skill, str(len(question.answer))
+        if question.skill == "existence":
+            return question.skill, question.answer, question.detail
+        return question.skill, question.answer
+
+    def cost(self, question: Question) -> tuple[float, int, int]:
+        group = self.by_group[self.group(question)]
+        if question.skill == "existence":
+            # Each of the three negatives is a third of the noes.
+            weight = group if question.answer == "yes" else 3 * group
+        else:
+            weight = group
+        return weight, self.by_text[question.text, question.answer], self.texts[question.text]
+
+    def take(self, question: Question) -> None:
+        self.by_group[self.group(question)] += 1
+        self.by_text[question.text, question.answer] += 1
+        self.texts[question.text] += 1
+
+
+def _scenes(split: Split) -> list[Scene]:
+    return [sample_scene(split.first_seed + number) for number in range(split.images)]
+
+
+def _choose(split: Split, scenes: list[Scene]) -> list[Item]:
+    balance = _Balance()
+    items = []
+    for number, scene in enumerate(scenes):
+        rng = np.random.default_rng([split.first_seed + number, 3])
+        pool: dict[str, list[Question]] = defaultdict(list)
+        for question in candidates(scene):
+            pool[question.skill].append(question)
+        for skill in SKILLS:
+            offered = pool[skill]
+            for _ in range(PER_IMAGE[skill]):
+                if not offered:
+                    break
+                order = rng.permutation(len(offered))
+                best = min(order, key=lambda index: balance.cost(offered[index]))
+                question = offered[best]
+                balance.take(question)
+                items.append(Item(number, question))
+                # The same text is not asked twice of one image.
+                offered = [other for other in offered if other.text != question.text]
+    return items
+
+
+@lru_cache(maxsize=4)
+def load_split(name: str) -> tuple[tuple[Scene, ...], tuple[Item, ...]]:
+    """Scenes and questions of a split, without rendering.
+
+    Raises:
+        ParbenchError: The split is unknown.
+    """
+    if name not in SPLITS:
+        raise unknown("split of scenes", name, SPLITS)
+    scenes = _scenes(SPLITS[name])
+    return tuple(scenes), tuple(_choose(SPLITS[name], scenes))
+
+
+def rows(name: str) -> Iterator[dict[str, Any]]:
+    """The rows of a split as its data file holds them; ``image`` is the name of the picture's file."""
+    for number, item in enumerate(load_split(name)[1]):
+        question = item.question
+        yield {
+            "question_id": f"{name}-{number:05d}",
+            "image_id": f"{name}-{item.image:04d}",
+            "image": f"{name}-{item.image:04d}.png",
+            "question": question.text,
+            "answer": question.answer,
+            "skill": question.skill,
+            "detail": question.detail,
+            "boxes": [list(box) for box in question.boxes],
+        }
+
+
+def fingerprint(rows_of_split: Iterable[dict[str, Any]], picture: Callable[[str], np.ndarray]) -> str:
+    """Sha256 over everything said in the rows and the pixels of their images (not over PNG bytes: zlib may change them).
+
+    Args:
+        rows_of_split: Rows as ``rows`` gives them.
+        picture: Maps an image's file name to its pixels, uint8 [336, 336, 3].
+    """
+    digest = hashlib.sha256()
+    last = None
+    for row in rows_of_split:
+        if row["image"] != last:
+            last = row["image"]
+            digest.update(picture(last).tobytes())
+        digest.update(json.dumps(row, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def recorded_fingerprints() -> dict[str, str]:
+    """The fingerprints that this version of parbench stands for."""
+    return json.loads(resources.files("parbench.scenes").joinpath("fingerprints.json").read_text())
+
+
+def default_root() -> Path:
+    """Where built splits are kept: ``$PARBENCH_CACHE`` or the user's cache folder."""
+    cache = os.environ.get("PARBENCH_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "parbench"
+    return Path(cache) / "scenes"
+
+
+def data_folder(name: str, root: Path | None = None) -> Path:
+    """Folder of a split (``questions.parquet`` and ``images/``), built and checked on first use.
+
+    Raises:
+        ParbenchError: The split is unknown, or what was built differs from the recorded fingerprint.
+    """
+    if name not in SPLITS:
+        raise unknown("split of scenes", name, SPLITS)
+    folder = (root or default_root()) / f"{name}-{recorded_fingerprints()[name][:12]}"
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as partial:
+            _write(Path(partial) / name, name)
+            check_folder(Path(partial) / name, name)
+            # Another process may have been faster; both made the same.
+            with contextlib.suppress(OSError):
+                os.rename(Path(partial) / name, folder)
+    return folder
+
+
+def _write(folder: Path, name: str) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (folder / "images").mkdir(parents=True)
+    for number, scene in enumerate(load_split(name)[0]):
+        Image.fromarray(render(scene)[0]).save(folder / "images" / f"{name}-{number:04d}.png", compress_level=1)
+    pq.write_table(pa.Table.from_pylist(list(rows(name))), folder / "questions.parquet")
+
+
+def check_folder(folder: Path, name: str) -> None:
+    """Compare a built split with its recorded fingerprint.
+
+    Raises:
+        ParbenchError: They differ.
+    """
+    import pyarrow.parquet as pq
+
+    def picture(file: str) -> np.ndarray:
+        with Image.open(folder / "images" / file) as image:
+            return np.asarray(image.convert("RGB"))
+
+    found = fingerprint(pq.read_table(folder / "questions.parquet").to_pylist(), picture)
+    expected = recorded_fingerprints()[name]
+    if found != expected:
+        raise ParbenchError(
+            f"the {name} split of scenes in {folder} has fingerprint {found[:12]}, but {expected[:12]} is recorded, so results "
+            "would not be comparable: delete that folder to build it again with the locked versions of numpy and Pillow"
+        )
+
+
+def blind_majority(train: str = "train", test: str = "test") -> dict[str, float]:
+    """Accuracy of guessing from the question alone, by skill and ``all``.
+
+    For each question the answer that its text most often had in ``train``; for unseen texts the most frequent answer of the skill.
+    """
+    by_text: dict[str, Counter[str]] = defaultdict(Counter)
+    by_skill: dict[str, Counter[str]] = defaultdict(Counter)
+    for item in load_split(train)[1]:
+        by_text[item.question.text][item.question.answer] += 1
+        by_skill[item.question.skill][item.question.answer] += 1
+    hits: dict[str, list[bool]] = defaultdict(list)
+    for item in load_split(test)[1]:
+        question = item.question
+        votes = by_text.get(question.text) or by_skill[question.skill]
+        right = max(sorted(votes), key=lambda answer: votes[answer]) == question.answer
+        hits[question.skill].append(right)
+        hits["all"].append(right)
+    return {skill: float(np.mean(values)) for skill, values in hits.items()}
+
+
+def chance() -> dict[str, float]:
+    """Accuracy of drawing an answer at random among the possible ones, by skill."""
+    signs = 0.5 * (len(CHARACTERS) ** -2 + len(CHARACTERS) ** -3)
+    return {"existence": 1 / 2, "colour": 1 / 6, "shape": 1 / 6, "count": 1 / 4, "position": 1 / 4, "relation": 1 / 2, "reading": signs}

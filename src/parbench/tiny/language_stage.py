@@ -1,0 +1,152 @@
+"""Second half of llava-tiny's training: projector and language model, on the frozen vision tower.
+
+As in LLaVA-1.5 the tower stays as it is. All questions about a picture share its visual tokens in one
+sequence, but a mask and restarted positions keep them apart: each is a single-turn question. Two auxiliary
+losses ask visual tokens, as they enter and as they leave the language model, for the words of what they show;
+without them the model learns to answer without looking.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
+
+from parbench.scenes.questions import SKILLS, Question, draw_questions
+from parbench.scenes.world import CANVAS, PATCH
+from parbench.tiny.loop import Losses, Stage
+from parbench.tiny.vision_stage import TRAIN_SEEDS, Picture, draw_picture, embed_windows, normalise
+
+_PLACES = ("one", "two", "three")
+_MULTIPLE = 32
+_HIDDEN = -1
+
+
+def words_of_patches(picture: Picture) -> list[tuple[int, tuple[str, ...]]]:
+    """For each patch that shows something: its index in the window and the words for it."""
+    scene, window = picture.scene, picture.scene.window
+    result = []
+    for index in np.flatnonzero(picture.owner):
+        row, column = divmod(int(index), window.side)
+        upper = "top" if (window.row + row + 0.5) * PATCH < CANVAS / 2 else "bottom"
+        side = "left" if (window.column + column + 0.5) * PATCH < CANVAS / 2 else "right"
+        owner = int(picture.owner[index])
+        if owner > 0:
+            thing = scene.things[owner - 1]
+            words: tuple[str, ...] = (thing.colour, thing.shape, upper, side)
+        else:
+            sign = scene.signs[-owner - 1]
+            place = int(picture.labels["place"][index])
+            words = (sign.colour, "sign", sign.text[place], _PLACES[place])
+        result.append((int(index), words))
+    return result
+
+
+class LanguageTrainer(nn.Module):
+    """Projector and language model of a LLaVA; the vision tower only gives features."""
+
+    def __init__(self, llava: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, stage: Stage, seed: int) -> None:
+        super().__init__()
+        self.llava = llava
+        self.llava.model.vision_tower.requires_grad_(False)
+        self.scale = nn.Parameter(torch.tensor(2.3))
+        self.tokenizer = tokenizer
+        self.stage = stage
+        self.seed = seed
+        self.prefix = tokenizer("USER: ").input_ids
+        self.pieces = tokenizer.get_vocab()
+
+    def encode(self, question: Question) -> tuple[list[int], int]:
+        """Token ids of one turn after the image, and how many of them are not the answer."""
+        prompt = self.tokenizer(f"\n{question.text} ASSISTANT:", add_special_tokens=False).input_ids
+        answer = self.tokenizer(question.answer, add_special_tokens=False).input_ids
+        return [*prompt, *answer, self.tokenizer.eos_token_id], len(prompt)
+
+    def losses(self, step: int) -> Losses:
+        """Losses of a step; the data follow from the step's number and the seed."""
+        stage = self.stage
+        if stage.wide and step % 2:
+            stage = replace(stage, side=stage.wide)
+        rng = np.random.default_rng([self.seed, step, stage.side, 7])
+        pictures = [draw_picture(int(s), stage) for s in rng.integers(*TRAIN_SEEDS, size=stage.batch)]
+        asked = [draw_questions(rng, picture.scene, stage.questions) for picture in pictures]
+        device = self.scale.device
+        with torch.autocast(device.type, torch.bfloat16):
+            with torch.no_grad():
+                pixels = normalise([p.pixels for p in pictures]).to(device)
+                tower = self.llava.model.vision_tower
+                features, _ = embed_windows(getattr(tower, "vision_model", tower), pixels, [p.scene.window for p in pictures])
+            visual = self.llava.model.multi_modal_projector(features)
+            return self._losses(visual, pictures, asked)
+
+    def _losses(self, visual: torch.Tensor, pictures: list[Picture], asked: list[list[Question]]) -> Losses:
+        device, count = visual.device, visual.shape[1]
+        start = len(self.prefix) + count
+        rows = [[self.encode(question) for question in questions] for questions in asked]
+        longest = max(sum(len(ids) for ids, _ in row) for row in rows)
+        length = -(-longest // _MULTIPLE) * _MULTIPLE
+        batch = len(rows)
+        ids = torch.zeros(batch, length, dtype=torch.long)
+        target = torch.full((batch, length), -100)
+        # 0 is the shared prefix, then one group a question; padding sees itself only.
+        group = torch.full((batch, start + length), _HIDDEN)
+        group[:, :start] = 0
+        position = torch.zeros(batch, start + length, dtype=torch.long)
+        position[:, :start] = torch.arange(start)
+        answers: list[tuple[int, int, int, str]] = []
+        for b, row in enumerate(rows):
+            at = 0
+            for number, (turn, skip) in enumerate(row):
+                end = at + len(turn)
+                ids[b, at:end] = torch.tensor(turn)
+                target[b, at + skip : end] = torch.tensor(turn[skip:])
+                group[b, start + at : start + end] = number + 1
+                position[b, start + at : start + end] = torch.arange(start, start + len(turn))
+                answers.append((b, at + skip, end, asked[b][number].skill))
+                at = end
+        group, ids, target, position = group.to(device), ids.to(device), target.to(device), position.to(device)
+        causal = torch.ones(start + length, start + length, dtype=torch.bool, device=device).tril()
+        same = (group[:, None, :] == 0) | (group[:, None, :] == group[:, :, None])
+        allowed = (causal & same) | torch.eye(start + length, dtype=torch.bool, device=device)
+        mask = torch.zeros(allowed.shape, dtype=visual.dtype, device=device).masked_fill(~allowed, torch.finfo(visual.dtype).min)
+        embed = self.llava.get_input_embeddings()
+        prefix = embed(torch.tensor(self.prefix, device=device)).expand(batch, -1, -1)
+        inputs = torch.cat([prefix, visual.to(prefix.dtype), embed(ids)], dim=1)
+        hidden = self.llava.model.language_model(
+            inputs_embeds=inputs, attention_mask=mask[:, None], position_ids=position, use_cache=False
+        ).last_hidden_state
+        # The token at i is predicted by the output at i - 1.
+        logits = self.llava.lm_head(hidden[:, start - 1 : -1]).float()
+        wanted = target != -100
+        losses: Losses = {"answer": F.cross_entropy(logits[wanted], target[wanted])}
+        losses |= self._patch_words(visual, hidden[:, len(self.prefix) : start], pictures)
+        right = (logits.argmax(-1) == target) | ~wanted
+        by_skill: dict[str, list[bool]] = {skill: [] for skill in SKILLS}
+        for b, first, end, skill in answers:
+            by_skill[skill].append(bool(right[b, first:end].all()))
+        for skill, hits in by_skill.items():
+            if hits:
+                losses[f"_{skill}"] = torch.tensor(np.mean(hits))
+        return losses
+
+    def _patch_words(self, visual: torch.Tensor, hidden: torch.Tensor, pictures: list[Picture]) -> Losses:
+        batch, patches, words = [], [], []
+        for b, picture in enumerate(pictures):
+            for index, shown in words_of_patches(picture):
+                batch.append(b)
+                patches.append(index)
+                # A sign's character is a piece of its own, everything else a whole word.
+                words.append([self.pieces[word if len(word) == 1 else f"▁{word}"] for word in shown])
+        if not batch:
+            return {}
+        target = torch.tensor(words, device=visual.device)
+        table = self.llava.get_input_embeddings().weight
+        entering = F.normalize(visual[batch, patches].float(), dim=-1) @ F.normalize(table.float(), dim=-1).T
+        leaving = self.llava.lm_head(hidden[batch, patches]).float()
+        enter = -(self.scale.exp().clamp(max=50) * entering).log_softmax(-1).gather(1, target).mean()
+        leave = -leaving.log_softmax(-1).gather(1, target).mean()
+        return {"enter": 0.3 * enter, "leave": 0.1 * leave}

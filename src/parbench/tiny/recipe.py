@@ -1,0 +1,54 @@
+"""The curriculum of llava-tiny, stage by stage, and what runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import CLIPModel, LlavaForConditionalGeneration
+
+from parbench.tiny.architecture import clip_config, llava_config
+from parbench.tiny.language_stage import LanguageTrainer
+from parbench.tiny.loop import Stage, run_stage
+from parbench.tiny.vision_stage import VisionTrainer, place_positions
+from parbench.tiny.vocabulary import build_tokenizer
+
+VISION_STAGES = (
+    Stage("vision-06", side=6, steps=1400, batch=48, things=(1, 3), signs=(0, 1)),
+    Stage("vision-12", side=12, steps=2400, batch=16, things=(1, 5), signs=(0, 2), rate=8e-4, floor=0.3),
+    Stage("vision-24", side=24, steps=500, batch=8, things=(4, 8), signs=(1, 2), rate=4e-4, floor=0.05, warmup=50),
+)
+
+LANGUAGE_STAGES = (
+    Stage("language-06", side=6, steps=700, batch=16, things=(1, 2), signs=(0, 1), questions=10, floor=0.5),
+    Stage("language-12", side=12, steps=1500, batch=12, things=(2, 5), signs=(0, 2), questions=16, floor=0.4),
+    Stage("language-24", side=24, steps=1400, batch=8, things=(4, 8), signs=(1, 2), questions=24, rate=7e-4, floor=0.02),
+)
+
+
+def train_vision(folder: Path, seed: int, device: torch.device) -> VisionTrainer:
+    """Train the CLIP, or load it where its stages are done."""
+    torch.manual_seed(seed)
+    tokenizer = build_tokenizer()
+    trainer = VisionTrainer(CLIPModel(clip_config(len(tokenizer))), tokenizer, VISION_STAGES[0], seed)
+    place_positions(trainer.clip.vision_model)
+    trainer.to(device)
+    for stage in VISION_STAGES:
+        trainer.stage = stage
+        run_stage(stage, trainer, trainer.losses, folder)
+    return trainer
+
+
+def train_language(folder: Path, seed: int, device: torch.device) -> LanguageTrainer:
+    """Train projector and language model on the tower that ``train_vision`` left in ``folder``."""
+    clip = train_vision(folder, seed, device).clip
+    torch.manual_seed(seed + 1)
+    tokenizer = build_tokenizer()
+    llava = LlavaForConditionalGeneration(llava_config(len(tokenizer)))
+    tower = llava.model.vision_tower
+    getattr(tower, "vision_model", tower).load_state_dict(clip.vision_model.state_dict())
+    trainer = LanguageTrainer(llava, tokenizer, LANGUAGE_STAGES[0], seed).to(device)
+    for stage in LANGUAGE_STAGES:
+        trainer.stage = stage
+        run_stage(stage, trainer, trainer.losses, folder)
+    return trainer

@@ -1,0 +1,90 @@
+"""Tokenizer and processor of llava-tiny: whole words of the scenes world, single characters for the rest."""
+
+from __future__ import annotations
+
+import string
+
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers.processors import TemplateProcessing
+from transformers import CLIPImageProcessorPil, LlavaProcessor, PreTrainedTokenizerFast
+
+from parbench.scenes.world import CANVAS, COLOURS, PATCH, SHAPES, SIGN_COLOURS, SIZES
+
+SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<image>")
+CONTEXT = 1024
+
+_WORDS = (
+    "USER: ASSISTANT: is are there a an the in of or and to left right above below where what which colour shape size "
+    "how many does do say says sign object objects image picture photo scene top bottom yes no not on it this that with "
+    "at small large red big read text word words written characters answer question using single phrase one two three "
+    "four find look show me please describe see can you has have letter Answer Is Are What Where Which How Does Do "
+    "There The A It This Find Look Show Describe Read Please from nothing background"
+).split()
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'user' %}USER: {% else %} ASSISTANT: {% endif %}"
+    "{% if message['content'] is string %}{{ message['content'] }}"
+    "{% else %}"
+    "{% for part in message['content'] if part['type'] == 'image' %}<image>\n{% endfor %}"
+    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}"
+    "{% endif %}"
+    "{% if message['role'] == 'assistant' %}</s>{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %} ASSISTANT:{% endif %}"
+)
+
+
+def _pieces() -> list[tuple[str, float]]:
+    words = dict.fromkeys([*_WORDS, *SHAPES, *(f"{shape}s" for shape in SHAPES), "crosses", *COLOURS, *SIZES, *SIGN_COLOURS])
+    pieces = [(piece, 0.0) for piece in SPECIAL]
+    pieces += [(f"▁{word}", -2.0) for word in words]
+    pieces += [(f"▁{digit}", -2.0) for digit in string.digits]
+    pieces += [("▁\n", -2.0), ("▁", -3.0)]
+    pieces += [(character, -5.0) for character in string.ascii_letters + string.digits + string.punctuation]
+    return pieces
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """The tokenizer: known words are one token, other words are spelled, so signs read as characters."""
+    pieces = _pieces()
+    core = Tokenizer(models.Unigram(pieces, unk_id=SPECIAL.index("<unk>"), byte_fallback=False))
+    core.normalizer = normalizers.NFKC()
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex("\n"), "isolated"),
+            pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always"),
+        ]
+    )
+    core.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
+    core.post_processor = TemplateProcessing(single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", 1)])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+        additional_special_tokens=["<image>"],
+        model_max_length=CONTEXT,
+        padding_side="left",
+        model_input_names=["input_ids", "attention_mask"],
+        clean_up_tokenization_spaces=False,
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def build_processor() -> LlavaProcessor:
+    """Image processor (336 x 336, CLIP's mean and deviation) and tokenizer together."""
+    image_processor = CLIPImageProcessorPil(
+        size={"shortest_edge": CANVAS}, crop_size={"height": CANVAS, "width": CANVAS}
+    )
+    return LlavaProcessor(
+        image_processor=image_processor,
+        tokenizer=build_tokenizer(),
+        patch_size=PATCH,
+        vision_feature_select_strategy="default",
+        chat_template=CHAT_TEMPLATE,
+        image_token="<image>",
+        num_additional_image_tokens=1,
+    )
