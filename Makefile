@@ -32,7 +32,7 @@ given = $(if $($(1)),$(2)=$($(1)))
 lists = $(if $($(1)),'$(2)=[$($(1))]')
 # Only what a person set, in the environment or on the command line, not the default above.
 asked = $(if $(filter-out undefined default file,$(origin $(1))),$(call given,$(1),$(2)))
-WHERE = $(call given,RESULTS,results) $(call given,LAUNCHER,launcher)
+WHERE = $(call given,RESULTS,results_dir) $(call given,LAUNCHER,launcher)
 
 .PHONY: help setup setup-gpu eval sweep table figures bench parity test lint format clean
 

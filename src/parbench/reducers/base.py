@@ -93,6 +93,9 @@ class Reducer(ABC):
         site: Where it acts.
         prompt_aware: Whether it looks at the question.
         adaptive: Whether the number of tokens depends on the image when no budget is given.
+        control: Whether it is a control rather than a method.
+        calibrates: The field that is a threshold to be calibrated for a mean budget, if there is one.
+        calibration_range: Values of it that keep surely too many and surely too few tokens.
     """
 
     title: ClassVar[str]
@@ -101,6 +104,8 @@ class Reducer(ABC):
     prompt_aware: ClassVar[bool] = False
     adaptive: ClassVar[bool] = False
     control: ClassVar[bool] = False
+    calibrates: ClassVar[str | None] = None
+    calibration_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     budget: int | float | None = None
     name: str = ""

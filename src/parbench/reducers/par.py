@@ -44,6 +44,8 @@ class Par(TokenReducer):
     paper = "arXiv 2410.07278"
     prompt_aware = True
     adaptive = True
+    calibrates = "bar"
+    calibration_range = (-4.0, 6.0)
 
     space: str = "clip"
     rewriting: str = "phrases"
@@ -77,7 +79,7 @@ class Par(TokenReducer):
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
         """Rewrite, cluster, retrieve, route."""
         if self.bar is None:
-            raise ParbenchError(f"par has no bar: set method.bar, or calibrate it for budget={self.budget} on this model's val split")
+            raise ParbenchError("par has no bar: set method.bar, or give a budget that is calibrated for this model")
         patches = probes.clip_patches if self.space == "clip" else probes.llm_patches
         relevance = self.relevance_sign * self.relevance(patches, probes)
         similarity = cosine(patches)

@@ -7,7 +7,7 @@ count, position, relation, reading. An object is asked about only where its name
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import permutations
 
@@ -129,8 +129,10 @@ def candidates(scene: Scene) -> list[Question]:
     return [question for asker in _ASKERS for question in asker(scene)]
 
 
-def draw_questions(rng: np.random.Generator, scene: Scene, count: int) -> list[Question]:
-    """Questions for training: skill even, then answer even, then one of the questions that have it.
+def draw_questions(
+    rng: np.random.Generator, scene: Scene, count: int, weights: Mapping[str, float] | None = None
+) -> list[Question]:
+    """Questions for training: skill by weight (1 if not given), then answer even, then one of the questions that have it.
 
     Existence is halved between yes and no, and no among the three kinds of negative.
     """
@@ -140,8 +142,9 @@ def draw_questions(rng: np.random.Generator, scene: Scene, count: int) -> list[Q
         by_answer.setdefault(question.answer, {}).setdefault(question.detail, []).append(question)
     drawn = []
     skills = [skill for skill in SKILLS if skill in tree]
+    share = np.array([(weights or {}).get(skill, 1.0) for skill in skills])
     for _ in range(count if skills else 0):
-        by_answer = tree[skills[rng.integers(len(skills))]]
+        by_answer = tree[skills[rng.choice(len(skills), p=share / share.sum())]]
         by_detail = by_answer[list(by_answer)[rng.integers(len(by_answer))]]
         group = by_detail[list(by_detail)[rng.integers(len(by_detail))]]
         drawn.append(group[rng.integers(len(group))])

@@ -3,7 +3,8 @@
 As in LLaVA-1.5 the tower stays as it is. All questions about a picture share its visual tokens in one
 sequence, but a mask and restarted positions keep them apart: each is a single-turn question. Two auxiliary
 losses ask visual tokens, as they enter and as they leave the language model, for the words of what they show;
-without them the model learns to answer without looking.
+without them the model learns to answer without looking. A third asks the words that name an object, halfway up,
+for what that object is like and where: without it, matching names to patches takes far longer to be found.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from parbench.tiny.vision_stage import TRAIN_SEEDS, Picture, draw_picture, embed
 _PLACES = ("one", "two", "three")
 _MULTIPLE = 32
 _HIDDEN = -1
+# Layer whose output the naming words are asked at: halfway, so that the layers above can use what it finds.
+_MIDDLE = 6
 
 
 def words_of_patches(picture: Picture) -> list[tuple[int, tuple[str, ...]]]:
@@ -44,6 +47,25 @@ def words_of_patches(picture: Picture) -> list[tuple[int, tuple[str, ...]]]:
             words = (sign.colour, "sign", sign.text[place], _PLACES[place])
         result.append((int(index), words))
     return result
+
+
+def _where(centre: tuple[float, float]) -> tuple[str, str]:
+    return "top" if centre[1] < CANVAS / 2 else "bottom", "left" if centre[0] < CANVAS / 2 else "right"
+
+
+def referents(question: Question, scene: Scene) -> list[tuple[str, tuple[str, ...]]]:
+    """The words of a question that name something, in order, each with the words that hold for what it names."""
+    named = [next((t for t in scene.things if t.box == box), None) for box in question.boxes]
+    if question.skill == "count":
+        return [(question.text.split()[-3], (question.answer,))]
+    if question.skill == "reading":
+        return [("sign", (question.answer[0],))]
+    if question.skill == "existence":
+        shape = question.text.split()[4]
+        return [(shape, (named[0].colour, named[0].shape) if named and named[0] else ("nothing",))]
+    if question.skill == "shape":
+        return [("object", (t.colour, t.shape, *_where(t.centre))) for t in named if t]
+    return [(t.shape, (t.colour, t.shape, *_where(t.centre))) for t in named if t]
 
 
 class LanguageTrainer(nn.Module):
@@ -73,7 +95,8 @@ class LanguageTrainer(nn.Module):
             stage = replace(stage, side=stage.wide)
         rng = np.random.default_rng([self.seed, step, stage.side, 7])
         pictures = [draw_picture(int(s), stage) for s in rng.integers(*TRAIN_SEEDS, size=stage.batch)]
-        asked = [draw_questions(rng, picture.scene, stage.questions) for picture in pictures]
+        weights = dict.fromkeys(("existence", "relation", "count"), stage.emphasis)
+        asked = [draw_questions(rng, picture.scene, stage.questions, weights) for picture in pictures]
         device = self.scale.device
         with torch.autocast(device.type, torch.bfloat16):
             with torch.no_grad():
@@ -116,13 +139,19 @@ class LanguageTrainer(nn.Module):
         embed = self.llava.get_input_embeddings()
         prefix = embed(torch.tensor(self.prefix, device=device)).expand(batch, -1, -1)
         inputs = torch.cat([prefix, visual.to(prefix.dtype), embed(ids)], dim=1)
-        hidden = self.llava.model.language_model(
-            inputs_embeds=inputs, attention_mask=mask[:, None], position_ids=position, use_cache=False
-        ).last_hidden_state
+        output = self.llava.model.language_model(
+            inputs_embeds=inputs, attention_mask=mask[:, None], position_ids=position, use_cache=False, output_hidden_states=True
+        )
+        hidden = output.last_hidden_state
         # The token at i is predicted by the output at i - 1.
         logits = self.llava.lm_head(hidden[:, start - 1 : -1]).float()
         wanted = target != -100
-        losses: Losses = {"answer": F.cross_entropy(logits[wanted], target[wanted])}
+        # Each question counts alike, however long its answer; the end token is easy and counts little.
+        token_loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view(target.shape)
+        token_loss = token_loss * torch.where(target == self.tokenizer.eos_token_id, 0.1, 1.0)
+        losses: Losses = {"answer": token_loss.sum() / len(answers)}
+        if self.stage.named:
+            losses |= self._named(output.hidden_states[_MIDDLE][:, start:], rows, pictures, asked)
         losses |= self._patch_words(visual, hidden[:, len(self.prefix) : start], pictures)
         right = (logits.argmax(-1) == target) | ~wanted
         by_skill: dict[str, list[bool]] = {skill: [] for skill in SKILLS}
@@ -132,6 +161,27 @@ class LanguageTrainer(nn.Module):
             if hits:
                 losses[f"_{skill}"] = torch.tensor(np.mean(hits))
         return losses
+
+    def _named(
+        self, hidden: torch.Tensor, rows: list[list[tuple[list[int], int]]], pictures: list[Picture], asked: list[list[Question]]
+    ) -> Losses:
+        batch, place, target, weight = [], [], [], []
+        for b, (row, questions) in enumerate(zip(rows, asked, strict=True)):
+            at = 0
+            for (turn, skip), question in zip(row, questions, strict=True):
+                after = 0
+                for word, words in referents(question, pictures[b].scene):
+                    after = turn.index(self.pieces[f"▁{word}"], after, skip) + 1
+                    for wanted in words:
+                        batch.append(b)
+                        place.append(at + after - 1)
+                        target.append(self.pieces[wanted if len(wanted) == 1 and wanted.isalpha() else f"▁{wanted}"])
+                        weight.append(1 / len(words))
+                at += len(turn)
+        logits = self.llava.lm_head(self.llava.model.language_model.norm(hidden[batch, place])).float()
+        losses = F.cross_entropy(logits, torch.tensor(target, device=hidden.device), reduction="none")
+        share = torch.tensor(weight, device=hidden.device)
+        return {"named": self.stage.named * (losses * share).sum() / share.sum()}
 
     def _patch_words(self, visual: torch.Tensor, hidden: torch.Tensor, pictures: list[Picture]) -> Losses:
         batch, patches, words = [], [], []

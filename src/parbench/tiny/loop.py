@@ -31,6 +31,8 @@ class Stage:
         warmup: Steps over which the rate rises.
         floor: Share of the peak rate that is left at the end of the stage.
         wide: Side of the window in every other step, where it differs (language stages).
+        named: Weight of the loss on the words that name an object (language stages).
+        emphasis: How much more often the skills that need matching (existence, relation, count) are asked (language stages).
     """
 
     name: str
@@ -44,6 +46,8 @@ class Stage:
     warmup: int = 100
     floor: float = 0.1
     wide: int = 0
+    named: float = 0.3
+    emphasis: float = 1.0
 
 
 def learning_rate(stage: Stage, step: int) -> float:

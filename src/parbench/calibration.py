@@ -1,0 +1,103 @@
+"""Calibrated budgets: the threshold at which an adaptive method keeps a given mean number of tokens on the val split."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from parbench.errors import ParbenchError
+from parbench.reducers.base import Reducer
+
+if TYPE_CHECKING:
+    from parbench.harness.evaluate import Session
+
+LOCAL = Path("calibrations")
+SHIPPED = Path(__file__).parent / "calibrations"
+
+
+def file_name(model: str, method: str) -> str:
+    """Name of the file that holds a method's thresholds on a model."""
+    return f"{model}--{method}.yaml"
+
+
+def other_fields(reducer: Reducer) -> dict[str, Any]:
+    """The fields for which a threshold was found; with other values it would mean nothing."""
+    return {key: value for key, value in reducer.settings().items() if key not in ("budget", "name", reducer.calibrates)}
+
+
+def calibrated(reducer: Reducer, session: Session) -> Reducer:
+    """The reducer with its threshold filled in, if it has one that was left open and a budget; else as it is.
+
+    Raises:
+        ParbenchError: There is no calibration for this model, these settings and this budget.
+    """
+    if reducer.calibrates is None or reducer.budget is None or getattr(reducer, reducer.calibrates) is not None:
+        return reducer
+    target = reducer.asked(session.geometry)
+    model = session.model_settings["name"]
+    how = f"run: parbench calibrate model={model} method={reducer.name} target={target}"
+    name = file_name(model, reducer.name)
+    path = next((folder / name for folder in (LOCAL, SHIPPED) if (folder / name).is_file()), None)
+    if path is None:
+        raise ParbenchError(f"method {reducer.name} with budget={target} needs thresholds for {model} and there are none: {how}")
+    found = yaml.safe_load(path.read_text())
+    if found["weights"] != session.model_fingerprint:
+        raise ParbenchError(f"the thresholds in {path} were found for other weights than those of {model}: {how}")
+    if found["settings"] != other_fields(reducer):
+        changed = sorted(key for key, value in other_fields(reducer).items() if found["settings"].get(key) != value)
+        raise ParbenchError(f"the thresholds in {path} were found with other values of {', '.join(changed)}: {how}")
+    if target not in found["targets"]:
+        known = ", ".join(str(key) for key in sorted(found["targets"]))
+        raise ParbenchError(f"the thresholds in {path} serve budgets {known}, not {target}: {how}")
+    return dataclasses.replace(reducer, **{reducer.calibrates: found["targets"][target][reducer.calibrates]})
+
+
+def search(count: Callable[[float], float], target: float, low: float, high: float, tolerance: float = 0.004) -> tuple[float, float]:
+    """Bisect for the threshold at which the mean count is the target.
+
+    Args:
+        count: Mean count at a threshold; falls as it rises.
+        target: Wanted mean.
+        low: A threshold that keeps too many.
+        high: One that keeps too few.
+        tolerance: Relative deviation that is good enough.
+
+    Returns:
+        The threshold, rounded to 6 digits, and its mean count.
+
+    Raises:
+        ParbenchError: The target is out of reach.
+    """
+    if count(low) < target * (1 - tolerance):
+        raise ParbenchError(f"target={target:g} is out of reach: with nothing dropped by relevance {count(low):.1f} tokens stay on average")
+    for _ in range(40):
+        middle = round((low + high) / 2, 6)
+        found = count(middle)
+        if abs(found - target) <= tolerance * target:
+            break
+        low, high = (middle, high) if found > target else (low, middle)
+    return middle, found
+
+
+def save(path: Path, reducer: Reducer, session: Session, split: str, values: dict[int, dict[str, float]]) -> None:
+    """Write thresholds beside those that are there for the same settings."""
+    entry: dict[str, Any] = {
+        "method": reducer.name,
+        "model": session.model_settings["name"],
+        "weights": session.model_fingerprint,
+        "data": session.dataset.fingerprint,
+        "split": split,
+        "settings": other_fields(reducer),
+        "targets": {},
+    }
+    if path.is_file():
+        before = yaml.safe_load(path.read_text())
+        if {**before, "targets": {}} == entry:
+            entry["targets"] = before["targets"]
+    entry["targets"] = dict(sorted({**entry["targets"], **values}.items()))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(entry, sort_keys=False))

@@ -1,0 +1,63 @@
+"""The command line: ``parbench eval method=par dataset=scenes``; Hydra overrides where configuration is meant."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from parbench import __version__
+from parbench.errors import ParbenchError, unknown
+
+USAGE = """\
+parbench COMMAND [KEY=VALUE ...]
+
+  eval      one method beside none and the controls: parbench eval method=par dataset=scenes limit=200
+  sweep     many: parbench sweep methods=[par,fastv] budgets=[128,64] dataset=scenes
+  flops     FLOPs without weights: parbench flops model=llava-1.5-7b tokens=[576,64] text=60 --json
+  show      a picture of what is kept: parbench show method=par sample=17
+  calibrate thresholds of an adaptive method for a mean budget: parbench calibrate method=par target=64
+  doctor    what this machine and this installation offer
+
+Keys are Hydra overrides of conf/: model, method, dataset, budget, limit, results_dir, method.FIELD, model.FIELD ...
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code is 2 for everything a person has to put right."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(USAGE)
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(f"parbench {__version__}")
+        return 0
+    try:
+        commands = _commands()
+        if words[0] not in commands:
+            raise unknown("command", words[0], commands)
+        commands[words[0]]()(words[1:])
+    except ParbenchError as error:
+        print(f"parbench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("parbench: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _commands() -> dict[str, Callable[[], Callable[[list[str]], None]]]:
+    """Each command's module is imported only when it runs: torch alone takes seconds."""
+
+    def lazily(name: str) -> Callable[[], Callable[[list[str]], None]]:
+        def load() -> Callable[[list[str]], None]:
+            from importlib import import_module
+
+            return import_module(f"parbench.commands.{name}").run
+
+        return load
+
+    return {name: lazily(name) for name in ("eval", "sweep", "flops", "show", "calibrate", "doctor")}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""``parbench calibrate``: find an adaptive method's threshold for a mean budget, on the val split."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from statistics import fmean
+
+import yaml
+
+from parbench.calibration import LOCAL, file_name, save, search
+from parbench.config import build_reducer, compose_config
+from parbench.errors import ParbenchError
+
+
+def run(words: list[str]) -> None:
+    """Calibrate for one or several targets and write them into a small YAML."""
+    options = {"target": "64", "out": "", "questions": "400", "split": "val"}
+    rest = []
+    for word in words:
+        key, _, value = word.partition("=")
+        if key in options:
+            options[key] = value
+        else:
+            rest.append(word)
+    if options["split"] == "test":
+        raise ParbenchError("split=test is for reporting: calibrate on split=val")
+    targets = yaml.safe_load(options["target"])
+    targets = targets if isinstance(targets, list) else [targets]
+    config = compose_config([*rest, f"dataset.split={options['split']}"])
+    from parbench.engine.engine import Engine
+    from parbench.harness.evaluate import Session
+    from parbench.harness.kept import KeptCounter
+
+    session = Session(config)
+    method = build_reducer(config.method)
+    if method.calibrates is None:
+        raise ParbenchError(f"method {method.name} has no threshold to calibrate: it delivers a budget by itself")
+    low, high = method.calibration_range
+    counter = KeptCounter(session, int(options["questions"]))
+    values = {}
+    for target in targets:
+        asked = dataclasses.replace(method, budget=target)
+        asked.check(session.geometry)
+        wanted = asked.asked(session.geometry)
+
+        def count(threshold: float, asked: object = asked) -> float:
+            engine = Engine(session.adapter, dataclasses.replace(asked, **{method.calibrates: threshold}))  # type: ignore[type-var]
+            mean = fmean(counter.counts(engine))
+            print(f"  {method.calibrates}={threshold:g}: {mean:.1f} tokens", flush=True)
+            return mean
+
+        threshold, mean = search(count, wanted, low, high)
+        values[wanted] = {method.calibrates: threshold, "mean": round(mean, 2)}
+        print(f"target {wanted}: {method.calibrates}={threshold:g}, mean {mean:.2f}")
+    out = Path(options["out"] or LOCAL / file_name(session.model_settings["name"], method.name))
+    save(out, method, session, options["split"], values)
+    print(f"written to {out}")

@@ -1,0 +1,33 @@
+"""``parbench doctor``: what this machine and this installation offer."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+from pathlib import Path
+
+from parbench import __version__
+from parbench.config import names
+
+
+def run(words: list[str]) -> None:
+    """Print versions, devices, models, methods and data."""
+    import torch
+
+    from parbench.models.loading import asset
+    from parbench.scenes.splits import default_root
+
+    rows = [("parbench", __version__), ("python", platform.python_version())]
+    rows += [(name, importlib.metadata.version(name)) for name in ("torch", "transformers", "lmms-eval", "hydra-core", "fvcore")]
+    rows.append(("cores", str(os.cpu_count())))
+    cuda = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())) or "none"
+    rows.append(("CUDA devices", cuda))
+    rows.append(("slurm", shutil.which("sbatch") or "not installed"))
+    tiny = Path(asset("llava-tiny")) / "model.safetensors"
+    rows.append(("llava-tiny", "shipped" if tiny.is_file() else f"missing: {tiny}"))
+    rows.append(("scenes", str(default_root())))
+    rows += [(f"{group}s", ", ".join(names(group))) for group in ("model", "method", "dataset")]
+    for name, value in rows:
+        print(f"{name:13} {value}")

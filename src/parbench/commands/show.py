@@ -1,0 +1,51 @@
+"""``parbench show``: a picture of what a method keeps for one sample."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from parbench.config import build_reducer, compose_config
+from parbench.errors import ParbenchError
+
+
+def run(words: list[str]) -> None:
+    """Answer one sample and write its kept-token picture."""
+    options = {"sample": "0", "out": ""}
+    rest = []
+    for word in words:
+        key, _, value = word.partition("=")
+        if key in options:
+            options[key] = value
+        else:
+            rest.append(word)
+    config = compose_config(rest)
+    from parbench.calibration import calibrated
+    from parbench.engine.engine import Engine
+    from parbench.engine.samples import Sample
+    from parbench.harness.evaluate import Session
+    from parbench.harness.prompts import build_prompt
+    from parbench.pictures import kept_picture
+
+    session = Session(config)
+    dataset = session.dataset
+    docs = dataset.docs()
+    if not options["sample"].isdigit() or int(options["sample"]) >= len(docs):
+        raise ParbenchError(f"sample={options['sample']} is not in {dataset.name}: use 0 to {len(docs) - 1}")
+    number = int(options["sample"])
+    doc = docs[number]
+    reducer = calibrated(build_reducer(config.method, config.budget), session)
+    engine = Engine(session.adapter, reducer, share=config.engine.share)
+    images = dataset.visuals(doc)
+    if len(images) != 1:
+        raise ParbenchError(f"sample={number} of {dataset.name} has {len(images)} images: a picture is drawn for samples with one")
+    question = dataset.question(doc)
+    prompt = build_prompt(session.adapter.tokenizer, question, 1)
+    answer = engine.answer([Sample(str(number), prompt, question, lambda: images, "0")], [[0]])[0]
+    if answer.error:
+        raise ParbenchError(f"sample={number} failed: {answer.error}")
+    kept = answer.kept[0]
+    name = reducer.name if reducer.budget is None else f"{reducer.name} @{reducer.budget:g}"
+    out = Path(options["out"] or f"show-{reducer.name}-{dataset.name}-{number}.png")
+    caption = f"{question}\nanswer: {answer.text.strip()}    right: {dataset.target(doc)}"
+    kept_picture(out, images[0], kept, dataset.evidence(doc) or [], f"{reducer.title} ({name}): {kept.tokens} tokens", caption)
+    print(out)

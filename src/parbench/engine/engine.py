@@ -1,0 +1,242 @@
+"""Runs samples through a model with a reducer: encode, reduce, prefill, decode, and account for it."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from parbench.compute.ledger import SampleLedger
+from parbench.engine.decode import Generated, greedy
+from parbench.engine.install import Trace, install
+from parbench.engine.samples import Answer, Kept, Sample
+from parbench.engine.sequence import Visual, build_rows
+from parbench.errors import ParbenchError
+from parbench.models.adapter import LlavaAdapter
+from parbench.models.vision import Encoded
+from parbench.reducers.base import LayerReducer, PixelReducer, Provenance, Reducer, Reduction, TokenReducer
+from parbench.reducers.none import Unreduced
+from parbench.reducers.probes import Probes
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """The images of a block: encoded once each, and where each sample's are.
+
+    Attributes:
+        encoded: What the tower gave.
+        seeds: One number an image, from its pixels.
+        of: For each sample of the block, the numbers of its images.
+    """
+
+    encoded: Encoded | None
+    seeds: list[int]
+    of: list[list[int]]
+
+
+class Engine:
+    """A model with a reducer, ready to answer blocks of samples.
+
+    Args:
+        adapter: The model.
+        reducer: The method; checked against the model here.
+        share: Encode an image once for all samples of a block. Off, each sample's images are encoded with its batch, as
+            Hugging Face does: then keep-all is the untouched model bit for bit on the same batch.
+    """
+
+    def __init__(self, adapter: LlavaAdapter, reducer: Reducer, *, share: bool = True) -> None:
+        reducer.check(adapter.geometry)
+        self.adapter = adapter
+        self.reducer = reducer
+        self.share = share
+        self._plain = Unreduced(name="none")
+
+    @torch.inference_mode()
+    def answer(self, samples: Sequence[Sample], batches: Sequence[Sequence[int]]) -> list[Answer]:
+        """Answer a block.
+
+        Args:
+            samples: All samples of the run.
+            batches: The block: numbers of samples, batch by batch.
+
+        Returns:
+            One answer a sample, in the block's order. A batch that fails is tried again sample by sample, so that only the
+            failing sample fails.
+
+        Raises:
+            ParbenchError: Something that a person has to put right: an image that cannot be read, too long a prompt.
+        """
+        pictures: dict[int, list[Image.Image]] = {}
+        loaded: dict[str, list[Image.Image]] = {}
+        for number in (n for batch in batches for n in batch):
+            sample = samples[number]
+            # Samples of a group share their images, which are then the same objects and encoded once.
+            if not self.share or sample.group not in loaded:
+                loaded[sample.group] = sample.load()
+            pictures[number] = loaded[sample.group]
+        numbers = list(pictures)
+        begun = time.perf_counter()
+        encoded = self._encode([pictures[n] for n in numbers]) if self.share else None
+        spent = time.perf_counter() - begun
+        answers = []
+        for batch in batches:
+            chosen = [samples[n] for n in batch]
+            begun = time.perf_counter()
+            where = [numbers.index(n) for n in batch]
+            here = encoded or self._encode([pictures[n] for n in batch])
+            mine = _Pictures(here.encoded, here.seeds, [here.of[w] for w in where] if encoded else here.of)
+            found = self._batch_or_single(chosen, mine)
+            seconds = (time.perf_counter() - begun) / len(batch) + spent / len(numbers)
+            answers += [Answer(**{**vars(answer), "seconds": seconds}) for answer in found]
+        return answers
+
+    def _encode(self, images: Sequence[Sequence[Image.Image]]) -> _Pictures:
+        unique: dict[int, int] = {}
+        order: list[Image.Image] = []
+        of = []
+        for row in images:
+            numbers = []
+            for image in row:
+                if not self.share or id(image) not in unique:
+                    unique[id(image)] = len(order)
+                    order.append(image)
+                numbers.append(unique[id(image)])
+            of.append(numbers)
+        if not order:
+            return _Pictures(None, [], of)
+        pixels = self.adapter.pixels(order)
+        blocks: tuple[int, ...] = ()
+        if isinstance(self.reducer, PixelReducer):
+            pixels = self.reducer.shrink(pixels, self.adapter.geometry)
+        elif isinstance(self.reducer, TokenReducer):
+            blocks = self.reducer.blocks
+        return _Pictures(self.adapter.encode(pixels, blocks), [image_seed(image) for image in order], of)
+
+    def _batch_or_single(self, samples: Sequence[Sample], pictures: _Pictures) -> list[Answer]:
+        try:
+            return self.run(samples, pictures.encoded, pictures.seeds, pictures.of)
+        except (RuntimeError, ArithmeticError, ValueError) as error:
+            if len(samples) == 1:
+                return [Answer(samples[0].id, "", error=f"{type(error).__name__}: {error}")]
+        answers = []
+        for number, sample in enumerate(samples):
+            alone = _Pictures(pictures.encoded, pictures.seeds, [pictures.of[number]])
+            answers += self._batch_or_single([sample], alone)
+        return answers
+
+    def run(self, samples: Sequence[Sample], encoded: Encoded | None, seeds: Sequence[int], of: Sequence[Sequence[int]]) -> list[Answer]:
+        """Answer one batch whose images are encoded: ``of[s]`` are the numbers of sample s's images in ``encoded``."""
+        flat = [number for row in of for number in row]
+        owner = [s for s, row in enumerate(of) for _ in row]
+        reduction, flops = self.reduce(encoded, seeds, flat, [samples[s].question for s in owner]) if encoded and flat else (None, [])
+        visuals: list[list[Visual]] = [[] for _ in samples]
+        if reduction is not None:
+            for entry, s in enumerate(owner):
+                count = int(reduction.counts[entry])
+                visuals[s].append(Visual(reduction.tokens[entry, :count], anchors(reduction.provenance, entry, count)))
+        prompts = [self.adapter.tokenizer(sample.prompt, return_tensors="pt").input_ids[0] for sample in samples]
+        positions = self.reducer.positions if isinstance(self.reducer, TokenReducer) else "compact"
+        rows = build_rows(self.adapter, prompts, visuals, positions, max(s.max_new_tokens for s in samples))
+        method = self.reducer if bool((rows.image >= 0).any()) else self._plain
+        with install(self.adapter, method, rows) as trace:
+            generated = greedy(self.adapter, rows, [s.max_new_tokens for s in samples], [s.until for s in samples])
+        answers = []
+        for s, sample in enumerate(samples):
+            entries = [entry for entry, mine in enumerate(owner) if mine == s]
+            work = sum(flops[entry] for entry in entries) + trace.flops // len(samples)
+            answers.append(self._account(sample, s, entries, encoded, reduction, trace, generated[s], work))
+        return answers
+
+    def reduce(self, encoded: Encoded, seeds: Sequence[int], images: Sequence[int], prompts: Sequence[str]) -> tuple[Reduction, list[int]]:
+        """Reduce encoded images, one entry an image and question.
+
+        Returns:
+            The reduction with tokens in the LLM's embedding space, and the method's own FLOPs for each entry.
+
+        Raises:
+            ParbenchError: The method did not deliver exactly what was asked of it.
+        """
+        geometry = self.adapter.geometry
+        taken = encoded.take(torch.tensor(images, device=self.adapter.device))
+        if isinstance(self.reducer, PixelReducer):
+            small = self.reducer.origin(taken, geometry)
+            reduction = Reduction(self.adapter.project(small.tokens), small.counts, small.provenance)
+            flops = [0] * len(images)
+        else:
+            method = self.reducer if isinstance(self.reducer, TokenReducer) else self._plain
+            probes = Probes(self.adapter, taken, prompts, [seeds[image] for image in images])
+            before = method.place == "before_projector"
+            features = taken.features if before else self.adapter.project(taken.features)
+            with FlopCounterMode(display=False) as counter:
+                reduction = method.reduce(features, probes)
+            flops = [counter.get_total_flops() // len(images) + text for text in probes.flops]
+            if before:
+                projected = self.adapter.project(reduction.tokens)
+                reduction = Reduction(projected, reduction.counts, reduction.provenance, reduction.stages)
+        self._check_delivered(reduction)
+        return reduction, flops
+
+    def _check_delivered(self, reduction: Reduction) -> None:
+        asked = self.reducer.asked(self.adapter.geometry)
+        if asked is None or not self.reducer.exact_budget or isinstance(self.reducer, LayerReducer):
+            return
+        wrong = reduction.counts[reduction.counts != asked]
+        if len(wrong):
+            raise ParbenchError(f"method {self.reducer.name} was asked for {asked} visual tokens and delivered {int(wrong[0])}")
+
+    def _account(self, sample: Sample, row: int, entries: Sequence[int], encoded: Encoded | None, reduction: Reduction | None,
+                 trace: Trace, generated: Generated, work: int) -> Answer:  # fmt: skip
+        geometry = self.adapter.geometry
+        kept, stages = [], {}
+        if reduction is not None and encoded is not None and trace.image is not None and trace.patch is not None:
+            for number, entry in enumerate(entries):
+                token, patch, weight = reduction.provenance.of(entry)
+                if isinstance(self.reducer, LayerReducer):
+                    # What is left after the cut, read from what entered the last layer.
+                    left = trace.patch[row][trace.image[row] == number]
+                    mine = torch.isin(patch, left)
+                    token, patch, weight = token[mine], patch[mine], weight[mine]
+                kept.append(
+                    Kept(len(token.unique()), tuple(patch.tolist()), tuple(weight.tolist()), tuple(token.tolist()),
+                         (geometry.rows, geometry.columns))
+                )  # fmt: skip
+            stages = {name: int(sum(counts[entry] for entry in entries)) for name, counts in reduction.stages.items()}
+        projected = 0
+        if reduction is not None and encoded is not None:
+            after = isinstance(self.reducer, TokenReducer) and self.reducer.place == "after_projector"
+            projected = sum(encoded.features.shape[1] if after else int(reduction.counts[entry]) for entry in entries)
+        ledger = SampleLedger(
+            tower=tuple(encoded.features.shape[1] + 1 for _ in entries) if encoded is not None else (),
+            projector=projected,
+            reducer_flops=work,
+            layers=tuple(int(layer[row]) for layer in trace.layers),
+            visual=tuple(int(layer[row]) for layer in trace.visual),
+            generated=len(generated.ids),
+        )
+        return Answer(sample.id, generated.text, tuple(kept), ledger, generated.margin, stages)
+
+
+def anchors(provenance: Provenance, entry: int, count: int) -> Tensor:
+    """The patch that each token of an image stands for: the one with the greatest weight in it, the lower of equals."""
+    token, patch, weight = provenance.of(entry)
+    found = torch.zeros(count, dtype=torch.long, device=token.device)
+    order = torch.argsort(patch, descending=True, stable=True)
+    order = order[torch.argsort(weight[order], stable=True)]
+    # Later writes win on the CPU only, so each token is reduced explicitly.
+    best = torch.zeros(count, dtype=torch.long, device=token.device)
+    rank = torch.arange(1, len(order) + 1, device=token.device)
+    best.scatter_reduce_(0, token[order], rank, "amax")
+    has = best > 0
+    found[has] = patch[order][best[has] - 1]
+    return found
+
+
+def image_seed(image: Image.Image) -> int:
+    """A seed from an image's pixels, so that randomness follows the image and nothing else."""
+    return int.from_bytes(hashlib.sha256(image.convert("RGB").tobytes()).digest()[:8], "big") >> 1

@@ -1,0 +1,141 @@
+"""The model class that lmms-eval drives: batched, with a reducer inside, loud when something is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lmms_eval.api.instance import Instance
+from lmms_eval.api.model import lmms
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+from parbench.engine.engine import Engine
+from parbench.engine.samples import Answer, Sample, plan
+from parbench.errors import ParbenchError
+from parbench.harness.prompts import build_prompt
+
+DEFAULT_NEW_TOKENS = 1024
+# Called after each block with (doc, sample, answer) triples, in order.
+Sink = Callable[[list[tuple[Any, Sample, Answer]]], None]
+
+
+class ParbenchLlava(lmms):
+    """LLaVA with visual-token reduction for lmms-eval.
+
+    parbench hands over a built engine. From lmms-eval's own command line it builds itself:
+    ``lmms-eval --model parbench_llava --model_args model=llava-tiny,method=par,budget=64``; further arguments are Hydra
+    overrides with ``/`` for ``.`` (``method/layer=3``).
+    """
+
+    is_simple = True
+
+    def __init__(self, model: str = "llava-tiny", method: str = "none", budget: float | None = None, batch_size: int | str = 32,
+                 engine: Engine | None = None, **overrides: Any) -> None:  # fmt: skip
+        super().__init__()
+        self.images_per_block = 4
+        self.size = int(batch_size)
+        self.sink: Sink | None = None
+        self.answered: Mapping[str, str] = {}
+        self.group: Callable[[Any], str] | None = None
+        self.title = ""
+        # Images of a group are read once to count placeholders, and again when its block runs.
+        self.counts: dict[str, int] = {}
+        if engine is None:
+            engine = _engine_from_names(model, method, budget, overrides)
+        self.engine = engine
+
+    @property
+    def rank(self) -> int:
+        """One process evaluates; sharding is by data."""
+        return 0
+
+    @property
+    def world_size(self) -> int:
+        """One process evaluates; sharding is by data."""
+        return 1
+
+    def clean(self) -> None:
+        """lmms-eval would delete the weights here; they serve the next configuration too."""
+
+    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
+        """Not offered.
+
+        Raises:
+            ParbenchError: Always; names a way out.
+        """
+        raise ParbenchError("parbench answers by generation: choose the task's generate_until variant instead of a likelihood one")
+
+    def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
+        """Not offered.
+
+        Raises:
+            ParbenchError: Always.
+        """
+        raise ParbenchError("parbench answers single-turn questions: multi-round tasks are not supported")
+
+    def generate_until(self, requests: list[Instance]) -> list[str]:
+        """Answer all requests, block by block; samples that are answered already are not run unless their block is not whole."""
+        docs = [self._doc(request) for request in requests]
+        samples = [self._sample(request, doc) for request, doc in zip(requests, docs, strict=True)]
+        texts = dict(self.answered)
+        blocks = plan(samples, self.images_per_block, self.size)
+        with tqdm(total=len(samples), desc=self.title or "parbench", unit="question", smoothing=0.1, mininterval=1.0) as bar:
+            for block in blocks:
+                numbers = [number for batch in block for number in batch]
+                if any(samples[number].id not in self.answered for number in numbers):
+                    answers = self.engine.answer(samples, block)
+                    if self.sink:
+                        self.sink([(docs[n], samples[n], answer) for n, answer in zip(numbers, answers, strict=True)])
+                    texts |= {answer.id: answer.text for answer in answers if answer.id not in self.answered}
+                bar.update(len(numbers))
+        return [texts[sample.id] for sample in samples]
+
+    def _doc(self, request: Instance) -> Any:
+        _, _, _, doc_id, task, split = request.args
+        return self.task_dict[task][split][doc_id]
+
+    def _sample(self, request: Instance, doc: Any) -> Sample:
+        context, arguments, doc_to_visual, doc_id, task, _ = request.args
+        name = f"{task}-{doc_id}"
+        if arguments.get("temperature") or arguments.get("do_sample") or arguments.get("num_beams", 1) != 1:
+            raise ParbenchError(f"task {task} asks for sampling or beams: parbench generates greedily, so that runs can be compared")
+        until = arguments.get("until") or ()
+        group = self.group(doc) if self.group else str(doc_id)
+        if group not in self.counts:
+            self.counts[group] = len(load_images(doc_to_visual, doc, name))
+        return Sample(
+            id=name,
+            prompt=build_prompt(self.engine.adapter.tokenizer, context, self.counts[group]),
+            question=context,
+            load=lambda: load_images(doc_to_visual, doc, name),
+            group=group,
+            max_new_tokens=int(arguments.get("max_new_tokens") or DEFAULT_NEW_TOKENS),
+            until=(until,) if isinstance(until, str) else tuple(until),
+        )
+
+
+def load_images(doc_to_visual: Callable[[Any], Any], doc: Any, name: str) -> list[Image.Image]:
+    """The images of a document, RGB.
+
+    Raises:
+        ParbenchError: One is damaged, or is no image.
+    """
+    try:
+        visuals = doc_to_visual(doc)
+        images = [visual.convert("RGB") for visual in visuals if isinstance(visual, Image.Image)]
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        raise ParbenchError(f"the image of sample {name} cannot be read ({error}): mend or remove that row") from error
+    if len(images) != len(visuals):
+        raise ParbenchError(f"sample {name} holds something other than images: parbench evaluates image and text tasks")
+    return images
+
+
+def _engine_from_names(model: str, method: str, budget: float | None, overrides: Mapping[str, Any]) -> Engine:
+    from parbench.config import build_reducer, compose_config
+    from parbench.models.adapter import LlavaAdapter
+
+    words = [f"{key.replace('/', '.')}={value}" for key, value in overrides.items() if key not in ("device", "max_batch_size")]
+    device = overrides.get("device")
+    config = compose_config([f"model={model}", f"method={method}", *([f"model.device={device}"] if device else []), *words])
+    return Engine(LlavaAdapter.load(config.model), build_reducer(config.method, budget), share=config.engine.share)

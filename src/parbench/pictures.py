@@ -1,0 +1,70 @@
+"""The kept-token picture: what of an image a method left for a question."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from parbench.engine.samples import Kept
+
+_KEPT, _NEEDED = "#E69F00", "#56B4E9"
+
+
+def kept_share(kept: Kept) -> np.ndarray:
+    """[rows, columns] how much of each patch is in the kept tokens: 1 for a chosen one, its share in its token for a merged one."""
+    total: dict[int, float] = defaultdict(float)
+    for token, weight in zip(kept.token, kept.weights, strict=True):
+        total[token] += abs(weight)
+    share = np.zeros(kept.grid[0] * kept.grid[1])
+    for token, patch, weight in zip(kept.token, kept.patches, kept.weights, strict=True):
+        if total[token]:
+            share[patch] += abs(weight) / total[token]
+    return share.clip(max=1).reshape(kept.grid)
+
+
+def kept_picture(path: Path, image: Image.Image, kept: Kept, boxes: Sequence[Sequence[int]], title: str, caption: str) -> None:
+    """Write a PNG: the image and its question on the left; on the right the kept patches as they are, the others darkened.
+
+    Args:
+        path: Where to.
+        image: The image.
+        kept: What stayed of it.
+        boxes: Needed boxes in pixels of the image, drawn in both halves.
+        title: Method and budget.
+        caption: Question, answers and counts; may have several lines.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from matplotlib.patches import Rectangle
+
+    rows, columns = kept.grid
+    share = kept_share(kept)
+    pixels = np.asarray(image.convert("RGB"), dtype=float) / 255
+    height, width = pixels.shape[:2]
+    down, across = np.arange(height) * rows // height, np.arange(width) * columns // width
+    strength = share[down][:, across][..., None]
+    figure, axes = plt.subplots(1, 2, figsize=(9, 5.4), dpi=120)
+    axes[0].imshow(pixels)
+    axes[1].imshow(pixels * (0.18 + 0.82 * strength))
+    axes[0].set_title("image and needed boxes", fontsize=10)
+    axes[1].set_title(title, fontsize=10)
+    for row, column in zip(*np.nonzero(share > 0), strict=True):
+        corner = (column * width / columns - 0.5, row * height / rows - 0.5)
+        axes[1].add_patch(
+            Rectangle(corner, width / columns, height / rows, fill=False, edgecolor=_KEPT, linewidth=0.8, alpha=max(0.15, share[row, column]))
+        )
+    for axis in axes:
+        for x0, y0, x1, y1 in boxes:
+            axis.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, edgecolor=_NEEDED, linewidth=2))
+        axis.set_axis_off()
+    figure.suptitle(caption, fontsize=10, y=0.06, va="bottom")
+    figure.tight_layout(rect=(0, 0.12, 1, 1))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Software": None})
+    plt.close(figure)

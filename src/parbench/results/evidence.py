@@ -1,0 +1,62 @@
+"""How much of what a question needs is still there after reduction."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from parbench.engine.samples import Kept
+
+# Share of a patch that a box must cover for the patch to be needed.
+COVERED = 0.25
+
+
+def needed_patches(boxes: Sequence[Sequence[int]], size: tuple[int, int], grid: tuple[int, int]) -> set[int]:
+    """Raster indices of the patches that the boxes cover by at least a quarter.
+
+    Args:
+        boxes: (x0, y0, x1, y1) in pixels of the image, upper end open.
+        size: Width and height of the image in pixels.
+        grid: Rows and columns of patches that the image is divided into.
+    """
+    rows, columns = grid
+    width, height = size[0] / columns, size[1] / rows
+    needed = set()
+    for x0, y0, x1, y1 in boxes:
+        for row in range(int(y0 // height), min(rows, int(y1 // height) + 1)):
+            for column in range(int(x0 // width), min(columns, int(x1 // width) + 1)):
+                across = min(x1, (column + 1) * width) - max(x0, column * width)
+                down = min(y1, (row + 1) * height) - max(y0, row * height)
+                if across > 0 and down > 0 and across * down >= COVERED * width * height:
+                    needed.add(row * columns + column)
+    return needed
+
+
+def recall(kept: Kept, needed: set[int]) -> float | None:
+    """Share of the needed patches that the kept tokens come from; None where nothing is needed.
+
+    A patch that was merged counts by its share in its token (weight over the token's sum of weights, summed over tokens, at
+    most 1): an average over nine patches keeps a ninth of each, as random choice of every ninth does.
+    """
+    if not needed:
+        return None
+    total: dict[int, float] = defaultdict(float)
+    for token, weight in zip(kept.token, kept.weights, strict=True):
+        total[token] += abs(weight)
+    share: dict[int, float] = defaultdict(float)
+    for token, patch, weight in zip(kept.token, kept.patches, kept.weights, strict=True):
+        if patch in needed and total[token]:
+            share[patch] += abs(weight) / total[token]
+    return sum(min(1.0, value) for value in share.values()) / len(needed)
+
+
+def irrelevant(kept: Kept, needed: set[int]) -> float | None:
+    """Share of the kept tokens that come mostly from patches which are not needed; None where nothing is needed or kept."""
+    if not needed or not kept.tokens:
+        return None
+    inside: dict[int, float] = defaultdict(float)
+    total: dict[int, float] = defaultdict(float)
+    for token, patch, weight in zip(kept.token, kept.patches, kept.weights, strict=True):
+        total[token] += abs(weight)
+        inside[token] += abs(weight) if patch in needed else 0.0
+    return sum(inside[token] < 0.5 * total[token] for token in total) / len(total)

@@ -1,0 +1,66 @@
+"""A run's samples to its metrics."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from statistics import fmean, pstdev
+from typing import Any
+
+FLOPS_PARTS = ("vision", "projector", "reducer", "llm_prefill", "decode", "total")
+
+
+def summarise(lines: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> dict[str, Any]:
+    """Metrics of a run.
+
+    Args:
+        lines: The lines of ``samples.jsonl``.
+        run: run_id, model, method, dataset, budget, chance, patches (visual tokens an image has without reduction), and
+            ``lmms_eval``, the task's own metrics.
+
+    Returns:
+        The fixed keys of ``metrics.json`` (accuracy in 0..1, failed samples in the denominator; FLOPs per sample, 2 per
+        multiply-add), then ``skills``, ``stages``, ``irrelevant``, ``seconds_per_sample`` and ``lmms_eval``.
+    """
+    answered = [line for line in lines if line["error"] is None]
+    pictured = [line for line in answered if line["images"]]
+    kept = [line["tokens_kept"] / line["images"] for line in pictured]
+    by_skill: dict[str, list[float]] = defaultdict(list)
+    for line in lines:
+        if line.get("skill"):
+            by_skill[line["skill"]].append(line["score"])
+    mean_kept = fmean(kept) if kept else 0.0
+    stages: dict[str, list[float]] = defaultdict(list)
+    for line in pictured:
+        for name, count in line["stages"].items():
+            stages[name].append(count / line["images"])
+    return {
+        "run_id": run["run_id"],
+        "model": run["model"],
+        "method": run["method"],
+        "dataset": run["dataset"],
+        "budget": run["budget"],
+        "n": len(lines),
+        "failures": len(lines) - len(answered),
+        "unparseable": sum(bool(line["unparseable"]) for line in lines),
+        "accuracy": _mean([line["score"] for line in lines]),
+        "chance": run["chance"],
+        "tokens_kept": {
+            "mean": mean_kept,
+            "std": pstdev(kept) if kept else 0.0,
+            "min": min(kept, default=0.0),
+            "max": max(kept, default=0.0),
+        },
+        "compression": 1 - mean_kept / run["patches"] if kept else 0.0,
+        "evidence_recall": _mean([line["evidence_recall"] for line in answered if line["evidence_recall"] is not None]),
+        "flops": {part: _mean([line["flops"][part] for line in answered]) for part in FLOPS_PARTS},
+        "skills": {skill: fmean(scores) for skill, scores in sorted(by_skill.items())},
+        "stages": {name: fmean(counts) for name, counts in stages.items()},
+        "irrelevant": _mean([line["irrelevant"] for line in answered if line["irrelevant"] is not None]),
+        "seconds_per_sample": _mean([line["seconds"] for line in answered]),
+        "lmms_eval": run["lmms_eval"],
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return fmean(values) if values else None

@@ -1,0 +1,66 @@
+"""The accuracy-versus-compression table on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+COLUMNS = ("method", "visual tokens", "compression", "accuracy", "vs none", "evidence recall", "prefill TFLOP", "saved", "s/sample")
+
+
+def prefill_flops(metrics: Mapping[str, Any]) -> float:
+    """FLOPs of a sample up to the first token: vision, projector, the method's own work, LLM prefill."""
+    flops = metrics["flops"]
+    return sum(flops[part] or 0.0 for part in ("vision", "projector", "reducer", "llm_prefill"))
+
+
+def row(metrics: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> dict[str, str]:
+    """A row of text cells; ``baseline`` is the unreduced run's metrics."""
+    kept = metrics["tokens_kept"]
+    budget = metrics["budget"]
+    name = metrics["method"] if budget is None else f"{metrics['method']} @{budget:g}"
+    recall = metrics["evidence_recall"]
+    cells = {
+        "method": name,
+        "visual tokens": f"{kept['mean']:.1f} ± {kept['std']:.1f}",
+        "compression": f"{100 * metrics['compression']:.1f} %",
+        "accuracy": f"{100 * metrics['accuracy']:.1f} %",
+        "vs none": "",
+        "evidence recall": "" if recall is None else f"{100 * recall:.0f} %",
+        "prefill TFLOP": f"{prefill_flops(metrics) / 1e12:.4f}",
+        "saved": "",
+        "s/sample": f"{metrics['seconds_per_sample']:.3f}",
+    }
+    if baseline is not None:
+        if baseline["accuracy"]:
+            cells["vs none"] = f"{100 * metrics['accuracy'] / baseline['accuracy']:.1f} %"
+        cells["saved"] = f"{100 * (1 - prefill_flops(metrics) / prefill_flops(baseline)):.1f} %"
+    return cells
+
+
+def show(runs: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
+    """Print a table of runs, the unreduced one first, and what a reader has to know to read it."""
+    console = console or Console()
+    baseline = next((run for run in runs if run["method"] == "none"), None)
+    ordered = sorted(runs, key=lambda run: run["method"] != "none")
+    first = ordered[0]
+    table = Table(title=f"{first['model']} on {first['dataset']}, n = {first['n']}")
+    for name in COLUMNS:
+        table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
+    for run in ordered:
+        table.add_row(*row(run, baseline).values())
+    console.print(table)
+    notes = ["Visual tokens: mean ± deviation over samples, averaged over LLM layers. FLOPs: 2 per multiply-add, vision tower to first token."]
+    notes += [f"chance {100 * first['chance']:.1f} %"] if first["chance"] is not None else []
+    notes += [
+        f"{run['method']}: {run['failures']} failed (counted wrong), {run['unparseable']} unparseable"
+        for run in ordered
+        if run["failures"] or run["unparseable"]
+    ]
+    if any(run["method"] == "par" for run in runs):
+        notes.append("par: PAR (our reading); its authors published no code.")
+    for note in notes:
+        console.print(note, style="dim", highlight=False, soft_wrap=True)
