@@ -35,12 +35,13 @@ def run(words: list[str]) -> None:
     doc = docs[number]
     reducer = calibrated(build_reducer(config.method, config.budget), session)
     engine = Engine(session.adapter, reducer, share=config.engine.share)
-    images = dataset.visuals(doc)
+    images = dataset.visuals(number)
     if len(images) != 1:
         raise ParbenchError(f"sample={number} of {dataset.name} has {len(images)} images: a picture is drawn for samples with one")
     question = dataset.question(doc)
-    prompt = build_prompt(session.adapter.tokenizer, question, 1)
-    answer = engine.answer([Sample(str(number), prompt, question, lambda: images, "0")], [[0]])[0]
+    tokenizer = session.adapter.tokenizer
+    sample = Sample(str(number), lambda count: build_prompt(tokenizer, question, count), question, lambda: images, "0")
+    answer = engine.answer([sample], [[0]])[0]
     if answer.error:
         raise ParbenchError(f"sample={number} failed: {answer.error}")
     kept = answer.kept[0]

@@ -140,7 +140,7 @@ class Engine:
             for entry, s in enumerate(owner):
                 count = int(reduction.counts[entry])
                 visuals[s].append(Visual(reduction.tokens[entry, :count], anchors(reduction.provenance, entry, count)))
-        prompts = [self.adapter.tokenizer(sample.prompt, return_tensors="pt").input_ids[0] for sample in samples]
+        prompts = [self.adapter.tokenizer(sample.prompt(len(row)), return_tensors="pt").input_ids[0] for sample, row in zip(samples, of, strict=True)]
         positions = self.reducer.positions if isinstance(self.reducer, TokenReducer) else "compact"
         rows = build_rows(self.adapter, prompts, visuals, positions, max(s.max_new_tokens for s in samples))
         method = self.reducer if bool((rows.image >= 0).any()) else self._plain

@@ -16,7 +16,7 @@ class Sample:
 
     Attributes:
         id: Unique in its run.
-        prompt: The whole prompt after the chat template, one ``<image>`` an image.
+        prompt: Gives, for a number of images, the whole prompt after the chat template, one ``<image>`` an image.
         question: The question alone, for methods that look at it.
         load: Gives the images; called only when they are needed.
         group: Samples of one group share their images and are run together.
@@ -25,7 +25,7 @@ class Sample:
     """
 
     id: str
-    prompt: str
+    prompt: Callable[[int], str]
     question: str
     load: Callable[[], list[Image.Image]]
     group: str

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
-import logging
-import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -19,7 +16,8 @@ from parbench import __version__
 from parbench.config import build_reducer
 from parbench.engine.samples import Answer, Sample
 from parbench.errors import ParbenchError
-from parbench.harness.datasets import PreparedDataset, prepare
+from parbench.harness.datasets import PreparedDataset
+from parbench.harness.quiet import quiet
 from parbench.results.evidence import irrelevant, needed_patches, recall
 from parbench.results.metrics import summarise
 from parbench.results.store import RunStore
@@ -49,7 +47,7 @@ class Session:
         self.config = config
         self.model_settings: dict[str, Any] = OmegaConf.to_container(config.model, resolve=True)  # type: ignore[assignment]
         dataset: dict[str, Any] = OmegaConf.to_container(config.dataset, resolve=True)  # type: ignore[assignment]
-        self.dataset: PreparedDataset = prepare(dataset, limit=config.limit)
+        self.dataset = PreparedDataset(dataset)
         self._adapter: Any = None
 
     @property
@@ -161,36 +159,40 @@ def _run_lmms(session: Session, reducer: Any, store: RunStore) -> dict[str, Any]
 
         lm = ParbenchLlava(engine=engine, batch_size=engine_settings.batch_size)
         lm.images_per_block = engine_settings.images_per_block
-        lm.group = session.dataset.image_key
         lm.answered = {line["id"]: line["prediction"] for line in store.done.values()}
         lm.title = f"{reducer.name} {reducer.budget or ''}".strip()
-        task = session.dataset.task()
+        lm.dataset = session.dataset
 
         def sink(block: list[tuple[Any, Sample, Answer]]) -> None:
-            store.append(_line(session, engine, task, doc, sample, answer) for doc, sample, answer in block)
+            store.append(_line(session, engine, doc, sample, answer) for doc, sample, answer in block)
 
         lm.sink = sink
         results = simple_evaluate(
-            model=lm, tasks=[session.dataset.task_name], task_manager=session.dataset.task_manager(), limit=session.config.limit,
-            bootstrap_iters=0, log_samples=False, random_seed=session.config.seed, numpy_random_seed=session.config.seed,
+            model=lm, tasks=[session.dataset.task], task_manager=_no_tasks(), limit=session.config.limit, bootstrap_iters=0, log_samples=False, random_seed=session.config.seed, numpy_random_seed=session.config.seed,
             torch_random_seed=session.config.seed,
         )  # fmt: skip
     found = results["results"][session.dataset.task_name]
     return {key: value for key, value in sorted(found.items()) if isinstance(value, int | float) and not key.endswith("_clustered")}
 
 
-def _line(session: Session, engine: Any, task: Any, doc: Any, sample: Sample, answer: Answer) -> dict[str, Any]:
+def _no_tasks() -> Any:
+    """A task manager that knows none: the task is handed over built, and indexing 2,000 others takes seconds."""
+    from lmms_eval.tasks import TaskManager
+
+    return TaskManager(include_defaults=False)
+
+
+def _line(session: Session, engine: Any, doc: Any, sample: Sample, answer: Answer) -> dict[str, Any]:
     from parbench.compute.flops import sample_flops
 
     dataset, geometry = session.dataset, engine.adapter.geometry
-    told = dataset.describe(doc)
     boxes = dataset.evidence(doc)
     ledger = answer.ledger
     line: dict[str, Any] = {
         "id": sample.id,
-        "image_id": told.get("image_id"),
+        "image_id": dataset.image_key(doc, int(sample.id.rpartition("-")[2])),
         "task": dataset.task_name,
-        "skill": told.get("skill"),
+        "skill": doc.get("skill"),
         "question": sample.question,
         "prediction": answer.text,
         "target": dataset.target(doc),
@@ -211,8 +213,7 @@ def _line(session: Session, engine: Any, task: Any, doc: Any, sample: Sample, an
         "seconds": round(answer.seconds, 6),
     }
     if boxes is not None and answer.kept:
-        size = dataset.image_size(doc)
-        needed = needed_patches(boxes, size, answer.kept[0].grid)
+        needed = needed_patches(boxes, dataset.image_size, answer.kept[0].grid)
         line["evidence_recall"] = recall(answer.kept[0], needed)
         line["irrelevant"] = irrelevant(answer.kept[0], needed)
     return line
@@ -235,18 +236,6 @@ def _bitmap(patches: tuple[int, ...], total: int) -> str:
     for patch in set(patches):
         bits |= 1 << (total - 1 - patch)
     return f"{bits:0{-(-total // 4)}x}"
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep lmms-eval's chatter off the terminal; warnings and errors stay."""
-    from loguru import logger
-
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    logger.remove()
-    logger.add(lambda message: print(message, end="", file=__import__("sys").stderr), level="ERROR")
-    logging.getLogger("transformers").setLevel(logging.ERROR)
-    yield
 
 
 def environment() -> Mapping[str, str]:

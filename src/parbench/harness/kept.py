@@ -22,14 +22,15 @@ class KeptCounter:
 
     def __init__(self, session: Any, questions: int) -> None:
         self.session = session
-        docs = session.dataset.docs()
+        dataset = session.dataset
+        docs = dataset.docs()
         step = max(1, len(docs) // questions)
-        chosen = [docs[number] for number in range(0, len(docs), step)]
+        chosen = [(number, docs[number]) for number in range(0, len(docs), step)]
         self.groups: list[tuple[Any, int, list[str]]] = []
-        for _, members in groupby(chosen, key=session.dataset.image_key):
+        for _, members in groupby(chosen, key=lambda one: dataset.image_key(one[1], one[0])):
             same = list(members)
-            image = session.dataset.visuals(same[0])[0]
-            self.groups.append((image, image_seed(image), [session.dataset.question(doc) for doc in same]))
+            image = dataset.visuals(same[0][0])[0]
+            self.groups.append((image, image_seed(image), [dataset.question(doc) for _, doc in same]))
         self._encoded: dict[tuple[int, ...], list[Encoded]] = {}
 
     @torch.inference_mode()

@@ -7,12 +7,13 @@ from typing import Any
 
 from lmms_eval.api.instance import Instance
 from lmms_eval.api.model import lmms
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
 from parbench.engine.engine import Engine
 from parbench.engine.samples import Answer, Sample, plan
 from parbench.errors import ParbenchError
+from parbench.harness.datasets import PreparedDataset
 from parbench.harness.prompts import build_prompt
 
 DEFAULT_NEW_TOKENS = 1024
@@ -37,10 +38,8 @@ class ParbenchLlava(lmms):
         self.size = int(batch_size)
         self.sink: Sink | None = None
         self.answered: Mapping[str, str] = {}
-        self.group: Callable[[Any], str] | None = None
         self.title = ""
-        # Images of a group are read once to count placeholders, and again when its block runs.
-        self.counts: dict[str, int] = {}
+        self.dataset: PreparedDataset | None = None
         if engine is None:
             engine = _engine_from_names(model, method, budget, overrides)
         self.engine = engine
@@ -93,42 +92,29 @@ class ParbenchLlava(lmms):
 
     def _doc(self, request: Instance) -> Any:
         _, _, _, doc_id, task, split = request.args
-        return self.task_dict[task][split][doc_id]
+        return self.dataset.docs()[doc_id] if self.dataset else self.task_dict[task][split][doc_id]
 
     def _sample(self, request: Instance, doc: Any) -> Sample:
-        context, arguments, doc_to_visual, doc_id, task, _ = request.args
-        name = f"{task}-{doc_id}"
+        context, arguments, doc_to_visual, doc_id, task, split = request.args
         if arguments.get("temperature") or arguments.get("do_sample") or arguments.get("num_beams", 1) != 1:
             raise ParbenchError(f"task {task} asks for sampling or beams: parbench generates greedily, so that runs can be compared")
         until = arguments.get("until") or ()
-        group = self.group(doc) if self.group else str(doc_id)
-        if group not in self.counts:
-            self.counts[group] = len(load_images(doc_to_visual, doc, name))
+        dataset, tokenizer = self.dataset, self.engine.adapter.tokenizer
+
+        def load() -> list[Image.Image]:
+            if dataset:
+                return dataset.visuals(doc_id)
+            return [visual.convert("RGB") for visual in doc_to_visual(self.task_dict[task][split][doc_id])]
+
         return Sample(
-            id=name,
-            prompt=build_prompt(self.engine.adapter.tokenizer, context, self.counts[group]),
+            id=f"{task}-{doc_id}",
+            prompt=lambda images: build_prompt(tokenizer, context, images),
             question=context,
-            load=lambda: load_images(doc_to_visual, doc, name),
-            group=group,
+            load=load,
+            group=dataset.image_key(doc, doc_id) if dataset else str(doc_id),
             max_new_tokens=int(arguments.get("max_new_tokens") or DEFAULT_NEW_TOKENS),
             until=(until,) if isinstance(until, str) else tuple(until),
         )
-
-
-def load_images(doc_to_visual: Callable[[Any], Any], doc: Any, name: str) -> list[Image.Image]:
-    """The images of a document, RGB.
-
-    Raises:
-        ParbenchError: One is damaged, or is no image.
-    """
-    try:
-        visuals = doc_to_visual(doc)
-        images = [visual.convert("RGB") for visual in visuals if isinstance(visual, Image.Image)]
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise ParbenchError(f"the image of sample {name} cannot be read ({error}): mend or remove that row") from error
-    if len(images) != len(visuals):
-        raise ParbenchError(f"sample {name} holds something other than images: parbench evaluates image and text tasks")
-    return images
 
 
 def _engine_from_names(model: str, method: str, budget: float | None, overrides: Mapping[str, Any]) -> Engine:

@@ -18,7 +18,7 @@ from torch import nn
 from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from parbench.scenes.questions import SKILLS, Question, draw_questions
-from parbench.scenes.world import CANVAS, PATCH
+from parbench.scenes.world import CANVAS, PATCH, Scene
 from parbench.tiny.loop import Losses, Stage
 from parbench.tiny.vision_stage import TRAIN_SEEDS, Picture, draw_picture, embed_windows, normalise
 
@@ -27,6 +27,8 @@ _MULTIPLE = 32
 _HIDDEN = -1
 # Layer whose output the naming words are asked at: halfway, so that the layers above can use what it finds.
 _MIDDLE = 6
+# Layer whose output at a question's end must know where the two things of a relation are.
+_LATE = 9
 
 
 def words_of_patches(picture: Picture) -> list[tuple[int, tuple[str, ...]]]:
@@ -53,19 +55,26 @@ def _where(centre: tuple[float, float]) -> tuple[str, str]:
     return "top" if centre[1] < CANVAS / 2 else "bottom", "left" if centre[0] < CANVAS / 2 else "right"
 
 
-def referents(question: Question, scene: Scene) -> list[tuple[str, tuple[str, ...]]]:
-    """The words of a question that name something, in order, each with the words that hold for what it names."""
+# Pixels that count as one where places are regressed: small enough that a place within a window matters.
+_UNIT = 56
+Centre = tuple[float, float]
+
+
+def referents(question: Question, scene: Scene) -> list[tuple[str, tuple[str, ...], Centre | None]]:
+    """The words of a question that name something, in order: the word, words that hold for what it names, and where that is.
+
+    The place is the centre in pixels of the canvas; None where several things, or none, are named.
+    """
     named = [next((t for t in scene.things if t.box == box), None) for box in question.boxes]
     if question.skill == "count":
-        return [(question.text.split()[-3], (question.answer,))]
+        return [(question.text.split()[-3], (question.answer,), None)]
     if question.skill == "reading":
-        return [("sign", (question.answer[0],))]
+        return [("sign", (question.answer[0],), None)]
     if question.skill == "existence":
-        shape = question.text.split()[4]
-        return [(shape, (named[0].colour, named[0].shape) if named and named[0] else ("nothing",))]
-    if question.skill == "shape":
-        return [("object", (t.colour, t.shape, *_where(t.centre))) for t in named if t]
-    return [(t.shape, (t.colour, t.shape, *_where(t.centre))) for t in named if t]
+        shape, first = question.text.split()[4], named[0] if named else None
+        return [(shape, (first.colour, first.shape) if first else ("nothing",), None)]
+    word = {"shape": "object"}.get(question.skill)
+    return [(word or t.shape, (t.colour, t.shape, *_where(t.centre)), t.centre) for t in named if t]
 
 
 class LanguageTrainer(nn.Module):
@@ -76,6 +85,11 @@ class LanguageTrainer(nn.Module):
         self.llava = llava
         self.llava.model.vision_tower.requires_grad_(False)
         self.scale = nn.Parameter(torch.tensor(2.3))
+        # Where a visual token or a named thing is, across and down; the heads serve training only.
+        width = llava.config.text_config.hidden_size
+        self.locate = nn.Linear(width, 2)
+        # At the end of a question about two things: where the first is, then the second.
+        self.compare = nn.Linear(width, 4)
         self.tokenizer = tokenizer
         self.stage = stage
         self.seed = seed
@@ -152,6 +166,8 @@ class LanguageTrainer(nn.Module):
         losses: Losses = {"answer": token_loss.sum() / len(answers)}
         if self.stage.named:
             losses |= self._named(output.hidden_states[_MIDDLE][:, start:], rows, pictures, asked)
+            losses |= self._placed(visual, pictures)
+            losses |= self._compared(output.hidden_states[_LATE][:, start:], rows, pictures, asked)
         losses |= self._patch_words(visual, hidden[:, len(self.prefix) : start], pictures)
         right = (logits.argmax(-1) == target) | ~wanted
         by_skill: dict[str, list[bool]] = {skill: [] for skill in SKILLS}
@@ -166,22 +182,63 @@ class LanguageTrainer(nn.Module):
         self, hidden: torch.Tensor, rows: list[list[tuple[list[int], int]]], pictures: list[Picture], asked: list[list[Question]]
     ) -> Losses:
         batch, place, target, weight = [], [], [], []
+        placed: list[tuple[int, int]] = []
+        centres: list[Centre] = []
         for b, (row, questions) in enumerate(zip(rows, asked, strict=True)):
             at = 0
             for (turn, skip), question in zip(row, questions, strict=True):
                 after = 0
-                for word, words in referents(question, pictures[b].scene):
+                for word, words, centre in referents(question, pictures[b].scene):
                     after = turn.index(self.pieces[f"▁{word}"], after, skip) + 1
+                    if centre:
+                        placed.append((b, at + after - 1))
+                        centres.append(centre)
                     for wanted in words:
                         batch.append(b)
                         place.append(at + after - 1)
                         target.append(self.pieces[wanted if len(wanted) == 1 and wanted.isalpha() else f"▁{wanted}"])
                         weight.append(1 / len(words))
                 at += len(turn)
-        logits = self.llava.lm_head(self.llava.model.language_model.norm(hidden[batch, place])).float()
+        normed = self.llava.model.language_model.norm(hidden)
+        logits = self.llava.lm_head(normed[batch, place]).float()
         losses = F.cross_entropy(logits, torch.tensor(target, device=hidden.device), reduction="none")
         share = torch.tensor(weight, device=hidden.device)
-        return {"named": self.stage.named * (losses * share).sum() / share.sum()}
+        found: Losses = {"named": self.stage.named * (losses * share).sum() / share.sum()}
+        if placed:
+            rows_of, columns = zip(*placed, strict=True)
+            there = self.locate(normed[list(rows_of), list(columns)]).float()
+            wanted_place = torch.tensor(centres, device=there.device) / _UNIT
+            found["located"] = self.stage.named * F.smooth_l1_loss(there, wanted_place, beta=0.25)
+            found["_off"] = (there - wanted_place).abs().mean().detach()
+        return found
+
+    def _compared(
+        self, hidden: torch.Tensor, rows: list[list[tuple[list[int], int]]], pictures: list[Picture], asked: list[list[Question]]
+    ) -> Losses:
+        batch, place, centres = [], [], []
+        for b, (row, questions) in enumerate(zip(rows, asked, strict=True)):
+            at = 0
+            for (turn, skip), question in zip(row, questions, strict=True):
+                if question.skill == "relation":
+                    batch.append(b)
+                    place.append(at + skip - 1)
+                    found = [centre for _, _, centre in referents(question, pictures[b].scene) if centre]
+                    centres.append([value for centre in found for value in centre])
+                at += len(turn)
+        if not batch:
+            return {}
+        there = self.compare(self.llava.model.language_model.norm(hidden[batch, place])).float()
+        wanted = torch.tensor(centres, device=there.device) / _UNIT
+        loss = self.stage.named * F.smooth_l1_loss(there, wanted, beta=0.25)
+        return {"compared": loss, "_compared_off": (there - wanted).abs().mean().detach()}
+
+    def _placed(self, visual: torch.Tensor, pictures: list[Picture]) -> Losses:
+        there = self.locate(self.llava.model.language_model.norm(visual)).float()
+        window = pictures[0].scene.window
+        place = torch.arange(window.side**2, device=visual.device)
+        corner = torch.tensor([[p.scene.window.column, p.scene.window.row] for p in pictures], device=visual.device)
+        wanted = (torch.stack([place % window.side, place // window.side], dim=1)[None] + corner[:, None] + 0.5) * PATCH / _UNIT
+        return {"placed": F.smooth_l1_loss(there, wanted, beta=0.25), "_placed_off": (there - wanted).abs().mean().detach()}
 
     def _patch_words(self, visual: torch.Tensor, hidden: torch.Tensor, pictures: list[Picture]) -> Losses:
         batch, patches, words = [], [], []

@@ -22,7 +22,10 @@ VISION_STAGES = (
 LANGUAGE_STAGES = (
     Stage("language-06", side=6, steps=700, batch=16, things=(1, 2), signs=(0, 1), questions=10, floor=0.5, named=0.0),
     Stage("language-07", side=7, steps=626, batch=16, things=(1, 3), signs=(0, 1), questions=10, rate=6e-4, floor=0.15),
-    Stage("language-07b", side=7, steps=500, batch=16, things=(1, 4), signs=(0, 1), questions=14, rate=6e-4, floor=0.5, emphasis=3.0),
+    Stage("language-07b", side=7, steps=185, batch=16, things=(1, 4), signs=(0, 1), questions=14, rate=6e-4, floor=0.5, emphasis=3.0),
+    Stage("language-07c", side=7, steps=322, batch=16, things=(2, 4), signs=(0, 1), questions=14, rate=6e-4, floor=0.5, emphasis=3.0),
+    Stage("language-07d", side=7, steps=500, batch=16, things=(2, 4), signs=(0, 1), questions=14, rate=6e-4, floor=0.5, emphasis=3.0),
+    Stage("language-07e", side=7, steps=600, batch=16, things=(2, 4), signs=(0, 1), questions=14, rate=6e-4, floor=0.5, emphasis=3.0),
     Stage("language-10", side=10, steps=700, batch=12, things=(2, 5), signs=(0, 2), questions=16, rate=6e-4, floor=0.5, emphasis=3.0),
     Stage("language-24", side=24, steps=1200, batch=8, things=(4, 8), signs=(1, 2), questions=24, rate=6e-4, floor=0.02,
           emphasis=2.0),

@@ -1,0 +1,208 @@
+"""FLOPs by fvcore, part by part, from the token counts that a run really saw.
+
+Convention: 2 FLOPs per multiply-add (fvcore counts multiply-adds, which are doubled here); matrix products, convolution and attention
+only, elementwise work left out; causal attention counted dense, as kernels without block skipping compute it; every vision block that
+runs counted, read or not; the language model's head on the last token only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from parbench.compute.ledger import SampleLedger
+
+CONVENTION = "2 FLOPs per multiply-add; attention dense; elementwise work left out; head on the last token"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """FLOPs of a transformer block over its sequence length: ``linear * n + square * n**2``."""
+
+    linear: int
+    square: int
+
+    def __call__(self, length: int) -> int:
+        """FLOPs at a length."""
+        return self.linear * length + self.square * length * length
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Costs of a model's parts, FLOPs.
+
+    Attributes:
+        embed: Patch embedding, for one patch.
+        block: One vision block.
+        blocks: Number of vision blocks.
+        project: Projector, for one token.
+        layer: One LLM layer at prefill.
+        layers: Number of LLM layers.
+        head: LLM head, for one token.
+    """
+
+    embed: int
+    block: Curve
+    blocks: int
+    project: int
+    layer: Curve
+    layers: int
+    head: int
+
+    def vision(self, lengths: Sequence[int]) -> int:
+        """The vision tower over sequences of these lengths (patches + CLS)."""
+        return sum(self.embed * (length - 1) + self.blocks * self.block(length) for length in lengths)
+
+    def prefill(self, lengths: Sequence[int]) -> int:
+        """The LLM over a prompt, given the tokens that enter each layer."""
+        return sum(self.layer(length) for length in lengths) + self.head
+
+    def decode(self, lengths: Sequence[int], generated: int) -> int:
+        """Everything after the first token; a new token attends to a layer's cache and to itself."""
+        steps = max(0, generated - 1)
+        keys = sum(steps * length + steps * (steps + 1) // 2 for length in lengths)
+        return steps * (len(lengths) * self.layer.linear + self.head) + self.layer.square * keys
+
+
+def count(module: nn.Module, *inputs: Tensor) -> int:
+    """FLOPs of a module by fvcore, with attention kernels counted.
+
+    Args:
+        module: Anything that can be traced; on the meta device nothing is computed.
+        inputs: Its positional inputs.
+    """
+    from fvcore.nn import FlopCountAnalysis
+
+    analysis = FlopCountAnalysis(module, inputs)
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    analysis.set_op_handle("aten::scaled_dot_product_attention", _attention)
+    return 2 * int(analysis.total())
+
+
+def _attention(inputs: list[Any], outputs: list[Any]) -> int:
+    """Multiply-adds of q @ k and weights @ v; fvcore alone leaves them out."""
+    from fvcore.nn.jit_handles import get_shape
+
+    batch, heads, queries, width = get_shape(inputs[0])
+    keys, out = get_shape(inputs[1])[2], get_shape(inputs[2])[3]
+    return batch * heads * queries * keys * (width + out)
+
+
+def _curve(measure: Callable[[int], int]) -> Curve:
+    # A block is linear plus attention, so two lengths say all.
+    short, long = 64, 128
+    square, rest = divmod(measure(long) * short - measure(short) * long, short * long * (long - short))
+    linear, rest_linear = divmod(measure(short) - square * short * short, short)
+    if rest or rest_linear:
+        raise ValueError("this block's FLOPs are not a n + b n^2 in its sequence length")
+    return Curve(linear, square)
+
+
+class _Layer(nn.Module):
+    """An LLM layer with positional inputs, as tracing wants it."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, hidden: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        output = self.layer(hidden, position_embeddings=(cos, sin))
+        return output[0] if isinstance(output, tuple) else output
+
+
+class _Block(nn.Module):
+    """A vision block with positional inputs."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        output = self.block(hidden, attention_mask=None)
+        return output[0] if isinstance(output, tuple) else output
+
+
+def costs(config: Any) -> Costs:
+    """Costs of the parts of a LLaVA with this ``LlavaConfig``; no weights are needed."""
+    return _costs(config.to_json_string(use_diff=False))
+
+
+@lru_cache(maxsize=8)
+def _costs(text: str) -> Costs:
+    import json
+
+    from transformers import LlavaConfig
+    from transformers.models.clip.modeling_clip import CLIPEncoderLayer
+    from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+    from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
+
+    config = LlavaConfig.from_dict(json.loads(text))
+    vision, llm = config.vision_config, config.text_config
+    vision._attn_implementation = llm._attn_implementation = "sdpa"
+    head_width = getattr(llm, "head_dim", None) or llm.hidden_size // llm.num_attention_heads
+    with torch.device("meta"), torch.no_grad():
+        layer, block = _Layer(LlamaDecoderLayer(llm, 0)), _Block(CLIPEncoderLayer(vision))
+        projector = LlavaMultiModalProjector(config)
+        # A convolution without overlap is a linear map of each patch, and conv2d cannot be traced on the meta device.
+        embed = nn.Linear(vision.num_channels * vision.patch_size**2, vision.hidden_size, bias=False)
+
+        def prefill(length: int) -> int:
+            turn = torch.empty(1, length, head_width)
+            return count(layer, torch.empty(1, length, llm.hidden_size), turn, turn)
+
+        return Costs(
+            embed=count(embed, torch.empty(1, embed.in_features)),
+            block=_curve(lambda length: count(block, torch.empty(1, length, vision.hidden_size))),
+            blocks=vision.num_hidden_layers,
+            project=count(projector, torch.empty(1, 1, vision.hidden_size)),
+            layer=_curve(prefill),
+            layers=llm.num_hidden_layers,
+            head=count(nn.Linear(llm.hidden_size, llm.vocab_size, bias=False), torch.empty(1, llm.hidden_size)),
+        )
+
+
+def sample_flops(config: Any, ledger: SampleLedger) -> dict[str, int]:
+    """FLOPs of one sample by part.
+
+    Args:
+        config: The model's ``LlavaConfig``.
+        ledger: What the sample's run recorded.
+
+    Returns:
+        vision, projector, reducer (the method's own work), llm_prefill, decode (after the first token), total.
+    """
+    cost = costs(config)
+    parts = {
+        "vision": cost.vision(ledger.tower),
+        "projector": cost.project * ledger.projector,
+        "reducer": ledger.reducer_flops,
+        "llm_prefill": cost.prefill(ledger.layers),
+        "decode": cost.decode(ledger.layers, ledger.generated),
+    }
+    return {**parts, "total": sum(parts.values())}
+
+
+def config_of(model: Mapping[str, Any]) -> Any:
+    """The ``LlavaConfig`` of a ``conf/model`` mapping: from its ``geometry``, else from its folder; weights are not read.
+
+    Raises:
+        ParbenchError: There is neither.
+    """
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
+
+    if geometry := model.get("geometry"):
+        return LlavaConfig(
+            vision_config=CLIPVisionConfig(**geometry["vision"]).to_dict(),
+            text_config=LlamaConfig(**geometry["text"]).to_dict(),
+            vision_feature_layer=geometry["vision_feature_layer"],
+        )
+    from parbench.models.loading import check_folder, locate
+
+    folder = locate(str(model["path"]), model.get("revision"))
+    check_folder(folder)
+    return LlavaConfig.from_pretrained(folder, local_files_only=True)

@@ -1,0 +1,207 @@
+"""A data set made ready: its rows, and the lmms-eval task that asks and scores them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+from parbench.errors import ParbenchError
+from parbench.harness.sources import data_fingerprint, load_rows
+
+_TASKS = Path(__file__).parents[1] / "tasks"
+_READ_ERRORS = (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError)
+
+
+class PreparedDataset:
+    """A data set of ``conf/dataset``; lmms-eval, which takes seconds to import, and the rows are loaded when first needed.
+
+    Args:
+        settings: The ``conf/dataset`` mapping.
+
+    Raises:
+        ParbenchError: Its files cannot be found.
+    """
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self.settings = settings
+        self.name: str = settings["name"]
+        self.task_name: str = settings["task"]
+        self.generated = settings["hub"] is None
+        self.fingerprint = self._fingerprint()
+
+    def _fingerprint(self) -> str:
+        settings = self.settings
+        if self.generated:
+            from parbench.errors import unknown
+            from parbench.scenes.splits import recorded_fingerprints
+
+            known = recorded_fingerprints()
+            if settings["split"] not in known:
+                raise unknown("dataset.split of scenes", settings["split"], known)
+            data = f"{known[settings['split']]}/{settings['skill']}"
+        else:
+            data = data_fingerprint(settings)
+        # Prompt, generation arguments and scoring are in the task's YAML and beside it.
+        asked = [path.read_bytes() for path in sorted(self._yaml.parent.iterdir()) if path.suffix in ("", ".py", ".yaml") and path.is_file()]
+        return hashlib.sha256(b"\0".join([data.encode(), settings["split"].encode(), *asked])).hexdigest()
+
+    @property
+    def _yaml(self) -> Path:
+        if self.settings["yaml"] is None:
+            return next(_TASKS.rglob(f"{self.task_name}.yaml"))
+        # Found without importing lmms-eval.
+        package = find_spec("lmms_eval")
+        if package is None or not package.submodule_search_locations:
+            raise ParbenchError("lmms-eval is not installed: run make setup")
+        return Path(package.submodule_search_locations[0]) / "tasks" / self.settings["yaml"]
+
+    @property
+    def chance(self) -> float | None:
+        """Accuracy of guessing among an answer's possibilities; None where that is not known."""
+        if not self.generated:
+            return None
+        from parbench.scenes.splits import chance
+
+        guessed = chance()
+        skills = [doc["skill"] for doc in self.docs()]
+        return sum(guessed[skill] for skill in skills) / len(skills)
+
+    @cached_property
+    def rows(self) -> Any:
+        """All rows, with images that are decoded when looked at.
+
+        Raises:
+            ParbenchError: They cannot be read, are none, or lack a column.
+        """
+        settings = self.settings
+        if self.generated:
+            from parbench.scenes.dataset import load_scenes
+
+            rows = load_scenes(settings["split"], settings["skill"])
+        else:
+            rows = load_rows(settings, settings["config"])
+        source = settings["path"] or settings["hub"] or "scenes"
+        if not len(rows):
+            raise ParbenchError(f"data set {self.name} is empty: {source} holds no row in split {settings['split']}")
+        missing = [name for name in settings["columns"] if name not in rows.column_names]
+        if missing:
+            raise ParbenchError(
+                f"data set {self.name} lacks the column {', '.join(missing)} in {source}: it has {', '.join(rows.column_names)}"
+            )
+        if images := settings.get("images_config"):
+            return self._joined(rows, load_rows(settings, images))
+        return rows
+
+    def _joined(self, rows: Any, images: Any) -> Any:
+        from datasets import concatenate_datasets
+
+        key = self.settings["image_key"]
+        place = {name: number for number, name in enumerate(images["id"])}
+        absent = next((name for name in rows[key] if name not in place), None)
+        if absent is not None:
+            raise ParbenchError(f"data set {self.name} has no image {absent} in configuration {self.settings['images_config']}")
+        chosen = images.select([place[name] for name in rows[key]]).select_columns("image")
+        return concatenate_datasets([rows, chosen], axis=1)
+
+    @cached_property
+    def task(self) -> Any:
+        """The lmms-eval task.
+
+        Raises:
+            ParbenchError: The first row cannot be asked or shown.
+        """
+        rows = self.rows
+        from parbench.harness.quiet import quiet
+
+        with quiet():
+            from lmms_eval.utils import load_yaml_config
+
+            from parbench.harness.task import LoadedTask
+
+            config = load_yaml_config(str(self._yaml), mode="full")
+            # What is sent to a test server is no measure.
+            measures = [metric for metric in config["metric_list"] if metric["metric"] != "submission"]
+            config |= {"task": self.task_name, "test_split": self.settings["split"], "metric_list": measures}
+            try:
+                return LoadedTask(config, rows)
+            except _READ_ERRORS as error:
+                raise ParbenchError(f"an image of data set {self.name} cannot be read ({error}): mend or remove that row") from error
+
+    def docs(self) -> Any:
+        """The rows without images, in order: what is asked and scored."""
+        if not self.generated or "task" in self.__dict__:
+            return self.task.eval_docs_no_media
+        return self.rows.remove_columns("image")
+
+    def visuals(self, number: int) -> list[Image.Image]:
+        """The images of a row, RGB.
+
+        Raises:
+            ParbenchError: One is damaged, or is no image.
+        """
+        try:
+            found = self.task.doc_to_visual(self.rows[number])
+            images = [visual.convert("RGB") for visual in found if isinstance(visual, Image.Image)]
+        except _READ_ERRORS as error:
+            raise ParbenchError(
+                f"the image of row {number} of data set {self.name} cannot be read ({error}): mend or remove that row"
+            ) from error
+        if len(images) != len(found):
+            raise ParbenchError(f"row {number} of data set {self.name} holds something other than images: parbench evaluates images and text")
+        return images
+
+    def question(self, doc: Mapping[str, Any]) -> str:
+        """What is asked, as the model gets it."""
+        return self.task.doc_to_text(dict(doc))
+
+    def target(self, doc: Mapping[str, Any]) -> Any:
+        """The right answer as it is stored; the most frequent one where people gave several."""
+        target = doc.get("answer", doc.get("answers"))
+        if isinstance(target, list) and target:
+            said = [answer["answer"] if isinstance(answer, dict) else answer for answer in target]
+            return max(said, key=said.count)
+        return target
+
+    def image_key(self, doc: Mapping[str, Any], number: int) -> str:
+        """Rows with the same key show the same images."""
+        key = self.settings["image_key"]
+        return f"row {number}" if key is None else str(doc[key])
+
+    def evidence(self, doc: Mapping[str, Any]) -> list[list[int]] | None:
+        """Boxes of what a question needs (x0, y0, x1, y1; pixels); None where the data do not say."""
+        return doc.get("boxes") if self.generated else None
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Width and height of the images that evidence boxes refer to."""
+        from parbench.scenes.world import CANVAS
+
+        return CANVAS, CANVAS
+
+    def score(self, doc: Mapping[str, Any], text: str) -> float:
+        """The task's own score of an answer, 0..1 (scoring may change a row, so it gets a copy)."""
+        import copy
+
+        found = self.task.process_results(copy.deepcopy(dict(doc)), [text])
+        metric = self.settings["metric"]
+        value = next(found[name] for name in ([metric] if isinstance(metric, str) else metric) if name in found)
+        if not isinstance(value, Mapping):
+            return float(value)
+        if "score" in value:
+            return float(value["score"])
+        # Multiple choice that is scored as a whole: the letter that the answer begins with.
+        said = str(value.get("pred", value.get("prediction", ""))).strip()[:1]
+        return float(said.lower() == str(value["answer"]).strip().lower())
+
+    def parseable(self, doc: Mapping[str, Any], text: str) -> bool:
+        """Whether an answer can be an answer at all: not empty, and yes or no where that is asked."""
+        said = text.strip().rstrip(".").strip().lower()
+        if str(self.target(doc)).strip().lower() in ("yes", "no"):
+            return said.startswith(("yes", "no"))
+        return bool(said)

@@ -1,0 +1,27 @@
+"""Keeps other libraries' chatter off the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """While open, lmms-eval and transformers say errors only."""
+    from loguru import logger
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logger.remove()
+    handler = logger.add(sys.stderr, level="ERROR", format="{message}")
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.remove(handler)

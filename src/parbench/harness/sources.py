@@ -1,0 +1,133 @@
+"""Finds a benchmark's rows: a local file or folder in the hub's schema, or the hub itself."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from parbench.errors import ParbenchError
+
+_FORMATS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".arrow": "arrow"}
+
+
+def local_files(path: Path, name: str | None, split: str) -> list[Path]:
+    """The data files of a split in a folder laid out as on the hub (``<configuration>/<split>-*.parquet``), or the file itself.
+
+    Raises:
+        ParbenchError: There are none; tells what is there.
+    """
+    if path.is_file():
+        return [path]
+    found = sorted(file for file in path.rglob("*") if file.suffix in _FORMATS and file.is_file())
+    inside = [file for file in found if name and name in file.relative_to(path).parts[:-1]]
+    named = inside or found
+    files = [file for file in named if file.stem == split or file.stem.startswith((f"{split}-", f"{split}."))]
+    if not files:
+        there = ", ".join(str(file.relative_to(path)) for file in found[:5]) or "no data file at all"
+        where = f" of configuration {name}" if name else ""
+        raise ParbenchError(
+            f"dataset.path={path} holds no file of split {split}{where} ({there}): name the files {split}-*.parquet, {split}.jsonl or "
+            "set dataset.split"
+        )
+    return files
+
+
+def is_saved(path: Path) -> bool:
+    """Whether a folder was written by ``Dataset.save_to_disk``."""
+    return (path / "dataset_dict.json").is_file() or (path / "state.json").is_file()
+
+
+def data_fingerprint(dataset: Mapping[str, Any]) -> str:
+    """What identifies a data set's content: sha256 over local files, or the hub's name and revision.
+
+    Raises:
+        ParbenchError: ``dataset.path`` does not exist or holds no such split.
+    """
+    path = dataset.get("path")
+    if path is None:
+        return f"{dataset['hub']}@{dataset.get('revision') or 'main'}/{dataset.get('config')}/{dataset['split']}"
+    folder = _existing(path)
+    names = [dataset.get("config"), dataset.get("images_config")]
+    digest = hashlib.sha256()
+    if folder.is_dir() and is_saved(folder):
+        files = sorted(file for file in folder.rglob("*") if file.is_file())
+    else:
+        files = sorted({file for name in dict.fromkeys(names) for file in local_files(folder, name, dataset["split"])})
+    for file in files:
+        digest.update(file.name.encode())
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def load_rows(dataset: Mapping[str, Any], config: str | None) -> Any:
+    """The rows of ``dataset.split`` as a ``datasets.Dataset``, images as image features.
+
+    Args:
+        dataset: A ``conf/dataset`` mapping: path (local, or None), hub, revision, split.
+        config: Name of the hub's configuration.
+
+    Raises:
+        ParbenchError: The rows cannot be had or read.
+    """
+    import datasets
+
+    split, path = dataset["split"], dataset.get("path")
+    datasets.disable_progress_bars()
+    if path is None:
+        return _from_hub(dataset, config)
+    folder = _existing(path)
+    try:
+        if folder.is_dir() and is_saved(folder):
+            loaded = datasets.load_from_disk(str(folder))
+            if isinstance(loaded, datasets.DatasetDict):
+                if split not in loaded:
+                    raise ParbenchError(f"dataset.path={path} has no split {split}: it has {', '.join(loaded)}")
+                loaded = loaded[split]
+            return loaded
+        files = local_files(folder, config, split)
+        rows = datasets.load_dataset(_FORMATS[files[0].suffix], data_files=[str(file) for file in files], split="train")
+    except (datasets.exceptions.DatasetGenerationError, OSError, ValueError) as error:
+        cause = error.__cause__ or error
+        raise ParbenchError(f"the data in {path} cannot be read ({cause}): expected parquet, arrow or JSON lines") from error
+    return _with_images(rows, files[0].parent)
+
+
+def _existing(path: str) -> Path:
+    folder = Path(path).expanduser()
+    if not folder.exists():
+        raise ParbenchError(f"dataset.path={path} does not exist: give a folder or file in the hub's schema, or leave it out for the hub")
+    return folder.resolve()
+
+
+def _with_images(rows: Any, folder: Path) -> Any:
+    """Columns that hold images as bytes or file names, as image features."""
+    from datasets import Image, Value
+
+    if "image" not in rows.features or isinstance(rows.features["image"], Image):
+        return rows
+    feature = rows.features["image"]
+    if isinstance(feature, Value) and feature.dtype in ("string", "large_string"):
+        names = [name if Path(name).is_absolute() else str(folder / name) for name in rows["image"]]
+        missing = next((name for name in names if not Path(name).is_file()), None)
+        if missing:
+            raise ParbenchError(f"the image file {missing} is named in the data and does not exist: put it there or mend the column image")
+        rows = rows.remove_columns("image").add_column("image", names)
+    elif not (isinstance(feature, dict) and "bytes" in feature):
+        return rows
+    return rows.cast_column("image", Image())
+
+
+def _from_hub(dataset: Mapping[str, Any], config: str | None) -> Any:
+    import datasets
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return datasets.load_dataset(dataset["hub"], config, split=dataset["split"], revision=dataset.get("revision"))
+    except (OSError, ValueError, HfHubHTTPError, datasets.exceptions.DatasetNotFoundError) as error:
+        raise ParbenchError(
+            f"the data set {dataset['hub']} is neither in the local cache nor to be downloaded ({type(error).__name__}): copy it to this "
+            f"machine and give its folder as dataset.path=/path/to/folder"
+        ) from error
