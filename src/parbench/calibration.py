@@ -26,7 +26,9 @@ def file_name(model: str, method: str) -> str:
 
 def other_fields(reducer: Reducer) -> dict[str, Any]:
     """The fields for which a threshold was found; with other values it would mean nothing."""
-    return {key: value for key, value in reducer.settings().items() if key not in ("budget", "name", reducer.calibrates)}
+    return {
+        key: value for key, value in reducer.settings().items() if key not in ("budget", "name", reducer.calibrates)
+    }
 
 
 def calibrated(reducer: Reducer, session: Session) -> Reducer:
@@ -43,7 +45,9 @@ def calibrated(reducer: Reducer, session: Session) -> Reducer:
     name = file_name(model, reducer.name)
     path = next((folder / name for folder in (LOCAL, SHIPPED) if (folder / name).is_file()), None)
     if path is None:
-        raise ParbenchError(f"method {reducer.name} with budget={target} needs thresholds for {model} and there are none: {how}")
+        raise ParbenchError(
+            f"method {reducer.name} with budget={target} needs thresholds for {model} and there are none: {how}"
+        )
     found = yaml.safe_load(path.read_text())
     if found["weights"] != session.model_fingerprint:
         raise ParbenchError(f"the thresholds in {path} were found for other weights than those of {model}: {how}")
@@ -56,7 +60,9 @@ def calibrated(reducer: Reducer, session: Session) -> Reducer:
     return dataclasses.replace(reducer, **{reducer.calibrates: found["targets"][target][reducer.calibrates]})
 
 
-def search(count: Callable[[float], float], target: float, low: float, high: float, tolerance: float = 0.004) -> tuple[float, float]:
+def search(
+    count: Callable[[float], float], target: float, low: float, high: float, tolerance: float = 0.004
+) -> tuple[float, float]:
     """Bisect for the threshold at which the mean count is the target.
 
     Args:
@@ -73,7 +79,9 @@ def search(count: Callable[[float], float], target: float, low: float, high: flo
         ParbenchError: The target is out of reach.
     """
     if count(low) < target * (1 - tolerance):
-        raise ParbenchError(f"target={target:g} is out of reach: with nothing dropped by relevance {count(low):.1f} tokens stay on average")
+        raise ParbenchError(
+            f"target={target:g} is out of reach: with nothing dropped by relevance {count(low):.1f} tokens stay on average"
+        )
     for _ in range(40):
         middle = round((low + high) / 2, 6)
         found = count(middle)

@@ -9,7 +9,13 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException, OverrideParseException
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -48,7 +54,12 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
             return compose("config", overrides=list(overrides))
         except OverrideParseException as error:
             raise ParbenchError(f"the override '{error.override}' cannot be parsed: write key=value") from error
-        except (HydraException, OmegaConfBaseException, MissingConfigException, ConfigCompositionException) as error:
+        except (
+            HydraException,
+            OmegaConfBaseException,
+            MissingConfigException,
+            ConfigCompositionException,
+        ) as error:
             raise _explain(error) from error
 
 

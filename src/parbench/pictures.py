@@ -26,7 +26,9 @@ def kept_share(kept: Kept) -> np.ndarray:
     return share.clip(max=1).reshape(kept.grid)
 
 
-def kept_picture(path: Path, image: Image.Image, kept: Kept, boxes: Sequence[Sequence[int]], title: str, caption: str) -> None:
+def kept_picture(
+    path: Path, image: Image.Image, kept: Kept, boxes: Sequence[Sequence[int]], title: str, caption: str
+) -> None:
     """Write a PNG: the image and its question on the left; on the right the kept patches as they are, the others darkened.
 
     Args:
@@ -57,11 +59,21 @@ def kept_picture(path: Path, image: Image.Image, kept: Kept, boxes: Sequence[Seq
     for row, column in zip(*np.nonzero(share > 0), strict=True):
         corner = (column * width / columns - 0.5, row * height / rows - 0.5)
         axes[1].add_patch(
-            Rectangle(corner, width / columns, height / rows, fill=False, edgecolor=_KEPT, linewidth=0.8, alpha=max(0.15, share[row, column]))
+            Rectangle(
+                corner,
+                width / columns,
+                height / rows,
+                fill=False,
+                edgecolor=_KEPT,
+                linewidth=0.8,
+                alpha=max(0.15, share[row, column]),
+            )
         )
     for axis in axes:
         for x0, y0, x1, y1 in boxes:
-            axis.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, edgecolor=_NEEDED, linewidth=2))
+            axis.add_patch(
+                Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, edgecolor=_NEEDED, linewidth=2)
+            )
         axis.set_axis_off()
     figure.suptitle(caption, fontsize=10, y=0.06, va="bottom")
     figure.tight_layout(rect=(0, 0.12, 1, 1))

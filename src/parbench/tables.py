@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-COLUMNS = ("method", "visual tokens", "compression", "accuracy", "vs none", "evidence recall", "prefill TFLOP", "saved", "s/sample")
+COLUMNS = (
+    "method",
+    "visual tokens",
+    "compression",
+    "accuracy",
+    "vs none",
+    "evidence recall",
+    "prefill TFLOP",
+    "saved",
+    "s/sample",
+)
 
 
 def prefill_flops(metrics: Mapping[str, Any]) -> float:
@@ -43,7 +54,8 @@ def row(metrics: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> dict[
 
 def show(runs: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
     """Print a table of runs, the unreduced one first, and what a reader has to know to read it."""
-    console = console or Console()
+    # Where the output is no terminal, rich takes 80 columns, which cuts figures off.
+    console = console or (Console() if sys.stdout.isatty() else Console(width=120))
     baseline = next((run for run in runs if run["method"] == "none"), None)
     ordered = sorted(runs, key=lambda run: run["method"] != "none")
     first = ordered[0]
@@ -53,7 +65,10 @@ def show(runs: Sequence[Mapping[str, Any]], console: Console | None = None) -> N
     for run in ordered:
         table.add_row(*row(run, baseline).values())
     console.print(table)
-    notes = ["Visual tokens: mean ± deviation over samples, averaged over LLM layers. FLOPs: 2 per multiply-add, vision tower to first token."]
+    notes = [
+        "visual tokens: mean ± deviation over samples, averaged over LLM layers",
+        "FLOPs: 2 per multiply-add, from the vision tower to the first token",
+    ]
     notes += [f"chance {100 * first['chance']:.1f} %"] if first["chance"] is not None else []
     notes += [
         f"{run['method']}: {run['failures']} failed (counted wrong), {run['unparseable']} unparseable"

@@ -11,6 +11,7 @@ import yaml
 from parbench.calibration import LOCAL, file_name, save, search
 from parbench.config import build_reducer, compose_config
 from parbench.errors import ParbenchError
+from parbench.reducers.base import Reducer
 
 
 def run(words: list[str]) -> None:
@@ -44,10 +45,9 @@ def run(words: list[str]) -> None:
         asked.check(session.geometry)
         wanted = asked.asked(session.geometry)
 
-        def count(threshold: float, asked: object = asked) -> float:
-            engine = Engine(session.adapter, dataclasses.replace(asked, **{method.calibrates: threshold}))  # type: ignore[type-var]
-            mean = fmean(counter.counts(engine))
-            print(f"  {method.calibrates}={threshold:g}: {mean:.1f} tokens", flush=True)
+        def count(threshold: float, asked: Reducer = asked, field: str = method.calibrates) -> float:
+            mean = fmean(counter.counts(Engine(session.adapter, dataclasses.replace(asked, **{field: threshold}))))
+            print(f"  {field}={threshold:g}: {mean:.1f} tokens", flush=True)
             return mean
 
         threshold, mean = search(count, wanted, low, high)

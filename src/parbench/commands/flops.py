@@ -28,7 +28,9 @@ def run(words: list[str]) -> None:
     if not isinstance(text, int) or text < 1:
         raise ParbenchError(f"text={options['text']} is no number of text tokens: use 1 or more")
     if options["place"] not in ("before_projector", "after_projector"):
-        raise ParbenchError(f"place={options['place']} is no place of reduction: use before_projector or after_projector")
+        raise ParbenchError(
+            f"place={options['place']} is no place of reduction: use before_projector or after_projector"
+        )
     from parbench.compute.predict import predict
 
     def reducer(count: int | None) -> Any:

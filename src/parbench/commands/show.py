@@ -37,7 +37,9 @@ def run(words: list[str]) -> None:
     engine = Engine(session.adapter, reducer, share=config.engine.share)
     images = dataset.visuals(number)
     if len(images) != 1:
-        raise ParbenchError(f"sample={number} of {dataset.name} has {len(images)} images: a picture is drawn for samples with one")
+        raise ParbenchError(
+            f"sample={number} of {dataset.name} has {len(images)} images: a picture is drawn for samples with one"
+        )
     question = dataset.question(doc)
     tokenizer = session.adapter.tokenizer
     sample = Sample(str(number), lambda count: build_prompt(tokenizer, question, count), question, lambda: images, "0")
@@ -48,5 +50,12 @@ def run(words: list[str]) -> None:
     name = reducer.name if reducer.budget is None else f"{reducer.name} @{reducer.budget:g}"
     out = Path(options["out"] or f"show-{reducer.name}-{dataset.name}-{number}.png")
     caption = f"{question}\nanswer: {answer.text.strip()}    right: {dataset.target(doc)}"
-    kept_picture(out, images[0], kept, dataset.evidence(doc) or [], f"{reducer.title} ({name}): {kept.tokens} tokens", caption)
+    kept_picture(
+        out,
+        images[0],
+        kept,
+        dataset.evidence(doc) or [],
+        f"{reducer.title} ({name}): {kept.tokens} tokens",
+        caption,
+    )
     print(out)

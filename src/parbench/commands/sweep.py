@@ -15,7 +15,7 @@ DEFAULT_BUDGETS = [192, 128, 64]
 
 def run(words: list[str]) -> None:
     """Evaluate the grid and print the table."""
-    lists = {"methods": ["par", "prumerge-plus", "fastv"], "budgets": DEFAULT_BUDGETS}
+    lists: dict[str, list[Any]] = {"methods": ["par", "prumerge-plus", "fastv"], "budgets": DEFAULT_BUDGETS}
     rest = []
     for word in words:
         key, _, value = word.partition("=")

@@ -11,7 +11,9 @@ from parbench.models.adapter import geometry_of
 from parbench.reducers.base import LayerReducer, PixelReducer, Reducer, TokenReducer
 
 
-def predict(model: Mapping[str, Any], reducer: Reducer | None, tokens: int | None, text: int, place: str) -> dict[str, Any]:
+def predict(
+    model: Mapping[str, Any], reducer: Reducer | None, tokens: int | None, text: int, place: str
+) -> dict[str, Any]:
     """FLOPs of one image and ``text`` prompt tokens up to the first answer token.
 
     Args:
@@ -58,4 +60,11 @@ def predict(model: Mapping[str, Any], reducer: Reducer | None, tokens: int | Non
         "llm_prefill": cost.prefill(layers),
     }
     name = reducer.name if reducer else "none" if tokens == geometry.patches else f"any, {place.replace('_', ' ')}"
-    return {"model": model["name"], "method": name, "tokens": tokens, "text": text, **parts, "total": sum(p or 0 for p in parts.values())}
+    return {
+        "model": model["name"],
+        "method": name,
+        "tokens": tokens,
+        "text": text,
+        **parts,
+        "total": sum(p or 0 for p in parts.values()),
+    }

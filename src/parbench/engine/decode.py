@@ -36,7 +36,9 @@ def end_tokens(adapter: LlavaAdapter) -> set[int]:
     return set(configured) if isinstance(configured, list | tuple) else {configured}
 
 
-def greedy(adapter: LlavaAdapter, rows: Rows, new_tokens: Sequence[int], until: Sequence[tuple[str, ...]]) -> list[Generated]:
+def greedy(
+    adapter: LlavaAdapter, rows: Rows, new_tokens: Sequence[int], until: Sequence[tuple[str, ...]]
+) -> list[Generated]:
     """Generate greedily until each row has ended, met a stop string or reached its own limit.
 
     Raises:
@@ -55,7 +57,11 @@ def greedy(adapter: LlavaAdapter, rows: Rows, new_tokens: Sequence[int], until: 
     first: Tensor | None = None
     while any(open_rows):
         hidden = adapter.language(
-            inputs_embeds=embeds, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+            inputs_embeds=embeds,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
         ).last_hidden_state
         logits = adapter.model.lm_head(hidden[:, -1:])[:, 0]
         if first is None:

@@ -130,17 +130,28 @@ class Engine:
             answers += self._batch_or_single([sample], alone)
         return answers
 
-    def run(self, samples: Sequence[Sample], encoded: Encoded | None, seeds: Sequence[int], of: Sequence[Sequence[int]]) -> list[Answer]:
+    def run(
+        self,
+        samples: Sequence[Sample],
+        encoded: Encoded | None,
+        seeds: Sequence[int],
+        of: Sequence[Sequence[int]],
+    ) -> list[Answer]:
         """Answer one batch whose images are encoded: ``of[s]`` are the numbers of sample s's images in ``encoded``."""
         flat = [number for row in of for number in row]
         owner = [s for s, row in enumerate(of) for _ in row]
-        reduction, flops = self.reduce(encoded, seeds, flat, [samples[s].question for s in owner]) if encoded and flat else (None, [])
+        reduction, flops = (
+            self.reduce(encoded, seeds, flat, [samples[s].question for s in owner]) if encoded and flat else (None, [])
+        )
         visuals: list[list[Visual]] = [[] for _ in samples]
         if reduction is not None:
             for entry, s in enumerate(owner):
                 count = int(reduction.counts[entry])
                 visuals[s].append(Visual(reduction.tokens[entry, :count], anchors(reduction.provenance, entry, count)))
-        prompts = [self.adapter.tokenizer(sample.prompt(len(row)), return_tensors="pt").input_ids[0] for sample, row in zip(samples, of, strict=True)]
+        prompts = [
+            self.adapter.tokenizer(sample.prompt(len(row)), return_tensors="pt").input_ids[0]
+            for sample, row in zip(samples, of, strict=True)
+        ]
         positions = self.reducer.positions if isinstance(self.reducer, TokenReducer) else "compact"
         rows = build_rows(self.adapter, prompts, visuals, positions, max(s.max_new_tokens for s in samples))
         method = self.reducer if bool((rows.image >= 0).any()) else self._plain
@@ -153,7 +164,9 @@ class Engine:
             answers.append(self._account(sample, s, entries, encoded, reduction, trace, generated[s], work))
         return answers
 
-    def reduce(self, encoded: Encoded, seeds: Sequence[int], images: Sequence[int], prompts: Sequence[str]) -> tuple[Reduction, list[int]]:
+    def reduce(
+        self, encoded: Encoded, seeds: Sequence[int], images: Sequence[int], prompts: Sequence[str]
+    ) -> tuple[Reduction, list[int]]:
         """Reduce encoded images, one entry an image and question.
 
         Returns:
@@ -188,7 +201,9 @@ class Engine:
             return
         wrong = reduction.counts[reduction.counts != asked]
         if len(wrong):
-            raise ParbenchError(f"method {self.reducer.name} was asked for {asked} visual tokens and delivered {int(wrong[0])}")
+            raise ParbenchError(
+                f"method {self.reducer.name} was asked for {asked} visual tokens and delivered {int(wrong[0])}"
+            )
 
     def _account(self, sample: Sample, row: int, entries: Sequence[int], encoded: Encoded | None, reduction: Reduction | None,
                  trace: Trace, generated: Generated, work: int) -> Answer:  # fmt: skip

@@ -60,7 +60,9 @@ class _LayerCut:
     def handles(self) -> list[Any]:
         layers = self.adapter.language.layers
         handles = [layers[self.at - 1].self_attn.register_forward_hook(self.choose, with_kwargs=True)]
-        return handles + [layer.register_forward_pre_hook(self.shorten, with_kwargs=True) for layer in layers[self.at :]]
+        return handles + [
+            layer.register_forward_pre_hook(self.shorten, with_kwargs=True) for layer in layers[self.at :]
+        ]
 
     def choose(self, attention: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """After the layer before the cut: recompute the last query's attention and choose."""
@@ -78,7 +80,9 @@ class _LayerCut:
             keep |= torch.zeros_like(mine).scatter_(1, best, True) & mine
         self.keep = keep
 
-    def shorten(self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def shorten(
+        self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Before each layer from the cut on: give it the sequence, mask and positions that belong to it."""
         hidden = args[0] if args else kwargs["hidden_states"]
         index = layer.self_attn.layer_idx

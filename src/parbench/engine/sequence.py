@@ -54,12 +54,16 @@ def build_rows(adapter: LlavaAdapter, prompts: Sequence[Tensor], visuals: Sequen
         ParbenchError: Placeholders and images differ in number, or a row exceeds the model's context.
     """
     device, patches = adapter.device, adapter.geometry.patches
-    ids, images, patch, places = [], [], [], []
+    ids: list[Tensor] = []
+    images: list[Tensor] = []
+    patch: list[Tensor] = []
+    places: list[Tensor] = []
     for prompt, row in zip(prompts, visuals, strict=True):
         slots = (prompt == adapter.image_token_id).nonzero().flatten().tolist()
         if len(slots) != len(row):
             raise ParbenchError(f"a prompt has {len(slots)} image placeholders for {len(row)} images: they must agree")
-        parts, position, start = ([], [], [], []), 0, 0
+        parts: tuple[list[Tensor], ...] = ([], [], [], [])
+        position, start = 0, 0
         for number, slot in enumerate([*slots, len(prompt)]):
             text = prompt[start:slot]
             _extend(parts, text, -1, torch.full_like(text, -1), torch.arange(position, position + len(text)))

@@ -48,7 +48,11 @@ class PreparedDataset:
         else:
             data = data_fingerprint(settings)
         # Prompt, generation arguments and scoring are in the task's YAML and beside it.
-        asked = [path.read_bytes() for path in sorted(self._yaml.parent.iterdir()) if path.suffix in ("", ".py", ".yaml") and path.is_file()]
+        asked = [
+            path.read_bytes()
+            for path in sorted(self._yaml.parent.iterdir())
+            if path.suffix in ("", ".py", ".yaml") and path.is_file()
+        ]
         return hashlib.sha256(b"\0".join([data.encode(), settings["split"].encode(), *asked])).hexdigest()
 
     @property
@@ -105,7 +109,9 @@ class PreparedDataset:
         place = {name: number for number, name in enumerate(images["id"])}
         absent = next((name for name in rows[key] if name not in place), None)
         if absent is not None:
-            raise ParbenchError(f"data set {self.name} has no image {absent} in configuration {self.settings['images_config']}")
+            raise ParbenchError(
+                f"data set {self.name} has no image {absent} in configuration {self.settings['images_config']}"
+            )
         chosen = images.select([place[name] for name in rows[key]]).select_columns("image")
         return concatenate_datasets([rows, chosen], axis=1)
 
@@ -131,7 +137,9 @@ class PreparedDataset:
             try:
                 return LoadedTask(config, rows)
             except _READ_ERRORS as error:
-                raise ParbenchError(f"an image of data set {self.name} cannot be read ({error}): mend or remove that row") from error
+                raise ParbenchError(
+                    f"an image of data set {self.name} cannot be read ({error}): mend or remove that row"
+                ) from error
 
     def docs(self) -> Any:
         """The rows without images, in order: what is asked and scored."""
@@ -153,7 +161,9 @@ class PreparedDataset:
                 f"the image of row {number} of data set {self.name} cannot be read ({error}): mend or remove that row"
             ) from error
         if len(images) != len(found):
-            raise ParbenchError(f"row {number} of data set {self.name} holds something other than images: parbench evaluates images and text")
+            raise ParbenchError(
+                f"row {number} of data set {self.name} holds something other than images: parbench evaluates images and text"
+            )
         return images
 
     def question(self, doc: Mapping[str, Any]) -> str:

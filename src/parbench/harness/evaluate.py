@@ -87,12 +87,21 @@ class Session:
         return {
             "model": settings["name"],
             "weights": self.model_fingerprint,
-            "clip": _fingerprint(str(settings["clip"]), settings.get("clip_revision")) if _needs_clip(reducer) else None,
+            "clip": _fingerprint(str(settings["clip"]), settings.get("clip_revision"))
+            if _needs_clip(reducer)
+            else None,
             "dtype": settings["dtype"],
             "attention": settings["attention"],
             "device": device,
-            "method": {"class": f"{type(reducer).__module__}.{type(reducer).__qualname__}", **reducer.settings()},
-            "dataset": {"name": self.dataset.name, "task": self.dataset.task_name, "data": self.dataset.fingerprint},
+            "method": {
+                "class": f"{type(reducer).__module__}.{type(reducer).__qualname__}",
+                **reducer.settings(),
+            },
+            "dataset": {
+                "name": self.dataset.name,
+                "task": self.dataset.task_name,
+                "data": self.dataset.fingerprint,
+            },
             "limit": self.config.limit,
             "engine": OmegaConf.to_container(engine, resolve=True),
             "seed": self.config.seed,
@@ -168,11 +177,22 @@ def _run_lmms(session: Session, reducer: Any, store: RunStore) -> dict[str, Any]
 
         lm.sink = sink
         results = simple_evaluate(
-            model=lm, tasks=[session.dataset.task], task_manager=_no_tasks(), limit=session.config.limit, bootstrap_iters=0, log_samples=False, random_seed=session.config.seed, numpy_random_seed=session.config.seed,
+            model=lm,
+            tasks=[session.dataset.task],
+            task_manager=_no_tasks(),
+            limit=session.config.limit,
+            bootstrap_iters=0,
+            log_samples=False,
+            random_seed=session.config.seed,
+            numpy_random_seed=session.config.seed,
             torch_random_seed=session.config.seed,
-        )  # fmt: skip
+        )
     found = results["results"][session.dataset.task_name]
-    return {key: value for key, value in sorted(found.items()) if isinstance(value, int | float) and not key.endswith("_clustered")}
+    return {
+        key: value
+        for key, value in sorted(found.items())
+        if isinstance(value, int | float) and not key.endswith("_clustered")
+    }
 
 
 def _no_tasks() -> Any:

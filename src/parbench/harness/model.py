@@ -63,7 +63,9 @@ class ParbenchLlava(lmms):
         Raises:
             ParbenchError: Always; names a way out.
         """
-        raise ParbenchError("parbench answers by generation: choose the task's generate_until variant instead of a likelihood one")
+        raise ParbenchError(
+            "parbench answers by generation: choose the task's generate_until variant instead of a likelihood one"
+        )
 
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
         """Not offered.
@@ -79,7 +81,9 @@ class ParbenchLlava(lmms):
         samples = [self._sample(request, doc) for request, doc in zip(requests, docs, strict=True)]
         texts = dict(self.answered)
         blocks = plan(samples, self.images_per_block, self.size)
-        with tqdm(total=len(samples), desc=self.title or "parbench", unit="question", smoothing=0.1, mininterval=1.0) as bar:
+        with tqdm(
+            total=len(samples), desc=self.title or "parbench", unit="question", smoothing=0.1, mininterval=1.0
+        ) as bar:
             for block in blocks:
                 numbers = [number for batch in block for number in batch]
                 if any(samples[number].id not in self.answered for number in numbers):
@@ -97,7 +101,9 @@ class ParbenchLlava(lmms):
     def _sample(self, request: Instance, doc: Any) -> Sample:
         context, arguments, doc_to_visual, doc_id, task, split = request.args
         if arguments.get("temperature") or arguments.get("do_sample") or arguments.get("num_beams", 1) != 1:
-            raise ParbenchError(f"task {task} asks for sampling or beams: parbench generates greedily, so that runs can be compared")
+            raise ParbenchError(
+                f"task {task} asks for sampling or beams: parbench generates greedily, so that runs can be compared"
+            )
         until = arguments.get("until") or ()
         dataset, tokenizer = self.dataset, self.engine.adapter.tokenizer
 
@@ -121,7 +127,13 @@ def _engine_from_names(model: str, method: str, budget: float | None, overrides:
     from parbench.config import build_reducer, compose_config
     from parbench.models.adapter import LlavaAdapter
 
-    words = [f"{key.replace('/', '.')}={value}" for key, value in overrides.items() if key not in ("device", "max_batch_size")]
+    words = [
+        f"{key.replace('/', '.')}={value}"
+        for key, value in overrides.items()
+        if key not in ("device", "max_batch_size")
+    ]
     device = overrides.get("device")
-    config = compose_config([f"model={model}", f"method={method}", *([f"model.device={device}"] if device else []), *words])
+    config = compose_config(
+        [f"model={model}", f"method={method}", *([f"model.device={device}"] if device else []), *words]
+    )
     return Engine(LlavaAdapter.load(config.model), build_reducer(config.method, budget), share=config.engine.share)

@@ -19,4 +19,6 @@ def build_prompt(tokenizer: Any, context: str, images: int) -> str:
         context = f"{' '.join([IMAGE] * images)}\n{context}"
     if tokenizer.chat_template is None:
         return f"{VICUNA_SYSTEM} USER: {context} ASSISTANT:"
-    return tokenizer.apply_chat_template([{"role": "user", "content": context}], tokenize=False, add_generation_prompt=True)
+    return tokenizer.apply_chat_template(
+        [{"role": "user", "content": context}], tokenize=False, add_generation_prompt=True
+    )

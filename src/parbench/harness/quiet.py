@@ -24,4 +24,6 @@ def quiet() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.remove(handler)
+        # lmms-eval may have thrown all handlers out by itself.
+        with contextlib.suppress(ValueError):
+            logger.remove(handler)

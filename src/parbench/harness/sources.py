@@ -91,14 +91,18 @@ def load_rows(dataset: Mapping[str, Any], config: str | None) -> Any:
         rows = datasets.load_dataset(_FORMATS[files[0].suffix], data_files=[str(file) for file in files], split="train")
     except (datasets.exceptions.DatasetGenerationError, OSError, ValueError) as error:
         cause = error.__cause__ or error
-        raise ParbenchError(f"the data in {path} cannot be read ({cause}): expected parquet, arrow or JSON lines") from error
+        raise ParbenchError(
+            f"the data in {path} cannot be read ({cause}): expected parquet, arrow or JSON lines"
+        ) from error
     return _with_images(rows, files[0].parent)
 
 
 def _existing(path: str) -> Path:
     folder = Path(path).expanduser()
     if not folder.exists():
-        raise ParbenchError(f"dataset.path={path} does not exist: give a folder or file in the hub's schema, or leave it out for the hub")
+        raise ParbenchError(
+            f"dataset.path={path} does not exist: give a folder or file in the hub's schema, or leave it out for the hub"
+        )
     return folder.resolve()
 
 
@@ -113,7 +117,9 @@ def _with_images(rows: Any, folder: Path) -> Any:
         names = [name if Path(name).is_absolute() else str(folder / name) for name in rows["image"]]
         missing = next((name for name in names if not Path(name).is_file()), None)
         if missing:
-            raise ParbenchError(f"the image file {missing} is named in the data and does not exist: put it there or mend the column image")
+            raise ParbenchError(
+                f"the image file {missing} is named in the data and does not exist: put it there or mend the column image"
+            )
         rows = rows.remove_columns("image").add_column("image", names)
     elif not (isinstance(feature, dict) and "bytes" in feature):
         return rows
@@ -128,6 +134,6 @@ def _from_hub(dataset: Mapping[str, Any], config: str | None) -> Any:
         return datasets.load_dataset(dataset["hub"], config, split=dataset["split"], revision=dataset.get("revision"))
     except (OSError, ValueError, HfHubHTTPError, datasets.exceptions.DatasetNotFoundError) as error:
         raise ParbenchError(
-            f"the data set {dataset['hub']} is neither in the local cache nor to be downloaded ({type(error).__name__}): copy it to this "
-            f"machine and give its folder as dataset.path=/path/to/folder"
+            f"the data set {dataset['hub']} is neither in the local cache nor to be downloaded "
+            f"({type(error).__name__}): copy it to this machine and give its folder as dataset.path=/path/to/folder"
         ) from error

@@ -27,7 +27,9 @@ class LoadedTask(ConfigurableTask):
         from datasets import DatasetDict, Image, List, Sequence
 
         def is_image(feature: Any) -> bool:
-            return isinstance(feature, Image) or (isinstance(feature, List | Sequence) and isinstance(feature.feature, Image))
+            return isinstance(feature, Image) or (
+                isinstance(feature, List | Sequence) and isinstance(feature.feature, Image)
+            )
 
         plain = self._rows.remove_columns([name for name, feature in self._rows.features.items() if is_image(feature)])
         self.dataset = DatasetDict({self.config.test_split: self._rows})

@@ -45,7 +45,11 @@ def geometry_of(config: Any) -> Geometry:
     """The geometry in a ``LlavaConfig``."""
     side = config.vision_config.image_size // config.vision_config.patch_size
     return Geometry(
-        side, side, config.text_config.num_hidden_layers, config.vision_config.num_hidden_layers, config.vision_config.patch_size
+        side,
+        side,
+        config.text_config.num_hidden_layers,
+        config.vision_config.num_hidden_layers,
+        config.vision_config.patch_size,
     )
 
 
@@ -69,7 +73,14 @@ class LlavaAdapter:
         """
         model, processor, folder = load_model(config)
         clip = config.get("clip")
-        return cls(model, processor, name=config["name"], folder=folder, clip=clip, clip_revision=config.get("clip_revision"))
+        return cls(
+            model,
+            processor,
+            name=config["name"],
+            folder=folder,
+            clip=clip,
+            clip_revision=config.get("clip_revision"),
+        )
 
     @property
     def device(self) -> torch.device:

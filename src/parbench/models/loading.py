@@ -36,7 +36,9 @@ def resolve_device(device: str) -> torch.device:
     except RuntimeError as error:
         raise ParbenchError(f"model.device={device} is no device: use auto, cpu, cuda or cuda:0") from error
     if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ParbenchError(f"model.device={device}, but this machine or this build of torch has no CUDA: use model.device=cpu")
+        raise ParbenchError(
+            f"model.device={device}, but this machine or this build of torch has no CUDA: use model.device=cpu"
+        )
     return chosen
 
 
@@ -61,12 +63,16 @@ def locate(path: str, revision: str | None, key: str = "model.path") -> Path:
     if folder.is_dir():
         return folder
     if path.startswith((".", "/", "~")) or path.count("/") != 1:
-        raise ParbenchError(f"{key}={path} is not a folder: give the folder of a checkpoint or a hub name such as org/model")
+        raise ParbenchError(
+            f"{key}={path} is not a folder: give the folder of a checkpoint or a hub name such as org/model"
+        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
-        found = snapshot_download(path, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"])
+        found = snapshot_download(
+            path, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+        )
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         raise ParbenchError(
             f"the weights of {path} (revision {revision or 'main'}) are neither in the local hub cache nor to be downloaded "
@@ -96,14 +102,20 @@ def check_folder(folder: Path) -> None:
         raise ParbenchError(f"{folder} holds no config.json: it is not a checkpoint in Hugging Face's layout")
     kind = json.loads((folder / "config.json").read_text()).get("model_type")
     if kind != "llava":
-        raise ParbenchError(f"{folder}/config.json is of model type {kind}: parbench opens LLaVA-1.5 style models (llava)")
+        raise ParbenchError(
+            f"{folder}/config.json is of model type {kind}: parbench opens LLaVA-1.5 style models (llava)"
+        )
     if not any(folder.glob("*.safetensors")):
-        raise ParbenchError(f"{folder} holds no *.safetensors file: weights are loaded from safetensors only, so convert them first")
+        raise ParbenchError(
+            f"{folder} holds no *.safetensors file: weights are loaded from safetensors only, so convert them first"
+        )
     missing = [name for name in _PROCESSOR_FILES if not (folder / name).is_file()]
     if not any((folder / name).is_file() for name in _IMAGE_PROCESSOR_FILES):
         missing.append(_IMAGE_PROCESSOR_FILES[0])
     if missing:
-        raise ParbenchError(f"{folder} lacks processor files ({', '.join(missing)}): save the model's AutoProcessor there")
+        raise ParbenchError(
+            f"{folder} lacks processor files ({', '.join(missing)}): save the model's AutoProcessor there"
+        )
 
 
 def load_strictly(cls: Any, folder: Path, **arguments: Any) -> Any:
@@ -113,20 +125,26 @@ def load_strictly(cls: Any, folder: Path, **arguments: Any) -> Any:
         ParbenchError: The checkpoint does not fit the class exactly; the first tensors are named.
     """
     from safetensors import SafetensorError
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     try:
         model, info = cls.from_pretrained(
             folder, use_safetensors=True, trust_remote_code=False, local_files_only=True,
             output_loading_info=True, ignore_mismatched_sizes=True, **arguments,
         )  # fmt: skip
     except SafetensorError as error:
-        raise ParbenchError(f"the safetensors files in {folder} cannot be read ({error}): copy the checkpoint again") from error
+        raise ParbenchError(
+            f"the safetensors files in {folder} cannot be read ({error}): copy the checkpoint again"
+        ) from error
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         names = sorted(str(key[0] if isinstance(key, tuple) else key) for key in info[kind])
         if names:
             what = kind.removesuffix("_keys").replace("unexpected", "surplus").replace("mismatched", "misshapen")
             shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-            raise ParbenchError(f"the checkpoint in {folder} has {what} tensors ({shown}): it does not belong to its config.json")
+            raise ParbenchError(
+                f"the checkpoint in {folder} has {what} tensors ({shown}): it does not belong to its config.json"
+            )
     return model
 
 

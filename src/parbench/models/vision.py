@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
 
@@ -54,7 +53,9 @@ def capture_blocks(tower: Any, blocks: Sequence[int]) -> Iterator[tuple[dict[int
             attention = tower.encoder.layers[block].self_attn
             for module, store in ((attention.q_proj, queries), (attention.k_proj, keys)):
 
-                def keep(_m: Any, _i: Any, output: Tensor, store: dict[int, Tensor] = store, block: int = block) -> None:
+                def keep(
+                    _m: Any, _i: Any, output: Tensor, store: dict[int, Tensor] = store, block: int = block
+                ) -> None:
                     store[block] = output
 
                 handles.append(module.register_forward_hook(keep))

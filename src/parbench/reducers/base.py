@@ -116,13 +116,25 @@ class Reducer(ABC):
         Raises:
             ParbenchError: The budget is impossible; says what would be possible.
         """
-        self.asked(geometry)
-        if self.budget is None and not self.adaptive:
-            raise ParbenchError(f"method {self.name} needs a budget: use budget=64 or a ratio such as budget=0.111")
+        if self.adaptive:
+            self.asked(geometry)
+        else:
+            self.count(geometry)
 
     def asked(self, geometry: Geometry) -> int | None:
         """The budget in tokens for an image of this model, None for the method's own rule."""
         return budgets.resolve(self.budget, geometry.patches, self.name)
+
+    def count(self, geometry: Geometry) -> int:
+        """The budget in tokens, for methods that cannot do without one.
+
+        Raises:
+            ParbenchError: There is none, or it is impossible.
+        """
+        asked = self.asked(geometry)
+        if asked is None:
+            raise ParbenchError(f"method {self.name} needs a budget: use budget=64 or a ratio such as budget=0.111")
+        return asked
 
     @property
     def exact_budget(self) -> bool:
@@ -218,4 +230,6 @@ def one_of(reducer: Reducer, **allowed: Sequence[Any]) -> None:
     for name, values in allowed.items():
         if getattr(reducer, name) not in values:
             options = ", ".join(str(value) for value in values)
-            raise ParbenchError(f"method.{name}={getattr(reducer, name)} is no reading of {reducer.title}: use one of {options}")
+            raise ParbenchError(
+                f"method.{name}={getattr(reducer, name)} is no reading of {reducer.title}: use one of {options}"
+            )

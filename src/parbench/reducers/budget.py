@@ -29,5 +29,7 @@ def resolve(budget: Budget, total: int, method: str) -> int | None:
     if 0 < budget < 1:
         return max(1, round(budget * total))
     if budget != int(budget) or budget < 1 or budget > total:
-        raise ParbenchError(f"budget={budget} of method {method} is impossible for a model with {total} visual tokens: {usable}")
+        raise ParbenchError(
+            f"budget={budget} of method {method} is impossible for a model with {total} visual tokens: {usable}"
+        )
     return int(budget)

@@ -25,11 +25,11 @@ class Downsample(PixelReducer):
     def check(self, geometry: Geometry) -> None:
         """Also refuse counts that make no grid."""
         super().check(geometry)
-        coarse_grid(self.asked(geometry), geometry, self.name)
+        coarse_grid(self.count(geometry), geometry, self.name)
 
     def shrink(self, pixels: Tensor, geometry: Geometry) -> Tensor:
         """Resize with antialiasing; at the full budget the image stays as it is."""
-        rows, columns = coarse_grid(self.asked(geometry), geometry, self.name)
+        rows, columns = coarse_grid(self.count(geometry), geometry, self.name)
         size = (rows * geometry.patch, columns * geometry.patch)
         if size == tuple(pixels.shape[-2:]):
             return pixels

@@ -39,7 +39,9 @@ class FastV(LayerReducer):
         if not 0 <= self.ratio < 1:
             raise ParbenchError(f"method.ratio={self.ratio} of fastv is no share of tokens to drop: use 0 to below 1")
         if self.layer is not None and self.layer < 1:
-            raise ParbenchError(f"method.layer={self.layer} of fastv: tokens cannot be dropped before layer 1, whose attention decides")
+            raise ParbenchError(
+                f"method.layer={self.layer} of fastv: tokens cannot be dropped before layer 1, whose attention decides"
+            )
 
     def check(self, geometry: Geometry) -> None:
         """Refuse averages that the full layers before the cut already exceed."""

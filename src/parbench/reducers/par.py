@@ -87,11 +87,11 @@ class Par(TokenReducer):
         # A patch is always joined to itself, whatever the kernel rounds.
         joined = joined | torch.eye(joined.shape[1], dtype=torch.bool, device=joined.device)
         clusters = connected_components(joined & joined.transpose(1, 2))
-        relevant = self.retrieve(relevance, clusters)
+        relevant = self.retrieve(relevance, clusters, self.bar)
         kept = self.route(similarity, relevance, clusters, relevant)
         stages = {"retrieval": relevant.sum(1), "router": kept.sum(1)}
         if self.cap:
-            best = top_k(relevance.masked_fill(~kept, float("-inf")), self.asked(probes.geometry))
+            best = top_k(relevance.masked_fill(~kept, float("-inf")), self.count(probes.geometry))
             kept = kept & to_mask(best, kept.shape[1])
         if self.redundant == "drop":
             return Reduction.select(features, kept, stages)
@@ -102,7 +102,9 @@ class Par(TokenReducer):
         question = strip_format(prompt)
         if self.rewriting == "off":
             return [question]
-        return [self.template.format(part) for part in (phrases(question) if self.rewriting == "phrases" else [question])]
+        return [
+            self.template.format(part) for part in (phrases(question) if self.rewriting == "phrases" else [question])
+        ]
 
     def relevance(self, patches: Tensor, probes: Probes) -> Tensor:
         """[B, N] in float64: standardised similarity to each query, greatest over the queries."""
@@ -120,13 +122,12 @@ class Par(TokenReducer):
             rows.append((centred / similarity.std(0, keepdim=True).clamp(min=1e-9)).amax(1))
         return torch.stack(rows)
 
-    def retrieve(self, relevance: Tensor, clusters: Tensor) -> Tensor:
+    def retrieve(self, relevance: Tensor, clusters: Tensor, bar: float) -> Tensor:
         """[B, N] bool: what passes the bar; the best patch's cluster if nothing does."""
         best_member = torch.full_like(relevance, float("-inf")).scatter_reduce(1, clusters, relevance, "amax")
         of_cluster = best_member.gather(1, clusters)
         level = of_cluster if self.unit == "cluster" else relevance
-        bar = relevance.mean(1, keepdim=True) + self.bar * relevance.std(1, keepdim=True)
-        passed = level >= bar
+        passed = level >= relevance.mean(1, keepdim=True) + bar * relevance.std(1, keepdim=True)
         fallback = clusters == clusters.gather(1, relevance.argmax(1, keepdim=True))
         return torch.where(passed.any(1, keepdim=True), passed, fallback)
 
@@ -137,7 +138,9 @@ class Par(TokenReducer):
         return suppress(similarity, relevance, relevant, self.router)
 
     @staticmethod
-    def merge(features: Tensor, similarity: Tensor, relevant: Tensor, kept: Tensor, stages: dict[str, Tensor]) -> Reduction:
+    def merge(
+        features: Tensor, similarity: Tensor, relevant: Tensor, kept: Tensor, stages: dict[str, Tensor]
+    ) -> Reduction:
         """Each redundant patch goes, by mean, into the kept one most similar to it."""
         nearest = similarity.masked_fill(~kept[:, None, :], float("-inf")).argmax(2)
         own = torch.arange(kept.shape[1], device=kept.device).expand_as(nearest)

@@ -40,12 +40,12 @@ class Pool(TokenReducer):
     def check(self, geometry: Geometry) -> None:
         """Also refuse counts that make no grid."""
         super().check(geometry)
-        coarse_grid(self.asked(geometry), geometry, self.name)
+        coarse_grid(self.count(geometry), geometry, self.name)
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
         """Average over the cells of a grid with ``budget`` cells."""
         geometry = probes.geometry
-        count = self.asked(geometry)
+        count = self.count(geometry)
         batch = len(features)
         counts = torch.full((batch,), count, device=features.device)
         if count == features.shape[1]:

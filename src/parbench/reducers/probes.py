@@ -70,5 +70,7 @@ class Probes:
     def noise(self) -> Tensor:
         """Uniform noise [B, N] on the CPU's generator, seeded by each image's content."""
         count = self.encoded.features.shape[1]
-        drawn = [torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in self.seeds]
+        drawn = [
+            torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in self.seeds
+        ]
         return torch.stack(drawn).to(self.encoded.features.device)

@@ -53,7 +53,13 @@ class PruMerge(TokenReducer):
         return top_k(attention, int(counts.max())), counts
 
     def merge(
-        self, features: Tensor, similarity: Tensor, attention: Tensor, order: Tensor, counts: Tensor, budget: int | None
+        self,
+        features: Tensor,
+        similarity: Tensor,
+        attention: Tensor,
+        order: Tensor,
+        counts: Tensor,
+        budget: int | None,
     ) -> Reduction:
         """Neighbour merging, and the appended token of all pruned patches, as weights over the patches."""
         batch, size = attention.shape

@@ -24,5 +24,5 @@ class Random(TokenReducer):
         noise = probes.noise()
         # Another seed turns the same draw, which keeps it uniform without another generator.
         noise = (noise + 0.6180339887498949 * self.seed) % 1.0
-        kept = top_k(noise, self.asked(probes.geometry))
+        kept = top_k(noise, self.count(probes.geometry))
         return Reduction.select(features, to_mask(kept, features.shape[1]))

@@ -23,7 +23,7 @@ class Uniform(TokenReducer):
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
         """Keep ``budget`` evenly spread tokens."""
         rows, columns = probes.encoded.grid
-        count = self.asked(probes.geometry)
+        count = self.count(probes.geometry)
         if coarse := factor(count, rows, columns):
             index = centres(coarse, (rows, columns))
         else:

@@ -57,7 +57,9 @@ class RunStore:
             except json.JSONDecodeError as error:
                 raise ParbenchError(f"{provenance} is damaged ({error}): move the folder away and run again") from error
             if run_id(found) != self.id:
-                raise ParbenchError(f"{self.folder} holds a run of another identity ({run_id(found)}): move it away and run again")
+                raise ParbenchError(
+                    f"{self.folder} holds a run of another identity ({run_id(found)}): move it away and run again"
+                )
         else:
             _write(self.folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
             _write(provenance, json.dumps(identity, indent=2, sort_keys=True, default=str) + "\n")
@@ -95,7 +97,9 @@ class RunStore:
         try:
             return json.loads(self.metrics_path.read_text())
         except json.JSONDecodeError as error:
-            raise ParbenchError(f"{self.metrics_path} is damaged ({error}): delete it and run again; no sample is lost") from error
+            raise ParbenchError(
+                f"{self.metrics_path} is damaged ({error}): delete it and run again; no sample is lost"
+            ) from error
 
     def append(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Add samples that are not there yet; they are on the disk when this returns.

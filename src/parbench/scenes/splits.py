@@ -164,7 +164,10 @@ def recorded_fingerprints() -> dict[str, str]:
 
 def default_root() -> Path:
     """Where built splits are kept: ``$PARBENCH_CACHE`` or the user's cache folder."""
-    cache = os.environ.get("PARBENCH_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "parbench"
+    cache = (
+        os.environ.get("PARBENCH_CACHE")
+        or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "parbench"
+    )
     return Path(cache) / "scenes"
 
 
@@ -242,4 +245,12 @@ def blind_majority(train: str = "train", test: str = "test") -> dict[str, float]
 def chance() -> dict[str, float]:
     """Accuracy of drawing an answer at random among the possible ones, by skill."""
     signs = 0.5 * (len(CHARACTERS) ** -2 + len(CHARACTERS) ** -3)
-    return {"existence": 1 / 2, "colour": 1 / 6, "shape": 1 / 6, "count": 1 / 4, "position": 1 / 4, "relation": 1 / 2, "reading": signs}
+    return {
+        "existence": 1 / 2,
+        "colour": 1 / 6,
+        "shape": 1 / 6,
+        "count": 1 / 4,
+        "position": 1 / 4,
+        "relation": 1 / 2,
+        "reading": signs,
+    }

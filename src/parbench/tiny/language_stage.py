@@ -80,7 +80,13 @@ def referents(question: Question, scene: Scene) -> list[tuple[str, tuple[str, ..
 class LanguageTrainer(nn.Module):
     """Projector and language model of a LLaVA; the vision tower only gives features."""
 
-    def __init__(self, llava: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, stage: Stage, seed: int) -> None:
+    def __init__(
+        self,
+        llava: LlavaForConditionalGeneration,
+        tokenizer: PreTrainedTokenizerFast,
+        stage: Stage,
+        seed: int,
+    ) -> None:
         super().__init__()
         self.llava = llava
         self.llava.model.vision_tower.requires_grad_(False)
@@ -116,7 +122,9 @@ class LanguageTrainer(nn.Module):
             with torch.no_grad():
                 pixels = normalise([p.pixels for p in pictures]).to(device)
                 tower = self.llava.model.vision_tower
-                features, _ = embed_windows(getattr(tower, "vision_model", tower), pixels, [p.scene.window for p in pictures])
+                features, _ = embed_windows(
+                    getattr(tower, "vision_model", tower), pixels, [p.scene.window for p in pictures]
+                )
             visual = self.llava.model.multi_modal_projector(features)
             return self._losses(visual, pictures, asked)
 
@@ -145,16 +153,27 @@ class LanguageTrainer(nn.Module):
                 position[b, start + at : start + end] = torch.arange(start, start + len(turn))
                 answers.append((b, at + skip, end, asked[b][number].skill))
                 at = end
-        group, ids, target, position = group.to(device), ids.to(device), target.to(device), position.to(device)
+        group, ids, target, position = (
+            group.to(device),
+            ids.to(device),
+            target.to(device),
+            position.to(device),
+        )
         causal = torch.ones(start + length, start + length, dtype=torch.bool, device=device).tril()
         same = (group[:, None, :] == 0) | (group[:, None, :] == group[:, :, None])
         allowed = (causal & same) | torch.eye(start + length, dtype=torch.bool, device=device)
-        mask = torch.zeros(allowed.shape, dtype=visual.dtype, device=device).masked_fill(~allowed, torch.finfo(visual.dtype).min)
+        mask = torch.zeros(allowed.shape, dtype=visual.dtype, device=device).masked_fill(
+            ~allowed, torch.finfo(visual.dtype).min
+        )
         embed = self.llava.get_input_embeddings()
         prefix = embed(torch.tensor(self.prefix, device=device)).expand(batch, -1, -1)
         inputs = torch.cat([prefix, visual.to(prefix.dtype), embed(ids)], dim=1)
         output = self.llava.model.language_model(
-            inputs_embeds=inputs, attention_mask=mask[:, None], position_ids=position, use_cache=False, output_hidden_states=True
+            inputs_embeds=inputs,
+            attention_mask=mask[:, None],
+            position_ids=position,
+            use_cache=False,
+            output_hidden_states=True,
         )
         hidden = output.last_hidden_state
         # The token at i is predicted by the output at i - 1.
@@ -179,7 +198,11 @@ class LanguageTrainer(nn.Module):
         return losses
 
     def _named(
-        self, hidden: torch.Tensor, rows: list[list[tuple[list[int], int]]], pictures: list[Picture], asked: list[list[Question]]
+        self,
+        hidden: torch.Tensor,
+        rows: list[list[tuple[list[int], int]]],
+        pictures: list[Picture],
+        asked: list[list[Question]],
     ) -> Losses:
         batch, place, target, weight = [], [], [], []
         placed: list[tuple[int, int]] = []
@@ -213,7 +236,11 @@ class LanguageTrainer(nn.Module):
         return found
 
     def _compared(
-        self, hidden: torch.Tensor, rows: list[list[tuple[list[int], int]]], pictures: list[Picture], asked: list[list[Question]]
+        self,
+        hidden: torch.Tensor,
+        rows: list[list[tuple[list[int], int]]],
+        pictures: list[Picture],
+        asked: list[list[Question]],
     ) -> Losses:
         batch, place, centres = [], [], []
         for b, (row, questions) in enumerate(zip(rows, asked, strict=True)):
@@ -237,8 +264,15 @@ class LanguageTrainer(nn.Module):
         window = pictures[0].scene.window
         place = torch.arange(window.side**2, device=visual.device)
         corner = torch.tensor([[p.scene.window.column, p.scene.window.row] for p in pictures], device=visual.device)
-        wanted = (torch.stack([place % window.side, place // window.side], dim=1)[None] + corner[:, None] + 0.5) * PATCH / _UNIT
-        return {"placed": F.smooth_l1_loss(there, wanted, beta=0.25), "_placed_off": (there - wanted).abs().mean().detach()}
+        wanted = (
+            (torch.stack([place % window.side, place // window.side], dim=1)[None] + corner[:, None] + 0.5)
+            * PATCH
+            / _UNIT
+        )
+        return {
+            "placed": F.smooth_l1_loss(there, wanted, beta=0.25),
+            "_placed_off": (there - wanted).abs().mean().detach(),
+        }
 
     def _patch_words(self, visual: torch.Tensor, hidden: torch.Tensor, pictures: list[Picture]) -> Losses:
         batch, patches, words = [], [], []

@@ -132,12 +132,20 @@ def run_stage(
         if (step + 1) % log_every == 0 or step + 1 == stage.steps:
             rate = (step + 1 - first) / (now - begun)
             means = {name: round(sums[name] / counts[name], 4) for name in sums}
-            line = {"stage": stage.name, "step": step + 1, "seconds": round(seconds + now - begun, 1), **means}
+            line = {
+                "stage": stage.name,
+                "step": step + 1,
+                "seconds": round(seconds + now - begun, 1),
+                **means,
+            }
             with (folder / "log.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
             left = (stage.steps - step - 1) / rate / 60
             shown = " ".join(f"{name} {value:.3f}" for name, value in means.items())
-            print(f"{stage.name} {step + 1}/{stage.steps} {rate * stage.batch:.1f} images/s, {left:.1f} min left: {shown}", flush=True)
+            print(
+                f"{stage.name} {step + 1}/{stage.steps} {rate * stage.batch:.1f} images/s, {left:.1f} min left: {shown}",
+                flush=True,
+            )
             sums, counts = {}, {}
         if now - saved > save_every_s:
             save(step + 1)

@@ -8,6 +8,7 @@ heads on hidden state -2, thrown away afterwards, tell each patch what it belong
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,7 +80,9 @@ def patch_owner(owner: np.ndarray) -> np.ndarray:
 def label_patches(scene: Scene, owner: np.ndarray) -> dict[str, np.ndarray]:
     """Dense labels of the window's patches; ``IGNORE`` where a label makes no sense."""
     side, window = scene.window.side, scene.window
-    labels = {name: np.full(side * side, IGNORE, dtype=np.int64) for name in HEADS if name != "centre"}
+    labels: dict[str, np.ndarray] = {
+        name: np.full(side * side, IGNORE, dtype=np.int64) for name in HEADS if name != "centre"
+    }
     rows, columns = np.divmod(np.arange(side * side), side)
     labels["row"], labels["column"] = rows + window.row, columns + window.column
     labels["kind"][:] = 0
@@ -119,7 +122,7 @@ def normalise(pixels: list[np.ndarray]) -> torch.Tensor:
     return (stacked - MEAN) / DEVIATION
 
 
-def embed_windows(vision: nn.Module, pixels: torch.Tensor, windows: list[Window]) -> tuple[torch.Tensor, torch.Tensor]:
+def embed_windows(vision: Any, pixels: torch.Tensor, windows: list[Window]) -> tuple[torch.Tensor, torch.Tensor]:
     """Run a CLIP vision tower on windows of the canvas, each at its true place of the position table.
 
     Returns:
@@ -142,7 +145,7 @@ def embed_windows(vision: nn.Module, pixels: torch.Tensor, windows: list[Window]
     return features, vision.post_layernorm(last[:, 0])
 
 
-def place_positions(vision: nn.Module) -> None:
+def place_positions(vision: Any) -> None:
     """Start the position table as 2-D sines and cosines: random rows are met too seldom to become places."""
     table = vision.embeddings.position_embedding.weight
     quarter = table.shape[1] // 4
@@ -225,8 +228,13 @@ class VisionTrainer(nn.Module):
         target = np.full((len(pictures), patches.shape[1]), IGNORE, dtype=np.int64)
         for row, picture in enumerate(pictures):
             scene = picture.scene
-            described = [(number + 1, (thing.name, thing.shape, f"{thing.colour} object")) for number, thing in enumerate(scene.things)]
-            described += [(-(number + 1), (f"{sign.colour} sign", "sign", "sign")) for number, sign in enumerate(scene.signs)]
+            described = [
+                (number + 1, (thing.name, thing.shape, f"{thing.colour} object"))
+                for number, thing in enumerate(scene.things)
+            ]
+            described += [
+                (-(number + 1), (f"{sign.colour} sign", "sign", "sign")) for number, sign in enumerate(scene.signs)
+            ]
             for value, words in described:
                 target[row, picture.owner == value] = names.index(words[0])
             for index in rng.permutation(len(described))[:2]:
@@ -244,13 +252,15 @@ class VisionTrainer(nn.Module):
         scale = self.scale.exp().clamp(max=100)
         flat_target = torch.from_numpy(target).to(patches.device)
         known = flat_target != IGNORE
-        losses = {"region": F.cross_entropy(scale * patches[known] @ encoded[: len(names)].T, flat_target[known])}
+        losses: Losses = {
+            "region": F.cross_entropy(scale * patches[known] @ encoded[: len(names)].T, flat_target[known])
+        }
         if queries:
-            mask = torch.from_numpy(np.stack(masks)).to(patches.device)
+            inside = torch.from_numpy(np.stack(masks)).to(patches.device)
             similarity = torch.einsum("qd,qnd->qn", encoded[len(names) :], patches[rows])
             log_share = (scale * similarity).log_softmax(-1)
-            losses["ground"] = -((log_share * mask).sum(-1) / mask.sum(-1)).mean()
-            losses["_ground_mass"] = (log_share.exp() * mask).sum(-1).mean()
+            losses["ground"] = -((log_share * inside).sum(-1) / inside.sum(-1)).mean()
+            losses["_ground_mass"] = (log_share.exp() * inside).sum(-1).mean()
         return losses
 
     def losses(self, step: int) -> Losses:

@@ -13,13 +13,109 @@ from parbench.scenes.world import CANVAS, COLOURS, PATCH, SHAPES, SIGN_COLOURS, 
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<image>")
 CONTEXT = 1024
 
-_WORDS = (
-    "USER: ASSISTANT: is are there a an the in of or and to left right above below where what which colour shape size "
-    "how many does do say says sign object objects image picture photo scene top bottom yes no not on it this that with "
-    "at small large red big read text word words written characters answer question using single phrase one two three "
-    "four find look show me please describe see can you has have letter Answer Is Are What Where Which How Does Do "
-    "There The A It This Find Look Show Describe Read Please from nothing background"
-).split()
+_WORDS = [
+    "USER:",
+    "ASSISTANT:",
+    "is",
+    "are",
+    "there",
+    "a",
+    "an",
+    "the",
+    "in",
+    "of",
+    "or",
+    "and",
+    "to",
+    "left",
+    "right",
+    "above",
+    "below",
+    "where",
+    "what",
+    "which",
+    "colour",
+    "shape",
+    "size",
+    "how",
+    "many",
+    "does",
+    "do",
+    "say",
+    "says",
+    "sign",
+    "object",
+    "objects",
+    "image",
+    "picture",
+    "photo",
+    "scene",
+    "top",
+    "bottom",
+    "yes",
+    "no",
+    "not",
+    "on",
+    "it",
+    "this",
+    "that",
+    "with",
+    "at",
+    "small",
+    "large",
+    "red",
+    "big",
+    "read",
+    "text",
+    "word",
+    "words",
+    "written",
+    "characters",
+    "answer",
+    "question",
+    "using",
+    "single",
+    "phrase",
+    "one",
+    "two",
+    "three",
+    "four",
+    "find",
+    "look",
+    "show",
+    "me",
+    "please",
+    "describe",
+    "see",
+    "can",
+    "you",
+    "has",
+    "have",
+    "letter",
+    "Answer",
+    "Is",
+    "Are",
+    "What",
+    "Where",
+    "Which",
+    "How",
+    "Does",
+    "Do",
+    "There",
+    "The",
+    "A",
+    "It",
+    "This",
+    "Find",
+    "Look",
+    "Show",
+    "Describe",
+    "Read",
+    "Please",
+    "from",
+    "nothing",
+    "background",
+]
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -36,7 +132,9 @@ CHAT_TEMPLATE = (
 
 
 def _pieces() -> list[tuple[str, float]]:
-    words = dict.fromkeys([*_WORDS, *SHAPES, *(f"{shape}s" for shape in SHAPES), "crosses", *COLOURS, *SIZES, *SIGN_COLOURS])
+    words = dict.fromkeys(
+        [*_WORDS, *SHAPES, *(f"{shape}s" for shape in SHAPES), "crosses", *COLOURS, *SIZES, *SIGN_COLOURS]
+    )
     pieces = [(piece, 0.0) for piece in SPECIAL]
     pieces += [(f"▁{word}", -2.0) for word in words]
     pieces += [(f"▁{digit}", -2.0) for digit in string.digits]
