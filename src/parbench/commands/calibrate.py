@@ -46,7 +46,8 @@ def run(words: list[str]) -> None:
         wanted = asked.asked(session.geometry)
 
         def count(threshold: float, asked: Reducer = asked, field: str = method.calibrates) -> float:
-            mean = fmean(counter.counts(Engine(session.adapter, dataclasses.replace(asked, **{field: threshold}))))
+            tried = dataclasses.replace(asked, **{field: threshold})  # type: ignore[arg-type]
+            mean = fmean(counter.counts(Engine(session.adapter, tried)))
             print(f"  {field}={threshold:g}: {mean:.1f} tokens", flush=True)
             return mean
 

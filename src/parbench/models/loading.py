@@ -145,7 +145,8 @@ def load_strictly(cls: Any, folder: Path, **arguments: Any) -> Any:
             raise ParbenchError(
                 f"the checkpoint in {folder} has {what} tensors ({shown}): it does not belong to its config.json"
             )
-    return model
+    # Nothing is trained here, and what is remembered must serve inside and outside of inference mode.
+    return model.requires_grad_(False)
 
 
 def load_model(config: Mapping[str, Any]) -> tuple[Any, Any, Path]:

@@ -115,7 +115,7 @@ class LanguageTrainer(nn.Module):
             stage = replace(stage, side=stage.wide)
         rng = np.random.default_rng([self.seed, step, stage.side, 7])
         pictures = [draw_picture(int(s), stage) for s in rng.integers(*TRAIN_SEEDS, size=stage.batch)]
-        weights = dict.fromkeys(("existence", "relation", "count"), stage.emphasis)
+        weights = {"existence": stage.emphasis, "count": stage.emphasis, "relation": 2 * stage.emphasis}
         asked = [draw_questions(rng, picture.scene, stage.questions, weights) for picture in pictures]
         device = self.scale.device
         with torch.autocast(device.type, torch.bfloat16):
@@ -231,7 +231,7 @@ class LanguageTrainer(nn.Module):
             rows_of, columns = zip(*placed, strict=True)
             there = self.locate(normed[list(rows_of), list(columns)]).float()
             wanted_place = torch.tensor(centres, device=there.device) / _UNIT
-            found["located"] = self.stage.named * F.smooth_l1_loss(there, wanted_place, beta=0.25)
+            found["located"] = F.smooth_l1_loss(there, wanted_place, beta=0.25)
             found["_off"] = (there - wanted_place).abs().mean().detach()
         return found
 
@@ -256,8 +256,10 @@ class LanguageTrainer(nn.Module):
             return {}
         there = self.compare(self.llava.model.language_model.norm(hidden[batch, place])).float()
         wanted = torch.tensor(centres, device=there.device) / _UNIT
-        loss = self.stage.named * F.smooth_l1_loss(there, wanted, beta=0.25)
-        return {"compared": loss, "_compared_off": (there - wanted).abs().mean().detach()}
+        return {
+            "compared": F.smooth_l1_loss(there, wanted, beta=0.25),
+            "_compared_off": (there - wanted).abs().mean().detach(),
+        }
 
     def _placed(self, visual: torch.Tensor, pictures: list[Picture]) -> Losses:
         there = self.locate(self.llava.model.language_model.norm(visual)).float()

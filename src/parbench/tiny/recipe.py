@@ -91,7 +91,7 @@ LANGUAGE_STAGES = (
     Stage(
         "language-07e",
         side=7,
-        steps=600,
+        steps=332,
         batch=16,
         things=(2, 4),
         signs=(0, 1),

@@ -1,0 +1,61 @@
+"""What the tests share: the shipped model, loaded once, and a cache folder of their own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory):
+    os.environ["PARBENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["HF_DATASETS_CACHE"] = str(tmp_path_factory.mktemp("datasets"))
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def settings() -> dict:
+    from omegaconf import OmegaConf
+
+    from parbench.config import compose_config
+
+    return OmegaConf.to_container(compose_config([]).model, resolve=True)
+
+
+@pytest.fixture(scope="session")
+def adapter(settings):
+    from parbench.models.adapter import LlavaAdapter
+
+    return LlavaAdapter.load(settings)
+
+
+@pytest.fixture(scope="session")
+def scenes():
+    """Rows of the test split with images."""
+    from parbench.scenes.dataset import load_scenes
+
+    return load_scenes("test")
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, tmp_path):
+    """Run a parbench command in an empty folder; gives exit code, what it printed and its errors."""
+    from parbench.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: str) -> tuple[int, str, str]:
+        code = main(list(words))
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return tmp_path

@@ -1,0 +1,274 @@
+"""The engine against the untouched Hugging Face model, and when things go wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+import parbench.engine.engine as engine_module
+from helpers import METHODS, reducer, sample
+from parbench.engine.engine import Engine, anchors
+from parbench.engine.install import install
+from parbench.engine.samples import plan
+from parbench.engine.sequence import Visual, build_rows
+from parbench.errors import ParbenchError
+from parbench.reducers.base import Provenance
+
+
+def hooks(adapter) -> int:
+    return sum(
+        len(module._forward_hooks) + len(module._forward_pre_hooks) for module in adapter.model.modules()
+    )
+
+
+@pytest.fixture(scope="module")
+def questions(adapter, scenes):
+    """Prompts of different lengths about three images, so that there is padding."""
+    return [sample(adapter, scenes[number], number) for number in (0, 5, 9, 12, 14, 29)]
+
+
+@pytest.fixture
+def spy(monkeypatch):
+    """What ``greedy`` gave, batch by batch."""
+    seen = []
+    original = engine_module.greedy
+
+    def watched(*arguments):
+        seen.append(original(*arguments))
+        return seen[-1]
+
+    monkeypatch.setattr(engine_module, "greedy", watched)
+    return seen
+
+
+def untouched(adapter, questions, **arguments):
+    """Hugging Face's own processing and generation of the same batch."""
+    inputs = adapter.processor(
+        text=[question.prompt(1) for question in questions],
+        images=[question.load()[0] for question in questions],
+        padding=True,
+        return_tensors="pt",
+    )
+    with torch.inference_mode():
+        return adapter.model.generate(
+            **inputs, max_new_tokens=8, do_sample=False, output_logits=True, return_dict_in_generate=True, **arguments
+        ), inputs
+
+
+def test_keeping_all_is_hugging_faces_model_bit_for_bit(adapter, questions, spy):
+    Engine(adapter, reducer("none"), share=False).answer(questions, [range(len(questions))])
+    expected, inputs = untouched(adapter, questions)
+    for row, ours in enumerate(spy[0]):
+        assert torch.equal(ours.first_logits, expected.logits[0][row])
+        generated = expected.sequences[row, inputs.input_ids.shape[1] :].tolist()
+        assert ours.ids == generated[: len(ours.ids)]
+
+
+@pytest.mark.parametrize("name", ["random", "uniform", "pool", "prumerge", "prumerge-plus", "downsample", "fastv"])
+def test_a_full_budget_is_hugging_faces_model_bit_for_bit(name, adapter, questions, spy):
+    Engine(adapter, reducer(name, 576), share=False).answer(questions, [range(len(questions))])
+    expected, _ = untouched(adapter, questions)
+    assert torch.equal(torch.stack([ours.first_logits for ours in spy[0]]), expected.logits[0])
+
+
+def test_reduced_rows_equal_generation_from_the_same_embeddings(adapter, questions):
+    """Ragged rows, left padding and positions: each row alone, through generate(inputs_embeds=...)."""
+    method = reducer("prumerge")
+    answers = Engine(adapter, method).answer(questions, [range(len(questions))])
+    for question, answer in zip(questions, answers, strict=True):
+        from parbench.reducers.probes import Probes
+
+        with torch.inference_mode():
+            encoded = adapter.encode(adapter.pixels(question.load()), method.blocks)
+            reduction = method.reduce(encoded.features, Probes(adapter, encoded, [question.question], [0]))
+            tokens = adapter.project(reduction.tokens[0, : int(reduction.counts[0])])
+            ids = adapter.tokenizer(question.prompt(1), return_tensors="pt").input_ids
+            place = int((ids[0] == adapter.image_token_id).nonzero())
+            embeds = adapter.embed(ids)
+            embeds = torch.cat([embeds[:, :place], tokens[None], embeds[:, place + 1 :]], dim=1)
+            found = adapter.model.generate(inputs_embeds=embeds, max_new_tokens=8, do_sample=False)
+        assert adapter.tokenizer.decode(found[0], skip_special_tokens=True) == answer.text
+
+
+def test_fastv_equals_a_masked_model_without_cache(adapter, questions):
+    """An independent computation: eager attention, all tokens present, the dropped ones masked from layer K on."""
+    from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+    method = reducer("fastv", 192)
+    engine = Engine(adapter, method)
+    cut, keep = method.cut(adapter.geometry), method.keep(adapter.geometry)
+    for question in questions[:3]:
+        (answer,) = engine.answer([question], [[0]])
+        inputs = adapter.processor(text=question.prompt(1), images=question.load(), return_tensors="pt")
+        with torch.inference_mode():
+            encoded = adapter.encode(adapter.pixels(question.load()))
+            ids = inputs.input_ids
+            is_image = ids[0] == adapter.image_token_id
+            hidden = adapter.embed(ids)
+            hidden[0, is_image] = adapter.project(encoded.features)[0]
+            length = hidden.shape[1]
+            positions = torch.arange(length)[None]
+            turn = adapter.language.rotary_emb(hidden, position_ids=positions)
+            allowed = torch.ones(length, length, dtype=torch.bool).tril()
+            for number, layer in enumerate(adapter.language.layers):
+                attention = layer.self_attn
+                normed = layer.input_layernorm(hidden)
+                shape = (1, length, -1, attention.head_dim)
+                query, key, value = (
+                    projection(normed).view(shape).transpose(1, 2)
+                    for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
+                )
+                query, key = apply_rotary_pos_emb(query, key, *turn)
+                scores = (query @ key.transpose(2, 3) * attention.scaling).masked_fill(~allowed, float("-inf"))
+                weights = scores.softmax(-1)
+                hidden = hidden + attention.o_proj((weights @ value).transpose(1, 2).reshape(1, length, -1))
+                hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+                if number == cut - 1:
+                    ranked = weights[0, :, -1].mean(0).masked_fill(~is_image, -1).argsort(descending=True, stable=True)
+                    dropped = is_image.clone()
+                    dropped[ranked[:keep]] = False
+                    allowed = allowed & (~dropped[None] | torch.eye(length, dtype=torch.bool))
+            logits = adapter.model.lm_head(adapter.language.norm(hidden[:, -1:]))[0, 0]
+        first = is_image.nonzero()[0]
+        assert set(answer.kept[0].patches) == set((ranked[:keep] - first).tolist())
+        assert int(logits.argmax()) == adapter.tokenizer(answer.text, add_special_tokens=False).input_ids[0]
+
+
+def test_text_only_and_several_images_in_one_batch(adapter, scenes):
+    pictures = [scenes[number]["image"].convert("RGB") for number in (0, 15)]
+    batch = [
+        sample(adapter, scenes[0], 0),
+        sample(adapter, scenes[0], 1, load=list, group="text"),
+        sample(adapter, scenes[0], 2, load=lambda: pictures, group="two", max_new_tokens=2),
+    ]
+    for name in METHODS:
+        # Two full images exceed the tiny model's context.
+        method = reducer(name, 64)
+        if name in ("none", "fastv"):
+            chosen = batch[:2]
+        else:
+            chosen = batch
+        answers = Engine(adapter, method if name != "none" else reducer("none")).answer(chosen, [range(len(chosen))])
+        assert [answer.error for answer in answers] == [None] * len(chosen), name
+        assert [len(answer.kept) for answer in answers] == [1, 0, 2][: len(chosen)]
+        assert answers[1].ledger.visual[0] == 0
+
+
+def test_a_stop_string_ends_an_answer(adapter, questions):
+    plain = Engine(adapter, reducer("none")).answer(questions[:1], [[0]])[0]
+    stop = plain.text[1:3]
+    cut = dataclasses.replace(questions[0], until=(stop,))
+    stopped = Engine(adapter, reducer("none")).answer([cut], [[0]])[0]
+    assert stopped.text == plain.text[: plain.text.find(stop)]
+
+
+def test_limits_of_rows_in_a_batch_are_their_own(adapter, questions):
+    limited = [dataclasses.replace(questions[0], max_new_tokens=1), questions[1]]
+    answers = Engine(adapter, reducer("none")).answer(limited, [range(2)])
+    assert answers[0].ledger.generated == 1
+    alone = Engine(adapter, reducer("none")).answer([questions[1]], [[0]])[0]
+    assert answers[1].text == alone.text
+
+
+@pytest.mark.parametrize("name", ["random", "fastv", "prumerge", "par"])
+def test_hooks_are_gone_afterwards(name, adapter, questions):
+    before = hooks(adapter)
+    Engine(adapter, reducer(name, 64)).answer(questions[:2], [range(2)])
+    assert hooks(adapter) == before
+
+
+def test_hooks_are_gone_after_an_exception(adapter, questions):
+    before = hooks(adapter)
+    tokens = torch.zeros(4, adapter.model.config.text_config.hidden_size)
+    ids = adapter.tokenizer(questions[0].prompt(1), return_tensors="pt").input_ids[0]
+    rows = build_rows(adapter, [ids], [[Visual(tokens, torch.arange(4))]], "compact", 1)
+    with pytest.raises(ZeroDivisionError), install(adapter, reducer("fastv", 192), rows):
+        assert hooks(adapter) > before
+        raise ZeroDivisionError
+    assert hooks(adapter) == before
+
+
+def test_a_sample_that_fails_fails_alone(adapter, questions, monkeypatch):
+    original = engine_module.greedy
+    broken = len(adapter.tokenizer(questions[2].prompt(1)).input_ids)
+
+    def failing(adapter, rows, *arguments):
+        if len(rows.mask) > 1 or int(rows.mask.sum()) == broken - 1 + 576:
+            raise RuntimeError("out of something")
+        return original(adapter, rows, *arguments)
+
+    monkeypatch.setattr(engine_module, "greedy", failing)
+    answers = Engine(adapter, reducer("none")).answer(questions, [range(len(questions))])
+    failed = [answer.id for answer in answers if answer.error]
+    assert questions[2].id in failed
+    assert len(failed) < len(questions)
+    assert all("out of something" in answer.error for answer in answers if answer.error)
+
+
+def test_a_prompt_longer_than_the_context_is_named(adapter, questions):
+    long = dataclasses.replace(questions[0], prompt=lambda _images: "USER: <image>" + " red" * 600 + " ASSISTANT:")
+    with pytest.raises(ParbenchError, match="exceeds the context of 1024 tokens of llava-tiny"):
+        Engine(adapter, reducer("none")).answer([long], [[0]])
+
+
+def test_placeholders_and_images_must_agree(adapter, questions):
+    ids = adapter.tokenizer("USER: <image> <image> ASSISTANT:", return_tensors="pt").input_ids[0]
+    tokens = torch.zeros(1, adapter.model.config.text_config.hidden_size)
+    with pytest.raises(ParbenchError, match="2 image placeholders for 1 images"):
+        build_rows(adapter, [ids], [[Visual(tokens, torch.zeros(1, dtype=torch.long))]], "compact", 1)
+
+
+def test_a_method_that_delivers_other_than_asked_is_caught(adapter, questions, monkeypatch):
+    method = reducer("random", 64)
+    honest = type(method).reduce
+
+    def greedy_hands(self, features, probes):
+        return honest(dataclasses.replace(self, budget=65), features, probes)
+
+    monkeypatch.setattr(type(method), "reduce", greedy_hands)
+    with pytest.raises(ParbenchError, match="asked for 64 visual tokens and delivered 65"):
+        Engine(adapter, method).answer(questions[:1], [[0]])
+
+
+def test_sharing_changes_neither_tokens_nor_answers(adapter, questions):
+    for name in ("none", "par", "fastv", "downsample"):
+        method = reducer(name, None if name == "none" else 64)
+        shared, exact = (
+            Engine(adapter, method, share=share).answer(questions, [range(len(questions))]) for share in (True, False)
+        )
+        for one, other in zip(shared, exact, strict=True):
+            assert one.kept == other.kept
+            assert one.text == other.text
+
+
+def test_the_plan_depends_on_the_samples_alone():
+    samples = [SimpleNamespace(group=f"image {number // 3}") for number in range(20)]
+    blocks = plan(samples, images_per_block=2, batch_size=4)
+    assert [number for block in blocks for batch in block for number in batch] == list(range(20))
+    assert max(len(batch) for block in blocks for batch in block) == 4
+    assert blocks[0] == [[0, 1, 2, 3], [4, 5]]
+
+
+def test_an_anchor_is_the_patch_of_greatest_weight():
+    provenance = Provenance(
+        torch.zeros(5, dtype=torch.long), torch.tensor([0, 0, 1, 1, 1]), torch.tensor([7, 3, 9, 2, 4]),
+        torch.tensor([0.2, 0.8, 0.5, 0.5, 0.1], dtype=torch.float64),
+    )  # fmt: skip
+    assert anchors(provenance, 0, 2).tolist() == [3, 2]
+
+
+def test_the_order_of_samples_in_a_batch_does_not_matter(adapter, questions):
+    forward = Engine(adapter, reducer("par", 64)).answer(questions, [range(len(questions))])
+    backward = Engine(adapter, reducer("par", 64)).answer(questions, [range(len(questions) - 1, -1, -1)])
+    assert [answer.kept for answer in forward] == [answer.kept for answer in backward[::-1]]
+
+
+def test_an_image_of_another_size_is_processed_as_the_checkpoint_asks(adapter, questions):
+    wide = dataclasses.replace(questions[0], load=lambda: [Image.new("RGB", (640, 200), "red")], group="wide")
+    (answer,) = Engine(adapter, reducer("none")).answer([wide], [[0]])
+    assert answer.error is None
+    assert answer.ledger.visual[0] == 576

@@ -1,0 +1,93 @@
+"""Run folders: identity, half-written lines, disks that refuse."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from parbench.errors import ParbenchError
+from parbench.results.store import RunStore, run_id
+
+IDENTITY = {"model": "m", "method": {"name": "x", "budget": 64}}
+
+
+def line(number: int) -> dict:
+    return {"id": f"q{number}", "prediction": "yes", "score": 1.0}
+
+
+def store(folder, identity=IDENTITY) -> RunStore:
+    return RunStore(folder, identity, {"any": "thing"})
+
+
+def test_the_id_follows_every_field():
+    assert run_id(IDENTITY) == run_id(json.loads(json.dumps(IDENTITY)))
+    assert run_id(IDENTITY) != run_id({**IDENTITY, "method": {"name": "x", "budget": 65}})
+
+
+def test_what_was_appended_is_there_again(folder):
+    store(folder).append([line(1), line(2)])
+    assert list(store(folder).done) == ["q1", "q2"]
+
+
+def test_a_half_written_last_line_is_cut_off_and_the_rest_kept(folder):
+    first = store(folder)
+    first.append([line(1), line(2)])
+    whole = first.samples_path.read_bytes()
+    first.samples_path.write_bytes(whole + b'{"id": "q3", "pred')
+    again = store(folder)
+    assert list(again.done) == ["q1", "q2"]
+    again.append([line(2), line(3)])
+    assert first.samples_path.read_bytes() == whole + json.dumps(line(3)).encode() + b"\n"
+
+
+def test_a_damaged_line_inside_is_named(folder):
+    first = store(folder)
+    first.append([line(1)])
+    first.samples_path.write_bytes(b"{broken\n" + first.samples_path.read_bytes())
+    with pytest.raises(ParbenchError, match=r"line 1 of .*samples\.jsonl is damaged"):
+        store(folder)
+
+
+def test_another_identity_never_mixes_in(folder):
+    first = store(folder)
+    (first.folder / "provenance.json").write_text(json.dumps({"model": "other"}))
+    with pytest.raises(ParbenchError, match="another identity"):
+        store(folder)
+
+
+def test_truncated_metrics_are_named(folder):
+    first = store(folder)
+    first.finish({"accuracy": 1.0})
+    assert store(folder).metrics == {"accuracy": 1.0}
+    first.metrics_path.write_text('{"accuracy": ')
+    with pytest.raises(ParbenchError, match="damaged"):
+        _ = store(folder).metrics
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_write_permission_is_named(folder):
+    folder.chmod(0o500)
+    with pytest.raises(ParbenchError, match="cannot be written"):
+        store(folder / "runs")
+
+
+def test_a_results_folder_that_is_a_file_is_named(folder):
+    (folder / "runs").write_text("")
+    with pytest.raises(ParbenchError, match="cannot be written"):
+        store(folder / "runs")
+
+
+def test_a_full_disk_loses_nothing(folder, monkeypatch):
+    first = store(folder)
+    first.append([line(1)])
+
+    def refuse(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(ParbenchError, match="No space left on device"):
+        first.append([line(2)])
+    monkeypatch.undo()
+    assert "q1" in store(folder).done
