@@ -81,6 +81,8 @@ def count(module: nn.Module, *inputs: Tensor) -> int:
     analysis = FlopCountAnalysis(module, inputs)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     analysis.set_op_handle("aten::scaled_dot_product_attention", _attention)
+    # fvcore counts LayerNorm, but not the RMSNorm of an LLM: as elementwise work both are left out.
+    analysis.set_op_handle("aten::layer_norm", lambda _inputs, _outputs: 0)
     return 2 * int(analysis.total())
 
 

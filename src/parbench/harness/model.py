@@ -16,7 +16,9 @@ from parbench.errors import ParbenchError
 from parbench.harness.datasets import PreparedDataset
 from parbench.harness.prompts import build_prompt
 
+# For tasks that set no limit, as lmms-eval does it; a small model's context must not be all answer.
 DEFAULT_NEW_TOKENS = 1024
+_SHARE_OF_CONTEXT = 4
 # Called after each block with (doc, sample, answer) triples, in order.
 Sink = Callable[[list[tuple[Any, Sample, Answer]]], None]
 
@@ -106,6 +108,7 @@ class ParbenchLlava(lmms):
             )
         until = arguments.get("until") or ()
         dataset, tokenizer = self.dataset, self.engine.adapter.tokenizer
+        most = min(DEFAULT_NEW_TOKENS, self.engine.adapter.context // _SHARE_OF_CONTEXT)
 
         def load() -> list[Image.Image]:
             if dataset:
@@ -118,22 +121,21 @@ class ParbenchLlava(lmms):
             question=context,
             load=load,
             group=dataset.image_key(doc, doc_id) if dataset else str(doc_id),
-            max_new_tokens=int(arguments.get("max_new_tokens") or DEFAULT_NEW_TOKENS),
+            max_new_tokens=int(arguments.get("max_new_tokens") or most),
             until=(until,) if isinstance(until, str) else tuple(until),
         )
 
 
 def _engine_from_names(model: str, method: str, budget: float | None, overrides: Mapping[str, Any]) -> Engine:
+    from parbench.calibration import calibrated
     from parbench.config import build_reducer, compose_config
-    from parbench.models.adapter import LlavaAdapter
+    from parbench.harness.evaluate import Session
 
-    words = [
-        f"{key.replace('/', '.')}={value}"
-        for key, value in overrides.items()
-        if key not in ("device", "max_batch_size")
-    ]
-    device = overrides.get("device")
-    config = compose_config(
-        [f"model={model}", f"method={method}", *([f"model.device={device}"] if device else []), *words]
-    )
-    return Engine(LlavaAdapter.load(config.model), build_reducer(config.method, budget), share=config.engine.share)
+    ours = {key: value for key, value in overrides.items() if key not in ("device", "max_batch_size")}
+    words = [f"{key.replace('/', '.')}={value}" for key, value in ours.items()]
+    if device := overrides.get("device"):
+        words.append(f"model.device={device}")
+    config = compose_config([f"model={model}", f"method={method}", *words])
+    session = Session(config)
+    reducer = calibrated(build_reducer(config.method, budget), session)
+    return Engine(session.adapter, reducer, share=config.engine.share)

@@ -45,7 +45,7 @@ class RunStore:
         except OSError as error:
             raise ParbenchError(
                 f"the results folder {self.folder} cannot be written ({error.strerror}): make it writable or choose another with "
-                "results=/path/to/folder"
+                "results_dir=/path/to/folder"
             ) from error
         self.done = {line["id"]: line for line in self._read()}
 

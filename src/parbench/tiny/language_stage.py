@@ -115,8 +115,7 @@ class LanguageTrainer(nn.Module):
             stage = replace(stage, side=stage.wide)
         rng = np.random.default_rng([self.seed, step, stage.side, 7])
         pictures = [draw_picture(int(s), stage) for s in rng.integers(*TRAIN_SEEDS, size=stage.batch)]
-        weights = {"existence": stage.emphasis, "count": stage.emphasis, "relation": 2 * stage.emphasis}
-        asked = [draw_questions(rng, picture.scene, stage.questions, weights) for picture in pictures]
+        asked = [draw_questions(rng, picture.scene, stage.questions, dict(stage.emphasis)) for picture in pictures]
         device = self.scale.device
         with torch.autocast(device.type, torch.bfloat16):
             with torch.no_grad():

@@ -32,7 +32,7 @@ class Stage:
         floor: Share of the peak rate that is left at the end of the stage.
         wide: Side of the window in every other step, where it differs (language stages).
         named: Weight of the loss on the words that name an object (language stages).
-        emphasis: How much more often the skills that need matching (existence, relation, count) are asked (language stages).
+        emphasis: Weights of skills that are asked more often than others (language stages).
     """
 
     name: str
@@ -47,7 +47,7 @@ class Stage:
     floor: float = 0.1
     wide: int = 0
     named: float = 0.3
-    emphasis: float = 1.0
+    emphasis: tuple[tuple[str, float], ...] = ()
 
 
 def learning_rate(stage: Stage, step: int) -> float:

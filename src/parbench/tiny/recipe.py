@@ -29,6 +29,11 @@ VISION_STAGES = (
     ),
 )
 
+# What is asked more often than the rest: first what needs matching words with patches, then what needs two matches.
+_MATCHING = (("existence", 3.0), ("count", 3.0), ("relation", 3.0))
+_COMPARING = (("existence", 3.0), ("count", 3.0), ("relation", 6.0))
+_READING = (("existence", 2.0), ("count", 3.0), ("relation", 2.0), ("reading", 2.0))
+
 LANGUAGE_STAGES = (
     Stage(
         "language-06",
@@ -62,7 +67,7 @@ LANGUAGE_STAGES = (
         questions=14,
         rate=6e-4,
         floor=0.5,
-        emphasis=3.0,
+        emphasis=_MATCHING,
     ),
     Stage(
         "language-07c",
@@ -74,7 +79,7 @@ LANGUAGE_STAGES = (
         questions=14,
         rate=6e-4,
         floor=0.5,
-        emphasis=3.0,
+        emphasis=_MATCHING,
     ),
     Stage(
         "language-07d",
@@ -86,7 +91,7 @@ LANGUAGE_STAGES = (
         questions=14,
         rate=6e-4,
         floor=0.5,
-        emphasis=3.0,
+        emphasis=_MATCHING,
     ),
     Stage(
         "language-07e",
@@ -98,7 +103,7 @@ LANGUAGE_STAGES = (
         questions=14,
         rate=6e-4,
         floor=0.5,
-        emphasis=3.0,
+        emphasis=_MATCHING,
     ),
     Stage(
         "language-10",
@@ -110,7 +115,19 @@ LANGUAGE_STAGES = (
         questions=16,
         rate=6e-4,
         floor=0.5,
-        emphasis=3.0,
+        emphasis=_COMPARING,
+    ),
+    Stage(
+        "language-12",
+        side=12,
+        steps=500,
+        batch=12,
+        things=(3, 6),
+        signs=(1, 2),
+        questions=16,
+        rate=6e-4,
+        floor=0.5,
+        emphasis=_READING,
     ),
     Stage(
         "language-24",
@@ -122,7 +139,7 @@ LANGUAGE_STAGES = (
         questions=24,
         rate=6e-4,
         floor=0.02,
-        emphasis=2.0,
+        emphasis=_READING,
     ),
 )
 

@@ -1,0 +1,226 @@
+"""Bad input: one clear sentence, exit code 2, and nothing lost that was computed before."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from test_harness import png, pope
+
+
+def refused(run, *words: str) -> str:
+    code, _, err = run(*words)
+    assert code == 2, err
+    said = [line for line in err.splitlines() if line.startswith("parbench: ")]
+    assert len(said) == 1, err
+    assert "Traceback" not in err
+    return said[0]
+
+
+@pytest.fixture
+def checkpoint(settings, folder) -> Path:
+    """A copy of llava-tiny that a test may damage."""
+    return Path(shutil.copytree(settings["path"], folder / "checkpoint"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["eval", "method=prumerg"], "did you mean prumerge"),
+        (["eval", "model=llava-tin"], "did you mean llava-tiny"),
+        (["eval", "dataset=scenes_color"], "did you mean scenes_colour"),
+        (["eval", "dataset.splt=val"], "did you mean split"),
+        (["eval", "limits=3"], "did you mean limit"),
+        (["eval", "dataset.split=tset"], "did you mean test"),
+        (["eval", "limit=-1"], "limit=-1"),
+        (["eval", "model.device=gpu0"], "model.device=gpu0"),
+        (["eval", "model.dtype=int8"], "model.dtype=int8"),
+        (["evil"], "did you mean eval"),
+        (["sweep", "methods=[par,fastw]"], "did you mean fastv"),
+        (["sweep", "budgets=64", "methods=[]"], "write methods=[a,b]"),
+        (["show", "sample=99999"], "use 0 to 3098"),
+        (["calibrate", "method=random"], "no threshold to calibrate"),
+        (["calibrate", "method=par", "split=test"], "calibrate on split=val"),
+    ],
+)
+def test_unknown_names_and_values(run, words, said):
+    assert said in refused(run, *words)
+
+
+@pytest.mark.parametrize("budget", ["0", "-5", "577", "many", "1.5"])
+def test_impossible_budgets(run, budget):
+    assert "use 1 to 576 tokens" in refused(run, "eval", "method=random", f"budget={budget}")
+
+
+def test_a_budget_below_what_a_method_can_give(run):
+    assert "the least is 49" in refused(run, "eval", "method=fastv", "budget=20")
+
+
+def test_a_budget_that_makes_no_grid_names_its_neighbours(run):
+    assert "nearest that do are" in refused(run, "eval", "method=pool", "budget=61")
+
+
+def test_a_budget_without_calibration_says_how_to_get_one(run):
+    said = refused(run, "eval", "method=par", "budget=77")
+    assert "parbench calibrate model=llava-tiny method=par target=77" in said
+
+
+def rewrite(checkpoint: Path, change) -> None:
+    from safetensors.torch import load_file, save_file
+
+    path = checkpoint / "model.safetensors"
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def test_a_missing_tensor_is_named(run, checkpoint):
+    name = "multi_modal_projector.linear_1.weight"
+
+    def drop(tensors):
+        del tensors[next(key for key in tensors if key.endswith(name))]
+
+    rewrite(checkpoint, drop)
+    said = refused(run, "eval", f"model.path={checkpoint}", "method=none", "limit=2")
+    assert "missing tensors" in said
+    assert name in said
+
+
+def test_a_surplus_tensor_is_named(run, checkpoint):
+    import torch
+
+    rewrite(checkpoint, lambda tensors: tensors.update({"model.extra.weight": torch.zeros(3)}))
+    said = refused(run, "eval", f"model.path={checkpoint}", "method=none", "limit=2")
+    assert "surplus tensors" in said
+    assert "extra.weight" in said
+
+
+def test_a_damaged_weights_file_is_said(run, checkpoint):
+    path = checkpoint / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    assert "cannot be read" in refused(run, "eval", f"model.path={checkpoint}", "method=none", "limit=2")
+
+
+def test_pickled_weights_are_not_loaded(run, checkpoint):
+    (checkpoint / "model.safetensors").rename(checkpoint / "pytorch_model.bin")
+    assert "safetensors only" in refused(run, "eval", f"model.path={checkpoint}", "method=none")
+
+
+def test_a_folder_without_processor_files_is_said(run, checkpoint):
+    (checkpoint / "processor_config.json").unlink()
+    assert "lacks processor files" in refused(run, "eval", f"model.path={checkpoint}", "method=none")
+
+
+def test_a_path_that_is_no_folder_is_said(run):
+    assert "is not a folder" in refused(run, "eval", "model.path=/nowhere/at/all", "method=none")
+
+
+def test_weights_that_cannot_be_had_say_how_to_point_at_a_copy(run):
+    said = refused(run, "eval", "model=llava-1.5-7b", "method=none", "limit=1")
+    assert "llava-hf/llava-1.5-7b-hf" in said
+    assert "model.path=/path/to/folder" in said
+
+
+def test_data_that_cannot_be_had_say_how_to_point_at_a_copy(run):
+    said = refused(run, "eval", "dataset=pope", "method=none", "limit=1")
+    assert "lmms-lab-encoder/POPE" in said
+    assert "dataset.path=/path/to/folder" in said
+
+
+def test_a_data_path_that_does_not_exist_is_said(run):
+    assert "does not exist" in refused(run, "eval", "dataset=pope", "dataset.path=/nowhere", "method=none")
+
+
+def test_a_folder_without_the_split_is_said(run, folder):
+    data = pope(folder / "pope")
+    said = refused(run, "eval", "dataset=pope", f"dataset.path={data}", "dataset.split=val", "method=none")
+    assert "no file of split val" in said
+    assert "test-00000-of-00001.parquet" in said
+
+
+def test_a_missing_column_is_named(run, folder):
+    rows = [{"question": "Is it?", "answer": "yes", "image": {"bytes": png("red"), "path": None}, "image_source": "a"}]
+    data = pope(folder / "pope", rows)
+    said = refused(run, "eval", "dataset=pope", f"dataset.path={data}", "method=none")
+    assert "lacks the column question_id" in said
+
+
+def test_an_empty_data_set_is_said(run, folder):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    data = folder / "pope"
+    data.mkdir()
+    pq.write_table(pa.table({"question": pa.array([], pa.string())}), data / "test.parquet")
+    assert "is empty" in refused(run, "eval", "dataset=pope", f"dataset.path={data}", "method=none")
+
+
+def test_a_file_that_is_no_parquet_is_said(run, folder):
+    data = folder / "pope"
+    data.mkdir()
+    (data / "test.parquet").write_text("not a parquet file")
+    assert "cannot be read" in refused(run, "eval", "dataset=pope", f"dataset.path={data}", "method=none")
+
+
+def test_a_corrupt_image_stops_the_run_and_keeps_what_was_computed(run, folder):
+    rows = [
+        {
+            "question_id": str(number),
+            "question": "Is there a red circle in the image?",
+            "answer": "yes",
+            "image_source": f"image {number}",
+            "image": {"bytes": png("red") if number != 7 else b"not an image", "path": None},
+        }
+        for number in range(10)
+    ]
+    words = ("eval", "dataset=pope", f"dataset.path={pope(folder / 'pope', rows)}", "method=none", "results_dir=runs")
+    said = refused(run, *words)
+    assert "image of row 7" in said
+    (samples,) = (folder / "runs").glob("*/samples.jsonl")
+    kept = [json.loads(line)["id"] for line in samples.read_text().splitlines()]
+    # Blocks of four images: the first was finished.
+    assert kept == [f"pope-{number}" for number in range(4)]
+    assert not (samples.parent / "metrics.json").exists()
+
+
+def test_a_results_folder_that_cannot_be_written_is_said(run):
+    said = refused(run, "eval", "method=none", "limit=2", "results_dir=/proc/parbench")
+    assert "cannot be written" in said
+    assert "results_dir=" in said
+
+
+def test_a_prompt_longer_than_the_context_is_said(run, folder):
+    rows = [
+        {
+            "question_id": "0",
+            "question": "Is there " + "a red circle and " * 200 + "a star?",
+            "answer": "yes",
+            "image_source": "a",
+            "image": {"bytes": png("red"), "path": None},
+        }
+    ]
+    data = pope(folder / "pope", rows)
+    said = refused(run, "eval", "dataset=pope", f"dataset.path={data}", "method=none")
+    assert "exceeds the context of 1024 tokens" in said
+
+
+def test_damaged_metrics_are_said_and_no_sample_is_lost(run, folder):
+    words = ("eval", "method=none", "limit=4", "results_dir=runs")
+    assert run(*words)[0] == 0
+    (path,) = (folder / "runs").glob("*/metrics.json")
+    path.write_text("{")
+    assert "is damaged" in refused(run, *words)
+    path.unlink()
+    code, _, _ = run(*words)
+    assert code == 0
+
+
+def test_help_and_version_are_no_errors(run):
+    code, out, _ = run("--help")
+    assert code == 0
+    assert "parbench COMMAND" in out
+    assert run("--version")[0] == 0
+    assert run()[0] == 2
