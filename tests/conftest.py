@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+# Read when huggingface_hub is imported: no test waits for a hub.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
 import pytest
 import torch
 
@@ -12,7 +15,6 @@ import torch
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory):
     os.environ["PARBENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["HF_DATASETS_CACHE"] = str(tmp_path_factory.mktemp("datasets"))
     torch.manual_seed(0)
 

@@ -18,6 +18,14 @@ _TASKS = Path(__file__).parents[1] / "tasks"
 _READ_ERRORS = (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError)
 
 
+def noise_like(image: Image.Image, seed: str) -> Image.Image:
+    """Uniform noise of an image's size, always the same for a seed."""
+    import numpy as np
+
+    drawn = np.random.default_rng(list(seed.encode())).integers(0, 256, (image.height, image.width, 3), dtype=np.uint8)
+    return Image.fromarray(drawn)
+
+
 class PreparedDataset:
     """A data set of ``conf/dataset``; lmms-eval, which takes seconds to import, and the rows are loaded when first needed.
 
@@ -33,6 +41,8 @@ class PreparedDataset:
         self.name: str = settings["name"]
         self.task_name: str = settings["task"]
         self.generated = settings["hub"] is None
+        if settings["images"] not in ("real", "noise"):
+            raise ParbenchError(f"dataset.images={settings['images']} is not known: use real or noise")
         self.fingerprint = self._fingerprint()
 
     def _fingerprint(self) -> str:
@@ -53,7 +63,7 @@ class PreparedDataset:
             for path in sorted(self._yaml.parent.iterdir())
             if path.suffix in ("", ".py", ".yaml") and path.is_file()
         ]
-        return hashlib.sha256(b"\0".join([data.encode(), settings["split"].encode(), *asked])).hexdigest()
+        return hashlib.sha256(b"\0".join([data.encode(), settings["split"].encode(), settings["images"].encode(), *asked])).hexdigest()
 
     @property
     def _yaml(self) -> Path:
@@ -160,6 +170,9 @@ class PreparedDataset:
             raise ParbenchError(
                 f"the image of row {number} of data set {self.name} cannot be read ({error}): mend or remove that row"
             ) from error
+        if self.settings["images"] == "noise":
+            key = self.image_key(self.docs()[number], number)
+            return [noise_like(image, f"{key} {place}") for place, image in enumerate(images)]
         if len(images) != len(found):
             raise ParbenchError(
                 f"row {number} of data set {self.name} holds something other than images: parbench evaluates images and text"

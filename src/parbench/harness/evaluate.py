@@ -18,6 +18,7 @@ from parbench.engine.samples import Answer, Sample
 from parbench.errors import ParbenchError
 from parbench.harness.datasets import PreparedDataset
 from parbench.harness.quiet import quiet
+from parbench.models.loading import fingerprint, locate, resolve_device, resolve_dtype
 from parbench.results.evidence import irrelevant, needed_patches, recall
 from parbench.results.metrics import summarise
 from parbench.results.store import RunStore
@@ -47,6 +48,11 @@ class Session:
         self.config = config
         self.model_settings: dict[str, Any] = OmegaConf.to_container(config.model, resolve=True)  # type: ignore[assignment]
         dataset: dict[str, Any] = OmegaConf.to_container(config.dataset, resolve=True)  # type: ignore[assignment]
+        if config.limit is not None and (not isinstance(config.limit, int) or config.limit < 1):
+            raise ParbenchError(f"limit={config.limit} is no number of questions: use 1 or more, or null for all of them")
+        # Said now rather than after the first results.
+        resolve_device(str(config.model.device))
+        resolve_dtype(str(config.model.dtype))
         self.dataset = PreparedDataset(dataset)
         self._adapter: Any = None
 
@@ -81,8 +87,6 @@ class Session:
         settings, engine = self.model_settings, self.config.engine
         device = str(settings["device"])
         if device == "auto":
-            from parbench.models.loading import resolve_device
-
             device = resolve_device(device).type
         return {
             "model": settings["name"],
@@ -111,8 +115,6 @@ class Session:
 
 @lru_cache
 def _fingerprint(path: str, revision: str | None) -> str:
-    from parbench.models.loading import fingerprint, locate
-
     return fingerprint(locate(path, revision))
 
 

@@ -73,9 +73,12 @@ def load_rows(dataset: Mapping[str, Any], config: str | None) -> Any:
         ParbenchError: The rows cannot be had or read.
     """
     import datasets
+    import pyarrow.parquet as pq
 
     split, path = dataset["split"], dataset.get("path")
     datasets.disable_progress_bars()
+    # What goes wrong is raised, and said once.
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     if path is None:
         return _from_hub(dataset, config)
     folder = _existing(path)
@@ -88,6 +91,8 @@ def load_rows(dataset: Mapping[str, Any], config: str | None) -> Any:
                 loaded = loaded[split]
             return loaded
         files = local_files(folder, config, split)
+        if all(file.suffix == ".parquet" and pq.ParquetFile(file).metadata.num_rows == 0 for file in files):
+            raise ParbenchError(f"data set {dataset['name']} is empty: {path} holds no row in split {split}")
         rows = datasets.load_dataset(_FORMATS[files[0].suffix], data_files=[str(file) for file in files], split="train")
     except (datasets.exceptions.DatasetGenerationError, OSError, ValueError) as error:
         cause = error.__cause__ or error

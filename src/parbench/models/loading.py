@@ -127,7 +127,9 @@ def load_strictly(cls: Any, folder: Path, **arguments: Any) -> Any:
     from safetensors import SafetensorError
     from transformers.utils import logging
 
+    # What is missing or surplus is raised below, in one sentence.
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         model, info = cls.from_pretrained(
             folder, use_safetensors=True, trust_remote_code=False, local_files_only=True,

@@ -96,6 +96,8 @@ class LanguageTrainer(nn.Module):
         self.locate = nn.Linear(width, 2)
         # At the end of a question about two things: where the first is, then the second.
         self.compare = nn.Linear(width, 4)
+        # Whether a thing's centre is in a visual token's patch: things are counted by their centres, as their sizes differ.
+        self.centred = nn.Linear(width, 1)
         self.tokenizer = tokenizer
         self.stage = stage
         self.seed = seed
@@ -261,7 +263,8 @@ class LanguageTrainer(nn.Module):
         }
 
     def _placed(self, visual: torch.Tensor, pictures: list[Picture]) -> Losses:
-        there = self.locate(self.llava.model.language_model.norm(visual)).float()
+        normed = self.llava.model.language_model.norm(visual)
+        there = self.locate(normed).float()
         window = pictures[0].scene.window
         place = torch.arange(window.side**2, device=visual.device)
         corner = torch.tensor([[p.scene.window.column, p.scene.window.row] for p in pictures], device=visual.device)
@@ -270,9 +273,18 @@ class LanguageTrainer(nn.Module):
             * PATCH
             / _UNIT
         )
+        is_centre = torch.zeros(visual.shape[:2])
+        for b, picture in enumerate(pictures):
+            for thing in picture.scene.things:
+                column, row = (int(value // PATCH) for value in thing.centre)
+                is_centre[b, (row - picture.scene.window.row) * window.side + column - picture.scene.window.column] = 1
+        is_centre = is_centre.to(visual.device)
+        guessed = self.centred(normed).float().squeeze(-1)
+        centred = F.binary_cross_entropy_with_logits(guessed, is_centre, pos_weight=guessed.new_tensor(5.0))
         return {
             "placed": F.smooth_l1_loss(there, wanted, beta=0.25),
-            "_placed_off": (there - wanted).abs().mean().detach(),
+            "centred": centred,
+            "_centre_found": guessed.sigmoid()[is_centre > 0].mean().detach(),
         }
 
     def _patch_words(self, visual: torch.Tensor, hidden: torch.Tensor, pictures: list[Picture]) -> Losses:

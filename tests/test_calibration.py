@@ -1,0 +1,122 @@
+"""Calibrated budgets: found on val, refused where they do not belong."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+import parbench.calibration as calibration
+from helpers import reducer
+from parbench.calibration import SHIPPED, calibrated, file_name, other_fields, save, search
+from parbench.config import build_reducer, compose_config
+from parbench.errors import ParbenchError
+
+SESSION = SimpleNamespace(
+    geometry=SimpleNamespace(patches=576, layers=12, rows=24, columns=24),
+    model_settings={"name": "some-model"},
+    model_fingerprint="abc",
+    dataset=SimpleNamespace(fingerprint="def"),
+)
+
+
+def par(budget=64, **fields):
+    return dataclasses.replace(build_reducer(compose_config(["method=par"]).method, budget), **fields)
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def stored():
+    path = calibration.LOCAL / file_name("some-model", "par")
+    save(path, par(), SESSION, "val", {64: {"bar": 1.25, "mean": 64.1}})
+    return path
+
+
+@given(st.floats(1, 500), st.floats(0.5, 3))
+def test_bisection_finds_the_threshold_of_a_falling_count(target, slope):
+    def count(bar: float) -> float:
+        return 576 / (1 + 2.718281828 ** (slope * bar))
+
+    threshold, found = search(count, target, -15, 15)
+    assert found == count(threshold)
+    assert abs(found - target) <= 0.004 * target
+
+
+def test_a_target_out_of_reach_is_said():
+    with pytest.raises(ParbenchError, match="out of reach"):
+        search(lambda _bar: 30.0, 64, -4, 6)
+
+
+def test_a_stored_threshold_is_filled_in(stored):
+    assert calibrated(par(), SESSION).bar == 1.25
+
+
+def test_another_target_is_added_beside_the_first(stored):
+    save(stored, par(), SESSION, "val", {128: {"bar": 0.5, "mean": 128.0}})
+    assert calibrated(par(128), SESSION).bar == 0.5
+    assert calibrated(par(64), SESSION).bar == 1.25
+
+
+def test_a_ratio_finds_the_threshold_of_its_count(stored):
+    assert calibrated(par(64 / 576), SESSION).bar == 1.25
+
+
+def test_a_threshold_that_is_given_stays(stored):
+    assert calibrated(par(bar=0.25), SESSION).bar == 0.25
+
+
+def test_methods_without_a_threshold_stay_as_they_are():
+    method = reducer("random", 64)
+    assert calibrated(method, SESSION) is method
+
+
+def test_a_budget_that_is_not_calibrated_is_said_with_the_command(stored):
+    with pytest.raises(ParbenchError, match="serve budgets 64, not 77: run: parbench calibrate .* target=77"):
+        calibrated(par(77), SESSION)
+
+
+def test_thresholds_for_other_weights_are_refused(stored):
+    other = SimpleNamespace(**{**vars(SESSION), "model_fingerprint": "xyz"})
+    with pytest.raises(ParbenchError, match="found for other weights"):
+        calibrated(par(), other)
+
+
+def test_thresholds_for_other_fields_are_refused(stored):
+    with pytest.raises(ParbenchError, match="other values of edge"):
+        calibrated(par(edge=0.5), SESSION)
+
+
+def test_what_was_found_for_other_fields_is_not_kept(stored):
+    save(stored, par(edge=0.5), SESSION, "val", {128: {"bar": 0.5, "mean": 128.0}})
+    assert set(yaml.safe_load(stored.read_text())["targets"]) == {128}
+
+
+@pytest.mark.parametrize("target", [192, 128, 64, 32])
+def test_llava_tiny_ships_with_thresholds_for_par(target, settings):
+    from parbench.models.loading import fingerprint
+
+    found = yaml.safe_load((SHIPPED / file_name("llava-tiny", "par")).read_text())
+    assert found["split"] == "val"
+    from pathlib import Path
+
+    assert found["weights"] == fingerprint(Path(settings["path"]))
+    assert found["settings"] == other_fields(par(target))
+    assert found["targets"][target]["mean"] == pytest.approx(target, rel=0.005)
+
+
+@pytest.mark.slow
+def test_the_command_reaches_the_target_on_val(run, folder):
+    code, out, err = run("calibrate", "method=par", "target=100", "questions=60", "out=found.yaml")
+    assert code == 0, err
+    found = yaml.safe_load((folder / "found.yaml").read_text())
+    assert found["targets"][100]["mean"] == pytest.approx(100, rel=0.02)
+    assert found["split"] == "val"
+    assert "target 100" in out
