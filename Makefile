@@ -10,16 +10,13 @@ METHOD  ?= par
 DATASET ?= scenes
 # Passed on only when you give it: without it a method runs its own rule (par: 64, prumerge: adaptive).
 BUDGET  ?= 64
-# Number of questions; empty means all of them.
-LIMIT   ?=
+# Number of questions; empty means all of them. The small model's first run is kept short.
+LIMIT   ?= $(if $(filter llava-tiny,$(MODEL)),1000)
 # Comma lists for `make sweep`; empty means the sweep's own defaults.
 METHODS ?=
 BUDGETS ?=
-# Hydra launcher (conf/launcher) and folder of runs; empty means the defaults.
-LAUNCHER ?=
+# Folder of runs; empty means results/runs.
 RESULTS ?=
-# Folder of recorded cases for `make parity`; empty means those of this repository.
-DIR ?=
 # Anything else: more Hydra overrides, or pytest's arguments for `make test`.
 ARGS ?=
 
@@ -32,9 +29,9 @@ given = $(if $($(1)),$(2)=$($(1)))
 lists = $(if $($(1)),'$(2)=[$($(1))]')
 # Only what a person set, in the environment or on the command line, not the default above.
 asked = $(if $(filter-out undefined default file,$(origin $(1))),$(call given,$(1),$(2)))
-WHERE = $(call given,RESULTS,results_dir) $(call given,LAUNCHER,launcher)
+WHERE = $(call given,RESULTS,results_dir)
 
-.PHONY: help setup setup-gpu eval sweep table figures bench parity test lint format clean
+.PHONY: help setup setup-gpu eval sweep test lint format clean
 
 help: ## this list
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -42,7 +39,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo "  MODEL=$(MODEL) METHOD=$(METHOD) DATASET=$(DATASET) BUDGET=$(BUDGET) LIMIT=$(LIMIT)"
-	@echo "  METHODS=a,b BUDGETS=64,128 LAUNCHER= RESULTS= DIR= ARGS='more overrides'"
+	@echo "  METHODS=a,b BUDGETS=64,128 RESULTS= ARGS='more overrides'"
 
 setup: $(STAMP) ## make .venv from requirements.lock (done by every target when needed)
 
@@ -58,19 +55,6 @@ eval: $(STAMP) ## evaluate one method: make eval METHOD=par BUDGET=64 LIMIT=200
 sweep: $(STAMP) ## many methods and budgets: make sweep METHODS=par,fastv BUDGETS=64,128
 	$(RUN) sweep model=$(MODEL) $(call lists,METHODS,methods) $(call lists,BUDGETS,budgets) dataset=$(DATASET) \
 	  $(call given,LIMIT,limit) $(WHERE) $(ARGS)
-
-table: $(STAMP) ## accuracy-versus-compression tables of the runs there are
-	$(RUN) table $(WHERE) $(ARGS)
-
-figures: $(STAMP) ## figures of the runs there are
-	$(RUN) figures $(WHERE) $(ARGS)
-
-bench: $(STAMP) ## time and memory on this machine
-	$(RUN) bench $(call asked,MODEL,model) $(call asked,METHOD,method) $(call asked,DATASET,dataset) \
-	  $(call asked,BUDGET,budget) $(call given,LIMIT,limit) $(WHERE) $(ARGS)
-
-parity: $(STAMP) ## compare the methods with recorded cases: make parity DIR=folder
-	$(RUN) parity $(DIR) $(ARGS)
 
 test: $(STAMP) ## the tests: make test ARGS="-k par"
 	$(PY) -m pytest -q $(ARGS)

@@ -1,6 +1,6 @@
 """Draws the loss curve of a training from its log.
 
-    python scripts/plot_training.py src/parbench/assets/llava-tiny/training_log.jsonl docs/images/training.png
+python scripts/plot_training.py src/parbench/assets/llava-tiny/training_log.jsonl docs/images/training.png
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def main() -> None:
             axis.plot(*zip(*points, strict=True), label=name.lstrip("_"), linewidth=1.2)
         for name, minute in stages.items():
             axis.axvline(minute, color="0.8", linewidth=0.8, zorder=0)
-            axis.text(minute, 1.01, name.partition("-")[2], transform=axis.get_xaxis_transform(), fontsize=7, color="0.4")
+            axis.text(
+                minute, 1.01, name.partition("-")[2], transform=axis.get_xaxis_transform(), fontsize=7, color="0.4"
+            )
         axis.set_xlabel("minutes of training")
         axis.legend(fontsize=7, ncol=2)
     vision.set_ylabel("loss (vision tower and text tower)")

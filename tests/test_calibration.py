@@ -79,7 +79,7 @@ def test_methods_without_a_threshold_stay_as_they_are():
 
 
 def test_a_budget_that_is_not_calibrated_is_said_with_the_command(stored):
-    with pytest.raises(ParbenchError, match="serve budgets 64, not 77: run: parbench calibrate .* target=77"):
+    with pytest.raises(ParbenchError, match=r"serve budgets 64, not 77: run: parbench calibrate .* target=77"):
         calibrated(par(77), SESSION)
 
 

@@ -153,7 +153,9 @@ def test_the_same_again_is_the_same(name, adapter, batch):
         assert (one.text, one.margin) == (other.text, other.margin)
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if isinstance(reducer(name), TokenReducer) and name != "none"])
+@pytest.mark.parametrize(
+    "name", [name for name in METHODS if isinstance(reducer(name), TokenReducer) and name != "none"]
+)
 @pytest.mark.parametrize("positions", ["compact", "keep"])
 def test_both_position_policies_run(name, positions, adapter, batch):
     method = reducer(name, 64, positions=positions)

@@ -20,9 +20,7 @@ from parbench.reducers.base import Provenance
 
 
 def hooks(adapter) -> int:
-    return sum(
-        len(module._forward_hooks) + len(module._forward_pre_hooks) for module in adapter.model.modules()
-    )
+    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in adapter.model.modules())
 
 
 @pytest.fixture(scope="module")
@@ -186,9 +184,16 @@ def test_hooks_are_gone_after_an_exception(adapter, questions):
     tokens = torch.zeros(4, adapter.model.config.text_config.hidden_size)
     ids = adapter.tokenizer(questions[0].prompt(1), return_tensors="pt").input_ids[0]
     rows = build_rows(adapter, [ids], [[Visual(tokens, torch.arange(4))]], "compact", 1)
-    with pytest.raises(ZeroDivisionError), install(adapter, reducer("fastv", 192), rows):
-        assert hooks(adapter) > before
-        raise ZeroDivisionError
+    inside = []
+
+    def fail() -> None:
+        with install(adapter, reducer("fastv", 192), rows):
+            inside.append(hooks(adapter))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert inside[0] > before
     assert hooks(adapter) == before
 
 

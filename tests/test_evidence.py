@@ -14,7 +14,11 @@ def kept(*tokens: dict[int, float]) -> Kept:
     """Tokens given as patch -> weight."""
     entries = [(t, patch, weight) for t, token in enumerate(tokens) for patch, weight in token.items()]
     return Kept(
-        len(tokens), tuple(p for _, p, _ in entries), tuple(w for _, _, w in entries), tuple(t for t, _, _ in entries), GRID
+        len(tokens),
+        tuple(p for _, p, _ in entries),
+        tuple(w for _, _, w in entries),
+        tuple(t for t, _, _ in entries),
+        GRID,
     )
 
 
@@ -36,7 +40,7 @@ def test_choosing_half_of_what_is_needed_recalls_half():
 
 
 def test_an_average_over_nine_recalls_a_ninth_of_each():
-    assert recall(kept({patch: 1.0 for patch in range(9)}), {4}) == pytest.approx(1 / 9)
+    assert recall(kept(dict.fromkeys(range(9), 1.0)), {4}) == pytest.approx(1 / 9)
 
 
 def test_a_patch_in_two_tokens_is_not_counted_above_one():

@@ -31,7 +31,9 @@ def closed_layer(config, queries: int, keys: int) -> int:
 def test_the_llm_is_the_closed_form(config):
     text = config.text_config
     for length in (1, 77, 124, 636):
-        expected = text.num_hidden_layers * closed_layer(config, length, length) + 2 * text.hidden_size * text.vocab_size
+        expected = (
+            text.num_hidden_layers * closed_layer(config, length, length) + 2 * text.hidden_size * text.vocab_size
+        )
         assert costs(config).prefill([length] * text.num_hidden_layers) == pytest.approx(expected, rel=1e-3)
 
 

@@ -128,7 +128,7 @@ def pope(folder, rows=None):
 
 
 def scored(run, folder, *words):
-    code, out, err = run("eval", "method=random", "budget=64", "controls=[]", "results_dir=runs", *words)
+    code, _, err = run("eval", "method=random", "budget=64", "controls=[]", "results_dir=runs", *words)
     assert code == 0, err
     return metrics(folder / "runs")["random"], lines(folder / "runs")["random"]
 
@@ -161,7 +161,10 @@ def test_gqa_joins_its_two_configurations(run, folder):
     found, rows = scored(run, folder, "dataset=gqa", f"dataset.path={folder / 'gqa'}")
     assert found["n"] == 4
     assert found["accuracy"] == pytest.approx(found["lmms_eval"]["exact_match,none"])
-    assert [row["image_id"] for row in rows] == ["n0", "n1", "n0", "n1"] or {row["image_id"] for row in rows} == {"n0", "n1"}
+    assert [row["image_id"] for row in rows] == ["n0", "n1", "n0", "n1"] or {row["image_id"] for row in rows} == {
+        "n0",
+        "n1",
+    }
 
 
 def test_textvqa_from_json_lines_and_image_files(run, folder):
@@ -175,6 +178,20 @@ def test_textvqa_from_json_lines_and_image_files(run, folder):
     assert found["n"] == 3
     assert found["accuracy"] == pytest.approx(found["lmms_eval"]["exact_match,none"])
     assert rows[0]["target"] == "ah"
+
+
+def test_noise_in_place_of_images_is_the_blind_baseline(run, folder):
+    words = ("dataset=pope", f"dataset.path={pope(folder / 'pope')}")
+    _, real = scored(run, folder, *words)
+    code, _, err = run(
+        "eval", "method=random", "budget=64", "controls=[]", "results_dir=blind", "dataset.images=noise", *words
+    )
+    assert code == 0, err
+    blind = lines(folder / "blind")["random"]
+    assert [row["id"] for row in blind] == [row["id"] for row in real]
+    # Other pixels, so other random tokens; and always the same ones.
+    assert [row["kept"] for row in blind] != [row["kept"] for row in real]
+    assert blind[0]["kept"] == blind[1]["kept"] != blind[2]["kept"]
 
 
 def test_a_saved_dataset_is_read_too(run, folder):
@@ -238,6 +255,8 @@ def test_answers_are_those_of_lmms_evals_own_llava_hf(settings, adapter, scenes,
     for block in plan(samples, 4, 32):
         ours |= {answer.id: answer.text for answer in engine.answer(samples, block)}
     differing = [
-        (number, ours[f"scenes-{number}"], text) for number, text in enumerate(expected) if ours[f"scenes-{number}"] != text
+        (number, ours[f"scenes-{number}"], text)
+        for number, text in enumerate(expected)
+        if ours[f"scenes-{number}"] != text
     ]
     assert differing == []

@@ -24,7 +24,9 @@ def line(score: float, **fields) -> dict:
 
 
 def test_a_failed_sample_stays_in_the_denominator():
-    failed = line(0.0, error="RuntimeError: no", tokens_kept=None, flops=None, evidence_recall=None, irrelevant=None, images=0)
+    failed = line(
+        0.0, error="RuntimeError: no", tokens_kept=None, flops=None, evidence_recall=None, irrelevant=None, images=0
+    )
     found = summarise([line(1.0), line(1.0), failed, line(0.0, unparseable=True)], RUN)
     assert found["n"] == 4
     assert found["accuracy"] == 0.5

@@ -47,7 +47,7 @@ def test_a_changed_picture_is_noticed(tmp_path):
     pixels = np.asarray(Image.open(picture)).copy()
     pixels[100, 100] ^= 1
     Image.fromarray(pixels).save(picture)
-    with pytest.raises(ParbenchError, match="has fingerprint .* is recorded"):
+    with pytest.raises(ParbenchError, match=r"has fingerprint .* is recorded"):
         splits.check_folder(folder, "val")
 
 

@@ -42,7 +42,9 @@ def test_the_package_ships_card_log_and_curve(asset):
     for word in ("Data", "Steps", "Time", "Accuracy", "Limits"):
         assert word in card
     log = [json.loads(line) for line in (asset / "training_log.jsonl").read_text().splitlines()]
-    assert [stage.name for stage in (*VISION_STAGES, *LANGUAGE_STAGES)] == list(dict.fromkeys(line["stage"] for line in log))
+    assert [stage.name for stage in (*VISION_STAGES, *LANGUAGE_STAGES)] == list(
+        dict.fromkeys(line["stage"] for line in log)
+    )
     assert all(line["seconds"] >= 0 for line in log)
 
 
@@ -65,8 +67,9 @@ def test_every_word_of_scenes_is_one_token(adapter):
         ids = adapter.tokenizer(row["question"], add_special_tokens=False).input_ids
         assert adapter.tokenizer.unk_token_id not in ids
         assert len(ids) <= len(row["question"].split()) + 2
-        assert adapter.tokenizer.decode(adapter.tokenizer(row["answer"]).input_ids, skip_special_tokens=True).strip() == (
-            row["answer"]
+        assert (
+            adapter.tokenizer.decode(adapter.tokenizer(row["answer"]).input_ids, skip_special_tokens=True).strip()
+            == (row["answer"])
         )
 
 
@@ -180,7 +183,11 @@ def test_both_trainers_learn_from_their_first_steps(tmp_path):
         run_stage(STAGE, trainer, trainer.losses, folder, log_every=1)
         log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
         totals = [
-            sum(value for key, value in line.items() if key not in ("stage", "step", "seconds") and not key.startswith("_"))
+            sum(
+                value
+                for key, value in line.items()
+                if key not in ("stage", "step", "seconds") and not key.startswith("_")
+            )
             for line in log
         ]
         assert all(value == value for value in totals)

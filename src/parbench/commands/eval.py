@@ -59,14 +59,10 @@ def table(cells: list[tuple[DictConfig, Any]], config: DictConfig) -> list[dict[
 
 def _possible(cell: tuple[DictConfig, Any], session: Session, required: bool) -> bool:
     """Whether the model can have this cell; an impossible control is left out with a word, an impossible method is an error."""
-    from parbench.calibration import calibrated
-
-    reducer = build_reducer(*cell)
     try:
-        reducer.check(session.geometry)
-        calibrated(reducer, session)
+        session.reducer(*cell)
     except ParbenchError as error:
-        if required or not reducer.control:
+        if required or not build_reducer(*cell).control:
             raise
         print(f"left out: {error}", file=sys.stderr)
         return False

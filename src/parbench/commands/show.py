@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from parbench.config import build_reducer, compose_config
+from parbench.config import compose_config
 from parbench.errors import ParbenchError
 
 
@@ -19,7 +19,6 @@ def run(words: list[str]) -> None:
         else:
             rest.append(word)
     config = compose_config(rest)
-    from parbench.calibration import calibrated
     from parbench.engine.engine import Engine
     from parbench.engine.samples import Sample
     from parbench.harness.evaluate import Session
@@ -33,7 +32,7 @@ def run(words: list[str]) -> None:
         raise ParbenchError(f"sample={options['sample']} is not in {dataset.name}: use 0 to {len(docs) - 1}")
     number = int(options["sample"])
     doc = docs[number]
-    reducer = calibrated(build_reducer(config.method, config.budget), session)
+    reducer = session.reducer(config.method, config.budget)
     engine = Engine(session.adapter, reducer, share=config.engine.share)
     images = dataset.visuals(number)
     if len(images) != 1:

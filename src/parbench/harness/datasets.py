@@ -63,7 +63,9 @@ class PreparedDataset:
             for path in sorted(self._yaml.parent.iterdir())
             if path.suffix in ("", ".py", ".yaml") and path.is_file()
         ]
-        return hashlib.sha256(b"\0".join([data.encode(), settings["split"].encode(), settings["images"].encode(), *asked])).hexdigest()
+        return hashlib.sha256(
+            b"\0".join([data.encode(), settings["split"].encode(), settings["images"].encode(), *asked])
+        ).hexdigest()
 
     @property
     def _yaml(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import platform
 from collections.abc import Mapping
@@ -49,7 +50,9 @@ class Session:
         self.model_settings: dict[str, Any] = OmegaConf.to_container(config.model, resolve=True)  # type: ignore[assignment]
         dataset: dict[str, Any] = OmegaConf.to_container(config.dataset, resolve=True)  # type: ignore[assignment]
         if config.limit is not None and (not isinstance(config.limit, int) or config.limit < 1):
-            raise ParbenchError(f"limit={config.limit} is no number of questions: use 1 or more, or null for all of them")
+            raise ParbenchError(
+                f"limit={config.limit} is no number of questions: use 1 or more, or null for all of them"
+            )
         # Said now rather than after the first results.
         resolve_device(str(config.model.device))
         resolve_dtype(str(config.model.dtype))
@@ -81,6 +84,19 @@ class Session:
     def model_fingerprint(self) -> str:
         """Fingerprint of the checkpoint, without loading it."""
         return _fingerprint(str(self.model_settings["path"]), self.model_settings.get("revision"))
+
+    def reducer(self, method: DictConfig, budget: int | float | None = None) -> Any:
+        """A method ready for this model: its budget checked and in tokens, its threshold filled in.
+
+        Raises:
+            ParbenchError: The method cannot deliver that budget on this model, or is not calibrated for it.
+        """
+        from parbench.calibration import calibrated
+
+        built = build_reducer(method, budget)
+        built.check(self.geometry)
+        # 0.111 and 64 are one run.
+        return calibrated(dataclasses.replace(built, budget=built.asked(self.geometry)), self)
 
     def identity(self, reducer: Any) -> dict[str, Any]:
         """Everything that can change a number."""
@@ -128,9 +144,7 @@ def evaluate(session: Session, method: DictConfig, budget: int | float | None = 
     Raises:
         ParbenchError: Anything a person has to put right; what was computed stays in the run's folder.
     """
-    from parbench.calibration import calibrated
-
-    reducer = calibrated(build_reducer(method, budget), session)
+    reducer = session.reducer(method, budget)
     identity = session.identity(reducer)
     whole = {**OmegaConf.to_container(session.config, resolve=True), "method": identity["method"]}  # type: ignore[dict-item]
     store = RunStore(Path(session.config.results_dir), identity, whole)

@@ -127,8 +127,7 @@ class ParbenchLlava(lmms):
 
 
 def _engine_from_names(model: str, method: str, budget: float | None, overrides: Mapping[str, Any]) -> Engine:
-    from parbench.calibration import calibrated
-    from parbench.config import build_reducer, compose_config
+    from parbench.config import compose_config
     from parbench.harness.evaluate import Session
 
     ours = {key: value for key, value in overrides.items() if key not in ("device", "max_batch_size")}
@@ -137,5 +136,4 @@ def _engine_from_names(model: str, method: str, budget: float | None, overrides:
         words.append(f"model.device={device}")
     config = compose_config([f"model={model}", f"method={method}", *words])
     session = Session(config)
-    reducer = calibrated(build_reducer(config.method, budget), session)
-    return Engine(session.adapter, reducer, share=config.engine.share)
+    return Engine(session.adapter, session.reducer(config.method, budget), share=config.engine.share)

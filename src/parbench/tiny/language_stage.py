@@ -27,6 +27,8 @@ _MULTIPLE = 32
 _HIDDEN = -1
 # Layer whose output the naming words are asked at: halfway, so that the layers above can use what it finds.
 _MIDDLE = 6
+# Layer at whose output a word for what is counted must match patches.
+_EARLY = 4
 # Layer whose output at a question's end must know where the two things of a relation are.
 _LATE = 9
 
@@ -98,6 +100,8 @@ class LanguageTrainer(nn.Module):
         self.compare = nn.Linear(width, 4)
         # Whether a thing's centre is in a visual token's patch: things are counted by their centres, as their sizes differ.
         self.centred = nn.Linear(width, 1)
+        # Early on, the word for what is counted must match the patches where such things have their centres.
+        self.match = nn.ModuleList([nn.Linear(width, 64), nn.Linear(width, 64)])
         self.tokenizer = tokenizer
         self.stage = stage
         self.seed = seed
@@ -187,6 +191,7 @@ class LanguageTrainer(nn.Module):
         if self.stage.named:
             losses |= self._named(output.hidden_states[_MIDDLE][:, start:], rows, pictures, asked)
             losses |= self._placed(visual, pictures)
+            losses |= self._counted(output.hidden_states[_EARLY], start, rows, pictures, asked)
             losses |= self._compared(output.hidden_states[_LATE][:, start:], rows, pictures, asked)
         losses |= self._patch_words(visual, hidden[:, len(self.prefix) : start], pictures)
         right = (logits.argmax(-1) == target) | ~wanted
@@ -261,6 +266,39 @@ class LanguageTrainer(nn.Module):
             "compared": F.smooth_l1_loss(there, wanted, beta=0.25),
             "_compared_off": (there - wanted).abs().mean().detach(),
         }
+
+    def _counted(
+        self,
+        hidden: torch.Tensor,
+        start: int,
+        rows: list[list[tuple[list[int], int]]],
+        pictures: list[Picture],
+        asked: list[list[Question]],
+    ) -> Losses:
+        batch, place, targets = [], [], []
+        count = start - len(self.prefix)
+        for b, (row, questions) in enumerate(zip(rows, asked, strict=True)):
+            at = start
+            window = pictures[b].scene.window
+            for (turn, skip), question in zip(row, questions, strict=True):
+                if question.skill == "count":
+                    word = referents(question, pictures[b].scene)[0][0]
+                    batch.append(b)
+                    place.append(at + turn.index(self.pieces[f"▁{word}"], 0, skip))
+                    target = torch.zeros(count)
+                    for x0, y0, x1, y1 in question.boxes:
+                        column, line = int((x0 + x1) / 2 // PATCH), int((y0 + y1) / 2 // PATCH)
+                        target[(line - window.row) * window.side + column - window.column] = 1
+                    targets.append(target)
+                at += len(turn)
+        if not batch:
+            return {}
+        normed = self.llava.model.language_model.norm(hidden)
+        words, patches = self.match[0](normed[batch, place]), self.match[1](normed[:, len(self.prefix) : start])
+        scores = torch.einsum("qd,qnd->qn", words.float(), patches[batch].float()) / 8 - 3
+        wanted = torch.stack(targets).to(scores.device)
+        loss = F.binary_cross_entropy_with_logits(scores, wanted, pos_weight=scores.new_tensor(10.0))
+        return {"counted": 2 * loss, "_counted_found": scores.sigmoid()[wanted > 0].mean().detach()}
 
     def _placed(self, visual: torch.Tensor, pictures: list[Picture]) -> Losses:
         normed = self.llava.model.language_model.norm(visual)

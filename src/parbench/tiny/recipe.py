@@ -33,6 +33,7 @@ VISION_STAGES = (
 _MATCHING = (("existence", 3.0), ("count", 3.0), ("relation", 3.0))
 _COMPARING = (("existence", 3.0), ("count", 3.0), ("relation", 6.0))
 _READING = (("existence", 2.0), ("count", 3.0), ("relation", 2.0), ("reading", 2.0))
+_COUNTING = (("existence", 2.0), ("count", 5.0))
 
 LANGUAGE_STAGES = (
     Stage(
@@ -144,14 +145,27 @@ LANGUAGE_STAGES = (
     Stage(
         "language-24",
         side=24,
-        steps=1200,
+        steps=112,
+        batch=8,
+        things=(4, 8),
+        signs=(1, 2),
+        questions=24,
+        rate=6e-4,
+        floor=0.95,
+        emphasis=_READING,
+    ),
+    Stage(
+        "language-24b",
+        side=24,
+        steps=1000,
         batch=8,
         things=(4, 8),
         signs=(1, 2),
         questions=24,
         rate=6e-4,
         floor=0.02,
-        emphasis=_READING,
+        warmup=30,
+        emphasis=_COUNTING,
     ),
 )
 
