@@ -183,7 +183,7 @@ def test_hooks_are_gone_after_an_exception(adapter, questions):
     before = hooks(adapter)
     tokens = torch.zeros(4, adapter.model.config.text_config.hidden_size)
     ids = adapter.tokenizer(questions[0].prompt(1), return_tensors="pt").input_ids[0]
-    rows = build_rows(adapter, [ids], [[Visual(tokens, torch.arange(4))]], "compact", 1)
+    rows = build_rows(adapter, [ids], [[Visual(tokens, torch.arange(4))]], "compact", [1])
     inside = []
 
     def fail() -> None:
@@ -224,7 +224,7 @@ def test_placeholders_and_images_must_agree(adapter, questions):
     ids = adapter.tokenizer("USER: <image> <image> ASSISTANT:", return_tensors="pt").input_ids[0]
     tokens = torch.zeros(1, adapter.model.config.text_config.hidden_size)
     with pytest.raises(ParbenchError, match="2 image placeholders for 1 images"):
-        build_rows(adapter, [ids], [[Visual(tokens, torch.zeros(1, dtype=torch.long))]], "compact", 1)
+        build_rows(adapter, [ids], [[Visual(tokens, torch.zeros(1, dtype=torch.long))]], "compact", [1])
 
 
 def test_a_method_that_delivers_other_than_asked_is_caught(adapter, questions, monkeypatch):

@@ -34,6 +34,7 @@ def test_what_was_appended_is_there_again(folder):
 def test_a_half_written_last_line_is_cut_off_and_the_rest_kept(folder):
     first = store(folder)
     first.append([line(1), line(2)])
+    first.close()
     whole = first.samples_path.read_bytes()
     first.samples_path.write_bytes(whole + b'{"id": "q3", "pred')
     again = store(folder)
@@ -45,6 +46,7 @@ def test_a_half_written_last_line_is_cut_off_and_the_rest_kept(folder):
 def test_a_damaged_line_inside_is_named(folder):
     first = store(folder)
     first.append([line(1)])
+    first.close()
     first.samples_path.write_bytes(b"{broken\n" + first.samples_path.read_bytes())
     with pytest.raises(ParbenchError, match=r"line 1 of .*samples\.jsonl is damaged"):
         store(folder)
@@ -52,6 +54,7 @@ def test_a_damaged_line_inside_is_named(folder):
 
 def test_another_identity_never_mixes_in(folder):
     first = store(folder)
+    first.close()
     (first.folder / "provenance.json").write_text(json.dumps({"model": "other"}))
     with pytest.raises(ParbenchError, match="another identity"):
         store(folder)
@@ -60,6 +63,7 @@ def test_another_identity_never_mixes_in(folder):
 def test_truncated_metrics_are_named(folder):
     first = store(folder)
     first.finish({"accuracy": 1.0})
+    first.close()
     assert store(folder).metrics == {"accuracy": 1.0}
     first.metrics_path.write_text('{"accuracy": ')
     with pytest.raises(ParbenchError, match="damaged"):
@@ -90,4 +94,25 @@ def test_a_full_disk_loses_nothing(folder, monkeypatch):
     with pytest.raises(ParbenchError, match="No space left on device"):
         first.append([line(2)])
     monkeypatch.undo()
+    first.close()
     assert "q1" in store(folder).done
+
+
+def test_a_second_process_waits_for_the_first_and_then_reads_what_it_wrote(folder):
+    import subprocess
+    import sys
+    import textwrap
+
+    first = store(folder)
+    first.append([line(1)])
+    script = textwrap.dedent(f"""
+        from pathlib import Path
+        from parbench.results.store import RunStore
+        print(list(RunStore(Path({str(folder)!r}), {IDENTITY!r}, {{}}).done))
+    """)
+    second = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert second.stderr.readline() == f"run {first.id} is being computed by process {os.getpid()}: waiting for it\n"
+    first.append([line(2)])
+    first.close()
+    out, _ = second.communicate(timeout=60)
+    assert out == "['q1', 'q2']\n"

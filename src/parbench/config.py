@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from parbench.errors import ParbenchError, unknown
+
+_KEYS = ("model", "method", "dataset", "engine", "tracking", "budget", "limit", "controls", "results_dir", "seed")
+# What a method's field may hold, by how its class declares it.
+_KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 
 
 def conf_folder() -> Path:
@@ -51,7 +56,10 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         try:
-            return compose("config", overrides=list(overrides))
+            config = compose("config", overrides=list(overrides))
+            OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+            _check_values(config)
+            return config
         except OverrideParseException as error:
             raise ParbenchError(f"the override '{error.override}' cannot be parsed: write key=value") from error
         except (
@@ -61,6 +69,26 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
             ConfigCompositionException,
         ) as error:
             raise _explain(error) from error
+
+
+def _check_values(config: DictConfig) -> None:
+    missing = [key for key in _KEYS if key not in config]
+    if missing:
+        raise ParbenchError(f"the configuration lacks {', '.join(missing)}: an override removes what every run needs")
+    for key, value in (("limit", config.limit), *config.engine.items()):
+        if key in ("limit", "batch_size", "images_per_block") and not (
+            _whole(value) or (key == "limit" and value is None)
+        ):
+            where = key if key == "limit" else f"engine.{key}"
+            raise ParbenchError(
+                f"{where}={value} is no number from 1 on" + (", nor null for all questions" if key == "limit" else "")
+            )
+    if not OmegaConf.is_list(config.controls):
+        raise ParbenchError(f"controls={config.controls} is no list: write controls=[random,uniform] or controls=[]")
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _check_options(overrides: Sequence[str]) -> None:
@@ -102,8 +130,23 @@ def build_reducer(method: DictConfig, budget: int | float | None = None) -> Any:
     if budget is not None:
         settings["budget"] = budget
     try:
-        return instantiate(settings)
+        reducer = instantiate(settings)
+        _check_fields(reducer)
+        return reducer
     except InstantiationException as error:
         if isinstance(error.__cause__, ParbenchError):
             raise error.__cause__ from None
         raise ParbenchError(f"method {settings.get('name')} cannot be built: {str(error).splitlines()[0]}") from error
+
+
+def _check_fields(reducer: Any) -> None:
+    for field in dataclasses.fields(reducer):
+        declared = str(field.type).split(" | ")
+        allowed = tuple(kind for name in declared for kind in _KINDS.get(name, ()))
+        value = getattr(reducer, field.name)
+        # A bool is an int to Python, and a budget is checked with the model at hand.
+        right = isinstance(value, allowed) and not (isinstance(value, bool) and bool not in allowed)
+        if field.name != "budget" and allowed and not right and not (value is None and "None" in declared):
+            raise ParbenchError(
+                f"method.{field.name}={value} of {reducer.name} is of the wrong kind: it takes {field.type}"
+            )

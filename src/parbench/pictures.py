@@ -55,7 +55,7 @@ def kept_picture(
     axes[0].imshow(pixels)
     axes[1].imshow(pixels * (0.18 + 0.82 * strength))
     axes[0].set_title("image and needed boxes", fontsize=10)
-    axes[1].set_title(title, fontsize=10)
+    axes[1].set_title(title, fontsize=10, parse_math=False)
     for row, column in zip(*np.nonzero(share > 0), strict=True):
         corner = (column * width / columns - 0.5, row * height / rows - 0.5)
         axes[1].add_patch(
@@ -75,7 +75,7 @@ def kept_picture(
                 Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, edgecolor=_NEEDED, linewidth=2)
             )
         axis.set_axis_off()
-    figure.suptitle(caption, fontsize=10, y=0.06, va="bottom")
+    figure.suptitle(caption, fontsize=10, y=0.06, va="bottom", parse_math=False)
     figure.tight_layout(rect=(0, 0.12, 1, 1))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Software": None})

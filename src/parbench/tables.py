@@ -43,12 +43,13 @@ def row(metrics: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> dict[
         "evidence recall": "" if recall is None else f"{100 * recall:.0f} %",
         "prefill TFLOP": f"{prefill_flops(metrics) / 1e12:.4f}",
         "saved": "",
-        "s/sample": f"{metrics['seconds_per_sample']:.3f}",
+        "s/sample": "" if metrics["seconds_per_sample"] is None else f"{metrics['seconds_per_sample']:.3f}",
     }
     if baseline is not None:
         if baseline["accuracy"]:
             cells["vs none"] = f"{100 * metrics['accuracy'] / baseline['accuracy']:.1f} %"
-        cells["saved"] = f"{100 * (1 - prefill_flops(metrics) / prefill_flops(baseline)):.1f} %"
+        if prefill_flops(baseline) and prefill_flops(metrics):
+            cells["saved"] = f"{100 * (1 - prefill_flops(metrics) / prefill_flops(baseline)):.1f} %"
     return cells
 
 

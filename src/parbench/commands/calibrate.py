@@ -6,9 +6,8 @@ import dataclasses
 from pathlib import Path
 from statistics import fmean
 
-import yaml
-
 from parbench.calibration import LOCAL, file_name, save, search
+from parbench.commands.options import as_list, split_options, whole_number, writable
 from parbench.config import build_reducer, compose_config
 from parbench.errors import ParbenchError
 from parbench.reducers.base import Reducer
@@ -16,18 +15,11 @@ from parbench.reducers.base import Reducer
 
 def run(words: list[str]) -> None:
     """Calibrate for one or several targets and write them into a small YAML."""
-    options = {"target": "64", "out": "", "questions": "400", "split": "val"}
-    rest = []
-    for word in words:
-        key, _, value = word.partition("=")
-        if key in options:
-            options[key] = value
-        else:
-            rest.append(word)
+    options, rest = split_options(words, {"target": "64", "out": "", "questions": "400", "split": "val"})
     if options["split"] == "test":
         raise ParbenchError("split=test is for reporting: calibrate on split=val")
-    targets = yaml.safe_load(options["target"])
-    targets = targets if isinstance(targets, list) else [targets]
+    targets = as_list("target", options["target"])
+    questions = whole_number("questions", options["questions"])
     config = compose_config([*rest, f"dataset.split={options['split']}"])
     from parbench.engine.engine import Engine
     from parbench.harness.evaluate import Session
@@ -37,8 +29,10 @@ def run(words: list[str]) -> None:
     method = build_reducer(config.method)
     if method.calibrates is None:
         raise ParbenchError(f"method {method.name} has no threshold to calibrate: it delivers a budget by itself")
+    default = LOCAL / file_name(session.model_settings["name"], method.name)
+    out = writable("out", Path(options["out"] or default))
     low, high = method.calibration_range
-    counter = KeptCounter(session, int(options["questions"]))
+    counter = KeptCounter(session, questions)
     values = {}
     for target in targets:
         asked = dataclasses.replace(method, budget=target)
@@ -54,6 +48,5 @@ def run(words: list[str]) -> None:
         threshold, mean = search(count, wanted, low, high)
         values[wanted] = {method.calibrates: threshold, "mean": round(mean, 2)}
         print(f"target {wanted}: {method.calibrates}={threshold:g}, mean {mean:.2f}")
-    out = Path(options["out"] or LOCAL / file_name(session.model_settings["name"], method.name))
     save(out, method, session, options["split"], values)
     print(f"written to {out}")

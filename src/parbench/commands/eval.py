@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
@@ -14,25 +15,39 @@ if TYPE_CHECKING:
     from parbench.harness.evaluate import Session
 
 
+@dataclass(frozen=True)
+class Cell:
+    """A method at a budget.
+
+    Attributes:
+        method: Its configuration.
+        budget: Instead of the configuration's own; None leaves that.
+        required: Whether it is an error if the model cannot have it; else it is left out with a word.
+    """
+
+    method: DictConfig
+    budget: int | float | None
+    required: bool = False
+
+
 def run(words: list[str]) -> None:
     """Evaluate and print the table."""
     config = compose_config(words)
-    cells = [(config.method, config.budget)]
-    table([*companions(config, words), *cells], config)
+    table([*companions(config, words), Cell(config.method, config.budget, required=True)], config)
 
 
-def companions(config: DictConfig, words: list[str]) -> list[tuple[DictConfig, Any]]:
+def companions(config: DictConfig, words: list[str]) -> list[Cell]:
     """``none``, and for a method with a budget the controls at the same one."""
     method = build_reducer(config.method, config.budget)
     cells = []
     if method.name != "none":
-        cells.append((_method("none", words), None))
+        cells.append(Cell(other_method("none", words), None))
     if not method.control and method.budget is not None:
-        cells += [(_method(name, words), method.budget) for name in config.controls]
+        cells += [Cell(other_method(name, words), method.budget) for name in config.controls]
     return cells
 
 
-def _method(name: str, words: list[str]) -> DictConfig:
+def other_method(name: str, words: list[str]) -> DictConfig:
     """Another method's configuration in the same surroundings; overrides of the first one's fields do not concern it."""
     kept = [word for word in words if not word.lstrip("+~").startswith(("method=", "method.", "budget="))]
     if name not in names("method"):
@@ -40,29 +55,28 @@ def _method(name: str, words: list[str]) -> DictConfig:
     return compose_config([*kept, f"method={name}"]).method
 
 
-def table(cells: list[tuple[DictConfig, Any]], config: DictConfig) -> list[dict[str, Any]]:
+def table(cells: list[Cell], config: DictConfig) -> None:
     """Check every cell, evaluate them one after the other in this process, print one table."""
     from parbench.harness.evaluate import Session, evaluate
     from parbench.tables import show
 
     session = Session(config)
-    runnable = [cell for cell in cells if _possible(cell, session, required=cell is cells[-1])]
+    possible = [cell for cell in cells if _possible(cell, session)]
     found = []
-    for number, (method, budget) in enumerate(runnable, 1):
-        result = evaluate(session, method, budget)
+    for number, cell in enumerate(possible, 1):
+        result = evaluate(session, cell.method, cell.budget)
         said = "finished before, nothing recomputed" if result.reused else "done"
-        print(f"[{number}/{len(runnable)}] {method.name}: {said} ({result.folder})", file=sys.stderr, flush=True)
+        print(f"[{number}/{len(possible)}] {cell.method.name}: {said} ({result.folder})", file=sys.stderr, flush=True)
         found.append(result.metrics)
     show(found)
-    return found
 
 
-def _possible(cell: tuple[DictConfig, Any], session: Session, required: bool) -> bool:
-    """Whether the model can have this cell; an impossible control is left out with a word, an impossible method is an error."""
+def _possible(cell: Cell, session: Session) -> bool:
     try:
-        session.reducer(*cell)
+        # What belongs to its identity has to be there too: said now rather than after the others' results.
+        session.identity(session.reducer(cell.method, cell.budget))
     except ParbenchError as error:
-        if required or not build_reducer(*cell).control:
+        if cell.required:
             raise
         print(f"left out: {error}", file=sys.stderr)
         return False

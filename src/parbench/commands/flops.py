@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import yaml
-
+from parbench.commands.options import as_list, split_options, whole_number
 from parbench.config import build_reducer, compose_config
 from parbench.errors import ParbenchError
 
@@ -15,18 +14,10 @@ _OPTIONS = {"tokens": "null", "text": "60", "place": "after_projector"}
 
 def run(words: list[str]) -> None:
     """Print FLOPs by part for one or several numbers of visual tokens, as a table or as JSON."""
-    options, rest, method = dict(_OPTIONS), [], ""
-    for word in words:
-        key, _, value = word.partition("=")
-        if key in options:
-            options[key] = value
-        elif word != "--json":
-            method = value if key == "method" else method
-            rest.append(word)
+    options, rest = split_options([word for word in words if word != "--json"], _OPTIONS)
+    named = any(word.startswith("method=") for word in rest)
+    text = whole_number("text", options["text"])
     config = compose_config(rest)
-    tokens, text = yaml.safe_load(options["tokens"]), yaml.safe_load(options["text"])
-    if not isinstance(text, int) or text < 1:
-        raise ParbenchError(f"text={options['text']} is no number of text tokens: use 1 or more")
     if options["place"] not in ("before_projector", "after_projector"):
         raise ParbenchError(
             f"place={options['place']} is no place of reduction: use before_projector or after_projector"
@@ -34,10 +25,10 @@ def run(words: list[str]) -> None:
     from parbench.compute.predict import predict
 
     def reducer(count: int | None) -> Any:
-        return build_reducer(config.method, count) if method else None
+        return build_reducer(config.method, config.budget if count is None else count) if named else None
 
-    asked = tokens if isinstance(tokens, list) else [tokens]
-    rows = [predict(config.model, reducer(count), count, text, options["place"]) for count in asked]
+    counts = as_list("tokens", options["tokens"])
+    rows = [predict(config.model, reducer(count), count, text, options["place"]) for count in counts]
     if "--json" in words:
         print(json.dumps(rows, indent=2))
     else:

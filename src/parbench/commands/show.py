@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from parbench.commands.options import split_options, whole_number, writable
 from parbench.config import compose_config
 from parbench.errors import ParbenchError
 
 
 def run(words: list[str]) -> None:
     """Answer one sample and write its kept-token picture."""
-    options = {"sample": "0", "out": ""}
-    rest = []
-    for word in words:
-        key, _, value = word.partition("=")
-        if key in options:
-            options[key] = value
-        else:
-            rest.append(word)
+    options, rest = split_options(words, {"sample": "0", "out": ""})
+    number = whole_number("sample", options["sample"], least=0)
     config = compose_config(rest)
     from parbench.engine.engine import Engine
     from parbench.engine.samples import Sample
@@ -28,9 +23,8 @@ def run(words: list[str]) -> None:
     session = Session(config)
     dataset = session.dataset
     docs = dataset.docs()
-    if not options["sample"].isdigit() or int(options["sample"]) >= len(docs):
-        raise ParbenchError(f"sample={options['sample']} is not in {dataset.name}: use 0 to {len(docs) - 1}")
-    number = int(options["sample"])
+    if number >= len(docs):
+        raise ParbenchError(f"sample={number} is not in {dataset.name}: use 0 to {len(docs) - 1}")
     doc = docs[number]
     reducer = session.reducer(config.method, config.budget)
     engine = Engine(session.adapter, reducer, share=config.engine.share)
@@ -47,7 +41,7 @@ def run(words: list[str]) -> None:
         raise ParbenchError(f"sample={number} failed: {answer.error}")
     kept = answer.kept[0]
     name = reducer.name if reducer.budget is None else f"{reducer.name} @{reducer.budget:g}"
-    out = Path(options["out"] or f"show-{reducer.name}-{dataset.name}-{number}.png")
+    out = writable("out", Path(options["out"] or f"show-{reducer.name}-{dataset.name}-{number}.png"))
     caption = f"{question}\nanswer: {answer.text.strip()}    right: {dataset.target(doc)}"
     kept_picture(
         out,

@@ -2,46 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import yaml
-
-from parbench.commands.eval import _method, table
+from parbench.commands.eval import Cell, other_method, table
+from parbench.commands.options import as_list, split_options
 from parbench.config import build_reducer, compose_config, names
 from parbench.errors import ParbenchError, unknown
 
-DEFAULT_BUDGETS = [192, 128, 64]
+DEFAULT_METHODS = "par,prumerge-plus,fastv"
+DEFAULT_BUDGETS = "192,128,64"
 
 
 def run(words: list[str]) -> None:
-    """Evaluate the grid and print the table."""
-    lists: dict[str, list[Any]] = {"methods": ["par", "prumerge-plus", "fastv"], "budgets": DEFAULT_BUDGETS}
-    rest = []
-    for word in words:
-        key, _, value = word.partition("=")
-        if key in lists:
-            lists[key] = _list(key, value)
-        else:
-            rest.append(word)
-    methods = names("method") if lists["methods"] == ["all"] else [str(name) for name in lists["methods"]]
+    """Evaluate the grid and print the table; a cell that the model cannot have is left out with a word."""
+    options, rest = split_options(words, {"methods": DEFAULT_METHODS, "budgets": DEFAULT_BUDGETS})
+    methods = [str(name) for name in as_list("methods", options["methods"])]
+    methods = names("method") if methods == ["all"] else methods
     for name in methods:
         if name not in names("method"):
             raise unknown("method", name, names("method"))
+    for word in rest:
+        if word.lstrip("+~").startswith(("method=", "method.", "budget=")):
+            raise ParbenchError(
+                f"{word} has no place in a sweep, which goes over methods and budgets: write methods=[a,b] budgets=[1,2]"
+            )
     config = compose_config(rest)
-    wanted = dict.fromkeys(["none", *methods, *config.controls])
-    cells = []
-    for name in wanted:
-        method = _method(name, rest)
-        # A method that reaches no budget by itself runs once, by its own rule.
-        budgets = [None] if name == "none" else lists["budgets"]
-        cells += [(method, budget) for budget in budgets]
-        if name in methods and build_reducer(method).budget is None and name != "none":
-            cells.append((method, None))
+    budgets = as_list("budgets", options["budgets"])
+    cells: list[Cell] = []
+    for name in dict.fromkeys(["none", *methods, *config.controls]):
+        method = other_method(name, rest)
+        own_rule = name == "none" or (name in methods and build_reducer(method).budget is None)
+        cells += [Cell(method, budget) for budget in budgets if name != "none"]
+        cells += [Cell(method, None)] if own_rule else []
     table(cells, config)
-
-
-def _list(key: str, value: str) -> list[Any]:
-    found = yaml.safe_load(value if value.startswith("[") else f"[{value}]")
-    if not isinstance(found, list) or not found:
-        raise ParbenchError(f"{key}={value} is no list: write {key}=[a,b]")
-    return found

@@ -35,9 +35,9 @@ def predict(
     if reducer is not None:
         reducer.check(geometry)
         tokens = reducer.asked(geometry)
+    if tokens is None and reducer is not None and reducer.adaptive and reducer.title != "none":
+        raise ParbenchError(f"method {reducer.name} decides by the image how many tokens stay: give tokens=64")
     if tokens is None:
-        if reducer is not None and type(reducer).title != "none":
-            raise ParbenchError(f"method {reducer.name} decides by the image how many tokens stay: give tokens=64")
         tokens = geometry.patches
     if not isinstance(tokens, int) or isinstance(tokens, bool) or not 1 <= tokens <= geometry.patches:
         raise ParbenchError(f"tokens={tokens} is impossible for {model['name']}: use 1 to {geometry.patches}")
@@ -46,13 +46,17 @@ def predict(
     work: int | None = 0
     if isinstance(reducer, LayerReducer):
         cut = reducer.cut(geometry)
+        if reducer.budget is None:
+            tokens = round(
+                (cut * geometry.patches + (geometry.layers - cut) * reducer.keep(geometry)) / geometry.layers
+            )
         layers = [geometry.patches + text] * cut + [reducer.keep(geometry) + text] * (geometry.layers - cut)
         before, work = False, None
     elif isinstance(reducer, PixelReducer):
         tower = tokens + 1
     elif isinstance(reducer, TokenReducer):
         before = reducer.place == "before_projector"
-        work = 0 if reducer.control else None
+        work = 0 if reducer.free else None
     parts = {
         "vision": cost.vision([tower]),
         "projector": cost.project * (tokens if before or tower <= geometry.patches else geometry.patches),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -82,16 +83,18 @@ class Engine:
             pictures[number] = loaded[sample.group]
         numbers = list(pictures)
         begun = time.perf_counter()
-        encoded = self._encode([pictures[n] for n in numbers]) if self.share else None
+        with _memory():
+            encoded = self._encode([pictures[n] for n in numbers]) if self.share else None
         spent = time.perf_counter() - begun
         answers = []
         for batch in batches:
             chosen = [samples[n] for n in batch]
             begun = time.perf_counter()
             where = [numbers.index(n) for n in batch]
-            here = encoded or self._encode([pictures[n] for n in batch])
-            mine = _Pictures(here.encoded, here.seeds, [here.of[w] for w in where] if encoded else here.of)
-            found = self._batch_or_single(chosen, mine)
+            with _memory():
+                here = encoded or self._encode([pictures[n] for n in batch])
+                mine = _Pictures(here.encoded, here.seeds, [here.of[w] for w in where] if encoded else here.of)
+                found = self._batch_or_single(chosen, mine)
             seconds = (time.perf_counter() - begun) / len(batch) + spent / len(numbers)
             answers += [Answer(**{**vars(answer), "seconds": seconds}) for answer in found]
         return answers
@@ -121,6 +124,9 @@ class Engine:
     def _batch_or_single(self, samples: Sequence[Sample], pictures: _Pictures) -> list[Answer]:
         try:
             return self.run(samples, pictures.encoded, pictures.seeds, pictures.of)
+        except (torch.OutOfMemoryError, torch.AcceleratorError):
+            # Not the sample's fault; recorded as its failure it would never be tried again.
+            raise
         except (RuntimeError, ArithmeticError, ValueError) as error:
             if len(samples) == 1:
                 return [Answer(samples[0].id, "", error=f"{type(error).__name__}: {error}")]
@@ -153,14 +159,15 @@ class Engine:
             for sample, row in zip(samples, of, strict=True)
         ]
         positions = self.reducer.positions if isinstance(self.reducer, TokenReducer) else "compact"
-        rows = build_rows(self.adapter, prompts, visuals, positions, max(s.max_new_tokens for s in samples))
+        rows = build_rows(self.adapter, prompts, visuals, positions, [s.max_new_tokens for s in samples])
         method = self.reducer if bool((rows.image >= 0).any()) else self._plain
         with install(self.adapter, method, rows) as trace:
             generated = greedy(self.adapter, rows, [s.max_new_tokens for s in samples], [s.until for s in samples])
         answers = []
         for s, sample in enumerate(samples):
             entries = [entry for entry, mine in enumerate(owner) if mine == s]
-            work = sum(flops[entry] for entry in entries) + trace.flops // len(samples)
+            inside = trace.flops * len(entries) // len(owner) if owner else 0
+            work = sum(flops[entry] for entry in entries) + inside
             answers.append(self._account(sample, s, entries, encoded, reduction, trace, generated[s], work))
         return answers
 
@@ -170,7 +177,8 @@ class Engine:
         """Reduce encoded images, one entry an image and question.
 
         Returns:
-            The reduction with tokens in the LLM's embedding space, and the method's own FLOPs for each entry.
+            The reduction with tokens in the LLM's embedding space, and the method's own FLOPs for each entry: an equal share of
+            its batch's tensor work, and its own texts.
 
         Raises:
             ParbenchError: The method did not deliver exactly what was asked of it.
@@ -188,7 +196,8 @@ class Engine:
             features = taken.features if before else self.adapter.project(taken.features)
             with FlopCounterMode(display=False) as counter:
                 reduction = method.reduce(features, probes)
-            flops = [counter.get_total_flops() // len(images) + text for text in probes.flops]
+            own = (counter.get_total_flops() - probes.computed) // len(images)
+            flops = [own + text for text in probes.flops]
             if before:
                 projected = self.adapter.project(reduction.tokens)
                 reduction = Reduction(projected, reduction.counts, reduction.provenance, reduction.stages)
@@ -234,7 +243,29 @@ class Engine:
             visual=tuple(int(layer[row]) for layer in trace.visual),
             generated=len(generated.ids),
         )
+        asked = self.reducer.asked(geometry)
+        if isinstance(self.reducer, LayerReducer) and asked is not None and entries:
+            # Whole tokens a layer meet an average over layers to within half a token.
+            delivered = ledger.tokens_kept / len(entries)
+            if abs(delivered - asked) > 0.5:
+                raise ParbenchError(
+                    f"method {self.reducer.name} was asked for {asked} visual tokens a layer and delivered {delivered:.1f}"
+                )
         return Answer(sample.id, generated.text, tuple(kept), ledger, generated.margin, stages)
+
+
+@contextlib.contextmanager
+def _memory() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise ParbenchError(
+            "the device ran out of memory: lower engine.batch_size or engine.images_per_block; the same command then goes on"
+        ) from error
+    except torch.AcceleratorError as error:
+        raise ParbenchError(
+            f"the device failed ({str(error).splitlines()[0]}): run the same command again to go on"
+        ) from error
 
 
 def anchors(provenance: Provenance, entry: int, count: int) -> Tensor:

@@ -40,7 +40,7 @@ class Rows:
 
 
 def build_rows(adapter: LlavaAdapter, prompts: Sequence[Tensor], visuals: Sequence[Sequence[Visual]], positions: str,
-               new_tokens: int) -> Rows:  # fmt: skip
+               new_tokens: Sequence[int]) -> Rows:  # fmt: skip
     """Put visual tokens in the place of the prompts' image placeholders.
 
     Args:
@@ -48,7 +48,7 @@ def build_rows(adapter: LlavaAdapter, prompts: Sequence[Tensor], visuals: Sequen
         prompts: Token ids of each row, one placeholder an image.
         visuals: The images of each row.
         positions: ``compact`` or ``keep`` (see ``TokenReducer.positions``).
-        new_tokens: Tokens that will be generated; they must fit too.
+        new_tokens: Tokens that each row may generate; they must fit too.
 
     Raises:
         ParbenchError: Placeholders and images differ in number, or a row exceeds the model's context.
@@ -58,7 +58,7 @@ def build_rows(adapter: LlavaAdapter, prompts: Sequence[Tensor], visuals: Sequen
     images: list[Tensor] = []
     patch: list[Tensor] = []
     places: list[Tensor] = []
-    for prompt, row in zip(prompts, visuals, strict=True):
+    for prompt, row, more in zip(prompts, visuals, new_tokens, strict=True):
         slots = (prompt == adapter.image_token_id).nonzero().flatten().tolist()
         if len(slots) != len(row):
             raise ParbenchError(f"a prompt has {len(slots)} image placeholders for {len(row)} images: they must agree")
@@ -73,9 +73,9 @@ def build_rows(adapter: LlavaAdapter, prompts: Sequence[Tensor], visuals: Sequen
                 where = position + (anchors if positions == "keep" else torch.arange(len(anchors)))
                 _extend(parts, torch.full_like(anchors, adapter.image_token_id), number, anchors, where)
                 position += patches if positions == "keep" else len(anchors)
-        if position + new_tokens > adapter.context:
+        if position + more > adapter.context:
             raise ParbenchError(
-                f"a prompt of {position} tokens, with {new_tokens} to be generated, exceeds the context of {adapter.context} tokens "
+                f"a prompt of {position} tokens, with {more} to be generated, exceeds the context of {adapter.context} tokens "
                 f"of {adapter.name}: shorten the question or lower max_new_tokens"
             )
         for store, pieces in zip((ids, images, patch, places), parts, strict=True):

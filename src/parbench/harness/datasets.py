@@ -15,7 +15,8 @@ from parbench.errors import ParbenchError
 from parbench.harness.sources import data_fingerprint, load_rows
 
 _TASKS = Path(__file__).parents[1] / "tasks"
-_READ_ERRORS = (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError)
+# AttributeError: there is no image where the benchmark expects one.
+_READ_ERRORS = (OSError, UnidentifiedImageError, SyntaxError, AttributeError, Image.DecompressionBombError)
 
 
 def noise_like(image: Image.Image, seed: str) -> Image.Image:
@@ -49,11 +50,14 @@ class PreparedDataset:
         settings = self.settings
         if self.generated:
             from parbench.errors import unknown
+            from parbench.scenes.questions import SKILLS
             from parbench.scenes.splits import recorded_fingerprints
 
             known = recorded_fingerprints()
             if settings["split"] not in known:
                 raise unknown("dataset.split of scenes", settings["split"], known)
+            if settings["skill"] is not None and settings["skill"] not in SKILLS:
+                raise unknown("dataset.skill of scenes", str(settings["skill"]), SKILLS)
             data = f"{known[settings['split']]}/{settings['skill']}"
         else:
             data = data_fingerprint(settings)
@@ -102,6 +106,9 @@ class PreparedDataset:
             rows = load_scenes(settings["split"], settings["skill"])
         else:
             rows = load_rows(settings, settings["config"])
+        for column, value in settings.get("where", {}).items():
+            if column in rows.column_names:
+                rows = rows.select([number for number, found in enumerate(rows[column]) if found == value])
         source = settings["path"] or settings["hub"] or "scenes"
         if not len(rows):
             raise ParbenchError(f"data set {self.name} is empty: {source} holds no row in split {settings['split']}")
@@ -118,6 +125,10 @@ class PreparedDataset:
         from datasets import concatenate_datasets
 
         key = self.settings["image_key"]
+        if images is None or not {"id", "image"} <= set(images.column_names):
+            raise ParbenchError(
+                f"configuration {self.settings['images_config']} of data set {self.name} needs the columns id and image"
+            )
         place = {name: number for number, name in enumerate(images["id"])}
         absent = next((name for name in rows[key] if name not in place), None)
         if absent is not None:
@@ -220,9 +231,13 @@ class PreparedDataset:
             return float(value)
         if "score" in value:
             return float(value["score"])
-        # Multiple choice that is scored as a whole: the letter that the answer begins with.
-        said = str(value.get("pred", value.get("prediction", ""))).strip()[:1]
-        return float(said.lower() == str(value["answer"]).strip().lower())
+        # Multiple choice, scored as a whole: by the rules of lmms-eval's own scoring.
+        if "pred" in value:
+            return float(value["pred"].lower().strip() == value["answer"].lower().strip())
+        from lmms_eval.tasks._task_utils.mcq_extract import extract_mcq_answer
+
+        letters = [letter for letter in "ABCDE" if str(value.get(letter, "nan")) not in ("nan", "None", "")]
+        return float(extract_mcq_answer(value["prediction"], letters) == value["answer"])
 
     def parseable(self, doc: Mapping[str, Any], text: str) -> bool:
         """Whether an answer can be an answer at all: not empty, and yes or no where that is asked."""

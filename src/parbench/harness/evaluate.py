@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import hashlib
 import importlib.metadata
-import platform
-from collections.abc import Mapping
+import inspect
+import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -49,24 +51,22 @@ class Session:
         self.config = config
         self.model_settings: dict[str, Any] = OmegaConf.to_container(config.model, resolve=True)  # type: ignore[assignment]
         dataset: dict[str, Any] = OmegaConf.to_container(config.dataset, resolve=True)  # type: ignore[assignment]
-        if config.limit is not None and (not isinstance(config.limit, int) or config.limit < 1):
-            raise ParbenchError(
-                f"limit={config.limit} is no number of questions: use 1 or more, or null for all of them"
-            )
         # Said now rather than after the first results.
         resolve_device(str(config.model.device))
         resolve_dtype(str(config.model.dtype))
         self.dataset = PreparedDataset(dataset)
-        self._adapter: Any = None
+        every = dataset.get("limit_multiple", 1)
+        if config.limit is not None and config.limit % every:
+            raise ParbenchError(
+                f"limit={config.limit} splits what {config.dataset.name} scores together: use a multiple of {every}"
+            )
 
-    @property
+    @cached_property
     def adapter(self) -> Any:
         """The model, loaded when first needed."""
-        if self._adapter is None:
-            from parbench.models.adapter import LlavaAdapter
+        from parbench.models.adapter import LlavaAdapter
 
-            self._adapter = LlavaAdapter.load(self.model_settings)
-        return self._adapter
+        return LlavaAdapter.load(self.model_settings)
 
     @cached_property
     def geometry(self) -> Any:
@@ -107,9 +107,7 @@ class Session:
         return {
             "model": settings["name"],
             "weights": self.model_fingerprint,
-            "clip": _fingerprint(str(settings["clip"]), settings.get("clip_revision"))
-            if _needs_clip(reducer)
-            else None,
+            "clip": _fingerprint(str(settings["clip"]), settings.get("clip_revision")) if reducer.needs_clip else None,
             "dtype": settings["dtype"],
             "attention": settings["attention"],
             "device": device,
@@ -117,14 +115,12 @@ class Session:
                 "class": f"{type(reducer).__module__}.{type(reducer).__qualname__}",
                 **reducer.settings(),
             },
-            "dataset": {
-                "name": self.dataset.name,
-                "task": self.dataset.task_name,
-                "data": self.dataset.fingerprint,
-            },
+            # A copy in another folder is the same data: the fingerprint says what was read.
+            "dataset": {**self.dataset.settings, "path": None, "data": self.dataset.fingerprint},
             "limit": self.config.limit,
             "engine": OmegaConf.to_container(engine, resolve=True),
             "seed": self.config.seed,
+            "code": _code(type(reducer)),
             "versions": {name: importlib.metadata.version(name) for name in _VERSIONED} | {"parbench": __version__},
         }
 
@@ -134,8 +130,21 @@ def _fingerprint(path: str, revision: str | None) -> str:
     return fingerprint(locate(path, revision))
 
 
-def _needs_clip(reducer: Any) -> bool:
-    return getattr(reducer, "space", None) == "clip"
+# Where an edit can change an answer, a score or a count.
+_DECIDING = ("compute", "engine", "harness", "models", "reducers", "results", "scenes", "tasks")
+
+
+@lru_cache
+def _code(method: Any) -> str:
+    """Sha256 of the sources that decide a run's numbers, a method's own file included wherever it is."""
+    package = Path(__file__).parents[1]
+    files = {path for part in _DECIDING for path in (package / part).rglob("*.py")}
+    files |= {Path(inspect.getfile(kind)) for kind in method.__mro__ if kind.__module__ not in ("abc", "builtins")}
+    return hashlib.sha256("".join(sorted(map(_hash, files))).encode()).hexdigest()
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def evaluate(session: Session, method: DictConfig, budget: int | float | None = None) -> Run:
@@ -147,29 +156,26 @@ def evaluate(session: Session, method: DictConfig, budget: int | float | None = 
     reducer = session.reducer(method, budget)
     identity = session.identity(reducer)
     whole = {**OmegaConf.to_container(session.config, resolve=True), "method": identity["method"]}  # type: ignore[dict-item]
-    store = RunStore(Path(session.config.results_dir), identity, whole)
-    if (metrics := store.metrics) is not None:
-        return Run(store.folder, metrics, reused=True)
-    results = _run_lmms(session, reducer, store)
-    lines = list(store.done.values())
-    if not lines:
-        raise ParbenchError(f"data set {session.dataset.name} gave no sample: check limit and dataset.path")
-    adapter = session.adapter
-    metrics = summarise(
-        lines,
-        {
-            "run_id": store.id,
-            "model": session.model_settings["name"],
-            "method": reducer.name,
-            "dataset": session.dataset.name,
-            "budget": reducer.budget,
-            "chance": session.dataset.chance,
-            "patches": adapter.geometry.patches,
-            "lmms_eval": results,
-        },
-    )
-    store.finish(metrics)
-    return Run(store.folder, metrics, reused=False)
+    with contextlib.closing(RunStore(Path(session.config.results_dir), identity, whole)) as store:
+        if (metrics := store.metrics) is not None:
+            return Run(store.folder, metrics, reused=True)
+        results = _run_lmms(session, reducer, store)
+        lines = list(store.done.values())
+        metrics = summarise(
+            lines,
+            {
+                "run_id": store.id,
+                "model": session.model_settings["name"],
+                "method": reducer.name,
+                "dataset": session.dataset.name,
+                "budget": reducer.budget,
+                "chance": session.dataset.chance,
+                "patches": session.adapter.geometry.patches,
+                "lmms_eval": results,
+            },
+        )
+        store.finish(metrics)
+        return Run(store.folder, metrics, reused=False)
 
 
 def _run_lmms(session: Session, reducer: Any, store: RunStore) -> dict[str, Any]:
@@ -242,7 +248,7 @@ def _line(session: Session, engine: Any, doc: Any, sample: Sample, answer: Answe
         "generated": ledger.generated if ledger else None,
         "stages": answer.stages,
         "kept": [_bitmap(kept.patches, geometry.patches) for kept in answer.kept],
-        "margin": answer.margin,
+        "margin": answer.margin if math.isfinite(answer.margin) else None,
         "evidence_recall": None,
         "irrelevant": None,
         "flops": sample_flops(engine.adapter.model.config, ledger) if ledger else None,
@@ -272,8 +278,3 @@ def _bitmap(patches: tuple[int, ...], total: int) -> str:
     for patch in set(patches):
         bits |= 1 << (total - 1 - patch)
     return f"{bits:0{-(-total // 4)}x}"
-
-
-def environment() -> Mapping[str, str]:
-    """The machine, for people; it does not enter a run's identity."""
-    return {"python": platform.python_version(), "machine": platform.machine(), "system": platform.platform()}

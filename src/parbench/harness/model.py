@@ -79,7 +79,7 @@ class ParbenchLlava(lmms):
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """Answer all requests, block by block; samples that are answered already are not run unless their block is not whole."""
-        docs = [self._doc(request) for request in requests]
+        docs = [self.dataset.docs()[request.args[3]] if self.dataset else None for request in requests]
         samples = [self._sample(request, doc) for request, doc in zip(requests, docs, strict=True)]
         texts = dict(self.answered)
         blocks = plan(samples, self.images_per_block, self.size)
@@ -95,10 +95,6 @@ class ParbenchLlava(lmms):
                     texts |= {answer.id: answer.text for answer in answers if answer.id not in self.answered}
                 bar.update(len(numbers))
         return [texts[sample.id] for sample in samples]
-
-    def _doc(self, request: Instance) -> Any:
-        _, _, _, doc_id, task, split = request.args
-        return self.dataset.docs()[doc_id] if self.dataset else self.task_dict[task][split][doc_id]
 
     def _sample(self, request: Instance, doc: Any) -> Sample:
         context, arguments, doc_to_visual, doc_id, task, split = request.args
@@ -120,7 +116,7 @@ class ParbenchLlava(lmms):
             prompt=lambda images: build_prompt(tokenizer, context, images),
             question=context,
             load=load,
-            group=dataset.image_key(doc, doc_id) if dataset else str(doc_id),
+            group=dataset.image_key(doc, doc_id) if dataset else f"{task} {split} {doc_id}",
             max_new_tokens=int(arguments.get("max_new_tokens") or most),
             until=(until,) if isinstance(until, str) else tuple(until),
         )

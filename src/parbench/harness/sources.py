@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,11 +56,28 @@ def data_fingerprint(dataset: Mapping[str, Any]) -> str:
         files = sorted(file for file in folder.rglob("*") if file.is_file())
     else:
         files = sorted({file for name in dict.fromkeys(names) for file in local_files(folder, name, dataset["split"])})
-    for file in files:
+    for file in [*files, *_named_images(files)]:
         digest.update(file.name.encode())
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
+
+
+def _named_images(files: list[Path]) -> list[Path]:
+    """The image files that JSON lines name; they are data too."""
+    named: dict[Path, None] = {}
+    for file in files:
+        if file.suffix in (".json", ".jsonl"):
+            for line in file.read_text().splitlines():
+                try:
+                    name = json.loads(line).get("image") if line.strip() else None
+                except (json.JSONDecodeError, AttributeError):
+                    # Not one object a line; whether it can be read at all is said when it is loaded.
+                    continue
+                path = file.parent / name if isinstance(name, str) else None
+                if path and path.is_file():
+                    named[path] = None
+    return list(named)
 
 
 def load_rows(dataset: Mapping[str, Any], config: str | None) -> Any:
@@ -113,31 +131,32 @@ def _existing(path: str) -> Path:
 
 def _with_images(rows: Any, folder: Path) -> Any:
     """Columns that hold images as bytes or file names, as image features."""
-    from datasets import Image, Value
+    from datasets import Image, List, Value
 
     if "image" not in rows.features or isinstance(rows.features["image"], Image):
         return rows
     feature = rows.features["image"]
     if isinstance(feature, Value) and feature.dtype in ("string", "large_string"):
-        names = [name if Path(name).is_absolute() else str(folder / name) for name in rows["image"]]
-        missing = next((name for name in names if not Path(name).is_file()), None)
+        names = [name and str(folder / name) for name in rows["image"]]
+        missing = next((name for name in names if name and not Path(name).is_file()), None)
         if missing:
             raise ParbenchError(
                 f"the image file {missing} is named in the data and does not exist: put it there or mend the column image"
             )
-        rows = rows.remove_columns("image").add_column("image", names)
-    elif not (isinstance(feature, dict) and "bytes" in feature):
-        return rows
-    return rows.cast_column("image", Image())
+        return rows.remove_columns("image").add_column("image", names).cast_column("image", Image())
+    if isinstance(feature, List) and isinstance(feature.feature, dict) and "bytes" in feature.feature:
+        return rows.cast_column("image", List(Image()))
+    return rows.cast_column("image", Image()) if isinstance(feature, dict) and "bytes" in feature else rows
 
 
 def _from_hub(dataset: Mapping[str, Any], config: str | None) -> Any:
     import datasets
+    import httpx
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
         return datasets.load_dataset(dataset["hub"], config, split=dataset["split"], revision=dataset.get("revision"))
-    except (OSError, ValueError, HfHubHTTPError, datasets.exceptions.DatasetNotFoundError) as error:
+    except (OSError, ValueError, HfHubHTTPError, httpx.HTTPError) as error:
         raise ParbenchError(
             f"the data set {dataset['hub']} is neither in the local cache nor to be downloaded "
             f"({type(error).__name__}): copy it to this machine and give its folder as dataset.path=/path/to/folder"

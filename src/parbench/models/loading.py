@@ -35,6 +35,12 @@ def resolve_device(device: str) -> torch.device:
         chosen = torch.device(device)
     except RuntimeError as error:
         raise ParbenchError(f"model.device={device} is no device: use auto, cpu, cuda or cuda:0") from error
+    if chosen.type not in ("cpu", "cuda"):
+        raise ParbenchError(f"model.device={device} is not supported: use auto, cpu, cuda or cuda:0")
+    if chosen.type == "cuda" and torch.cuda.is_available() and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ParbenchError(
+            f"model.device={device}, but this machine has {torch.cuda.device_count()} CUDA devices, from cuda:0 on"
+        )
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ParbenchError(
             f"model.device={device}, but this machine or this build of torch has no CUDA: use model.device=cpu"
@@ -66,6 +72,7 @@ def locate(path: str, revision: str | None, key: str = "model.path") -> Path:
         raise ParbenchError(
             f"{key}={path} is not a folder: give the folder of a checkpoint or a hub name such as org/model"
         )
+    import httpx
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
@@ -73,7 +80,14 @@ def locate(path: str, revision: str | None, key: str = "model.path") -> Path:
         found = snapshot_download(
             path, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
         )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+    except (
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        OSError,
+        ValueError,
+        httpx.HTTPError,
+    ) as error:
         raise ParbenchError(
             f"the weights of {path} (revision {revision or 'main'}) are neither in the local hub cache nor to be downloaded "
             f"({type(error).__name__}): copy the checkpoint to this machine and give its folder as {key}=/path/to/folder"
@@ -100,7 +114,15 @@ def check_folder(folder: Path) -> None:
     """
     if not (folder / "config.json").is_file():
         raise ParbenchError(f"{folder} holds no config.json: it is not a checkpoint in Hugging Face's layout")
-    kind = json.loads((folder / "config.json").read_text()).get("model_type")
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except json.JSONDecodeError as error:
+        raise ParbenchError(f"{folder}/config.json is damaged ({error}): copy the checkpoint again") from error
+    kind = config.get("model_type")
+    if config.get("vision_feature_select_strategy", "default") != "default":
+        raise ParbenchError(
+            f"{folder}/config.json hands CLS to the LLM too, which parbench does not know: only 'default' is supported"
+        )
     if kind != "llava":
         raise ParbenchError(
             f"{folder}/config.json is of model type {kind}: parbench opens LLaVA-1.5 style models (llava)"
@@ -116,6 +138,22 @@ def check_folder(folder: Path) -> None:
         raise ParbenchError(
             f"{folder} lacks processor files ({', '.join(missing)}): save the model's AutoProcessor there"
         )
+
+
+def check_clip_folder(folder: Path) -> None:
+    """What the folder of a CLIP text tower must hold.
+
+    Raises:
+        ParbenchError: A file is missing; it is named.
+    """
+    if not any(folder.glob("*.safetensors")):
+        raise ParbenchError(
+            f"the CLIP in {folder} has no *.safetensors file: weights are loaded from safetensors only, so convert it and give its "
+            "folder as model.clip=/path/to/folder"
+        )
+    missing = [name for name in ("config.json", *_PROCESSOR_FILES[1:]) if not (folder / name).is_file()]
+    if missing:
+        raise ParbenchError(f"the CLIP in {folder} lacks {', '.join(missing)}: save model and tokenizer there")
 
 
 def load_strictly(cls: Any, folder: Path, **arguments: Any) -> Any:
@@ -139,6 +177,8 @@ def load_strictly(cls: Any, folder: Path, **arguments: Any) -> Any:
         raise ParbenchError(
             f"the safetensors files in {folder} cannot be read ({error}): copy the checkpoint again"
         ) from error
+    except (OSError, ValueError, ImportError) as error:
+        raise ParbenchError(f"the checkpoint in {folder} cannot be opened: {str(error).splitlines()[0]}") from error
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         names = sorted(str(key[0] if isinstance(key, tuple) else key) for key in info[kind])
         if names:

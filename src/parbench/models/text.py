@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from parbench.models.loading import load_strictly, locate
+from parbench.models.loading import check_clip_folder, load_strictly, locate
 
 
 class ClipSpace:
@@ -34,27 +34,27 @@ class ClipSpace:
     def _embed_one(self, text: str) -> tuple[Tensor, int]:
         limit = self.clip.config.text_config.max_position_embeddings
         tokens = self.tokenizer([text], truncation=True, max_length=limit, return_tensors="pt")
-        ids = tokens.input_ids
-        end = self.clip.config.text_config.eos_token_id
-        # A CLIP text tower pools at the end token; tokenizers that do not write one get it here.
-        if self.tokenizer.eos_token_id is not None and int(ids[0, -1]) != self.tokenizer.eos_token_id:
-            end = self.tokenizer.eos_token_id
-            ids = torch.cat([ids[:, : limit - 1], torch.tensor([[end]])], dim=1)
-        ids = ids.to(self.clip.device)
+        ids = tokens.input_ids.to(self.clip.device)
         # The counter does not know the CPU's fused kernel; one kernel for all devices is also one result.
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
             pooled = self.clip.text_model(input_ids=ids, attention_mask=torch.ones_like(ids)).pooler_output
             embedding = self.clip.text_projection(pooled)[0]
         return embedding, counter.get_total_flops()
 
-    def text(self, texts: Sequence[str]) -> tuple[Tensor, list[int]]:
-        """Texts to [T, p], not normalised, and the FLOPs of each.
+    def text(self, texts: Sequence[str]) -> tuple[Tensor, list[int], int]:
+        """Texts to [T, p], not normalised, the FLOPs of each, and the FLOPs that were spent now.
 
         Each text runs alone, so that its value never depends on its neighbours; a repeated one is remembered,
         but its FLOPs are told every time.
         """
-        found = [self._embed(text) for text in texts]
-        return torch.stack([embedding for embedding, _ in found]), [flops for _, flops in found]
+        embeddings, flops, computed = [], [], 0
+        for text in texts:
+            misses = self._embed.cache_info().misses
+            embedding, work = self._embed(text)
+            embeddings.append(embedding)
+            flops.append(work)
+            computed += work if self._embed.cache_info().misses > misses else 0
+        return torch.stack(embeddings), flops, computed
 
 
 def load_clip(path: str, revision: str | None, tower: Any, device: torch.device, dtype: torch.dtype) -> ClipSpace:
@@ -66,6 +66,7 @@ def load_clip(path: str, revision: str | None, tower: Any, device: torch.device,
     from transformers import AutoTokenizer, CLIPModel
 
     folder = locate(path, revision, key="model.clip")
+    check_clip_folder(folder)
     clip = load_strictly(CLIPModel, folder, dtype=dtype)
     del clip.vision_model
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)

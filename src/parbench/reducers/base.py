@@ -95,6 +95,7 @@ class Reducer(ABC):
         adaptive: Whether the number of tokens depends on the image when no budget is given.
         control: Whether it is a control rather than a method.
         calibrates: The field that is a threshold to be calibrated for a mean budget, if there is one.
+        free: Whether it only picks tokens, with no arithmetic on them, so that its own work is no FLOPs.
         calibration_range: Values of it that keep surely too many and surely too few tokens.
     """
 
@@ -106,6 +107,7 @@ class Reducer(ABC):
     control: ClassVar[bool] = False
     calibrates: ClassVar[str | None] = None
     calibration_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    free: ClassVar[bool] = False
 
     budget: int | float | None = None
     name: str = ""
@@ -140,6 +142,11 @@ class Reducer(ABC):
     def exact_budget(self) -> bool:
         """Whether every image must come out with exactly the budget (False: only the mean is promised)."""
         return self.budget is not None
+
+    @property
+    def needs_clip(self) -> bool:
+        """Whether it compares text with patches in CLIP's joint space; the text tower then belongs to a run's identity."""
+        return False
 
     def settings(self) -> dict[str, Any]:
         """Its fields, for a run's identity."""

@@ -22,6 +22,8 @@ class FastV(LayerReducer):
     queries; the official code takes the last token, and so do we. A budget means visual tokens averaged over the layers, the
     only sense in which it compares with methods that act before the LLM.
 
+    The default is the paper's K = 2 and R = 50 % (the release's cached variant ships with K = 3).
+
     Attributes:
         layer: K; None scales the official 2 of 32 layers to the model's depth (at least 1).
         ratio: Share of visual tokens that is dropped, used when there is no budget (official default 0.5).

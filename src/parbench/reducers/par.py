@@ -28,7 +28,8 @@ class Par(TokenReducer):
     Attributes:
         space: ``clip``: CLIP's joint space; ``llm``: the LLM's input embeddings.
         rewriting: ``phrases`` of content words in ``template``; ``template`` around the whole question; ``off``.
-        template: Where the query goes in.
+        template: Where the query goes in (``clip`` space).
+        strip: Whether the sentence that says how to answer is left out of the query.
         relevance_sign: 1, or -1 for towers in which background patches score highest (real CLIP; TRIM and CDPruner negate).
         edge: Cosine similarity from which two patches are joined.
         unit: What is retrieved: ``member`` patches whose relevance passes, or whole clusters by their best member.
@@ -50,6 +51,7 @@ class Par(TokenReducer):
     space: str = "clip"
     rewriting: str = "phrases"
     template: str = "a photo of a {}"
+    strip: bool = True
     relevance_sign: int = 1
     edge: float = 0.8
     unit: str = "member"
@@ -72,6 +74,11 @@ class Par(TokenReducer):
             raise ParbenchError("method.cap=true of par needs a budget to cut to: set budget=64")
 
     @property
+    def needs_clip(self) -> bool:
+        """In its default space."""
+        return self.space == "clip"
+
+    @property
     def exact_budget(self) -> bool:
         """The budget is a mean over images."""
         return False
@@ -81,21 +88,23 @@ class Par(TokenReducer):
         if self.bar is None:
             raise ParbenchError("par has no bar: set method.bar, or give a budget that is calibrated for this model")
         patches = probes.clip_patches if self.space == "clip" else probes.llm_patches
-        relevance = self.relevance_sign * self.relevance(patches, probes)
+        relevance = self.relevance(patches, probes)
         similarity = cosine(patches)
         joined = similarity >= self.edge
         # A patch is always joined to itself, whatever the kernel rounds.
         joined = joined | torch.eye(joined.shape[1], dtype=torch.bool, device=joined.device)
         clusters = connected_components(joined & joined.transpose(1, 2))
         relevant = self.retrieve(relevance, clusters, self.bar)
-        kept = self.route(similarity, relevance, clusters, relevant)
-        stages = {"retrieval": relevant.sum(1), "router": kept.sum(1)}
+        routed = self.route(similarity, relevance, clusters, relevant)
+        stages = {"retrieval": relevant.sum(1), "router": routed.sum(1)}
+        kept = routed
         if self.cap:
-            best = top_k(relevance.masked_fill(~kept, float("-inf")), self.count(probes.geometry))
-            kept = kept & to_mask(best, kept.shape[1])
+            best = top_k(relevance.masked_fill(~routed, float("-inf")), self.count(probes.geometry))
+            kept = routed & to_mask(best, kept.shape[1])
         if self.redundant == "drop":
             return Reduction.select(features, kept, stages)
-        return self.merge(features, similarity, relevant, kept, stages)
+        # What the cap cut off repeats nothing, so it is not merged either.
+        return self.merge(features, similarity, relevant & (kept | ~routed), kept, stages)
 
     def queries(self, prompt: str) -> list[str]:
         """What the patches are compared with."""
@@ -116,7 +125,7 @@ class Par(TokenReducer):
                 query = probes.clip_text(image, texts)
             else:
                 query = torch.cat([probes.llm_text(text) for text in texts])
-            similarity = unit[image] @ F.normalize(query.double(), dim=-1).T
+            similarity = self.relevance_sign * (unit[image] @ F.normalize(query.double(), dim=-1).T)
             # Queries differ in level; standardising makes them compete on equal terms.
             centred = similarity - similarity.mean(0, keepdim=True)
             rows.append((centred / similarity.std(0, keepdim=True).clamp(min=1e-9)).amax(1))
@@ -133,6 +142,8 @@ class Par(TokenReducer):
 
     def route(self, similarity: Tensor, relevance: Tensor, clusters: Tensor, relevant: Tensor) -> Tensor:
         """[B, N] bool: what is left when repetitions are gone."""
+        if self.router >= 1:
+            return relevant
         if self.scope == "cluster":
             similarity = similarity.masked_fill(clusters[:, :, None] != clusters[:, None, :], -1.0)
         return suppress(similarity, relevance, relevant, self.router)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -22,7 +23,8 @@ class Probes:
         encoded: What the vision tower gave for them.
         prompts: The B questions, without chat template.
         seeds: One number an image, from its content: the only randomness a method may use.
-        flops: FLOPs of the text tower so far, by image (it is remembered between samples, so a counter would miss it).
+        flops: FLOPs of the text tower so far, by image (texts are remembered between samples, so a counter would miss them).
+        computed: The part of them that was really computed just now, which a counter around the method has seen.
     """
 
     def __init__(self, adapter: LlavaAdapter, encoded: Encoded, prompts: Sequence[str], seeds: Sequence[int]) -> None:
@@ -31,6 +33,7 @@ class Probes:
         self.prompts = list(prompts)
         self.seeds = list(seeds)
         self.flops = [0] * len(self.prompts)
+        self.computed = 0
 
     @property
     def geometry(self) -> Geometry:
@@ -58,8 +61,9 @@ class Probes:
 
     def clip_text(self, image: int, texts: Sequence[str]) -> Tensor:
         """Texts about one image in CLIP's joint space, [T, p], not normalised; their FLOPs go to that image."""
-        embedded, flops = self._adapter.clip_space.text(texts)
+        embedded, flops, computed = self._adapter.clip_space.text(texts)
         self.flops[image] += sum(flops)
+        self.computed += computed
         return embedded
 
     def llm_text(self, text: str) -> Tensor:
@@ -67,10 +71,12 @@ class Probes:
         ids = self._adapter.tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids[0]
         return self._adapter.embed(ids.to(self._adapter.device))
 
-    def noise(self) -> Tensor:
-        """Uniform noise [B, N] on the CPU's generator, seeded by each image's content."""
+    def noise(self, seed: int = 0) -> Tensor:
+        """Uniform noise [B, N], drawn on the CPU from each image's content and ``seed``."""
         count = self.encoded.features.shape[1]
-        drawn = [
-            torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in self.seeds
-        ]
+        drawn = []
+        for image in self.seeds:
+            digest = hashlib.sha256(f"{image} {seed}".encode()).digest()
+            generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+            drawn.append(torch.rand(count, generator=generator, dtype=torch.float64))
         return torch.stack(drawn).to(self.encoded.features.device)

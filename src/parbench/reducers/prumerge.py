@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from parbench.errors import ParbenchError
 from parbench.reducers.base import Reduction, TokenReducer
 from parbench.reducers.ops.graph import cosine
 from parbench.reducers.ops.selection import outliers, top_k
@@ -31,6 +32,12 @@ class PruMerge(TokenReducer):
     adaptive = True
     blocks = (-1,)
     neighbours: int = 32
+
+    def __post_init__(self) -> None:
+        """Refuse impossible settings."""
+        super().__post_init__()
+        if self.neighbours < 1:
+            raise ParbenchError(f"method.neighbours={self.neighbours} of {self.name} is impossible: use 1 or more")
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
         """Select, merge, append."""

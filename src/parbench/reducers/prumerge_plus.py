@@ -19,7 +19,8 @@ class PruMergePlus(PruMerge):
     The grid's stride follows from the share of outliers as in the official code; where that code divides by zero (no outliers)
     or would step by zero (more than a third), ours keeps no outliers beside the coarsest grid, or every patch of the grid.
     With a budget b there is no official definition: ours keeps the quarter of b - 1 with the highest attention and fills
-    up with an even grid over the others, which is the mixture that the adaptive rule gives on average.
+    up with an even grid over the others, which is the mixture that the adaptive rule gives on average. The release's
+    non-adaptive mode (a fixed eighth and a grid that may repeat them) is not offered.
     """
 
     title = "PruMerge+"

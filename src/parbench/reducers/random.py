@@ -17,12 +17,10 @@ class Random(TokenReducer):
 
     title = "random"
     control = True
+    free = True
     seed: int = 0
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
         """Keep ``budget`` random tokens an image."""
-        noise = probes.noise()
-        # Another seed turns the same draw, which keeps it uniform without another generator.
-        noise = (noise + 0.6180339887498949 * self.seed) % 1.0
-        kept = top_k(noise, self.count(probes.geometry))
+        kept = top_k(probes.noise(self.seed), self.count(probes.geometry))
         return Reduction.select(features, to_mask(kept, features.shape[1]))

@@ -19,6 +19,7 @@ class Uniform(TokenReducer):
 
     title = "uniform"
     control = True
+    free = True
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
         """Keep ``budget`` evenly spread tokens."""

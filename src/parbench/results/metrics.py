@@ -45,21 +45,22 @@ def summarise(lines: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> dic
         "unparseable": sum(bool(line["unparseable"]) for line in lines),
         "accuracy": _mean([line["score"] for line in lines]),
         "chance": run["chance"],
-        "tokens_kept": {
-            "mean": mean_kept,
-            "std": pstdev(kept) if kept else 0.0,
-            "min": min(kept, default=0.0),
-            "max": max(kept, default=0.0),
-        },
+        "tokens_kept": _spread(kept),
         "compression": 1 - mean_kept / run["patches"] if kept else 0.0,
         "evidence_recall": _mean([line["evidence_recall"] for line in answered if line["evidence_recall"] is not None]),
         "flops": {part: _mean([line["flops"][part] for line in answered]) for part in FLOPS_PARTS},
         "skills": {skill: fmean(scores) for skill, scores in sorted(by_skill.items())},
-        "stages": {name: fmean(counts) for name, counts in stages.items()},
+        "stages": {name: _spread(counts) for name, counts in stages.items()},
         "irrelevant": _mean([line["irrelevant"] for line in answered if line["irrelevant"] is not None]),
         "seconds_per_sample": _mean([line["seconds"] for line in answered]),
         "lmms_eval": run["lmms_eval"],
     }
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    if not values:
+        return {"mean": 0.0, "std": 0.0, "min": 0.0, "max": 0.0}
+    return {"mean": fmean(values), "std": pstdev(values), "min": min(values), "max": max(values)}
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,7 @@ class RunStore:
         self.metrics_path = self.folder / "metrics.json"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock()
             self._claim(identity, config)
         except OSError as error:
             raise ParbenchError(
@@ -48,6 +51,26 @@ class RunStore:
                 "results_dir=/path/to/folder"
             ) from error
         self.done = {line["id"]: line for line in self._read()}
+
+    def _lock(self) -> None:
+        """Held until ``close``; the system frees it when the holder dies. Whoever comes second waits, and then reads."""
+        self._held = (self.folder / ".lock").open("a+")
+        try:
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._held.seek(0)
+            print(
+                f"run {self.id} is being computed by process {self._held.read().strip()}: waiting for it",
+                file=sys.stderr,
+            )
+            fcntl.flock(self._held, fcntl.LOCK_EX)
+        self._held.truncate(0)
+        self._held.write(str(os.getpid()))
+        self._held.flush()
+
+    def close(self) -> None:
+        """Let others have the folder."""
+        self._held.close()
 
     def _claim(self, identity: Mapping[str, Any], config: Mapping[str, Any]) -> None:
         provenance = self.folder / "provenance.json"

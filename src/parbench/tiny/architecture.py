@@ -16,7 +16,7 @@ def _token_ids() -> dict[str, int]:
 
 
 def clip_config(vocabulary: int) -> CLIPConfig:
-    """Vision and text tower, joined by a projection to 128 dimensions."""
+    """Vision and text tower, joined by a projection to 128 dimensions; the vocabulary's last id ends a text."""
     vision = CLIPVisionConfig(
         hidden_size=192,
         intermediate_size=768,
@@ -34,7 +34,7 @@ def clip_config(vocabulary: int) -> CLIPConfig:
         num_attention_heads=4,
         max_position_embeddings=77,
         projection_dim=PROJECTION,
-        **_token_ids(),
+        **{**_token_ids(), "eos_token_id": vocabulary - 1},
     )
     return CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=PROJECTION)
 

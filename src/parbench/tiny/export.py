@@ -10,8 +10,8 @@ from transformers import CLIPModel, LlavaForConditionalGeneration
 
 from parbench.errors import ParbenchError
 from parbench.tiny.architecture import clip_config, llava_config
-from parbench.tiny.recipe import LANGUAGE_STAGES, VISION_STAGES
-from parbench.tiny.vocabulary import build_processor, build_tokenizer
+from parbench.tiny.recipe import LANGUAGE_STAGES, TEXT_STAGES, VISION_STAGES
+from parbench.tiny.vocabulary import build_clip_tokenizer, build_processor, build_tokenizer
 
 
 def _state(folder: Path, stages: tuple, part: str) -> dict[str, torch.Tensor]:
@@ -34,8 +34,9 @@ def export(folder: Path, out: Path) -> None:
         ParbenchError: Nothing is trained yet.
     """
     tokenizer = build_tokenizer()
-    clip = CLIPModel(clip_config(len(tokenizer)))
-    clip.load_state_dict(_state(folder, VISION_STAGES, "clip"))
+    clip_tokenizer = build_clip_tokenizer()
+    clip = CLIPModel(clip_config(len(clip_tokenizer)))
+    clip.load_state_dict(_state(folder, (*VISION_STAGES, *TEXT_STAGES), "clip"))
     llava = LlavaForConditionalGeneration(llava_config(len(tokenizer)))
     llava.load_state_dict(_state(folder, LANGUAGE_STAGES, "llava"))
     llava.generation_config.eos_token_id = tokenizer.eos_token_id
@@ -43,12 +44,12 @@ def export(folder: Path, out: Path) -> None:
     llava.half().save_pretrained(out)
     build_processor().save_pretrained(out)
     clip.half().save_pretrained(out / "clip")
-    tokenizer.save_pretrained(out / "clip")
+    clip_tokenizer.save_pretrained(out / "clip")
     seen: dict[tuple[str, int], str] = {}
     for line in (folder / "log.jsonl").read_text().splitlines():
         entry = json.loads(line)
         # A killed run repeats the steps since its last checkpoint.
         seen[entry["stage"], entry["step"]] = line
-    kept = {stage.name: stage.steps for stage in (*VISION_STAGES, *LANGUAGE_STAGES)}
+    kept = {stage.name: stage.steps for stage in (*VISION_STAGES, *TEXT_STAGES, *LANGUAGE_STAGES)}
     lines = [line for (stage, step), line in seen.items() if step <= kept.get(stage, 0)]
     (out / "training_log.jsonl").write_text("\n".join(lines) + "\n")

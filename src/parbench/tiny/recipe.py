@@ -11,7 +11,7 @@ from parbench.tiny.architecture import clip_config, llava_config
 from parbench.tiny.language_stage import LanguageTrainer
 from parbench.tiny.loop import Stage, run_stage
 from parbench.tiny.vision_stage import VisionTrainer, place_positions
-from parbench.tiny.vocabulary import build_tokenizer
+from parbench.tiny.vocabulary import build_clip_tokenizer, build_tokenizer
 
 VISION_STAGES = (
     Stage("vision-06", side=6, steps=1400, batch=48, things=(1, 3), signs=(0, 1)),
@@ -27,6 +27,12 @@ VISION_STAGES = (
         floor=0.05,
         warmup=50,
     ),
+)
+
+# Text tower and projections alone, on the finished vision tower.
+TEXT_STAGES = (
+    Stage("text-12", side=12, steps=900, batch=16, things=(2, 6), signs=(0, 2), rate=1e-3, floor=0.3),
+    Stage("text-24", side=24, steps=200, batch=8, things=(4, 8), signs=(1, 2), rate=4e-4, floor=0.05, warmup=20),
 )
 
 # What is asked more often than the rest: first what needs matching words with patches, then what needs two matches.
@@ -173,11 +179,15 @@ LANGUAGE_STAGES = (
 def train_vision(folder: Path, seed: int, device: torch.device) -> VisionTrainer:
     """Train the CLIP, or load it where its stages are done."""
     torch.manual_seed(seed)
-    tokenizer = build_tokenizer()
+    tokenizer = build_clip_tokenizer()
     trainer = VisionTrainer(CLIPModel(clip_config(len(tokenizer))), tokenizer, VISION_STAGES[0], seed)
     place_positions(trainer.clip.vision_model)
     trainer.to(device)
     for stage in VISION_STAGES:
+        trainer.stage = stage
+        run_stage(stage, trainer, trainer.losses, folder)
+    trainer.freeze_tower()
+    for stage in TEXT_STAGES:
         trainer.stage = stage
         run_stage(stage, trainer, trainer.losses, folder)
     return trainer

@@ -186,11 +186,18 @@ class VisionTrainer(nn.Module):
         self.tokenizer = tokenizer
         self.stage = stage
         self.seed = seed
+        self.frozen = False
+
+    def freeze_tower(self) -> None:
+        """From now on train the text tower and the projections only."""
+        self.clip.vision_model.requires_grad_(False)
+        for module in (self.norm, self.heads):
+            module.requires_grad_(False)
+        self.frozen = True
 
     def encode_text(self, texts: list[str]) -> torch.Tensor:
         """Normalised text embeddings [T, p]."""
-        tokens = self.tokenizer([f"{text}</s>" for text in texts], padding=True, padding_side="right", truncation=True,
-                                max_length=77, return_tensors="pt").to(self.scale.device)  # fmt: skip
+        tokens = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt").to(self.scale.device)
         pooled = self.clip.text_model(**tokens).pooler_output
         return F.normalize(self.clip.text_projection(pooled), dim=-1)
 
@@ -271,8 +278,11 @@ class VisionTrainer(nn.Module):
         device = self.scale.device
         pixels = normalise([p.pixels for p in pictures]).to(device)
         with torch.autocast(device.type, torch.bfloat16):
-            features, pooled = embed_windows(self.clip.vision_model, pixels, [p.scene.window for p in pictures])
-            losses = self._dense(features, pictures) | self._regions(features, pictures, rng)
+            with torch.set_grad_enabled(not self.frozen):
+                features, pooled = embed_windows(self.clip.vision_model, pixels, [p.scene.window for p in pictures])
+            losses = self._regions(features, pictures, rng)
+            if not self.frozen:
+                losses |= self._dense(features, pictures)
             pictured = F.normalize(self.clip.visual_projection(pooled), dim=-1).float()
             captions = self.encode_text([_caption(rng, p.scene) for p in pictures]).float()
         logits = self.clip.logit_scale.exp().clamp(max=100) * pictured @ captions.T

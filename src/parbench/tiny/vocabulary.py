@@ -11,6 +11,7 @@ from transformers import CLIPImageProcessorPil, LlavaProcessor, PreTrainedTokeni
 from parbench.scenes.world import CANVAS, COLOURS, PATCH, SHAPES, SIGN_COLOURS, SIZES
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<image>")
+END_OF_TEXT = "<|endoftext|>"
 CONTEXT = 1024
 
 _WORDS = [
@@ -169,6 +170,25 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         clean_up_tokenization_spaces=False,
     )
     tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def build_clip_tokenizer() -> PreTrainedTokenizerFast:
+    """The same words for the CLIP text tower, with the end token that it pools at as the last id.
+
+    transformers pools a text tower whose end token has id 2 at the *greatest* id instead, which here would be a word.
+    """
+    tokenizer = build_tokenizer()
+    tokenizer.add_special_tokens({"eos_token": END_OF_TEXT})
+    end = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"<s> $A {END_OF_TEXT}",
+        pair=f"<s> $A $B {END_OF_TEXT}",
+        special_tokens=[("<s>", 1), (END_OF_TEXT, end)],
+    )
+    tokenizer.padding_side = "right"
+    tokenizer.model_max_length = 77
+    tokenizer.chat_template = None
     return tokenizer
 
 

@@ -1,0 +1,63 @@
+"""A command's own options among its Hydra overrides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from parbench.errors import ParbenchError
+
+
+def split_options(words: list[str], defaults: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """The command's own ``key=value`` words, with defaults, and the words that are left for Hydra."""
+    options, rest = dict(defaults), []
+    for word in words:
+        key, _, value = word.partition("=")
+        if key in defaults:
+            options[key] = value
+        else:
+            rest.append(word)
+    return options, rest
+
+
+def as_list(key: str, value: str) -> list[Any]:
+    """``a,b``, ``[a,b]`` or one value.
+
+    Raises:
+        ParbenchError: It is no list, or an empty one.
+    """
+    try:
+        found = yaml.safe_load(value if value.startswith("[") else f"[{value}]")
+    except yaml.YAMLError as error:
+        raise ParbenchError(f"{key}={value} cannot be parsed: write {key}=[a,b]") from error
+    if not isinstance(found, list) or not found:
+        raise ParbenchError(f"{key}={value} is no list: write {key}=[a,b]")
+    return found
+
+
+def whole_number(key: str, value: str, least: int = 1) -> int:
+    """A whole number.
+
+    Raises:
+        ParbenchError: It is none, or less than ``least``.
+    """
+    if not value.isdecimal() or int(value) < least:
+        raise ParbenchError(f"{key}={value} is no number from {least} on")
+    return int(value)
+
+
+def writable(key: str, path: Path) -> Path:
+    """A file that can be written; its folder is made.
+
+    Raises:
+        ParbenchError: It cannot.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab"):
+            return path
+    except OSError as error:
+        raise ParbenchError(f"{key}={path} cannot be written ({error.strerror}): choose another place") from error
