@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -12,16 +11,13 @@ from hypothesis import strategies as st
 
 import parbench.calibration as calibration
 from helpers import reducer
-from parbench.calibration import SHIPPED, calibrated, file_name, other_fields, save, search
+from parbench.calibration import SHIPPED, Subject, calibrated, file_name, other_fields, save, search
 from parbench.config import build_reducer, compose_config
 from parbench.errors import ParbenchError
+from parbench.models.adapter import Geometry
 
-SESSION = SimpleNamespace(
-    geometry=SimpleNamespace(patches=576, layers=12, rows=24, columns=24),
-    model_settings={"name": "some-model"},
-    model_fingerprint="abc",
-    dataset=SimpleNamespace(fingerprint="def"),
-)
+GEOMETRY = Geometry(rows=24, columns=24, layers=12, blocks=6, patch=14)
+SUBJECT = Subject("some-model", "abc", GEOMETRY)
 
 
 def par(budget=64, **fields):
@@ -36,7 +32,7 @@ def _elsewhere(monkeypatch, tmp_path):
 @pytest.fixture
 def stored():
     path = calibration.LOCAL / file_name("some-model", "par")
-    save(path, par(), SESSION, "val", {64: {"bar": 1.25, "mean": 64.1}})
+    save(path, par(), SUBJECT, "def", "val", {64: {"bar": 1.25, "mean": 64.1}})
     return path
 
 
@@ -56,46 +52,46 @@ def test_a_target_out_of_reach_is_said():
 
 
 def test_a_stored_threshold_is_filled_in(stored):
-    assert calibrated(par(), SESSION).bar == 1.25
+    assert calibrated(par(), SUBJECT).bar == 1.25
 
 
 def test_another_target_is_added_beside_the_first(stored):
-    save(stored, par(), SESSION, "val", {128: {"bar": 0.5, "mean": 128.0}})
-    assert calibrated(par(128), SESSION).bar == 0.5
-    assert calibrated(par(64), SESSION).bar == 1.25
+    save(stored, par(), SUBJECT, "def", "val", {128: {"bar": 0.5, "mean": 128.0}})
+    assert calibrated(par(128), SUBJECT).bar == 0.5
+    assert calibrated(par(64), SUBJECT).bar == 1.25
 
 
 def test_a_ratio_finds_the_threshold_of_its_count(stored):
-    assert calibrated(par(64 / 576), SESSION).bar == 1.25
+    assert calibrated(par(64 / 576), SUBJECT).bar == 1.25
 
 
 def test_a_threshold_that_is_given_stays(stored):
-    assert calibrated(par(bar=0.25), SESSION).bar == 0.25
+    assert calibrated(par(bar=0.25), SUBJECT).bar == 0.25
 
 
 def test_methods_without_a_threshold_stay_as_they_are():
     method = reducer("random", 64)
-    assert calibrated(method, SESSION) is method
+    assert calibrated(method, SUBJECT) is method
 
 
 def test_a_budget_that_is_not_calibrated_is_said_with_the_command(stored):
     with pytest.raises(ParbenchError, match=r"serve budgets 64, not 77: run: parbench calibrate .* target=77"):
-        calibrated(par(77), SESSION)
+        calibrated(par(77), SUBJECT)
 
 
 def test_thresholds_for_other_weights_are_refused(stored):
-    other = SimpleNamespace(**{**vars(SESSION), "model_fingerprint": "xyz"})
+    other = dataclasses.replace(SUBJECT, weights="xyz")
     with pytest.raises(ParbenchError, match="found for other weights"):
         calibrated(par(), other)
 
 
 def test_thresholds_for_other_fields_are_refused(stored):
     with pytest.raises(ParbenchError, match="other values of edge"):
-        calibrated(par(edge=0.5), SESSION)
+        calibrated(par(edge=0.5), SUBJECT)
 
 
 def test_what_was_found_for_other_fields_is_not_kept(stored):
-    save(stored, par(edge=0.5), SESSION, "val", {128: {"bar": 0.5, "mean": 128.0}})
+    save(stored, par(edge=0.5), SUBJECT, "def", "val", {128: {"bar": 0.5, "mean": 128.0}})
     assert set(yaml.safe_load(stored.read_text())["targets"]) == {128}
 
 

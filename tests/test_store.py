@@ -17,8 +17,22 @@ def line(number: int) -> dict:
     return {"id": f"q{number}", "prediction": "yes", "score": 1.0}
 
 
-def store(folder, identity=IDENTITY) -> RunStore:
-    return RunStore(folder, identity, {"any": "thing"})
+@pytest.fixture
+def store():
+    """Opens a run's folder; who opens it again has closed it before, as one process after another does."""
+    opened: list[RunStore] = []
+
+    def close() -> None:
+        while opened:
+            opened.pop().close()
+
+    def open_store(folder) -> RunStore:
+        close()
+        opened.append(RunStore(folder, IDENTITY, {"any": "thing"}))
+        return opened[-1]
+
+    yield open_store
+    close()
 
 
 def test_the_id_follows_every_field():
@@ -26,15 +40,14 @@ def test_the_id_follows_every_field():
     assert run_id(IDENTITY) != run_id({**IDENTITY, "method": {"name": "x", "budget": 65}})
 
 
-def test_what_was_appended_is_there_again(folder):
+def test_what_was_appended_is_there_again(folder, store):
     store(folder).append([line(1), line(2)])
     assert list(store(folder).done) == ["q1", "q2"]
 
 
-def test_a_half_written_last_line_is_cut_off_and_the_rest_kept(folder):
+def test_a_half_written_last_line_is_cut_off_and_the_rest_kept(folder, store):
     first = store(folder)
     first.append([line(1), line(2)])
-    first.close()
     whole = first.samples_path.read_bytes()
     first.samples_path.write_bytes(whole + b'{"id": "q3", "pred')
     again = store(folder)
@@ -43,27 +56,24 @@ def test_a_half_written_last_line_is_cut_off_and_the_rest_kept(folder):
     assert first.samples_path.read_bytes() == whole + json.dumps(line(3)).encode() + b"\n"
 
 
-def test_a_damaged_line_inside_is_named(folder):
+def test_a_damaged_line_inside_is_named(folder, store):
     first = store(folder)
     first.append([line(1)])
-    first.close()
     first.samples_path.write_bytes(b"{broken\n" + first.samples_path.read_bytes())
     with pytest.raises(ParbenchError, match=r"line 1 of .*samples\.jsonl is damaged"):
         store(folder)
 
 
-def test_another_identity_never_mixes_in(folder):
+def test_another_identity_never_mixes_in(folder, store):
     first = store(folder)
-    first.close()
     (first.folder / "provenance.json").write_text(json.dumps({"model": "other"}))
     with pytest.raises(ParbenchError, match="another identity"):
         store(folder)
 
 
-def test_truncated_metrics_are_named(folder):
+def test_truncated_metrics_are_named(folder, store):
     first = store(folder)
     first.finish({"accuracy": 1.0})
-    first.close()
     assert store(folder).metrics == {"accuracy": 1.0}
     first.metrics_path.write_text('{"accuracy": ')
     with pytest.raises(ParbenchError, match="damaged"):
@@ -71,19 +81,19 @@ def test_truncated_metrics_are_named(folder):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_write_permission_is_named(folder):
+def test_a_folder_without_write_permission_is_named(folder, store):
     folder.chmod(0o500)
     with pytest.raises(ParbenchError, match="cannot be written"):
         store(folder / "runs")
 
 
-def test_a_results_folder_that_is_a_file_is_named(folder):
+def test_a_results_folder_that_is_a_file_is_named(folder, store):
     (folder / "runs").write_text("")
     with pytest.raises(ParbenchError, match="cannot be written"):
         store(folder / "runs")
 
 
-def test_a_full_disk_loses_nothing(folder, monkeypatch):
+def test_a_full_disk_loses_nothing(folder, monkeypatch, store):
     first = store(folder)
     first.append([line(1)])
 
@@ -94,11 +104,10 @@ def test_a_full_disk_loses_nothing(folder, monkeypatch):
     with pytest.raises(ParbenchError, match="No space left on device"):
         first.append([line(2)])
     monkeypatch.undo()
-    first.close()
     assert "q1" in store(folder).done
 
 
-def test_a_second_process_waits_for_the_first_and_then_reads_what_it_wrote(folder):
+def test_a_second_process_waits_for_the_first_and_then_reads_what_it_wrote(folder, store):
     import subprocess
     import sys
     import textwrap

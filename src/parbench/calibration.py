@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,25 @@ from parbench.errors import ParbenchError
 from parbench.reducers.base import Reducer
 
 if TYPE_CHECKING:
-    from parbench.harness.evaluate import Session
+    from parbench.models.adapter import Geometry
 
 LOCAL = Path("calibrations")
 SHIPPED = Path(__file__).parent / "calibrations"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The model that a threshold is found for.
+
+    Attributes:
+        model: Its name.
+        weights: Its checkpoint's fingerprint.
+        geometry: Its sizes.
+    """
+
+    model: str
+    weights: str
+    geometry: Geometry
 
 
 def file_name(model: str, method: str) -> str:
@@ -31,7 +47,7 @@ def other_fields(reducer: Reducer) -> dict[str, Any]:
     }
 
 
-def calibrated(reducer: Reducer, session: Session) -> Reducer:
+def calibrated(reducer: Reducer, subject: Subject) -> Reducer:
     """The reducer with its threshold filled in, if it has one that was left open and a budget; else as it is.
 
     Raises:
@@ -39,8 +55,8 @@ def calibrated(reducer: Reducer, session: Session) -> Reducer:
     """
     if reducer.calibrates is None or reducer.budget is None or getattr(reducer, reducer.calibrates) is not None:
         return reducer
-    target = reducer.asked(session.geometry)
-    model = session.model_settings["name"]
+    target = reducer.asked(subject.geometry)
+    model = subject.model
     how = f"run: parbench calibrate model={model} method={reducer.name} target={target}"
     name = file_name(model, reducer.name)
     path = next((folder / name for folder in (LOCAL, SHIPPED) if (folder / name).is_file()), None)
@@ -49,7 +65,7 @@ def calibrated(reducer: Reducer, session: Session) -> Reducer:
             f"method {reducer.name} with budget={target} needs thresholds for {model} and there are none: {how}"
         )
     found = yaml.safe_load(path.read_text())
-    if found["weights"] != session.model_fingerprint:
+    if found["weights"] != subject.weights:
         raise ParbenchError(f"the thresholds in {path} were found for other weights than those of {model}: {how}")
     if found["settings"] != other_fields(reducer):
         changed = sorted(key for key, value in other_fields(reducer).items() if found["settings"].get(key) != value)
@@ -95,13 +111,15 @@ def search(
     return middle, found
 
 
-def save(path: Path, reducer: Reducer, session: Session, split: str, values: dict[int, dict[str, float]]) -> None:
-    """Write thresholds beside those that are there for the same settings."""
+def save(
+    path: Path, reducer: Reducer, subject: Subject, data: str, split: str, values: dict[int, dict[str, float]]
+) -> None:
+    """Write thresholds beside those that are there for the same settings; ``data`` is the data set's fingerprint."""
     entry: dict[str, Any] = {
         "method": reducer.name,
-        "model": session.model_settings["name"],
-        "weights": session.model_fingerprint,
-        "data": session.dataset.fingerprint,
+        "model": subject.model,
+        "weights": subject.weights,
+        "data": data,
         "split": split,
         "settings": other_fields(reducer),
         "targets": {},

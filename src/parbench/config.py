@@ -124,29 +124,28 @@ def build_reducer(method: DictConfig, budget: int | float | None = None) -> Any:
     Raises:
         ParbenchError: A field's value is impossible, or the class cannot be had.
     """
-    from hydra.utils import instantiate
+    from hydra.utils import get_class, instantiate
 
     settings = dict(OmegaConf.to_container(method, resolve=True))  # type: ignore[arg-type]
     if budget is not None:
         settings["budget"] = budget
     try:
-        reducer = instantiate(settings)
-        _check_fields(reducer)
-        return reducer
+        _check_fields(get_class(settings["_target_"]), settings)
+        return instantiate(settings)
     except InstantiationException as error:
         if isinstance(error.__cause__, ParbenchError):
             raise error.__cause__ from None
         raise ParbenchError(f"method {settings.get('name')} cannot be built: {str(error).splitlines()[0]}") from error
 
 
-def _check_fields(reducer: Any) -> None:
-    for field in dataclasses.fields(reducer):
+def _check_fields(kind: Any, settings: dict[str, Any]) -> None:
+    for field in dataclasses.fields(kind):
         declared = str(field.type).split(" | ")
-        allowed = tuple(kind for name in declared for kind in _KINDS.get(name, ()))
-        value = getattr(reducer, field.name)
+        allowed = tuple(found for name in declared for found in _KINDS.get(name, ()))
+        value = settings.get(field.name, field.default)
         # A bool is an int to Python, and a budget is checked with the model at hand.
         right = isinstance(value, allowed) and not (isinstance(value, bool) and bool not in allowed)
         if field.name != "budget" and allowed and not right and not (value is None and "None" in declared):
             raise ParbenchError(
-                f"method.{field.name}={value} of {reducer.name} is of the wrong kind: it takes {field.type}"
+                f"method.{field.name}={value} of {settings.get('name')} is of the wrong kind: it takes {field.type}"
             )

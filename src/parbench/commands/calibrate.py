@@ -22,8 +22,8 @@ def run(words: list[str]) -> None:
     questions = whole_number("questions", options["questions"])
     config = compose_config([*rest, f"dataset.split={options['split']}"])
     from parbench.engine.engine import Engine
-    from parbench.harness.evaluate import Session
     from parbench.harness.kept import KeptCounter
+    from parbench.harness.session import Session
 
     session = Session(config)
     method = build_reducer(config.method)
@@ -48,5 +48,5 @@ def run(words: list[str]) -> None:
         threshold, mean = search(count, wanted, low, high)
         values[wanted] = {method.calibrates: threshold, "mean": round(mean, 2)}
         print(f"target {wanted}: {method.calibrates}={threshold:g}, mean {mean:.2f}")
-    save(out, method, session, options["split"], values)
+    save(out, method, session.subject, session.dataset.fingerprint, options["split"], values)
     print(f"written to {out}")

@@ -12,7 +12,7 @@ from parbench.config import build_reducer, compose_config, names
 from parbench.errors import ParbenchError
 
 if TYPE_CHECKING:
-    from parbench.harness.evaluate import Session
+    from parbench.harness.session import Session
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ def other_method(name: str, words: list[str]) -> DictConfig:
 
 def table(cells: list[Cell], config: DictConfig) -> None:
     """Check every cell, evaluate them one after the other in this process, print one table."""
-    from parbench.harness.evaluate import Session, evaluate
+    from parbench.harness.evaluate import evaluate
+    from parbench.harness.session import Session
     from parbench.tables import show
 
     session = Session(config)

@@ -16,8 +16,8 @@ def run(words: list[str]) -> None:
     config = compose_config(rest)
     from parbench.engine.engine import Engine
     from parbench.engine.samples import Sample
-    from parbench.harness.evaluate import Session
     from parbench.harness.prompts import build_prompt
+    from parbench.harness.session import Session
     from parbench.pictures import kept_picture
 
     session = Session(config)

@@ -124,7 +124,7 @@ class ParbenchLlava(lmms):
 
 def _engine_from_names(model: str, method: str, budget: float | None, overrides: Mapping[str, Any]) -> Engine:
     from parbench.config import compose_config
-    from parbench.harness.evaluate import Session
+    from parbench.harness.session import Session
 
     ours = {key: value for key, value in overrides.items() if key not in ("device", "max_batch_size")}
     words = [f"{key.replace('/', '.')}={value}" for key, value in ours.items()]

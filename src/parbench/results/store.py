@@ -44,13 +44,21 @@ class RunStore:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock()
-            self._claim(identity, config)
+            try:
+                self._claim(identity, config)
+            except (OSError, ParbenchError):
+                self.close()
+                raise
         except OSError as error:
             raise ParbenchError(
                 f"the results folder {self.folder} cannot be written ({error.strerror}): make it writable or choose another with "
                 "results_dir=/path/to/folder"
             ) from error
-        self.done = {line["id"]: line for line in self._read()}
+        try:
+            self.done = {line["id"]: line for line in self._read()}
+        except ParbenchError:
+            self.close()
+            raise
 
     def _lock(self) -> None:
         """Held until ``close``; the system frees it when the holder dies. Whoever comes second waits, and then reads."""

@@ -9,7 +9,7 @@ for what that object is like and where: without it, matching names to patches ta
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch import nn
 from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from parbench.scenes.questions import SKILLS, Question, draw_questions
-from parbench.scenes.world import CANVAS, PATCH, Scene
+from parbench.scenes.world import CANVAS, PATCH, Scene, Window
 from parbench.tiny.loop import Losses, Stage
 from parbench.tiny.vision_stage import TRAIN_SEEDS, Picture, draw_picture, embed_windows, normalise
 
@@ -31,6 +31,9 @@ _MIDDLE = 6
 _EARLY = 4
 # Layer whose output at a question's end must know where the two things of a relation are.
 _LATE = 9
+# Pixels that count as one where places are regressed: small enough that a place within a window matters.
+_UNIT = 56
+Centre = tuple[float, float]
 
 
 def words_of_patches(picture: Picture) -> list[tuple[int, tuple[str, ...]]]:
@@ -53,13 +56,14 @@ def words_of_patches(picture: Picture) -> list[tuple[int, tuple[str, ...]]]:
     return result
 
 
-def _where(centre: tuple[float, float]) -> tuple[str, str]:
+def patch_at(centre: Centre, window: Window) -> int:
+    """Index, in a window, of the patch that holds a point of the canvas."""
+    column, row = (int(value // PATCH) for value in centre)
+    return (row - window.row) * window.side + column - window.column
+
+
+def _where(centre: Centre) -> tuple[str, str]:
     return "top" if centre[1] < CANVAS / 2 else "bottom", "left" if centre[0] < CANVAS / 2 else "right"
-
-
-# Pixels that count as one where places are regressed: small enough that a place within a window matters.
-_UNIT = 56
-Centre = tuple[float, float]
 
 
 def referents(question: Question, scene: Scene) -> list[tuple[str, tuple[str, ...], Centre | None]]:
@@ -77,6 +81,30 @@ def referents(question: Question, scene: Scene) -> list[tuple[str, tuple[str, ..
         return [(shape, (first.colour, first.shape) if first else ("nothing",), None)]
     word = {"shape": "object"}.get(question.skill)
     return [(word or t.shape, (t.colour, t.shape, *_where(t.centre)), t.centre) for t in named if t]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One question and its answer in the sequence of its picture.
+
+    Attributes:
+        row: Number of the picture in the batch.
+        at: Place of the first token after the visual ones.
+        ids: Token ids: prompt, answer, end.
+        prompt: How many of them are the prompt.
+        question: The question.
+    """
+
+    row: int
+    at: int
+    ids: list[int]
+    prompt: int
+    question: Question
+
+    @property
+    def end(self) -> int:
+        """Place after the last token."""
+        return self.at + len(self.ids)
 
 
 class LanguageTrainer(nn.Module):
@@ -108,17 +136,21 @@ class LanguageTrainer(nn.Module):
         self.prefix = tokenizer("USER: ").input_ids
         self.pieces = tokenizer.get_vocab()
 
-    def encode(self, question: Question) -> tuple[list[int], int]:
-        """Token ids of one turn after the image, and how many of them are not the answer."""
-        prompt = self.tokenizer(f"\n{question.text} ASSISTANT:", add_special_tokens=False).input_ids
-        answer = self.tokenizer(question.answer, add_special_tokens=False).input_ids
-        return [*prompt, *answer, self.tokenizer.eos_token_id], len(prompt)
+    def turns(self, asked: list[list[Question]]) -> list[Turn]:
+        """The questions of each picture, one after the other."""
+        found = []
+        for row, questions in enumerate(asked):
+            at = 0
+            for question in questions:
+                prompt = self.tokenizer(f"\n{question.text} ASSISTANT:", add_special_tokens=False).input_ids
+                answer = self.tokenizer(question.answer, add_special_tokens=False).input_ids
+                found.append(Turn(row, at, [*prompt, *answer, self.tokenizer.eos_token_id], len(prompt), question))
+                at = found[-1].end
+        return found
 
     def losses(self, step: int) -> Losses:
         """Losses of a step; the data follow from the step's number and the seed."""
         stage = self.stage
-        if stage.wide and step % 2:
-            stage = replace(stage, side=stage.wide)
         rng = np.random.default_rng([self.seed, step, stage.side, 7])
         pictures = [draw_picture(int(s), stage) for s in rng.integers(*TRAIN_SEEDS, size=stage.batch)]
         asked = [draw_questions(rng, picture.scene, stage.questions, dict(stage.emphasis)) for picture in pictures]
@@ -131,15 +163,14 @@ class LanguageTrainer(nn.Module):
                     getattr(tower, "vision_model", tower), pixels, [p.scene.window for p in pictures]
                 )
             visual = self.llava.model.multi_modal_projector(features)
-            return self._losses(visual, pictures, asked)
+            return self._losses(visual, pictures, self.turns(asked))
 
-    def _losses(self, visual: torch.Tensor, pictures: list[Picture], asked: list[list[Question]]) -> Losses:
+    def _losses(self, visual: torch.Tensor, pictures: list[Picture], turns: list[Turn]) -> Losses:
         device, count = visual.device, visual.shape[1]
         start = len(self.prefix) + count
-        rows = [[self.encode(question) for question in questions] for questions in asked]
-        longest = max(sum(len(ids) for ids, _ in row) for row in rows)
+        longest = max(turn.end for turn in turns)
         length = -(-longest // _MULTIPLE) * _MULTIPLE
-        batch = len(rows)
+        batch = len(pictures)
         ids = torch.zeros(batch, length, dtype=torch.long)
         target = torch.full((batch, length), -100)
         # 0 is the shared prefix, then one group a question; padding sees itself only.
@@ -147,23 +178,12 @@ class LanguageTrainer(nn.Module):
         group[:, :start] = 0
         position = torch.zeros(batch, start + length, dtype=torch.long)
         position[:, :start] = torch.arange(start)
-        answers: list[tuple[int, int, int, str]] = []
-        for b, row in enumerate(rows):
-            at = 0
-            for number, (turn, skip) in enumerate(row):
-                end = at + len(turn)
-                ids[b, at:end] = torch.tensor(turn)
-                target[b, at + skip : end] = torch.tensor(turn[skip:])
-                group[b, start + at : start + end] = number + 1
-                position[b, start + at : start + end] = torch.arange(start, start + len(turn))
-                answers.append((b, at + skip, end, asked[b][number].skill))
-                at = end
-        group, ids, target, position = (
-            group.to(device),
-            ids.to(device),
-            target.to(device),
-            position.to(device),
-        )
+        for number, turn in enumerate(turns, 1):
+            ids[turn.row, turn.at : turn.end] = torch.tensor(turn.ids)
+            target[turn.row, turn.at + turn.prompt : turn.end] = torch.tensor(turn.ids[turn.prompt :])
+            group[turn.row, start + turn.at : start + turn.end] = number
+            position[turn.row, start + turn.at : start + turn.end] = torch.arange(start, start + len(turn.ids))
+        group, ids, target, position = (tensor.to(device) for tensor in (group, ids, target, position))
         causal = torch.ones(start + length, start + length, dtype=torch.bool, device=device).tril()
         same = (group[:, None, :] == 0) | (group[:, None, :] == group[:, :, None])
         allowed = (causal & same) | torch.eye(start + length, dtype=torch.bool, device=device)
@@ -187,120 +207,95 @@ class LanguageTrainer(nn.Module):
         # Each question counts alike, however long its answer; the end token is easy and counts little.
         token_loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view(target.shape)
         token_loss = token_loss * torch.where(target == self.tokenizer.eos_token_id, 0.1, 1.0)
-        losses: Losses = {"answer": token_loss.sum() / len(answers)}
+        losses: Losses = {"answer": token_loss.sum() / len(turns)}
         if self.stage.named:
-            losses |= self._named(output.hidden_states[_MIDDLE][:, start:], rows, pictures, asked)
+            states = output.hidden_states
             losses |= self._placed(visual, pictures)
-            losses |= self._counted(output.hidden_states[_EARLY], start, rows, pictures, asked)
-            losses |= self._compared(output.hidden_states[_LATE][:, start:], rows, pictures, asked)
+            losses |= self._counted(states[_EARLY][:, len(self.prefix) :], pictures, turns)
+            losses |= self._named(states[_MIDDLE][:, start:], pictures, turns)
+            losses |= self._compared(states[_LATE][:, start:], pictures, turns)
         losses |= self._patch_words(visual, hidden[:, len(self.prefix) : start], pictures)
         right = (logits.argmax(-1) == target) | ~wanted
         by_skill: dict[str, list[bool]] = {skill: [] for skill in SKILLS}
-        for b, first, end, skill in answers:
-            by_skill[skill].append(bool(right[b, first:end].all()))
+        for turn in turns:
+            by_skill[turn.question.skill].append(bool(right[turn.row, turn.at + turn.prompt : turn.end].all()))
         for skill, hits in by_skill.items():
             if hits:
                 losses[f"_{skill}"] = torch.tensor(np.mean(hits))
         return losses
 
-    def _named(
-        self,
-        hidden: torch.Tensor,
-        rows: list[list[tuple[list[int], int]]],
-        pictures: list[Picture],
-        asked: list[list[Question]],
-    ) -> Losses:
-        batch, place, target, weight = [], [], [], []
-        placed: list[tuple[int, int]] = []
+    def _named(self, hidden: torch.Tensor, pictures: list[Picture], turns: list[Turn]) -> Losses:
+        """Words that name things know what these are like and where."""
+        row, place, target, weight = [], [], [], []
+        located: list[tuple[int, int]] = []
         centres: list[Centre] = []
-        for b, (row, questions) in enumerate(zip(rows, asked, strict=True)):
-            at = 0
-            for (turn, skip), question in zip(row, questions, strict=True):
-                after = 0
-                for word, words, centre in referents(question, pictures[b].scene):
-                    after = turn.index(self.pieces[f"▁{word}"], after, skip) + 1
-                    if centre:
-                        placed.append((b, at + after - 1))
-                        centres.append(centre)
-                    for wanted in words:
-                        batch.append(b)
-                        place.append(at + after - 1)
-                        target.append(self.pieces[wanted if len(wanted) == 1 and wanted.isalpha() else f"▁{wanted}"])
-                        weight.append(1 / len(words))
-                at += len(turn)
+        for turn in turns:
+            after = 0
+            for word, words, centre in referents(turn.question, pictures[turn.row].scene):
+                after = turn.ids.index(self.pieces[f"▁{word}"], after, turn.prompt) + 1
+                at = turn.at + after - 1
+                if centre:
+                    located.append((turn.row, at))
+                    centres.append(centre)
+                for wanted in words:
+                    row.append(turn.row)
+                    place.append(at)
+                    target.append(self.pieces[wanted if len(wanted) == 1 and wanted.isalpha() else f"▁{wanted}"])
+                    weight.append(1 / len(words))
         normed = self.llava.model.language_model.norm(hidden)
-        logits = self.llava.lm_head(normed[batch, place]).float()
+        logits = self.llava.lm_head(normed[row, place]).float()
         losses = F.cross_entropy(logits, torch.tensor(target, device=hidden.device), reduction="none")
         share = torch.tensor(weight, device=hidden.device)
         found: Losses = {"named": self.stage.named * (losses * share).sum() / share.sum()}
-        if placed:
-            rows_of, columns = zip(*placed, strict=True)
-            there = self.locate(normed[list(rows_of), list(columns)]).float()
+        if located:
+            rows, columns = zip(*located, strict=True)
+            there = self.locate(normed[list(rows), list(columns)]).float()
             wanted_place = torch.tensor(centres, device=there.device) / _UNIT
             found["located"] = F.smooth_l1_loss(there, wanted_place, beta=0.25)
             found["_off"] = (there - wanted_place).abs().mean().detach()
         return found
 
-    def _compared(
-        self,
-        hidden: torch.Tensor,
-        rows: list[list[tuple[list[int], int]]],
-        pictures: list[Picture],
-        asked: list[list[Question]],
-    ) -> Losses:
-        batch, place, centres = [], [], []
-        for b, (row, questions) in enumerate(zip(rows, asked, strict=True)):
-            at = 0
-            for (turn, skip), question in zip(row, questions, strict=True):
-                if question.skill == "relation":
-                    batch.append(b)
-                    place.append(at + skip - 1)
-                    found = [centre for _, _, centre in referents(question, pictures[b].scene) if centre]
-                    centres.append([value for centre in found for value in centre])
-                at += len(turn)
-        if not batch:
+    def _compared(self, hidden: torch.Tensor, pictures: list[Picture], turns: list[Turn]) -> Losses:
+        """The end of a question about two things knows where both are."""
+        related = [turn for turn in turns if turn.question.skill == "relation"]
+        if not related:
             return {}
-        there = self.compare(self.llava.model.language_model.norm(hidden[batch, place])).float()
+        centres = [
+            [value for _, _, centre in referents(turn.question, pictures[turn.row].scene) for value in centre or ()]
+            for turn in related
+        ]
+        ends = hidden[[turn.row for turn in related], [turn.at + turn.prompt - 1 for turn in related]]
+        there = self.compare(self.llava.model.language_model.norm(ends)).float()
         wanted = torch.tensor(centres, device=there.device) / _UNIT
         return {
             "compared": F.smooth_l1_loss(there, wanted, beta=0.25),
             "_compared_off": (there - wanted).abs().mean().detach(),
         }
 
-    def _counted(
-        self,
-        hidden: torch.Tensor,
-        start: int,
-        rows: list[list[tuple[list[int], int]]],
-        pictures: list[Picture],
-        asked: list[list[Question]],
-    ) -> Losses:
-        batch, place, targets = [], [], []
-        count = start - len(self.prefix)
-        for b, (row, questions) in enumerate(zip(rows, asked, strict=True)):
-            at = start
-            window = pictures[b].scene.window
-            for (turn, skip), question in zip(row, questions, strict=True):
-                if question.skill == "count":
-                    word = referents(question, pictures[b].scene)[0][0]
-                    batch.append(b)
-                    place.append(at + turn.index(self.pieces[f"▁{word}"], 0, skip))
-                    target = torch.zeros(count)
-                    for x0, y0, x1, y1 in question.boxes:
-                        column, line = int((x0 + x1) / 2 // PATCH), int((y0 + y1) / 2 // PATCH)
-                        target[(line - window.row) * window.side + column - window.column] = 1
-                    targets.append(target)
-                at += len(turn)
-        if not batch:
+    def _counted(self, hidden: torch.Tensor, pictures: list[Picture], turns: list[Turn]) -> Losses:
+        """The word for what is counted matches the patches where such things have their centres."""
+        counting = [turn for turn in turns if turn.question.skill == "count"]
+        if not counting:
             return {}
+        count = pictures[0].scene.window.side ** 2
+        wanted = torch.zeros(len(counting), count)
+        places = []
+        for number, turn in enumerate(counting):
+            scene = pictures[turn.row].scene
+            word = referents(turn.question, scene)[0][0]
+            places.append(count + turn.at + turn.ids.index(self.pieces[f"▁{word}"], 0, turn.prompt))
+            for x0, y0, x1, y1 in turn.question.boxes:
+                wanted[number, patch_at(((x0 + x1) / 2, (y0 + y1) / 2), scene.window)] = 1
+        rows = [turn.row for turn in counting]
         normed = self.llava.model.language_model.norm(hidden)
-        words, patches = self.match[0](normed[batch, place]), self.match[1](normed[:, len(self.prefix) : start])
-        scores = torch.einsum("qd,qnd->qn", words.float(), patches[batch].float()) / 8 - 3
-        wanted = torch.stack(targets).to(scores.device)
+        words, patches = self.match[0](normed[rows, places]), self.match[1](normed[:, :count])
+        scores = torch.einsum("qd,qnd->qn", words.float(), patches[rows].float()) / 8 - 3
+        wanted = wanted.to(scores.device)
         loss = F.binary_cross_entropy_with_logits(scores, wanted, pos_weight=scores.new_tensor(10.0))
         return {"counted": 2 * loss, "_counted_found": scores.sigmoid()[wanted > 0].mean().detach()}
 
     def _placed(self, visual: torch.Tensor, pictures: list[Picture]) -> Losses:
+        """Visual tokens, as they enter, know where they are and whether a thing has its centre in them."""
         normed = self.llava.model.language_model.norm(visual)
         there = self.locate(normed).float()
         window = pictures[0].scene.window
@@ -312,10 +307,9 @@ class LanguageTrainer(nn.Module):
             / _UNIT
         )
         is_centre = torch.zeros(visual.shape[:2])
-        for b, picture in enumerate(pictures):
+        for row, picture in enumerate(pictures):
             for thing in picture.scene.things:
-                column, row = (int(value // PATCH) for value in thing.centre)
-                is_centre[b, (row - picture.scene.window.row) * window.side + column - picture.scene.window.column] = 1
+                is_centre[row, patch_at(thing.centre, picture.scene.window)] = 1
         is_centre = is_centre.to(visual.device)
         guessed = self.centred(normed).float().squeeze(-1)
         centred = F.binary_cross_entropy_with_logits(guessed, is_centre, pos_weight=guessed.new_tensor(5.0))

@@ -30,7 +30,6 @@ class Stage:
         rate: Peak learning rate.
         warmup: Steps over which the rate rises.
         floor: Share of the peak rate that is left at the end of the stage.
-        wide: Side of the window in every other step, where it differs (language stages).
         named: Weight of the loss on the words that name an object (language stages).
         emphasis: Weights of skills that are asked more often than others (language stages).
     """
@@ -45,7 +44,6 @@ class Stage:
     rate: float = 1e-3
     warmup: int = 100
     floor: float = 0.1
-    wide: int = 0
     named: float = 0.3
     emphasis: tuple[tuple[str, float], ...] = ()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -41,6 +42,15 @@ _COMPARING = (("existence", 3.0), ("count", 3.0), ("relation", 6.0))
 _READING = (("existence", 2.0), ("count", 3.0), ("relation", 2.0), ("reading", 2.0))
 _COUNTING = (("existence", 2.0), ("count", 5.0))
 
+# Where a stage has several parts, a loss was added between them (see the model card).
+_FOUR_THINGS = Stage(
+    "", side=7, steps=0, batch=16, things=(2, 4), signs=(0, 1), questions=14, rate=6e-4, floor=0.5, emphasis=_MATCHING
+)
+_HALF_CANVAS = Stage(
+    "", side=12, steps=0, batch=12, things=(3, 6), signs=(1, 2), questions=16, rate=6e-4, floor=0.5, emphasis=_READING
+)
+_WHOLE_CANVAS = Stage("", side=24, steps=0, batch=8, things=(4, 8), signs=(1, 2), questions=24, rate=6e-4)
+
 LANGUAGE_STAGES = (
     Stage(
         "language-06",
@@ -64,54 +74,10 @@ LANGUAGE_STAGES = (
         rate=6e-4,
         floor=0.15,
     ),
-    Stage(
-        "language-07b",
-        side=7,
-        steps=185,
-        batch=16,
-        things=(1, 4),
-        signs=(0, 1),
-        questions=14,
-        rate=6e-4,
-        floor=0.5,
-        emphasis=_MATCHING,
-    ),
-    Stage(
-        "language-07c",
-        side=7,
-        steps=322,
-        batch=16,
-        things=(2, 4),
-        signs=(0, 1),
-        questions=14,
-        rate=6e-4,
-        floor=0.5,
-        emphasis=_MATCHING,
-    ),
-    Stage(
-        "language-07d",
-        side=7,
-        steps=500,
-        batch=16,
-        things=(2, 4),
-        signs=(0, 1),
-        questions=14,
-        rate=6e-4,
-        floor=0.5,
-        emphasis=_MATCHING,
-    ),
-    Stage(
-        "language-07e",
-        side=7,
-        steps=332,
-        batch=16,
-        things=(2, 4),
-        signs=(0, 1),
-        questions=14,
-        rate=6e-4,
-        floor=0.5,
-        emphasis=_MATCHING,
-    ),
+    replace(_FOUR_THINGS, name="language-07b", steps=185, things=(1, 4)),
+    replace(_FOUR_THINGS, name="language-07c", steps=322),
+    replace(_FOUR_THINGS, name="language-07d", steps=500),
+    replace(_FOUR_THINGS, name="language-07e", steps=332),
     Stage(
         "language-10",
         side=10,
@@ -124,55 +90,10 @@ LANGUAGE_STAGES = (
         floor=0.5,
         emphasis=_COMPARING,
     ),
-    Stage(
-        "language-12",
-        side=12,
-        steps=109,
-        batch=12,
-        things=(3, 6),
-        signs=(1, 2),
-        questions=16,
-        rate=6e-4,
-        floor=0.5,
-        emphasis=_READING,
-    ),
-    Stage(
-        "language-12b",
-        side=12,
-        steps=400,
-        batch=12,
-        things=(3, 6),
-        signs=(1, 2),
-        questions=16,
-        rate=6e-4,
-        floor=0.5,
-        emphasis=_READING,
-    ),
-    Stage(
-        "language-24",
-        side=24,
-        steps=112,
-        batch=8,
-        things=(4, 8),
-        signs=(1, 2),
-        questions=24,
-        rate=6e-4,
-        floor=0.95,
-        emphasis=_READING,
-    ),
-    Stage(
-        "language-24b",
-        side=24,
-        steps=1000,
-        batch=8,
-        things=(4, 8),
-        signs=(1, 2),
-        questions=24,
-        rate=6e-4,
-        floor=0.02,
-        warmup=30,
-        emphasis=_COUNTING,
-    ),
+    replace(_HALF_CANVAS, name="language-12", steps=109),
+    replace(_HALF_CANVAS, name="language-12b", steps=400),
+    replace(_WHOLE_CANVAS, name="language-24", steps=112, floor=0.95, emphasis=_READING),
+    replace(_WHOLE_CANVAS, name="language-24b", steps=1000, floor=0.02, warmup=30, emphasis=_COUNTING),
 )
 
 

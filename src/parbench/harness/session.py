@@ -1,0 +1,128 @@
+"""What the runs of one process share, and what tells one run from another."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import inspect
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from parbench import __version__
+from parbench.calibration import Subject, calibrated
+from parbench.config import build_reducer
+from parbench.errors import ParbenchError
+from parbench.harness.datasets import PreparedDataset
+from parbench.models.loading import fingerprint, locate, resolve_device, resolve_dtype
+
+_VERSIONED = ("torch", "transformers", "lmms-eval")
+
+
+class Session:
+    """What cells of one process share: the loaded model and the prepared data set."""
+
+    def __init__(self, config: DictConfig) -> None:
+        self.config = config
+        self.model_settings: dict[str, Any] = OmegaConf.to_container(config.model, resolve=True)  # type: ignore[assignment]
+        dataset: dict[str, Any] = OmegaConf.to_container(config.dataset, resolve=True)  # type: ignore[assignment]
+        # Said now rather than after the first results.
+        resolve_device(str(config.model.device))
+        resolve_dtype(str(config.model.dtype))
+        self.dataset = PreparedDataset(dataset)
+        every = dataset.get("limit_multiple", 1)
+        if config.limit is not None and config.limit % every:
+            raise ParbenchError(
+                f"limit={config.limit} splits what {config.dataset.name} scores together: use a multiple of {every}"
+            )
+
+    @cached_property
+    def adapter(self) -> Any:
+        """The model, loaded when first needed."""
+        from parbench.models.adapter import LlavaAdapter
+
+        return LlavaAdapter.load(self.model_settings)
+
+    @cached_property
+    def geometry(self) -> Any:
+        """The model's sizes, without loading it."""
+        from transformers import LlavaConfig
+
+        from parbench.models.adapter import geometry_of
+        from parbench.models.loading import check_folder, locate
+
+        folder = locate(str(self.model_settings["path"]), self.model_settings.get("revision"))
+        check_folder(folder)
+        return geometry_of(LlavaConfig.from_pretrained(folder, local_files_only=True))
+
+    @property
+    def model_fingerprint(self) -> str:
+        """Fingerprint of the checkpoint, without loading it."""
+        return _fingerprint(str(self.model_settings["path"]), self.model_settings.get("revision"))
+
+    @property
+    def subject(self) -> Subject:
+        """What a threshold is found for."""
+        return Subject(self.model_settings["name"], self.model_fingerprint, self.geometry)
+
+    def reducer(self, method: DictConfig, budget: int | float | None = None) -> Any:
+        """A method ready for this model: its budget checked and in tokens, its threshold filled in.
+
+        Raises:
+            ParbenchError: The method cannot deliver that budget on this model, or is not calibrated for it.
+        """
+        built = build_reducer(method, budget)
+        built.check(self.geometry)
+        # 0.111 and 64 are one run.
+        return calibrated(dataclasses.replace(built, budget=built.asked(self.geometry)), self.subject)
+
+    def identity(self, reducer: Any) -> dict[str, Any]:
+        """Everything that can change a number."""
+        settings, engine = self.model_settings, self.config.engine
+        device = str(settings["device"])
+        if device == "auto":
+            device = resolve_device(device).type
+        return {
+            "model": settings["name"],
+            "weights": self.model_fingerprint,
+            "clip": _fingerprint(str(settings["clip"]), settings.get("clip_revision")) if reducer.needs_clip else None,
+            "dtype": settings["dtype"],
+            "attention": settings["attention"],
+            "device": device,
+            "method": {
+                "class": f"{type(reducer).__module__}.{type(reducer).__qualname__}",
+                **reducer.settings(),
+            },
+            # A copy in another folder is the same data: the fingerprint says what was read.
+            "dataset": {**self.dataset.settings, "path": None, "data": self.dataset.fingerprint},
+            "limit": self.config.limit,
+            "engine": OmegaConf.to_container(engine, resolve=True),
+            "seed": self.config.seed,
+            "code": _code(type(reducer)),  # type: ignore[arg-type]
+            "versions": {name: importlib.metadata.version(name) for name in _VERSIONED} | {"parbench": __version__},
+        }
+
+
+@lru_cache
+def _fingerprint(path: str, revision: str | None) -> str:
+    return fingerprint(locate(path, revision))
+
+
+# Where an edit can change an answer, a score or a count.
+_DECIDING = ("compute", "engine", "harness", "models", "reducers", "results", "scenes", "tasks")
+
+
+@lru_cache
+def _code(method: Any) -> str:
+    """Sha256 of the sources that decide a run's numbers, a method's own file included wherever it is."""
+    package = Path(__file__).parents[1]
+    files = {path for part in _DECIDING for path in (package / part).rglob("*.py")}
+    files |= {Path(inspect.getfile(kind)) for kind in method.__mro__ if kind.__module__ not in ("abc", "builtins")}
+    return hashlib.sha256("".join(sorted(map(_hash, files))).encode()).hexdigest()
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
