@@ -205,3 +205,33 @@ def test_the_towers_of_llava_and_clip_are_the_same(adapter, asset):
         name = key.removeprefix("vision_model.")
         found = ours.get(name, ours.get(key))
         assert torch.equal(found.half(), clip[key])
+
+
+def test_thinning_keeps_what_is_asked_about():
+    import numpy as np
+
+    from parbench.scenes.questions import draw_questions
+    from parbench.tiny.language_stage import draw_thinning
+    from parbench.tiny.vision_stage import draw_picture
+
+    stage = Stage("whole", side=24, steps=1, batch=1, things=(4, 8), signs=(1, 2))
+    compact = set()
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        pictures = [draw_picture(seed * 7 + number, stage) for number in range(3)]
+        thinning = draw_thinning(rng, pictures)
+        compact.add(thinning.compact)
+        assert thinning.kept.shape[0] == 3
+        assert (thinning.kept.diff(dim=1) > 0).all()
+        for picture, kept, shown in zip(pictures, thinning.kept, thinning.shown, strict=True):
+            if shown is None:
+                continue
+            scene = picture.scene
+            whole = {
+                thing.box for number, thing in enumerate(scene.things, 1)
+                if set(np.flatnonzero(picture.owner == number)) <= set(kept.tolist())
+            } | {sign.box for sign in scene.signs}  # fmt: skip
+            for question in draw_questions(rng, scene, 12, None, shown):
+                assert set(question.boxes) <= shown
+                assert {box for box in question.boxes if box in {thing.box for thing in scene.things}} <= whole
+    assert compact == {True, False}

@@ -31,6 +31,8 @@ class Par(TokenReducer):
         template: Where the query goes in (``clip`` space).
         strip: Whether the sentence that says how to answer is left out of the query.
         relevance_sign: 1, or -1 for towers in which background patches score highest (real CLIP; TRIM and CDPruner negate).
+        graph: Where patches are compared with one another: ``features`` at ``place``, or ``space`` as the query sees them (a
+            contrastive space may hardly tell patches of one thing apart).
         edge: Cosine similarity from which two patches are joined.
         unit: What is retrieved: ``member`` patches whose relevance passes, or whole clusters by their best member.
         bar: Standard deviations above the image's mean relevance from which a patch or cluster is relevant; None takes it
@@ -53,6 +55,7 @@ class Par(TokenReducer):
     template: str = "a photo of a {}"
     strip: bool = True
     relevance_sign: int = 1
+    graph: str = "features"
     edge: float = 0.8
     unit: str = "member"
     bar: float | None = None
@@ -66,7 +69,7 @@ class Par(TokenReducer):
         super().__post_init__()
         one_of(
             self, space=("clip", "llm"), rewriting=("phrases", "template", "off"), relevance_sign=(1, -1),
-            unit=("member", "cluster"), scope=("cluster", "all"), redundant=("drop", "merge"),
+            graph=("features", "space"), unit=("member", "cluster"), scope=("cluster", "all"), redundant=("drop", "merge"),
         )  # fmt: skip
         if "{}" not in self.template:
             raise ParbenchError(f"method.template={self.template} of par has no {{}} where the query goes in")
@@ -89,7 +92,7 @@ class Par(TokenReducer):
             raise ParbenchError("par has no bar: set method.bar, or give a budget that is calibrated for this model")
         patches = probes.clip_patches if self.space == "clip" else probes.llm_patches
         relevance = self.relevance(patches, probes)
-        similarity = cosine(patches)
+        similarity = cosine(features if self.graph == "features" else patches)
         joined = similarity >= self.edge
         # A patch is always joined to itself, whatever the kernel rounds.
         joined = joined | torch.eye(joined.shape[1], dtype=torch.bool, device=joined.device)

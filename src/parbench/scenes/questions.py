@@ -7,7 +7,7 @@ count, position, relation, reading. An object is asked about only where its name
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import permutations
 
@@ -132,14 +132,21 @@ def candidates(scene: Scene) -> list[Question]:
 
 
 def draw_questions(
-    rng: np.random.Generator, scene: Scene, count: int, weights: Mapping[str, float] | None = None
+    rng: np.random.Generator,
+    scene: Scene,
+    count: int,
+    weights: Mapping[str, float] | None = None,
+    shown: Collection[Box] | None = None,
 ) -> list[Question]:
     """Questions for training: skill by weight (1 if not given), then answer even, then one of the questions that have it.
 
-    Existence is halved between yes and no, and no among the three kinds of negative.
+    Existence is halved between yes and no, and no among the three kinds of negative. With ``shown``, only questions that need
+    nothing but what has its box there.
     """
     tree: dict[str, dict[str, dict[str, list[Question]]]] = {}
     for question in candidates(scene):
+        if shown is not None and not set(question.boxes) <= set(shown):
+            continue
         by_answer = tree.setdefault(question.skill, {})
         by_answer.setdefault(question.answer, {}).setdefault(question.detail, []).append(question)
     drawn = []

@@ -18,7 +18,7 @@ from torch import nn
 from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from parbench.scenes.questions import SKILLS, Question, draw_questions
-from parbench.scenes.world import CANVAS, PATCH, Scene, Window
+from parbench.scenes.world import CANVAS, PATCH, Box, Scene, Window
 from parbench.tiny.loop import Losses, Stage
 from parbench.tiny.vision_stage import TRAIN_SEEDS, Picture, draw_picture, embed_windows, normalise
 
@@ -107,6 +107,44 @@ class Turn:
         return self.at + len(self.ids)
 
 
+@dataclass(frozen=True)
+class Thinning:
+    """Visual tokens that are left out in a step, so that the model can do with few of them.
+
+    Attributes:
+        kept: [B, k] the tokens that stay, in raster order.
+        compact: Whether positions count on without gaps.
+        shown: For each picture, the boxes of what is still there as a whole; None where anything may be asked.
+    """
+
+    kept: torch.Tensor
+    compact: bool
+    shown: list[set[Box] | None]
+
+
+def draw_thinning(rng: np.random.Generator, pictures: list[Picture]) -> Thinning:
+    """At random: tokens anywhere; or those of all things and some others; or those of some things and some others."""
+    mode = rng.choice(("anywhere", "things", "some things"), p=(0.25, 0.35, 0.4))
+    size = pictures[0].scene.window.side ** 2
+    first: list[np.ndarray] = []
+    shown: list[set[Box] | None] = []
+    for picture in pictures:
+        scene, owner = picture.scene, picture.owner
+        boxes = [thing.box for thing in scene.things] + [sign.box for sign in scene.signs]
+        numbers = [*range(1, len(scene.things) + 1), *(-number - 1 for number in range(len(scene.signs)))]
+        chosen = rng.random(len(boxes)) < (1.0 if mode == "things" else rng.uniform(0.2, 0.9))
+        seen = np.isin(owner, [number for number, taken in zip(numbers, chosen, strict=True) if taken])
+        first.append(seen if mode != "anywhere" else np.zeros(size, dtype=bool))
+        shown.append(
+            {box for box, taken in zip(boxes, chosen, strict=True) if taken} if mode == "some things" else None
+        )
+    more = rng.integers(150, 400) if mode == "anywhere" else rng.integers(0, 150)
+    count = min(size, max(1, max(int(seen.sum()) for seen in first) + int(more)))
+    # What is wanted sorts to the front, the rest in random order behind it.
+    order = [np.argsort(rng.random(size) - 2.0 * seen, kind="stable")[:count] for seen in first]
+    return Thinning(torch.from_numpy(np.sort(np.stack(order), axis=1)), bool(rng.random() < 0.5), shown)
+
+
 class LanguageTrainer(nn.Module):
     """Projector and language model of a LLaVA; the vision tower only gives features."""
 
@@ -153,7 +191,12 @@ class LanguageTrainer(nn.Module):
         stage = self.stage
         rng = np.random.default_rng([self.seed, step, stage.side, 7])
         pictures = [draw_picture(int(s), stage) for s in rng.integers(*TRAIN_SEEDS, size=stage.batch)]
-        asked = [draw_questions(rng, picture.scene, stage.questions, dict(stage.emphasis)) for picture in pictures]
+        thinning = draw_thinning(rng, pictures) if rng.random() < stage.thinned else None
+        shown = thinning.shown if thinning else [None] * len(pictures)
+        asked = [
+            draw_questions(rng, picture.scene, stage.questions, dict(stage.emphasis), boxes)
+            for picture, boxes in zip(pictures, shown, strict=True)
+        ]
         device = self.scale.device
         with torch.autocast(device.type, torch.bfloat16):
             with torch.no_grad():
@@ -163,10 +206,17 @@ class LanguageTrainer(nn.Module):
                     getattr(tower, "vision_model", tower), pixels, [p.scene.window for p in pictures]
                 )
             visual = self.llava.model.multi_modal_projector(features)
-            return self._losses(visual, pictures, self.turns(asked))
+            return self._losses(visual, pictures, self.turns(asked), thinning)
 
-    def _losses(self, visual: torch.Tensor, pictures: list[Picture], turns: list[Turn]) -> Losses:
-        device, count = visual.device, visual.shape[1]
+    def _losses(
+        self, whole: torch.Tensor, pictures: list[Picture], turns: list[Turn], thinning: Thinning | None
+    ) -> Losses:
+        device, size = whole.device, whole.shape[1]
+        visual = whole
+        if thinning:
+            index = thinning.kept.to(device)[..., None].expand(-1, -1, whole.shape[2])
+            visual = whole.gather(1, index)
+        count = visual.shape[1]
         start = len(self.prefix) + count
         longest = max(turn.end for turn in turns)
         length = -(-longest // _MULTIPLE) * _MULTIPLE
@@ -178,11 +228,15 @@ class LanguageTrainer(nn.Module):
         group[:, :start] = 0
         position = torch.zeros(batch, start + length, dtype=torch.long)
         position[:, :start] = torch.arange(start)
+        first = start
+        if thinning and not thinning.compact:
+            position[:, len(self.prefix) : start] = len(self.prefix) + thinning.kept
+            first = len(self.prefix) + size
         for number, turn in enumerate(turns, 1):
             ids[turn.row, turn.at : turn.end] = torch.tensor(turn.ids)
             target[turn.row, turn.at + turn.prompt : turn.end] = torch.tensor(turn.ids[turn.prompt :])
             group[turn.row, start + turn.at : start + turn.end] = number
-            position[turn.row, start + turn.at : start + turn.end] = torch.arange(start, start + len(turn.ids))
+            position[turn.row, start + turn.at : start + turn.end] = torch.arange(first, first + len(turn.ids))
         group, ids, target, position = (tensor.to(device) for tensor in (group, ids, target, position))
         causal = torch.ones(start + length, start + length, dtype=torch.bool, device=device).tril()
         same = (group[:, None, :] == 0) | (group[:, None, :] == group[:, :, None])
@@ -210,18 +264,20 @@ class LanguageTrainer(nn.Module):
         losses: Losses = {"answer": token_loss.sum() / len(turns)}
         if self.stage.named:
             states = output.hidden_states
-            losses |= self._placed(visual, pictures)
-            losses |= self._counted(states[_EARLY][:, len(self.prefix) :], pictures, turns)
+            losses |= self._placed(whole, pictures)
+            if not thinning:
+                losses |= self._counted(states[_EARLY][:, len(self.prefix) :], pictures, turns)
             losses |= self._named(states[_MIDDLE][:, start:], pictures, turns)
             losses |= self._compared(states[_LATE][:, start:], pictures, turns)
-        losses |= self._patch_words(visual, hidden[:, len(self.prefix) : start], pictures)
+        if not thinning:
+            losses |= self._patch_words(visual, hidden[:, len(self.prefix) : start], pictures)
         right = (logits.argmax(-1) == target) | ~wanted
         by_skill: dict[str, list[bool]] = {skill: [] for skill in SKILLS}
         for turn in turns:
             by_skill[turn.question.skill].append(bool(right[turn.row, turn.at + turn.prompt : turn.end].all()))
         for skill, hits in by_skill.items():
             if hits:
-                losses[f"_{skill}"] = torch.tensor(np.mean(hits))
+                losses[f"_{'thin_' if thinning else ''}{skill}"] = torch.tensor(np.mean(hits))
         return losses
 
     def _named(self, hidden: torch.Tensor, pictures: list[Picture], turns: list[Turn]) -> Losses:

@@ -31,6 +31,7 @@ class Stage:
         warmup: Steps over which the rate rises.
         floor: Share of the peak rate that is left at the end of the stage.
         named: Weight of the loss on the words that name an object (language stages).
+        thinned: Share of the steps in which only some visual tokens enter the model (language stages).
         emphasis: Weights of skills that are asked more often than others (language stages).
     """
 
@@ -45,6 +46,7 @@ class Stage:
     warmup: int = 100
     floor: float = 0.1
     named: float = 0.3
+    thinned: float = 0.0
     emphasis: tuple[tuple[str, float], ...] = ()
 
 

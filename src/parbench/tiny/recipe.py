@@ -93,7 +93,17 @@ LANGUAGE_STAGES = (
     replace(_HALF_CANVAS, name="language-12", steps=109),
     replace(_HALF_CANVAS, name="language-12b", steps=400),
     replace(_WHOLE_CANVAS, name="language-24", steps=112, floor=0.95, emphasis=_READING),
-    replace(_WHOLE_CANVAS, name="language-24b", steps=1000, floor=0.02, warmup=30, emphasis=_COUNTING),
+    replace(_WHOLE_CANVAS, name="language-24b", steps=656, floor=0.25, warmup=30, emphasis=_COUNTING),
+    replace(
+        _WHOLE_CANVAS,
+        name="language-24c",
+        steps=820,
+        rate=4e-4,
+        floor=0.02,
+        warmup=30,
+        thinned=0.6,
+        emphasis=_COUNTING,
+    ),
 )
 
 
