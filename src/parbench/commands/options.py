@@ -57,7 +57,11 @@ def writable(key: str, path: Path) -> Path:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        new = not path.exists()
         with path.open("ab"):
-            return path
+            pass
+        if new:
+            path.unlink()
+        return path
     except OSError as error:
         raise ParbenchError(f"{key}={path} cannot be written ({error.strerror}): choose another place") from error

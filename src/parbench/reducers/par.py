@@ -59,7 +59,7 @@ class Par(TokenReducer):
     edge: float = 0.8
     unit: str = "member"
     bar: float | None = None
-    router: float = 0.97
+    router: float = 0.95
     scope: str = "all"
     redundant: str = "drop"
     cap: bool = False

@@ -1,0 +1,87 @@
+"""Compares every method at batch 1 with itself at batch 8, on the same features.
+
+    python scripts/batch_agreement.py --questions 1000 --budget 64
+
+Kept tokens must be the same; answers may differ only where a kernel's rounding at another batch shape tips two nearly equal
+logits: each such case is printed with its margin.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+
+from parbench.config import compose_config, names
+from parbench.engine.engine import Engine, image_seed
+from parbench.engine.samples import Sample, plan
+from parbench.harness.prompts import build_prompt
+from parbench.harness.session import Session
+
+
+@torch.inference_mode()
+def compare(engine: Engine, session: Session, samples: list[Sample], images: list, batch: int) -> tuple[int, list[str]]:
+    """How many samples keep other tokens, and a line for each answer that differs."""
+    adapter, kept, lines = engine.adapter, 0, []
+    for block in plan(samples, images_per_block=4, batch_size=batch):
+        numbers = [number for part in block for number in part]
+        unique = {samples[number].group: images[number] for number in numbers}
+        order = list(unique)
+        pixels = adapter.pixels(list(unique.values()))
+        if hasattr(engine.reducer, "shrink"):
+            pixels = engine.reducer.shrink(pixels, adapter.geometry)
+        encoded = adapter.encode(pixels, getattr(engine.reducer, "blocks", ()))
+        seeds = [image_seed(image) for image in unique.values()]
+        for part in block:
+            chosen = [samples[number] for number in part]
+            of = [[order.index(sample.group)] for sample in chosen]
+            together = engine.run(chosen, encoded, seeds, of)
+            for sample, mine, one in zip(chosen, of, together, strict=True):
+                (alone,) = engine.run([sample], encoded, seeds, [mine])
+                kept += alone.kept != one.kept
+                if alone.text != one.text:
+                    lines.append(
+                        f"  {sample.id}: {alone.text!r} alone, {one.text!r} in a batch, margin {alone.margin:.2e}"
+                    )
+    return kept, lines
+
+
+def main() -> None:
+    """Parse the command line and compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--questions", type=int, default=1000)
+    parser.add_argument("--budget", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--methods", nargs="*", default=names("method"))
+    arguments = parser.parse_args()
+    session = Session(compose_config([]))
+    docs, tokenizer = session.dataset.docs(), session.adapter.tokenizer
+    samples, images = [], []
+    for number in range(arguments.questions):
+        question = session.dataset.question(docs[number])
+        samples.append(
+            Sample(
+                id=f"scenes-{number}",
+                prompt=lambda count, question=question: build_prompt(tokenizer, question, count),
+                question=question,
+                load=list,
+                group=docs[number]["image_id"],
+                max_new_tokens=8,
+            )
+        )
+        same = number and docs[number]["image_id"] == docs[number - 1]["image_id"]
+        images.append(images[-1] if same else session.dataset.visuals(number)[0])
+    for name in arguments.methods:
+        budget = None if name == "none" else arguments.budget
+        engine = Engine(session.adapter, session.reducer(compose_config([f"method={name}"]).method, budget))
+        kept, lines = compare(engine, session, samples, images, arguments.batch)
+        same = len(samples) - len(lines)
+        print(
+            f"{name}: other tokens kept {kept} of {len(samples)}, same answer {same} ({100 * same / len(samples):.1f} %)",
+            flush=True,
+        )
+        print("\n".join(lines), end="\n" if lines else "")
+
+
+if __name__ == "__main__":
+    main()
