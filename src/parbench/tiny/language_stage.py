@@ -145,6 +145,13 @@ def draw_thinning(rng: np.random.Generator, pictures: list[Picture]) -> Thinning
     return Thinning(torch.from_numpy(np.sort(np.stack(order), axis=1)), bool(rng.random() < 0.5), shown)
 
 
+def _found(name: str, scores: torch.Tensor, wanted: torch.Tensor) -> Losses:
+    """The mean probability given to what is there, for the log; nothing where nothing is there."""
+    if not wanted.any():
+        return {}
+    return {f"_{name}_found": scores.sigmoid()[wanted > 0].mean().detach()}
+
+
 class LanguageTrainer(nn.Module):
     """Projector and language model of a LLaVA; the vision tower only gives features."""
 
@@ -348,7 +355,7 @@ class LanguageTrainer(nn.Module):
         scores = torch.einsum("qd,qnd->qn", words.float(), patches[rows].float()) / 8 - 3
         wanted = wanted.to(scores.device)
         loss = F.binary_cross_entropy_with_logits(scores, wanted, pos_weight=scores.new_tensor(10.0))
-        return {"counted": 2 * loss, "_counted_found": scores.sigmoid()[wanted > 0].mean().detach()}
+        return {"counted": 2 * loss, **_found("counted", scores, wanted)}
 
     def _placed(self, visual: torch.Tensor, pictures: list[Picture]) -> Losses:
         """Visual tokens, as they enter, know where they are and whether a thing has its centre in them."""
@@ -372,7 +379,7 @@ class LanguageTrainer(nn.Module):
         return {
             "placed": F.smooth_l1_loss(there, wanted, beta=0.25),
             "centred": centred,
-            "_centre_found": guessed.sigmoid()[is_centre > 0].mean().detach(),
+            **_found("centre", guessed, is_centre),
         }
 
     def _patch_words(self, visual: torch.Tensor, hidden: torch.Tensor, pictures: list[Picture]) -> Losses:

@@ -206,14 +206,13 @@ class VisionTrainer(nn.Module):
         losses: Losses = {}
         for name, head in self.heads.items():
             target = torch.from_numpy(np.concatenate([p.labels[name] for p in pictures])).to(hidden.device)
-            if name == "centre":
-                known = ~torch.isnan(target[:, 0])
-                losses[name] = 0.3 * F.smooth_l1_loss(head(hidden[known]).float(), target[known])
-                continue
-            known = target != IGNORE
+            known = ~torch.isnan(target[:, 0]) if name == "centre" else target != IGNORE
             if not known.any():
                 continue
             output, wanted = head(hidden[known]).float(), target[known]
+            if name == "centre":
+                losses[name] = 0.3 * F.smooth_l1_loss(output, wanted)
+                continue
             weight = torch.ones(HEADS[name], device=hidden.device)
             if name == "kind":
                 weight[0] = 0.15
