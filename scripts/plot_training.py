@@ -23,7 +23,7 @@ def main() -> None:
     arguments = parser.parse_args()
     lines = [json.loads(line) for line in arguments.log.read_text().splitlines()]
     figure, (vision, loss, skills) = plt.subplots(3, 1, figsize=(9, 9), dpi=110)
-    for axis, part in ((vision, "vision"), (loss, "language"), (skills, "language")):
+    for axis, part in ((vision, ("vision", "text")), (loss, "language"), (skills, "language")):
         mine = [line for line in lines if line["stage"].startswith(part)]
         begun, elapsed, stages = 0.0, [], {}
         for before, line in zip([None, *mine], mine, strict=False):
@@ -37,11 +37,12 @@ def main() -> None:
         for name in names:
             points = [(minute, line[name]) for minute, line in zip(elapsed, mine, strict=True) if name in line]
             axis.plot(*zip(*points, strict=True), label=name.lstrip("_"), linewidth=1.2)
-        for name, minute in stages.items():
+        for number, (name, minute) in enumerate(stages.items()):
             axis.axvline(minute, color="0.8", linewidth=0.8, zorder=0)
             axis.text(
-                minute, 1.01, name.partition("-")[2], transform=axis.get_xaxis_transform(), fontsize=7, color="0.4"
-            )
+                minute, 1.01 + 0.05 * (number % 2), name.partition("-")[2],
+                transform=axis.get_xaxis_transform(), fontsize=7, color="0.4",
+            )  # fmt: skip
         axis.set_xlabel("minutes of training")
         axis.legend(fontsize=7, ncol=2)
     vision.set_ylabel("loss (vision tower and text tower)")
