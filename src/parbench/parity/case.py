@@ -1,0 +1,118 @@
+"""Recorded cases: inputs, parameters and what official code returned for them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from parbench.errors import ParbenchError
+
+# A value that differs by more than this, relative to the largest recorded one, is another value.
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Case:
+    """One recorded case.
+
+    Attributes:
+        name: File name without ending.
+        method: The method's name as recorded.
+        parameters: What the official function was called with.
+        meta: The whole JSON.
+        recorded: What it returned, and inputs that belong to this case alone.
+        inputs: Inputs shared by the cases of a seed.
+        folder: Where further files that ``meta`` names (a model, its configuration) are.
+    """
+
+    name: str
+    method: str
+    parameters: dict[str, Any]
+    meta: dict[str, Any]
+    recorded: dict[str, Tensor]
+    inputs: dict[str, Tensor]
+    folder: Path
+
+
+@dataclass
+class Verdict:
+    """How our class compares with a case; None where the case records nothing of the kind.
+
+    Attributes:
+        indices: Whether the same patches are chosen.
+        order: Whether they come in the same order.
+        values: Greatest difference of values, relative to the greatest recorded magnitude.
+        logits: The same of logits.
+        notes: What differs.
+    """
+
+    indices: bool | None = None
+    order: bool | None = None
+    values: float | None = None
+    logits: float | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def matches(self) -> bool:
+        """Whether everything that was compared agrees, and something was."""
+        flags = [flag for flag in (self.indices, self.order) if flag is not None]
+        errors = [error for error in (self.values, self.logits) if error is not None]
+        return bool(flags or errors) and all(flags) and all(error <= TOLERANCE for error in errors)
+
+    def chosen(self, ours: Tensor, recorded: Tensor) -> None:
+        """Compare index tensors, as sets and as sequences."""
+        same = sorted(ours.tolist()) == sorted(recorded.tolist())
+        self.indices = same and self.indices is not False
+        self.order = ours.tolist() == recorded.tolist() and self.order is not False
+
+    def close(self, ours: Tensor, recorded: Tensor, *, logits: bool = False) -> None:
+        """Compare values."""
+        if ours.shape != recorded.shape:
+            error = float("inf")
+            self.notes.append(f"shape {tuple(ours.shape)}, recorded {tuple(recorded.shape)}")
+        else:
+            scale = recorded.double().abs().max().clamp(min=1e-12)
+            difference = (ours.double() - recorded.double()).abs().max() / scale
+            # A difference that is no number is no agreement.
+            error = float("inf") if difference.isnan() else float(difference)
+        if logits:
+            self.logits = max(error, self.logits or 0.0)
+        else:
+            self.values = max(error, self.values or 0.0)
+
+
+def load_cases(folder: Path) -> list[Case]:
+    """All cases of a folder, by name.
+
+    Raises:
+        ParbenchError: The folder holds no case, or a case lacks a file that it names.
+    """
+    from safetensors.torch import load_file
+
+    shared: dict[str, dict[str, Tensor]] = {}
+    cases = []
+    for path in sorted(folder.glob("*.json")):
+        meta = json.loads(path.read_text())
+        if not isinstance(meta, dict) or "method" not in meta:
+            continue
+        tensors = path.with_suffix(".safetensors")
+        if not tensors.is_file():
+            raise ParbenchError(f"case {path.name} has no {tensors.name} beside it: a case is a pair of files")
+        wanted = meta.get("inputs_file", "")
+        source = folder / wanted
+        if wanted not in shared:
+            shared[wanted] = load_file(source) if source.suffix == ".safetensors" and source.is_file() else {}
+        if meta.get("inputs_used") and not shared[wanted] and not meta.get("inputs_in_this_file"):
+            raise ParbenchError(f"case {path.name} needs {wanted}, which is not in {folder}")
+        cases.append(
+            Case(
+                path.stem, meta["method"], meta.get("parameters", {}), meta, load_file(tensors), shared[wanted], folder
+            )
+        )
+    if not cases:
+        raise ParbenchError(f"{folder} holds no recorded case: expected pairs NAME.json and NAME.safetensors")
+    return cases
