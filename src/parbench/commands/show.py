@@ -42,7 +42,7 @@ def run(words: list[str]) -> None:
     kept = answer.kept[0]
     name = reducer.name if reducer.budget is None else f"{reducer.name} @{reducer.budget:g}"
     out = writable("out", Path(options["out"] or f"show-{reducer.name}-{dataset.name}-{number}.png"))
-    caption = f"{question}\nanswer: {answer.text.strip()}    right: {dataset.target(doc)}"
+    caption = f"{question}\nanswer: {answer.text.strip()}    expected: {dataset.target(doc)}"
     kept_picture(
         out,
         images[0],
