@@ -62,7 +62,8 @@ def show(runs: Sequence[Mapping[str, Any]], console: Console | None = None) -> N
     first = ordered[0]
     table = Table(title=f"{first['model']} on {first['dataset']}, n = {first['n']}")
     for name in COLUMNS:
-        table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
+        # Two-line headers keep the table within 100 columns.
+        table.add_column(name.replace(" ", "\n"), justify="left" if name == "method" else "right", no_wrap=True)
     for run in ordered:
         table.add_row(*row(run, baseline).values())
     console.print(table)
