@@ -11,7 +11,7 @@ from torch import Tensor
 from parbench.errors import ParbenchError
 from parbench.reducers.base import Reduction, TokenReducer, one_of
 from parbench.reducers.ops.graph import connected_components, cosine, suppress
-from parbench.reducers.ops.selection import to_mask, top_k
+from parbench.reducers.ops.selection import compact, gather, to_mask, top_k
 from parbench.reducers.probes import Probes
 from parbench.reducers.wording import phrases, strip_format
 
@@ -92,22 +92,28 @@ class Par(TokenReducer):
             raise ParbenchError("par has no bar: set method.bar, or give a budget that is calibrated for this model")
         patches = probes.clip_patches if self.space == "clip" else probes.llm_patches
         relevance = self.relevance(patches, probes)
-        similarity = cosine(features if self.graph == "features" else patches)
-        joined = similarity >= self.edge
-        # A patch is always joined to itself, whatever the kernel rounds.
-        joined = joined | torch.eye(joined.shape[1], dtype=torch.bool, device=joined.device)
-        clusters = connected_components(joined & joined.transpose(1, 2))
-        relevant = self.retrieve(relevance, clusters, self.bar)
-        routed = self.route(similarity, relevance, clusters, relevant)
-        stages = {"retrieval": relevant.sum(1), "router": routed.sum(1)}
+        compared = features if self.graph == "features" else patches
+        relevant, clusters = self.retrieve(relevance, compared, self.bar)
+        # Only what is relevant competes: everything from here on is over those [B, R], padded.
+        index, counts = compact(relevant)
+        alive = torch.arange(index.shape[1], device=index.device)[None] < counts[:, None]
+        similarity = cosine(gather(compared, index))
+        rivals = similarity
+        if self.scope == "cluster" and clusters is not None:
+            mine = clusters.gather(1, index)
+            rivals = similarity.masked_fill(mine[:, :, None] != mine[:, None, :], -1.0)
+        ranked = relevance.gather(1, index)
+        routed = alive if self.router >= 1 else suppress(rivals, ranked, alive, self.router)
+        stages = {"retrieval": counts, "router": routed.sum(1)}
         kept = routed
         if self.cap:
-            best = top_k(relevance.masked_fill(~routed, float("-inf")), self.count(probes.geometry))
-            kept = routed & to_mask(best, kept.shape[1])
+            limit = min(self.count(probes.geometry), index.shape[1])
+            best = top_k(ranked.masked_fill(~routed, float("-inf")), limit)
+            kept = routed & to_mask(best, index.shape[1])
         if self.redundant == "drop":
-            return Reduction.select(features, kept, stages)
+            return Reduction.select(features, self.spread(kept, index, relevant), stages)
         # What the cap cut off repeats nothing, so it is not merged either.
-        return self.merge(features, similarity, relevant & (kept | ~routed), kept, stages)
+        return self.merge(features, similarity, alive & (kept | ~routed), kept, index, stages)
 
     def queries(self, prompt: str) -> list[str]:
         """What the patches are compared with."""
@@ -134,32 +140,40 @@ class Par(TokenReducer):
             rows.append((centred / similarity.std(0, keepdim=True).clamp(min=1e-9)).amax(1))
         return torch.stack(rows)
 
-    def retrieve(self, relevance: Tensor, clusters: Tensor, bar: float) -> Tensor:
-        """[B, N] bool: what passes the bar; the best patch's cluster if nothing does."""
-        best_member = torch.full_like(relevance, float("-inf")).scatter_reduce(1, clusters, relevance, "amax")
-        of_cluster = best_member.gather(1, clusters)
-        level = of_cluster if self.unit == "cluster" else relevance
-        passed = level >= relevance.mean(1, keepdim=True) + bar * relevance.std(1, keepdim=True)
+    def retrieve(self, relevance: Tensor, compared: Tensor, bar: float) -> tuple[Tensor, Tensor | None]:
+        """What passes the bar, [B, N] bool, the best patch's cluster if nothing does; and the clusters, if they had a say."""
+        level = relevance.mean(1, keepdim=True) + bar * relevance.std(1, keepdim=True)
+        passed = relevance >= level
+        found = passed.any(1, keepdim=True)
+        if self.unit == "member" and self.scope == "all" and bool(found.all()):
+            return passed, None
+        similarity = cosine(compared)
+        # A patch is always joined to itself, whatever the kernel rounds.
+        joined = (similarity >= self.edge) | torch.eye(similarity.shape[1], dtype=torch.bool, device=similarity.device)
+        clusters = connected_components(joined & joined.transpose(1, 2))
+        if self.unit == "cluster":
+            best = torch.full_like(relevance, float("-inf")).scatter_reduce(1, clusters, relevance, "amax")
+            passed = best.gather(1, clusters) >= level
         fallback = clusters == clusters.gather(1, relevance.argmax(1, keepdim=True))
-        return torch.where(passed.any(1, keepdim=True), passed, fallback)
+        return torch.where(found, passed, fallback), clusters
 
-    def route(self, similarity: Tensor, relevance: Tensor, clusters: Tensor, relevant: Tensor) -> Tensor:
-        """[B, N] bool: what is left when repetitions are gone."""
-        if self.router >= 1:
-            return relevant
-        if self.scope == "cluster":
-            similarity = similarity.masked_fill(clusters[:, :, None] != clusters[:, None, :], -1.0)
-        return suppress(similarity, relevance, relevant, self.router)
+    @staticmethod
+    def spread(kept: Tensor, index: Tensor, relevant: Tensor) -> Tensor:
+        """What is kept of [B, R] as a mask over the patches, [B, N]."""
+        return torch.zeros_like(relevant).scatter(1, index, kept)
 
     @staticmethod
     def merge(
-        features: Tensor, similarity: Tensor, relevant: Tensor, kept: Tensor, stages: dict[str, Tensor]
+        features: Tensor, similarity: Tensor, alive: Tensor, kept: Tensor, index: Tensor, stages: dict[str, Tensor]
     ) -> Reduction:
         """Each redundant patch goes, by mean, into the kept one most similar to it."""
+        batch, size = len(features), features.shape[1]
         nearest = similarity.masked_fill(~kept[:, None, :], float("-inf")).argmax(2)
         own = torch.arange(kept.shape[1], device=kept.device).expand_as(nearest)
         target = torch.where(kept, own, nearest)
-        weights = F.one_hot(target, kept.shape[1]).transpose(1, 2).double() * relevant[:, None, :]
+        weights = F.one_hot(target, kept.shape[1]).transpose(1, 2).double() * alive[:, None, :]
         weights = weights / weights.sum(2, keepdim=True).clamp(min=1)
-        reduction = Reduction.select(weights, kept)
-        return Reduction.mix(features, reduction.tokens, reduction.counts, stages)
+        spread = torch.zeros(batch, kept.shape[1], size, dtype=torch.float64, device=features.device)
+        spread.scatter_(2, index[:, None].expand(-1, kept.shape[1], -1), weights)
+        order, counts = compact(kept)
+        return Reduction.mix(features, gather(spread, order), counts, stages)
