@@ -17,6 +17,7 @@ from parbench.reducers.ops.graph import cosine
 from parbench.reducers.ops.grid import neighbour_mean
 from parbench.reducers.ops.pairing import thin_by_halves
 from parbench.reducers.ops.remainder import kept_and_mean
+from parbench.reducers.ops.selection import by_share, rank, top_k
 
 seeds = st.integers(0, 2**32 - 1)
 sizes = st.integers(2, 20)
@@ -146,6 +147,25 @@ def test_thinning_is_what_a_plain_loop_leaves(seed, size, step, data):
     found = thin_by_halves(similarity, order, keep, step)
     for matrix, row, left in zip(similarity.tolist(), order.tolist(), found.tolist(), strict=True):
         assert left == plain_thinning(matrix, row, keep, step)
+
+
+@given(sizes, st.data())
+def test_a_count_by_its_share_is_what_python_makes_of_it(size, data):
+    counts = data.draw(st.lists(st.integers(0, size), min_size=1, max_size=5))
+    assert by_share(torch.tensor(counts), size).tolist() == [int(size * (count / size)) for count in counts]
+
+
+def test_no_count_of_576_changes_by_its_share():
+    counts = torch.arange(577)
+    assert torch.equal(by_share(counts, 576), counts)
+    assert by_share(torch.tensor([1]), 196).tolist() == [0]
+
+
+@given(seeds, sizes)
+def test_the_rank_is_the_place_in_descending_order(seed, size):
+    scores = levels(seed, 3, size)
+    places = torch.arange(size).expand(3, -1)
+    assert torch.equal(rank(scores).gather(1, top_k(scores, size)), places)
 
 
 @given(seeds, sizes)

@@ -217,10 +217,11 @@ def recorded_prumerge(x, adaptive: bool, plus: bool, neighbours: int = 5, share:
     logits = keys @ x["q_block_last"][0].astype(float) / np.sqrt(WIDTH)
     weight = (np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum())[1:]
     q1, q3 = np.percentile(weight, [25, 75])
-    count = int((weight > q3 + 1.5 * (q3 - q1)).sum()) if adaptive else int(SIZE * share)
+    ratio = int((weight > q3 + 1.5 * (q3 - q1)).sum()) / SIZE if adaptive else share
+    count = int(SIZE * ratio)
     kept = sorted(range(SIZE), key=lambda i: -weight[i])[:count]
     if plus and adaptive:
-        stride = int(int(1 / (count / SIZE)) / 3)
+        stride = int(int(1 / ratio) / 3)
         kept += [i for i in range(0, SIZE - 1, stride) if i not in kept]
     elif plus:
         step = int(1 / share)
@@ -269,7 +270,7 @@ def recorded_trim(x, k: float):
     logits = -(normed @ x["visual_projection"].T.astype(float)) @ x["clip_text_embeds"][0].astype(float)
     scores = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
     q1, q3 = np.percentile(scores, [25, 75])
-    count = int((scores > q3 + 1.5 * (q3 - q1)).sum()) if k == -1 else int(SIZE * k)
+    count = int(SIZE * (int((scores > q3 + 1.5 * (q3 - q1)).sum()) / SIZE if k == -1 else k))
     kept = sorted(sorted(range(SIZE), key=lambda i: -scores[i])[:count])
     rest = [i for i in range(SIZE) if i not in kept]
     out = [*features[kept], features[rest].mean(0)]

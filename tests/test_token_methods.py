@@ -66,6 +66,14 @@ def test_trim_by_its_own_rule_keeps_the_mean_where_nothing_stands_out(adapter, e
     torch.testing.assert_close(reduction.tokens[:, 0], plain.features.mean(1))
 
 
+def test_prumerge_without_outliers_is_the_appended_token_alone(adapter, encoded):
+    same = {block: torch.ones_like(keys) for block, keys in encoded.keys.items()}
+    plain = dataclasses.replace(encoded, keys=same)
+    reduction = reducer("prumerge").reduce(plain.features, Probes(adapter, plain, QUESTIONS, [1, 2]))
+    assert reduction.counts.tolist() == [1, 1]
+    torch.testing.assert_close(reduction.tokens[:, 0], plain.features.sum(1) / 577)
+
+
 def test_the_last_token_of_cls_topk_mean_is_the_mean_of_the_rest(probes, encoded):
     kept = reducer("cls-topk", 63).reduce(encoded.features, probes)
     reduction = reducer("cls-topk-mean", 64).reduce(encoded.features, probes)

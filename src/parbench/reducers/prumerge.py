@@ -10,7 +10,7 @@ from torch import Tensor
 from parbench.errors import ParbenchError
 from parbench.reducers.base import Reduction, TokenReducer
 from parbench.reducers.ops.graph import cosine
-from parbench.reducers.ops.selection import outliers, top_k
+from parbench.reducers.ops.selection import by_share, outliers, top_k
 from parbench.reducers.probes import Probes
 
 
@@ -52,7 +52,7 @@ class PruMerge(TokenReducer):
         size = attention.shape[1]
         budget = self.asked(probes.geometry)
         if budget is None:
-            counts = outliers(attention).sum(1)
+            counts = by_share(outliers(attention).sum(1), size)
         else:
             # At the full budget nothing is left to append.
             kept = budget if budget == size else budget - 1

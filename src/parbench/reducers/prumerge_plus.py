@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from parbench.errors import ParbenchError
-from parbench.reducers.ops.selection import outliers, to_mask, top_k
+from parbench.reducers.ops.selection import by_share, outliers, rank, to_mask, top_k
 from parbench.reducers.probes import Probes
 from parbench.reducers.prumerge import PruMerge
 
@@ -63,10 +63,10 @@ class PruMergePlus(PruMerge):
         place = torch.arange(size, device=attention.device)
         # The official range ends before the last patch.
         on_grid = (place[None] % stride[:, None] == 0) & (place < size - 1)
-        rank = attention.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-        first = rank < counts[:, None]
+        place_by_attention = rank(attention)
+        first = place_by_attention < by_share(counts, size)[:, None]
         # Outliers by rank, then grid patches by place, then the rest: one sort gives the official order.
-        key = torch.where(first, rank, torch.where(on_grid, size + place, 2 * size + place))
+        key = torch.where(first, place_by_attention, torch.where(on_grid, size + place, 2 * size + place))
         totals = (first | on_grid).sum(1)
         return key.argsort(dim=1)[:, : int(totals.max())], totals
 

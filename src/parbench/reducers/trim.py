@@ -9,7 +9,7 @@ from torch import Tensor
 
 from parbench.reducers.base import Reduction, TokenReducer
 from parbench.reducers.ops.remainder import kept_and_mean
-from parbench.reducers.ops.selection import outliers, to_mask, top_k
+from parbench.reducers.ops.selection import by_share, outliers, rank
 from parbench.reducers.probes import Probes
 
 
@@ -43,7 +43,9 @@ class Trim(TokenReducer):
         budget = self.asked(probes.geometry)
         if budget == features.shape[1]:
             return Reduction.select(features, torch.ones_like(scores, dtype=torch.bool))
-        keep = outliers(scores) if budget is None else to_mask(top_k(scores, budget - 1), features.shape[1])
+        size = features.shape[1]
+        kept = by_share(outliers(scores).sum(1), size) if budget is None else torch.full_like(scores[:, 0], budget - 1)
+        keep = rank(scores) < kept[:, None]
         return Reduction.mix(features, *kept_and_mean(keep), {"selected": keep.sum(1)})
 
     @staticmethod
