@@ -148,3 +148,10 @@ def test_every_reading_of_folder_meets_its_budget(probes, encoded, fields):
     reduction = reducer("folder", 64, **fields).reduce(encoded.features, probes)
     assert reduction.counts.tolist() == [64, 64]
     assert sorted(reduction.provenance.of(0)[1].tolist()) == list(range(576))
+
+
+@pytest.mark.parametrize("name", ["divprune", "cdpruner", "vispruner", "trim", "cls-topk"])
+def test_what_is_chosen_does_not_hang_on_the_place(adapter, probes, encoded, name):
+    before = reducer(name, 64, place="before_projector").reduce(encoded.features, probes)
+    after = reducer(name, 64, place="after_projector").reduce(adapter.project(encoded.features), probes)
+    assert torch.equal(before.provenance.patch, after.provenance.patch)
