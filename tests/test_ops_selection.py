@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from parbench.reducers.ops.counts import by_share, rank
 from parbench.reducers.ops.dpp import greedy_map
 from parbench.reducers.ops.farthest import farthest_points
 from parbench.reducers.ops.folding import fold, fold_once, least_folded
@@ -17,7 +18,7 @@ from parbench.reducers.ops.graph import cosine
 from parbench.reducers.ops.grid import neighbour_mean
 from parbench.reducers.ops.pairing import thin_by_halves
 from parbench.reducers.ops.remainder import kept_and_mean
-from parbench.reducers.ops.selection import by_share, rank, top_k
+from parbench.reducers.ops.selection import top_k
 
 seeds = st.integers(0, 2**32 - 1)
 sizes = st.integers(2, 20)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from parbench.parity import tokens
 from parbench.parity.case import load_cases
-from parbench.parity.runners import compare, known
+from parbench.parity.runners import compare, served
 from test_ops_selection import plain_farthest, plain_folding, plain_thinning
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -27,7 +27,7 @@ def test_what_official_code_chose_is_chosen(name):
 
 
 def test_every_method_that_is_served_has_a_recorded_case():
-    assert {case.method for case in CASES.values()} == set(known())
+    assert {case.method for case in CASES.values()} == set(served())
 
 
 def test_indices_and_order_are_compared_for_every_case_of_a_choice():
@@ -141,6 +141,15 @@ def test_a_method_that_is_not_there_is_skipped(run, folder):
     code, found = lines(run, folder)
     assert (code, found["other"]["verdict"]) == (0, "skipped")
     assert "brightest" in found["other"]["reason"]
+
+
+def test_a_case_that_our_method_has_no_counterpart_for_is_skipped_with_the_reason(run, folder):
+    copied(folder, "trim_iqr_seed0")
+    path = folder / "trim_iqr_seed0.json"
+    path.write_text(path.read_text().replace('"iqr_factor": 1.5', '"iqr_factor": 3.0'))
+    code, found = lines(run, folder)
+    assert (code, found["trim_iqr_seed0"]["verdict"]) == (0, "skipped")
+    assert "interquartile" in found["trim_iqr_seed0"]["reason"]
 
 
 def test_a_case_on_which_a_method_fails_is_no_match_and_stops_nothing(run, folder):

@@ -67,7 +67,6 @@ class Verdict:
         values: Greatest difference of values, relative to the greatest recorded magnitude.
         logits: The same of logits.
         notes: What differs.
-        skipped: Why nothing was compared, else empty.
     """
 
     indices: bool | None = None
@@ -75,7 +74,6 @@ class Verdict:
     values: float | None = None
     logits: float | None = None
     notes: list[str] = field(default_factory=list)
-    skipped: str = ""
 
     @property
     def matches(self) -> bool:
@@ -104,11 +102,6 @@ class Verdict:
             self.logits = max(error, self.logits or 0.0)
         else:
             self.values = max(error, self.values or 0.0)
-
-    def skip(self, reason: str) -> Verdict:
-        """Give up on a case that our method has no counterpart for."""
-        self.skipped = reason
-        return self
 
 
 def load_cases(folder: Path) -> list[Case]:

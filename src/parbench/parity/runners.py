@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Literal
 
 from parbench.parity import tokens
 from parbench.parity.case import Case, Verdict
 
-# Each has METHODS, the recorded names that it serves, and run(case).
-_MODULES = (tokens,)
+# Each has METHODS, the recorded names that it serves; unsupported(case), why it cannot compare a case, or None; and run(case).
+_MODULES: tuple[ModuleType, ...] = (tokens,)
 
 
 @dataclass(frozen=True)
@@ -30,29 +31,26 @@ class Outcome:
     reason: str = ""
 
 
-def known() -> dict[str, Callable[[Case], Verdict]]:
-    """Runners by recorded method name."""
-    return {name: module.run for module in _MODULES for name in module.METHODS}
+def served() -> dict[str, ModuleType]:
+    """The module that compares each recorded method."""
+    return {name: module for module in _MODULES for name in module.METHODS}
 
 
 def compare(cases: Iterable[Case]) -> list[Outcome]:
     """Run every case; one that fails does not stop the others."""
-    runners = known()
-    outcomes = []
-    for case in cases:
-        if case.method not in runners:
-            outcomes.append(Outcome(case, Verdict(), "skipped", f"no method {case.method} here"))
-            continue
-        try:
-            verdict = runners[case.method](case)
-        except Exception as error:
-            # Whatever a method raises, the case does not match and the others still count.
-            first = str(error).partition("\n")[0]
-            outcomes.append(Outcome(case, Verdict(), "error", f"{type(error).__name__}: {first}"))
-            continue
-        if verdict.skipped:
-            outcomes.append(Outcome(case, verdict, "skipped", verdict.skipped))
-        else:
-            status: Literal["match", "mismatch"] = "match" if verdict.matches else "mismatch"
-            outcomes.append(Outcome(case, verdict, status, "; ".join(verdict.notes)))
-    return outcomes
+    modules = served()
+    return [_compare(case, modules.get(case.method)) for case in cases]
+
+
+def _compare(case: Case, module: ModuleType | None) -> Outcome:
+    if module is None:
+        return Outcome(case, Verdict(), "skipped", f"no method {case.method} here")
+    try:
+        if reason := module.unsupported(case):
+            return Outcome(case, Verdict(), "skipped", reason)
+        verdict: Verdict = module.run(case)
+    except Exception as error:
+        # Whatever a method raises, the case does not match and the others still count.
+        first = str(error).partition("\n")[0]
+        return Outcome(case, Verdict(), "error", f"{type(error).__name__}: {first}")
+    return Outcome(case, verdict, "match" if verdict.matches else "mismatch", "; ".join(verdict.notes))

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from parbench.errors import ParbenchError
 from parbench.reducers.base import Reduction, TokenReducer
+from parbench.reducers.ops.counts import by_share
 from parbench.reducers.ops.graph import cosine
-from parbench.reducers.ops.selection import by_share, outliers, top_k
+from parbench.reducers.ops.selection import outliers, top_k
 from parbench.reducers.probes import Probes
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from parbench.errors import ParbenchError
-from parbench.reducers.ops.selection import by_share, outliers, rank, to_mask, top_k
+from parbench.reducers.ops.counts import by_share, rank
+from parbench.reducers.ops.selection import outliers, to_mask, top_k
 from parbench.reducers.probes import Probes
 from parbench.reducers.prumerge import PruMerge
 

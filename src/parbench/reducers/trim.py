@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from parbench.reducers.base import Reduction, TokenReducer
+from parbench.reducers.ops.counts import by_share, rank
 from parbench.reducers.ops.remainder import kept_and_mean
-from parbench.reducers.ops.selection import by_share, outliers, rank
+from parbench.reducers.ops.selection import outliers
 from parbench.reducers.probes import Probes
 
 

@@ -56,16 +56,3 @@ def outliers(values: Tensor) -> Tensor:
     wide = values.double()
     q1, q3 = (wide.quantile(q, dim=-1, keepdim=True) for q in (0.25, 0.75))
     return wide > q3 + 1.5 * (q3 - q1)
-
-
-def by_share(counts: Tensor, size: int) -> Tensor:
-    """Counts [B] by way of their share of ``size`` in floating point, as releases take them from a ratio.
-
-    The floor of size * (count / size) is one less than the count for a few counts of some sizes (for none of 576).
-    """
-    return (size * (counts.double() / size)).long()
-
-
-def rank(scores: Tensor) -> Tensor:
-    """Place of each score [B, N] in its row in descending order, 0 the greatest; ties go to the lower index."""
-    return scores.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
