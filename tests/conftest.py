@@ -8,8 +8,13 @@ from pathlib import Path
 # Read when huggingface_hub is imported: no test waits for a hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import hypothesis
 import pytest
 import torch
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("parbench", deadline=None)
+hypothesis.settings.load_profile("parbench")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,6 +16,7 @@ parbench COMMAND [KEY=VALUE ...]
   flops     FLOPs without weights: parbench flops model=llava-1.5-7b tokens=[576,64] text=60 --json
   show      a picture of what is kept: parbench show method=par sample=17
   calibrate thresholds of an adaptive method for a mean budget: parbench calibrate method=par target=64
+  parity    our methods against recorded outputs of official code: parbench parity tests/golden --json
   doctor    what this machine and this installation offer
 
 Keys are Hydra overrides of conf/: model, method, dataset, budget, limit, results_dir, method.FIELD, model.FIELD ...
@@ -23,7 +24,7 @@ Keys are Hydra overrides of conf/: model, method, dataset, budget, limit, result
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code is 2 for everything a person has to put right."""
+    """Run a command; the exit code is 2 for everything a person has to put right, 1 where parity finds a difference."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
         print(USAGE)
@@ -35,28 +36,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         commands = _commands()
         if words[0] not in commands:
             raise unknown("command", words[0], commands)
-        commands[words[0]]()(words[1:])
+        return commands[words[0]]()(words[1:]) or 0
     except ParbenchError as error:
         print(f"parbench: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("parbench: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130
-    return 0
 
 
-def _commands() -> dict[str, Callable[[], Callable[[list[str]], None]]]:
+def _commands() -> dict[str, Callable[[], Callable[[list[str]], int | None]]]:
     """Each command's module is imported only when it runs: torch alone takes seconds."""
 
-    def lazily(name: str) -> Callable[[], Callable[[list[str]], None]]:
-        def load() -> Callable[[list[str]], None]:
+    def lazily(name: str) -> Callable[[], Callable[[list[str]], int | None]]:
+        def load() -> Callable[[list[str]], int | None]:
             from importlib import import_module
 
             return import_module(f"parbench.commands.{name}").run
 
         return load
 
-    return {name: lazily(name) for name in ("eval", "sweep", "flops", "show", "calibrate", "doctor")}
+    return {name: lazily(name) for name in ("eval", "sweep", "flops", "show", "calibrate", "parity", "doctor")}
 
 
 if __name__ == "__main__":

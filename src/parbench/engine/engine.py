@@ -221,13 +221,15 @@ class Engine:
         if reduction is not None and encoded is not None and trace.image is not None and trace.patch is not None:
             for number, entry in enumerate(entries):
                 token, patch, weight = reduction.provenance.of(entry)
+                # A token that comes from no patch (CLS) is counted too.
+                count = int(reduction.counts[entry])
                 if isinstance(self.reducer, LayerReducer):
                     # What is left after the cut, read from what entered the last layer.
                     left = trace.patch[row][trace.image[row] == number]
                     mine = torch.isin(patch, left)
-                    token, patch, weight = token[mine], patch[mine], weight[mine]
+                    token, patch, weight, count = token[mine], patch[mine], weight[mine], len(left)
                 kept.append(
-                    Kept(len(token.unique()), tuple(patch.tolist()), tuple(weight.tolist()), tuple(token.tolist()),
+                    Kept(count, tuple(patch.tolist()), tuple(weight.tolist()), tuple(token.tolist()),
                          (geometry.rows, geometry.columns))
                 )  # fmt: skip
             stages = {name: int(sum(counts[entry] for entry in entries)) for name, counts in reduction.stages.items()}
@@ -269,7 +271,10 @@ def _memory() -> Iterator[None]:
 
 
 def anchors(provenance: Provenance, entry: int, count: int) -> Tensor:
-    """The patch that each token of an image stands for: the one with the greatest weight in it, the lower of equals."""
+    """The patch that each token of an image stands for: the one with the greatest weight in it, the lower of equals.
+
+    A token that comes from no patch (CLS) stands at patch 0, before which it has its place.
+    """
     token, patch, weight = provenance.of(entry)
     found = torch.zeros(count, dtype=torch.long, device=token.device)
     order = torch.argsort(patch, descending=True, stable=True)

@@ -112,6 +112,11 @@ class LlavaAdapter:
         """Tokens that a sequence may have."""
         return self.model.config.text_config.max_position_embeddings
 
+    @property
+    def vision_heads(self) -> int:
+        """Attention heads of a vision block."""
+        return self.model.config.vision_config.num_attention_heads
+
     @cached_property
     def geometry(self) -> Geometry:
         """The model's sizes."""

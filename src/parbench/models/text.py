@@ -31,30 +31,35 @@ class ClipSpace:
         """[B, N, C] tower features to [B, N, p], not normalised."""
         return self.clip.visual_projection(self.post_layernorm(features))
 
-    def _embed_one(self, text: str) -> tuple[Tensor, int]:
+    def _embed_one(self, text: str, whole: bool) -> tuple[Tensor, int]:
         limit = self.clip.config.text_config.max_position_embeddings
-        tokens = self.tokenizer([text], truncation=True, max_length=limit, return_tensors="pt")
-        ids = tokens.input_ids.to(self.clip.device)
-        # The counter does not know the CPU's fused kernel; one kernel for all devices is also one result.
-        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-            pooled = self.clip.text_model(input_ids=ids, attention_mask=torch.ones_like(ids)).pooler_output
-            embedding = self.clip.text_projection(pooled)[0]
-        return embedding, counter.get_total_flops()
+        # A segment gets a begin and an end of its own: the tower pools at the end.
+        tokens = self.tokenizer([text], truncation=True, max_length=limit, return_overflowing_tokens=whole)
+        rows, work = [], 0
+        for segment in tokens["input_ids"]:
+            ids = torch.tensor([segment], device=self.clip.device)
+            # The counter does not know the CPU's fused kernel; one kernel for all devices is also one result.
+            with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+                pooled = self.clip.text_model(input_ids=ids, attention_mask=torch.ones_like(ids)).pooler_output
+                rows.append(self.clip.text_projection(pooled)[0])
+            work += counter.get_total_flops()
+        return torch.stack(rows), work
 
-    def text(self, texts: Sequence[str]) -> tuple[Tensor, list[int], int]:
+    def text(self, texts: Sequence[str], *, whole: bool = False) -> tuple[Tensor, list[int], int]:
         """Texts to [T, p], not normalised, the FLOPs of each, and the FLOPs that were spent now.
 
         Each text runs alone, so that its value never depends on its neighbours; a repeated one is remembered,
-        but its FLOPs are told every time.
+        but its FLOPs are told every time. What exceeds the tower's context is cut off, unless texts are read as a
+        ``whole``: then each gives as many rows as it has segments of the context's length.
         """
         embeddings, flops, computed = [], [], 0
         for text in texts:
             misses = self._embed.cache_info().misses
-            embedding, work = self._embed(text)
+            embedding, work = self._embed(text, whole)
             embeddings.append(embedding)
             flops.append(work)
             computed += work if self._embed.cache_info().misses > misses else 0
-        return torch.stack(embeddings), flops, computed
+        return torch.cat(embeddings), flops, computed
 
 
 def load_clip(path: str, revision: str | None, tower: Any, device: torch.device, dtype: torch.dtype) -> ClipSpace:

@@ -37,6 +37,25 @@ class Case:
     inputs: dict[str, Tensor]
     folder: Path
 
+    def used(self, name: str) -> bool:
+        """Whether the official code was given that input."""
+        return name in (*self.meta.get("inputs_used", ()), *self.meta.get("inputs_in_this_file", ()))
+
+    def has(self, name: str) -> bool:
+        """Whether there is a tensor of that name."""
+        return name in self.recorded or name in self.inputs
+
+    def tensor(self, name: str) -> Tensor:
+        """A recorded tensor: this case's own where it has one of that name, else the shared input.
+
+        Raises:
+            ParbenchError: There is none.
+        """
+        found = self.recorded.get(name, self.inputs.get(name))
+        if found is None:
+            raise ParbenchError(f"case {self.name} records no tensor {name}")
+        return found
+
 
 @dataclass
 class Verdict:
@@ -89,30 +108,42 @@ def load_cases(folder: Path) -> list[Case]:
     """All cases of a folder, by name.
 
     Raises:
-        ParbenchError: The folder holds no case, or a case lacks a file that it names.
+        ParbenchError: The folder holds no case, a case lacks a file that it names, or a file is damaged.
     """
-    from safetensors.torch import load_file
-
     shared: dict[str, dict[str, Tensor]] = {}
     cases = []
     for path in sorted(folder.glob("*.json")):
-        meta = json.loads(path.read_text())
+        meta = _described(path)
         if not isinstance(meta, dict) or "method" not in meta:
             continue
         tensors = path.with_suffix(".safetensors")
         if not tensors.is_file():
             raise ParbenchError(f"case {path.name} has no {tensors.name} beside it: a case is a pair of files")
-        wanted = meta.get("inputs_file", "")
+        wanted = meta.get("inputs_file") or ""
         source = folder / wanted
         if wanted not in shared:
-            shared[wanted] = load_file(source) if source.suffix == ".safetensors" and source.is_file() else {}
+            shared[wanted] = _tensors(source) if source.suffix == ".safetensors" and source.is_file() else {}
         if meta.get("inputs_used") and not shared[wanted] and not meta.get("inputs_in_this_file"):
             raise ParbenchError(f"case {path.name} needs {wanted}, which is not in {folder}")
-        cases.append(
-            Case(
-                path.stem, meta["method"], meta.get("parameters", {}), meta, load_file(tensors), shared[wanted], folder
-            )
-        )
+        parameters = meta.get("parameters") or {}
+        cases.append(Case(path.stem, meta["method"], parameters, meta, _tensors(tensors), shared[wanted], folder))
     if not cases:
         raise ParbenchError(f"{folder} holds no recorded case: expected pairs NAME.json and NAME.safetensors")
     return cases
+
+
+def _described(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ParbenchError(f"{path} is damaged ({error}): copy it again") from error
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ParbenchError(f"{path} cannot be read as safetensors ({error}): copy it again") from error

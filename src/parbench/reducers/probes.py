@@ -15,6 +15,9 @@ from parbench.models.vision import Encoded
 if TYPE_CHECKING:
     from parbench.models.adapter import Geometry, LlavaAdapter
 
+# The vision block whose output LLaVA-1.5 reads, counted from the end.
+READ_BLOCK = -2
+
 
 class Probes:
     """The probes of a batch of B images, each with its own question.
@@ -42,12 +45,14 @@ class Probes:
 
     def cls_attention(self, block: int) -> Tensor:
         """Softmaxed attention of CLS in a vision block, [B, heads, N + 1] in float64, column 0 = CLS."""
-        queries, keys = self.encoded.queries[block], self.encoded.keys[block]
-        heads = self._adapter.model.config.vision_config.num_attention_heads
-        batch, length, width = keys.shape
-        query = queries[:, 0].double().view(batch, heads, 1, width // heads)
-        key = keys.double().view(batch, length, heads, width // heads).transpose(1, 2)
-        return (query @ key.transpose(2, 3) * (width // heads) ** -0.5).softmax(-1)[:, :, 0]
+        key = self.head_keys(block)
+        query = self.encoded.queries[block][:, 0].double().view(*key.shape[:2], 1, key.shape[3])
+        return (query @ key.transpose(2, 3) * key.shape[3] ** -0.5).softmax(-1)[:, :, 0]
+
+    def head_keys(self, block: int) -> Tensor:
+        """Keys of a vision block by head, [B, heads, N + 1, d] in float64, token 0 = CLS."""
+        keys, heads = self.encoded.keys[block].double(), self._adapter.vision_heads
+        return keys.view(*keys.shape[:2], heads, keys.shape[2] // heads).transpose(1, 2)
 
     @cached_property
     def clip_patches(self) -> Tensor:
@@ -59,9 +64,12 @@ class Probes:
         """Patches as the LLM would get them, [B, N, d]."""
         return self._adapter.project(self.encoded.features)
 
-    def clip_text(self, image: int, texts: Sequence[str]) -> Tensor:
-        """Texts about one image in CLIP's joint space, [T, p], not normalised; their FLOPs go to that image."""
-        embedded, flops, computed = self._adapter.clip_space.text(texts)
+    def clip_text(self, image: int, texts: Sequence[str], *, whole: bool = False) -> Tensor:
+        """Texts about one image in CLIP's joint space, [T, p], not normalised; their FLOPs go to that image.
+
+        A text longer than the tower's context is cut off, or, as a ``whole``, read in segments that give a row each.
+        """
+        embedded, flops, computed = self._adapter.clip_space.text(texts, whole=whole)
         self.flops[image] += sum(flops)
         self.computed += computed
         return embedded

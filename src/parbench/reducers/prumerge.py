@@ -9,6 +9,7 @@ from torch import Tensor
 
 from parbench.errors import ParbenchError
 from parbench.reducers.base import Reduction, TokenReducer
+from parbench.reducers.ops.counts import by_share
 from parbench.reducers.ops.graph import cosine
 from parbench.reducers.ops.selection import outliers, top_k
 from parbench.reducers.probes import Probes
@@ -52,7 +53,7 @@ class PruMerge(TokenReducer):
         size = attention.shape[1]
         budget = self.asked(probes.geometry)
         if budget is None:
-            counts = outliers(attention).sum(1)
+            counts = by_share(outliers(attention).sum(1), size)
         else:
             # At the full budget nothing is left to append.
             kept = budget if budget == size else budget - 1
@@ -74,16 +75,23 @@ class PruMerge(TokenReducer):
             return Reduction.select(features, torch.ones_like(attention, dtype=torch.bool))
         longest = order.shape[1]
         valid = torch.arange(longest, device=order.device)[None] < counts[:, None]
-        kept = torch.zeros(batch, size + 1, dtype=torch.bool, device=order.device)
-        kept.scatter_(1, order.masked_fill(~valid, size), True)
-        kept = kept[:, :size]
+        copies = torch.zeros(batch, size + 1, dtype=torch.long, device=order.device)
+        copies.scatter_add_(1, order.masked_fill(~valid, size), torch.ones_like(order))
+        copies = copies[:, :size]
+        kept, repeated = copies > 0, copies > 1
+        # A patch that is listed twice takes the place of one that is not kept, the lowest first, as officially.
+        lost = ~kept & ((~kept).cumsum(1) <= (copies - 1).clamp(min=0).sum(1, keepdim=True))
         near = similarity.gather(1, order[:, :, None].expand(-1, -1, size))
-        near = near.scatter(2, order[:, :, None], float("-inf"))
-        chosen = top_k(near, min(self.neighbours, size - 1))
+        twins = near.masked_fill(~repeated[:, None], float("-inf"))
+        near = near.masked_fill(lost[:, None], float("-inf")).scatter(2, order[:, :, None], float("-inf"))
+        if bool(repeated.any()):
+            near = torch.cat([near, twins], dim=2)
+        chosen = top_k(near, min(self.neighbours, size - 1)) % size
         weights = torch.zeros(batch, longest + 1, size, dtype=torch.float64, device=order.device)
-        weights[:, :longest].scatter_(2, chosen, attention[:, None].expand(-1, longest, -1).gather(2, chosen))
-        weights[:, :longest].scatter_(2, order[:, :, None], 1.0)
+        own = torch.ones_like(order[:, :, None], dtype=torch.float64)
+        weights[:, :longest].scatter_add_(2, order[:, :, None], own)
+        weights[:, :longest].scatter_add_(2, chosen, attention[:, None].expand(-1, longest, -1).gather(2, chosen))
         weights[:, :longest] *= valid[..., None]
         # The appended token comes right after a row's own kept ones.
-        weights.scatter_add_(1, counts[:, None, None].expand(-1, 1, size), (attention * ~kept)[:, None])
+        weights.scatter_add_(1, counts[:, None, None].expand(-1, 1, size), (attention * ~(kept | lost))[:, None])
         return Reduction.mix(features, weights, counts + 1, {"selected": counts})

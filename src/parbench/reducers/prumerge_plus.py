@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from parbench.errors import ParbenchError
+from parbench.reducers.ops.counts import by_share, rank
 from parbench.reducers.ops.selection import outliers, to_mask, top_k
 from parbench.reducers.probes import Probes
 from parbench.reducers.prumerge import PruMerge
@@ -19,18 +21,39 @@ class PruMergePlus(PruMerge):
     The grid's stride follows from the share of outliers as in the official code; where that code divides by zero (no outliers)
     or would step by zero (more than a third), ours keeps no outliers beside the coarsest grid, or every patch of the grid.
     With a budget b there is no official definition: ours keeps the quarter of b - 1 with the highest attention and fills
-    up with an even grid over the others, which is the mixture that the adaptive rule gives on average. The release's
-    non-adaptive mode (a fixed eighth and a grid that may repeat them) is not offered.
+    up with an even grid over the others, which is the mixture that the adaptive rule gives on average.
+
+    Attributes:
+        share: None for the adaptive rule; 0.125 is the release's non-adaptive mode, used for training: that share of the patches
+            by attention and a grid of equally many that may repeat them. A patch that comes twice is sent twice, is a
+            neighbour twice, and makes the lowest patch that is not kept vanish, as officially. A budget overrides it.
     """
 
     title = "PruMerge+"
+    share: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse impossible settings."""
+        super().__post_init__()
+        if self.share is not None and not 0 < self.share <= 0.5:
+            raise ParbenchError(f"method.share={self.share} of {self.name} is impossible: use more than 0, at most 0.5")
 
     def choose(self, attention: Tensor, probes: Probes) -> tuple[Tensor, Tensor]:
         """Outliers first, then grid patches in raster order."""
         budget = self.asked(probes.geometry)
         if budget == attention.shape[1]:
             return super().choose(attention, probes)
-        return self._budgeted(attention, budget - 1) if budget is not None else self._adaptive(attention)
+        if budget is not None:
+            return self._budgeted(attention, budget - 1)
+        return self._adaptive(attention) if self.share is None else self._fixed(attention, self.share)
+
+    @staticmethod
+    def _fixed(attention: Tensor, share: float) -> tuple[Tensor, Tensor]:
+        batch, size = attention.shape
+        step = int(1 / share)
+        grid = torch.arange(step / 2, size - 1, step, device=attention.device).long()
+        order = torch.cat([top_k(attention, int(size * share)), grid.expand(batch, -1)], dim=1)
+        return order, torch.full((batch,), order.shape[1], device=attention.device)
 
     @staticmethod
     def _adaptive(attention: Tensor) -> tuple[Tensor, Tensor]:
@@ -41,10 +64,10 @@ class PruMergePlus(PruMerge):
         place = torch.arange(size, device=attention.device)
         # The official range ends before the last patch.
         on_grid = (place[None] % stride[:, None] == 0) & (place < size - 1)
-        rank = attention.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-        first = rank < counts[:, None]
+        place_by_attention = rank(attention)
+        first = place_by_attention < by_share(counts, size)[:, None]
         # Outliers by rank, then grid patches by place, then the rest: one sort gives the official order.
-        key = torch.where(first, rank, torch.where(on_grid, size + place, 2 * size + place))
+        key = torch.where(first, place_by_attention, torch.where(on_grid, size + place, 2 * size + place))
         totals = (first | on_grid).sum(1)
         return key.argsort(dim=1)[:, : int(totals.max())], totals
 

@@ -40,3 +40,15 @@ def centres(coarse: tuple[int, int], fine: tuple[int, int]) -> Tensor:
         ((2 * torch.arange(c) + 1) * f // (2 * c)).clamp(max=f - 1) for c, f in zip(coarse, fine, strict=True)
     )
     return (row[:, None] * fine[1] + column[None, :]).flatten()
+
+
+def neighbour_mean(tokens: Tensor, grid: tuple[int, int], radius: int) -> Tensor:
+    """Mean over the tokens at most ``radius`` rows and columns away, the token itself left out: [B, N, d] to [B, N, d]."""
+    rows, columns = grid
+    plane = tokens.transpose(1, 2).reshape(tokens.shape[0], -1, rows, columns)
+    side = 2 * radius + 1
+    # Padding counts neither in the sum nor in the divisor; both pools are over the same cells.
+    total = torch.nn.functional.avg_pool2d(plane, side, 1, radius, divisor_override=1)
+    cells = torch.nn.functional.avg_pool2d(torch.ones_like(plane[:1, :1]), side, 1, radius, divisor_override=1)
+    mean = (total - plane) / (cells - 1).clamp(min=1)
+    return mean.flatten(2).transpose(1, 2)

@@ -1,0 +1,93 @@
+"""``parbench parity``: whether our methods choose what the authors' code chose, case by recorded case."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from parbench.errors import ParbenchError
+
+if TYPE_CHECKING:
+    from parbench.parity.runners import Outcome
+
+
+def run(words: list[str]) -> int:
+    """Compare every case of a folder and print a table, or JSON.
+
+    Returns:
+        0 if every case of a method that there is matches, else 1.
+    """
+    places = [word for word in words if word != "--json"]
+    if len(places) != 1:
+        raise ParbenchError("parity takes one folder of recorded cases: write parbench parity tests/golden")
+    folder = Path(places[0]).expanduser()
+    if not folder.is_dir():
+        raise ParbenchError(f"{folder} is no folder: give one with recorded cases, such as tests/golden")
+    import torch
+
+    from parbench.parity.case import load_cases
+    from parbench.parity.runners import compare
+
+    with torch.inference_mode():
+        outcomes = compare(load_cases(folder))
+    if "--json" in words:
+        print(json.dumps([_line(outcome) for outcome in outcomes], indent=2))
+    else:
+        show(outcomes)
+    return int(any(outcome.status in ("mismatch", "error") for outcome in outcomes))
+
+
+def _line(outcome: Outcome) -> dict[str, Any]:
+    def finite(error: float | None) -> float | None:
+        # JSON has no infinity; the reason says what is wrong then.
+        return error if error is not None and math.isfinite(error) else None
+
+    verdict = outcome.verdict
+    return {
+        "method": outcome.case.method,
+        "case": outcome.case.name,
+        "indices": verdict.indices,
+        "order": verdict.order,
+        "values": finite(verdict.values),
+        "logits": finite(verdict.logits),
+        "verdict": outcome.status,
+        "reason": outcome.reason,
+    }
+
+
+def show(outcomes: list[Outcome]) -> None:
+    """A table on the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from parbench.parity.case import TOLERANCE
+
+    def flag(value: bool | None) -> str:
+        return "" if value is None else "same" if value else "differ"
+
+    def error(value: float | None) -> str:
+        return "" if value is None else f"{value:.1e}"
+
+    console = Console() if sys.stdout.isatty() else Console(width=140)
+    table = Table(title="Recorded outputs of official code")
+    for name in ("method", "case", "indices", "order", "values", "logits", "verdict", "why"):
+        table.add_column(name, overflow="fold", no_wrap=name not in ("why", "case"))
+    for outcome in sorted(outcomes, key=lambda one: (one.case.method, one.case.name)):
+        verdict = outcome.verdict
+        table.add_row(
+            outcome.case.method, outcome.case.name, flag(verdict.indices), flag(verdict.order), error(verdict.values),
+            error(verdict.logits), outcome.status, outcome.reason,
+        )  # fmt: skip
+    console.print(table)
+    counts = Counter(outcome.status for outcome in outcomes)
+    compared = len(outcomes) - counts["skipped"]
+    summary = f"{counts['match']} of {compared} cases match, {counts['skipped']} skipped."
+    console.print(
+        f"{summary} values, logits: greatest difference, relative to the greatest recorded magnitude; up to {TOLERANCE:g} match.",
+        style="dim",
+        highlight=False,
+    )

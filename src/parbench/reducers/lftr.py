@@ -1,0 +1,50 @@
+"""LFTR, approximated (arXiv 2501.17391, of which only the abstract was at hand)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from parbench.errors import ParbenchError
+from parbench.reducers.base import Reduction, TokenReducer
+from parbench.reducers.ops.grid import neighbour_mean
+from parbench.reducers.ops.selection import to_mask, top_k
+from parbench.reducers.probes import Probes
+
+
+@dataclass
+class Lftr(TokenReducer):
+    """Keeps the patches that stand out from their surroundings on the grid; an approximation of the spatial half.
+
+    The paper reduces video tokens without training, in time (adjacent tokens that are alike are merged) and in space (tokens
+    of low saliency are pruned); neither its formulas nor code were at hand. An image has no time, so only the spatial half is
+    left, and its saliency is our own: the cosine distance of a patch to the mean direction of its neighbours. What this
+    measures is no figure of that paper.
+
+    Attributes:
+        radius: Neighbours are the patches at most that many rows and columns away.
+    """
+
+    title = "LFTR (approximation)"
+    paper = "arXiv 2501.17391"
+    radius: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse impossible settings."""
+        super().__post_init__()
+        if self.radius < 1:
+            raise ParbenchError(f"method.radius={self.radius} of {self.name} leaves no neighbours: use 1 or more")
+
+    def reduce(self, features: Tensor, probes: Probes) -> Reduction:
+        """Keep ``budget`` salient patches in raster order."""
+        kept = top_k(self.saliency(features, probes.encoded.grid), self.count(probes.geometry))
+        return Reduction.select(features, to_mask(kept, features.shape[1]))
+
+    def saliency(self, features: Tensor, grid: tuple[int, int]) -> Tensor:
+        """[B, N] in float64, 0 where a patch points where its surroundings do."""
+        unit = F.normalize(features.double(), dim=-1)
+        around = F.normalize(neighbour_mean(unit, grid, self.radius), dim=-1)
+        return 1 - torch.einsum("bnd,bnd->bn", unit, around)

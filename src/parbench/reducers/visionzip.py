@@ -1,0 +1,95 @@
+"""VisionZip (arXiv 2412.04467; official code dvlab-research/VisionZip, commit 3151f6d)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from parbench.errors import ParbenchError
+from parbench.models.adapter import Geometry
+from parbench.reducers.base import Reduction, TokenReducer, one_of
+from parbench.reducers.ops.selection import compact, gather, to_mask, top_k
+from parbench.reducers.probes import READ_BLOCK, Probes
+
+# Contextual share of the official settings: 10 of 64 tokens, 20 of 128, 30 of 192.
+_CONTEXTUAL = 10 / 64
+
+
+@dataclass
+class VisionZip(TokenReducer):
+    """Sends CLS, the patches it attends to most, and contextual tokens made of all the others.
+
+    Attention and keys are those of the block whose output LLaVA reads, attention summed and keys averaged over heads. Targets
+    are spread evenly over the remaining patches in raster order; each other remaining patch goes to the target with the most
+    similar key, and a contextual token is its target plus the mean of what went there: the release's sum, of about twice
+    the norm of a patch, where the paper describes an average.
+
+    The budget counts everything that is sent: CLS, dominant patches (raster order), contextual tokens (in the order of their
+    targets). CLS comes from no patch, so it has no provenance and, at kept positions, shares the place of patch 0. At the
+    full budget all patches are sent and neither CLS nor contextual tokens, so that keeping everything is no change.
+
+    Attributes:
+        contextual: Number of contextual tokens; None takes the official share of the budget (10 of 64).
+        send_cls: Whether CLS is sent; without it, one patch more is dominant.
+    """
+
+    title = "VisionZip"
+    paper = "arXiv 2412.04467"
+    blocks = (READ_BLOCK,)
+    contextual: int | None = None
+    send_cls: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse impossible settings."""
+        # CLS and the contextual tokens are made of what the tower gives.
+        one_of(self, place=("before_projector",))
+        super().__post_init__()
+
+    def check(self, geometry: Geometry) -> None:
+        """Also refuse contextual tokens that the budget has no room for."""
+        super().check(geometry)
+        room = self.count(geometry) - self.send_cls
+        if self.contextual is not None and not 0 <= self.contextual <= room:
+            raise ParbenchError(
+                f"method.contextual={self.contextual} of {self.name} is impossible at budget={self.budget}: use 0 to {room}"
+            )
+
+    def reduce(self, features: Tensor, probes: Probes) -> Reduction:
+        """Select, merge, put CLS in front."""
+        batch, size, _ = features.shape
+        budget = self.count(probes.geometry)
+        if budget == size:
+            return Reduction.select(features, torch.ones(batch, size, dtype=torch.bool, device=features.device))
+        contextual = round(budget * _CONTEXTUAL) if self.contextual is None else self.contextual
+        attention = probes.cls_attention(READ_BLOCK).sum(1)[:, 1:]
+        dominant = to_mask(top_k(attention, budget - contextual - self.send_cls), size)
+        weights = torch.zeros(batch, budget, size, dtype=torch.float64, device=features.device)
+        chosen, _ = compact(dominant)
+        weights[:, int(self.send_cls) : budget - contextual].scatter_(2, chosen[..., None], 1.0)
+        if contextual:
+            keys = probes.head_keys(READ_BLOCK).mean(1)[:, 1:]
+            weights[:, budget - contextual :] = self.gathered(keys, dominant, contextual)
+        counts = torch.full((batch,), budget, device=features.device)
+        mixed = Reduction.mix(features, weights, counts)
+        if self.send_cls:
+            mixed.tokens[:, 0] = probes.encoded.cls
+        return mixed
+
+    @staticmethod
+    def gathered(keys: Tensor, dominant: Tensor, count: int) -> Tensor:
+        """Weights [B, count, N] of the contextual tokens over the patches that are not dominant, from keys [B, N, d]."""
+        rest, _ = compact(~dominant)
+        left = rest.shape[1]
+        places = torch.arange(left, device=keys.device)
+        is_target = (places % max(1, left // count) == 0) & (places // max(1, left // count) < count)
+        targets, others = rest[:, is_target], rest[:, ~is_target]
+        unit = F.normalize(keys, dim=-1)
+        nearest = (gather(unit, others) @ gather(unit, targets).transpose(1, 2)).argmax(2)
+        members = F.one_hot(nearest, count).transpose(1, 2).double()
+        mean = members / members.sum(2, keepdim=True).clamp(min=1)
+        weights = keys.new_zeros(len(keys), count, keys.shape[1])
+        weights.scatter_(2, others[:, None].expand(-1, count, -1), mean)
+        return weights.scatter_(2, targets[..., None], 1.0)
