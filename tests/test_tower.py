@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -247,10 +248,7 @@ def test_fewer_tokens_in_later_blocks_cost_less(adapter):
     cost, vision = costs(adapter.model.config), adapter.model.config.vision_config
     c, m = vision.hidden_size, vision.intermediate_size
     lengths = [577, 465, 353, 241, 129, 65, 65]
-    blocks = sum(
-        2 * (now * 4 * c * c + 2 * now * now * c + after * 2 * c * m)
-        for now, after in zip(lengths[:-1], lengths[1:], strict=True)
-    )
+    blocks = sum(2 * (now * 4 * c * c + 2 * now * now * c + after * 2 * c * m) for now, after in pairwise(lengths))
     assert cost.vision([lengths]) == pytest.approx(blocks + 2 * 576 * 3 * vision.patch_size**2 * c, rel=1e-3)
     assert cost.vision([lengths]) < cost.vision([[577] * 7])
 

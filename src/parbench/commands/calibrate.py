@@ -52,6 +52,9 @@ def run(words: list[str]) -> None:
             mean = fmean(
                 counter.counts(Engine(session.adapter, dataclasses.replace(asked, **{method.calibrates: found})))
             )
+            # Where a block merges all that it can, no threshold merges more.
+            if abs(mean - wanted) > max(0.02 * wanted, 1):
+                raise ParbenchError(f"target={wanted} is out of reach: the nearest mean is {mean:.1f} tokens")
         else:
             found, mean = search(count, wanted, low, high)
         values[wanted] = {method.calibrates: found, "mean": round(mean, 2)}

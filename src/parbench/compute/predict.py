@@ -16,6 +16,8 @@ def predict(
 ) -> dict[str, Any]:
     """FLOPs of one image and ``text`` prompt tokens up to the first answer token.
 
+    Where images decide how much each vision block merges, the even shares that calibration aims at are assumed.
+
     Args:
         model: A ``conf/model`` mapping.
         reducer: The method; None for any that acts at ``place`` and costs nothing itself.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -133,7 +134,7 @@ def most_merges(length: int) -> int:
 def even_merges(length: int, remove: int, blocks: int) -> list[int] | None:
     """Share merges evenly among blocks: all merge equally many, the first ones one more, each at most half of its tokens.
 
-    Raising one block's number by one leaves one token less or as many, so that every total in reach is met exactly.
+    Raising one block's number by one leaves one token less or as many, so every total in reach is met exactly.
 
     Args:
         length: Tokens before the first block, CLS included.
@@ -143,14 +144,12 @@ def even_merges(length: int, remove: int, blocks: int) -> list[int] | None:
     Returns:
         Tokens merged at each block, or None if so many cannot go.
     """
-    for rate in range(remove + 1):
-        for more in range(blocks):
-            plan = capped_merges(length, [rate + (block < more) for block in range(blocks)])
-            if sum(plan) == remove:
-                return plan
-        if rate > most_merges(length):
-            break
-    return None
+
+    def plan(wanted: int) -> list[int]:
+        return capped_merges(length, [(wanted + blocks - 1 - block) // blocks for block in range(blocks)])
+
+    least = bisect_left(range(blocks * most_merges(length)), remove, key=lambda wanted: sum(plan(wanted)))
+    return plan(least) if sum(plan(least)) == remove else None
 
 
 def capped_merges(length: int, wanted: Sequence[int]) -> list[int]:
