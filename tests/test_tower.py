@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from helpers import reducer, sample
-from parbench.calibration import block_thresholds
+from parbench.calibration import Subject, block_thresholds, calibrated
 from parbench.compute.flops import costs
 from parbench.engine.engine import Engine
 from parbench.errors import ParbenchError
@@ -242,6 +242,14 @@ def test_calibration_meets_the_budget_on_average(adapter, scenes):
     counts = [int(encode(adapter, one, tuned).lengths[0, -1]) - 1 for one in images]
     assert len(set(counts)) > 1
     assert abs(sum(counts) / len(counts) - 192) <= 1
+
+
+@pytest.mark.parametrize("budget", [32, 64, 128, 192])
+def test_shipped_thresholds_belong_to_the_shipped_model(budget, adapter):
+    subject = Subject("llava-tiny", adapter.fingerprint, adapter.geometry)
+    tuned = calibrated(reducer("dymu", budget, thresholds=None), subject)
+    tuned.check(adapter.geometry)
+    assert len(tuned.thresholds) == adapter.geometry.read
 
 
 def test_fewer_tokens_in_later_blocks_cost_less(adapter):
