@@ -25,7 +25,7 @@ class Merging:
         counts: [B] tokens of each image, CLS included.
         size: [B, T] patches in each token, 0 for padding.
         owner: [B, N + 1] number of the token that holds each position of the full sequence, CLS first.
-        padding: For each block, the padding of each image that enters it, [B]; one more for what leaves the last one.
+        padding: For each block so far, the padding of each image that entered it, [B].
         flops: The matching's own FLOPs, over the batch.
     """
 

@@ -24,6 +24,8 @@ def unsupported(case: Case) -> str | None:
     """Why a case cannot be compared; None if it can."""
     if not case.parameters.get("class_token", True):
         return "a vision tower without CLS, which LLaVA has not"
+    if "batch_thresholds" not in case.recorded and all(case.parameters.get(key) is None for key in ("threshold", "r")):
+        return "it names neither a threshold nor a number of tokens to merge"
     return None
 
 
@@ -42,7 +44,7 @@ def _one_block(length: int) -> Geometry:
 
 
 def _block(case: Case) -> Verdict:
-    recorded, number = case.recorded, case.parameters["r"]
+    recorded, threshold = case.recorded, case.parameters.get("threshold")
     metric = recorded["metric_in"][None]
     if "tokens_in" in recorded:
         tokens = recorded["tokens_in"]
@@ -50,10 +52,10 @@ def _block(case: Case) -> Verdict:
         tokens = torch.cat([case.inputs["cls_feature"].reshape(1, -1), case.inputs["features"]])
     size = recorded.get("size_in", torch.ones(len(tokens)))
     counts = torch.tensor([len(tokens)])
-    if number is None:
-        method = _method("dymu", thresholds=float(case.parameters["threshold"]))
+    if threshold is None:
+        method = _method("tome", r=int(case.parameters["r"]))
     else:
-        method = _method("tome", r=int(number))
+        method = _method("dymu", thresholds=float(threshold))
     merge = method.merge(0, metric, counts, _one_block(len(tokens)))
     averages, sizes = merge_average(tokens[None], size[None], merge)
     verdict = Verdict()

@@ -22,7 +22,7 @@ class DyMU(TowerReducer):
     where attention is not fused; ours always before, as ToMe.
 
     Not here: virtual unmerging, by which the LLM's attention sees the full length again while its linear layers run on
-    merged tokens. The LLM gets the merged tokens themselves.
+    merged tokens. The LLM gets the merged tokens themselves, in raster order, and so saves in attention too.
 
     Attributes:
         thresholds: Similarity above which a pair is merged: one for each block, or one number for all; None takes them from the
