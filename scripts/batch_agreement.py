@@ -22,15 +22,12 @@ from parbench.harness.session import Session
 @torch.inference_mode()
 def compare(engine: Engine, session: Session, samples: list[Sample], images: list, batch: int) -> tuple[int, list[str]]:
     """How many samples keep other tokens, and a line for each answer that differs."""
-    adapter, kept, lines = engine.adapter, 0, []
+    kept, lines = 0, []
     for block in plan(samples, images_per_block=4, batch_size=batch):
         numbers = [number for part in block for number in part]
         unique = {samples[number].group: images[number] for number in numbers}
         order = list(unique)
-        pixels = adapter.pixels(list(unique.values()))
-        if hasattr(engine.reducer, "shrink"):
-            pixels = engine.reducer.shrink(pixels, adapter.geometry)
-        encoded = adapter.encode(pixels, getattr(engine.reducer, "blocks", ()))
+        encoded = engine.encode(list(unique.values()))
         seeds = [image_seed(image) for image in unique.values()]
         for part in block:
             chosen = [samples[number] for number in part]

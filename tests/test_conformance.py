@@ -11,7 +11,7 @@ from helpers import METHODS, reducer, sample
 from parbench.config import compose_config
 from parbench.engine.engine import Engine
 from parbench.errors import ParbenchError
-from parbench.reducers.base import LayerReducer, PixelReducer, TokenReducer
+from parbench.reducers.base import LayerReducer, PixelReducer, TokenReducer, TowerReducer
 
 # (method, budget): its own rule where it has one, and the budgets of the literature.
 CELLS = [(name, budget) for name in METHODS for budget in (None, 192, 64)]
@@ -157,7 +157,7 @@ def test_the_same_again_is_the_same(name, adapter, batch):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in METHODS if isinstance(reducer(name), TokenReducer) and name != "none"]
+    "name", [name for name in METHODS if isinstance(reducer(name), TokenReducer | TowerReducer) and name != "none"]
 )
 @pytest.mark.parametrize("positions", ["compact", "keep"])
 def test_both_position_policies_run(name, positions, adapter, batch):

@@ -66,7 +66,9 @@ def test_keeping_all_is_hugging_faces_model_bit_for_bit(adapter, questions, spy)
         assert ours.ids == generated[: len(ours.ids)]
 
 
-@pytest.mark.parametrize("name", ["random", "uniform", "pool", "prumerge", "prumerge-plus", "downsample", "fastv"])
+@pytest.mark.parametrize(
+    "name", ["random", "uniform", "pool", "prumerge", "prumerge-plus", "downsample", "fastv", "tome"]
+)
 def test_a_full_budget_is_hugging_faces_model_bit_for_bit(name, adapter, questions, spy):
     Engine(adapter, reducer(name, 576), share=False).answer(questions, [range(len(questions))])
     expected, _ = untouched(adapter, questions)

@@ -57,7 +57,8 @@ def test_the_vision_tower_is_the_closed_form(config):
     c, m, n = vision.hidden_size, vision.intermediate_size, 577
     block = 2 * (n * (4 * c * c + 2 * c * m) + 2 * n * n * c)
     embed = 2 * 576 * 3 * vision.patch_size**2 * c
-    assert costs(config).vision([n]) == pytest.approx(vision.num_hidden_layers * block + embed, rel=1e-3)
+    lengths = [n] * (vision.num_hidden_layers + 1)
+    assert costs(config).vision([lengths]) == pytest.approx(vision.num_hidden_layers * block + embed, rel=1e-3)
 
 
 def test_torchs_counter_agrees_on_the_llm(config):
@@ -78,7 +79,7 @@ def test_torchs_counter_agrees_on_tower_and_projector(adapter, scenes):
     with FlopCounterMode(display=False) as counter, torch.inference_mode(), sdpa_kernel(SDPBackend.MATH):
         features = adapter.encode(pixels).features
     tower = counter.get_total_flops()
-    assert costs(adapter.model.config).vision([577]) == pytest.approx(tower, rel=1e-3)
+    assert costs(adapter.model.config).vision([[577] * 7]) == pytest.approx(tower, rel=1e-3)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         adapter.project(features)
     assert costs(adapter.model.config).project * 576 == pytest.approx(counter.get_total_flops(), rel=1e-3)
@@ -89,7 +90,7 @@ def test_a_real_run_costs_what_its_ledger_says(adapter, scenes):
     from helpers import reducer, sample
     from parbench.engine.engine import Engine
 
-    for name in ("uniform", "fastv"):
+    for name in ("uniform", "fastv", "tome", "dymu"):
         one = sample(adapter, scenes[4])
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
             (answer,) = Engine(adapter, reducer(name, 64)).answer([one], [[0]])
@@ -99,7 +100,7 @@ def test_a_real_run_costs_what_its_ledger_says(adapter, scenes):
 
 def test_parts_sum_to_the_total(config):
     layers = config.text_config.num_hidden_layers
-    ledger = SampleLedger((577,), 64, 12345, (100,) * layers, (64,) * layers, 3)
+    ledger = SampleLedger(((577,) * 7,), 64, 12345, (100,) * layers, (64,) * layers, 3)
     parts = sample_flops(config, ledger)
     assert parts["reducer"] == 12345
     assert parts["total"] == sum(value for part, value in parts.items() if part != "total")

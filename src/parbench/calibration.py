@@ -8,13 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 import yaml
+from torch import Tensor
 
 from parbench.errors import ParbenchError
-from parbench.reducers.base import Reducer
+from parbench.reducers.base import Reducer, TowerReducer
+from parbench.reducers.ops.matching import Merge, batch_threshold, bipartite
 
 if TYPE_CHECKING:
     from parbench.models.adapter import Geometry
+    from parbench.models.merging import Merger
 
 LOCAL = Path("calibrations")
 SHIPPED = Path(__file__).parent / "calibrations"
@@ -111,8 +115,45 @@ def search(
     return middle, found
 
 
+def block_thresholds(
+    reducer: TowerReducer, encode: Callable[[Merger], None], images: int, geometry: Geometry
+) -> list[float]:
+    """Thresholds, block by block, at which a method that merges by similarity keeps its budget on average.
+
+    A block's threshold lets through, over all images, what the block shall merge on average; then comes the next block,
+    whose tokens depend on it.
+
+    Args:
+        reducer: The method, with a budget.
+        encode: Runs the vision tower over all images with a merger.
+        images: How many they are.
+        geometry: The model's sizes.
+
+    Returns:
+        One threshold for each block that acts, rounded to 6 digits.
+    """
+    found: list[float] = []
+    for number, merged in enumerate(reducer.merges(geometry)):
+        # What follows the block in question does not matter, so its own threshold and the later ones may be anything.
+        fields: dict[str, Any] = {str(reducer.calibrates): found + [1.0] * (geometry.read - number)}
+        tried = dataclasses.replace(reducer, **fields)
+        scores: list[Tensor] = []
+
+        def watch(
+            block: int, metric: Tensor, counts: Tensor, at: int = number, tried: TowerReducer = tried,
+            scores: list[Tensor] = scores,
+        ) -> Merge:  # fmt: skip
+            if block == at:
+                scores.append(bipartite(metric, counts).score.flatten().cpu())
+            return tried.merge(block, metric, counts, geometry)
+
+        encode(watch)
+        found.append(round(batch_threshold(torch.cat(scores), images * merged), 6))
+    return found
+
+
 def save(
-    path: Path, reducer: Reducer, subject: Subject, data: str, split: str, values: dict[int, dict[str, float]]
+    path: Path, reducer: Reducer, subject: Subject, data: str, split: str, values: dict[int, dict[str, Any]]
 ) -> None:
     """Write thresholds beside those that are there for the same settings; ``data`` is the data set's fingerprint."""
     entry: dict[str, Any] = {

@@ -24,7 +24,9 @@ from parbench.errors import ParbenchError, unknown
 
 _KEYS = ("model", "method", "dataset", "engine", "tracking", "budget", "limit", "controls", "results_dir", "seed")
 # What a method's field may hold, by how its class declares it.
-_KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
+_KINDS: dict[str, tuple[type, ...]] = {
+    "int": (int,), "float": (int, float), "str": (str,), "bool": (bool,), "list[float]": (list,),
+}  # fmt: skip
 
 
 def conf_folder() -> Path:
@@ -131,7 +133,8 @@ def build_reducer(method: DictConfig, budget: int | float | None = None) -> Any:
         settings["budget"] = budget
     try:
         _check_fields(get_class(settings["_target_"]), settings)
-        return instantiate(settings)
+        # Lists as lists, so that a method and its identity see plain values.
+        return instantiate(settings, _convert_="all")
     except InstantiationException as error:
         if isinstance(error.__cause__, ParbenchError):
             raise error.__cause__ from None

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
-from parbench.calibration import LOCAL, file_name, save, search
+from parbench.calibration import LOCAL, block_thresholds, file_name, save, search
 from parbench.commands.options import as_list, split_options, whole_number, writable
 from parbench.config import build_reducer, compose_config
 from parbench.errors import ParbenchError
-from parbench.reducers.base import Reducer
+from parbench.reducers.base import Reducer, TowerReducer
 
 
 def run(words: list[str]) -> None:
@@ -45,8 +46,18 @@ def run(words: list[str]) -> None:
             print(f"  {field}={threshold:g}: {mean:.1f} tokens", flush=True)
             return mean
 
-        threshold, mean = search(count, wanted, low, high)
-        values[wanted] = {method.calibrates: threshold, "mean": round(mean, 2)}
-        print(f"target {wanted}: {method.calibrates}={threshold:g}, mean {mean:.2f}")
+        found: Any
+        if isinstance(asked, TowerReducer):
+            found = block_thresholds(asked, counter.encode, len(counter.groups), session.geometry)
+            mean = fmean(
+                counter.counts(Engine(session.adapter, dataclasses.replace(asked, **{method.calibrates: found})))
+            )
+            # Where a block merges all that it can, no threshold merges more.
+            if abs(mean - wanted) > max(0.02 * wanted, 1):
+                raise ParbenchError(f"target={wanted} is out of reach: the nearest mean is {mean:.1f} tokens")
+        else:
+            found, mean = search(count, wanted, low, high)
+        values[wanted] = {method.calibrates: found, "mean": round(mean, 2)}
+        print(f"target {wanted}: {method.calibrates}={found}, mean {mean:.2f}")
     save(out, method, session.subject, session.dataset.fingerprint, options["split"], values)
     print(f"written to {out}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -39,6 +40,7 @@ class Costs:
     Attributes:
         embed: Patch embedding, for one patch.
         block: One vision block.
+        mlp: The part of it behind attention, for one token.
         blocks: Number of vision blocks.
         project: Projector, for one token.
         layer: One LLM layer at prefill.
@@ -48,15 +50,24 @@ class Costs:
 
     embed: int
     block: Curve
+    mlp: int
     blocks: int
     project: int
     layer: Curve
     layers: int
     head: int
 
-    def vision(self, lengths: Sequence[int]) -> int:
-        """The vision tower over sequences of these lengths (patches + CLS)."""
-        return sum(self.embed * (length - 1) + self.blocks * self.block(length) for length in lengths)
+    def vision(self, images: Sequence[Sequence[int]]) -> int:
+        """The vision tower over images, given for each the tokens that enter each block and those that leave the last, with CLS.
+
+        A block that merges does so between attention and MLP, so its MLP sees what the next block sees.
+        """
+        total = 0
+        for lengths in images:
+            total += self.embed * (lengths[0] - 1)
+            for entering, leaving in pairwise(lengths):
+                total += self.block(entering) - self.mlp * (entering - leaving)
+        return total
 
     def prefill(self, lengths: Sequence[int]) -> int:
         """The LLM over a prompt, given the tokens that enter each layer."""
@@ -148,7 +159,8 @@ def _costs(text: str) -> Costs:
     vision._attn_implementation = llm._attn_implementation = "sdpa"
     head_width = getattr(llm, "head_dim", None) or llm.hidden_size // llm.num_attention_heads
     with torch.device("meta"), torch.no_grad():
-        layer, block = _Layer(LlamaDecoderLayer(llm, 0)), _Block(CLIPEncoderLayer(vision))
+        clip = CLIPEncoderLayer(vision)
+        layer, block = _Layer(LlamaDecoderLayer(llm, 0)), _Block(clip)
         projector = LlavaMultiModalProjector(config)
         # A convolution without overlap is a linear map of each patch, and conv2d cannot be traced on the meta device.
         embed = nn.Linear(vision.num_channels * vision.patch_size**2, vision.hidden_size, bias=False)
@@ -160,6 +172,7 @@ def _costs(text: str) -> Costs:
         return Costs(
             embed=count(embed, torch.empty(1, embed.in_features)),
             block=_curve(lambda length: count(block, torch.empty(1, length, vision.hidden_size))),
+            mlp=count(clip.mlp, torch.empty(1, 1, vision.hidden_size)),
             blocks=vision.num_hidden_layers,
             project=count(projector, torch.empty(1, 1, vision.hidden_size)),
             layer=_curve(prefill),

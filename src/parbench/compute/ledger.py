@@ -10,7 +10,7 @@ class SampleLedger:
     """Counts of one sample.
 
     Attributes:
-        tower: Sequence length in the vision tower for each of its images, CLS included.
+        tower: For each of its images, the tokens that enter each vision block, and those that leave the last, CLS included.
         projector: Visual tokens that went through the projector, over all its images.
         reducer_flops: The reducer's own work for this sample, text tower included (2 per multiply-add).
         layers: Tokens that enter each LLM layer at prefill, text included.
@@ -18,7 +18,7 @@ class SampleLedger:
         generated: Tokens generated, the end token included.
     """
 
-    tower: tuple[int, ...]
+    tower: tuple[tuple[int, ...], ...]
     projector: int
     reducer_flops: int
     layers: tuple[int, ...]

@@ -8,13 +8,15 @@ from typing import Any
 from parbench.compute.flops import config_of, costs
 from parbench.errors import ParbenchError
 from parbench.models.adapter import geometry_of
-from parbench.reducers.base import LayerReducer, PixelReducer, Reducer, TokenReducer
+from parbench.reducers.base import LayerReducer, PixelReducer, Reducer, TokenReducer, TowerReducer
 
 
 def predict(
     model: Mapping[str, Any], reducer: Reducer | None, tokens: int | None, text: int, place: str
 ) -> dict[str, Any]:
     """FLOPs of one image and ``text`` prompt tokens up to the first answer token.
+
+    Where images decide how much each vision block merges, the even shares that calibration aims at are assumed.
 
     Args:
         model: A ``conf/model`` mapping.
@@ -42,8 +44,13 @@ def predict(
     if not isinstance(tokens, int) or isinstance(tokens, bool) or not 1 <= tokens <= geometry.patches:
         raise ParbenchError(f"tokens={tokens} is impossible for {model['name']}: use 1 to {geometry.patches}")
     before = place == "before_projector"
-    tower, layers = geometry.patches + 1, [tokens + text] * geometry.layers
+    tower = [geometry.patches + 1] * (geometry.blocks + 1)
     work: int | None = 0
+    if isinstance(reducer, TowerReducer):
+        merged = reducer.merges(geometry)
+        tower = [geometry.patches + 1 - sum(merged[:block]) for block in range(geometry.blocks + 1)]
+        tokens, before, work = tower[-1] - 1, True, None
+    layers = [tokens + text] * geometry.layers
     if isinstance(reducer, LayerReducer):
         cut = reducer.cut(geometry)
         if reducer.budget is None:
@@ -53,13 +60,13 @@ def predict(
         layers = [geometry.patches + text] * cut + [reducer.keep(geometry) + text] * (geometry.layers - cut)
         before, work = False, None
     elif isinstance(reducer, PixelReducer):
-        tower = tokens + 1
+        tower = [tokens + 1] * (geometry.blocks + 1)
     elif isinstance(reducer, TokenReducer):
         before = reducer.place == "before_projector"
         work = 0 if reducer.free else None
     parts = {
         "vision": cost.vision([tower]),
-        "projector": cost.project * (tokens if before or tower <= geometry.patches else geometry.patches),
+        "projector": cost.project * (tokens if before else tower[-1] - 1),
         "reducer": work,
         "llm_prefill": cost.prefill(layers),
     }

@@ -7,6 +7,7 @@ import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from PIL import Image
@@ -21,7 +22,15 @@ from parbench.engine.sequence import Visual, build_rows
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LlavaAdapter
 from parbench.models.vision import Encoded
-from parbench.reducers.base import LayerReducer, PixelReducer, Provenance, Reducer, Reduction, TokenReducer
+from parbench.reducers.base import (
+    LayerReducer,
+    PixelReducer,
+    Provenance,
+    Reducer,
+    Reduction,
+    TokenReducer,
+    TowerReducer,
+)
 from parbench.reducers.none import Unreduced
 from parbench.reducers.probes import Probes
 
@@ -113,13 +122,18 @@ class Engine:
             of.append(numbers)
         if not order:
             return _Pictures(None, [], of)
-        pixels = self.adapter.pixels(order)
-        blocks: tuple[int, ...] = ()
+        return _Pictures(self.encode(order), [image_seed(image) for image in order], of)
+
+    def encode(self, images: Sequence[Image.Image]) -> Encoded:
+        """Run the vision tower over images as the method wants it: smaller images, merged tokens, blocks to look at."""
+        pixels = self.adapter.pixels(images)
         if isinstance(self.reducer, PixelReducer):
             pixels = self.reducer.shrink(pixels, self.adapter.geometry)
-        elif isinstance(self.reducer, TokenReducer):
-            blocks = self.reducer.blocks
-        return _Pictures(self.adapter.encode(pixels, blocks), [image_seed(image) for image in order], of)
+        blocks = self.reducer.blocks if isinstance(self.reducer, TokenReducer) else ()
+        merger = None
+        if isinstance(self.reducer, TowerReducer):
+            merger = partial(self.reducer.merge, geometry=self.adapter.geometry)
+        return self.adapter.encode(pixels, blocks, merger)
 
     def _batch_or_single(self, samples: Sequence[Sample], pictures: _Pictures) -> list[Answer]:
         try:
@@ -158,7 +172,7 @@ class Engine:
             self.adapter.tokenizer(sample.prompt(len(row)), return_tensors="pt").input_ids[0]
             for sample, row in zip(samples, of, strict=True)
         ]
-        positions = self.reducer.positions if isinstance(self.reducer, TokenReducer) else "compact"
+        positions = self.reducer.positions if isinstance(self.reducer, TokenReducer | TowerReducer) else "compact"
         rows = build_rows(self.adapter, prompts, visuals, positions, [s.max_new_tokens for s in samples])
         method = self.reducer if bool((rows.image >= 0).any()) else self._plain
         with install(self.adapter, method, rows) as trace:
@@ -168,7 +182,8 @@ class Engine:
             entries = [entry for entry, mine in enumerate(owner) if mine == s]
             inside = trace.flops * len(entries) // len(owner) if owner else 0
             work = sum(flops[entry] for entry in entries) + inside
-            answers.append(self._account(sample, s, entries, encoded, reduction, trace, generated[s], work))
+            lengths = tuple(tuple(encoded.lengths[number].tolist()) for number in of[s]) if encoded else ()
+            answers.append(self._account(sample, s, entries, lengths, reduction, trace, generated[s], work))
         return answers
 
     def reduce(
@@ -185,10 +200,10 @@ class Engine:
         """
         geometry = self.adapter.geometry
         taken = encoded.take(torch.tensor(images, device=self.adapter.device))
-        if isinstance(self.reducer, PixelReducer):
-            small = self.reducer.origin(taken, geometry)
-            reduction = Reduction(self.adapter.project(small.tokens), small.counts, small.provenance)
-            flops = [0] * len(images)
+        if isinstance(self.reducer, PixelReducer | TowerReducer):
+            given = self.reducer.origin(taken, geometry)
+            reduction = Reduction(self.adapter.project(given.tokens), given.counts, given.provenance)
+            flops = [taken.work] * len(images)
         else:
             method = self.reducer if isinstance(self.reducer, TokenReducer) else self._plain
             probes = Probes(self.adapter, taken, prompts, [seeds[image] for image in images])
@@ -214,11 +229,11 @@ class Engine:
                 f"method {self.reducer.name} was asked for {asked} visual tokens and delivered {int(wrong[0])}"
             )
 
-    def _account(self, sample: Sample, row: int, entries: Sequence[int], encoded: Encoded | None, reduction: Reduction | None,
-                 trace: Trace, generated: Generated, work: int) -> Answer:  # fmt: skip
+    def _account(self, sample: Sample, row: int, entries: Sequence[int], lengths: tuple[tuple[int, ...], ...],
+                 reduction: Reduction | None, trace: Trace, generated: Generated, work: int) -> Answer:  # fmt: skip
         geometry = self.adapter.geometry
         kept, stages = [], {}
-        if reduction is not None and encoded is not None and trace.image is not None and trace.patch is not None:
+        if reduction is not None and trace.image is not None and trace.patch is not None:
             for number, entry in enumerate(entries):
                 token, patch, weight = reduction.provenance.of(entry)
                 # A token that comes from no patch (CLS) is counted too.
@@ -234,11 +249,12 @@ class Engine:
                 )  # fmt: skip
             stages = {name: int(sum(counts[entry] for entry in entries)) for name, counts in reduction.stages.items()}
         projected = 0
-        if reduction is not None and encoded is not None:
+        if reduction is not None:
             after = isinstance(self.reducer, TokenReducer) and self.reducer.place == "after_projector"
-            projected = sum(encoded.features.shape[1] if after else int(reduction.counts[entry]) for entry in entries)
+            given = [length[-1] - 1 for length in lengths] if after else [int(reduction.counts[e]) for e in entries]
+            projected = sum(given)
         ledger = SampleLedger(
-            tower=tuple(encoded.features.shape[1] + 1 for _ in entries) if encoded is not None else (),
+            tower=lengths,
             projector=projected,
             reducer_flops=work,
             layers=tuple(int(layer[row]) for layer in trace.layers),

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 
 from parbench.engine.engine import Engine, image_seed
+from parbench.models.merging import Merger
 from parbench.models.vision import Encoded
+from parbench.reducers.base import TowerReducer
 
 
 class KeptCounter:
@@ -34,14 +36,26 @@ class KeptCounter:
         self._encoded: dict[tuple[int, ...], list[Encoded]] = {}
 
     @torch.inference_mode()
+    def encode(self, merger: Merger) -> None:
+        """Run the vision tower over the images, one by one, with a merger in it."""
+        adapter = self.session.adapter
+        for image, _, _ in self.groups:
+            adapter.encode(adapter.pixels([image]), merger=merger)
+
+    @torch.inference_mode()
     def counts(self, engine: Engine) -> Sequence[int]:
         """Visual tokens kept for each question."""
         blocks = getattr(engine.reducer, "blocks", ())
-        if blocks not in self._encoded:
-            adapter = self.session.adapter
-            self._encoded[blocks] = [adapter.encode(adapter.pixels([image]), blocks) for image, _, _ in self.groups]
+        # What a method does inside the tower depends on its threshold, so that nothing can be remembered.
+        remembered = None if isinstance(engine.reducer, TowerReducer) else self._encoded.setdefault(blocks, [])
         found: list[int] = []
-        for encoded, (_, seed, questions) in zip(self._encoded[blocks], self.groups, strict=True):
+        for number, (image, seed, questions) in enumerate(self.groups):
+            if remembered is None:
+                encoded = engine.encode([image])
+            else:
+                if number == len(remembered):
+                    remembered.append(engine.encode([image]))
+                encoded = remembered[number]
             reduction, _ = engine.reduce(encoded, [seed], [0] * len(questions), questions)
             found += reduction.counts.tolist()
         return found

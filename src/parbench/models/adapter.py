@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from parbench.models.loading import fingerprint, load_model
+from parbench.models.merging import Merger
 from parbench.models.text import ClipSpace, load_clip
 from parbench.models.vision import Encoded, encode
 
@@ -27,6 +28,7 @@ class Geometry:
         layers: LLM layers.
         blocks: Vision blocks.
         patch: Side of a patch in pixels.
+        feature: The hidden state of the tower that LLaVA reads (0: the embeddings; negative counts from the end).
     """
 
     rows: int
@@ -34,11 +36,17 @@ class Geometry:
     layers: int
     blocks: int
     patch: int
+    feature: int = -2
 
     @property
     def patches(self) -> int:
         """Visual tokens of an image without reduction."""
         return self.rows * self.columns
+
+    @property
+    def read(self) -> int:
+        """Vision blocks that what LLaVA reads depends on."""
+        return self.feature % (self.blocks + 1)
 
 
 def geometry_of(config: Any) -> Geometry:
@@ -50,6 +58,7 @@ def geometry_of(config: Any) -> Geometry:
         config.text_config.num_hidden_layers,
         config.vision_config.num_hidden_layers,
         config.vision_config.patch_size,
+        config.vision_feature_layer,
     )
 
 
@@ -146,9 +155,9 @@ class LlavaAdapter:
         values = self.processor.image_processor(images=list(images), return_tensors="pt").pixel_values
         return values.to(self.device, self.dtype)
 
-    def encode(self, pixels: Tensor, blocks: Sequence[int] = ()) -> Encoded:
+    def encode(self, pixels: Tensor, blocks: Sequence[int] = (), merger: Merger | None = None) -> Encoded:
         """See :func:`parbench.models.vision.encode`."""
-        return encode(self.model, pixels, blocks)
+        return encode(self.model, pixels, blocks, merger)
 
     def project(self, features: Tensor) -> Tensor:
         """[..., C] tower features to [..., d] LLM embeddings."""

@@ -7,7 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
+
+from parbench.models.merging import Merger, merge_blocks
 
 
 @dataclass(frozen=True)
@@ -15,18 +18,24 @@ class Encoded:
     """What the vision tower gives for a batch of images.
 
     Attributes:
-        features: [B, N, C] the hidden state that LLaVA reads, without CLS.
+        features: [B, N, C] the hidden state that LLaVA reads, without CLS; where tokens were merged, [B, K, C] padded at the end.
         cls: [B, C] the CLS token of the same hidden state.
         grid: Rows and columns of patches; N is their product.
+        lengths: [B, blocks + 1] tokens of each image that enter each block, and that leave the last one, CLS included.
         queries: For each asked block, the raw output of its query projection, [B, N + 1, C], CLS first.
         keys: The same of its key projection.
+        owner: Where tokens were merged, [B, N] the token that each patch is in.
+        work: FLOPs of choosing what to merge, for one image.
     """
 
     features: Tensor
     cls: Tensor
     grid: tuple[int, int]
+    lengths: Tensor
     queries: dict[int, Tensor] = field(default_factory=dict)
     keys: dict[int, Tensor] = field(default_factory=dict)
+    owner: Tensor | None = None
+    work: int = 0
 
     def take(self, index: Tensor) -> Encoded:
         """The images at ``index`` [M], repeated where the index is."""
@@ -34,8 +43,11 @@ class Encoded:
             self.features[index],
             self.cls[index],
             self.grid,
+            self.lengths[index],
             {block: value[index] for block, value in self.queries.items()},
             {block: value[index] for block, value in self.keys.items()},
+            None if self.owner is None else self.owner[index],
+            self.work,
         )
 
 
@@ -65,13 +77,14 @@ def capture_blocks(tower: Any, blocks: Sequence[int]) -> Iterator[tuple[dict[int
             handle.remove()
 
 
-def encode(model: Any, pixels: Tensor, blocks: Sequence[int] = ()) -> Encoded:
+def encode(model: Any, pixels: Tensor, blocks: Sequence[int] = (), merger: Merger | None = None) -> Encoded:
     """Run the vision tower as LLaVA does.
 
     Args:
         model: A ``LlavaForConditionalGeneration``.
         pixels: [B, 3, H, W]; sides other than the tower's own are met by interpolating its position table.
         blocks: Vision blocks (negative counts from the end) whose queries and keys are wanted.
+        merger: Says which tokens are merged in each block.
 
     Returns:
         The features that the projector would read, bit for bit, and what was asked of the blocks.
@@ -81,7 +94,15 @@ def encode(model: Any, pixels: Tensor, blocks: Sequence[int] = ()) -> Encoded:
     grid = (pixels.shape[-2] // patch, pixels.shape[-1] // patch)
     resized = tuple(pixels.shape[-2:]) != (own, own)
     arguments = {"interpolate_pos_encoding": True} if resized else {}
+    layer = config.vision_feature_layer
+    if merger is not None:
+        with merge_blocks(tower, merger, layer % (len(tower.encoder.layers) + 1)) as merging:
+            hidden = tower(pixels, output_hidden_states=True, return_dict=True, **arguments).hidden_states
+        tokens, owner = merging.raster(hidden[layer])
+        work = merging.flops // len(pixels)
+        return Encoded(tokens, hidden[layer][:, 0], grid, merging.lengths(hidden), owner=owner, work=work)
     with capture_blocks(tower, blocks) as (queries, keys):
         hidden = tower(pixels, output_hidden_states=True, return_dict=True, **arguments).hidden_states
-    read = hidden[config.vision_feature_layer]
-    return Encoded(read[:, 1:], read[:, 0], grid, queries, keys)
+    read = hidden[layer]
+    lengths = torch.tensor([[state.shape[1] for state in hidden]] * len(pixels), device=pixels.device)
+    return Encoded(read[:, 1:], read[:, 0], grid, lengths, queries, keys)

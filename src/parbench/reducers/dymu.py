@@ -1,0 +1,75 @@
+"""DyMU's dynamic token merging, DToMe (arXiv 2504.17040; official code MikeWangWZHL/dymu, commit c57d75a)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from parbench.errors import ParbenchError
+from parbench.models.adapter import Geometry
+from parbench.reducers.base import TowerReducer
+from parbench.reducers.ops.matching import Merge, bipartite, merge_first
+
+
+@dataclass
+class DyMU(TowerReducer):
+    """ToMe with a threshold instead of a number: a block merges every pair that is more similar, so that images differ in length.
+
+    Paper and release find a block's threshold by merging a fixed share of all pairs of a batch of images, block by block, and
+    averaging over batches; ours takes all calibration images as one batch, so that the budget is their exact mean. The release
+    calibrates and merges in all blocks; ours only in those that LLaVA's features depend on. It adds log size after the softmax
+    where attention is not fused; ours always before, as ToMe.
+
+    Not here: virtual unmerging, by which the LLM's attention sees the full length again while its linear layers run on
+    merged tokens. The LLM gets the merged tokens themselves, in raster order, and so saves in attention too.
+
+    Attributes:
+        thresholds: Similarity above which a pair is merged: one for each block, or one number for all; None takes them from the
+            calibration for this model and budget.
+    """
+
+    title = "DyMU (DToMe)"
+    paper = "arXiv 2504.17040"
+    adaptive = True
+    calibrates = "thresholds"
+    thresholds: list[float] | float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is no similarity."""
+        super().__post_init__()
+        found = [] if self.thresholds is None else self.thresholds
+        values = found if isinstance(found, list) else [found]
+        if any(isinstance(value, bool) or not isinstance(value, int | float) for value in values):
+            raise ParbenchError(
+                f"method.thresholds={self.thresholds} of {self.name} is no list of similarities: use numbers from -1 to 1, one a block"
+            )
+
+    @property
+    def exact_budget(self) -> bool:
+        """The budget is a mean over images."""
+        return False
+
+    def check(self, geometry: Geometry) -> None:
+        """Refuse a list for another depth, and budgets below what halving in every block leaves."""
+        if self.asked(geometry) is not None:
+            self.even(geometry)
+        if isinstance(self.thresholds, list) and len(self.thresholds) not in (geometry.read, geometry.blocks):
+            raise ParbenchError(
+                f"method.thresholds of {self.name} has {len(self.thresholds)} numbers: the model wants {geometry.read}, one for each "
+                "vision block that its features depend on"
+            )
+
+    def merges(self, geometry: Geometry) -> list[int]:
+        """What calibration aims at, on average."""
+        return self.even(geometry)
+
+    def merge(self, block: int, metric: Tensor, counts: Tensor, geometry: Geometry) -> Merge:
+        """The pairs above the block's threshold."""
+        if self.thresholds is None:
+            raise ParbenchError(
+                f"{self.name} has no thresholds: set method.thresholds, or give a budget that is calibrated for this model"
+            )
+        bar = self.thresholds[block] if isinstance(self.thresholds, list) else self.thresholds
+        edges = bipartite(metric, counts)
+        return merge_first(edges, (edges.score > bar).sum(1), counts, metric.shape[1])

@@ -1,0 +1,181 @@
+"""Bipartite soft matching: which tokens of a sequence become one, and their averages."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Edges:
+    """For each even token of each sequence its best odd one, most similar pair first.
+
+    Attributes:
+        source: [B, E] even positions.
+        target: [B, E] the odd position that each would be merged into.
+        score: [B, E] cosine similarity in float64, falling; -inf where a pair is none (protected tokens, padding).
+    """
+
+    source: Tensor
+    target: Tensor
+    score: Tensor
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Which tokens of each sequence become one.
+
+    Attributes:
+        group: [B, T] number of the output token that each token goes into, -1 for padding.
+        kept: [B, K] input position at which each output token sits (padding: any other position).
+        counts: [B] output tokens of each sequence.
+        source: [B, R] positions merged away, most similar first, padded with -1 at the end.
+        target: [B, R] the position that each was merged into.
+    """
+
+    group: Tensor
+    kept: Tensor
+    counts: Tensor
+    source: Tensor
+    target: Tensor
+
+
+def bipartite(metric: Tensor, counts: Tensor, protected: int = 1) -> Edges:
+    """Match even tokens with odd ones by cosine similarity.
+
+    Args:
+        metric: [B, T, m] what tokens are compared by, padded at the end.
+        counts: [B] tokens of each sequence.
+        protected: Leading tokens that are never merged away (1: CLS).
+    """
+    unit = F.normalize(metric.double(), dim=-1)
+    place = torch.arange(metric.shape[1], device=metric.device)
+    valid = place[None] < counts[:, None]
+    scores = unit[:, ::2] @ unit[:, 1::2].transpose(1, 2)
+    scores = scores.masked_fill(~valid[:, None, 1::2], float("-inf"))
+    # One column more, so that a single token has a partner too, if an impossible one.
+    best, partner = F.pad(scores, (0, 1), value=float("-inf")).max(dim=2)
+    best = best.masked_fill(~valid[:, ::2] | (place[None, ::2] < protected), float("-inf"))
+    order = best.argsort(dim=1, descending=True, stable=True)
+    return Edges(2 * order, 2 * partner.gather(1, order) + 1, best.gather(1, order))
+
+
+def merge_first(edges: Edges, merged: Tensor, counts: Tensor, length: int) -> Merge:
+    """Merge the first ``merged`` [B] pairs of each sequence (at most those there are).
+
+    Output tokens are the even ones that are left, in order, then all odd ones; a sequence that merges nothing keeps its order.
+
+    Args:
+        edges: The pairs.
+        merged: [B] how many of them become one.
+        counts: [B] tokens of each sequence.
+        length: T, padding included.
+    """
+    merged = torch.minimum(merged, (edges.score > float("-inf")).sum(1))
+    most = int(merged.max()) if len(merged) else 0
+    taken = torch.arange(most, device=counts.device)[None] < merged[:, None]
+    source, target = edges.source[:, :most], edges.target[:, :most]
+    place = torch.arange(length, device=counts.device).expand(len(counts), -1)
+    gone = torch.zeros(len(counts), length + 1, dtype=torch.bool, device=counts.device)
+    gone = gone.scatter(1, source.masked_fill(~taken, length), True)[:, :length]
+    valid = place < counts[:, None]
+    rank = place + length * (place % 2) * (merged > 0)[:, None] + 2 * length * (gone | ~valid)
+    order = rank.argsort(dim=1)
+    number = order.argsort(dim=1)
+    # What is merged away takes the number of its target; targets are odd and never merged away themselves.
+    owner = F.pad(place, (0, 1)).scatter(1, source.masked_fill(~taken, length), target.clamp(max=length - 1))
+    group = number.gather(1, owner[:, :length]).masked_fill(~valid, -1)
+    left = counts - merged
+    longest = int(left.max()) if len(left) else 0
+    return Merge(group, order[:, :longest], left, source.masked_fill(~taken, -1), target.masked_fill(~taken, -1))
+
+
+def merge_none(counts: Tensor, length: int) -> Merge:
+    """Every token stays what and where it is."""
+    place = torch.arange(length, device=counts.device).expand(len(counts), -1)
+    empty = place[:, :0]
+    return Merge(place.masked_fill(place >= counts[:, None], -1), place, counts, empty, empty)
+
+
+def merge_average(tokens: Tensor, size: Tensor, merge: Merge) -> tuple[Tensor, Tensor]:
+    """Size-weighted averages of the tokens that become one.
+
+    Args:
+        tokens: [B, T, d].
+        size: [B, T] patches in each token.
+        merge: Which become one.
+
+    Returns:
+        Tokens [B, K, d] in their dtype, averaged in float64, and sizes [B, K]; zeros in the padding. With nothing merged, what was
+        given.
+    """
+    if merge.source.shape[1] == 0:
+        return tokens, size
+    batch, longest = len(tokens), merge.kept.shape[1]
+    # Padding goes to one row more, which is cut off.
+    group = torch.where(merge.group < 0, longest, merge.group)
+    weight = size.double().masked_fill(merge.group < 0, 0)
+    total = tokens.new_zeros(batch, longest + 1, tokens.shape[2], dtype=torch.float64)
+    total.scatter_add_(1, group[..., None].expand_as(tokens), tokens.double() * weight[..., None])
+    sizes = weight.new_zeros(batch, longest + 1).scatter_add_(1, group, weight)[:, :longest]
+    return (total[:, :longest] / sizes.clamp(min=1)[..., None]).to(tokens.dtype), sizes.to(size.dtype)
+
+
+def most_merges(length: int) -> int:
+    """Pairs that a sequence of this length can merge at once: its even tokens but the first, which is CLS."""
+    return (length - 1) // 2
+
+
+def even_merges(length: int, remove: int, blocks: int) -> list[int] | None:
+    """Share merges evenly among blocks: all merge equally many, the first ones one more, each at most half of its tokens.
+
+    Raising one block's number by one leaves one token less or as many, so every total in reach is met exactly.
+
+    Args:
+        length: Tokens before the first block, CLS included.
+        remove: Tokens that have to go.
+        blocks: Blocks that act, one after the other.
+
+    Returns:
+        Tokens merged at each block, or None if so many cannot go.
+    """
+
+    def plan(wanted: int) -> list[int]:
+        return capped_merges(length, [(wanted + blocks - 1 - block) // blocks for block in range(blocks)])
+
+    least = bisect_left(range(blocks * most_merges(length)), remove, key=lambda wanted: sum(plan(wanted)))
+    return plan(least) if sum(plan(least)) == remove else None
+
+
+def capped_merges(length: int, wanted: Sequence[int]) -> list[int]:
+    """What blocks really merge of the numbers wanted, when each merges at most half of its tokens."""
+    plan = []
+    for want in wanted:
+        plan.append(min(want, most_merges(length)))
+        length -= plan[-1]
+    return plan
+
+
+def batch_threshold(scores: Tensor, remove: int) -> float:
+    """The similarity above which, strictly, exactly ``remove`` pairs of a batch lie: that of the best pair not merged, at least 0.
+
+    Args:
+        scores: Similarities of the pairs of all images of the batch, any shape and order, -inf where there is none.
+        remove: Pairs that shall be merged in the whole batch.
+    """
+    ranked = scores.flatten().sort(descending=True).values
+    return max(0.0, float(ranked[remove])) if remove < len(ranked) else 0.0
+
+
+def running_thresholds(thresholds: Sequence[float]) -> list[float]:
+    """Mean of the thresholds of all batches so far, after each batch."""
+    total, means = 0.0, []
+    for number, threshold in enumerate(thresholds, start=1):
+        total += threshold
+        means.append(total / number)
+    return means
