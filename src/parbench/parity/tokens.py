@@ -89,7 +89,8 @@ def _encoded(case: Case) -> Encoded:
     given = [name for name in ("features", "projected", "projected_wide") if case.used(name)]
     features = case.tensor(given[0] if given else "features")[None]
     cls = case.tensor("cls_feature")[None] if case.used("cls_feature") else features[:, 0]
-    return Encoded(features, cls, (0, 0), queries=queries, keys=keys)
+    lengths = torch.tensor([[features.shape[1] + 1]])
+    return Encoded(features, cls, (0, 0), lengths, queries=queries, keys=keys)
 
 
 def _prumerge(case: Case, patches: int) -> dict[str, Any]:
