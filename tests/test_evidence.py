@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from parbench.engine.samples import Kept
-from parbench.results.evidence import irrelevant, needed_patches, recall
+from parbench.results.evidence import irrelevant, needed_patches, recall, repeated
 
 GRID = (24, 24)
 
@@ -54,3 +54,16 @@ def test_nothing_needed_gives_no_recall():
 
 def test_a_token_mostly_from_elsewhere_is_irrelevant():
     assert irrelevant(kept({5: 0.4, 9: 0.6}, {5: 1.0}), {5}) == 0.5
+
+
+def test_tokens_in_a_box_repeat_its_first():
+    boxes = [(14, 28, 42, 42), (140, 140, 154, 154)]
+    own = kept({2 * 24 + 1: 1.0}, {2 * 24 + 2: 1.0}, {10 * 24 + 10: 1.0}, {500: 1.0})
+    assert repeated(own, boxes, (336, 336)) == 1 / 4
+    assert repeated(own, [], (336, 336)) is None
+
+
+def test_a_merged_token_lies_where_most_of_it_comes_from():
+    boxes = [(14, 28, 42, 42)]
+    merged = kept({2 * 24 + 1: 0.6, 500: 0.4}, {2 * 24 + 2: 0.4, 500: 0.6})
+    assert repeated(merged, boxes, (336, 336)) == 0

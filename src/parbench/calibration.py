@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +53,11 @@ def other_fields(reducer: Reducer) -> dict[str, Any]:
     }
 
 
+def digest(reducer: Reducer) -> str:
+    """A short hash of the fields for which a threshold is found, for a variant's file name."""
+    return hashlib.sha256(json.dumps(other_fields(reducer), sort_keys=True).encode()).hexdigest()[:12]
+
+
 def calibrated(reducer: Reducer, subject: Subject) -> Reducer:
     """The reducer with its threshold filled in, if it has one that was left open and a budget; else as it is.
 
@@ -59,12 +66,21 @@ def calibrated(reducer: Reducer, subject: Subject) -> Reducer:
     """
     if reducer.calibrates is None or reducer.budget is None or getattr(reducer, reducer.calibrates) is not None:
         return reducer
+    name = file_name(subject.model, reducer.name)
+    path = next((folder / name for folder in (LOCAL, SHIPPED) if (folder / name).is_file()), LOCAL / name)
+    return stored(path, reducer, subject)
+
+
+def stored(path: Path, reducer: Reducer, subject: Subject) -> Reducer:
+    """The reducer with the threshold that a file holds for its budget.
+
+    Raises:
+        ParbenchError: The file is not there, or serves another model, other settings or other budgets.
+    """
     target = reducer.asked(subject.geometry)
-    model = subject.model
+    model, field = subject.model, str(reducer.calibrates)
     how = f"run: parbench calibrate model={model} method={reducer.name} target={target}"
-    name = file_name(model, reducer.name)
-    path = next((folder / name for folder in (LOCAL, SHIPPED) if (folder / name).is_file()), None)
-    if path is None:
+    if not path.is_file():
         raise ParbenchError(
             f"method {reducer.name} with budget={target} needs thresholds for {model} and there are none: {how}"
         )
@@ -77,7 +93,7 @@ def calibrated(reducer: Reducer, subject: Subject) -> Reducer:
     if target not in found["targets"]:
         known = ", ".join(str(key) for key in sorted(found["targets"]))
         raise ParbenchError(f"the thresholds in {path} serve budgets {known}, not {target}: {how}")
-    return dataclasses.replace(reducer, **{reducer.calibrates: found["targets"][target][reducer.calibrates]})
+    return dataclasses.replace(reducer, **{field: found["targets"][target][field]})
 
 
 def search(

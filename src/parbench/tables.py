@@ -33,6 +33,7 @@ def row(metrics: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> dict[
     kept = metrics["tokens_kept"]
     budget = metrics["budget"]
     name = metrics["method"] if budget is None else f"{metrics['method']} @{budget:g}"
+    name = metrics.get("label") or name
     recall = metrics["evidence_recall"]
     cells = {
         "method": name,
@@ -67,6 +68,8 @@ def show(runs: Sequence[Mapping[str, Any]], console: Console | None = None) -> N
     for run in ordered:
         table.add_row(*row(run, baseline).values())
     console.print(table)
+    if any(run.get("label") for run in ordered):
+        console.print(_redundancy(ordered))
     notes = [
         "visual tokens: mean ± deviation over samples, averaged over LLM layers",
         "FLOPs: 2 per multiply-add, from the vision tower to the first token",
@@ -81,3 +84,20 @@ def show(runs: Sequence[Mapping[str, Any]], console: Console | None = None) -> N
         notes.append("par: PAR (our reading); its authors published no code.")
     for note in notes:
         console.print(note, style="dim", highlight=False, soft_wrap=True)
+
+
+def _redundancy(runs: Sequence[Mapping[str, Any]]) -> Table:
+    """What the stages of a method took away, and what is left that a question does not need, or has already."""
+    stages = list(dict.fromkeys(name for run in runs for name in run["stages"]))
+    table = Table(title="external and internal redundancy")
+    for name in ("method", *(f"after {stage}" for stage in stages), "evidence recall", "irrelevant", "repeated"):
+        table.add_column(name.replace(" ", "\n"), justify="left" if name == "method" else "right", no_wrap=True)
+    for run in runs:
+        left = [f"{run['stages'][stage]['mean']:.1f}" if stage in run["stages"] else "" for stage in stages]
+        shares = [run.get(key) for key in ("evidence_recall", "irrelevant", "repeated")]
+        table.add_row(
+            run.get("label") or run["method"],
+            *left,
+            *("" if share is None else f"{100 * share:.0f} %" for share in shares),
+        )
+    return table

@@ -23,11 +23,13 @@ class Cell:
         method: Its configuration.
         budget: Instead of the configuration's own; None leaves that.
         required: Whether it is an error if the model cannot have it; else it is left out with a word.
+        label: What the table calls it; empty for the method's name.
     """
 
     method: DictConfig
     budget: int | float | None
     required: bool = False
+    label: str = ""
 
 
 def run(words: list[str]) -> None:
@@ -67,8 +69,12 @@ def table(cells: list[Cell], config: DictConfig) -> None:
     for number, cell in enumerate(possible, 1):
         result = evaluate(session, cell.method, cell.budget)
         said = "finished before, nothing recomputed" if result.reused else "done"
-        print(f"[{number}/{len(possible)}] {cell.method.name}: {said} ({result.folder})", file=sys.stderr, flush=True)
-        found.append(result.metrics)
+        print(
+            f"[{number}/{len(possible)}] {cell.label or cell.method.name}: {said} ({result.folder})",
+            file=sys.stderr,
+            flush=True,
+        )
+        found.append({**result.metrics, "label": cell.label})
     show(found)
 
 

@@ -1,9 +1,10 @@
-"""``parbench sweep``: methods x budgets, one after the other in one process, one table at the end."""
+"""``parbench sweep``: methods x budgets, or an experiment's variants, in one process, with one table at the end."""
 
 from __future__ import annotations
 
 from parbench.commands.eval import Cell, other_method, table
 from parbench.commands.options import as_list, split_options
+from parbench.commands.variants import variant_cells
 from parbench.config import build_reducer, compose_config, names
 from parbench.errors import ParbenchError, unknown
 
@@ -19,12 +20,21 @@ def run(words: list[str]) -> None:
     for name in methods:
         if name not in names("method"):
             raise unknown("method", name, names("method"))
+    experiment = any(word.startswith("experiment=") for word in rest)
     for word in rest:
-        if word.lstrip("+~").startswith(("method=", "method.", "budget=")):
+        if word.lstrip("+~").startswith(("method=", "method.", *([] if experiment else ["budget="]))):
             raise ParbenchError(
                 f"{word} has no place in a sweep, which goes over methods and budgets: write methods=[a,b] budgets=[1,2]"
             )
     config = compose_config(rest)
+    if config.variants:
+        unused = [word for word in words if word.startswith(("methods=", "budgets="))]
+        if unused:
+            raise ParbenchError(
+                f"{unused[0]} has no place in an experiment, which names its variants: give budget=64 instead"
+            )
+        table(variant_cells(config, rest), config)
+        return
     budgets = as_list("budgets", options["budgets"])
     cells: list[Cell] = []
     for name in dict.fromkeys(["none", *methods, *config.controls]):

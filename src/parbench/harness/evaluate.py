@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from parbench.engine.samples import Answer, Sample
 from parbench.harness.quiet import quiet
 from parbench.harness.session import Session
-from parbench.results.evidence import irrelevant, needed_patches, recall
+from parbench.results.evidence import irrelevant, needed_patches, recall, repeated
 from parbench.results.metrics import summarise
 from parbench.results.store import RunStore
 
@@ -137,6 +137,7 @@ def _line(session: Session, engine: Any, doc: Any, sample: Sample, answer: Answe
         "margin": answer.margin if math.isfinite(answer.margin) else None,
         "evidence_recall": None,
         "irrelevant": None,
+        "repeated": None,
         "flops": sample_flops(engine.adapter.model.config, ledger) if ledger else None,
         "seconds": round(answer.seconds, 6),
     }
@@ -144,6 +145,7 @@ def _line(session: Session, engine: Any, doc: Any, sample: Sample, answer: Answe
         needed = needed_patches(boxes, dataset.image_size, answer.kept[0].grid)
         line["evidence_recall"] = recall(answer.kept[0], needed)
         line["irrelevant"] = irrelevant(answer.kept[0], needed)
+        line["repeated"] = repeated(answer.kept[0], boxes, dataset.image_size)
     return line
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from parbench.engine.samples import Kept
@@ -60,3 +60,25 @@ def irrelevant(kept: Kept, needed: set[int]) -> float | None:
         total[token] += abs(weight)
         inside[token] += abs(weight) if patch in needed else 0.0
     return sum(inside[token] < 0.5 * total[token] for token in total) / len(total)
+
+
+def repeated(kept: Kept, boxes: Sequence[Sequence[int]], size: tuple[int, int]) -> float | None:
+    """Share of the kept tokens that lie in a needed box in which another kept token lies already; None without boxes or tokens.
+
+    An upper bound on what repeats itself: a sign needs one token a character, an edge may say more than the middle. A token lies
+    in the first box that needs the patch which weighs most in it.
+    """
+    if not boxes or not kept.tokens:
+        return None
+    heaviest: dict[int, tuple[float, int]] = {}
+    for token, patch, weight in zip(kept.token, kept.patches, kept.weights, strict=True):
+        if token not in heaviest or abs(weight) > heaviest[token][0]:
+            heaviest[token] = (abs(weight), patch)
+    held = {patch for _, patch in heaviest.values()}
+    per_patch = Counter(patch for _, patch in heaviest.values())
+    again = 0
+    for box in boxes:
+        mine = needed_patches([box], size, kept.grid) & held
+        held -= mine
+        again += max(0, sum(per_patch[patch] for patch in mine) - 1)
+    return again / kept.tokens

@@ -20,7 +20,7 @@ def summarise(lines: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> dic
 
     Returns:
         The fixed keys of ``metrics.json`` (accuracy in 0..1, failed samples in the denominator; FLOPs per sample, 2 per
-        multiply-add), then ``skills``, ``stages``, ``irrelevant``, ``seconds_per_sample`` and ``lmms_eval``.
+        multiply-add), then ``skills``, ``stages``, ``irrelevant``, ``repeated``, ``seconds_per_sample`` and ``lmms_eval``.
     """
     answered = [line for line in lines if line["error"] is None]
     pictured = [line for line in answered if line["images"]]
@@ -51,7 +51,10 @@ def summarise(lines: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> dic
         "flops": {part: _mean([line["flops"][part] for line in answered]) for part in FLOPS_PARTS},
         "skills": {skill: fmean(scores) for skill, scores in sorted(by_skill.items())},
         "stages": {name: _spread(counts) for name, counts in stages.items()},
-        "irrelevant": _mean([line["irrelevant"] for line in answered if line["irrelevant"] is not None]),
+        **{
+            name: _mean([line[name] for line in answered if line.get(name) is not None])
+            for name in ("irrelevant", "repeated")
+        },
         "seconds_per_sample": _mean([line["seconds"] for line in answered]),
         "lmms_eval": run["lmms_eval"],
     }

@@ -1,0 +1,40 @@
+"""Finding an adaptive method's threshold for a mean budget."""
+
+from __future__ import annotations
+
+import dataclasses
+from statistics import fmean
+from typing import Any
+
+from parbench.calibration import block_thresholds, search
+from parbench.engine.engine import Engine
+from parbench.errors import ParbenchError
+from parbench.harness.kept import KeptCounter
+from parbench.reducers.base import Reducer, TowerReducer
+
+
+def find_threshold(counter: KeptCounter, asked: Reducer) -> tuple[Any, float]:
+    """The value of the field that ``asked.calibrates`` names at which the mean count is its budget, and that mean.
+
+    Raises:
+        ParbenchError: The budget is impossible or out of reach.
+    """
+    session, field = counter.session, str(asked.calibrates)
+    asked.check(session.geometry)
+    wanted = asked.count(session.geometry)
+
+    def mean_count(threshold: Any) -> float:
+        tried = dataclasses.replace(asked, **{field: threshold})
+        mean = fmean(counter.counts(Engine(session.adapter, tried)))
+        print(f"  {field}={threshold}: {mean:.1f} tokens", flush=True)
+        return mean
+
+    if not isinstance(asked, TowerReducer):
+        low, high = asked.calibration_range
+        return search(mean_count, wanted, low, high)
+    found = block_thresholds(asked, counter.encode, len(counter.groups), session.geometry)
+    mean = mean_count(found)
+    # Where a block merges all that it can, no threshold merges more.
+    if abs(mean - wanted) > max(0.02 * wanted, 1):
+        raise ParbenchError(f"target={wanted} is out of reach: the nearest mean is {mean:.1f} tokens")
+    return found, mean
