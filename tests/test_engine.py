@@ -98,7 +98,7 @@ def test_fastv_equals_a_masked_model_without_cache(adapter, questions):
 
     method = reducer("fastv", 192)
     engine = Engine(adapter, method)
-    cut, keep = method.cut(adapter.geometry), method.keep(adapter.geometry)
+    (cut,), (keep,) = method.stages(adapter.geometry), method.left(adapter.geometry)
     for question in questions[:3]:
         (answer,) = engine.answer([question], [[0]])
         inputs = adapter.processor(text=question.prompt(1), images=question.load(), return_tensors="pt")

@@ -45,12 +45,10 @@ def predict(
     tower, layers = geometry.patches + 1, [tokens + text] * geometry.layers
     work: int | None = 0
     if isinstance(reducer, LayerReducer):
-        cut = reducer.cut(geometry)
+        visual = reducer.layers(geometry)
         if reducer.budget is None:
-            tokens = round(
-                (cut * geometry.patches + (geometry.layers - cut) * reducer.keep(geometry)) / geometry.layers
-            )
-        layers = [geometry.patches + text] * cut + [reducer.keep(geometry) + text] * (geometry.layers - cut)
+            tokens = round(sum(visual) / geometry.layers)
+        layers = [count + text for count in visual]
         before, work = False, None
     elif isinstance(reducer, PixelReducer):
         tower = tokens + 1
