@@ -45,7 +45,7 @@ def predict(
     tower, layers = geometry.patches + 1, [tokens + text] * geometry.layers
     work: int | None = 0
     if isinstance(reducer, LayerReducer):
-        visual = reducer.layers(geometry)
+        visual = reducer.by_layer(geometry)
         if reducer.budget is None:
             tokens = round(sum(visual) / geometry.layers)
         layers = [count + text for count in visual]

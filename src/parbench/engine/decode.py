@@ -34,7 +34,6 @@ def greedy(
     rows: Rows,
     new_tokens: Sequence[int],
     until: Sequence[tuple[str, ...]],
-    *,
     cached: bool = True,
 ) -> list[Generated]:
     """Generate greedily until each row has ended, met a stop string or reached its own limit.

@@ -168,7 +168,7 @@ class Engine:
         method = self.reducer if bool((rows.image >= 0).any()) else self._plain
         cached = not isinstance(method, LayerReducer) or method.cached
         with install(self.adapter, method, rows) as trace:
-            generated = greedy(self.adapter, rows, limits, [s.until for s in samples], cached=cached)
+            generated = greedy(self.adapter, rows, limits, [s.until for s in samples], cached)
         answers = []
         for s, sample in enumerate(samples):
             entries = [entry for entry, mine in enumerate(owner) if mine == s]

@@ -204,13 +204,13 @@ class Choice:
 
     Attributes:
         keep: [E, N] bool, the tokens that stay.
-        scores: [E, N] what was ranked.
+        scores: [E, N] what was ranked, if anything.
         merge: [E, C, N] weights of new tokens that come behind those that stay, or None.
         merged: [E] how many of them an image has.
     """
 
     keep: Tensor
-    scores: Tensor
+    scores: Tensor | None = None
     merge: Tensor | None = None
     merged: Tensor | None = None
 
@@ -256,7 +256,7 @@ class LayerReducer(Reducer):
     def choose(self, view: View) -> Choice:
         """What stays at a stage."""
 
-    def layers(self, geometry: Geometry) -> list[int]:
+    def by_layer(self, geometry: Geometry) -> list[int]:
         """Visual tokens of an image that enter each layer."""
         counts = [geometry.patches] * geometry.layers
         for layer, left in zip(self.stages(geometry), self.left(geometry), strict=True):
@@ -273,7 +273,7 @@ class LayerReducer(Reducer):
             )
         if asked is None:
             return
-        average = sum(self.layers(geometry)) / geometry.layers
+        average = sum(self.by_layer(geometry)) / geometry.layers
         if abs(average - asked) > 0.5:
             raise ParbenchError(
                 f"budget={asked} of method {self.name} is out of reach: the nearest average over the layers is {average:.1f}"
