@@ -142,8 +142,7 @@ class LayerHooks:
             else:
                 segment.mask = F.pad(segment.mask, (0, hidden.shape[1]), value=1)
                 positions = kwargs["position_ids"].expand(len(segment.mask), -1)
-                compacted = self.reducer.positions == "compact"
-                segment.positions = positions - segment.dropped[:, None] if compacted else positions
+                segment.positions = positions - segment.dropped[:, None] if self.reducer.compacts else positions
             segment.turn = self.adapter.language.rotary_emb(hidden, position_ids=segment.positions)
             segment.causal = self._causal(index, hidden, segment.mask, kwargs["past_key_values"])
         kwargs = {
@@ -178,7 +177,7 @@ class LayerHooks:
             if self.reducer.masked:
                 self.layout = _hidden_from_attention(old, choice)
             else:
-                hidden, self.layout = _shorten(hidden, view, choice, self.reducer.positions)
+                hidden, self.layout = _shorten(hidden, view, choice, self.reducer.compacts)
         self.trace.flops += counter.get_total_flops()
         self.mix = _compose(self.mix, old, choice, int(self.begin.source.max()) + 1)
         dropped = self.begin.mask.sum(1) - self.layout.mask.sum(1) + self.embeds.shape[1] - self.begin.mask.shape[1]
@@ -225,7 +224,7 @@ def _compose(mix: Tensor | None, layout: Layout, choice: Choice, size: int) -> T
     return gather(mix, order).masked_fill(beyond[..., None], 0.0)
 
 
-def _shorten(hidden: Tensor, view: View, choice: Choice, positions: str) -> tuple[Tensor, Layout]:
+def _shorten(hidden: Tensor, view: View, choice: Choice, compacts: bool) -> tuple[Tensor, Layout]:
     """The sequence without what was dropped and with what was merged, padded on the left again."""
     old = view.layout
     index, valid = old.visual
@@ -255,7 +254,7 @@ def _shorten(hidden: Tensor, view: View, choice: Choice, positions: str) -> tupl
     real = torch.arange(longest, device=keep.device)[None] >= longest - lengths[:, None]
     mask = real.long()
     place, number, patch, source = (value.gather(1, order) for value in values)
-    if positions == "compact":
+    if compacts:
         place = (mask.cumsum(1) - 1).clamp(min=0)
     number, patch, source = (value.masked_fill(~real, -1) for value in (number, patch, source))
     return gather(hidden, order), Layout(mask, place, number, patch, source, old.row, old.number)

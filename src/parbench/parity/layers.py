@@ -25,6 +25,7 @@ from parbench.models.adapter import Geometry, LanguageAdapter
 from parbench.parity.case import Case, Verdict
 from parbench.reducers.base import LayerReducer, Reducer
 from parbench.reducers.none import Unreduced
+from parbench.reducers.sparsevlm import SparseVLM
 from parbench.reducers.vtw import VTW
 
 METHODS: tuple[str, ...] = ("fastv", "vtw", "pyramiddrop", "sparsevlm", "yopo")
@@ -94,8 +95,25 @@ def _default(method: str) -> Reducer:
 
 
 def _reducer(case: Case) -> Reducer:
-    fields = {"fastv": _fastv, "vtw": _vtw, "pyramiddrop": _pyramiddrop}[case.method](case.meta["variant"], case.parameters)
-    return dataclasses.replace(_default(case.method), budget=None, **fields)
+    fields = _FIELDS[case.method](case.meta["variant"], case.parameters)
+    default = dataclasses.replace(_default(case.method), budget=None, **fields)
+    return _Replayed.of(default, case.recorded) if isinstance(default, SparseVLM) else default
+
+
+@dataclass
+class _Replayed(SparseVLM):
+    """With the recorded noise in the density, which decides between exact ties."""
+
+    recorded: dict[str, Tensor] = field(default_factory=dict)
+
+    @staticmethod
+    def of(method: SparseVLM, recorded: dict[str, Tensor]) -> _Replayed:
+        return _Replayed(**vars(method), recorded=recorded)
+
+    def noise(self, stage: int, order: Tensor) -> Tensor:
+        noise = self.recorded.get(f"stage{stage + 1}_noise")
+        # Another number of tokens than recorded is a difference that shows anyway.
+        return noise.double()[None] if noise is not None and len(noise) == order.shape[1] else super().noise(stage, order)
 
 
 def _fastv(variant: str, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -110,6 +128,17 @@ def _vtw(_variant: str, parameters: dict[str, Any]) -> dict[str, Any]:
 
 def _pyramiddrop(_variant: str, parameters: dict[str, Any]) -> dict[str, Any]:
     return {"layers": parameters["layer_list"], "ratios": parameters["ratios"]}
+
+
+def _sparsevlm(variant: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    fields = {"version": variant[1:4], "layers": parameters["pruning_layers"], "positions": "official"}
+    if fields["version"] == "1.0":
+        return {**fields, "scale": parameters["scale"]}
+    heads = 14 if fields["version"] == "2.0" else None
+    return {**fields, "counts": parameters["keep_list"][: len(fields["layers"])], "heads": heads}
+
+
+_FIELDS = {"fastv": _fastv, "vtw": _vtw, "pyramiddrop": _pyramiddrop, "sparsevlm": _sparsevlm}
 
 
 def _search(case: Case, adapter: LanguageAdapter, rows: Rows) -> Verdict:

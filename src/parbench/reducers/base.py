@@ -280,6 +280,11 @@ class LayerReducer(Reducer):
             )
 
     @property
+    def compacts(self) -> bool:
+        """Whether positions count on without gaps."""
+        return self.positions == "compact"
+
+    @property
     def cached(self) -> bool:
         """Whether decoding goes on from the cache of a sequence that was reduced once (False: all anew for every token)."""
         return True
