@@ -25,7 +25,8 @@ _COUNTS = {
     "2.0": {192: (300, 200, 118), 128: (238, 108, 60), 96: (246, 54, 28), 64: (66, 34, 20)},
 }
 _CHOSEN_HEADS = 14
-_NOISE = 1e-6
+# The release guards its means with this.
+_EMPTY = 1e-6
 
 
 @dataclass
@@ -192,12 +193,12 @@ class SparseVLM(LayerReducer):
             return choice
         order = top_k(choice.scores.masked_fill(~pruned, float("-inf")), int(recycled.max()))
         real = torch.arange(order.shape[1], device=order.device)[None] < recycled[:, None]
-        members = density_peaks(gather(view.hidden, order), real, clusters, self.noise(view.stage, order) * _NOISE)
-        weights = members / (members.sum(2, keepdim=True) + _NOISE).double()
+        members = density_peaks(gather(view.hidden, order), real, clusters, self.noise(view.stage, order))
+        weights = members / (members.sum(2, keepdim=True) + _EMPTY).double()
         merge = weights.new_zeros(*members.shape[:2], pruned.shape[1])
         merge.scatter_add_(2, order[:, None].expand(-1, members.shape[1], -1), weights)
         return Choice(choice.keep, choice.scores, merge, clusters)
 
-    def noise(self, stage: int, order: Tensor) -> Tensor:
-        """Uniform numbers [E, R] that a millionth of is added to densities: none."""
-        return torch.zeros(order.shape, dtype=torch.float64, device=order.device)
+    def noise(self, stage: int, order: Tensor) -> Tensor | None:
+        """[E, R] float32 that is added to the densities of the tokens at ``order``: none."""
+        return None
