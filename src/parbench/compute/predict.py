@@ -49,7 +49,8 @@ def predict(
         if reducer.budget is None:
             tokens = round(sum(visual) / geometry.layers)
         layers = [count + text for count in visual]
-        before, work = False, None
+        outside = reducer.before(geometry)
+        before, work = outside is not None and outside.place == "before_projector", None
     elif isinstance(reducer, PixelReducer):
         tower = tokens + 1
     elif isinstance(reducer, TokenReducer):

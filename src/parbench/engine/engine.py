@@ -59,7 +59,7 @@ class Engine:
         self.share = share
         self._plain = Unreduced(name="none")
         # What acts between the vision tower and the LLM.
-        first = reducer.before if isinstance(reducer, LayerReducer) else reducer
+        first = reducer.before(adapter.geometry) if isinstance(reducer, LayerReducer) else reducer
         self._outside = first if isinstance(first, TokenReducer) else self._plain
 
     @torch.inference_mode()

@@ -294,8 +294,7 @@ class LayerReducer(Reducer):
         """Whether tokens are only hidden from attention and still computed; they then count as if they were gone."""
         return False
 
-    @property
-    def before(self) -> TokenReducer | None:
+    def before(self, geometry: Geometry) -> TokenReducer | None:
         """The part of the method that acts before the LLM, for one that has two sites."""
         return None
 
