@@ -183,7 +183,7 @@ def sample_flops(config: Any, ledger: SampleLedger) -> dict[str, int]:
         "vision": cost.vision(ledger.tower),
         "projector": cost.project * ledger.projector,
         "reducer": ledger.reducer_flops,
-        "llm_prefill": cost.prefill(ledger.layers),
+        "llm_prefill": cost.prefill(ledger.layers) - ledger.skipped,
         "decode": cost.decode(ledger.layers, ledger.generated),
     }
     return {**parts, "total": sum(parts.values())}

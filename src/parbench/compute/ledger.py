@@ -16,6 +16,7 @@ class SampleLedger:
         layers: Tokens that enter each LLM layer at prefill, text included.
         visual: Visual tokens among them, layer by layer.
         generated: Tokens generated, the end token included.
+        skipped: FLOPs of the prefill that a masked simulation spends and a real implementation would not.
     """
 
     tower: tuple[int, ...]
@@ -24,6 +25,7 @@ class SampleLedger:
     layers: tuple[int, ...]
     visual: tuple[int, ...]
     generated: int
+    skipped: int = 0
 
     @property
     def tokens_kept(self) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 from parbench.compute.flops import config_of, costs
 from parbench.errors import ParbenchError
 from parbench.models.adapter import geometry_of
-from parbench.reducers.base import LayerReducer, PixelReducer, Reducer, TokenReducer
+from parbench.reducers.base import LayerReducer, MaskReducer, PixelReducer, Reducer, TokenReducer
 
 
 def predict(
@@ -56,11 +56,14 @@ def predict(
     elif isinstance(reducer, TokenReducer):
         before = reducer.place == "before_projector"
         work = 0 if reducer.free else None
+    skipped = 0
+    if isinstance(reducer, MaskReducer):
+        skipped = reducer.skipped(config.text_config, geometry, geometry.patches + text, 1)
     parts = {
         "vision": cost.vision([tower]),
         "projector": cost.project * (tokens if before or tower <= geometry.patches else geometry.patches),
         "reducer": work,
-        "llm_prefill": cost.prefill(layers),
+        "llm_prefill": cost.prefill(layers) - skipped,
     }
     name = reducer.name if reducer else "none" if tokens == geometry.patches else f"any, {place.replace('_', ' ')}"
     return {

@@ -22,7 +22,7 @@ from parbench.engine.sequence import Visual, build_rows
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LlavaAdapter
 from parbench.models.vision import Encoded
-from parbench.reducers.base import LayerReducer, PixelReducer, Provenance, Reducer, Reduction, TokenReducer
+from parbench.reducers.base import LayerReducer, MaskReducer, PixelReducer, Provenance, Reducer, Reduction, TokenReducer
 from parbench.reducers.none import Unreduced
 from parbench.reducers.probes import Probes
 
@@ -240,6 +240,10 @@ class Engine:
         if reduction is not None and encoded is not None:
             after = self._outside.place == "after_projector"
             projected = sum(encoded.features.shape[1] if after else int(reduction.counts[entry]) for entry in entries)
+        skipped = 0
+        if isinstance(self.reducer, MaskReducer):
+            text_config = self.adapter.language.config
+            skipped = self.reducer.skipped(text_config, geometry, int(trace.layers[0][row]), len(entries))
         ledger = SampleLedger(
             tower=tuple(encoded.features.shape[1] + 1 for _ in entries) if encoded is not None else (),
             projector=projected,
@@ -247,6 +251,7 @@ class Engine:
             layers=tuple(int(layer[row]) for layer in trace.layers),
             visual=tuple(int(layer[row]) for layer in trace.visual),
             generated=len(generated.ids),
+            skipped=skipped,
         )
         asked = self.reducer.asked(geometry)
         if isinstance(self.reducer, LayerReducer) and asked is not None and entries:

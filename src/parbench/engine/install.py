@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from parbench.engine.layers import LayerHooks, Trace
+from parbench.engine.masks import MaskHooks
 from parbench.engine.sequence import Rows
 from parbench.models.adapter import LanguageAdapter
-from parbench.reducers.base import LayerReducer, Reducer
+from parbench.reducers.base import LayerReducer, MaskReducer, Reducer
 
 
 @contextmanager
@@ -36,6 +37,8 @@ def install(adapter: LanguageAdapter, reducer: Reducer, rows: Rows) -> Iterator[
     try:
         if inside:
             handles += inside.handles()
+        if isinstance(reducer, MaskReducer):
+            handles += MaskHooks(adapter, reducer, rows).handles()
         # Registered last, so that it sees what the layer really gets.
         handles += [layer.register_forward_pre_hook(record, with_kwargs=True) for layer in adapter.language.layers]
         yield trace

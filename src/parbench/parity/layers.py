@@ -19,7 +19,7 @@ from parbench.config import build_reducer, compose_config
 from parbench.engine.decode import greedy
 from parbench.engine.install import install
 from parbench.engine.layers import Stage, Trace
-from parbench.engine.search import divergences, next_logits
+from parbench.engine.search import divergences, kept_heads, next_logits, visual_share
 from parbench.engine.sequence import Rows
 from parbench.models.adapter import Geometry, LanguageAdapter
 from parbench.parity.case import Case, Verdict
@@ -51,6 +51,8 @@ def run(case: Case) -> Verdict:
     adapter, rows, verdict = _adapter(case), _rows(case), Verdict()
     if "kl_per_candidate" in case.recorded:
         return _search(case, adapter, rows)
+    if "votes" in case.recorded:
+        return _head_rule(case, adapter, rows)
     reducer = _reducer(case)
     with install(adapter, reducer, rows) as trace, _watch(adapter) as seen:
         cached = not isinstance(reducer, LayerReducer) or reducer.cached
@@ -95,6 +97,8 @@ def _default(method: str) -> Reducer:
 
 
 def _reducer(case: Case) -> Reducer:
+    if case.method == "yopo":
+        return dataclasses.replace(_default("yopo"), budget=None, **_yopo(case))
     fields = _FIELDS[case.method](case.meta["variant"], case.parameters)
     default = dataclasses.replace(_default(case.method), budget=None, **fields)
     return _Replayed.of(default, case.recorded) if isinstance(default, SparseVLM) else default
@@ -138,6 +142,16 @@ def _sparsevlm(variant: str, parameters: dict[str, Any]) -> dict[str, Any]:
     return {**fields, "counts": parameters["keep_list"][: len(fields["layers"])], "heads": heads}
 
 
+def _yopo(case: Case) -> dict[str, Any]:
+    parameters = case.parameters
+    return {
+        "window": parameters["attncut_w"],
+        "layer": parameters["layercut_num"],
+        "feed_forward": parameters["mlpcut_ratio"],
+        "pruned_heads": (case.recorded["head_mask"] == 0).nonzero().tolist(),
+    }
+
+
 _FIELDS = {"fastv": _fastv, "vtw": _vtw, "pyramiddrop": _pyramiddrop, "sparsevlm": _sparsevlm}
 
 
@@ -148,6 +162,21 @@ def _search(case: Case, adapter: LanguageAdapter, rows: Rows) -> Verdict:
     found = divergences(adapter, method, rows, case.parameters["candidates"])
     verdict.close(found[0], case.recorded["kl_per_candidate"])
     verdict.close(next_logits(adapter, Unreduced(name="none"), rows)[0], case.recorded["full_logits"], logits=True)
+    return verdict
+
+
+def _head_rule(case: Case, adapter: LanguageAdapter, rows: Rows) -> Verdict:
+    verdict, inside = Verdict(), rows.image[0] >= 0
+    ratios = []
+    for shift in case.parameters["rolls_in_rows"]:
+        embeds = rows.embeds.clone()
+        embeds[0, inside] = embeds[0, inside].roll(adapter.geometry.columns * shift, 0)
+        ratios.append(visual_share(adapter, dataclasses.replace(rows, embeds=embeds))[0])
+    found = torch.stack(ratios)
+    verdict.close(found, case.recorded["ratio"])
+    votes, kept = kept_heads(found, case.parameters["threshold"], case.parameters["votes_needed_more_than"])
+    _exact(verdict, "votes", votes, case.recorded)
+    _exact(verdict, "head_mask", kept.int(), case.recorded)
     return verdict
 
 
