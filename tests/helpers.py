@@ -8,9 +8,9 @@ from parbench.config import build_reducer, compose_config, names
 from parbench.engine.samples import Sample
 from parbench.errors import ParbenchError
 from parbench.harness.prompts import build_prompt
+from parbench.reducers.base import MaskReducer
 
 METHODS = names("method")
-ADAPTIVE_ONLY = "none"
 
 
 def reducer(name: str, budget=None, **fields):
@@ -24,13 +24,17 @@ def reducer(name: str, budget=None, **fields):
 def within_reach(name: str, geometry, **fields):
     """A method at 64 tokens, or at the next budget that it can deliver on this model (VTW has whole layers only)."""
     for budget in (64, 96, 192):
-        built = reducer(name, None if name == "none" else budget, **fields)
+        built = reducer(name, None if name in UNBUDGETED else budget, **fields)
         try:
             built.check(geometry)
         except ParbenchError:
             continue
         return built
     raise AssertionError(f"{name} delivers no budget")
+
+
+# Methods that drop nothing and so take no budget.
+UNBUDGETED = [name for name in METHODS if name == "none" or isinstance(reducer(name), MaskReducer)]
 
 
 def sample(adapter, row, number=0, **fields) -> Sample:

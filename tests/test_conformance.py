@@ -7,20 +7,25 @@ import dataclasses
 import pytest
 import torch
 
-from helpers import METHODS, reducer, sample, within_reach
+from helpers import METHODS, UNBUDGETED, reducer, sample, within_reach
 from parbench.config import compose_config
 from parbench.engine.engine import Engine
 from parbench.errors import ParbenchError
-from parbench.reducers.base import LayerReducer, PixelReducer, TokenReducer
+from parbench.reducers.base import LayerReducer, MaskReducer, PixelReducer, TokenReducer
 
 # (method, budget): its own rule where it has one, and the budgets of the literature.
 CELLS = [(name, budget) for name in METHODS for budget in (None, 192, 64)]
-CELLS = [(name, budget) for name, budget in CELLS if not (name == "none" and budget)]
+CELLS = [(name, budget) for name, budget in CELLS if not (name in UNBUDGETED and budget)]
 
 
 def built(name, budget, adapter):
     method = reducer(name, budget)
-    if budget is None and not method.adaptive and method.budget is None and not isinstance(method, LayerReducer):
+    if (
+        budget is None
+        and not method.adaptive
+        and method.budget is None
+        and not isinstance(method, LayerReducer | MaskReducer)
+    ):
         pytest.skip("has no rule of its own")
     if budget is not None and within_reach(name, adapter.geometry).budget > budget:
         pytest.skip("cannot deliver so few tokens on this model")
@@ -134,8 +139,9 @@ def test_a_sample_alone_keeps_what_it_keeps_in_a_batch(name, budget, adapter, ba
 
 @pytest.mark.parametrize("name", METHODS)
 def test_keeping_everything_is_the_identity(name, adapter, batch):
-    budget = None if name == "none" else 576
-    method = reducer(name, budget)
+    method = reducer(name, None if name in UNBUDGETED else 576)
+    if isinstance(method, MaskReducer):
+        pytest.skip("keeps everything anyway; its masks have a test of their own")
     if method.calibrates:
         pytest.skip("its budget is a mean; keeping everything is not one of its results")
     engine = Engine(adapter, method, share=False)

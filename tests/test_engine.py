@@ -16,7 +16,7 @@ from parbench.engine.install import install
 from parbench.engine.samples import plan
 from parbench.engine.sequence import Visual, build_rows
 from parbench.errors import ParbenchError
-from parbench.reducers.base import LayerReducer, Provenance
+from parbench.reducers.base import LayerReducer, MaskReducer, Provenance
 
 
 def hooks(adapter) -> int:
@@ -146,7 +146,7 @@ def test_text_only_and_several_images_in_one_batch(adapter, scenes):
     for name in METHODS:
         # Two full images exceed the tiny model's context.
         method = within_reach(name, adapter.geometry)
-        full = name == "none" or isinstance(method, LayerReducer)
+        full = name == "none" or isinstance(method, LayerReducer | MaskReducer)
         chosen = batch[:2] if full else batch
         answers = Engine(adapter, method).answer(chosen, [range(len(chosen))])
         assert [answer.error for answer in answers] == [None] * len(chosen), name

@@ -50,7 +50,8 @@ def predict(
             tokens = round(sum(visual) / geometry.layers)
         layers = [count + text for count in visual]
         outside = reducer.before(geometry)
-        before, work = outside is not None and outside.place == "before_projector", None
+        before = outside is not None and outside.place == "before_projector"
+        work = 0 if reducer.free else None
     elif isinstance(reducer, PixelReducer):
         tower = tokens + 1
     elif isinstance(reducer, TokenReducer):

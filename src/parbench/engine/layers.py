@@ -166,7 +166,7 @@ class LayerHooks:
         before, normed = self.before, self.normed
         if before is None or normed is None:
             raise RuntimeError("the layer before the stage did not run")
-        turn = self.segments[-1].turn if self.segments else kwargs["position_embeddings"]
+        turn = (self.segments[-1].turn if self.segments else None) or kwargs["position_embeddings"]
         view = View(
             self.adapter.geometry, number, self.layout, self.begin, self.embeds, hidden, before,
             lambda: attending(layer, hidden, turn), normed, self.rows.seeds,
@@ -245,7 +245,9 @@ def _shorten(hidden: Tensor, view: View, choice: Choice, compacts: bool) -> tupl
         heaviest = index[image, choice.merge[image, slot].argmax(1)]
         row = old.row[image]
         new = [old.positions[row, last], old.number[image], old.patch[row, heaviest], old.source[row, heaviest]]
-        values = [F.pad(value, (0, more), value=-1).index_put(where, entry) for value, entry in zip(values, new, strict=True)]
+        values = [
+            F.pad(value, (0, more), value=-1).index_put(where, entry) for value, entry in zip(values, new, strict=True)
+        ]
         keep = F.pad(keep, (0, more)).index_put(where, torch.tensor(True, device=keep.device))
         key = F.pad(key, (0, more)).index_put(where, last.double() + 0.5)
     lengths = keep.sum(1)

@@ -21,33 +21,55 @@ from parbench.engine.install import install
 from parbench.engine.layers import Stage, Trace
 from parbench.engine.search import divergences, kept_heads, next_logits, visual_share
 from parbench.engine.sequence import Rows
+from parbench.errors import ParbenchError
 from parbench.models.adapter import Geometry, LanguageAdapter
 from parbench.parity.case import Case, Verdict
-from parbench.reducers.base import LayerReducer, Reducer
+from parbench.reducers.base import LayerReducer, MaskReducer, Reducer
 from parbench.reducers.none import Unreduced
 from parbench.reducers.sparsevlm import SparseVLM
 from parbench.reducers.vtw import VTW
 
+# The image tokens of which masked cases record more.
+_PROBES = (0, 23, 24, 100, 300, 575)
 METHODS: tuple[str, ...] = ("fastv", "vtw", "pyramiddrop", "sparsevlm", "yopo")
 
 
 def unsupported(case: Case) -> str | None:
     """Why a case cannot be compared, or None."""
-    return None if case.method in METHODS else f"{case.method} is no method inside the LLM"
+    parameters = case.parameters
+    if case.method not in METHODS:
+        return f"{case.method} is no method inside the LLM"
+    if parameters.get("K", 1) < 1:
+        return "tokens cannot be dropped before layer 1, whose attention decides"
+    if isqrt(parameters["image_length"]) ** 2 != parameters["image_length"]:
+        return f"{parameters['image_length']} visual tokens are no square grid"
+    return None
 
 
 @dataclass
 class _Seen:
-    """What left and entered the model, forward by forward: logits [V]; tokens and last position at each layer."""
+    """What entered and left the model, forward by forward.
+
+    Attributes:
+        logits: [V] of the last token.
+        lengths: Tokens at each layer.
+        positions: The last token's position at each layer.
+        hidden: Of the first forward, what entered each layer, [S, d].
+    """
 
     logits: list[Tensor] = field(default_factory=list)
     lengths: list[list[int]] = field(default_factory=list)
     positions: list[list[int]] = field(default_factory=list)
+    hidden: list[Tensor] = field(default_factory=list)
 
 
 @torch.inference_mode()
 def run(case: Case) -> Verdict:
-    """Run the class that evaluations use on a recorded case and compare everything that is recorded."""
+    """Run the class that evaluations use on a recorded case and compare everything that is recorded.
+
+    Raises:
+        ParbenchError: A file that the case names is missing.
+    """
     adapter, rows, verdict = _adapter(case), _rows(case), Verdict()
     if "kl_per_candidate" in case.recorded:
         return _search(case, adapter, rows)
@@ -58,7 +80,9 @@ def run(case: Case) -> Verdict:
         cached = not isinstance(reducer, LayerReducer) or reducer.cached
         (generated,) = greedy(adapter, rows, [len(case.recorded["decode_ids"])], [()], cached=cached)
     _exact(verdict, "tokens_per_layer", torch.tensor(seen.lengths[0]), case.recorded)
-    _compare_stages(case, trace, verdict)
+    _compare_stages(case, trace, seen, verdict)
+    if isinstance(reducer, MaskReducer):
+        _compare_masks(case, reducer, adapter, rows, seen, verdict)
     _compare_decoding(case, seen, generated.ids, verdict)
     return verdict
 
@@ -76,6 +100,9 @@ def _model(folder: Path, weights: str, config: str, overrides: str) -> Any:
 
 def _adapter(case: Case) -> LanguageAdapter:
     meta = case.meta
+    for name in (meta["model_file"], meta["config_file"]):
+        if not (case.folder / name).is_file():
+            raise ParbenchError(f"case {case.name} needs {name}, which is not in {case.folder}")
     model = _model(case.folder, meta["model_file"], meta["config_file"], json.dumps(meta.get("model_overrides") or {}))
     side = isqrt(case.parameters["image_length"])
     return LanguageAdapter(model, Geometry(side, side, model.config.num_hidden_layers, 0, 14))
@@ -87,7 +114,12 @@ def _rows(case: Case) -> Rows:
     places = torch.arange(embeds.shape[1])[None]
     inside = (places >= start) & (places < start + length)
     return Rows(
-        embeds, torch.ones_like(places), places, torch.where(inside, 0, -1), torch.where(inside, places - start, -1), (0,)
+        embeds,
+        torch.ones_like(places),
+        places,
+        torch.where(inside, 0, -1),
+        torch.where(inside, places - start, -1),
+        (0,),
     )
 
 
@@ -193,6 +225,8 @@ def _watch(adapter: LanguageAdapter) -> Iterator[_Seen]:
             seen.lengths.append([])
         seen.positions[-1].append(int(kwargs["position_ids"][0, -1]))
         seen.lengths[-1].append(args[0].shape[1])
+        if len(seen.lengths) == 1:
+            seen.hidden.append(args[0][0])
 
     handles = [adapter.model.lm_head.register_forward_hook(logits)]
     handles += [layer.register_forward_pre_hook(entering, with_kwargs=True) for layer in adapter.language.layers]
@@ -203,13 +237,14 @@ def _watch(adapter: LanguageAdapter) -> Iterator[_Seen]:
             handle.remove()
 
 
-def _compare_stages(case: Case, trace: Trace, verdict: Verdict) -> None:
+def _compare_stages(case: Case, trace: Trace, seen: _Seen, verdict: Verdict) -> None:
     recorded = case.recorded
     if "kept_visual_per_step" in recorded:
         _exact(verdict, "kept_visual_per_step", torch.stack([_codes(run, 0)[0] for run in trace.passes]), recorded)
     stages = trace.passes[0] if trace.passes else []
     # One cut is recorded without a number.
-    single = {"kept_visual_index": "kept_visual_index", "score": "score_image", "position_ids": "position_ids_after"}
+    single = {"kept_visual_index": "kept_visual_index", "score": "score_image", "position_ids": "position_ids_after",
+              "hidden_after": "hidden_into_layer_K"}  # fmt: skip
     for number, stage in enumerate(stages):
         kept, after = _codes(stages, number)
         (positions,) = stage.layout.positions
@@ -217,14 +252,29 @@ def _compare_stages(case: Case, trace: Trace, verdict: Verdict) -> None:
             "kept_relative": stage.choice.keep[0].nonzero().flatten(), "kept_visual_index": kept, "visual_after": after,
             "position_ids": positions,
         }  # fmt: skip
-        if stage.choice.scores is not None:
-            found["score"] = stage.choice.scores[0]
         for name, value in found.items():
-            key = f"stage{number + 1}_{name}" if f"stage{number + 1}_{name}" in recorded else single.get(name, "")
-            if name == "score" and key in recorded:
+            key = f"stage{number + 1}_{name}"
+            _exact(verdict, key if key in recorded else single.get(name, ""), value, recorded)
+        values = {"hidden_after": seen.hidden[stage.layer]}
+        if stage.choice.scores is not None:
+            values["score"] = stage.choice.scores[0]
+        for name, value in values.items():
+            key = f"stage{number + 1}_{name}"
+            key = key if key in recorded else single.get(name, "")
+            if key in recorded:
                 verdict.close(value, recorded[key])
-            elif key in recorded:
-                _exact(verdict, key, value, recorded)
+
+
+def _compare_masks(
+    case: Case, reducer: MaskReducer, adapter: LanguageAdapter, rows: Rows, seen: _Seen, verdict: Verdict
+) -> None:
+    near, probes = reducer.neighbours(adapter.geometry), torch.tensor(_PROBES)
+    if near is not None:
+        _exact(verdict, "neighbour_count", near.sum(1), case.recorded)
+        _exact(verdict, "neighbour_mask_rows", near[probes].int(), case.recorded)
+    if "hidden_probe" in case.recorded:
+        inside = (rows.image[0] >= 0).nonzero().flatten()[probes]
+        verdict.close(torch.stack(seen.hidden[1:])[:, inside], case.recorded["hidden_probe"])
 
 
 def _codes(stages: list[Stage], number: int) -> tuple[Tensor, Tensor]:

@@ -327,7 +327,9 @@ class MaskReducer(Reducer):
     def check(self, geometry: Geometry) -> None:
         """Refuse budgets: nothing is dropped."""
         if self.asked(geometry) not in (None, geometry.patches):
-            raise ParbenchError(f"budget={self.budget} of method {self.name} has no use, since every token stays: leave budget=null")
+            raise ParbenchError(
+                f"budget={self.budget} of method {self.name} has no use, since every token stays: leave budget=null"
+            )
 
     def skipped(self, config: Any, geometry: Geometry, total: int, images: int) -> int:
         """FLOPs (2 per multiply-add) of a prefill that a real implementation would not spend.

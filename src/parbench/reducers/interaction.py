@@ -44,10 +44,11 @@ class ClsKnee(TokenReducer):
 class Interaction(SingleCut):
     """Before the LLM, keeps patches by similarity to CLS up to the curve's knee; inside, those to which the text attends most.
 
-    Approximation, of which these are choices of ours: similarity is the cosine of the features that LLaVA reads; the knee is the point
-    farthest from the chord; the second part is FastV's, at FastV's layer, ranked by all text tokens behind the image; text tokens, which
-    the paper prunes as well, all stay. With a budget, the knee may not leave fewer patches than that, nor so many that the layers
-    before the cut spend it all, and the second part keeps what makes the average over the layers exact.
+    Approximation, of which these are choices of ours: similarity is the cosine of the features that LLaVA reads; the knee is
+    the point farthest from the chord; the second part is FastV's, at FastV's layer, ranked by all text tokens behind the
+    image; text tokens, which the paper prunes as well, all stay. With a budget, the knee may not leave fewer patches than
+    that, nor so many that the layers before the cut spend it all, and the second part keeps what makes the average over the
+    layers exact.
 
     Attributes:
         ratio: Share of the patches left by the knee that the second part drops, used when there is no budget.

@@ -23,10 +23,11 @@ class PyramidDrop(LayerReducer):
 
     Ranked with that layer's input norm, queries and keys at the positions of the stage before; mean over heads.
 
-    Deviations. Training mode, which ranks by all instruction tokens, is left out. Layers scale with the model's depth. Budgets (the
-    average over the layers) are not in the paper and nobody agrees on them: ours keeps the official layers and solves for one ratio
-    r such that the stages keep r, r^2, r^3 of the tokens; where the full layers before the first stage would spend more than three
-    quarters of the budget, all stages move to half their depth, and again if need be. With several images a row, each is ranked by itself.
+    Deviations. Training mode, which ranks by all instruction tokens, is left out. Layers scale with the model's depth.
+    Budgets (the average over the layers) are not in the paper and nobody agrees on them: ours keeps the official layers and
+    solves for one ratio r such that the stages keep r, r^2, r^3 of the tokens; where the full layers before the first stage
+    would spend more than three quarters of the budget, all stages move to half their depth, and again if need be. With
+    several images a row, each is ranked by itself.
 
     Attributes:
         layers: Layers of the stages; None scales the official ones.
@@ -47,7 +48,9 @@ class PyramidDrop(LayerReducer):
         self.layers = None if self.layers is None else tuple(self.layers)
         falling = list(self.ratios) == sorted(self.ratios, reverse=True)
         if not falling or not all(0 < ratio <= 1 for ratio in self.ratios):
-            raise ParbenchError(f"method.ratios={list(self.ratios)} of {self.name}: use falling shares, above 0 and at most 1")
+            raise ParbenchError(
+                f"method.ratios={list(self.ratios)} of {self.name}: use falling shares, above 0 and at most 1"
+            )
         if len(self.ratios) != len(self.layers or _OFFICIAL_STAGES):
             raise ParbenchError(f"method.ratios of {self.name} has {len(self.ratios)} entries: use one for each layer")
 

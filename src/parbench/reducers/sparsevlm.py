@@ -11,7 +11,9 @@ from torch import Tensor
 from parbench.errors import ParbenchError
 from parbench.models.adapter import Geometry
 from parbench.reducers.base import Choice, LayerReducer, one_of
+from parbench.reducers.budget import scaled
 from parbench.reducers.ops.clusters import density_peaks
+from parbench.reducers.ops.rating import numerical_rank, raters
 from parbench.reducers.ops.selection import gather, top_k
 from parbench.reducers.view import View
 
@@ -33,16 +35,18 @@ _EMPTY = 1e-6
 class SparseVLM(LayerReducer):
     """Text tokens that fit the image rate the visual tokens at three layers; the best stay, some of the rest are merged.
 
-    Raters are text tokens behind the image whose mean share of the visual tokens' softmaxed similarity (input embeddings) is above
-    average. A stage's layer runs in full and its output is pruned by the attention it gave, mean over heads and raters. Of what is
-    pruned, the best ``recycled`` share is clustered (DPC-KNN) and each cluster's mean comes behind the kept tokens. Version 2.0 divides the
-    attention by what rotary positions alone give, takes the heads with most of it, keeps original positions and merges nothing.
+    Raters are text tokens behind the image whose mean share of the visual tokens' softmaxed similarity (input embeddings)
+    is above average. A stage's layer runs in full and its output is pruned by the attention it gave, mean over heads and
+    raters. Of what is pruned, the best ``recycled`` share is clustered (DPC-KNN) and each cluster's mean comes behind the
+    kept tokens. Version 2.0 divides the attention by what rotary positions alone give, takes the heads with most of it,
+    keeps original positions and merges nothing.
 
-    Deviations. Layers scale with depth (the layer behind a pruned output: 3, 7, 16 of 32), heads as 14 of 32. The release's lists
-    called 192, 128 and 64 count the pruned layers as short already (206 tokens are delivered for 192): a budget here is the true average,
-    and the list of the nearest name is scaled by one factor to deliver it; ``counts`` gives any list as it is, and without either the
-    release's list for 192 scales with the patches. The paper sums a cluster, the release and ours average it. The release adds random noise
-    to densities; ours adds none and takes the earlier of equals. Each of several images a row is treated alone.
+    Deviations. Layers scale with depth (the layer behind a pruned output: 3, 7, 16 of 32), heads as 14 of 32. The release's
+    lists called 192, 128 and 64 count the pruned layers as short already (206 tokens are delivered for 192): a budget here
+    is the true average, and the list of the nearest name is scaled by one factor to deliver it; ``counts`` gives any list
+    as it is, and without either the release's list for 192 scales with the patches. The paper sums a cluster, the release
+    and ours average it. The release adds random noise to densities; ours adds none and takes the earlier of equals. Each of
+    several images a row is treated alone.
 
     Attributes:
         version: ``1.5``; ``2.0``; or ``1.0``, which keeps ``scale`` tokens for each rank of the raters' attention and takes no budget.
@@ -72,16 +76,24 @@ class SparseVLM(LayerReducer):
         one_of(self, positions=("official", "keep", "compact"), version=tuple(_STAGES))
         self.layers = None if self.layers is None else tuple(self.layers)
         self.counts = None if self.counts is None else tuple(self.counts)
-        if self.counts is not None and (len(self.counts) != len(self.layers or _STAGES[self.version]) or min(self.counts) < 1):
-            raise ParbenchError(f"method.counts={list(self.counts)} of {self.name}: give one number from 1 on for each layer")
+        if self.counts is not None and (
+            len(self.counts) != len(self.layers or _STAGES[self.version]) or min(self.counts) < 1
+        ):
+            raise ParbenchError(
+                f"method.counts={list(self.counts)} of {self.name}: give one number from 1 on for each layer"
+            )
         if not 0 <= self.recycled <= 0.9 or self.group < 1:
-            raise ParbenchError(f"method.recycled={self.recycled}, group={self.group} of {self.name}: use 0 to 0.9, and 1 or more")
+            raise ParbenchError(
+                f"method.recycled={self.recycled}, group={self.group} of {self.name}: use 0 to 0.9, and 1 or more"
+            )
 
     def check(self, geometry: Geometry) -> None:
         """Refuse a budget where the method decides by itself, or the counts are given."""
         if self.asked(geometry) is not None and (self.version == "1.0" or self.counts is not None):
             why = "version 1.0 decides by the rank" if self.version == "1.0" else "method.counts decides"
-            raise ParbenchError(f"budget={self.budget} of method {self.name} has no use, since {why}: leave budget=null")
+            raise ParbenchError(
+                f"budget={self.budget} of method {self.name} has no use, since {why}: leave budget=null"
+            )
         super().check(geometry)
 
     @property
@@ -118,19 +130,7 @@ class SparseVLM(LayerReducer):
             left = self._with_merged(kept, patches)
             return patches * stages[0] + sum(n * (stages[i + 1] - stages[i]) for i, n in enumerate(left))
 
-        def scaled(factor: float) -> list[int]:
-            return [min(patches, max(1, int(factor * count))) for count in known[nearest]]
-
-        low, high, wanted = 0.0, patches / min(known[nearest]), asked * geometry.layers
-        for _ in range(50):
-            middle = (low + high) / 2
-            low, high = (middle, high) if total(scaled(middle)) <= wanted else (low, middle)
-        kept = scaled(high if total(scaled(high)) <= wanted else low)
-        # What rounding left over goes to the last stage, then to the one before.
-        for place in reversed(range(len(kept))):
-            while kept[place] < patches and total([*kept[:place], kept[place] + 1, *kept[place + 1 :]]) <= wanted:
-                kept[place] += 1
-        return tuple(kept)
+        return scaled(known[nearest], total, asked * geometry.layers, patches)
 
     def _with_merged(self, kept: Sequence[int], entering: int) -> tuple[int, ...]:
         left = []
@@ -149,10 +149,10 @@ class SparseVLM(LayerReducer):
 
     def choose(self, view: View) -> Choice:
         """Rate, keep, recycle."""
-        raters = self.raters(view)
-        attention, real = view.text_attention(raters)
+        chosen = raters(*view.inputs)
+        attention, real = view.text_attention(chosen)
         if self.version == "2.0":
-            attention = attention / view.position_bias(raters)[:, None]
+            attention = attention / view.position_bias(chosen)[:, None]
         attention = attention * (real[:, None, :, None] & view.valid[:, None, None])
         if self.version == "2.0":
             count = self.heads if self.heads is not None else max(1, round(_CHOSEN_HEADS * attention.shape[1] / _HEADS))
@@ -162,27 +162,10 @@ class SparseVLM(LayerReducer):
         scores = attention.sum(1) / real.sum(1, keepdim=True).clamp(min=1)
         present = view.valid.sum(1)
         if self.version == "1.0":
-            kept = torch.minimum((self.rank(attention, real, present) * self.scale).long(), present - 1)
+            kept = torch.minimum((numerical_rank(attention, real.sum(1), present) * self.scale).long(), present - 1)
         else:
             kept = present.clamp(max=self.kept(view.geometry)[view.stage])
         return self.recycle(view, Choice.best(view, scores, kept))
-
-    @staticmethod
-    def raters(view: View) -> Tensor:
-        """[E, T] bool: text tokens behind the image that rate (the strongest alone where none is above average)."""
-        visual, seen, text, read = view.inputs
-        similarity = (visual.double() @ text.double().transpose(1, 2)).masked_fill(~read[:, None], float("-inf"))
-        share = similarity.softmax(-1) * (seen[..., None] & read[:, None])
-        mean = share.sum(1) / seen.sum(1, keepdim=True)
-        above = (mean > mean.sum(1, keepdim=True) / read.sum(1, keepdim=True)) & read
-        strongest = mean == mean.amax(1, keepdim=True)
-        return torch.where(above.any(1, keepdim=True), above, strongest & read)
-
-    @staticmethod
-    def rank(attention: Tensor, real: Tensor, present: Tensor) -> Tensor:
-        """[E] numerical rank of [E, R, N] in float32, with torch's tolerance for each image's own size."""
-        size = torch.maximum(real.sum(1), present)
-        return torch.linalg.matrix_rank(attention.float(), rtol=size * torch.finfo(torch.float32).eps)
 
     def recycle(self, view: View, choice: Choice) -> Choice:
         """Merge the best of what is pruned."""

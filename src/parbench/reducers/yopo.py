@@ -21,12 +21,13 @@ _OFFICIAL_CUT = 20
 class YOPO(MaskReducer):
     """All visual tokens stay, but see only their neighbours, use part of the feed-forward neurons, and are unseen by late layers.
 
-    As in the release, everything is computed and masked, and counted as if it were skipped. Image queries see the image keys at most
-    ``window // 2`` rows and columns away, later ones too; a pruned head sees no image key and image tokens get nothing from it; from the
-    layer cut on no query sees an image key. Weights are not normalised again.
+    As in the release, everything is computed and masked, and counted as if it were skipped. Image queries see the image
+    keys at most ``window // 2`` rows and columns away, later ones too; a pruned head sees no image key and image tokens get
+    nothing from it; from the layer cut on no query sees an image key. Weights are not normalised again.
 
-    Deviations. The head masks that the release ships are not part of this package: ``parbench.engine.search`` finds them by its rule and
-    ``pruned_heads`` takes them; by default all heads stay. Published numbers are of fine-tuned checkpoints, this is the training-free method.
+    Deviations. The head masks that the release ships are not part of this package: ``parbench.engine.search`` finds them by
+    its rule and ``pruned_heads`` takes them; by default all heads stay. Published numbers are of fine-tuned checkpoints,
+    this is the training-free method.
 
     Attributes:
         window: Width of the neighbourhood; None leaves attention causal.
