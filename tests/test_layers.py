@@ -294,6 +294,15 @@ def test_what_masks_would_save_is_less_than_everything(adapter):
     assert sample_flops(config, ledger)["llm_prefill"] == full - skipped
 
 
+def test_without_a_cache_every_token_costs_a_prefill(adapter):
+    layers = adapter.geometry.layers
+    ledger = SampleLedger((577,), 576, 0, (100,) * layers, (64,) * layers, 3)
+    anew = sample_flops(adapter.model.config, dataclasses.replace(ledger, cached=False))
+    cost = costs(adapter.model.config)
+    assert anew["decode"] == cost.prefill([101] * layers) + cost.prefill([102] * layers)
+    assert anew["decode"] > 10 * sample_flops(adapter.model.config, ledger)["decode"]
+
+
 def test_the_search_finds_the_layer_from_which_images_are_not_needed(adapter, embeddings):
     rows = rows_of(adapter, embeddings, [ONE, TWO])
     found = divergences(adapter, reducer("vtw"), rows, [1, 6, 11])
@@ -301,7 +310,7 @@ def test_the_search_finds_the_layer_from_which_images_are_not_needed(adapter, em
     assert bool((found >= 0).all())
     assert bool((found[:, 2] < found[:, 0]).all())
     assert first_below(torch.tensor([[0.5, 0.2, 0.1]]), [5, 6, 7], 0.25) == 6
-    with pytest.raises(ParbenchError, match="the least is 0.1"):
+    with pytest.raises(ParbenchError, match=r"the least is 0\.1"):
         first_below(torch.tensor([[0.5, 0.2, 0.1]]), [5, 6, 7], 0.05)
 
 

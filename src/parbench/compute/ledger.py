@@ -17,6 +17,7 @@ class SampleLedger:
         visual: Visual tokens among them, layer by layer.
         generated: Tokens generated, the end token included.
         skipped: FLOPs of the prefill that a masked simulation spends and a real implementation would not.
+        cached: Whether decoding went on from a cache; else the whole sequence ran again for every token.
     """
 
     tower: tuple[int, ...]
@@ -26,6 +27,7 @@ class SampleLedger:
     visual: tuple[int, ...]
     generated: int
     skipped: int = 0
+    cached: bool = True
 
     @property
     def tokens_kept(self) -> float:

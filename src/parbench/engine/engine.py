@@ -252,6 +252,7 @@ class Engine:
             visual=tuple(int(layer[row]) for layer in trace.visual),
             generated=len(generated.ids),
             skipped=skipped,
+            cached=not isinstance(self.reducer, LayerReducer) or self.reducer.cached,
         )
         asked = self.reducer.asked(geometry)
         if isinstance(self.reducer, LayerReducer) and asked is not None and entries:

@@ -169,7 +169,7 @@ def _pyramiddrop(_variant: str, parameters: dict[str, Any]) -> dict[str, Any]:
 def _sparsevlm(variant: str, parameters: dict[str, Any]) -> dict[str, Any]:
     fields = {"version": variant[1:4], "layers": parameters["pruning_layers"], "positions": "official"}
     if fields["version"] == "1.0":
-        return {**fields, "scale": parameters["scale"]}
+        return {**fields, "scale": parameters["scale"], "bias": parameters.get("bias", 0.0)}
     heads = 14 if fields["version"] == "2.0" else None
     return {**fields, "counts": parameters["keep_list"][: len(fields["layers"])], "heads": heads}
 

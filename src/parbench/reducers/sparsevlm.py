@@ -55,7 +55,8 @@ class SparseVLM(LayerReducer):
         heads: Heads that version 2.0 looks at; None scales the official 14.
         recycled: Share of the pruned tokens that are merged.
         group: Tokens merged into one, about.
-        scale: Tokens kept for each rank (1.0).
+        scale: Tokens kept for each rank (version 1.0).
+        bias: Tokens kept beyond that (version 1.0).
     """
 
     title = "SparseVLM"
@@ -69,6 +70,7 @@ class SparseVLM(LayerReducer):
     recycled: float = 0.3
     group: int = 10
     scale: float = 13.5
+    bias: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse versions and lists that there are not."""
@@ -162,7 +164,8 @@ class SparseVLM(LayerReducer):
         scores = attention.sum(1) / real.sum(1, keepdim=True).clamp(min=1)
         present = view.valid.sum(1)
         if self.version == "1.0":
-            kept = torch.minimum((numerical_rank(attention, real.sum(1), present) * self.scale).long(), present - 1)
+            rank = numerical_rank(attention, real.sum(1), present)
+            kept = torch.minimum((rank.double() * self.scale + self.bias).long(), present - 1)
         else:
             kept = present.clamp(max=self.kept(view.geometry)[view.stage])
         return self.recycle(view, Choice.best(view, scores, kept))
