@@ -45,8 +45,9 @@ class SparseVLM(LayerReducer):
     lists called 192, 128 and 64 count the pruned layers as short already (206 tokens are delivered for 192): a budget here
     is the true average, and the list of the nearest name is scaled by one factor to deliver it; ``counts`` gives any list
     as it is, and without either the release's list for 192 scales with the patches. The paper sums a cluster, the release
-    and ours average it. The release adds random noise to densities; ours adds none and takes the earlier of equals. Each of
-    several images a row is treated alone.
+    and ours average it. The release adds random noise to densities; ours adds none and takes the earlier of equals. What
+    version 2.0 divides by stays positive for heads 128 wide, as LLaVA-1.5's are, and may change its sign for narrow ones, as
+    llava-tiny's are. Each of several images a row is treated alone.
 
     Attributes:
         version: ``1.5``; ``2.0``; or ``1.0``, which keeps ``scale`` tokens for each rank of the raters' attention and takes no budget.
