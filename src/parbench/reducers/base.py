@@ -149,6 +149,11 @@ class Reducer(ABC):
         """Whether it compares text with patches in CLIP's joint space; the text tower then belongs to a run's identity."""
         return False
 
+    @property
+    def note(self) -> str:
+        """What a reader of a table has to know about its numbers."""
+        return ""
+
     def settings(self) -> dict[str, Any]:
         """Its fields, for a run's identity."""
         return dataclasses.asdict(self)
@@ -307,6 +312,11 @@ class MaskReducer(Reducer):
     """
 
     site = "mask"
+
+    @property
+    def note(self) -> str:
+        """It is a simulation."""
+        return "every token is computed and masked; FLOPs as if what is masked were skipped, seconds as measured"
 
     @abstractmethod
     def neighbours(self, geometry: Geometry) -> Tensor | None:

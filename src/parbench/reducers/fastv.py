@@ -44,6 +44,15 @@ class FastV(SingleCut):
         """In the variant of that name."""
         return self.variant == "mask"
 
+    @property
+    def note(self) -> str:
+        """Whether tokens are only hidden."""
+        return (
+            "dropped tokens are computed and hidden; counted as if they were gone, seconds as measured"
+            if self.masked
+            else ""
+        )
+
     def choose(self, view: View) -> Choice:
         """The best by the last token's attention."""
         return Choice.best(view, view.last_attention.mean(1), *self.left(view.geometry))

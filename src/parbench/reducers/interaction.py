@@ -59,6 +59,11 @@ class Interaction(SingleCut):
     prompt_aware = True
     adaptive = True
 
+    @property
+    def note(self) -> str:
+        """That it is one."""
+        return "an approximation; its authors published no code"
+
     def before(self, geometry: Geometry) -> TokenReducer:
         """The knee, within what the budget allows."""
         asked, cut = self.asked(geometry), self.cut(geometry)

@@ -52,6 +52,11 @@ class TopV(SingleCut):
                 f"{self.temperature} and {self.recovered}"
             )
 
+    @property
+    def note(self) -> str:
+        """That it is one."""
+        return "a reading; its official code was not seen"
+
     def choose(self, view: View) -> Choice:
         """The most mass, and a sample of the rest."""
         source, target = view.at_tokens(view.before.hidden).double(), view.at_tokens(view.normed).double()
