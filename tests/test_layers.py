@@ -323,3 +323,11 @@ def test_heads_that_hardly_see_images_may_go(adapter, embeddings):
     assert bool(kept[:2].all())
     assert not bool(kept[2:].any())
     assert int(votes[2:].sum()) == 0
+
+
+@pytest.mark.parametrize("name", ["sparsevlm", "interaction", "fastv", "pyramiddrop"])
+def test_an_image_with_no_text_behind_it_is_reduced_all_the_same(name, adapter, embeddings, monkeypatch):
+    method = within_reach(name, adapter.geometry)
+    _, logits, trace = generate(adapter, method, rows_of(adapter, embeddings, ["USER: <image>"]), monkeypatch, tokens=2)
+    assert bool(logits.isfinite().all())
+    assert int(trace.visual[-1][0]) < 400

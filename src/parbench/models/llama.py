@@ -37,8 +37,7 @@ class Attending:
 
         where = (row[:, None], column)
         cos, sin = (table.expand(len(mask), -1, -1)[where] for table in self.turn)
-        query = self.module.q_proj(self.hidden[where])
-        query = query.view(*column.shape, -1, self.module.head_dim).transpose(1, 2)
+        query = self.module.q_proj(self.hidden[where]).unflatten(-1, (-1, self.module.head_dim)).transpose(1, 2)
         query, _ = apply_rotary_pos_emb(query, query, cos, sin)
         keys = repeat_kv(self.keys, self.module.num_key_value_groups)[row]
         scores = (query.float() @ keys.float().transpose(2, 3)).double() * self.module.scaling
@@ -63,6 +62,6 @@ def attending(layer: Any, hidden: Tensor, turn: tuple[Tensor, Tensor]) -> Attend
 
     module = layer.self_attn
     normed = layer.input_layernorm(hidden)
-    keys = module.k_proj(normed).view(*hidden.shape[:2], -1, module.head_dim).transpose(1, 2)
+    keys = module.k_proj(normed).unflatten(-1, (-1, module.head_dim)).transpose(1, 2)
     _, keys = apply_rotary_pos_emb(keys, keys, *turn)
     return Attending(module, normed, turn, keys)
