@@ -15,6 +15,7 @@ import torch
 from parbench.config import compose_config, names
 from parbench.engine.engine import Engine, image_seed
 from parbench.engine.samples import Sample, plan
+from parbench.errors import ParbenchError
 from parbench.harness.prompts import build_prompt
 from parbench.harness.session import Session
 
@@ -70,7 +71,11 @@ def main() -> None:
         images.append(images[-1] if same else session.dataset.visuals(number)[0])
     for name in arguments.methods:
         budget = None if name == "none" else arguments.budget
-        engine = Engine(session.adapter, session.reducer(compose_config([f"method={name}"]).method, budget))
+        try:
+            engine = Engine(session.adapter, session.reducer(compose_config([f"method={name}"]).method, budget))
+        except ParbenchError as error:
+            print(f"{name}: left out, {error}", flush=True)
+            continue
         kept, lines = compare(engine, session, samples, images, arguments.batch)
         same = len(samples) - len(lines)
         print(

@@ -6,10 +6,11 @@ import dataclasses
 
 from parbench.config import build_reducer, compose_config, names
 from parbench.engine.samples import Sample
+from parbench.errors import ParbenchError
 from parbench.harness.prompts import build_prompt
+from parbench.reducers.base import MaskReducer
 
 METHODS = names("method")
-ADAPTIVE_ONLY = "none"
 
 
 def reducer(name: str, budget=None, **fields):
@@ -18,6 +19,22 @@ def reducer(name: str, budget=None, **fields):
     if built.calibrates and getattr(built, built.calibrates) is None:
         fields = {built.calibrates: 0.5, **fields}
     return dataclasses.replace(built, **fields)
+
+
+def within_reach(name: str, geometry, **fields):
+    """A method at 64 tokens, or at the next budget that it can deliver on this model (VTW has whole layers only)."""
+    for budget in (64, 96, 192):
+        built = reducer(name, None if name in UNBUDGETED else budget, **fields)
+        try:
+            built.check(geometry)
+        except ParbenchError:
+            continue
+        return built
+    raise AssertionError(f"{name} delivers no budget")
+
+
+# Methods that drop nothing and so take no budget.
+UNBUDGETED = [name for name in METHODS if name == "none" or isinstance(reducer(name), MaskReducer)]
 
 
 def sample(adapter, row, number=0, **fields) -> Sample:

@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 
 import parbench.engine.engine as engine_module
-from helpers import METHODS, reducer, sample
+from helpers import METHODS, reducer, sample, within_reach
 from parbench.engine.engine import Engine, anchors
 from parbench.engine.install import install
 from parbench.engine.samples import plan
 from parbench.engine.sequence import Visual, build_rows
 from parbench.errors import ParbenchError
-from parbench.reducers.base import Provenance
+from parbench.reducers.base import LayerReducer, MaskReducer, Provenance
 
 
 def hooks(adapter) -> int:
@@ -100,7 +100,7 @@ def test_fastv_equals_a_masked_model_without_cache(adapter, questions):
 
     method = reducer("fastv", 192)
     engine = Engine(adapter, method)
-    cut, keep = method.cut(adapter.geometry), method.keep(adapter.geometry)
+    (cut,), (keep,) = method.stages(adapter.geometry), method.left(adapter.geometry)
     for question in questions[:3]:
         (answer,) = engine.answer([question], [[0]])
         inputs = adapter.processor(text=question.prompt(1), images=question.load(), return_tensors="pt")
@@ -147,12 +147,10 @@ def test_text_only_and_several_images_in_one_batch(adapter, scenes):
     ]
     for name in METHODS:
         # Two full images exceed the tiny model's context.
-        method = reducer(name, 64)
-        if name in ("none", "fastv"):
-            chosen = batch[:2]
-        else:
-            chosen = batch
-        answers = Engine(adapter, method if name != "none" else reducer("none")).answer(chosen, [range(len(chosen))])
+        method = within_reach(name, adapter.geometry)
+        full = name == "none" or isinstance(method, LayerReducer | MaskReducer)
+        chosen = batch[:2] if full else batch
+        answers = Engine(adapter, method).answer(chosen, [range(len(chosen))])
         assert [answer.error for answer in answers] == [None] * len(chosen), name
         assert [len(answer.kept) for answer in answers] == [1, 0, 2][: len(chosen)]
         assert answers[1].ledger.visual[0] == 0

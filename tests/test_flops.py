@@ -90,7 +90,7 @@ def test_a_real_run_costs_what_its_ledger_says(adapter, scenes):
     from helpers import reducer, sample
     from parbench.engine.engine import Engine
 
-    for name in ("uniform", "fastv", "tome", "dymu"):
+    for name in ("uniform", "fastv", "tome", "dymu", "pyramiddrop", "sparsevlm", "topv", "interaction"):
         one = sample(adapter, scenes[4])
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
             (answer,) = Engine(adapter, reducer(name, 64)).answer([one], [[0]])

@@ -67,3 +67,11 @@ def test_the_table_fits_and_says_what_a_reader_must_know():
     assert "1 failed" in text
     assert "2 per multiply-add" in text
     assert "chance 25.0 %" in text
+
+
+def test_what_a_reader_has_to_know_is_said_once():
+    none = summarise([line(1.0, tokens_kept=576.0)], {**RUN, "method": "none", "budget": None})
+    masked = summarise([line(1.0, tokens_kept=576.0)], {**RUN, "method": "yopo", "note": "a simulation"})
+    out = io.StringIO()
+    show([none, masked, masked], Console(file=out, width=140))
+    assert out.getvalue().count("yopo: a simulation") == 1

@@ -80,6 +80,7 @@ def show(runs: Sequence[Mapping[str, Any]], console: Console | None = None) -> N
         for run in ordered
         if run["failures"] or run["unparseable"]
     ]
+    notes += dict.fromkeys(f"{run['method']}: {run['note']}" for run in ordered if run.get("note"))
     if any(run["method"] == "par" for run in runs):
         notes.append("par: PAR (our reading); its authors published no code.")
     for note in notes:

@@ -192,12 +192,16 @@ def sample_flops(config: Any, ledger: SampleLedger) -> dict[str, int]:
         vision, projector, reducer (the method's own work), llm_prefill, decode (after the first token), total.
     """
     cost = costs(config)
+    if ledger.cached:
+        decode = cost.decode(ledger.layers, ledger.generated)
+    else:
+        decode = sum(cost.prefill([n + more for n in ledger.layers]) for more in range(1, ledger.generated))
     parts = {
         "vision": cost.vision(ledger.tower),
         "projector": cost.project * ledger.projector,
         "reducer": ledger.reducer_flops,
-        "llm_prefill": cost.prefill(ledger.layers),
-        "decode": cost.decode(ledger.layers, ledger.generated),
+        "llm_prefill": cost.prefill(ledger.layers) - ledger.skipped,
+        "decode": decode,
     }
     return {**parts, "total": sum(parts.values())}
 

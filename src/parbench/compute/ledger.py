@@ -16,6 +16,8 @@ class SampleLedger:
         layers: Tokens that enter each LLM layer at prefill, text included.
         visual: Visual tokens among them, layer by layer.
         generated: Tokens generated, the end token included.
+        skipped: FLOPs of the prefill that a masked simulation spends and a real implementation would not.
+        cached: Whether decoding went on from a cache; else the whole sequence ran again for every token.
     """
 
     tower: tuple[tuple[int, ...], ...]
@@ -24,6 +26,8 @@ class SampleLedger:
     layers: tuple[int, ...]
     visual: tuple[int, ...]
     generated: int
+    skipped: int = 0
+    cached: bool = True
 
     @property
     def tokens_kept(self) -> float:

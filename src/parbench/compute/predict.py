@@ -8,7 +8,7 @@ from typing import Any
 from parbench.compute.flops import config_of, costs
 from parbench.errors import ParbenchError
 from parbench.models.adapter import geometry_of
-from parbench.reducers.base import LayerReducer, PixelReducer, Reducer, TokenReducer, TowerReducer
+from parbench.reducers.base import LayerReducer, MaskReducer, PixelReducer, Reducer, TokenReducer, TowerReducer
 
 
 def predict(
@@ -52,23 +52,26 @@ def predict(
         tokens, before, work = tower[-1] - 1, True, None
     layers = [tokens + text] * geometry.layers
     if isinstance(reducer, LayerReducer):
-        cut = reducer.cut(geometry)
+        visual = reducer.by_layer(geometry)
         if reducer.budget is None:
-            tokens = round(
-                (cut * geometry.patches + (geometry.layers - cut) * reducer.keep(geometry)) / geometry.layers
-            )
-        layers = [geometry.patches + text] * cut + [reducer.keep(geometry) + text] * (geometry.layers - cut)
-        before, work = False, None
+            tokens = round(sum(visual) / geometry.layers)
+        layers = [count + text for count in visual]
+        outside = reducer.before(geometry)
+        before = outside is not None and outside.place == "before_projector"
+        work = 0 if reducer.free else None
     elif isinstance(reducer, PixelReducer):
         tower = [tokens + 1] * (geometry.blocks + 1)
     elif isinstance(reducer, TokenReducer):
         before = reducer.place == "before_projector"
         work = 0 if reducer.free else None
+    skipped = 0
+    if isinstance(reducer, MaskReducer):
+        skipped = reducer.skipped(config.text_config, geometry, geometry.patches + text, 1)
     parts = {
         "vision": cost.vision([tower]),
         "projector": cost.project * (tokens if before else tower[-1] - 1),
         "reducer": work,
-        "llm_prefill": cost.prefill(layers),
+        "llm_prefill": cost.prefill(layers) - skipped,
     }
     name = reducer.name if reducer else "none" if tokens == geometry.patches else f"any, {place.replace('_', ' ')}"
     return {

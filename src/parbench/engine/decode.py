@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from parbench.engine.sequence import Rows
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import LanguageAdapter
 
 
 @dataclass(frozen=True)
@@ -29,17 +29,21 @@ class Generated:
     first_logits: Tensor
 
 
-def end_tokens(adapter: LlavaAdapter) -> set[int]:
-    """Ids that end an answer: the generation configuration's, or the tokenizer's."""
-    configured = adapter.model.generation_config.eos_token_id
-    configured = configured if configured is not None else adapter.tokenizer.eos_token_id
-    return set(configured) if isinstance(configured, list | tuple) else {configured}
-
-
 def greedy(
-    adapter: LlavaAdapter, rows: Rows, new_tokens: Sequence[int], until: Sequence[tuple[str, ...]]
+    adapter: LanguageAdapter,
+    rows: Rows,
+    new_tokens: Sequence[int],
+    until: Sequence[tuple[str, ...]],
+    cached: bool = True,
 ) -> list[Generated]:
     """Generate greedily until each row has ended, met a stop string or reached its own limit.
+
+    Args:
+        adapter: The model.
+        rows: The prompts.
+        new_tokens: Each row's limit.
+        until: Each row's stop strings.
+        cached: Off, the whole sequence runs again for every token (methods that choose anew each time).
 
     Raises:
         FloatingPointError: Logits are not finite.
@@ -47,7 +51,7 @@ def greedy(
     from transformers import DynamicCache
 
     cache = DynamicCache(config=adapter.language.config)
-    ends = end_tokens(adapter)
+    ends = adapter.end_tokens
     batch = len(rows.mask)
     ids: list[list[int]] = [[] for _ in range(batch)]
     texts = [""] * batch
@@ -63,7 +67,7 @@ def greedy(
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state
-        logits = adapter.model.lm_head(hidden[:, -1:])[:, 0]
+        logits = adapter.logits(hidden[:, -1:])[:, 0]
         if first is None:
             first = logits
         wide = logits.float()
@@ -80,15 +84,19 @@ def greedy(
             margins[row] = min(margins[row], float(best.values[row, 0] - best.values[row, 1]))
             texts[row], stopped = _decode(adapter, ids[row], until[row])
             open_rows[row] = not (stopped or token in ends or len(ids[row]) >= new_tokens[row])
-        embeds = adapter.embed(chosen[:, None])
         mask = torch.cat([mask, mask.new_ones(batch, 1)], dim=1)
-        positions = positions[:, -1:] + 1
+        newest, place = adapter.embed(chosen[:, None]), positions[:, -1:] + 1
+        if cached:
+            embeds, positions = newest, place
+        else:
+            embeds, positions = torch.cat([embeds, newest], dim=1), torch.cat([positions, place], dim=1)
+            cache = DynamicCache(config=adapter.language.config)
     if first is None:
         first = torch.empty(batch, 0)
     return [Generated(ids[row], texts[row], margins[row], first[row]) for row in range(batch)]
 
 
-def _decode(adapter: LlavaAdapter, ids: list[int], until: tuple[str, ...]) -> tuple[str, bool]:
-    text = adapter.tokenizer.decode(ids, skip_special_tokens=True)
+def _decode(adapter: LanguageAdapter, ids: list[int], until: tuple[str, ...]) -> tuple[str, bool]:
+    text = adapter.decode(ids)
     found = [place for stop in until if stop and (place := text.find(stop)) >= 0]
     return (text[: min(found)], True) if found else (text, False)

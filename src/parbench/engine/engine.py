@@ -16,7 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from parbench.compute.ledger import SampleLedger
 from parbench.engine.decode import Generated, greedy
-from parbench.engine.install import Trace, install
+from parbench.engine.install import install
+from parbench.engine.layers import Trace
 from parbench.engine.samples import Answer, Kept, Sample
 from parbench.engine.sequence import Visual, build_rows
 from parbench.errors import ParbenchError
@@ -24,6 +25,7 @@ from parbench.models.adapter import LlavaAdapter
 from parbench.models.vision import Encoded
 from parbench.reducers.base import (
     LayerReducer,
+    MaskReducer,
     PixelReducer,
     Provenance,
     Reducer,
@@ -66,6 +68,9 @@ class Engine:
         self.reducer = reducer
         self.share = share
         self._plain = Unreduced(name="none")
+        # What acts between the vision tower and the LLM.
+        first = reducer.before(adapter.geometry) if isinstance(reducer, LayerReducer) else reducer
+        self._outside = first if isinstance(first, TokenReducer) else self._plain
 
     @torch.inference_mode()
     def answer(self, samples: Sequence[Sample], batches: Sequence[Sequence[int]]) -> list[Answer]:
@@ -129,11 +134,10 @@ class Engine:
         pixels = self.adapter.pixels(images)
         if isinstance(self.reducer, PixelReducer):
             pixels = self.reducer.shrink(pixels, self.adapter.geometry)
-        blocks = self.reducer.blocks if isinstance(self.reducer, TokenReducer) else ()
         merger = None
         if isinstance(self.reducer, TowerReducer):
             merger = partial(self.reducer.merge, geometry=self.adapter.geometry)
-        return self.adapter.encode(pixels, blocks, merger)
+        return self.adapter.encode(pixels, self._outside.blocks, merger)
 
     def _batch_or_single(self, samples: Sequence[Sample], pictures: _Pictures) -> list[Answer]:
         try:
@@ -167,16 +171,19 @@ class Engine:
         if reduction is not None:
             for entry, s in enumerate(owner):
                 count = int(reduction.counts[entry])
-                visuals[s].append(Visual(reduction.tokens[entry, :count], anchors(reduction.provenance, entry, count)))
+                stands = anchors(reduction.provenance, entry, count)
+                visuals[s].append(Visual(reduction.tokens[entry, :count], stands, seeds[flat[entry]]))
         prompts = [
             self.adapter.tokenizer(sample.prompt(len(row)), return_tensors="pt").input_ids[0]
             for sample, row in zip(samples, of, strict=True)
         ]
-        positions = self.reducer.positions if isinstance(self.reducer, TokenReducer | TowerReducer) else "compact"
-        rows = build_rows(self.adapter, prompts, visuals, positions, [s.max_new_tokens for s in samples])
+        positions = self.reducer.positions if isinstance(self.reducer, TowerReducer) else self._outside.positions
+        limits = [s.max_new_tokens for s in samples]
+        rows = build_rows(self.adapter, prompts, visuals, positions, limits)
         method = self.reducer if bool((rows.image >= 0).any()) else self._plain
+        cached = not isinstance(method, LayerReducer) or method.cached
         with install(self.adapter, method, rows) as trace:
-            generated = greedy(self.adapter, rows, [s.max_new_tokens for s in samples], [s.until for s in samples])
+            generated = greedy(self.adapter, rows, limits, [s.until for s in samples], cached)
         answers = []
         for s, sample in enumerate(samples):
             entries = [entry for entry, mine in enumerate(owner) if mine == s]
@@ -205,7 +212,7 @@ class Engine:
             reduction = Reduction(self.adapter.project(given.tokens), given.counts, given.provenance)
             flops = [taken.work] * len(images)
         else:
-            method = self.reducer if isinstance(self.reducer, TokenReducer) else self._plain
+            method = self._outside
             probes = Probes(self.adapter, taken, prompts, [seeds[image] for image in images])
             before = method.place == "before_projector"
             features = taken.features if before else self.adapter.project(taken.features)
@@ -233,26 +240,30 @@ class Engine:
                  reduction: Reduction | None, trace: Trace, generated: Generated, work: int) -> Answer:  # fmt: skip
         geometry = self.adapter.geometry
         kept, stages = [], {}
-        if reduction is not None and trace.image is not None and trace.patch is not None:
-            for number, entry in enumerate(entries):
+        if reduction is not None:
+            for entry in entries:
                 token, patch, weight = reduction.provenance.of(entry)
                 # A token that comes from no patch (CLS) is counted too.
                 count = int(reduction.counts[entry])
-                if isinstance(self.reducer, LayerReducer):
-                    # What is left after the cut, read from what entered the last layer.
-                    left = trace.patch[row][trace.image[row] == number]
-                    mine = torch.isin(patch, left)
-                    token, patch, weight, count = token[mine], patch[mine], weight[mine], len(left)
+                if trace.origin is not None:
+                    token, patch, weight = through(trace.origin.of(entry), (token, patch, weight), geometry.patches)
+                    count = len(token.unique())
                 kept.append(
                     Kept(count, tuple(patch.tolist()), tuple(weight.tolist()), tuple(token.tolist()),
                          (geometry.rows, geometry.columns))
                 )  # fmt: skip
             stages = {name: int(sum(counts[entry] for entry in entries)) for name, counts in reduction.stages.items()}
+            for stage in trace.passes[0] if trace.passes else ():
+                stages[f"layer {stage.layer}"] = int((stage.layout.image[row] >= 0).sum())
         projected = 0
         if reduction is not None:
-            after = isinstance(self.reducer, TokenReducer) and self.reducer.place == "after_projector"
+            after = self._outside.place == "after_projector"
             given = [length[-1] - 1 for length in lengths] if after else [int(reduction.counts[e]) for e in entries]
             projected = sum(given)
+        skipped = 0
+        if isinstance(self.reducer, MaskReducer):
+            text_config = self.adapter.language.config
+            skipped = self.reducer.skipped(text_config, geometry, int(trace.layers[0][row]), len(entries))
         ledger = SampleLedger(
             tower=lengths,
             projector=projected,
@@ -260,6 +271,8 @@ class Engine:
             layers=tuple(int(layer[row]) for layer in trace.layers),
             visual=tuple(int(layer[row]) for layer in trace.visual),
             generated=len(generated.ids),
+            skipped=skipped,
+            cached=not isinstance(self.reducer, LayerReducer) or self.reducer.cached,
         )
         asked = self.reducer.asked(geometry)
         if isinstance(self.reducer, LayerReducer) and asked is not None and entries:
@@ -302,6 +315,20 @@ def anchors(provenance: Provenance, entry: int, count: int) -> Tensor:
     has = best > 0
     found[has] = patch[order][best[has] - 1]
     return found
+
+
+def through(
+    inner: tuple[Tensor, Tensor, Tensor], outer: tuple[Tensor, Tensor, Tensor], patches: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Token, patch and weight of tokens made (``inner``) of tokens that were made of patches (``outer``)."""
+    last, middle, share = inner
+    token, patch, weight = outer
+    size = int(torch.cat([middle, token]).max()) + 1 if len(token) else 0
+    first = weight.new_zeros(size, patches).index_put((token, patch), weight)
+    second = weight.new_zeros(int(last.max()) + 1 if len(last) else 0, size).index_put((last, middle), share)
+    whole = second @ first
+    token, patch = whole.nonzero(as_tuple=True)
+    return token, patch, whole[token, patch]
 
 
 def image_seed(image: Image.Image) -> int:

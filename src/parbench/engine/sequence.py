@@ -14,10 +14,11 @@ from parbench.models.adapter import LlavaAdapter
 
 @dataclass(frozen=True)
 class Visual:
-    """The visual tokens of one image: [k, d] embeddings, and the patch [k] that each stands for."""
+    """The visual tokens of one image: [k, d] embeddings, the patch [k] that each stands for, and the image's own number."""
 
     tokens: Tensor
     anchors: Tensor
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Rows:
         positions: [B, S] position ids.
         image: [B, S] number of the image within its row, -1 for text and padding.
         patch: [B, S] the patch a visual token stands for, -1 elsewhere.
+        seeds: One number an image, row by row: the only randomness a method may use.
     """
 
     embeds: Tensor
@@ -37,6 +39,7 @@ class Rows:
     positions: Tensor
     image: Tensor
     patch: Tensor
+    seeds: tuple[int, ...] = ()
 
 
 def build_rows(adapter: LlavaAdapter, prompts: Sequence[Tensor], visuals: Sequence[Sequence[Visual]], positions: str,
@@ -88,7 +91,10 @@ def build_rows(adapter: LlavaAdapter, prompts: Sequence[Tensor], visuals: Sequen
     tokens = [visual.tokens for row in visuals for visual in row]
     if tokens:
         embeds = embeds.masked_scatter((image >= 0)[..., None], torch.cat(tokens).to(embeds.dtype))
-    return Rows(embeds, mask, _pad_left(places, length, 0).to(device), image, _pad_left(patch, length, -1).to(device))
+    seeds = tuple(visual.seed for row in visuals for visual in row)
+    return Rows(
+        embeds, mask, _pad_left(places, length, 0).to(device), image, _pad_left(patch, length, -1).to(device), seeds
+    )
 
 
 def _extend(parts: tuple[list[Tensor], ...], ids: Tensor, image: int, patch: Tensor, places: Tensor) -> None:

@@ -53,6 +53,7 @@ def evaluate(session: Session, method: DictConfig, budget: int | float | None = 
                 "run_id": store.id,
                 "model": session.model_settings["name"],
                 "method": reducer.name,
+                "note": reducer.note,
                 "dataset": session.dataset.name,
                 "budget": reducer.budget,
                 "chance": session.dataset.chance,

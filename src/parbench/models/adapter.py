@@ -62,12 +62,57 @@ def geometry_of(config: Any) -> Geometry:
     )
 
 
-class LlavaAdapter:
+class LanguageAdapter:
+    """A Llama that rows of embeddings run through, with nothing in front of it.
+
+    Attributes:
+        model: A ``LlamaForCausalLM``.
+        geometry: The sizes that methods inside the LLM are resolved with.
+    """
+
+    def __init__(self, model: Any, geometry: Geometry) -> None:
+        self.model = model
+        self.geometry = geometry
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The model's dtype."""
+        return self.model.dtype
+
+    @property
+    def language(self) -> Any:
+        """The language model without its head."""
+        return self.model.model
+
+    @property
+    def end_tokens(self) -> set[int]:
+        """Ids that end an answer: none, so that a row runs to its limit."""
+        return set()
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Token ids to LLM embeddings."""
+        return self.model.get_input_embeddings()(ids)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[..., d] last hidden states to [..., V]."""
+        return self.model.lm_head(hidden)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids: the ids themselves, for want of a tokenizer."""
+        return " ".join(str(token) for token in ids)
+
+
+class LlavaAdapter(LanguageAdapter):
     """A loaded model with its processor; everything that knows Hugging Face's LLaVA goes through here."""
 
     def __init__(self, model: Any, processor: Any, *, name: str = "", folder: Path | None = None, clip: str | None = None,
                  clip_revision: str | None = None) -> None:  # fmt: skip
-        self.model = model
+        super().__init__(model, geometry_of(model.config))
         self.processor = processor
         self.name = name
         self.folder = folder
@@ -92,16 +137,6 @@ class LlavaAdapter:
         )
 
     @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return self.model.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The model's dtype."""
-        return self.model.dtype
-
-    @property
     def tokenizer(self) -> Any:
         """The processor's tokenizer."""
         return self.processor.tokenizer
@@ -110,6 +145,13 @@ class LlavaAdapter:
     def language(self) -> Any:
         """The language model without its head."""
         return self.model.model.language_model
+
+    @property
+    def end_tokens(self) -> set[int]:
+        """Ids that end an answer: the generation configuration's, or the tokenizer's."""
+        configured = self.model.generation_config.eos_token_id
+        configured = configured if configured is not None else self.tokenizer.eos_token_id
+        return set(configured) if isinstance(configured, list | tuple) else {configured}
 
     @property
     def image_token_id(self) -> int:
@@ -125,11 +167,6 @@ class LlavaAdapter:
     def vision_heads(self) -> int:
         """Attention heads of a vision block."""
         return self.model.config.vision_config.num_attention_heads
-
-    @cached_property
-    def geometry(self) -> Geometry:
-        """The model's sizes."""
-        return geometry_of(self.model.config)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -163,6 +200,6 @@ class LlavaAdapter:
         """[..., C] tower features to [..., d] LLM embeddings."""
         return self.model.model.multi_modal_projector(features)
 
-    def embed(self, ids: Tensor) -> Tensor:
-        """Token ids to LLM embeddings."""
-        return self.model.get_input_embeddings()(ids)
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, without special tokens."""
+        return self.tokenizer.decode(ids, skip_special_tokens=True)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Literal
 
-from parbench.parity import tokens, tower
+from parbench.parity import layers, tokens, tower
 from parbench.parity.case import Case, Verdict
 
 # Each has METHODS, the recorded names that it serves; unsupported(case), why it cannot compare a case, or None; and run(case).
-_MODULES: tuple[ModuleType, ...] = (tokens, tower)
+_MODULES: tuple[ModuleType, ...] = (tokens, layers, tower)
 
 
 @dataclass(frozen=True)

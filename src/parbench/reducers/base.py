@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from parbench.models.adapter import Geometry
     from parbench.models.vision import Encoded
     from parbench.reducers.probes import Probes
+    from parbench.reducers.view import View
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class Reducer(ABC):
 
     title: ClassVar[str]
     paper: ClassVar[str] = ""
-    site: ClassVar[Literal["pixels", "tower", "tokens", "layers"]]
+    site: ClassVar[Literal["pixels", "tower", "tokens", "layers", "mask"]]
     prompt_aware: ClassVar[bool] = False
     adaptive: ClassVar[bool] = False
     control: ClassVar[bool] = False
@@ -148,6 +149,11 @@ class Reducer(ABC):
     def needs_clip(self) -> bool:
         """Whether it compares text with patches in CLIP's joint space; the text tower then belongs to a run's identity."""
         return False
+
+    @property
+    def note(self) -> str:
+        """What a reader of a table has to know about its numbers."""
+        return ""
 
     def settings(self) -> dict[str, Any]:
         """Its fields, for a run's identity."""
@@ -263,35 +269,168 @@ class TokenReducer(Reducer):
         """
 
 
-@dataclass
-class LayerReducer(Reducer):
-    """Drops visual tokens inside the LLM, before a layer; what stays is chosen from the attention of the layer before.
+@dataclass(frozen=True)
+class Choice:
+    """What a stage leaves of the visual tokens of E images.
 
     Attributes:
-        positions: ``keep`` (original position ids) or ``compact``.
+        keep: [E, N] bool, the tokens that stay.
+        scores: [E, N] what was ranked, if anything.
+        merge: [E, C, N] weights of new tokens that come behind those that stay, or None.
+        merged: [E] how many of them an image has.
+    """
+
+    keep: Tensor
+    scores: Tensor | None = None
+    merge: Tensor | None = None
+    merged: Tensor | None = None
+
+    @staticmethod
+    def best(view: View, scores: Tensor, count: int | Tensor) -> Choice:
+        """Keep the ``count`` best of each image by scores [E, N] (a number, or one an image [E]); ties: lower index."""
+        valid = view.valid
+        order = scores.masked_fill(~valid, float("-inf")).argsort(dim=1, descending=True, stable=True)
+        rank = order.argsort(dim=1)
+        limit = torch.as_tensor(count, device=rank.device).expand(len(rank))
+        return Choice((rank < limit[:, None]) & valid, scores)
+
+
+@dataclass
+class LayerReducer(Reducer):
+    """Drops visual tokens inside the LLM, in stages: before some layers, a part of what is left goes.
+
+    Attributes:
+        positions: ``keep`` (original position ids) or ``compact`` (counting on without gaps after every stage; while decoding, each
+            layer counts from the length of its own cache).
     """
 
     site = "layers"
     positions: str = "keep"
 
-    @abstractmethod
-    def cut(self, geometry: Geometry) -> int:
-        """The 0-based layer before which tokens are dropped; at least 1."""
+    def __post_init__(self) -> None:
+        """Refuse values that no reading of the method has."""
+        one_of(self, positions=("keep", "compact"))
 
     @abstractmethod
-    def keep(self, geometry: Geometry) -> int:
-        """Visual tokens of an image that stay from that layer on."""
+    def stages(self, geometry: Geometry) -> tuple[int, ...]:
+        """The 0-based layers before which tokens are dropped, ascending, each at least 1."""
 
     @abstractmethod
-    def score(self, attention: Tensor) -> Tensor:
-        """Scores of a row's keys from the last prompt token's attention.
+    def left(self, geometry: Geometry) -> tuple[int, ...]:
+        """Visual tokens of an image that enter the layer of each stage.
+
+        Raises:
+            ParbenchError: The budget is out of reach, or the method decides by the image.
+        """
+
+    @abstractmethod
+    def choose(self, view: View) -> Choice:
+        """What stays at a stage."""
+
+    def by_layer(self, geometry: Geometry) -> list[int]:
+        """Visual tokens of an image that enter each layer."""
+        counts = [geometry.patches] * geometry.layers
+        for layer, left in zip(self.stages(geometry), self.left(geometry), strict=True):
+            counts[layer:] = [left] * (geometry.layers - layer)
+        return counts
+
+    def check(self, geometry: Geometry) -> None:
+        """Refuse layers that the model lacks, and averages that whole tokens cannot meet to within half a token."""
+        asked, stages = self.asked(geometry), self.stages(geometry)
+        if list(stages) != sorted(set(stages)) or (stages and not 1 <= stages[0] <= stages[-1] < geometry.layers):
+            raise ParbenchError(
+                f"the layers {', '.join(map(str, stages))} of method {self.name} are no stages: use ascending layers from 1 to "
+                f"{geometry.layers - 1}"
+            )
+        if asked is None:
+            return
+        average = sum(self.by_layer(geometry)) / geometry.layers
+        if abs(average - asked) > 0.5:
+            raise ParbenchError(
+                f"budget={asked} of method {self.name} is out of reach: the nearest average over the layers is {average:.1f}"
+            )
+
+    @property
+    def compacts(self) -> bool:
+        """Whether positions count on without gaps."""
+        return self.positions == "compact"
+
+    @property
+    def cached(self) -> bool:
+        """Whether decoding goes on from the cache of a sequence that was reduced once (False: all anew for every token)."""
+        return True
+
+    @property
+    def masked(self) -> bool:
+        """Whether tokens are only hidden from attention and still computed; they then count as if they were gone."""
+        return False
+
+    def before(self, geometry: Geometry) -> TokenReducer | None:
+        """The part of the method that acts before the LLM, for one that has two sites."""
+        return None
+
+
+@dataclass
+class MaskReducer(Reducer):
+    """Leaves every visual token where it is and masks, inside the LLM, what visual tokens see and compute.
+
+    It is computed and then masked, but counted as if it were skipped.
+    """
+
+    site = "mask"
+
+    @property
+    def note(self) -> str:
+        """It is a simulation."""
+        return "every token is computed and masked; FLOPs as if what is masked were skipped, seconds as measured"
+
+    @abstractmethod
+    def neighbours(self, geometry: Geometry) -> Tensor | None:
+        """[N, N] bool: image keys that each image query of the same image sees; None leaves attention causal."""
+
+    @abstractmethod
+    def pruned(self, layer: int) -> list[int]:
+        """Heads of a layer that see no image key and give image tokens nothing."""
+
+    @abstractmethod
+    def unseen(self, geometry: Geometry) -> int:
+        """The layer from which no query sees an image key."""
+
+    @abstractmethod
+    def neurons(self, every: int) -> int:
+        """Feed-forward neurons that image tokens use, of so many."""
+
+    def check(self, geometry: Geometry) -> None:
+        """Refuse budgets: nothing is dropped."""
+        if self.asked(geometry) not in (None, geometry.patches):
+            raise ParbenchError(
+                f"budget={self.budget} of method {self.name} has no use, since every token stays: leave budget=null"
+            )
+
+    def skipped(self, config: Any, geometry: Geometry, total: int, images: int) -> int:
+        """FLOPs (2 per multiply-add) of a prefill that a real implementation would not spend.
+
+        Projections are spent in full; attention counts as dense, as everywhere.
 
         Args:
-            attention: [heads, S] softmaxed attention of the layer before the cut.
-
-        Returns:
-            [S]; visual tokens with the greatest scores stay.
+            config: The LLM's configuration.
+            geometry: The model's sizes.
+            total: Tokens of the sequence.
+            images: Images in it.
         """
+        visual, near = images * geometry.patches, self.neighbours(geometry)
+        hidden_pairs = images * (geometry.patches**2 - int(near.sum())) if near is not None else 0
+        heads, width = config.num_attention_heads, config.hidden_size // config.num_attention_heads
+        neurons = config.intermediate_size - self.neurons(config.intermediate_size)
+        saved = 0
+        for layer in range(config.num_hidden_layers):
+            pruned = len(self.pruned(layer))
+            # Pairs of query and key that a head leaves out; each costs a product with the key and one with the value.
+            whole = hidden_pairs if layer < self.unseen(geometry) else total * visual
+            alone = total * visual + visual * (total - visual)
+            saved += 4 * width * ((heads - pruned) * whole + pruned * alone)
+            saved += 2 * 3 * config.hidden_size * neurons * visual
+        return saved
 
 
 def one_of(reducer: Reducer, **allowed: Sequence[Any]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from parbench.errors import ParbenchError
 
 Budget = int | float | None
@@ -33,3 +35,30 @@ def resolve(budget: Budget, total: int, method: str) -> int | None:
             f"budget={budget} of method {method} is impossible for a model with {total} visual tokens: {usable}"
         )
     return int(budget)
+
+
+def scaled(shape: Sequence[int], total: Callable[[Sequence[int]], int], wanted: int, most: int) -> tuple[int, ...]:
+    """Counts in the proportions of ``shape`` whose total comes as near to what is wanted as it can from below.
+
+    Args:
+        shape: Counts to be scaled by one factor.
+        total: What counts add up to; must not fall when one rises.
+        wanted: The greatest total.
+        most: The greatest count; the least is 1.
+
+    Returns:
+        The counts; what rounding leaves over went to the last of them, then to the one before.
+    """
+
+    def times(factor: float) -> list[int]:
+        return [min(most, max(1, int(factor * count))) for count in shape]
+
+    low, high = 0.0, (most + 1) / min(shape)
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if total(times(middle)) <= wanted else (low, middle)
+    counts = times(low)
+    for place in reversed(range(len(counts))):
+        while counts[place] < most and total([*counts[:place], counts[place] + 1, *counts[place + 1 :]]) <= wanted:
+            counts[place] += 1
+    return tuple(counts)

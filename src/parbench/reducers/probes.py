@@ -81,10 +81,15 @@ class Probes:
 
     def noise(self, seed: int = 0) -> Tensor:
         """Uniform noise [B, N], drawn on the CPU from each image's content and ``seed``."""
-        count = self.encoded.features.shape[1]
-        drawn = []
-        for image in self.seeds:
-            digest = hashlib.sha256(f"{image} {seed}".encode()).digest()
-            generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-            drawn.append(torch.rand(count, generator=generator, dtype=torch.float64))
-        return torch.stack(drawn).to(self.encoded.features.device)
+        features = self.encoded.features
+        return image_noise(self.seeds, features.shape[1], seed).to(features.device)
+
+
+def image_noise(images: Sequence[int], count: int, seed: int) -> Tensor:
+    """Uniform noise [B, count] from each image's own number (its content) and ``seed``, on the CPU in float64."""
+    drawn = []
+    for image in images:
+        digest = hashlib.sha256(f"{image} {seed}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+        drawn.append(torch.rand(count, generator=generator, dtype=torch.float64))
+    return torch.stack(drawn)

@@ -16,11 +16,12 @@ def summarise(lines: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> dic
     Args:
         lines: The lines of ``samples.jsonl``.
         run: run_id, model, method, dataset, budget, chance, patches (visual tokens an image has without reduction), and
-            ``lmms_eval``, the task's own metrics.
+            ``lmms_eval``, the task's own metrics; ``note``, if a reader has to know something.
 
     Returns:
         The fixed keys of ``metrics.json`` (accuracy in 0..1, failed samples in the denominator; FLOPs per sample, 2 per
-        multiply-add), then ``skills``, ``stages``, ``irrelevant``, ``repeated``, ``seconds_per_sample`` and ``lmms_eval``.
+        multiply-add), then ``skills``, ``stages``, ``irrelevant``, ``repeated``, ``seconds_per_sample``, ``lmms_eval`` and
+        ``note``.
     """
     answered = [line for line in lines if line["error"] is None]
     pictured = [line for line in answered if line["images"]]
@@ -57,6 +58,7 @@ def summarise(lines: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> dic
         },
         "seconds_per_sample": _mean([line["seconds"] for line in answered]),
         "lmms_eval": run["lmms_eval"],
+        "note": run.get("note", ""),
     }
 
 

@@ -56,3 +56,16 @@ def outliers(values: Tensor) -> Tensor:
     wide = values.double()
     q1, q3 = (wide.quantile(q, dim=-1, keepdim=True) for q in (0.25, 0.75))
     return wide > q3 + 1.5 * (q3 - q1)
+
+
+def knee(values: Tensor) -> Tensor:
+    """Index of the point farthest from the chord between a curve's ends, [B]; the lower of equals.
+
+    Args:
+        values: [B, N], sorted.
+    """
+    share = torch.linspace(0, 1, values.shape[1], dtype=torch.float64, device=values.device)
+    curve = values.double()
+    chord = curve[:, :1] + (curve[:, -1:] - curve[:, :1]) * share
+    # Along a curve the distance to one chord is proportional to the vertical gap.
+    return (curve - chord).abs().argmax(1)

@@ -1,0 +1,262 @@
+"""Hooks that drop visual tokens before layers of the LLM, at prefill and while decoding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from parbench.engine.sequence import Rows
+from parbench.models.adapter import LanguageAdapter
+from parbench.models.llama import Attending, attending
+from parbench.reducers.base import Choice, LayerReducer, Provenance
+from parbench.reducers.ops.selection import compact, gather
+from parbench.reducers.view import Layout, View
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What happened before a layer.
+
+    Attributes:
+        layer: The layer.
+        before: Where tokens were.
+        choice: What was chosen.
+        layout: Where tokens are from there on.
+    """
+
+    layer: int
+    before: Layout
+    choice: Choice
+    layout: Layout
+
+
+@dataclass
+class Trace:
+    """What happened to a batch at prefill, layer by layer.
+
+    Attributes:
+        layers: For each LLM layer, the tokens of each row that entered it, [B], from tensor shapes.
+        visual: The visual tokens among them, [B].
+        passes: The stages of each run over whole sequences; one run, except without a cache.
+        origin: Which of the tokens that entered the LLM the E images' tokens at the last layer come from.
+        flops: The reducer's own FLOPs inside the LLM, over the batch.
+    """
+
+    layers: list[Tensor] = field(default_factory=list)
+    visual: list[Tensor] = field(default_factory=list)
+    passes: list[list[Stage]] = field(default_factory=list)
+    origin: Provenance | None = None
+    flops: int = 0
+
+
+@dataclass
+class _Segment:
+    """The layers between two stages: they see the same tokens and hold equally many keys.
+
+    Attributes:
+        layout: Where tokens are, at prefill.
+        mask: [B, keys] with generated tokens behind.
+        dropped: [B] tokens that are gone by here.
+        positions, turn, causal: Of the forward that runs.
+    """
+
+    layout: Layout
+    mask: Tensor
+    dropped: Tensor
+    positions: Tensor | None = None
+    turn: tuple[Tensor, Tensor] | None = None
+    causal: Tensor | None = None
+
+
+class LayerHooks:
+    """Runs a ``LayerReducer`` inside the LLM.
+
+    A forward that finds an empty cache is a prefill: at each stage's layer the method chooses and the sequence gets shorter.
+    Later forwards get, segment by segment, the mask and positions that belong to the keys held there.
+    """
+
+    def __init__(self, adapter: LanguageAdapter, reducer: LayerReducer, rows: Rows, trace: Trace) -> None:
+        self.adapter, self.reducer, self.rows, self.trace = adapter, reducer, rows, trace
+        self.stages = reducer.stages(adapter.geometry)
+        self.begin = Layout.start(rows.mask, rows.positions, rows.image, rows.patch)
+        self.layout = self.begin
+        self.embeds = rows.embeds
+        self.segments: list[_Segment] = []
+        self.mix: Tensor | None = None
+        self.before: Attending | None = None
+        self.normed: Tensor | None = None
+        self.prefill = False
+
+    def handles(self) -> list[Any]:
+        """Register the hooks."""
+        layers = self.adapter.language.layers
+        handles = [layers[0].register_forward_pre_hook(self.start, with_kwargs=True)]
+        for at in self.stages:
+            below = layers[at - 1]
+            handles.append(below.self_attn.register_forward_hook(self.look, with_kwargs=True))
+            handles.append(below.mlp.register_forward_pre_hook(self.look_at_norm))
+        for index in range(self.stages[0] if self.stages else len(layers), len(layers)):
+            handles.append(layers[index].register_forward_pre_hook(partial(self.enter, index), with_kwargs=True))
+        return handles
+
+    def start(self, _layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Before layer 0: is this a whole sequence, or the next token of one."""
+        self.prefill = kwargs["past_key_values"].get_seq_length() == 0
+        if self.prefill:
+            self.embeds = args[0] if args else kwargs["hidden_states"]
+            self.layout = self.begin.extended(self.embeds.shape[1], kwargs["position_ids"])
+            self.segments, self.mix = [], None
+            self.trace.passes.append([])
+
+    def look(self, attention: Any, args: tuple[Any, ...], kwargs: dict[str, Any], _output: Any) -> None:
+        """After the attention before a stage: what its weights could be computed from."""
+        if self.prefill:
+            hidden = args[0] if args else kwargs["hidden_states"]
+            keys = kwargs["past_key_values"].layers[attention.layer_idx].keys
+            self.before = Attending(attention, hidden, kwargs["position_embeddings"], keys)
+
+    def look_at_norm(self, _mlp: Any, args: tuple[Any, ...]) -> None:
+        """Before the feed-forward part before a stage: its input."""
+        if self.prefill:
+            self.normed = args[0]
+
+    def enter(
+        self, index: int, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Before each layer from the first stage on: give it the sequence, mask and positions that belong to it."""
+        hidden = args[0] if args else kwargs["hidden_states"]
+        number = sum(at <= index for at in self.stages) - 1
+        first = self.stages[number] == index
+        if first and self.prefill:
+            hidden = self.cut(number, layer, hidden, kwargs)
+        segment = self.segments[number]
+        if first:
+            if self.prefill:
+                segment.positions = segment.layout.positions
+            else:
+                segment.mask = F.pad(segment.mask, (0, hidden.shape[1]), value=1)
+                positions = kwargs["position_ids"].expand(len(segment.mask), -1)
+                segment.positions = positions - segment.dropped[:, None] if self.reducer.compacts else positions
+            segment.turn = self.adapter.language.rotary_emb(hidden, position_ids=segment.positions)
+            segment.causal = self._causal(index, hidden, segment.mask, kwargs["past_key_values"])
+        kwargs = {
+            **kwargs,
+            "position_ids": segment.positions,
+            "position_embeddings": segment.turn,
+            "attention_mask": segment.causal,
+        }
+        return (hidden, *args[1:]), kwargs
+
+    def _causal(self, index: int, hidden: Tensor, mask: Tensor, cache: Any) -> Tensor | None:
+        from transformers.masking_utils import create_causal_mask
+
+        return create_causal_mask(
+            config=self.adapter.language.config, inputs_embeds=hidden, attention_mask=mask, past_key_values=cache,
+            layer_idx=index,
+        )  # fmt: skip
+
+    def cut(self, number: int, layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
+        """Let the method choose; returns the shorter sequence [B, S', d]."""
+        before, normed = self.before, self.normed
+        if before is None or normed is None:
+            raise RuntimeError("the layer before the stage did not run")
+        turn = (self.segments[-1].turn if self.segments else None) or kwargs["position_embeddings"]
+        view = View(
+            self.adapter.geometry, number, self.layout, self.begin, self.embeds, hidden, before,
+            lambda: attending(layer, hidden, turn), normed, self.rows.seeds,
+        )  # fmt: skip
+        old = self.layout
+        with FlopCounterMode(display=False) as counter:
+            choice = self.reducer.choose(view)
+            if self.reducer.masked:
+                self.layout = _hidden_from_attention(old, choice)
+            else:
+                hidden, self.layout = _shorten(hidden, view, choice, self.reducer.compacts)
+        self.trace.flops += counter.get_total_flops()
+        self.mix = _compose(self.mix, old, choice, int(self.begin.source.max()) + 1)
+        dropped = self.begin.mask.sum(1) - self.layout.mask.sum(1) + self.embeds.shape[1] - self.begin.mask.shape[1]
+        self.segments.append(_Segment(self.layout, self.layout.mask, dropped))
+        self.trace.passes[-1].append(Stage(self.stages[number], old, choice, self.layout))
+        return hidden
+
+    def origin(self) -> Provenance:
+        """Where the visual tokens of the last layer come from."""
+        index, valid = self.layout.visual
+        if self.mix is not None:
+            return Provenance.from_dense(self.mix, valid.sum(1))
+        image, token = valid.nonzero(as_tuple=True)
+        source = self.layout.source[self.layout.row[image], index[image, token]]
+        return Provenance(image, token, source, torch.ones(len(source), dtype=torch.float64, device=source.device))
+
+
+def _hidden_from_attention(layout: Layout, choice: Choice) -> Layout:
+    index, valid = layout.visual
+    gone, token = (valid & ~choice.keep).nonzero(as_tuple=True)
+    where = (layout.row[gone], index[gone, token])
+    mask, image, patch, source = (
+        value.index_put(where, torch.tensor(empty, device=value.device))
+        for value, empty in ((layout.mask, 0), (layout.image, -1), (layout.patch, -1), (layout.source, -1))
+    )
+    return replace(layout, mask=mask, image=image, patch=patch, source=source)
+
+
+def _compose(mix: Tensor | None, layout: Layout, choice: Choice, size: int) -> Tensor | None:
+    """Weights [E, N', size] of the tokens that entered the LLM in those that are left; None as long as nothing was merged."""
+    if mix is None and choice.merge is None:
+        return None
+    index, valid = layout.visual
+    if mix is None:
+        source = layout.source[layout.row[:, None], index]
+        mix = F.one_hot(source.clamp(min=0), size).double() * valid[..., None]
+    keep = choice.keep
+    if choice.merge is not None and choice.merged is not None:
+        new = torch.arange(choice.merge.shape[1], device=keep.device)[None] < choice.merged[:, None]
+        keep = torch.cat([keep, new], dim=1)
+        mix = torch.cat([mix, choice.merge @ mix], dim=1)
+    order, counts = compact(keep)
+    beyond = torch.arange(order.shape[1], device=order.device)[None] >= counts[:, None]
+    return gather(mix, order).masked_fill(beyond[..., None], 0.0)
+
+
+def _shorten(hidden: Tensor, view: View, choice: Choice, compacts: bool) -> tuple[Tensor, Layout]:
+    """The sequence without what was dropped and with what was merged, padded on the left again."""
+    old = view.layout
+    index, valid = old.visual
+    keep = old.mask.bool() & (old.image < 0)
+    image, token = (choice.keep & valid).nonzero(as_tuple=True)
+    keep[old.row[image], index[image, token]] = True
+    values = [old.positions, old.image, old.patch, old.source]
+    key = torch.arange(keep.shape[1], device=keep.device, dtype=torch.float64).expand(len(keep), -1)
+    if choice.merge is not None and choice.merged is not None and int(choice.merged.sum()):
+        count = choice.merge.shape[1]
+        image, slot = (torch.arange(count, device=keep.device)[None] < choice.merged[:, None]).nonzero(as_tuple=True)
+        where = (old.row[image], keep.shape[1] + old.number[image] * count + slot)
+        more = (int(old.number.max()) + 1) * count
+        tokens = (choice.merge @ view.hidden.double())[image, slot].to(hidden.dtype)
+        hidden = F.pad(hidden, (0, 0, 0, more)).index_put(where, tokens)
+        # A merged token takes the place behind its image's last one, and stands for the patch that weighs most in it.
+        last = index.masked_fill(~valid, -1).amax(1)[image]
+        heaviest = index[image, choice.merge[image, slot].argmax(1)]
+        row = old.row[image]
+        new = [old.positions[row, last], old.number[image], old.patch[row, heaviest], old.source[row, heaviest]]
+        values = [
+            F.pad(value, (0, more), value=-1).index_put(where, entry) for value, entry in zip(values, new, strict=True)
+        ]
+        keep = F.pad(keep, (0, more)).index_put(where, torch.tensor(True, device=keep.device))
+        key = F.pad(key, (0, more)).index_put(where, last.double() + 0.5)
+    lengths = keep.sum(1)
+    longest = int(lengths.max())
+    order = key.masked_fill(~keep, -1.0).argsort(dim=1, stable=True)[:, keep.shape[1] - longest :]
+    real = torch.arange(longest, device=keep.device)[None] >= longest - lengths[:, None]
+    mask = real.long()
+    place, number, patch, source = (value.gather(1, order) for value in values)
+    if compacts:
+        place = (mask.cumsum(1) - 1).clamp(min=0)
+    number, patch, source = (value.masked_fill(~real, -1) for value in (number, patch, source))
+    return gather(hidden, order), Layout(mask, place, number, patch, source, old.row, old.number)

@@ -1,0 +1,23 @@
+"""Random tokens inside the LLM: the control for FastV."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from parbench.reducers.base import Choice
+from parbench.reducers.single_cut import SingleCut
+from parbench.reducers.view import View
+
+
+@dataclass
+class RandomInLLM(SingleCut):
+    """Keeps a random subset from FastV's layer on, drawn from the image's content and ``seed``."""
+
+    title = "random in the LLM"
+    control = True
+    free = True
+    seed: int = 0
+
+    def choose(self, view: View) -> Choice:
+        """Random scores."""
+        return Choice.best(view, view.noise(self.seed), *self.left(view.geometry))

@@ -1,0 +1,191 @@
+"""SparseVLM (arXiv 2410.04417; official code Gumpest/SparseVLMs: branch v1.5, commit 734d900; v2.0; first release 91fb6d9)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from parbench.errors import ParbenchError
+from parbench.models.adapter import Geometry
+from parbench.reducers.base import Choice, LayerReducer, one_of
+from parbench.reducers.budget import scaled
+from parbench.reducers.ops.clusters import density_peaks
+from parbench.reducers.ops.rating import numerical_rank, raters
+from parbench.reducers.ops.selection import gather, top_k
+from parbench.reducers.view import View
+
+# The release is for LLaVA-1.5-7B: this many layers, heads and visual tokens.
+_LAYERS, _HEADS, _PATCHES = 32, 32, 576
+# Layers whose output is pruned.
+_STAGES = {"1.0": (2, 6, 15, 19), "1.5": (2, 6, 15), "2.0": (2, 6, 15)}
+# Tokens that each stage keeps, by the budget's name in the release.
+_COUNTS = {
+    "1.5": {192: (300, 200, 110), 128: (303, 110, 36), 64: (66, 30, 17)},
+    "2.0": {192: (300, 200, 118), 128: (238, 108, 60), 96: (246, 54, 28), 64: (66, 34, 20)},
+}
+_CHOSEN_HEADS = 14
+# The release guards its means with this.
+_EMPTY = 1e-6
+
+
+@dataclass
+class SparseVLM(LayerReducer):
+    """Text tokens that fit the image rate the visual tokens at three layers; the best stay, some of the rest are merged.
+
+    Raters are text tokens behind the image whose mean share of the visual tokens' softmaxed similarity (input embeddings)
+    is above average. A stage's layer runs in full and its output is pruned by the attention it gave, mean over heads and
+    raters. Of what is pruned, the best ``recycled`` share is clustered (DPC-KNN) and each cluster's mean comes behind the
+    kept tokens. Version 2.0 divides the attention by what rotary positions alone give, takes the heads with most of it,
+    keeps original positions and merges nothing.
+
+    Deviations. Layers scale with depth (the layer behind a pruned output: 3, 7, 16 of 32), heads as 14 of 32. The release's
+    lists called 192, 128 and 64 count the pruned layers as short already (206 tokens are delivered for 192): a budget here
+    is the true average, and the list of the nearest name is scaled by one factor to deliver it; ``counts`` gives any list
+    as it is, and without either the release's list for 192 scales with the patches. The paper sums a cluster, the release
+    and ours average it. The release adds random noise to densities; ours adds none and takes the earlier of equals. What
+    version 2.0 divides by stays positive for heads 128 wide, as LLaVA-1.5's are, and may change its sign for narrow ones, as
+    llava-tiny's are. Each of several images a row is treated alone.
+
+    Attributes:
+        version: ``1.5``; ``2.0``; or ``1.0``, which keeps ``scale`` tokens for each rank of the raters' attention and takes no budget.
+        layers: Layers whose output is pruned; None scales the official ones.
+        counts: Tokens that each stage keeps, merged ones not counted.
+        heads: Heads that version 2.0 looks at; None scales the official 14.
+        recycled: Share of the pruned tokens that are merged.
+        group: Tokens merged into one, about.
+        scale: Tokens kept for each rank (version 1.0).
+        bias: Tokens kept beyond that (version 1.0).
+    """
+
+    title = "SparseVLM"
+    paper = "arXiv 2410.04417"
+    prompt_aware = True
+    positions: str = "official"
+    version: str = "1.5"
+    layers: Sequence[int] | None = None
+    counts: Sequence[int] | None = None
+    heads: int | None = None
+    recycled: float = 0.3
+    group: int = 10
+    scale: float = 13.5
+    bias: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse versions and lists that there are not."""
+        self.version = str(self.version)
+        one_of(self, positions=("official", "keep", "compact"), version=tuple(_STAGES))
+        self.layers = None if self.layers is None else tuple(self.layers)
+        self.counts = None if self.counts is None else tuple(self.counts)
+        if self.counts is not None and (
+            len(self.counts) != len(self.layers or _STAGES[self.version]) or min(self.counts) < 1
+        ):
+            raise ParbenchError(
+                f"method.counts={list(self.counts)} of {self.name}: give one number from 1 on for each layer"
+            )
+        if not 0 <= self.recycled <= 0.9 or self.group < 1:
+            raise ParbenchError(
+                f"method.recycled={self.recycled}, group={self.group} of {self.name}: use 0 to 0.9, and 1 or more"
+            )
+
+    def check(self, geometry: Geometry) -> None:
+        """Refuse a budget where the method decides by itself, or the counts are given."""
+        if self.asked(geometry) is not None and (self.version == "1.0" or self.counts is not None):
+            why = "version 1.0 decides by the rank" if self.version == "1.0" else "method.counts decides"
+            raise ParbenchError(
+                f"budget={self.budget} of method {self.name} has no use, since {why}: leave budget=null"
+            )
+        super().check(geometry)
+
+    @property
+    def compacts(self) -> bool:
+        """Officially up to version 1.5."""
+        return self.positions == "compact" or (self.positions == "official" and self.version != "2.0")
+
+    def stages(self, geometry: Geometry) -> tuple[int, ...]:
+        """The layers behind those whose output is pruned."""
+        if self.layers is not None:
+            return tuple(layer + 1 for layer in self.layers)
+        found: list[int] = []
+        for layer in _STAGES[self.version]:
+            scaled = round((layer + 1) * geometry.layers / _LAYERS)
+            found.append(max(scaled, found[-1] + 1 if found else 1))
+        return tuple(found)
+
+    def left(self, geometry: Geometry) -> tuple[int, ...]:
+        """Kept and merged tokens after each stage."""
+        return self._with_merged(self.kept(geometry), geometry.patches)
+
+    def kept(self, geometry: Geometry) -> tuple[int, ...]:
+        """Kept tokens of each stage: ``counts``, or the list that delivers the budget."""
+        if self.version == "1.0":
+            raise ParbenchError(f"version 1.0 of {self.name} decides by the image how many tokens stay: use 1.5 or 2.0")
+        asked, patches = self.asked(geometry), geometry.patches
+        known = _COUNTS[self.version]
+        if asked is None:
+            return tuple(self.counts or (max(1, round(count * patches / _PATCHES)) for count in known[192]))
+        nearest = min(known, key=lambda name: abs(name - asked * _PATCHES / patches))
+        stages = (*self.stages(geometry), geometry.layers)
+
+        def total(kept: Sequence[int]) -> int:
+            left = self._with_merged(kept, patches)
+            return patches * stages[0] + sum(n * (stages[i + 1] - stages[i]) for i, n in enumerate(left))
+
+        return scaled(known[nearest], total, asked * geometry.layers, patches)
+
+    def _with_merged(self, kept: Sequence[int], entering: int) -> tuple[int, ...]:
+        left = []
+        for count in kept:
+            pruned = max(0, entering - count)
+            entering = entering - pruned + (self._merged(pruned)[1] if pruned else 0)
+            left.append(entering)
+        return tuple(left)
+
+    def _merged(self, pruned: int) -> tuple[int, int]:
+        """Tokens that are merged of so many pruned ones, and into how many."""
+        if self.version == "2.0" or not self.recycled:
+            return 0, 0
+        recycled = int(self.recycled * pruned) + 1
+        return recycled, recycled // self.group + 1
+
+    def choose(self, view: View) -> Choice:
+        """Rate, keep, recycle."""
+        chosen = raters(*view.inputs)
+        attention, real = view.text_attention(chosen)
+        if self.version == "2.0":
+            attention = attention / view.position_bias(chosen)[:, None]
+        attention = attention * (real[:, None, :, None] & view.valid[:, None, None])
+        if self.version == "2.0":
+            count = self.heads if self.heads is not None else max(1, round(_CHOSEN_HEADS * attention.shape[1] / _HEADS))
+            best = top_k(attention.sum((2, 3)), count)
+            attention = attention.gather(1, best[..., None, None].expand(-1, -1, *attention.shape[2:]))
+        attention = attention.mean(1)
+        scores = attention.sum(1) / real.sum(1, keepdim=True).clamp(min=1)
+        present = view.valid.sum(1)
+        if self.version == "1.0":
+            rank = numerical_rank(attention, real.sum(1), present)
+            kept = torch.minimum((rank.double() * self.scale + self.bias).long(), present - 1)
+        else:
+            kept = present.clamp(max=self.kept(view.geometry)[view.stage])
+        return self.recycle(view, Choice.best(view, scores, kept))
+
+    def recycle(self, view: View, choice: Choice) -> Choice:
+        """Merge the best of what is pruned."""
+        pruned = view.valid & ~choice.keep
+        numbers = [self._merged(count) if count else (0, 0) for count in pruned.sum(1).tolist()]
+        recycled, clusters = torch.tensor(numbers, device=pruned.device).unbind(1)
+        if choice.scores is None or not int(clusters.max()):
+            return choice
+        order = top_k(choice.scores.masked_fill(~pruned, float("-inf")), int(recycled.max()))
+        real = torch.arange(order.shape[1], device=order.device)[None] < recycled[:, None]
+        members = density_peaks(gather(view.hidden, order), real, clusters, self.noise(view.stage, order))
+        weights = members / (members.sum(2, keepdim=True) + _EMPTY).double()
+        merge = weights.new_zeros(*members.shape[:2], pruned.shape[1])
+        merge.scatter_add_(2, order[:, None].expand(-1, members.shape[1], -1), weights)
+        return Choice(choice.keep, choice.scores, merge, clusters)
+
+    def noise(self, stage: int, order: Tensor) -> Tensor | None:
+        """[E, R] float32 that is added to the densities of the tokens at ``order``: none."""
+        return None

@@ -1,0 +1,65 @@
+"""VTW, visual tokens withdrawal (arXiv 2405.05803; official code lzhxmu/VTW, commit a3d8cfc)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from parbench.errors import ParbenchError
+from parbench.models.adapter import Geometry
+from parbench.reducers.base import Choice, LayerReducer
+from parbench.reducers.view import View
+
+# LLaVA-1.5-7B's depth and the release's default K for it.
+_OFFICIAL_LAYERS = 32
+_OFFICIAL_CUT = 16
+
+
+@dataclass
+class VTW(LayerReducer):
+    """Drops all visual tokens before layer K; the layers from K on see text alone.
+
+    Deviations. K: the release's command line takes 16 of 32 layers (its text 15 for the 7B model); ours scales 16 with the depth, and
+    ``parbench.engine.search`` holds the release's search by divergence. A budget is the average over the layers, so it chooses K; one
+    that no K gives to within half a token is refused. Several images a row all go, where the release knows one.
+
+    Attributes:
+        layer: K; None scales the official one, or follows from the budget.
+    """
+
+    title = "VTW"
+    paper = "arXiv 2405.05803"
+    layer: int | None = None
+
+    def check(self, geometry: Geometry) -> None:
+        """Refuse a K that the model lacks, and averages that no K delivers."""
+        asked, cut = self.asked(geometry), self.cut(geometry)
+        if asked is None and not 1 <= cut < geometry.layers:
+            raise ParbenchError(f"method.layer={cut} of {self.name}: use 1 to {geometry.layers - 1} for this model")
+        nearest = geometry.patches * cut / geometry.layers
+        if asked is not None and abs(nearest - asked) > 0.5:
+            raise ParbenchError(
+                f"budget={asked} of method {self.name} is out of reach: whole layers keep all tokens or none, and the nearest average "
+                f"over {geometry.layers} layers is {nearest:g}"
+            )
+
+    def cut(self, geometry: Geometry) -> int:
+        """K."""
+        asked = self.asked(geometry)
+        if asked is not None:
+            return max(1, round(asked * geometry.layers / geometry.patches))
+        return self.layer if self.layer is not None else round(_OFFICIAL_CUT * geometry.layers / _OFFICIAL_LAYERS)
+
+    def stages(self, geometry: Geometry) -> tuple[int, ...]:
+        """K alone; nothing where a budget keeps every layer."""
+        cut = self.cut(geometry)
+        return (cut,) if cut < geometry.layers else ()
+
+    def left(self, geometry: Geometry) -> tuple[int, ...]:
+        """None."""
+        return (0,) * len(self.stages(geometry))
+
+    def choose(self, view: View) -> Choice:
+        """Nothing stays."""
+        return Choice(torch.zeros_like(view.valid))

@@ -1,0 +1,81 @@
+"""YOPO, "Treat visual tokens as text?" (arXiv 2410.06169; official code ZhangAIPI/YOPO_MLLM_Pruning, commit f0783f4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from parbench.errors import ParbenchError
+from parbench.models.adapter import Geometry
+from parbench.reducers.base import MaskReducer
+
+# LLaVA-1.5-13B's depth, and the layer from which the release cuts attention to its image.
+_OFFICIAL_LAYERS = 40
+_OFFICIAL_CUT = 20
+
+
+@dataclass
+class YOPO(MaskReducer):
+    """All visual tokens stay, but see only their neighbours, use part of the feed-forward neurons, and are unseen by late layers.
+
+    As in the release, everything is computed and masked, and counted as if it were skipped. Image queries see the image
+    keys at most ``window // 2`` rows and columns away, later ones too; a pruned head sees no image key and image tokens get
+    nothing from it; from the layer cut on no query sees an image key. Weights are not normalised again.
+
+    Deviations. The head masks that the release ships are not part of this package: ``parbench.engine.search`` finds them by
+    its rule and ``pruned_heads`` takes them; by default all heads stay. Published numbers are of fine-tuned checkpoints,
+    this is the training-free method.
+
+    Attributes:
+        window: Width of the neighbourhood; None leaves attention causal.
+        layer: The layer cut; None scales the official 20 of 40 layers.
+        feed_forward: Image tokens use one in so many neurons, the first ones.
+        pruned_heads: Pairs of layer and head, 0-based.
+    """
+
+    title = "YOPO (simulated by masks)"
+    paper = "arXiv 2410.06169"
+    window: int | None = 5
+    layer: int | None = None
+    feed_forward: int = 2
+    pruned_heads: Sequence[Sequence[int]] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse impossible settings."""
+        self.pruned_heads = tuple((int(layer), int(head)) for layer, head in self.pruned_heads)
+        if self.window is not None and (self.window < 1 or self.window % 2 == 0):
+            raise ParbenchError(f"method.window={self.window} of {self.name} has no middle: use an odd width")
+        if self.feed_forward < 1:
+            raise ParbenchError(f"method.feed_forward={self.feed_forward} of {self.name}: use 1 or more")
+
+    def check(self, geometry: Geometry) -> None:
+        """Refuse a layer that the model lacks."""
+        super().check(geometry)
+        if self.layer is not None and not 0 <= self.layer <= geometry.layers:
+            raise ParbenchError(
+                f"method.layer={self.layer} of {self.name}: use 0 to {geometry.layers} (no layer is cut) for this model"
+            )
+
+    def neighbours(self, geometry: Geometry) -> Tensor | None:
+        """Within the window."""
+        if self.window is None:
+            return None
+        row = torch.arange(geometry.patches) // geometry.columns
+        column = torch.arange(geometry.patches) % geometry.columns
+        near = [(place[:, None] - place[None]).abs() <= self.window // 2 for place in (row, column)]
+        return near[0] & near[1]
+
+    def pruned(self, layer: int) -> list[int]:
+        """Those named for the layer."""
+        return [head for at, head in self.pruned_heads if at == layer]
+
+    def unseen(self, geometry: Geometry) -> int:
+        """The layer cut."""
+        return self.layer if self.layer is not None else round(_OFFICIAL_CUT * geometry.layers / _OFFICIAL_LAYERS)
+
+    def neurons(self, every: int) -> int:
+        """One in ``feed_forward``."""
+        return every // self.feed_forward

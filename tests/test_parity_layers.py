@@ -1,0 +1,89 @@
+"""Methods inside the LLM against recorded outputs of the authors' code."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from parbench.errors import ParbenchError
+from parbench.parity import layers
+from parbench.parity.case import load_cases
+
+CASES = {case.name: case for case in load_cases(Path(__file__).parent / "golden") if case.method in layers.METHODS}
+
+
+def case_of(name, **parameters):
+    case = CASES[name]
+    return dataclasses.replace(case, parameters={**case.parameters, **parameters})
+
+
+def test_every_method_has_cases():
+    assert {case.method for case in CASES.values()} == set(layers.METHODS)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_recorded_is_what_we_do(name):
+    assert layers.unsupported(CASES[name]) is None
+    verdict = layers.run(CASES[name])
+    assert verdict.matches, verdict
+    assert not verdict.notes
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("fastv_kv_k2_keep144_seed0", {"K": 3}),
+        ("fastv_kv_k2_keep144_seed0", {"keep": 143}),
+        ("vtw_k4_reindexpos_seed0", {"pe_type": "keep"}),
+        ("pyramiddrop_l246_seed0", {"ratios": [0.5, 0.25, 0.12]}),
+        ("sparsevlm_v15_192_l246_seed0", {"keep_list": [300, 200, 111]}),
+        ("sparsevlm_v10_scale13_l246_seed0", {"scale": 13.0}),
+        ("yopo_full_seed0", {"attncut_w": 3}),
+        ("yopo_headrule_seed0", {"threshold": 0.1}),
+    ],
+)
+def test_other_parameters_do_not_match(name, parameters):
+    assert not layers.run(case_of(name, **parameters)).matches
+
+
+def test_another_position_policy_does_not_match(monkeypatch):
+    """The cases tell original positions from counted ones."""
+    default = layers._default("fastv")
+    monkeypatch.setattr(layers, "_default", lambda _name: dataclasses.replace(default, positions="compact"))
+    verdict = layers.run(CASES["fastv_kv_k2_keep144_seed0"])
+    assert verdict.logits > 0.01
+    assert "position_ids_after differs" in verdict.notes
+
+
+def test_ties_go_by_the_recorded_noise():
+    """With two clusters, nearest neighbours of each other are equally dense: only the noise says which is the centre."""
+    case = CASES["sparsevlm_v15_64_l246_seed0"]
+    quiet = {name: value for name, value in case.recorded.items() if not name.endswith("_noise")}
+    flipped = {name: 1 - value if name.endswith("_noise") else value for name, value in case.recorded.items()}
+    found = [layers.run(dataclasses.replace(case, recorded=recorded)).values for recorded in (quiet, flipped)]
+    assert layers.run(case).values < 1e-5
+    assert max(found) > 1e-5
+
+
+def test_what_cannot_be_compared_is_said():
+    case = CASES["fastv_kv_k2_keep144_seed0"]
+    assert "before layer 1" in layers.unsupported(case_of(case.name, K=0))
+    assert "no square grid" in layers.unsupported(case_of(case.name, image_length=575))
+    assert "no method inside the LLM" in layers.unsupported(dataclasses.replace(case, method="trim"))
+
+
+def test_a_missing_model_is_named(tmp_path):
+    case = dataclasses.replace(CASES["fastv_kv_k2_keep144_seed0"], folder=tmp_path)
+    with pytest.raises(ParbenchError, match=r"needs inllm_model_seed0\.safetensors, which is not in"):
+        layers.run(case)
+
+
+def test_hooks_are_gone_after_a_case():
+    case = CASES["sparsevlm_v15_64_l246_seed0"]
+    layers.run(case)
+    model = layers._adapter(case).model
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert not torch.is_grad_enabled() or all(not weight.requires_grad for weight in model.parameters())
