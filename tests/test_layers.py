@@ -290,13 +290,13 @@ def test_what_masks_would_save_is_less_than_everything(adapter):
     assert half == layers * 576 * 3 * text.hidden_size * text.intermediate_size
     skipped = reducer("yopo").skipped(text, adapter.geometry, total, 1)
     assert half < skipped < full
-    ledger = SampleLedger((577,), 576, 0, (total,) * layers, (576,) * layers, 1, skipped)
+    ledger = SampleLedger(((577,) * 7,), 576, 0, (total,) * layers, (576,) * layers, 1, skipped)
     assert sample_flops(config, ledger)["llm_prefill"] == full - skipped
 
 
 def test_without_a_cache_every_token_costs_a_prefill(adapter):
     layers = adapter.geometry.layers
-    ledger = SampleLedger((577,), 576, 0, (100,) * layers, (64,) * layers, 3)
+    ledger = SampleLedger(((577,) * 7,), 576, 0, (100,) * layers, (64,) * layers, 3)
     anew = sample_flops(adapter.model.config, dataclasses.replace(ledger, cached=False))
     cost = costs(adapter.model.config)
     assert anew["decode"] == cost.prefill([101] * layers) + cost.prefill([102] * layers)

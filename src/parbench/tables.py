@@ -91,7 +91,13 @@ def _redundancy(runs: Sequence[Mapping[str, Any]]) -> Table:
     """What the stages of a method took away, and what is left that a question does not need, or has already."""
     stages = list(dict.fromkeys(name for run in runs for name in run["stages"]))
     table = Table(title="external and internal redundancy")
-    for name in ("method", *(f"after {stage}" for stage in stages), "evidence recall", "irrelevant", "repeated"):
+    for name in (
+        "method",
+        *(stage if "cluster" in stage else f"after {stage}" for stage in stages),
+        "evidence recall",
+        "irrelevant",
+        "repeated",
+    ):
         table.add_column(name.replace(" ", "\n"), justify="left" if name == "method" else "right", no_wrap=True)
     for run in runs:
         left = [f"{run['stages'][stage]['mean']:.1f}" if stage in run["stages"] else "" for stage in stages]

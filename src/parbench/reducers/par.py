@@ -10,7 +10,7 @@ from torch import Tensor
 
 from parbench.errors import ParbenchError
 from parbench.reducers.base import Reduction, TokenReducer, one_of
-from parbench.reducers.ops.graph import connected_components, cosine, suppress
+from parbench.reducers.ops import graph, retrieval
 from parbench.reducers.ops.selection import compact, gather, to_mask, top_k
 from parbench.reducers.probes import Probes
 from parbench.reducers.wording import phrases, strip_format
@@ -20,26 +20,32 @@ from parbench.reducers.wording import phrases, strip_format
 class Par(TokenReducer):
     """Prompt rewriting, graph clusters, prompt-guided retrieval, then a router that drops what repeats.
 
-    External redundancy: the question becomes phrases in a template; patches joined by edges of high similarity form
-    clusters; a patch stays if its own relevance or its cluster's passes a bar relative to the image. Internal redundancy:
-    greedy suppression in order of relevance. Counts are free per image; a budget is the mean that the calibrated ``bar``
-    gives on the validation split (``cap`` makes it a hard limit as well).
+    External redundancy: the question becomes phrases in a template; patches joined by edges of high similarity form clusters; a
+    patch stays if its own relevance or its cluster's passes a bar relative to the image. Internal redundancy: greedy suppression
+    in order of relevance. Counts are free per image; a budget is the mean that the calibrated ``bar`` gives on the val split.
 
     Attributes:
         space: ``clip``: CLIP's joint space; ``llm``: the LLM's input embeddings.
+        query: Relevance to several queries: the ``max``; to their mean (``pooled``); ``weighted`` by how each tells patches apart.
         rewriting: ``phrases`` of content words in ``template``; ``template`` around the whole question; ``off``.
         template: Where the query goes in (``clip`` space).
         strip: Whether the sentence that says how to answer is left out of the query.
+        similarity: Of patches to queries: ``cosine`` or ``dot``.
         relevance_sign: 1, or -1 for towers in which background patches score highest (real CLIP; TRIM and CDPruner negate).
-        graph: Where patches are compared with one another: ``features`` at ``place``, or ``space`` as the query sees them (a
-            contrastive space may hardly tell patches of one thing apart).
-        edge: Cosine similarity from which two patches are joined.
-        unit: What is retrieved: ``member`` patches whose relevance passes, or whole clusters by their best member.
-        bar: Standard deviations above the image's mean relevance from which a patch or cluster is relevant; None takes it
-            from the calibration for this model and budget.
-        router: Similarity above which a kept patch makes a less relevant one redundant; 1 switches the router off.
-        scope: Whether patches compete ``cluster`` by cluster or over ``all`` that are kept.
-        redundant: ``drop`` them, or ``merge`` each into its most similar kept patch (mean).
+        graph: What patches are compared by, with one another: cosine of ``features`` at ``place``, or in the query's ``space``.
+        edges: From the similarity ``edge`` on (``threshold``), the image's ``quantile`` of it, or mutual nearest ``neighbours``.
+        edge, neighbours: See ``edges``; with ``leaders``, ``edge`` is the similarity from which a patch follows one.
+        clusters: ``components`` of the graph, ``labels`` propagated over it, or ``leaders`` in order of relevance.
+        unit: What is retrieved: each ``member`` whose relevance passes, or each whole ``cluster``.
+        cluster_score: Relevance of a cluster: its ``max`` or ``mean`` member's, or its ``centroid``'s.
+        retrieval: What ``bar`` means: ``deviation``, ``top`` or ``mass``, see :func:`parbench.reducers.ops.retrieval.level`.
+        bar: How relevant a patch or cluster must be; None takes it from the calibration for this model and budget.
+        routing: ``greedy``: in order of relevance, kept if like none kept; ``crowd``: dropped if like ``crowd`` others, in no
+            order; ``representatives``: the ``crowd`` most relevant of each cluster stay.
+        router: Similarity above which patches are alike; 1 switches the router off.
+        crowd: See ``routing``.
+        scope: Whether patches compete ``cluster`` by cluster or over ``all`` that are relevant.
+        redundant: ``drop`` them, or ``merge`` each into its most similar kept patch: mean, or ``weighted`` by exp(relevance).
         cap: Whether an image is also cut to the budget where more passes.
     """
 
@@ -51,15 +57,24 @@ class Par(TokenReducer):
     calibration_range = (-4.0, 6.0)
 
     space: str = "clip"
+    query: str = "max"
     rewriting: str = "phrases"
     template: str = "a photo of a {}"
     strip: bool = True
+    similarity: str = "cosine"
     relevance_sign: int = 1
     graph: str = "features"
+    edges: str = "threshold"
     edge: float = 0.8
+    neighbours: int = 8
+    clusters: str = "components"
     unit: str = "member"
+    cluster_score: str = "max"
+    retrieval: str = "deviation"
     bar: float | None = None
+    routing: str = "greedy"
     router: float = 0.95
+    crowd: int = 2
     scope: str = "all"
     redundant: str = "drop"
     cap: bool = False
@@ -68,13 +83,25 @@ class Par(TokenReducer):
         """Refuse impossible combinations."""
         super().__post_init__()
         one_of(
-            self, space=("clip", "llm"), rewriting=("phrases", "template", "off"), relevance_sign=(1, -1),
-            graph=("features", "space"), unit=("member", "cluster"), scope=("cluster", "all"), redundant=("drop", "merge"),
+            self, space=("clip", "llm"), query=("max", "pooled", "weighted"), rewriting=("phrases", "template", "off"),
+            similarity=("cosine", "dot"), relevance_sign=(1, -1), graph=("features", "space"),
+            edges=("threshold", "quantile", "neighbours"), clusters=("components", "labels", "leaders"),
+            unit=("member", "cluster"), cluster_score=("max", "mean", "centroid"),
+            retrieval=("deviation", "top", "mass"), routing=("greedy", "crowd", "representatives"),
+            scope=("cluster", "all"), redundant=("drop", "merge", "weighted"),
         )  # fmt: skip
-        if "{}" not in self.template:
-            raise ParbenchError(f"method.template={self.template} of par has no {{}} where the query goes in")
-        if self.cap and self.budget is None:
-            raise ParbenchError("method.cap=true of par needs a budget to cut to: set budget=64")
+        merges = self.redundant != "drop" and self.router >= 1 and self.routing != "representatives"
+        wrong = {
+            "template has no {} where the query goes in": "{}" not in self.template,
+            "cap=true needs a budget to cut to: set budget=64": self.cap and self.budget is None,
+            "edges=quantile needs method.edge between 0 and 1": self.edges == "quantile" and not 0 < self.edge < 1,
+            "neighbours and method.crowd start at 1": min(self.neighbours, self.crowd) < 1,
+            "clusters=leaders has no edges: leave method.edges=threshold": (self.clusters, self.edges)
+            in (("leaders", "quantile"), ("leaders", "neighbours")),
+            f"redundant={self.redundant} has nothing to merge: set method.router below 1": merges,
+        }
+        for sentence in (sentence for sentence, impossible in wrong.items() if impossible):
+            raise ParbenchError(f"method par: method.{sentence}")
 
     @property
     def needs_clip(self) -> bool:
@@ -90,90 +117,84 @@ class Par(TokenReducer):
         """Rewrite, cluster, retrieve, route."""
         if self.bar is None:
             raise ParbenchError("par has no bar: set method.bar, or give a budget that is calibrated for this model")
-        patches = probes.clip_patches if self.space == "clip" else probes.llm_patches
-        relevance = self.relevance(patches, probes)
+        patches = (probes.clip_patches if self.space == "clip" else probes.llm_patches).double()
+        relevance = self.relevance(patches, patches, probes)
         compared = features if self.graph == "features" else patches
-        relevant, clusters = self.retrieve(relevance, compared, self.bar)
+        relevant, clusters = self.retrieve(relevance, compared, patches, probes)
         # Only what is relevant competes: everything from here on is over those [B, R], padded.
         index, counts = compact(relevant)
         alive = torch.arange(index.shape[1], device=index.device)[None] < counts[:, None]
-        similarity = cosine(gather(compared, index))
-        rivals = similarity
-        if self.scope == "cluster" and clusters is not None:
-            mine = clusters.gather(1, index)
-            rivals = similarity.masked_fill(mine[:, :, None] != mine[:, None, :], -1.0)
+        similarity = graph.cosine(gather(compared, index))
         ranked = relevance.gather(1, index)
-        routed = alive if self.router >= 1 else suppress(rivals, ranked, alive, self.router)
+        routed = self.route(similarity, ranked, alive, None if clusters is None else clusters.gather(1, index))
         stages = {"retrieval": counts, "router": routed.sum(1)}
+        if clusters is not None:
+            stages["largest cluster"] = F.one_hot(clusters, clusters.shape[1]).sum(1).amax(1)
         kept = routed
         if self.cap:
-            limit = min(self.count(probes.geometry), index.shape[1])
-            best = top_k(ranked.masked_fill(~routed, float("-inf")), limit)
+            best = top_k(ranked.masked_fill(~routed, float("-inf")), min(self.count(probes.geometry), index.shape[1]))
             kept = routed & to_mask(best, index.shape[1])
         if self.redundant == "drop":
-            return Reduction.select(features, self.spread(kept, index, relevant), stages)
+            return Reduction.select(features, torch.zeros_like(relevant).scatter(1, index, kept), stages)
+        share = ranked.exp() if self.redundant == "weighted" else torch.ones_like(ranked)
         # What the cap cut off repeats nothing, so it is not merged either.
-        return self.merge(features, similarity, alive & (kept | ~routed), kept, index, stages)
+        weights = graph.absorb(similarity, share * (alive & (kept | ~routed)), kept)
+        whole = features.new_zeros(*weights.shape[:2], features.shape[1], dtype=torch.float64)
+        order, counts = compact(kept)
+        return Reduction.mix(
+            features, gather(whole.scatter(2, index[:, None].expand_as(weights), weights), order), counts, stages
+        )
 
     def queries(self, prompt: str) -> list[str]:
         """What the patches are compared with."""
-        question = strip_format(prompt)
+        question = strip_format(prompt) if self.strip else prompt
         if self.rewriting == "off":
             return [question]
         return [
             self.template.format(part) for part in (phrases(question) if self.rewriting == "phrases" else [question])
         ]
 
-    def relevance(self, patches: Tensor, probes: Probes) -> Tensor:
-        """[B, N] in float64: standardised similarity to each query, greatest over the queries."""
-        unit = F.normalize(patches.double(), dim=-1)
+    def relevance(self, vectors: Tensor, patches: Tensor, probes: Probes) -> Tensor:
+        """[B, N] in float64: similarity of vectors [B, N, p] to the queries, standardised as the patches' is."""
         rows = []
         for image, prompt in enumerate(probes.prompts):
             texts = self.queries(prompt)
-            if self.space == "clip":
-                query = probes.clip_text(image, texts)
-            else:
-                query = torch.cat([probes.llm_text(text) for text in texts])
-            similarity = self.relevance_sign * (unit[image] @ F.normalize(query.double(), dim=-1).T)
-            # Queries differ in level; standardising makes them compete on equal terms.
-            centred = similarity - similarity.mean(0, keepdim=True)
-            rows.append((centred / similarity.std(0, keepdim=True).clamp(min=1e-9)).amax(1))
+            clip = self.space == "clip"
+            query = probes.clip_text(image, texts) if clip else torch.cat([probes.llm_text(text) for text in texts])
+            rows.append(retrieval.standing(
+                vectors[image], patches[image], query.double(), self.query, self.similarity == "cosine", self.relevance_sign
+            ))  # fmt: skip
         return torch.stack(rows)
 
-    def retrieve(self, relevance: Tensor, compared: Tensor, bar: float) -> tuple[Tensor, Tensor | None]:
+    def retrieve(
+        self, relevance: Tensor, compared: Tensor, patches: Tensor, probes: Probes
+    ) -> tuple[Tensor, Tensor | None]:
         """What passes the bar, [B, N] bool, the best patch's cluster if nothing does; and the clusters, if they had a say."""
-        level = relevance.mean(1, keepdim=True) + bar * relevance.std(1, keepdim=True)
-        passed = relevance >= level
-        found = passed.any(1, keepdim=True)
-        if self.unit == "member" and self.scope == "all" and bool(found.all()):
+        bar = float(self.bar or 0.0)
+        passed = relevance >= retrieval.level(relevance, self.retrieval, bar)
+        alone = self.unit == "member" and self.scope == "all" and self.routing != "representatives"
+        if alone and bool(passed.any(1).all()):
             return passed, None
-        similarity = cosine(compared)
-        # A patch is always joined to itself, whatever the kernel rounds.
-        joined = (similarity >= self.edge) | torch.eye(similarity.shape[1], dtype=torch.bool, device=similarity.device)
-        clusters = connected_components(joined & joined.transpose(1, 2))
+        similarity = graph.cosine(compared)
+        clusters = graph.partition(similarity, relevance, self.clusters, self.edges, self.edge, self.neighbours)
         if self.unit == "cluster":
-            best = torch.full_like(relevance, float("-inf")).scatter_reduce(1, clusters, relevance, "amax")
-            passed = best.gather(1, clusters) >= level
+            if self.cluster_score == "centroid":
+                score = self.relevance(retrieval.centroids(clusters, F.normalize(patches, dim=-1)), patches, probes)
+            else:
+                score = retrieval.per_cluster(clusters, relevance, {"max": "amax"}.get(self.cluster_score, "mean"))
+            wanted = relevance if self.retrieval == "deviation" else score
+            passed = score >= retrieval.level(wanted, self.retrieval, bar)
         fallback = clusters == clusters.gather(1, relevance.argmax(1, keepdim=True))
-        return torch.where(found, passed, fallback), clusters
+        return torch.where(passed.any(1, keepdim=True), passed, fallback), clusters
 
-    @staticmethod
-    def spread(kept: Tensor, index: Tensor, relevant: Tensor) -> Tensor:
-        """What is kept of [B, R] as a mask over the patches, [B, N]."""
-        return torch.zeros_like(relevant).scatter(1, index, kept)
-
-    @staticmethod
-    def merge(
-        features: Tensor, similarity: Tensor, alive: Tensor, kept: Tensor, index: Tensor, stages: dict[str, Tensor]
-    ) -> Reduction:
-        """Each redundant patch goes, by mean, into the kept one most similar to it."""
-        batch, size = len(features), features.shape[1]
-        nearest = similarity.masked_fill(~kept[:, None, :], float("-inf")).argmax(2)
-        own = torch.arange(kept.shape[1], device=kept.device).expand_as(nearest)
-        target = torch.where(kept, own, nearest)
-        weights = F.one_hot(target, kept.shape[1]).transpose(1, 2).double() * alive[:, None, :]
-        weights = weights / weights.sum(2, keepdim=True).clamp(min=1)
-        spread = torch.zeros(batch, kept.shape[1], size, dtype=torch.float64, device=features.device)
-        spread.scatter_(2, index[:, None].expand(-1, kept.shape[1], -1), weights)
-        order, counts = compact(kept)
-        return Reduction.mix(features, gather(spread, order), counts, stages)
+    def route(self, similarity: Tensor, relevance: Tensor, alive: Tensor, clusters: Tensor | None) -> Tensor:
+        """[B, R] bool: what is left of the relevant patches when repetitions are gone."""
+        if self.routing == "representatives" and clusters is not None:
+            return graph.representatives(clusters, relevance, alive, self.crowd)
+        if self.router >= 1:
+            return alive
+        if self.scope == "cluster" and clusters is not None:
+            similarity = similarity.masked_fill(clusters[:, :, None] != clusters[:, None, :], -1.0)
+        if self.routing == "greedy":
+            return graph.suppress(similarity, relevance, alive, self.router)
+        return graph.uncrowded(similarity, relevance, alive, self.router, self.crowd)

@@ -1,0 +1,73 @@
+"""How much is relevant: the level from which scores of one image pass."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def standing(vectors: Tensor, patches: Tensor, queries: Tensor, mode: str, cosine: bool, sign: int) -> Tensor:
+    """Relevance [N] of vectors [N, p] to queries [Q, p], in standard deviations of the patches' [M, p] similarity above its mean.
+
+    Args:
+        vectors: What is judged.
+        patches: What the scale is taken from.
+        queries: Normalised here.
+        mode: ``max`` over the queries; ``pooled``: to their mean; ``weighted``: to their mean, each weighted by the deviation of its
+            similarity over the patches.
+        cosine: Whether vectors and patches are normalised too.
+        sign: 1, or -1 where background is more similar to any text than what the text names.
+    """
+
+    def similar(to: Tensor, query: Tensor) -> Tensor:
+        return sign * ((F.normalize(to, dim=-1) if cosine else to) @ query.T)
+
+    query = F.normalize(queries, dim=-1)
+    scale = similar(patches, query)
+    if mode != "max":
+        weight = scale.std(0) if mode == "weighted" else torch.ones_like(scale[0])
+        query = F.normalize(weight @ query, dim=-1)[None]
+        scale = similar(patches, query)
+    # Queries differ in level; standardising makes them compete on equal terms.
+    centred = similar(vectors, query) - scale.mean(0, keepdim=True)
+    return (centred / scale.std(0, keepdim=True).clamp(min=1e-9)).amax(1)
+
+
+def level(scores: Tensor, kind: str, bar: float) -> Tensor:
+    """The score from which on tokens pass, per image; it rises with ``bar``.
+
+    Args:
+        scores: [B, N].
+        kind: ``deviation``: ``bar`` standard deviations above the mean; ``top``: the share 1 / (1 + exp(bar)) of the tokens with the
+            highest scores; ``mass``: the fewest tokens that hold that share of the softmax over the scores.
+        bar: See ``kind``.
+
+    Returns:
+        [B, 1]; tokens with equal scores pass together.
+    """
+    if kind == "deviation":
+        return scores.mean(1, keepdim=True) + bar * scores.std(1, keepdim=True)
+    share = 1 / (1 + math.exp(bar))
+    ordered = scores.sort(dim=1, descending=True).values
+    if kind == "top":
+        count = max(1, round(share * scores.shape[1]))
+        return ordered[:, count - 1 : count]
+    held = ordered.softmax(1).cumsum(1)
+    last = (held < share).sum(1, keepdim=True).clamp(max=scores.shape[1] - 1)
+    return ordered.gather(1, last)
+
+
+def per_cluster(labels: Tensor, values: Tensor, how: str) -> Tensor:
+    """Greatest (``amax``) or mean (``mean``) value of each token's cluster: labels and values [B, N] to [B, N]."""
+    start = torch.full_like(values, float("-inf")) if how == "amax" else torch.zeros_like(values)
+    return start.scatter_reduce(1, labels, values, how, include_self=False).gather(1, labels)
+
+
+def centroids(labels: Tensor, vectors: Tensor) -> Tensor:
+    """Mean vector of each token's cluster: labels [B, N] and vectors [B, N, d] to [B, N, d]."""
+    index = labels[..., None].expand_as(vectors)
+    summed = torch.zeros_like(vectors).scatter_reduce(1, index, vectors, "mean", include_self=False)
+    return summed.gather(1, index)
