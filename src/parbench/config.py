@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,9 +37,15 @@ def conf_folder() -> Path:
     return inside if inside.is_dir() else package.parents[1] / "conf"
 
 
+def _outside() -> list[Path]:
+    """Further folders of configurations, by ``PARBENCH_SEARCHPATH``: methods of one's own, outside the package."""
+    return [Path(folder).resolve() for folder in os.environ.get("PARBENCH_SEARCHPATH", "").split(os.pathsep) if folder]
+
+
 def names(group: str) -> list[str]:
     """Names in a group of ``conf/``, such as the known methods."""
-    return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
+    folders = [conf_folder(), *_outside()]
+    return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
 
 
 def _asset(name: str) -> str:
@@ -55,6 +62,8 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     """
     OmegaConf.register_new_resolver("asset", _asset, replace=True)
     _check_options(overrides)
+    if (folders := _outside()) and not any(word.startswith("hydra.searchpath") for word in overrides):
+        overrides = [*overrides, f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in folders)}]"]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         try:

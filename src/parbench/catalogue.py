@@ -1,0 +1,130 @@
+"""The catalogue of methods, written from the classes themselves: ``docs/methods.md``."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.utils import get_class
+from omegaconf import OmegaConf
+
+from parbench.config import compose_config, names
+
+_SITES = {
+    "pixels": "image, before the vision tower",
+    "tower": "inside the vision tower",
+    "tokens": "between vision tower and LLM",
+    "layers": "inside the LLM",
+    "mask": "inside the LLM, as a mask",
+}
+_INTRODUCTION = """# Methods
+
+Written from the classes by `python scripts/write_methods.py`; a test fails when this page is stale. What a method does, where the
+paper, the official release and ours differ, and what a budget means for it, is its class's docstring, quoted below.
+
+* *Parity*: recorded outputs of the official code that the very class evaluations use reproduces (indices and order exactly, float32
+  values within 1e-4 relative), here the cases in `tests/golden`; `parbench parity DIR` compares any folder of that format.
+* *Positions*: `compact` counts on without gaps, `keep` leaves original position ids.
+* *Adaptive*: without a budget, or with a calibrated one, the number of tokens depends on the image; tables show mean and deviation.
+* Layers, heads and lists that a paper gives for LLaVA-1.5 scale with a model's depth, heads and patches.
+"""
+
+
+def methods_page(golden: Path) -> str:
+    """The page as Markdown.
+
+    Args:
+        golden: Folder of the recorded cases that the tests compare.
+    """
+    cases = _cases(golden)
+    classes: dict[str, Any] = {
+        name: get_class(compose_config([f"method={name}"]).method["_target_"]) for name in names("method")
+    }
+    parts = [_INTRODUCTION, "| method | | paper | site | looks at the prompt | adaptive | positions | parity |"]
+    parts.append("|---|---|---|---|---|---|---|---|")
+    for control in (False, True):
+        for name, kind in classes.items():
+            if kind.control == control:
+                parts.append(_row(name, kind, cases[name]))
+    parts += ["", "## Learned reduction", "", "Not here: these have to be trained, or loaded, first.", ""]
+    parts += ["| method | arXiv | what is trained | what can be loaded |", "|---|---|---|---|"]
+    learned = yaml.safe_load((Path(__file__).parent / "learned.yaml").read_text())
+    parts += [f"| {row['name']} | {row['arxiv']} | {row['trained']} | {row['loaded']} |" for row in learned]
+    for name, kind in classes.items():
+        parts += ["", *_section(name, kind, cases[name])]
+    return "\n".join(parts) + "\n"
+
+
+def _cases(golden: Path) -> Counter[str]:
+    """Recorded cases by the name of our method."""
+    found: Counter[str] = Counter()
+    for path in golden.glob("*.json"):
+        method = json.loads(path.read_text()).get("method", "")
+        # Recorded together, as one formula; ToMe's own have a fixed number of merges.
+        name = "tome" if path.stem.startswith("tome") else {"dtome": "dymu"}.get(method, method.replace("_", "-"))
+        found[name] += 1
+    return found
+
+
+def _row(name: str, kind: Any, cases: int) -> str:
+    config = compose_config([f"method={name}"]).method
+    number = kind.paper.removeprefix("arXiv ")
+    cells = [
+        f"[`{name}`](#{name})",
+        kind.title,
+        f"[{number}](https://arxiv.org/abs/{number})" if number else "control",
+        _SITES[kind.site] + (f" ({config.place.replace('_', ' ')})" if "place" in config else ""),
+        "yes" if kind.prompt_aware else "no",
+        "yes" if kind.adaptive and name != "none" else "no",
+        str(config.get("positions", "")),
+        f"{cases} cases" if cases else "",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _section(name: str, kind: Any, cases: int) -> list[str]:
+    text = (inspect.getdoc(kind) or "").partition("\n\nAttributes:\n")[0]
+    source = (inspect.getdoc(inspect.getmodule(kind)) or "").splitlines()[0]
+    config: dict[str, Any] = OmegaConf.to_container(compose_config([f"method={name}"]).method)  # type: ignore[assignment]
+    said: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        said |= _attributes((inspect.getdoc(base) or "").partition("\n\nAttributes:\n")[2])
+    lines = [f"## {name}", "", f"*{source}*", "", _plain(text)]
+    rows = []
+    for key, default in config.items():
+        if key in ("_target_", "name"):
+            continue
+        value = "null" if default is None else json.dumps(default)
+        rows.append(f"| `{key}` | `{value}` | {_plain(said.get(key, _COMMON.get(key, '')))} |")
+    lines += ["", "| field | default | |", "|---|---|---|", *rows]
+    if cases:
+        lines += ["", f"Parity: {cases} recorded cases of the official code."]
+    return lines
+
+
+_COMMON = {
+    "budget": "Tokens, a ratio of them, or null for the method's own rule.",
+    "place": "Before or after the projector.",
+    "positions": "Position ids of what is left.",
+    "seed": "Another draw.",
+}
+
+
+def _attributes(text: str) -> dict[str, str]:
+    """Fields and what is said of them."""
+    found: dict[str, str] = {}
+    for entry in re.split(r"\n(?=    ?\S)(?!     )", "\n" + text.rstrip()):
+        keys, _, said = entry.strip().partition(": ")
+        for key in keys.split(", "):
+            found[key] = " ".join(said.split())
+    return found
+
+
+def _plain(text: str) -> str:
+    """Docstring marks as Markdown's; a bar would end a table's cell."""
+    return re.sub(r":\w+:`([^`]+)`", r"`\1`", text).replace("``", "`").replace("|", "\\|")
