@@ -12,7 +12,6 @@ from functools import partial
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from parbench.compute.ledger import SampleLedger
 from parbench.engine.decode import Generated, greedy
@@ -22,6 +21,7 @@ from parbench.engine.samples import Answer, Kept, Sample
 from parbench.engine.sequence import Visual, build_rows
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LlavaAdapter
+from parbench.models.counting import own_flops
 from parbench.models.vision import Encoded
 from parbench.reducers.base import (
     LayerReducer,
@@ -216,9 +216,9 @@ class Engine:
             probes = Probes(self.adapter, taken, prompts, [seeds[image] for image in images])
             before = method.place == "before_projector"
             features = taken.features if before else self.adapter.project(taken.features)
-            with FlopCounterMode(display=False) as counter:
+            with own_flops() as counted:
                 reduction = method.reduce(features, probes)
-            own = (counter.get_total_flops() - probes.computed) // len(images)
+            own = (counted() - probes.computed) // len(images)
             flops = [own + text for text in probes.flops]
             if before:
                 projected = self.adapter.project(reduction.tokens)

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from parbench.engine.sequence import Rows
 from parbench.models.adapter import LanguageAdapter
+from parbench.models.counting import own_flops
 from parbench.models.llama import Attending, attending
 from parbench.reducers.base import Choice, LayerReducer, Provenance
 from parbench.reducers.ops.selection import compact, gather
@@ -172,13 +172,13 @@ class LayerHooks:
             lambda: attending(layer, hidden, turn), normed, self.rows.seeds,
         )  # fmt: skip
         old = self.layout
-        with FlopCounterMode(display=False) as counter:
+        with own_flops() as counted:
             choice = self.reducer.choose(view)
             if self.reducer.masked:
                 self.layout = _hidden_from_attention(old, choice)
             else:
                 hidden, self.layout = _shorten(hidden, view, choice, self.reducer.compacts)
-        self.trace.flops += counter.get_total_flops()
+        self.trace.flops += counted()
         self.mix = _compose(self.mix, old, choice, int(self.begin.source.max()) + 1)
         dropped = self.begin.mask.sum(1) - self.layout.mask.sum(1) + self.embeds.shape[1] - self.begin.mask.shape[1]
         self.segments.append(_Segment(self.layout, self.layout.mask, dropped))

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from parbench.errors import ParbenchError
+from parbench.models.counting import own_flops
 from parbench.reducers.ops.matching import Merge, merge_average
 
 # Gives, for a block, its metric [B, T, m] and counts [B], which tokens become one.
@@ -75,9 +75,9 @@ class Merging:
         (hidden,) = args
         heads = self.tower.config.num_attention_heads
         metric = self._keys.double().view(*self._keys.shape[:2], heads, -1).mean(2)
-        with FlopCounterMode(display=False) as counter:
+        with own_flops() as counted:
             merge = self.merger(number, metric, self.counts)
-        self.flops += counter.get_total_flops()
+        self.flops += counted()
         self._residual, self.size = merge_average(hidden, self.size, merge)
         self.counts, self.owner = merge.counts, merge.group.gather(1, self.owner)
         return (self._residual,)

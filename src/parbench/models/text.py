@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
+from parbench.models.counting import own_flops
 from parbench.models.loading import check_clip_folder, load_strictly, locate
 
 
@@ -39,10 +39,10 @@ class ClipSpace:
         for segment in tokens["input_ids"]:
             ids = torch.tensor([segment], device=self.clip.device)
             # The counter does not know the CPU's fused kernel; one kernel for all devices is also one result.
-            with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+            with own_flops() as counted, sdpa_kernel(SDPBackend.MATH):
                 pooled = self.clip.text_model(input_ids=ids, attention_mask=torch.ones_like(ids)).pooler_output
                 rows.append(self.clip.text_projection(pooled)[0])
-            work += counter.get_total_flops()
+            work += counted()
         return torch.stack(rows), work
 
     def text(self, texts: Sequence[str], *, whole: bool = False) -> tuple[Tensor, list[int], int]:

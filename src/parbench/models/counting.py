@@ -1,0 +1,31 @@
+"""FLOPs of what runs inside a block; counting slows every operation down, so that who takes times switches it off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from torch.utils.flop_counter import FlopCounterMode
+
+_COUNTING: ContextVar[bool] = ContextVar("counting", default=True)
+
+
+@contextmanager
+def own_flops() -> Iterator[Callable[[], int]]:
+    """Count a method's own work; gives a function that says how many FLOPs (2 per multiply-add) it was, 0 when uncounted."""
+    if not _COUNTING.get():
+        yield lambda: 0
+        return
+    with FlopCounterMode(display=False) as counter:
+        yield counter.get_total_flops
+
+
+@contextmanager
+def uncounted() -> Iterator[None]:
+    """While open, nothing is counted and nothing is slowed down."""
+    token = _COUNTING.set(False)
+    try:
+        yield
+    finally:
+        _COUNTING.reset(token)
