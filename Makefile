@@ -54,14 +54,14 @@ eval: $(STAMP) ## evaluate one method: make eval METHOD=par BUDGET=64 LIMIT=200
 	$(RUN) eval model=$(MODEL) method=$(METHOD) dataset=$(DATASET) \
 	  $(call asked,BUDGET,budget) $(call given,LIMIT,limit) $(WHERE) $(ARGS)
 
-sweep: $(STAMP) ## many methods and budgets: make sweep METHODS=par,fastv BUDGETS=64,128
+sweep: $(STAMP) ## many methods and budgets: make sweep METHODS=par,fastv (or all) BUDGETS=64,128
 	$(RUN) sweep model=$(MODEL) $(call lists,METHODS,methods) $(call lists,BUDGETS,budgets) dataset=$(DATASET) \
 	  $(call given,LIMIT,limit) $(WHERE) $(ARGS)
 
 parity: $(STAMP) ## methods against recorded outputs of official code: make parity DIR=tests/golden
 	$(RUN) parity $(DIR) $(ARGS)
 
-test: $(STAMP) ## the tests: make test ARGS="-k par"
+test: $(STAMP) ## the tests: make test ARGS="-k divprune"
 	$(PY) -m pytest -q $(ARGS)
 
 lint: $(STAMP) ## style, format, types

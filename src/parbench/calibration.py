@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +119,8 @@ def search(
         raise ParbenchError(
             f"target={target:g} is out of reach: with nothing dropped by relevance {count(low):.1f} tokens stay on average"
         )
-    for _ in range(40):
+    found = math.inf
+    while high - low > 2e-6:
         middle = round((low + high) / 2, 6)
         found = count(middle)
         if abs(found - target) <= tolerance * target:
