@@ -61,6 +61,13 @@ def test_another_target_is_added_beside_the_first(stored):
     assert calibrated(par(64), SUBJECT).bar == 1.25
 
 
+def test_a_file_of_ones_own_does_not_hide_the_shipped_one(monkeypatch, stored, tmp_path):
+    monkeypatch.setattr(calibration, "SHIPPED", tmp_path / "shipped")
+    save(tmp_path / "shipped" / stored.name, par(), SUBJECT, "def", "val", {32: {"bar": 2.0, "mean": 32.0}})
+    assert calibrated(par(32), SUBJECT).bar == 2.0
+    assert calibrated(par(64), SUBJECT).bar == 1.25
+
+
 def test_a_ratio_finds_the_threshold_of_its_count(stored):
     assert calibrated(par(64 / 576), SUBJECT).bar == 1.25
 

@@ -57,3 +57,9 @@ def test_methods_have_no_place_in_an_experiment(run):
     code, _, err = run("sweep", "experiment=par_ablation", "methods=fastv")
     assert code == 2
     assert "names its variants" in err
+
+
+def test_an_experiment_is_not_one_evaluation(run):
+    code, _, err = run("eval", "experiment=par_ablation")
+    assert code == 2
+    assert "parbench sweep" in err

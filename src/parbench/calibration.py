@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from parbench.errors import ParbenchError
+from parbench.errors import OutOfReach, ParbenchError
 from parbench.reducers.base import Reducer, TowerReducer
 from parbench.reducers.ops.matching import Merge, batch_threshold, bipartite
 
@@ -54,9 +54,11 @@ def other_fields(reducer: Reducer) -> dict[str, Any]:
     }
 
 
-def digest(reducer: Reducer) -> str:
-    """A short hash of the fields for which a threshold is found, for a variant's file name."""
-    return hashlib.sha256(json.dumps(other_fields(reducer), sort_keys=True).encode()).hexdigest()[:12]
+def digest(reducer: Reducer, data: str, questions: int) -> str:
+    """A short hash of what a threshold is found for, fields, data and number of questions: a variant's file name."""
+    return hashlib.sha256(json.dumps([other_fields(reducer), data, questions], sort_keys=True).encode()).hexdigest()[
+        :12
+    ]
 
 
 def calibrated(reducer: Reducer, subject: Subject) -> Reducer:
@@ -68,8 +70,22 @@ def calibrated(reducer: Reducer, subject: Subject) -> Reducer:
     if reducer.calibrates is None or reducer.budget is None or getattr(reducer, reducer.calibrates) is not None:
         return reducer
     name = file_name(subject.model, reducer.name)
-    path = next((folder / name for folder in (LOCAL, SHIPPED) if (folder / name).is_file()), LOCAL / name)
-    return stored(path, reducer, subject)
+    return first_serving([LOCAL / name, SHIPPED / name], reducer, subject)
+
+
+def first_serving(paths: Sequence[Path], reducer: Reducer, subject: Subject) -> Reducer:
+    """The reducer with the threshold of the first file that serves it.
+
+    Raises:
+        ParbenchError: None does; says what is wrong with the first that is there.
+    """
+    refusals = []
+    for path in [path for path in paths if path.is_file()] or paths[:1]:
+        try:
+            return stored(path, reducer, subject)
+        except ParbenchError as refusal:
+            refusals.append(refusal)
+    raise refusals[0]
 
 
 def stored(path: Path, reducer: Reducer, subject: Subject) -> Reducer:
@@ -113,10 +129,10 @@ def search(
         The threshold, rounded to 6 digits, and its mean count.
 
     Raises:
-        ParbenchError: The target is out of reach.
+        OutOfReach: The target is.
     """
     if count(low) < target * (1 - tolerance):
-        raise ParbenchError(
+        raise OutOfReach(
             f"target={target:g} is out of reach: with nothing dropped by relevance {count(low):.1f} tokens stay on average"
         )
     found = math.inf
@@ -129,7 +145,7 @@ def search(
     else:
         # Few images make a stair of the count: the middle of the stair is as near as it gets.
         if abs(found - target) > max(0.02 * target, 1):
-            raise ParbenchError(f"target={target:g} is out of reach: the nearest mean is {found:.1f} tokens")
+            raise OutOfReach(f"target={target:g} is out of reach: the nearest mean is {found:.1f} tokens")
     return middle, found
 
 

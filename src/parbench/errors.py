@@ -10,6 +10,10 @@ class ParbenchError(Exception):
     """One clear sentence: what is wrong, where, and what would be right."""
 
 
+class OutOfReach(ParbenchError):
+    """No threshold brings a method to the wanted mean."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> ParbenchError:
     """The error for a name that is not known, with the nearest names first."""
     names = sorted(known)

@@ -35,6 +35,8 @@ class Cell:
 def run(words: list[str]) -> None:
     """Evaluate and print the table."""
     config = compose_config(words)
+    if config.variants:
+        raise ParbenchError("an experiment has several variants: write parbench sweep experiment=NAME")
     table([*companions(config, words), Cell(config.method, config.budget, required=True)], config)
 
 

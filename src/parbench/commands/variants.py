@@ -9,7 +9,7 @@ from omegaconf import DictConfig, open_dict
 
 from parbench.commands.eval import Cell, other_method
 from parbench.config import build_reducer, compose_config
-from parbench.errors import ParbenchError
+from parbench.errors import OutOfReach, ParbenchError
 
 if TYPE_CHECKING:
     from parbench.harness.kept import KeptCounter
@@ -17,18 +17,19 @@ if TYPE_CHECKING:
 
 
 def variant_cells(config: DictConfig, words: list[str]) -> list[Cell]:
-    """``none``, the controls and the variants.
+    """``none``, the controls and the variants; one that no threshold brings to the budget is left out with a word.
 
     Raises:
-        ParbenchError: An override of a variant is wrong, or thresholds would be found on the test split.
+        ParbenchError: An override of a variant is wrong, or the data set has no val split to find thresholds on.
     """
     cells = [Cell(other_method("none", words), None)]
     cells += [Cell(other_method(name, words), config.budget) for name in config.controls]
     finder = _Finder(config, words)
     for label, overrides in config.variants.items():
+        method = compose_config([*words, *overrides]).method
         try:
-            method = finder.filled(compose_config([*words, *overrides]).method)
-        except ParbenchError as error:
+            method = finder.filled(method)
+        except OutOfReach as error:
             print(f"left out: {label}: {error}", file=sys.stderr)
             continue
         cells.append(Cell(method, config.budget, label=str(label)))
@@ -49,28 +50,19 @@ class _Finder:
         field = asked.calibrates
         if field is None or getattr(asked, field) is not None:
             return method
-        from parbench.calibration import LOCAL, SHIPPED, digest, file_name, save, stored
+        from parbench.calibration import LOCAL, SHIPPED, digest, file_name, first_serving, save
 
-        session = self.session
+        session, questions = self.session, self.config.calibration_questions
         plain = file_name(session.model_settings["name"], asked.name)
-        own = LOCAL / "variants" / plain.replace(".yaml", f"--{digest(asked)}.yaml")
-        for path in (LOCAL / plain, SHIPPED / plain, own):
-            try:
-                found = getattr(stored(path, asked, session.subject), field)
-                break
-            except ParbenchError:
-                continue
-        else:
+        # What was found on other data, or on fewer questions, is another threshold.
+        key = digest(asked, session.dataset.fingerprint, questions)
+        own = LOCAL / "variants" / plain.replace(".yaml", f"--{key}.yaml")
+        try:
+            found = getattr(first_serving([own, LOCAL / plain, SHIPPED / plain], asked, session.subject), field)
+        except ParbenchError:
             found, mean = self._find(asked)
-            wanted = asked.asked(session.geometry)
-            save(
-                own,
-                asked,
-                session.subject,
-                session.dataset.fingerprint,
-                "val",
-                {wanted: {field: found, "mean": round(mean, 2)}},
-            )
+            entry = {asked.asked(session.geometry): {field: found, "mean": round(mean, 2)}}
+            save(own, asked, session.subject, session.dataset.fingerprint, "val", entry)
         filled = method.copy()
         with open_dict(filled):
             filled[field] = found

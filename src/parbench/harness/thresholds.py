@@ -8,7 +8,7 @@ from typing import Any
 
 from parbench.calibration import block_thresholds, search
 from parbench.engine.engine import Engine
-from parbench.errors import ParbenchError
+from parbench.errors import OutOfReach
 from parbench.harness.kept import KeptCounter
 from parbench.reducers.base import Reducer, TowerReducer
 
@@ -17,7 +17,7 @@ def find_threshold(counter: KeptCounter, asked: Reducer) -> tuple[Any, float]:
     """The value of the field that ``asked.calibrates`` names at which the mean count is its budget, and that mean.
 
     Raises:
-        ParbenchError: The budget is impossible or out of reach.
+        ParbenchError: The budget is impossible; ``OutOfReach`` if no threshold gives it.
     """
     session, field = counter.session, str(asked.calibrates)
     asked.check(session.geometry)
@@ -36,5 +36,5 @@ def find_threshold(counter: KeptCounter, asked: Reducer) -> tuple[Any, float]:
     mean = mean_count(found)
     # Where a block merges all that it can, no threshold merges more.
     if abs(mean - wanted) > max(0.02 * wanted, 1):
-        raise ParbenchError(f"target={wanted} is out of reach: the nearest mean is {mean:.1f} tokens")
+        raise OutOfReach(f"target={wanted} is out of reach: the nearest mean is {mean:.1f} tokens")
     return found, mean

@@ -20,28 +20,28 @@ from parbench.reducers.wording import phrases, strip_format
 class Par(TokenReducer):
     """Prompt rewriting, graph clusters, prompt-guided retrieval, then a router that drops what repeats.
 
-    External redundancy: the question becomes phrases in a template; patches joined by edges of high similarity form clusters; a
-    patch stays if its own relevance or its cluster's passes a bar relative to the image. Internal redundancy: greedy suppression
-    in order of relevance. Counts are free per image; a budget is the mean that the calibrated ``bar`` gives on the val split.
+    External: the question becomes phrases in a template; patches joined by edges of high similarity form clusters; a patch stays
+    if its own relevance or its cluster's passes a bar relative to the image. Internal: greedy suppression in order of relevance.
+    Counts are free per image; a budget is the mean that the calibrated ``bar`` gives on the val split.
 
     Attributes:
         space: ``clip``: CLIP's joint space; ``llm``: the LLM's input embeddings.
         query: Relevance to several queries: the ``max``; to their mean (``pooled``); ``weighted`` by how each tells patches apart.
         rewriting: ``phrases`` of content words in ``template``; ``template`` around the whole question; ``off``.
         template: Where the query goes in (``clip`` space).
-        strip: Whether the sentence that says how to answer is left out of the query.
+        strip: Whether the sentence that says how to answer is left out.
         similarity: Of patches to queries: ``cosine`` or ``dot``.
         relevance_sign: 1, or -1 for towers in which background patches score highest (real CLIP; TRIM and CDPruner negate).
         graph: What patches are compared by, with one another: cosine of ``features`` at ``place``, or in the query's ``space``.
         edges: From the similarity ``edge`` on (``threshold``), the image's ``quantile`` of it, or mutual nearest ``neighbours``.
-        edge, neighbours: See ``edges``; with ``leaders``, ``edge`` is the similarity from which a patch follows one.
+        edge, neighbours: See ``edges``; a patch follows ``leaders`` from ``edge`` on.
         clusters: ``components`` of the graph, ``labels`` propagated over it, or ``leaders`` in order of relevance.
         unit: What is retrieved: each ``member`` whose relevance passes, or each whole ``cluster``.
         cluster_score: Relevance of a cluster: its ``max`` or ``mean`` member's, or its ``centroid``'s.
         retrieval: What ``bar`` means: ``deviation``, ``top`` or ``mass``, see :func:`parbench.reducers.ops.retrieval.level`.
         bar: How relevant a patch or cluster must be; None takes it from the calibration for this model and budget.
-        routing: ``greedy``: in order of relevance, kept if like none kept; ``crowd``: dropped if like ``crowd`` others, in no
-            order; ``representatives``: the ``crowd`` most relevant of each cluster stay.
+        routing: ``greedy``: in order of relevance, kept if like none kept; ``crowd``: without order, dropped if like ``crowd``
+            others; ``representatives``: the ``crowd`` most relevant of each cluster stay.
         router: Similarity above which patches are alike; 1 switches the router off.
         crowd: See ``routing``.
         scope: Whether patches compete ``cluster`` by cluster or over ``all`` that are relevant.
@@ -96,8 +96,7 @@ class Par(TokenReducer):
             "cap=true needs a budget to cut to: set budget=64": self.cap and self.budget is None,
             "edges=quantile needs method.edge between 0 and 1": self.edges == "quantile" and not 0 < self.edge < 1,
             "neighbours and method.crowd start at 1": min(self.neighbours, self.crowd) < 1,
-            "clusters=leaders has no edges: leave method.edges=threshold": (self.clusters, self.edges)
-            in (("leaders", "quantile"), ("leaders", "neighbours")),
+            "clusters=leaders has no edges: edges=threshold": self.clusters == "leaders" and self.edges != "threshold",
             f"redundant={self.redundant} has nothing to merge: set method.router below 1": merges,
         }
         for sentence in (sentence for sentence, impossible in wrong.items() if impossible):
@@ -107,6 +106,9 @@ class Par(TokenReducer):
     def needs_clip(self) -> bool:
         """In its default space."""
         return self.space == "clip"
+
+    def _alone(self) -> bool:
+        return self.unit == "member" and self.scope == "all" and self.routing != "representatives"
 
     @property
     def exact_budget(self) -> bool:
@@ -128,7 +130,8 @@ class Par(TokenReducer):
         ranked = relevance.gather(1, index)
         routed = self.route(similarity, ranked, alive, None if clusters is None else clusters.gather(1, index))
         stages = {"retrieval": counts, "router": routed.sum(1)}
-        if clusters is not None:
+        # As a fallback, clusters hang on what else is in the batch.
+        if clusters is not None and not self._alone():
             stages["largest cluster"] = F.one_hot(clusters, clusters.shape[1]).sum(1).amax(1)
         kept = routed
         if self.cap:
@@ -158,8 +161,7 @@ class Par(TokenReducer):
         """[B, N] in float64: similarity of vectors [B, N, p] to the queries, standardised as the patches' is."""
         rows = []
         for image, prompt in enumerate(probes.prompts):
-            texts = self.queries(prompt)
-            clip = self.space == "clip"
+            texts, clip = self.queries(prompt), self.space == "clip"
             query = probes.clip_text(image, texts) if clip else torch.cat([probes.llm_text(text) for text in texts])
             rows.append(retrieval.standing(
                 vectors[image], patches[image], query.double(), self.query, self.similarity == "cosine", self.relevance_sign
@@ -170,10 +172,8 @@ class Par(TokenReducer):
         self, relevance: Tensor, compared: Tensor, patches: Tensor, probes: Probes
     ) -> tuple[Tensor, Tensor | None]:
         """What passes the bar, [B, N] bool, the best patch's cluster if nothing does; and the clusters, if they had a say."""
-        bar = float(self.bar or 0.0)
-        passed = relevance >= retrieval.level(relevance, self.retrieval, bar)
-        alone = self.unit == "member" and self.scope == "all" and self.routing != "representatives"
-        if alone and bool(passed.any(1).all()):
+        passed = relevance >= retrieval.level(relevance, self.retrieval, self.bar or 0.0)
+        if self._alone() and bool(passed.any(1).all()):
             return passed, None
         similarity = graph.cosine(compared)
         clusters = graph.partition(similarity, relevance, self.clusters, self.edges, self.edge, self.neighbours)
@@ -183,7 +183,7 @@ class Par(TokenReducer):
             else:
                 score = retrieval.per_cluster(clusters, relevance, {"max": "amax"}.get(self.cluster_score, "mean"))
             wanted = relevance if self.retrieval == "deviation" else score
-            passed = score >= retrieval.level(wanted, self.retrieval, bar)
+            passed = score >= retrieval.level(wanted, self.retrieval, self.bar or 0.0)
         fallback = clusters == clusters.gather(1, relevance.argmax(1, keepdim=True))
         return torch.where(passed.any(1, keepdim=True), passed, fallback), clusters
 
