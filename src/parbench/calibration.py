@@ -49,9 +49,8 @@ def file_name(model: str, method: str) -> str:
 
 def other_fields(reducer: Reducer) -> dict[str, Any]:
     """The fields for which a threshold was found; with other values it would mean nothing."""
-    return {
-        key: value for key, value in reducer.settings().items() if key not in ("budget", "name", reducer.calibrates)
-    }
+    apart = ("budget", "name", reducer.calibrates, *reducer.uncalibrated)
+    return {key: value for key, value in reducer.settings().items() if key not in apart}
 
 
 def digest(reducer: Reducer, data: str, questions: int) -> str:

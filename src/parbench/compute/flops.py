@@ -28,9 +28,10 @@ class Curve:
     linear: int
     square: int
 
-    def __call__(self, length: int) -> int:
-        """FLOPs at a length."""
-        return self.linear * length + self.square * length * length
+    def __call__(self, length: int, attended: int | None = None) -> int:
+        """FLOPs at a length; ``attended`` is that of attention alone, where it is another."""
+        reach = length if attended is None else attended
+        return self.linear * length + self.square * reach * reach
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,9 @@ class Costs:
                 total += self.block(entering) - self.mlp * (entering - leaving)
         return total
 
-    def prefill(self, lengths: Sequence[int]) -> int:
-        """The LLM over a prompt, given the tokens that enter each layer."""
-        return sum(self.layer(length) for length in lengths) + self.head
+    def prefill(self, lengths: Sequence[int], attended: Sequence[int] = ()) -> int:
+        """The LLM over a prompt, given the tokens that enter each layer, and the places of its attention where they differ."""
+        return sum(self.layer(*pair) for pair in zip(lengths, attended or lengths, strict=True)) + self.head
 
     def decode(self, lengths: Sequence[int], generated: int) -> int:
         """Everything after the first token; a new token attends to a layer's cache and to itself."""
@@ -193,14 +194,14 @@ def sample_flops(config: Any, ledger: SampleLedger) -> dict[str, int]:
     """
     cost = costs(config)
     if ledger.cached:
-        decode = cost.decode(ledger.layers, ledger.generated)
+        decode = cost.decode(ledger.attended or ledger.layers, ledger.generated)
     else:
         decode = sum(cost.prefill([n + more for n in ledger.layers]) for more in range(1, ledger.generated))
     parts = {
         "vision": cost.vision(ledger.tower),
         "projector": cost.project * ledger.projector,
         "reducer": ledger.reducer_flops,
-        "llm_prefill": cost.prefill(ledger.layers) - ledger.skipped,
+        "llm_prefill": cost.prefill(ledger.layers, ledger.attended) - ledger.skipped,
         "decode": decode,
     }
     return {**parts, "total": sum(parts.values())}

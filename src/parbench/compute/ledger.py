@@ -18,6 +18,7 @@ class SampleLedger:
         generated: Tokens generated, the end token included.
         skipped: FLOPs of the prefill that a masked simulation spends and a real implementation would not.
         cached: Whether decoding went on from a cache; else the whole sequence ran again for every token.
+        attended: Places that each LLM layer's attention has at prefill, where they are not the tokens that enter it; else empty.
     """
 
     tower: tuple[tuple[int, ...], ...]
@@ -28,6 +29,7 @@ class SampleLedger:
     generated: int
     skipped: int = 0
     cached: bool = True
+    attended: tuple[int, ...] = ()
 
     @property
     def tokens_kept(self) -> float:

@@ -51,6 +51,9 @@ def predict(
         tower = [geometry.patches + 1 - sum(merged[:block]) for block in range(geometry.blocks + 1)]
         tokens, before, work = tower[-1] - 1, True, None
     layers = [tokens + text] * geometry.layers
+    attended: list[int] = []
+    if isinstance(reducer, TowerReducer) and reducer.unmerges:
+        attended = [geometry.patches + text] * geometry.layers
     if isinstance(reducer, LayerReducer):
         visual = reducer.by_layer(geometry)
         if reducer.budget is None:
@@ -71,7 +74,7 @@ def predict(
         "vision": cost.vision([tower]),
         "projector": cost.project * (tokens if before else tower[-1] - 1),
         "reducer": work,
-        "llm_prefill": cost.prefill(layers) - skipped,
+        "llm_prefill": cost.prefill(layers, attended) - skipped,
     }
     name = reducer.name if reducer else "none" if tokens == geometry.patches else f"any, {place.replace('_', ' ')}"
     return {

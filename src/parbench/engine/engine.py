@@ -71,6 +71,7 @@ class Engine:
         # What acts between the vision tower and the LLM.
         first = reducer.before(adapter.geometry) if isinstance(reducer, LayerReducer) else reducer
         self._outside = first if isinstance(first, TokenReducer) else self._plain
+        self._unmerges = isinstance(reducer, TowerReducer) and reducer.unmerges
 
     @torch.inference_mode()
     def answer(self, samples: Sequence[Sample], batches: Sequence[Sequence[int]]) -> list[Answer]:
@@ -172,12 +173,16 @@ class Engine:
             for entry, s in enumerate(owner):
                 count = int(reduction.counts[entry])
                 stands = anchors(reduction.provenance, entry, count)
-                visuals[s].append(Visual(reduction.tokens[entry, :count], stands, seeds[flat[entry]]))
+                owning = owners(reduction.provenance, entry) if self._unmerges else None
+                visuals[s].append(Visual(reduction.tokens[entry, :count], stands, seeds[flat[entry]], owning))
         prompts = [
             self.adapter.tokenizer(sample.prompt(len(row)), return_tensors="pt").input_ids[0]
             for sample, row in zip(samples, of, strict=True)
         ]
         positions = self.reducer.positions if isinstance(self.reducer, TowerReducer) else self._outside.positions
+        if self._unmerges:
+            # The context has to hold every patch.
+            positions = "keep"
         limits = [s.max_new_tokens for s in samples]
         rows = build_rows(self.adapter, prompts, visuals, positions, limits)
         method = self.reducer if bool((rows.image >= 0).any()) else self._plain
@@ -272,6 +277,7 @@ class Engine:
             visual=tuple(int(layer[row]) for layer in trace.visual),
             generated=len(generated.ids),
             skipped=skipped,
+            attended=tuple(int(layer[row]) for layer in trace.attended),
             cached=not isinstance(self.reducer, LayerReducer) or self.reducer.cached,
         )
         asked = self.reducer.asked(geometry)
@@ -315,6 +321,12 @@ def anchors(provenance: Provenance, entry: int, count: int) -> Tensor:
     has = best > 0
     found[has] = patch[order][best[has] - 1]
     return found
+
+
+def owners(provenance: Provenance, entry: int) -> Tensor:
+    """[N] the token that each patch of an image is in, where tokens share the patches out among them."""
+    token, patch, _ = provenance.of(entry)
+    return token[patch.argsort()]
 
 
 def through(

@@ -9,8 +9,9 @@ from typing import Any
 from parbench.engine.layers import LayerHooks, Trace
 from parbench.engine.masks import MaskHooks
 from parbench.engine.sequence import Rows
+from parbench.engine.unmerge import UnmergeHooks
 from parbench.models.adapter import LanguageAdapter
-from parbench.reducers.base import LayerReducer, MaskReducer, Reducer
+from parbench.reducers.base import LayerReducer, MaskReducer, Reducer, TowerReducer
 
 
 @contextmanager
@@ -39,6 +40,8 @@ def install(adapter: LanguageAdapter, reducer: Reducer, rows: Rows) -> Iterator[
             handles += inside.handles()
         if isinstance(reducer, MaskReducer):
             handles += MaskHooks(adapter, reducer, rows).handles()
+        if isinstance(reducer, TowerReducer) and reducer.unmerges:
+            handles += UnmergeHooks(adapter, rows, trace).handles()
         # Registered last, so that it sees what the layer really gets.
         handles += [layer.register_forward_pre_hook(record, with_kwargs=True) for layer in adapter.language.layers]
         yield trace

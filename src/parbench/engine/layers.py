@@ -43,6 +43,7 @@ class Trace:
     Attributes:
         layers: For each LLM layer, the tokens of each row that entered it, [B], from tensor shapes.
         visual: The visual tokens among them, [B].
+        attended: For each LLM layer, the places that attention ran on, [B], where a method has them differ from the tokens.
         passes: The stages of each run over whole sequences; one run, except without a cache.
         origin: Which of the tokens that entered the LLM the E images' tokens at the last layer come from.
         flops: The reducer's own FLOPs inside the LLM, over the batch.
@@ -50,6 +51,7 @@ class Trace:
 
     layers: list[Tensor] = field(default_factory=list)
     visual: list[Tensor] = field(default_factory=list)
+    attended: list[Tensor] = field(default_factory=list)
     passes: list[list[Stage]] = field(default_factory=list)
     origin: Provenance | None = None
     flops: int = 0

@@ -14,11 +14,19 @@ from parbench.models.adapter import LlavaAdapter
 
 @dataclass(frozen=True)
 class Visual:
-    """The visual tokens of one image: [k, d] embeddings, the patch [k] that each stands for, and the image's own number."""
+    """The visual tokens of one image.
+
+    Attributes:
+        tokens: [k, d] embeddings.
+        anchors: [k] the patch that each stands for.
+        seed: The image's own number.
+        owner: [N] the token that each patch is in, for methods whose attention sees every patch again.
+    """
 
     tokens: Tensor
     anchors: Tensor
     seed: int = 0
+    owner: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,7 @@ class Rows:
         image: [B, S] number of the image within its row, -1 for text and padding.
         patch: [B, S] the patch a visual token stands for, -1 elsewhere.
         seeds: One number an image, row by row: the only randomness a method may use.
+        owners: One entry an image, row by row, where given: the token that each of its patches is in, [N].
     """
 
     embeds: Tensor
@@ -40,6 +49,7 @@ class Rows:
     image: Tensor
     patch: Tensor
     seeds: tuple[int, ...] = ()
+    owners: tuple[Tensor, ...] = ()
 
 
 def build_rows(adapter: LlavaAdapter, prompts: Sequence[Tensor], visuals: Sequence[Sequence[Visual]], positions: str,
@@ -92,9 +102,9 @@ def build_rows(adapter: LlavaAdapter, prompts: Sequence[Tensor], visuals: Sequen
     if tokens:
         embeds = embeds.masked_scatter((image >= 0)[..., None], torch.cat(tokens).to(embeds.dtype))
     seeds = tuple(visual.seed for row in visuals for visual in row)
-    return Rows(
-        embeds, mask, _pad_left(places, length, 0).to(device), image, _pad_left(patch, length, -1).to(device), seeds
-    )
+    owners = tuple(visual.owner.to(device) for row in visuals for visual in row if visual.owner is not None)
+    place = _pad_left(places, length, 0).to(device)
+    return Rows(embeds, mask, place, image, _pad_left(patch, length, -1).to(device), seeds, owners)
 
 
 def _extend(parts: tuple[list[Tensor], ...], ids: Tensor, image: int, patch: Tensor, places: Tensor) -> None:

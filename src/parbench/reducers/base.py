@@ -98,6 +98,7 @@ class Reducer(ABC):
         control: Whether it is a control rather than a method.
         calibrates: The field that is a threshold to be calibrated for a mean budget, if there is one.
         free: Whether it only picks tokens, with no arithmetic on them, so that its own work is no FLOPs.
+        uncalibrated: Fields that the threshold does not depend on, beside budget and name.
         calibration_range: Values of it that keep surely too many and surely too few tokens.
     """
 
@@ -108,6 +109,7 @@ class Reducer(ABC):
     adaptive: ClassVar[bool] = False
     control: ClassVar[bool] = False
     calibrates: ClassVar[str | None] = None
+    uncalibrated: ClassVar[tuple[str, ...]] = ()
     calibration_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     free: ClassVar[bool] = False
 
@@ -204,6 +206,11 @@ class TowerReducer(Reducer):
             counts: [B] tokens of each image, CLS included.
             geometry: The model's sizes.
         """
+
+    @property
+    def unmerges(self) -> bool:
+        """Whether the LLM's attention has every patch again, each with what its token has, at its original position."""
+        return False
 
     @abstractmethod
     def merges(self, geometry: Geometry) -> list[int]:

@@ -21,19 +21,24 @@ class DyMU(TowerReducer):
     calibrates and merges in all blocks; ours only in those that LLaVA's features depend on. It adds log size after the softmax
     where attention is not fused; ours always before, as ToMe.
 
-    Not here: virtual unmerging, by which the LLM's attention sees the full length again while its linear layers run on
-    merged tokens. The LLM gets the merged tokens themselves, in raster order, and so saves in attention too.
+    The LLM gets the merged tokens, in raster order, and so saves in attention too. The paper's virtual unmerging is an option:
+    attention then has every patch again, at its original position and with the query, key and value of the token that it is in,
+    and what it gives is averaged over a token's patches; norms and linear layers run on merged tokens. Ours expands what
+    attention is given and so spends attention and cache as without reduction; the exact factored form is not here.
 
     Attributes:
         thresholds: Similarity above which a pair is merged: one for each block, or one number for all; None takes them from the
             calibration for this model and budget.
+        unmerge: Virtual unmerging; positions are then the original ones, whatever ``positions`` says.
     """
 
     title = "DyMU (DToMe)"
     paper = "arXiv 2504.17040"
     adaptive = True
     calibrates = "thresholds"
+    uncalibrated = ("unmerge",)
     thresholds: list[float] | float | None = None
+    unmerge: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what is no similarity."""
@@ -49,6 +54,16 @@ class DyMU(TowerReducer):
     def exact_budget(self) -> bool:
         """The budget is a mean over images."""
         return False
+
+    @property
+    def unmerges(self) -> bool:
+        """As the field says."""
+        return self.unmerge
+
+    @property
+    def note(self) -> str:
+        """With unmerging, attention saves nothing."""
+        return "tokens that linear layers run on; attention and cache have the full length" if self.unmerge else ""
 
     def check(self, geometry: Geometry) -> None:
         """Refuse a list for another depth, and budgets below what halving in every block leaves."""
