@@ -1,7 +1,7 @@
 """Finds what VTW and YOPO take from samples: the layer at which images may go, and heads that hardly look at them.
 
     python scripts/search_inside_llm.py --eta 0.003 --threshold 0.2
-    python scripts/search_inside_llm.py model=llava-1.5-13b dataset=gqa --eta 0.0005 --heads 100
+    python scripts/search_inside_llm.py model=llava-1.5-13b model.path=/models/llava-1.5-13b-hf --eta 0.0005 --heads 100
 
 Values belong in `method.layer=` of vtw and `method.pruned_heads=` of yopo. Questions are those of the val split.
 """

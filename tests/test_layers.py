@@ -331,3 +331,10 @@ def test_an_image_with_no_text_behind_it_is_reduced_all_the_same(name, adapter, 
     _, logits, trace = generate(adapter, method, rows_of(adapter, embeddings, ["USER: <image>"]), monkeypatch, tokens=2)
     assert bool(logits.isfinite().all())
     assert int(trace.visual[-1][0]) < 400
+
+
+def test_a_head_that_is_named_twice_is_pruned_once_and_a_layer_must_exist(adapter):
+    method = reducer("yopo", pruned_heads=[[2, 0], [2, 0], [1, 3]])
+    assert method.pruned(2) == [0]
+    with pytest.raises(ParbenchError, match="layers of this model are 0 to"):
+        reducer("yopo", pruned_heads=[[99, 0]]).check(adapter.geometry)

@@ -68,9 +68,10 @@ class Interaction(SingleCut):
         """The knee, within what the budget allows."""
         asked, cut = self.asked(geometry), self.cut(geometry)
         if asked is None:
-            return ClsKnee(name=self.name, most=geometry.patches)
+            return ClsKnee(name=self.name, positions=self.positions, most=geometry.patches)
         most = (asked * geometry.layers - (geometry.layers - cut)) // cut
-        return ClsKnee(name=self.name, least=asked, most=min(geometry.patches, most))
+        most = min(geometry.patches, most)
+        return ClsKnee(name=self.name, positions=self.positions, least=asked, most=most)
 
     def by_layer(self, geometry: Geometry) -> list[int]:
         """The asked average throughout: the image decides how it is spread over the layers.

@@ -45,15 +45,20 @@ class YOPO(MaskReducer):
 
     def __post_init__(self) -> None:
         """Refuse impossible settings."""
-        self.pruned_heads = tuple((int(layer), int(head)) for layer, head in self.pruned_heads)
+        # Named twice is pruned once.
+        self.pruned_heads = tuple(sorted({(int(layer), int(head)) for layer, head in self.pruned_heads}))
         if self.window is not None and (self.window < 1 or self.window % 2 == 0):
             raise ParbenchError(f"method.window={self.window} of {self.name} has no middle: use an odd width")
         if self.feed_forward < 1:
             raise ParbenchError(f"method.feed_forward={self.feed_forward} of {self.name}: use 1 or more")
 
     def check(self, geometry: Geometry) -> None:
-        """Refuse a layer that the model lacks."""
+        """Refuse layers that the model lacks."""
         super().check(geometry)
+        if wrong := [list(pair) for pair in self.pruned_heads if not 0 <= pair[0] < geometry.layers or pair[1] < 0]:
+            raise ParbenchError(
+                f"method.pruned_heads of {self.name} holds {wrong[0]}: layers of this model are 0 to {geometry.layers - 1}"
+            )
         if self.layer is not None and not 0 <= self.layer <= geometry.layers:
             raise ParbenchError(
                 f"method.layer={self.layer} of {self.name}: use 0 to {geometry.layers} (no layer is cut) for this model"
