@@ -7,6 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
+from helpers import reducer
 from parbench.results.metrics import summarise
 from parbench.tables import row, show
 
@@ -57,7 +58,9 @@ def test_a_row_is_relative_to_none():
 
 def test_the_table_fits_and_says_what_a_reader_must_know():
     none = summarise([line(1.0, tokens_kept=576.0)], {**RUN, "method": "none", "budget": None})
-    par = summarise([line(1.0), line(0.0, error="x", flops=None)], {**RUN, "method": "par"})
+    par = summarise(
+        [line(1.0), line(0.0, error="x", flops=None)], {**RUN, "method": "par", "note": reducer("par").note}
+    )
     stream = io.StringIO()
     show([par, none], Console(file=stream, width=120))
     text = stream.getvalue()

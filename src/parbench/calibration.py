@@ -55,9 +55,8 @@ def other_fields(reducer: Reducer) -> dict[str, Any]:
 
 def digest(reducer: Reducer, data: str, questions: int) -> str:
     """A short hash of what a threshold is found for, fields, data and number of questions: a variant's file name."""
-    return hashlib.sha256(json.dumps([other_fields(reducer), data, questions], sort_keys=True).encode()).hexdigest()[
-        :12
-    ]
+    text = json.dumps([other_fields(reducer), data, questions], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def calibrated(reducer: Reducer, subject: Subject) -> Reducer:

@@ -81,8 +81,6 @@ def show(runs: Sequence[Mapping[str, Any]], console: Console | None = None) -> N
         if run["failures"] or run["unparseable"]
     ]
     notes += dict.fromkeys(f"{run['method']}: {run['note']}" for run in ordered if run.get("note"))
-    if any(run["method"] == "par" for run in runs):
-        notes.append("par: PAR (our reading); its authors published no code.")
     for note in notes:
         console.print(note, style="dim", highlight=False, soft_wrap=True)
 

@@ -37,7 +37,7 @@ def run(words: list[str]) -> None:
     config = compose_config(words)
     if config.variants:
         raise ParbenchError("an experiment has several variants: write parbench sweep experiment=NAME")
-    table([*companions(config, words), Cell(config.method, config.budget, required=True)], config)
+    table([*companions(config, words), Cell(config.method, config.budget, required=True)], open_session(config))
 
 
 def companions(config: DictConfig, words: list[str]) -> list[Cell]:
@@ -59,13 +59,18 @@ def other_method(name: str, words: list[str]) -> DictConfig:
     return compose_config([*kept, f"method={name}"]).method
 
 
-def table(cells: list[Cell], config: DictConfig) -> None:
+def open_session(config: DictConfig) -> Session:
+    """Model and data set of a configuration."""
+    from parbench.harness.session import Session
+
+    return Session(config)
+
+
+def table(cells: list[Cell], session: Session) -> None:
     """Check every cell, evaluate them one after the other in this process, print one table."""
     from parbench.harness.evaluate import evaluate
-    from parbench.harness.session import Session
     from parbench.tables import show
 
-    session = Session(config)
     possible = [cell for cell in cells if _possible(cell, session)]
     found = []
     for number, cell in enumerate(possible, 1):

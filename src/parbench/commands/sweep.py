@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from parbench.commands.eval import Cell, other_method, table
+from parbench.commands.eval import Cell, open_session, other_method, table
 from parbench.commands.options import as_list, split_options
 from parbench.commands.variants import variant_cells
 from parbench.config import build_reducer, compose_config, names
@@ -33,7 +33,8 @@ def run(words: list[str]) -> None:
             raise ParbenchError(
                 f"{unused[0]} has no place in an experiment, which names its variants: give budget=64 instead"
             )
-        table(variant_cells(config, rest), config)
+        session = open_session(config)
+        table(variant_cells(session, rest), session)
         return
     budgets = as_list("budgets", options["budgets"])
     cells: list[Cell] = []
@@ -42,4 +43,4 @@ def run(words: list[str]) -> None:
         own_rule = name == "none" or (name in methods and build_reducer(method).budget is None)
         cells += [Cell(method, budget) for budget in budgets if name != "none"]
         cells += [Cell(method, None)] if own_rule else []
-    table(cells, config)
+    table(cells, open_session(config))

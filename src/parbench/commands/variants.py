@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, open_dict
 
-from parbench.commands.eval import Cell, other_method
+from parbench.commands.eval import Cell, open_session, other_method
 from parbench.config import build_reducer, compose_config
 from parbench.errors import OutOfReach, ParbenchError
 
@@ -16,15 +17,16 @@ if TYPE_CHECKING:
     from parbench.harness.session import Session
 
 
-def variant_cells(config: DictConfig, words: list[str]) -> list[Cell]:
+def variant_cells(session: Session, words: list[str]) -> list[Cell]:
     """``none``, the controls and the variants; one that no threshold brings to the budget is left out with a word.
 
     Raises:
         ParbenchError: An override of a variant is wrong, or the data set has no val split to find thresholds on.
     """
+    config = session.config
     cells = [Cell(other_method("none", words), None)]
     cells += [Cell(other_method(name, words), config.budget) for name in config.controls]
-    finder = _Finder(config, words)
+    finder = _Finder(session, words)
     for label, overrides in config.variants.items():
         method = compose_config([*words, *overrides]).method
         try:
@@ -39,10 +41,9 @@ def variant_cells(config: DictConfig, words: list[str]) -> list[Cell]:
 class _Finder:
     """Thresholds of variants: read from ``calibrations/`` where found before, else found on the val split and written there."""
 
-    def __init__(self, config: DictConfig, words: list[str]) -> None:
-        self.config, self.words = config, words
-        self._counter: KeptCounter | None = None
-        self._session: Session | None = None
+    def __init__(self, session: Session, words: list[str]) -> None:
+        self.given, self.words = session, words
+        self.config = session.config
 
     def filled(self, method: DictConfig) -> DictConfig:
         """The method with its threshold, if it has one that is open."""
@@ -51,6 +52,7 @@ class _Finder:
         if field is None or getattr(asked, field) is not None:
             return method
         from parbench.calibration import LOCAL, SHIPPED, digest, file_name, first_serving, save
+        from parbench.harness.thresholds import find_threshold
 
         session, questions = self.session, self.config.calibration_questions
         plain = file_name(session.model_settings["name"], asked.name)
@@ -60,7 +62,7 @@ class _Finder:
         try:
             found = getattr(first_serving([own, LOCAL / plain, SHIPPED / plain], asked, session.subject), field)
         except ParbenchError:
-            found, mean = self._find(asked)
+            found, mean = find_threshold(self.counter, asked)
             entry = {asked.asked(session.geometry): {field: found, "mean": round(mean, 2)}}
             save(own, asked, session.subject, session.dataset.fingerprint, "val", entry)
         filled = method.copy()
@@ -68,19 +70,16 @@ class _Finder:
             filled[field] = found
         return filled
 
-    @property
+    @cached_property
     def session(self) -> Session:
-        """Model and val split."""
-        if self._session is None:
-            from parbench.harness.session import Session
+        """Model and val split; an experiment on val shares its own."""
+        if self.config.dataset.split == "val":
+            return self.given
+        return open_session(compose_config([*self.words, "dataset.split=val"]))
 
-            self._session = Session(compose_config([*self.words, "dataset.split=val"]))
-        return self._session
-
-    def _find(self, asked: object) -> tuple[object, float]:
+    @cached_property
+    def counter(self) -> KeptCounter:
+        """The val split's first images, encoded once for all variants."""
         from parbench.harness.kept import KeptCounter
-        from parbench.harness.thresholds import find_threshold
 
-        if self._counter is None:
-            self._counter = KeptCounter(self.session, self.config.calibration_questions)
-        return find_threshold(self._counter, asked)  # type: ignore[arg-type]
+        return KeptCounter(self.session, self.config.calibration_questions)

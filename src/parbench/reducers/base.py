@@ -79,6 +79,11 @@ class Reduction:
         return Reduction(gather(features, index), counts, Provenance(image, token, patch, weight), stages or {})
 
     @staticmethod
+    def everything(features: Tensor) -> Reduction:
+        """All tokens of ``features`` [B, N, d], unchanged: what keeping everything has to be."""
+        return Reduction.select(features, torch.ones(features.shape[:2], dtype=torch.bool, device=features.device))
+
+    @staticmethod
     def mix(features: Tensor, weights: Tensor, counts: Tensor, stages: dict[str, Tensor] | None = None) -> Reduction:
         """Tokens as weighted sums of patches: weights [B, K, N] over features [B, N, d]."""
         tokens = (weights @ features.double()).to(features.dtype)

@@ -37,6 +37,14 @@ def resolve(budget: Budget, total: int, method: str) -> int | None:
     return int(budget)
 
 
+def at_depth(layers: Sequence[int], factor: float) -> tuple[int, ...]:
+    """Layers given for another depth, times ``factor``: from 1 on, each behind the one before."""
+    found: list[int] = []
+    for layer in layers:
+        found.append(max(round(layer * factor), found[-1] + 1 if found else 1))
+    return tuple(found)
+
+
 def scaled(shape: Sequence[int], total: Callable[[Sequence[int]], int], wanted: int, most: int) -> tuple[int, ...]:
     """Counts in the proportions of ``shape`` whose total comes as near to what is wanted as it can from below.
 

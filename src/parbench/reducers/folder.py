@@ -71,7 +71,7 @@ class Folder(TokenReducer):
         batch, patches, _ = features.shape
         count = self.count(probes.geometry)
         if count == patches:
-            return Reduction.select(features, torch.ones(batch, patches, dtype=torch.bool, device=features.device))
+            return Reduction.everything(features)
         tokens = torch.cat([probes.encoded.cls[:, None], features], dim=1) if self.send_cls else features
         attention = probes.cls_attention(READ_BLOCK).mean(1) if self.alpha else None
         if attention is not None and not self.send_cls:

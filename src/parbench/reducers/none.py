@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from parbench.reducers.base import Reduction, TokenReducer
@@ -23,4 +22,4 @@ class Unreduced(TokenReducer):
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
         """All tokens as they are."""
-        return Reduction.select(features, torch.ones(features.shape[:2], dtype=torch.bool, device=features.device))
+        return Reduction.everything(features)

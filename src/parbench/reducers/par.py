@@ -50,6 +50,7 @@ class Par(TokenReducer):
     """
 
     title = "PAR (our reading)"
+    note = "PAR (our reading); its authors published no code."
     paper = "arXiv 2410.07278"
     prompt_aware = True
     adaptive = True
@@ -130,8 +131,7 @@ class Par(TokenReducer):
         ranked = relevance.gather(1, index)
         routed = self.route(similarity, ranked, alive, None if clusters is None else clusters.gather(1, index))
         stages = {"retrieval": counts, "router": routed.sum(1)}
-        # As a fallback, clusters hang on what else is in the batch.
-        if clusters is not None and not self._alone():
+        if clusters is not None and not self._alone():  # as a fallback they hang on what else is in the batch
             stages["largest cluster"] = F.one_hot(clusters, clusters.shape[1]).sum(1).amax(1)
         kept = routed
         if self.cap:

@@ -49,6 +49,6 @@ class Pool(TokenReducer):
         batch = len(features)
         counts = torch.full((batch,), count, device=features.device)
         if count == features.shape[1]:
-            return Reduction.select(features, torch.ones(features.shape[:2], dtype=torch.bool, device=features.device))
+            return Reduction.everything(features)
         weights = grid_weights(coarse_grid(count, geometry, self.name), probes.encoded.grid).to(features.device)
         return Reduction.mix(features, weights.expand(batch, -1, -1), counts)

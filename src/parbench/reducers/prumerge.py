@@ -72,7 +72,7 @@ class PruMerge(TokenReducer):
         """Neighbour merging, and the appended token of all pruned patches, as weights over the patches."""
         batch, size = attention.shape
         if budget == size:
-            return Reduction.select(features, torch.ones_like(attention, dtype=torch.bool))
+            return Reduction.everything(features)
         longest = order.shape[1]
         valid = torch.arange(longest, device=order.device)[None] < counts[:, None]
         copies = torch.zeros(batch, size + 1, dtype=torch.long, device=order.device)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from parbench.errors import ParbenchError
 from parbench.models.adapter import Geometry
 from parbench.reducers.base import Choice, LayerReducer
+from parbench.reducers.budget import at_depth
 from parbench.reducers.view import View
 
 # LLaVA-1.5-7B's depth, and the release's layers for it.
@@ -60,12 +61,10 @@ class PyramidDrop(LayerReducer):
             return tuple(self.layers)
         asked, depth = self.asked(geometry), geometry.layers / _OFFICIAL_LAYERS
         while True:
-            found: list[int] = []
-            for layer in _OFFICIAL_STAGES:
-                found.append(max(round(layer * depth), found[-1] + 1 if found else 1))
+            found = at_depth(_OFFICIAL_STAGES, depth)
             spent = found[0] * geometry.patches
             if asked is None or found[0] == 1 or spent <= _FULL_SHARE * asked * geometry.layers:
-                return tuple(found)
+                return found
             depth /= 2
 
     def left(self, geometry: Geometry) -> tuple[int, ...]:

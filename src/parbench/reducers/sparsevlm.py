@@ -11,7 +11,7 @@ from torch import Tensor
 from parbench.errors import ParbenchError
 from parbench.models.adapter import Geometry
 from parbench.reducers.base import Choice, LayerReducer, one_of
-from parbench.reducers.budget import scaled
+from parbench.reducers.budget import at_depth, scaled
 from parbench.reducers.ops.clusters import density_peaks
 from parbench.reducers.ops.rating import numerical_rank, raters
 from parbench.reducers.ops.selection import gather, top_k
@@ -108,11 +108,7 @@ class SparseVLM(LayerReducer):
         """The layers behind those whose output is pruned."""
         if self.layers is not None:
             return tuple(layer + 1 for layer in self.layers)
-        found: list[int] = []
-        for layer in _STAGES[self.version]:
-            scaled = round((layer + 1) * geometry.layers / _LAYERS)
-            found.append(max(scaled, found[-1] + 1 if found else 1))
-        return tuple(found)
+        return at_depth([layer + 1 for layer in _STAGES[self.version]], geometry.layers / _LAYERS)
 
     def left(self, geometry: Geometry) -> tuple[int, ...]:
         """Kept and merged tokens after each stage."""

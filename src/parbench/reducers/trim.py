@@ -43,7 +43,7 @@ class Trim(TokenReducer):
         scores = self.scores(probes)
         budget = self.asked(probes.geometry)
         if budget == features.shape[1]:
-            return Reduction.select(features, torch.ones_like(scores, dtype=torch.bool))
+            return Reduction.everything(features)
         size = features.shape[1]
         kept = by_share(outliers(scores).sum(1), size) if budget is None else torch.full_like(scores[:, 0], budget - 1)
         keep = rank(scores) < kept[:, None]

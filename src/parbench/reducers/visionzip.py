@@ -62,7 +62,7 @@ class VisionZip(TokenReducer):
         batch, size, _ = features.shape
         budget = self.count(probes.geometry)
         if budget == size:
-            return Reduction.select(features, torch.ones(batch, size, dtype=torch.bool, device=features.device))
+            return Reduction.everything(features)
         contextual = round(budget * _CONTEXTUAL) if self.contextual is None else self.contextual
         attention = probes.cls_attention(READ_BLOCK).sum(1)[:, 1:]
         dominant = to_mask(top_k(attention, budget - contextual - self.send_cls), size)
