@@ -10,37 +10,24 @@ from __future__ import annotations
 
 import argparse
 
-import torch
-
 from parbench.config import compose_config, names
-from parbench.engine.engine import Engine, image_seed
+from parbench.engine.engine import Engine
 from parbench.engine.samples import Sample, plan
 from parbench.errors import ParbenchError
 from parbench.harness.prompts import build_prompt
 from parbench.harness.session import Session
 
 
-@torch.inference_mode()
-def compare(engine: Engine, session: Session, samples: list[Sample], images: list, batch: int) -> tuple[int, list[str]]:
+def compare(engine: Engine, samples: list[Sample], batch: int) -> tuple[int, list[str]]:
     """How many samples keep other tokens, and a line for each answer that differs."""
     kept, lines = 0, []
-    for block in plan(samples, images_per_block=4, batch_size=batch):
-        numbers = [number for part in block for number in part]
-        unique = {samples[number].group: images[number] for number in numbers}
-        order = list(unique)
-        encoded = engine.encode(list(unique.values()))
-        seeds = [image_seed(image) for image in unique.values()]
-        for part in block:
-            chosen = [samples[number] for number in part]
-            of = [[order.index(sample.group)] for sample in chosen]
-            together = engine.run(chosen, encoded, seeds, of)
-            for sample, mine, one in zip(chosen, of, together, strict=True):
-                (alone,) = engine.run([sample], encoded, seeds, [mine])
-                kept += alone.kept != one.kept
-                if alone.text != one.text:
-                    lines.append(
-                        f"  {sample.id}: {alone.text!r} alone, {one.text!r} in a batch, margin {alone.margin:.2e}"
-                    )
+    for numbers in plan(samples, batch):
+        chosen = [samples[number] for number in numbers]
+        for sample, one in zip(chosen, engine.answer(chosen), strict=True):
+            (alone,) = engine.answer([sample])
+            kept += alone.kept != one.kept
+            if alone.text != one.text:
+                lines.append(f"  {sample.id}: {alone.text!r} alone, {one.text!r} in a batch, margin {alone.margin:.2e}")
     return kept, lines
 
 
@@ -62,7 +49,7 @@ def main() -> None:
                 id=f"scenes-{number}",
                 prompt=lambda count, question=question: build_prompt(tokenizer, question, count),
                 question=question,
-                load=list,
+                load=lambda number=number: [images[number]],
                 group=docs[number]["image_id"],
                 max_new_tokens=8,
             )
@@ -72,11 +59,12 @@ def main() -> None:
     for name in arguments.methods:
         budget = None if name == "none" else arguments.budget
         try:
-            engine = Engine(session.adapter, session.reducer(compose_config([f"method={name}"]).method, budget))
+            engine = Engine(session.adapter, session.reducer(compose_config([f"method={name}"]).method, budget),
+                            features=session.features)  # fmt: skip
         except ParbenchError as error:
             print(f"{name}: left out, {error}", flush=True)
             continue
-        kept, lines = compare(engine, session, samples, images, arguments.batch)
+        kept, lines = compare(engine, samples, arguments.batch)
         same = len(samples) - len(lines)
         print(
             f"{name}: other tokens kept {kept} of {len(samples)}, same answer {same} ({100 * same / len(samples):.1f} %)",

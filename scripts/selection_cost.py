@@ -86,7 +86,7 @@ def prefill_seconds(adapter: LlavaAdapter, samples: list[Sample], layers: int) -
         for sample in samples:
             marks.clear()
             begun = time.perf_counter()
-            engine.answer([sample], [[0]])
+            engine.answer([sample])
             spent = time.perf_counter() - begun
             a_layer = median(after - before for before, after in pairwise(marks))
             found.append(spent + a_layer * (layers - len(adapter.language.layers)))
@@ -111,7 +111,7 @@ def own_seconds(adapter: LlavaAdapter, reducer: Reducer, samples: list[Sample]) 
         adapter.clip_space._embed.cache_clear()
         watch.seconds = 0.0
         with uncounted():
-            engine.answer([sample], [[0]])
+            engine.answer([sample])
         found.append(watch.seconds)
     return found
 

@@ -47,7 +47,7 @@ def answers(adapter, batch):
     def get(name, budget):
         if (name, budget) not in found:
             engine = Engine(adapter, built(name, budget, adapter))
-            found[name, budget] = engine.answer(batch, [range(len(batch))])
+            found[name, budget] = engine.answer(batch)
         return found[name, budget]
 
     return get
@@ -134,7 +134,7 @@ def test_a_sample_alone_keeps_what_it_keeps_in_a_batch(name, budget, adapter, ba
     engine = Engine(adapter, method)
     together = answers(name, budget)
     for number, one in enumerate(batch):
-        (alone,) = engine.answer([one], [[0]])
+        (alone,) = engine.answer([one])
         assert alone.kept[0].patches == together[number].kept[0].patches
         assert alone.kept[0].token == together[number].kept[0].token
         assert alone.text == together[number].text
@@ -149,7 +149,7 @@ def test_keeping_everything_is_the_identity(name, adapter, batch):
         pytest.skip("its budget is a mean; keeping everything is not one of its results")
     engine = Engine(adapter, method, share=False)
     plain = Engine(adapter, reducer("none"), share=False)
-    for ours, untouched in zip(engine.answer(batch, [range(8)]), plain.answer(batch, [range(8)]), strict=True):
+    for ours, untouched in zip(engine.answer(batch), plain.answer(batch), strict=True):
         assert ours.ledger.layers == untouched.ledger.layers
         assert ours.margin == untouched.margin
         assert ours.text == untouched.text
@@ -158,7 +158,7 @@ def test_keeping_everything_is_the_identity(name, adapter, batch):
 @pytest.mark.parametrize("name", METHODS)
 def test_the_same_again_is_the_same(name, adapter, batch):
     method = within_reach(name, adapter.geometry)
-    first, second = (Engine(adapter, method).answer(batch[:3], [range(3)]) for _ in range(2))
+    first, second = (Engine(adapter, method).answer(batch[:3]) for _ in range(2))
     for one, other in zip(first, second, strict=True):
         assert one.kept == other.kept
         assert (one.text, one.margin) == (other.text, other.margin)
@@ -170,7 +170,7 @@ def test_the_same_again_is_the_same(name, adapter, batch):
 @pytest.mark.parametrize("positions", ["compact", "keep"])
 def test_both_position_policies_run(name, positions, adapter, batch):
     method = reducer(name, 64, positions=positions)
-    answers = Engine(adapter, method).answer(batch[:2], [range(2)])
+    answers = Engine(adapter, method).answer(batch[:2])
     assert [answer.error for answer in answers] == [None, None]
 
 
@@ -179,7 +179,7 @@ def test_a_method_that_looks_at_the_prompt_says_so(name, adapter, scenes, batch)
     """Two questions about one image: whoever keeps different tokens looks at the question."""
     method = within_reach(name, adapter.geometry)
     same = [one for one in batch if one.group == batch[0].group]
-    kept = [answer.kept[0].patches for answer in Engine(adapter, method).answer(same, [range(len(same))])]
+    kept = [answer.kept[0].patches for answer in Engine(adapter, method).answer(same)]
     assert (len(set(kept)) > 1) <= method.prompt_aware
 
 

@@ -35,8 +35,8 @@ def spy(monkeypatch):
     seen = []
     original = engine_module.greedy
 
-    def watched(*arguments):
-        seen.append(original(*arguments))
+    def watched(*arguments, **named):
+        seen.append(original(*arguments, **named))
         return seen[-1]
 
     monkeypatch.setattr(engine_module, "greedy", watched)
@@ -58,7 +58,7 @@ def untouched(adapter, questions, **arguments):
 
 
 def test_keeping_all_is_hugging_faces_model_bit_for_bit(adapter, questions, spy):
-    Engine(adapter, reducer("none"), share=False).answer(questions, [range(len(questions))])
+    Engine(adapter, reducer("none"), share=False).answer(questions)
     expected, inputs = untouched(adapter, questions)
     for row, ours in enumerate(spy[0]):
         assert torch.equal(ours.first_logits, expected.logits[0][row])
@@ -70,7 +70,7 @@ def test_keeping_all_is_hugging_faces_model_bit_for_bit(adapter, questions, spy)
     "name", ["random", "uniform", "pool", "prumerge", "prumerge-plus", "downsample", "fastv", "tome"]
 )
 def test_a_full_budget_is_hugging_faces_model_bit_for_bit(name, adapter, questions, spy):
-    Engine(adapter, reducer(name, 576), share=False).answer(questions, [range(len(questions))])
+    Engine(adapter, reducer(name, 576), share=False).answer(questions)
     expected, _ = untouched(adapter, questions)
     assert torch.equal(torch.stack([ours.first_logits for ours in spy[0]]), expected.logits[0])
 
@@ -78,7 +78,7 @@ def test_a_full_budget_is_hugging_faces_model_bit_for_bit(name, adapter, questio
 def test_reduced_rows_equal_generation_from_the_same_embeddings(adapter, questions):
     """Ragged rows, left padding and positions: each row alone, through generate(inputs_embeds=...)."""
     method = reducer("prumerge")
-    answers = Engine(adapter, method).answer(questions, [range(len(questions))])
+    answers = Engine(adapter, method).answer(questions)
     for question, answer in zip(questions, answers, strict=True):
         from parbench.reducers.probes import Probes
 
@@ -102,7 +102,7 @@ def test_fastv_equals_a_masked_model_without_cache(adapter, questions):
     engine = Engine(adapter, method)
     (cut,), (keep,) = method.stages(adapter.geometry), method.left(adapter.geometry)
     for question in questions[:3]:
-        (answer,) = engine.answer([question], [[0]])
+        (answer,) = engine.answer([question])
         inputs = adapter.processor(text=question.prompt(1), images=question.load(), return_tensors="pt")
         with torch.inference_mode():
             encoded = adapter.encode(adapter.pixels(question.load()))
@@ -150,32 +150,32 @@ def test_text_only_and_several_images_in_one_batch(adapter, scenes):
         method = within_reach(name, adapter.geometry)
         full = name == "none" or isinstance(method, LayerReducer | MaskReducer)
         chosen = batch[:2] if full else batch
-        answers = Engine(adapter, method).answer(chosen, [range(len(chosen))])
+        answers = Engine(adapter, method).answer(chosen)
         assert [answer.error for answer in answers] == [None] * len(chosen), name
         assert [len(answer.kept) for answer in answers] == [1, 0, 2][: len(chosen)]
         assert answers[1].ledger.visual[0] == 0
 
 
 def test_a_stop_string_ends_an_answer(adapter, questions):
-    plain = Engine(adapter, reducer("none")).answer(questions[:1], [[0]])[0]
+    plain = Engine(adapter, reducer("none")).answer(questions[:1])[0]
     stop = plain.text[1:3]
     cut = dataclasses.replace(questions[0], until=(stop,))
-    stopped = Engine(adapter, reducer("none")).answer([cut], [[0]])[0]
+    stopped = Engine(adapter, reducer("none")).answer([cut])[0]
     assert stopped.text == plain.text[: plain.text.find(stop)]
 
 
 def test_limits_of_rows_in_a_batch_are_their_own(adapter, questions):
     limited = [dataclasses.replace(questions[0], max_new_tokens=1), questions[1]]
-    answers = Engine(adapter, reducer("none")).answer(limited, [range(2)])
+    answers = Engine(adapter, reducer("none")).answer(limited)
     assert answers[0].ledger.generated == 1
-    alone = Engine(adapter, reducer("none")).answer([questions[1]], [[0]])[0]
+    alone = Engine(adapter, reducer("none")).answer([questions[1]])[0]
     assert answers[1].text == alone.text
 
 
 @pytest.mark.parametrize("name", ["random", "fastv", "prumerge", "par"])
 def test_hooks_are_gone_afterwards(name, adapter, questions):
     before = hooks(adapter)
-    Engine(adapter, reducer(name, 64)).answer(questions[:2], [range(2)])
+    Engine(adapter, reducer(name, 64)).answer(questions[:2])
     assert hooks(adapter) == before
 
 
@@ -201,13 +201,13 @@ def test_a_sample_that_fails_fails_alone(adapter, questions, monkeypatch):
     original = engine_module.greedy
     broken = len(adapter.tokenizer(questions[2].prompt(1)).input_ids)
 
-    def failing(adapter, rows, *arguments):
+    def failing(adapter, rows, *arguments, **named):
         if len(rows.mask) > 1 or int(rows.mask.sum()) == broken - 1 + 576:
             raise RuntimeError("out of something")
-        return original(adapter, rows, *arguments)
+        return original(adapter, rows, *arguments, **named)
 
     monkeypatch.setattr(engine_module, "greedy", failing)
-    answers = Engine(adapter, reducer("none")).answer(questions, [range(len(questions))])
+    answers = Engine(adapter, reducer("none"), share=False).answer(questions)
     failed = [answer.id for answer in answers if answer.error]
     assert questions[2].id in failed
     assert len(failed) < len(questions)
@@ -217,7 +217,7 @@ def test_a_sample_that_fails_fails_alone(adapter, questions, monkeypatch):
 def test_a_prompt_longer_than_the_context_is_named(adapter, questions):
     long = dataclasses.replace(questions[0], prompt=lambda _images: "USER: <image>" + " red" * 600 + " ASSISTANT:")
     with pytest.raises(ParbenchError, match="exceeds the context of 1024 tokens of llava-tiny"):
-        Engine(adapter, reducer("none")).answer([long], [[0]])
+        Engine(adapter, reducer("none")).answer([long])
 
 
 def test_placeholders_and_images_must_agree(adapter, questions):
@@ -236,26 +236,28 @@ def test_a_method_that_delivers_other_than_asked_is_caught(adapter, questions, m
 
     monkeypatch.setattr(type(method), "reduce", greedy_hands)
     with pytest.raises(ParbenchError, match="asked for 64 visual tokens and delivered 65"):
-        Engine(adapter, method).answer(questions[:1], [[0]])
+        Engine(adapter, method).answer(questions[:1])
 
 
 def test_sharing_changes_neither_tokens_nor_answers(adapter, questions):
     for name in ("none", "par", "fastv", "downsample"):
         method = reducer(name, None if name == "none" else 64)
-        shared, exact = (
-            Engine(adapter, method, share=share).answer(questions, [range(len(questions))]) for share in (True, False)
-        )
+        shared, exact = (Engine(adapter, method, share=share).answer(questions) for share in (True, False))
         for one, other in zip(shared, exact, strict=True):
             assert one.kept == other.kept
             assert one.text == other.text
 
 
 def test_the_plan_depends_on_the_samples_alone():
-    samples = [SimpleNamespace(group=f"image {number // 3}") for number in range(20)]
-    blocks = plan(samples, images_per_block=2, batch_size=4)
-    assert [number for block in blocks for batch in block for number in batch] == list(range(20))
-    assert max(len(batch) for block in blocks for batch in block) == 4
-    assert blocks[0] == [[0, 1, 2, 3], [4, 5]]
+    samples = [SimpleNamespace(group=f"image {number // 3}", question="?" * (number % 7)) for number in range(200)]
+    batches = plan(samples, 8)
+    assert sorted(number for batch in batches for number in batch) == list(range(200))
+    assert max(map(len, batches)) <= 8
+    # An image's questions stay together, and what is far apart is never brought together.
+    where = {number: place for place, batch in enumerate(batches) for number in batch}
+    assert all(where[number] == where[number // 3 * 3] for number in range(200))
+    assert all(max(batch) - min(batch) < 8 * 8 + 3 for batch in batches)
+    assert plan(samples[:3], 2) == [[0, 1], [2]]
 
 
 def test_an_anchor_is_the_patch_of_greatest_weight():
@@ -267,13 +269,13 @@ def test_an_anchor_is_the_patch_of_greatest_weight():
 
 
 def test_the_order_of_samples_in_a_batch_does_not_matter(adapter, questions):
-    forward = Engine(adapter, reducer("par", 64)).answer(questions, [range(len(questions))])
-    backward = Engine(adapter, reducer("par", 64)).answer(questions, [range(len(questions) - 1, -1, -1)])
+    forward = Engine(adapter, reducer("par", 64)).answer(questions)
+    backward = Engine(adapter, reducer("par", 64)).answer(questions)
     assert [answer.kept for answer in forward] == [answer.kept for answer in backward[::-1]]
 
 
 def test_an_image_of_another_size_is_processed_as_the_checkpoint_asks(adapter, questions):
     wide = dataclasses.replace(questions[0], load=lambda: [Image.new("RGB", (640, 200), "red")], group="wide")
-    (answer,) = Engine(adapter, reducer("none")).answer([wide], [[0]])
+    (answer,) = Engine(adapter, reducer("none")).answer([wide])
     assert answer.error is None
     assert answer.ledger.visual[0] == 576

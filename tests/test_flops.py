@@ -93,7 +93,7 @@ def test_a_real_run_costs_what_its_ledger_says(adapter, scenes):
     for name in ("uniform", "fastv", "tome", "dymu", "pyramiddrop", "sparsevlm", "topv", "interaction"):
         one = sample(adapter, scenes[4])
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-            (answer,) = Engine(adapter, reducer(name, 64)).answer([one], [[0]])
+            (answer,) = Engine(adapter, reducer(name, 64)).answer([one])
         parts = sample_flops(adapter.model.config, answer.ledger)
         assert parts["total"] == pytest.approx(counter.get_total_flops(), rel=2e-2)
 

@@ -252,8 +252,8 @@ def test_answers_are_those_of_lmms_evals_own_llava_hf(settings, adapter, scenes,
     ours: dict[str, str] = {}
     samples = [sample(adapter, row, number) for number, row in enumerate(rows)]
     engine = Engine(adapter, reducer("none"))
-    for block in plan(samples, 4, 32):
-        ours |= {answer.id: answer.text for answer in engine.answer(samples, block)}
+    for batch in plan(samples, 32):
+        ours |= {answer.id: answer.text for answer in engine.answer([samples[number] for number in batch])}
     differing = [
         (number, ours[f"scenes-{number}"], text)
         for number, text in enumerate(expected)

@@ -78,7 +78,7 @@ def test_bfloat16_answers_on_the_cpu(settings, scenes):
     from parbench.models.adapter import LlavaAdapter
 
     half = LlavaAdapter.load({**settings, "dtype": "bfloat16"})
-    answers = Engine(half, reducer("random", 64)).answer([sample(half, scenes[0])], [[0]])
+    answers = Engine(half, reducer("random", 64)).answer([sample(half, scenes[0])])
     assert answers[0].error is None
 
 
@@ -91,7 +91,7 @@ def test_bfloat16_answers_on_cuda(settings, scenes):
     half = LlavaAdapter.load({**settings, "dtype": "bfloat16", "device": "cuda"})
     for name in ("none", "par", "fastv"):
         method = reducer(name, None if name == "none" else 64)
-        assert Engine(half, method).answer([sample(half, scenes[0])], [[0]])[0].error is None
+        assert Engine(half, method).answer([sample(half, scenes[0])])[0].error is None
 
 
 def test_a_patch_that_shows_a_thing_is_near_its_name_in_clips_space(adapter, scenes):

@@ -48,7 +48,7 @@ def test_visionzip_sends_cls_first_from_no_patch(adapter, scenes, probes, encode
     reduction = method.reduce(encoded.features, probes)
     assert torch.equal(reduction.tokens[:, 0], encoded.cls)
     assert anchors(reduction.provenance, 0, 64)[0] == 0
-    (answer,) = Engine(adapter, method).answer([sample(adapter, scenes[0])], [[0]])
+    (answer,) = Engine(adapter, method).answer([sample(adapter, scenes[0])])
     assert answer.kept[0].tokens == answer.ledger.tokens_kept == 64
     assert 0 not in answer.kept[0].token
 

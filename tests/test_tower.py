@@ -176,7 +176,7 @@ def test_a_budget_is_spread_evenly_over_the_blocks_that_act(adapter):
 
 def test_an_own_number_needs_no_budget(adapter, scenes):
     method = dataclasses.replace(reducer("tome", r=50), budget=None)
-    (answer,) = Engine(adapter, method).answer([sample(adapter, scenes[0])], [[0]])
+    (answer,) = Engine(adapter, method).answer([sample(adapter, scenes[0])])
     assert answer.ledger.tower == ((577, 527, 477, 427, 377, 327, 327),)
     assert answer.ledger.projector == answer.ledger.visual[0] == 326
 
@@ -266,7 +266,7 @@ def test_flops_of_tome_are_predicted_as_they_are_counted(adapter, scenes, settin
     from parbench.compute.predict import predict
 
     method = reducer("tome", 64)
-    (answer,) = Engine(adapter, method).answer([sample(adapter, scenes[0])], [[0]])
+    (answer,) = Engine(adapter, method).answer([sample(adapter, scenes[0])])
     counted = sample_flops(adapter.model.config, answer.ledger)
     text = answer.ledger.layers[0] - 64
     predicted = predict(settings, method, None, text, "before_projector")

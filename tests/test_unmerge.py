@@ -236,7 +236,7 @@ def answers(adapter, scenes):
         "merged": reducer("dymu", thresholds=0.96),
         "unmerged": reducer("dymu", thresholds=0.96, unmerge=True),
     }
-    return {name: Engine(adapter, method).answer(samples, [[0, 1]]) for name, method in methods.items()}
+    return {name: Engine(adapter, method).answer(samples) for name, method in methods.items()}
 
 
 def test_flops_lie_between_those_of_merging_alone_and_of_no_reduction(adapter, answers):
@@ -268,7 +268,7 @@ def test_attention_is_paid_at_its_own_length(adapter):
 
 def test_a_real_run_costs_what_its_ledger_says(adapter, scenes):
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        (answer,) = Engine(adapter, UNMERGED).answer([sample(adapter, scenes[4])], [[0]])
+        (answer,) = Engine(adapter, UNMERGED).answer([sample(adapter, scenes[4])])
     assert answer.ledger.generated > 1
     parts = sample_flops(adapter.model.config, answer.ledger)
     assert parts["total"] == pytest.approx(counter.get_total_flops(), rel=2e-2)
@@ -276,7 +276,8 @@ def test_a_real_run_costs_what_its_ledger_says(adapter, scenes):
 
 def test_a_batch_answers_as_single_samples_do(adapter, scenes, answers):
     samples = [sample(adapter, scenes[number], number) for number in (0, 15)]
-    single = Engine(adapter, reducer("dymu", thresholds=0.96, unmerge=True)).answer(samples, [[0], [1]])
+    one_by_one = Engine(adapter, reducer("dymu", thresholds=0.96, unmerge=True))
+    single = [answer for one in samples for answer in one_by_one.answer([one])]
     for batch, alone in zip(answers["unmerged"], single, strict=True):
         assert batch.text == alone.text
         assert batch.ledger == alone.ledger
@@ -285,7 +286,7 @@ def test_a_batch_answers_as_single_samples_do(adapter, scenes, answers):
 def test_keeping_all_is_the_untouched_model(adapter, scenes):
     samples = [sample(adapter, scenes[number], number) for number in (0, 15)]
     found = [
-        Engine(adapter, method).answer(samples, [[0, 1]])
+        Engine(adapter, method).answer(samples)
         for method in (reducer("none"), reducer("dymu", thresholds=1.1, unmerge=True))
     ]
     for plain, ours in zip(*found, strict=True):

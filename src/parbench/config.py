@@ -87,13 +87,14 @@ def _check_values(config: DictConfig) -> None:
     if missing:
         raise ParbenchError(f"the configuration lacks {', '.join(missing)}: an override removes what every run needs")
     for key, value in (("limit", config.limit), *config.engine.items()):
-        if key in ("limit", "batch_size", "images_per_block") and not (
-            _whole(value) or (key == "limit" and value is None)
-        ):
+        also = {"limit": (None, "null for all questions"), "batch_size": ("auto", "auto")}.get(str(key))
+        if also and value != also[0] and not _whole(value):
             where = key if key == "limit" else f"engine.{key}"
-            raise ParbenchError(
-                f"{where}={value} is no number from 1 on" + (", nor null for all questions" if key == "limit" else "")
-            )
+            raise ParbenchError(f"{where}={value} is no number from 1 on, nor {also[1]}")
+    for key in ("cache_mb",):
+        value = config.engine.get(key)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise ParbenchError(f"engine.{key}={value} is no number of megabytes from 0 on")
     if not OmegaConf.is_list(config.controls):
         raise ParbenchError(f"controls={config.controls} is no list: write controls=[random,uniform] or controls=[]")
 

@@ -36,7 +36,7 @@ def run(words: list[str]) -> None:
     question = dataset.question(doc)
     tokenizer = session.adapter.tokenizer
     sample = Sample(str(number), lambda count: build_prompt(tokenizer, question, count), question, lambda: images, "0")
-    answer = engine.answer([sample], [[0]])[0]
+    answer = engine.answer([sample])[0]
     if answer.error:
         raise ParbenchError(f"sample={number} failed: {answer.error}")
     kept = answer.kept[0]

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from parbench.engine.sequence import Rows
 from parbench.models.adapter import LanguageAdapter
+
+# Leaving copies the cache, so it has to make the batch smaller by a quarter.
+_WORTH_LEAVING = 0.75
+
+
+@dataclass(frozen=True)
+class Past:
+    """What of a batch ran before.
+
+    Attributes:
+        cache: Keys and values of its B rows.
+        mask: [B, P] 1 where a token is.
+    """
+
+    cache: Any
+    mask: Tensor
 
 
 @dataclass(frozen=True)
@@ -35,31 +52,38 @@ def greedy(
     new_tokens: Sequence[int],
     until: Sequence[tuple[str, ...]],
     cached: bool = True,
+    past: Past | None = None,
+    leave: Callable[[Tensor], None] | None = None,
 ) -> list[Generated]:
     """Generate greedily until each row has ended, met a stop string or reached its own limit.
 
     Args:
         adapter: The model.
-        rows: The prompts.
+        rows: The prompts, or what follows ``past`` in them.
         new_tokens: Each row's limit.
         until: Each row's stop strings.
         cached: Off, the whole sequence runs again for every token (methods that choose anew each time).
+        past: What ran before.
+        leave: Told which rows, of those that were there, go on; only then do rows that have ended leave the batch.
 
     Raises:
         FloatingPointError: Logits are not finite.
     """
     from transformers import DynamicCache
 
-    cache = DynamicCache(config=adapter.language.config)
+    cache = past.cache if past else DynamicCache(config=adapter.language.config)
     ends = adapter.end_tokens
     batch = len(rows.mask)
     ids: list[list[int]] = [[] for _ in range(batch)]
     texts = [""] * batch
     margins = [float("inf")] * batch
-    open_rows = [limit > 0 for limit in new_tokens]
-    embeds, mask, positions = rows.embeds, rows.mask, rows.positions
+    embeds, positions = rows.embeds, rows.positions
+    mask = torch.cat([past.mask, rows.mask], dim=1) if past else rows.mask
     first: Tensor | None = None
-    while any(open_rows):
+    # Numbers of the rows that are in the batch, and whether each goes on.
+    present = list(range(batch))
+    going = [limit > 0 for limit in new_tokens]
+    while any(going):
         hidden = adapter.language(
             inputs_embeds=embeds,
             attention_mask=mask,
@@ -72,25 +96,31 @@ def greedy(
             first = logits
         wide = logits.float()
         # A row that has ended may hold anything; only open ones are looked at.
-        if not bool(wide[open_rows].isfinite().all()):
+        if not bool(wide[going].isfinite().all()):
             raise FloatingPointError("the model gave logits that are not finite")
-        best = wide.topk(2, dim=-1)
-        chosen = wide.argmax(-1)
-        for row in range(batch):
-            if not open_rows[row]:
+        best, chosen = wide.topk(2, dim=-1), wide.argmax(-1)
+        gaps, tokens = (best.values[:, 0] - best.values[:, 1]).tolist(), chosen.tolist()
+        for place, row in enumerate(present):
+            if not going[place]:
                 continue
-            token = int(chosen[row])
-            ids[row].append(token)
-            margins[row] = min(margins[row], float(best.values[row, 0] - best.values[row, 1]))
+            ids[row].append(tokens[place])
+            margins[row] = min(margins[row], gaps[place])
             texts[row], stopped = _decode(adapter, ids[row], until[row])
-            open_rows[row] = not (stopped or token in ends or len(ids[row]) >= new_tokens[row])
-        mask = torch.cat([mask, mask.new_ones(batch, 1)], dim=1)
-        newest, place = adapter.embed(chosen[:, None]), positions[:, -1:] + 1
-        if cached:
-            embeds, positions = newest, place
-        else:
-            embeds, positions = torch.cat([embeds, newest], dim=1), torch.cat([positions, place], dim=1)
+            going[place] = not (stopped or tokens[place] in ends or len(ids[row]) >= new_tokens[row])
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+        newest, next_place = adapter.embed(chosen[:, None]), positions[:, -1:] + 1
+        if not cached:
+            embeds, positions = torch.cat([embeds, newest], dim=1), torch.cat([positions, next_place], dim=1)
             cache = DynamicCache(config=adapter.language.config)
+            continue
+        embeds, positions = newest, next_place
+        if leave is not None and 0 < sum(going) <= _WORTH_LEAVING * len(going):
+            stay = torch.tensor([place for place, on in enumerate(going) if on], device=mask.device)
+            cache.batch_select_indices(stay)
+            leave(stay)
+            mask, embeds, positions = mask[stay], embeds[stay], positions[stay]
+            present = [row for row, on in zip(present, going, strict=True) if on]
+            going = [True] * len(present)
     if first is None:
         first = torch.empty(batch, 0)
     return [Generated(ids[row], texts[row], margins[row], first[row]) for row in range(batch)]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -15,10 +15,13 @@ from torch import Tensor
 
 from parbench.compute.ledger import SampleLedger
 from parbench.engine.decode import Generated, greedy
+from parbench.engine.features import FeatureCache
 from parbench.engine.install import install
 from parbench.engine.layers import Trace
+from parbench.engine.memory import is_out_of_memory
+from parbench.engine.prefix import after_beginnings, shared_beginnings
 from parbench.engine.samples import Answer, Kept, Sample
-from parbench.engine.sequence import Visual, build_rows
+from parbench.engine.sequence import Visual, build_lines, pad
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LlavaAdapter
 from parbench.models.counting import own_flops
@@ -52,67 +55,99 @@ class _Pictures:
     of: list[list[int]]
 
 
+@dataclass(frozen=True)
+class _Chosen:
+    """The visual tokens that a batch's images are left with.
+
+    Attributes:
+        reduction: They; None without images.
+        flops: The method's own, for each entry of the reduction.
+        entries: For each sample, the reduction's entries that are its images'.
+    """
+
+    reduction: Reduction | None
+    flops: list[int]
+    entries: list[list[int]]
+
+
 class Engine:
-    """A model with a reducer, ready to answer blocks of samples.
+    """A model with a reducer, ready to answer batches of samples.
 
     Args:
         adapter: The model.
         reducer: The method; checked against the model here.
-        share: Encode an image once for all samples of a block. Off, each sample's images are encoded with its batch, as
-            Hugging Face does: then keep-all is the untouched model bit for bit on the same batch.
+        share: Encode an image once for all its samples, choose its tokens once, and run what its samples have in common
+            through the LLM once, where the method does not look at the question. Off, each sample's images are encoded and
+            run with its batch, as Hugging Face does: then keep-all is the untouched model bit for bit on the same batch.
+        features: Where features of images are remembered, if anywhere.
     """
 
-    def __init__(self, adapter: LlavaAdapter, reducer: Reducer, *, share: bool = True) -> None:
+    def __init__(self, adapter: LlavaAdapter, reducer: Reducer, *, share: bool = True,
+                 features: FeatureCache | None = None) -> None:  # fmt: skip
         reducer.check(adapter.geometry)
         self.adapter = adapter
         self.reducer = reducer
         self.share = share
+        self.features = features or FeatureCache()
+        self._most: int | None = None
         self._plain = Unreduced(name="none")
         # What acts between the vision tower and the LLM.
         first = reducer.before(adapter.geometry) if isinstance(reducer, LayerReducer) else reducer
         self._outside = first if isinstance(first, TokenReducer) else self._plain
+        self._in_tower = isinstance(reducer, PixelReducer | TowerReducer)
         self._unmerges = isinstance(reducer, TowerReducer) and reducer.unmerges
+        self._chooses_once = share and not self._outside.prompt_aware
+        in_llm = isinstance(reducer, LayerReducer | MaskReducer) or self._unmerges
+        self._shares_prefix = self._chooses_once and not in_llm
 
     @torch.inference_mode()
-    def answer(self, samples: Sequence[Sample], batches: Sequence[Sequence[int]]) -> list[Answer]:
-        """Answer a block.
-
-        Args:
-            samples: All samples of the run.
-            batches: The block: numbers of samples, batch by batch.
+    def answer(self, samples: Sequence[Sample]) -> list[Answer]:
+        """Answer a batch.
 
         Returns:
-            One answer a sample, in the block's order. A batch that fails is tried again sample by sample, so that only the
-            failing sample fails.
+            One answer a sample, in order. A batch that fails is tried again sample by sample, so that only the failing sample
+            fails; one that does not fit into memory is halved, and later ones are cut to what did fit.
 
         Raises:
-            ParbenchError: Something that a person has to put right: an image that cannot be read, too long a prompt.
+            ParbenchError: Something that a person has to put right: an image that cannot be read, too long a prompt, memory that
+                does not hold a single sample.
         """
-        pictures: dict[int, list[Image.Image]] = {}
-        loaded: dict[str, list[Image.Image]] = {}
-        for number in (n for batch in batches for n in batch):
-            sample = samples[number]
-            # Samples of a group share their images, which are then the same objects and encoded once.
-            if not self.share or sample.group not in loaded:
-                loaded[sample.group] = sample.load()
-            pictures[number] = loaded[sample.group]
-        numbers = list(pictures)
-        begun = time.perf_counter()
-        with _memory():
-            encoded = self._encode([pictures[n] for n in numbers]) if self.share else None
-        spent = time.perf_counter() - begun
-        answers = []
-        for batch in batches:
-            chosen = [samples[n] for n in batch]
+        most = self._most or len(samples)
+        if len(samples) > most:
+            return [one for at in range(0, len(samples), most) for one in self.answer(samples[at : at + most])]
+        try:
             begun = time.perf_counter()
-            where = [numbers.index(n) for n in batch]
-            with _memory():
-                here = encoded or self._encode([pictures[n] for n in batch])
-                mine = _Pictures(here.encoded, here.seeds, [here.of[w] for w in where] if encoded else here.of)
-                found = self._batch_or_single(chosen, mine)
-            seconds = (time.perf_counter() - begun) / len(batch) + spent / len(numbers)
-            answers += [Answer(**{**vars(answer), "seconds": seconds}) for answer in found]
-        return answers
+            pictures = self._encode(self._load(samples))
+            found = self._batch_or_single(samples, pictures)
+            seconds = (time.perf_counter() - begun) / len(samples)
+            return [replace(answer, seconds=seconds) for answer in found]
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                if isinstance(error, torch.AcceleratorError):
+                    raise ParbenchError(
+                        f"the device failed ({str(error).splitlines()[0]}): run the same command again to go on"
+                    ) from error
+                raise
+            if len(samples) == 1:
+                raise ParbenchError(
+                    "the device's memory does not hold a single sample: free some of it; the same command then goes on"
+                ) from error
+        # Outside the handler, whose traceback would keep the tensors alive.
+        self._most = len(samples) // 2
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        print(f"a batch of {len(samples)} does not fit into memory: going on with {self._most}", file=sys.stderr)
+        return self.answer(samples)
+
+    def _load(self, samples: Sequence[Sample]) -> list[list[Image.Image]]:
+        """Each sample's images; samples of a group share theirs, which are then the same objects and encoded once."""
+        if not self.share:
+            return [sample.load() for sample in samples]
+        groups: dict[str, list[Image.Image]] = {}
+        for sample in samples:
+            if sample.group not in groups:
+                groups[sample.group] = sample.load()
+        return [groups[sample.group] for sample in samples]
 
     def _encode(self, images: Sequence[Sequence[Image.Image]]) -> _Pictures:
         unique: dict[int, int] = {}
@@ -128,7 +163,9 @@ class Engine:
             of.append(numbers)
         if not order:
             return _Pictures(None, [], of)
-        return _Pictures(self.encode(order), [image_seed(image) for image in order], of)
+        digests = [image_digest(image) for image in order]
+        encoded = self.encode(order) if self._in_tower or not self.share else self.remembered(order, digests)
+        return _Pictures(encoded, [seed_of(digest) for digest in digests], of)
 
     def encode(self, images: Sequence[Image.Image]) -> Encoded:
         """Run the vision tower over images as the method wants it: smaller images, merged tokens, blocks to look at."""
@@ -140,13 +177,24 @@ class Engine:
             merger = partial(self.reducer.merge, geometry=self.adapter.geometry)
         return self.adapter.encode(pixels, self._outside.blocks, merger)
 
+    def remembered(self, images: Sequence[Image.Image], digests: Sequence[str]) -> Encoded:
+        """The same where nothing acts in the tower, from memory where possible; each image by itself, so that its features never
+        depend on what else is at hand.
+        """
+        blocks, parts = self._outside.blocks, []
+        for image, digest in zip(images, digests, strict=True):
+            key = f"{digest}-{image.width}x{image.height}"
+            found = self.features.get(key, blocks)
+            parts.append(found or self.features.put(key, self.encode([image])))
+        return Encoded.stack(parts, blocks)
+
     def _batch_or_single(self, samples: Sequence[Sample], pictures: _Pictures) -> list[Answer]:
         try:
-            return self.run(samples, pictures.encoded, pictures.seeds, pictures.of)
-        except (torch.OutOfMemoryError, torch.AcceleratorError):
-            # Not the sample's fault; recorded as its failure it would never be tried again.
-            raise
+            return self.run(samples, pictures)
         except (RuntimeError, ArithmeticError, ValueError) as error:
+            # Not the sample's fault; recorded as its failure it would never be tried again.
+            if is_out_of_memory(error) or isinstance(error, torch.AcceleratorError):
+                raise
             if len(samples) == 1:
                 return [Answer(samples[0].id, "", error=f"{type(error).__name__}: {error}")]
         answers = []
@@ -155,26 +203,22 @@ class Engine:
             answers += self._batch_or_single([sample], alone)
         return answers
 
-    def run(
-        self,
-        samples: Sequence[Sample],
-        encoded: Encoded | None,
-        seeds: Sequence[int],
-        of: Sequence[Sequence[int]],
-    ) -> list[Answer]:
-        """Answer one batch whose images are encoded: ``of[s]`` are the numbers of sample s's images in ``encoded``."""
-        flat = [number for row in of for number in row]
-        owner = [s for s, row in enumerate(of) for _ in row]
-        reduction, flops = (
-            self.reduce(encoded, seeds, flat, [samples[s].question for s in owner]) if encoded and flat else (None, [])
-        )
+    def run(self, samples: Sequence[Sample], pictures: _Pictures) -> list[Answer]:
+        """Answer one batch whose images are encoded."""
+        encoded, of = pictures.encoded, pictures.of
+        chosen = self._choose(samples, pictures)
+        reduction = chosen.reduction
         visuals: list[list[Visual]] = [[] for _ in samples]
         if reduction is not None:
-            for entry, s in enumerate(owner):
-                count = int(reduction.counts[entry])
-                stands = anchors(reduction.provenance, entry, count)
-                owning = owners(reduction.provenance, entry) if self._unmerges else None
-                visuals[s].append(Visual(reduction.tokens[entry, :count], stands, seeds[flat[entry]], owning))
+            made: dict[int, Visual] = {}
+            for s, entries in enumerate(chosen.entries):
+                for entry, number in zip(entries, of[s], strict=True):
+                    if entry not in made:
+                        count = int(reduction.counts[entry])
+                        stands = anchors(reduction.provenance, entry, count)
+                        owning = owners(reduction.provenance, entry) if self._unmerges else None
+                        made[entry] = Visual(reduction.tokens[entry, :count], stands, pictures.seeds[number], owning)
+                    visuals[s].append(made[entry])
         prompts = [
             self.adapter.tokenizer(sample.prompt(len(row)), return_tensors="pt").input_ids[0]
             for sample, row in zip(samples, of, strict=True)
@@ -183,20 +227,44 @@ class Engine:
         if self._unmerges:
             # The context has to hold every patch.
             positions = "keep"
-        limits = [s.max_new_tokens for s in samples]
-        rows = build_rows(self.adapter, prompts, visuals, positions, limits)
-        method = self.reducer if bool((rows.image >= 0).any()) else self._plain
-        cached = not isinstance(method, LayerReducer) or method.cached
-        with install(self.adapter, method, rows) as trace:
-            generated = greedy(self.adapter, rows, limits, [s.until for s in samples], cached)
-        answers = []
+        limits, until = [s.max_new_tokens for s in samples], [s.until for s in samples]
+        lines = build_lines(self.adapter, prompts, visuals, positions, limits)
+        beginnings = shared_beginnings(lines, of) if self._shares_prefix else None
+        if beginnings is not None:
+            generated, trace = after_beginnings(self.adapter, beginnings, limits, until)
+        else:
+            rows = pad(self.adapter, lines)
+            method = self.reducer if any(of) else self._plain
+            cached = not isinstance(method, LayerReducer) or method.cached
+            with install(self.adapter, method, rows) as trace:
+                leave = trace.leave if self.share else None
+                generated = greedy(self.adapter, rows, limits, until, cached, leave=leave)
+        answers, place, images = [], 0, sum(map(len, of))
         for s, sample in enumerate(samples):
-            entries = [entry for entry, mine in enumerate(owner) if mine == s]
-            inside = trace.flops * len(entries) // len(owner) if owner else 0
-            work = sum(flops[entry] for entry in entries) + inside
+            entries, places = chosen.entries[s], range(place, place + len(of[s]))
+            place += len(of[s])
+            inside = trace.flops * len(entries) // images if images else 0
+            work = sum(chosen.flops[entry] for entry in entries) + inside
             lengths = tuple(tuple(encoded.lengths[number].tolist()) for number in of[s]) if encoded else ()
-            answers.append(self._account(sample, s, entries, lengths, reduction, trace, generated[s], work))
+            answers.append(self._account(sample, s, entries, places, lengths, reduction, trace, generated[s], work))
         return answers
+
+    def _choose(self, samples: Sequence[Sample], pictures: _Pictures) -> _Chosen:
+        """Reduce each image once, or once a sample where the method looks at the question."""
+        encoded, of = pictures.encoded, pictures.of
+        if encoded is None or not any(of):
+            return _Chosen(None, [], [[] for _ in samples])
+        if self._chooses_once:
+            images = sorted({number for row in of for number in row})
+            entries = [[images.index(number) for number in row] for row in of]
+            questions = [""] * len(images)
+        else:
+            images = [number for row in of for number in row]
+            count = iter(range(len(images)))
+            entries = [[next(count) for _ in row] for row in of]
+            questions = [sample.question for sample, row in zip(samples, of, strict=True) for _ in row]
+        reduction, flops = self.reduce(encoded, pictures.seeds, images, questions)
+        return _Chosen(reduction, flops, entries)
 
     def reduce(
         self, encoded: Encoded, seeds: Sequence[int], images: Sequence[int], prompts: Sequence[str]
@@ -241,17 +309,18 @@ class Engine:
                 f"method {self.reducer.name} was asked for {asked} visual tokens and delivered {int(wrong[0])}"
             )
 
-    def _account(self, sample: Sample, row: int, entries: Sequence[int], lengths: tuple[tuple[int, ...], ...],
-                 reduction: Reduction | None, trace: Trace, generated: Generated, work: int) -> Answer:  # fmt: skip
+    def _account(self, sample: Sample, row: int, entries: Sequence[int], places: Sequence[int],
+                 lengths: tuple[tuple[int, ...], ...], reduction: Reduction | None, trace: Trace, generated: Generated,
+                 work: int) -> Answer:  # fmt: skip
         geometry = self.adapter.geometry
         kept, stages = [], {}
         if reduction is not None:
-            for entry in entries:
+            for entry, place in zip(entries, places, strict=True):
                 token, patch, weight = reduction.provenance.of(entry)
                 # A token that comes from no patch (CLS) is counted too.
                 count = int(reduction.counts[entry])
                 if trace.origin is not None:
-                    token, patch, weight = through(trace.origin.of(entry), (token, patch, weight), geometry.patches)
+                    token, patch, weight = through(trace.origin.of(place), (token, patch, weight), geometry.patches)
                     count = len(token.unique())
                 kept.append(
                     Kept(count, tuple(patch.tolist()), tuple(weight.tolist()), tuple(token.tolist()),
@@ -289,20 +358,6 @@ class Engine:
                     f"method {self.reducer.name} was asked for {asked} visual tokens a layer and delivered {delivered:.1f}"
                 )
         return Answer(sample.id, generated.text, tuple(kept), ledger, generated.margin, stages)
-
-
-@contextlib.contextmanager
-def _memory() -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise ParbenchError(
-            "the device ran out of memory: lower engine.batch_size or engine.images_per_block; the same command then goes on"
-        ) from error
-    except torch.AcceleratorError as error:
-        raise ParbenchError(
-            f"the device failed ({str(error).splitlines()[0]}): run the same command again to go on"
-        ) from error
 
 
 def anchors(provenance: Provenance, entry: int, count: int) -> Tensor:
@@ -343,6 +398,11 @@ def through(
     return token, patch, whole[token, patch]
 
 
-def image_seed(image: Image.Image) -> int:
-    """A seed from an image's pixels, so that randomness follows the image and nothing else."""
-    return int.from_bytes(hashlib.sha256(image.convert("RGB").tobytes()).digest()[:8], "big") >> 1
+def image_digest(image: Image.Image) -> str:
+    """Sha256 of an image's pixels, so that what is remembered and what is random follow the image and nothing else."""
+    return hashlib.sha256(image.convert("RGB").tobytes()).hexdigest()
+
+
+def seed_of(digest: str) -> int:
+    """An image's own number, 63 bits."""
+    return int(digest[:16], 16) >> 1

@@ -38,10 +38,13 @@ def install(adapter: LanguageAdapter, reducer: Reducer, rows: Rows) -> Iterator[
     try:
         if inside:
             handles += inside.handles()
+            trace.leavers.append(inside.leave)
         if isinstance(reducer, MaskReducer):
             handles += MaskHooks(adapter, reducer, rows).handles()
         if isinstance(reducer, TowerReducer) and reducer.unmerges:
-            handles += UnmergeHooks(adapter, rows, trace).handles()
+            unmerging = UnmergeHooks(adapter, rows, trace)
+            handles += unmerging.handles()
+            trace.leavers.append(unmerging.leave)
         # Registered last, so that it sees what the layer really gets.
         handles += [layer.register_forward_pre_hook(record, with_kwargs=True) for layer in adapter.language.layers]
         yield trace

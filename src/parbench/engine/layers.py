@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -47,6 +48,7 @@ class Trace:
         passes: The stages of each run over whole sequences; one run, except without a cache.
         origin: Which of the tokens that entered the LLM the E images' tokens at the last layer come from.
         flops: The reducer's own FLOPs inside the LLM, over the batch.
+        leavers: Told which rows go on when others leave the batch.
     """
 
     layers: list[Tensor] = field(default_factory=list)
@@ -55,6 +57,20 @@ class Trace:
     passes: list[list[Stage]] = field(default_factory=list)
     origin: Provenance | None = None
     flops: int = 0
+    leavers: list[Callable[[Tensor], None]] = field(default_factory=list)
+
+    def leave(self, stay: Tensor) -> None:
+        """Rows other than those at ``stay`` have left the batch."""
+        for leaver in self.leavers:
+            leaver(stay)
+
+    def after(self, prefix: Trace, owner: Tensor) -> Trace:
+        """This trace as one of whole rows, whose beginnings ran before: row b behind ``owner[b]``."""
+        return replace(
+            self,
+            layers=[before[owner] + here for before, here in zip(prefix.layers, self.layers, strict=True)],
+            visual=[before[owner] + here for before, here in zip(prefix.visual, self.visual, strict=True)],
+        )
 
 
 @dataclass
@@ -186,6 +202,11 @@ class LayerHooks:
         self.segments.append(_Segment(self.layout, self.layout.mask, dropped))
         self.trace.passes[-1].append(Stage(self.stages[number], old, choice, self.layout))
         return hidden
+
+    def leave(self, stay: Tensor) -> None:
+        """Go on with some of the rows."""
+        for segment in self.segments:
+            segment.mask, segment.dropped = segment.mask[stay], segment.dropped[stay]
 
     def origin(self) -> Provenance:
         """Where the visual tokens of the last layer come from."""

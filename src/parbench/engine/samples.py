@@ -77,17 +77,35 @@ class Answer:
     error: str | None = None
 
 
-def plan(samples: Sequence[Sample], images_per_block: int, batch_size: int) -> list[list[list[int]]]:
-    """Blocks of batches of sample numbers, from the samples alone, so that a resumed run rounds as an unbroken one.
+# Batches among which samples of like length are brought together.
+_WINDOW = 8
 
-    A block holds the samples of a few consecutive groups (images); a batch is a part of a block.
+
+def plan(samples: Sequence[Sample], batch_size: int) -> list[list[int]]:
+    """Batches of sample numbers, from the samples alone, so that a resumed run rounds as an unbroken one.
+
+    Samples of a group (an image) stay together as long as a batch holds them. Within a window of a few batches, groups are
+    ordered by their longest question, so that little is padded.
     """
     groups: dict[str, list[int]] = {}
     for number, sample in enumerate(samples):
         groups.setdefault(sample.group, []).append(number)
-    members = list(groups.values())
-    blocks = []
-    for start in range(0, len(members), images_per_block):
-        numbers = [number for group in members[start : start + images_per_block] for number in group]
-        blocks.append([numbers[i : i + batch_size] for i in range(0, len(numbers), batch_size)])
-    return blocks
+    windows: list[list[list[int]]] = [[]]
+    for group in groups.values():
+        if sum(map(len, windows[-1])) >= _WINDOW * batch_size:
+            windows.append([])
+        windows[-1].append(group)
+    batches: list[list[int]] = []
+    for window in windows:
+        batch: list[int] = []
+        for group in sorted(window, key=lambda members: max(len(samples[n].question) for n in members)):
+            if batch and len(batch) + len(group) > batch_size:
+                batches.append(batch)
+                batch = []
+            batch += group
+            while len(batch) > batch_size:
+                batches.append(batch[:batch_size])
+                batch = batch[batch_size:]
+        if batch:
+            batches.append(batch)
+    return batches

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from parbench.errors import ParbenchError
@@ -52,8 +53,36 @@ class Rows:
     owners: tuple[Tensor, ...] = ()
 
 
-def build_rows(adapter: LlavaAdapter, prompts: Sequence[Tensor], visuals: Sequence[Sequence[Visual]], positions: str,
-               new_tokens: Sequence[int]) -> Rows:  # fmt: skip
+@dataclass(frozen=True)
+class Line:
+    """One prompt with its visual tokens in place, not yet padded; all of length S.
+
+    Attributes:
+        ids: Token ids, the placeholder's where a visual token is.
+        image: Number of the image, -1 for text.
+        patch: The patch that a visual token stands for, -1 for text.
+        places: Position ids.
+        visuals: Its images.
+    """
+
+    ids: Tensor
+    image: Tensor
+    patch: Tensor
+    places: Tensor
+    visuals: tuple[Visual, ...]
+
+    def split(self) -> tuple[Line, Line]:
+        """Up to its last visual token, and what follows."""
+        images = (self.image >= 0).nonzero()
+        end = int(images[-1]) + 1 if len(images) else 0
+        (ids, more), (image, no), (patch, none), (places, later) = (
+            (part[:end], part[end:]) for part in (self.ids, self.image, self.patch, self.places)
+        )
+        return Line(ids, image, patch, places, self.visuals), Line(more, no, none, later, ())
+
+
+def build_lines(adapter: LlavaAdapter, prompts: Sequence[Tensor], visuals: Sequence[Sequence[Visual]], positions: str,
+                new_tokens: Sequence[int]) -> list[Line]:  # fmt: skip
     """Put visual tokens in the place of the prompts' image placeholders.
 
     Args:
@@ -66,11 +95,8 @@ def build_rows(adapter: LlavaAdapter, prompts: Sequence[Tensor], visuals: Sequen
     Raises:
         ParbenchError: Placeholders and images differ in number, or a row exceeds the model's context.
     """
-    device, patches = adapter.device, adapter.geometry.patches
-    ids: list[Tensor] = []
-    images: list[Tensor] = []
-    patch: list[Tensor] = []
-    places: list[Tensor] = []
+    patches = adapter.geometry.patches
+    lines: list[Line] = []
     for prompt, row, more in zip(prompts, visuals, new_tokens, strict=True):
         slots = (prompt == adapter.image_token_id).nonzero().flatten().tolist()
         if len(slots) != len(row):
@@ -91,26 +117,41 @@ def build_rows(adapter: LlavaAdapter, prompts: Sequence[Tensor], visuals: Sequen
                 f"a prompt of {position} tokens, with {more} to be generated, exceeds the context of {adapter.context} tokens "
                 f"of {adapter.name}: shorten the question or lower max_new_tokens"
             )
-        for store, pieces in zip((ids, images, patch, places), parts, strict=True):
-            store.append(torch.cat(pieces))
-    length = max(len(row) for row in ids)
-    pad = adapter.tokenizer.pad_token_id or 0
-    mask = _pad_left([torch.ones_like(row) for row in ids], length, 0).to(device)
-    image = _pad_left(images, length, -1).to(device)
-    embeds = adapter.embed(_pad_left(ids, length, pad).to(device))
-    tokens = [visual.tokens for row in visuals for visual in row]
-    if tokens:
-        embeds = embeds.masked_scatter((image >= 0)[..., None], torch.cat(tokens).to(embeds.dtype))
-    seeds = tuple(visual.seed for row in visuals for visual in row)
-    owners = tuple(visual.owner.to(device) for row in visuals for visual in row if visual.owner is not None)
-    place = _pad_left(places, length, 0).to(device)
-    return Rows(embeds, mask, place, image, _pad_left(patch, length, -1).to(device), seeds, owners)
+        ids, image, patch, places = (torch.cat(pieces) for pieces in parts)
+        lines.append(Line(ids, image, patch, places, tuple(row)))
+    return lines
+
+
+def pad(adapter: LlavaAdapter, lines: Sequence[Line]) -> Rows:
+    """A batch of lines, padded on the left."""
+    device, length = adapter.device, max(len(line.ids) for line in lines)
+
+    def batch(rows: Sequence[Tensor], value: int) -> Tensor:
+        return torch.stack([F.pad(row, (length - len(row), 0), value=value) for row in rows]).to(device)
+
+    image = batch([line.image for line in lines], -1)
+    embeds = adapter.embed(batch([line.ids for line in lines], adapter.tokenizer.pad_token_id or 0))
+    visuals = [visual for line in lines for visual in line.visuals]
+    if visuals:
+        tokens = torch.cat([visual.tokens for visual in visuals]).to(embeds.dtype)
+        embeds = embeds.masked_scatter((image >= 0)[..., None], tokens)
+    return Rows(
+        embeds,
+        batch([torch.ones_like(line.ids) for line in lines], 0),
+        batch([line.places for line in lines], 0),
+        image,
+        batch([line.patch for line in lines], -1),
+        tuple(visual.seed for visual in visuals),
+        tuple(visual.owner.to(device) for visual in visuals if visual.owner is not None),
+    )
+
+
+def build_rows(adapter: LlavaAdapter, prompts: Sequence[Tensor], visuals: Sequence[Sequence[Visual]], positions: str,
+               new_tokens: Sequence[int]) -> Rows:  # fmt: skip
+    """A padded batch, see :func:`build_lines`."""
+    return pad(adapter, build_lines(adapter, prompts, visuals, positions, new_tokens))
 
 
 def _extend(parts: tuple[list[Tensor], ...], ids: Tensor, image: int, patch: Tensor, places: Tensor) -> None:
     for pieces, piece in zip(parts, (ids, torch.full_like(ids, image), patch, places), strict=True):
         pieces.append(piece)
-
-
-def _pad_left(rows: Sequence[Tensor], length: int, value: int) -> Tensor:
-    return torch.stack([torch.nn.functional.pad(row, (length - len(row), 0), value=value) for row in rows])

@@ -44,6 +44,10 @@ class UnmergeHooks:
             handles.append(attention.o_proj.register_forward_pre_hook(self.narrow))
         return handles
 
+    def leave(self, stay: Tensor) -> None:
+        """Go on with some of the rows."""
+        self.mask = self.mask[stay]
+
     def start(self, _layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before layer 0: the full sequence's mask and positions, for all layers."""
         from transformers.masking_utils import create_causal_mask

@@ -69,20 +69,19 @@ def _run_lmms(session: Session, reducer: Any, store: RunStore) -> dict[str, Any]
     from parbench.engine.engine import Engine
 
     engine_settings = session.config.engine
-    engine = Engine(session.adapter, reducer, share=engine_settings.share)
+    engine = Engine(session.adapter, reducer, share=engine_settings.share, features=session.features)
     with quiet():
         from lmms_eval.evaluator import simple_evaluate
 
         from parbench.harness.model import ParbenchLlava
 
         lm = ParbenchLlava(engine=engine, batch_size=engine_settings.batch_size)
-        lm.images_per_block = engine_settings.images_per_block
         lm.answered = {line["id"]: line["prediction"] for line in store.done.values()}
         lm.title = f"{reducer.name} {reducer.budget or ''}".strip()
         lm.dataset = session.dataset
 
-        def sink(block: list[tuple[Any, Sample, Answer]]) -> None:
-            store.append(_line(session, engine, doc, sample, answer) for doc, sample, answer in block)
+        def sink(batch: list[tuple[Any, Sample, Answer]]) -> None:
+            store.append(_line(session, engine, doc, sample, answer) for doc, sample, answer in batch)
 
         lm.sink = sink
         results = simple_evaluate(

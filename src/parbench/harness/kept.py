@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 
-from parbench.engine.engine import Engine, image_seed
+from parbench.engine.engine import Engine, image_digest, seed_of
 from parbench.models.merging import Merger
-from parbench.models.vision import Encoded
 from parbench.reducers.base import TowerReducer
 
 
@@ -28,12 +27,11 @@ class KeptCounter:
         docs = dataset.docs()
         step = max(1, len(docs) // questions)
         chosen = [(number, docs[number]) for number in range(0, len(docs), step)]
-        self.groups: list[tuple[Any, int, list[str]]] = []
+        self.groups: list[tuple[Any, str, list[str]]] = []
         for _, members in groupby(chosen, key=lambda one: dataset.image_key(one[1], one[0])):
             same = list(members)
             image = dataset.visuals(same[0][0])[0]
-            self.groups.append((image, image_seed(image), [dataset.question(doc) for _, doc in same]))
-        self._encoded: dict[tuple[int, ...], list[Encoded]] = {}
+            self.groups.append((image, image_digest(image), [dataset.question(doc) for _, doc in same]))
 
     @torch.inference_mode()
     def encode(self, merger: Merger) -> None:
@@ -45,17 +43,11 @@ class KeptCounter:
     @torch.inference_mode()
     def counts(self, engine: Engine) -> Sequence[int]:
         """Visual tokens kept for each question."""
-        blocks = getattr(engine.reducer, "blocks", ())
         # What a method does inside the tower depends on its threshold, so that nothing can be remembered.
-        remembered = None if isinstance(engine.reducer, TowerReducer) else self._encoded.setdefault(blocks, [])
+        inside = isinstance(engine.reducer, TowerReducer)
         found: list[int] = []
-        for number, (image, seed, questions) in enumerate(self.groups):
-            if remembered is None:
-                encoded = engine.encode([image])
-            else:
-                if number == len(remembered):
-                    remembered.append(engine.encode([image]))
-                encoded = remembered[number]
-            reduction, _ = engine.reduce(encoded, [seed], [0] * len(questions), questions)
+        for image, digest, questions in self.groups:
+            encoded = engine.encode([image]) if inside else engine.remembered([image], [digest])
+            reduction, _ = engine.reduce(encoded, [seed_of(digest)], [0] * len(questions), questions)
             found += reduction.counts.tolist()
         return found

@@ -11,6 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from parbench.engine.engine import Engine
+from parbench.engine.memory import batch_size as batch_size_of
 from parbench.engine.samples import Answer, Sample, plan
 from parbench.errors import ParbenchError
 from parbench.harness.datasets import PreparedDataset
@@ -19,7 +20,7 @@ from parbench.harness.prompts import build_prompt
 # For tasks that set no limit, as lmms-eval does it; a small model's context must not be all answer.
 DEFAULT_NEW_TOKENS = 1024
 _SHARE_OF_CONTEXT = 4
-# Called after each block with (doc, sample, answer) triples, in order.
+# Called after each batch with (doc, sample, answer) triples, in order.
 Sink = Callable[[list[tuple[Any, Sample, Answer]]], None]
 
 
@@ -33,11 +34,9 @@ class ParbenchLlava(lmms):
 
     is_simple = True
 
-    def __init__(self, model: str = "llava-tiny", method: str = "none", budget: float | None = None, batch_size: int | str = 32,
+    def __init__(self, model: str = "llava-tiny", method: str = "none", budget: float | None = None, batch_size: int | str = "auto",
                  engine: Engine | None = None, **overrides: Any) -> None:  # fmt: skip
         super().__init__()
-        self.images_per_block = 4
-        self.size = int(batch_size)
         self.sink: Sink | None = None
         self.answered: Mapping[str, str] = {}
         self.title = ""
@@ -45,6 +44,7 @@ class ParbenchLlava(lmms):
         if engine is None:
             engine = _engine_from_names(model, method, budget, overrides)
         self.engine = engine
+        self.size = batch_size_of(engine.adapter) if batch_size == "auto" else int(batch_size)
 
     @property
     def rank(self) -> int:
@@ -78,18 +78,16 @@ class ParbenchLlava(lmms):
         raise ParbenchError("parbench answers single-turn questions: multi-round tasks are not supported")
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
-        """Answer all requests, block by block; samples that are answered already are not run unless their block is not whole."""
+        """Answer all requests, batch by batch; samples that are answered already are not run unless their batch is not whole."""
         docs = [self.dataset.docs()[request.args[3]] if self.dataset else None for request in requests]
         samples = [self._sample(request, doc) for request, doc in zip(requests, docs, strict=True)]
         texts = dict(self.answered)
-        blocks = plan(samples, self.images_per_block, self.size)
         with tqdm(
             total=len(samples), desc=self.title or "parbench", unit="question", smoothing=0.1, mininterval=1.0
         ) as bar:
-            for block in blocks:
-                numbers = [number for batch in block for number in batch]
+            for numbers in plan(samples, self.size):
                 if any(samples[number].id not in self.answered for number in numbers):
-                    answers = self.engine.answer(samples, block)
+                    answers = self.engine.answer([samples[number] for number in numbers])
                     if self.sink:
                         self.sink([(docs[n], samples[n], answer) for n, answer in zip(numbers, answers, strict=True)])
                     texts |= {answer.id: answer.text for answer in answers if answer.id not in self.answered}

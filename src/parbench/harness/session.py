@@ -8,7 +8,7 @@ import importlib.metadata
 import inspect
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -18,6 +18,9 @@ from parbench.config import build_reducer
 from parbench.errors import ParbenchError
 from parbench.harness.datasets import PreparedDataset
 from parbench.models.loading import fingerprint, locate, resolve_device, resolve_dtype
+
+if TYPE_CHECKING:
+    from parbench.engine.features import FeatureCache
 
 _VERSIONED = ("torch", "transformers", "lmms-eval")
 
@@ -45,6 +48,21 @@ class Session:
         from parbench.models.adapter import LlavaAdapter
 
         return LlavaAdapter.load(self.model_settings)
+
+    @cached_property
+    def features(self) -> FeatureCache:
+        """Vision features that all cells of this process share."""
+        from parbench.engine.features import FeatureCache
+
+        engine, adapter = self.config.engine, self.adapter
+        folder = Path(engine.cache_dir) if engine.cache_dir else None
+        decides = [
+            self.model_fingerprint,
+            str(adapter.dtype),
+            str(self.model_settings["attention"]),
+            *_versions().values(),
+        ]
+        return FeatureCache(engine.cache_mb << 20, folder, " ".join(decides), str(adapter.device))
 
     @cached_property
     def geometry(self) -> Any:
@@ -99,11 +117,16 @@ class Session:
             # A copy in another folder is the same data: the fingerprint says what was read.
             "dataset": {**self.dataset.settings, "path": None, "data": self.dataset.fingerprint},
             "limit": self.config.limit,
-            "engine": OmegaConf.to_container(engine, resolve=True),
+            "engine": {"name": engine.name, "share": engine.share, "batch_size": engine.batch_size},
             "seed": self.config.seed,
             "code": _code(type(reducer)),  # type: ignore[arg-type]
-            "versions": {name: importlib.metadata.version(name) for name in _VERSIONED} | {"parbench": __version__},
+            "versions": _versions() | {"parbench": __version__},
         }
+
+
+@lru_cache
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in _VERSIONED}
 
 
 @lru_cache

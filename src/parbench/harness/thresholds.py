@@ -25,7 +25,7 @@ def find_threshold(counter: KeptCounter, asked: Reducer) -> tuple[Any, float]:
 
     def mean_count(threshold: Any) -> float:
         tried = dataclasses.replace(asked, **{field: threshold})
-        mean = fmean(counter.counts(Engine(session.adapter, tried)))
+        mean = fmean(counter.counts(Engine(session.adapter, tried, features=session.features)))
         print(f"  {field}={threshold}: {mean:.1f} tokens", flush=True)
         return mean
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -48,6 +48,28 @@ class Encoded:
             {block: value[index] for block, value in self.keys.items()},
             None if self.owner is None else self.owner[index],
             self.work,
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        tensors = [self.features, self.cls, self.lengths, *self.queries.values(), *self.keys.values()]
+        return sum(tensor.nbytes for tensor in tensors)
+
+    def beside(self, other: Encoded) -> Encoded:
+        """The same images with the blocks of both."""
+        return replace(self, queries={**other.queries, **self.queries}, keys={**other.keys, **self.keys})
+
+    @staticmethod
+    def stack(parts: Sequence[Encoded], blocks: Sequence[int]) -> Encoded:
+        """Several images, encoded apart without merging, as one batch with the given blocks."""
+        return Encoded(
+            torch.cat([part.features for part in parts]),
+            torch.cat([part.cls for part in parts]),
+            parts[0].grid,
+            torch.cat([part.lengths for part in parts]),
+            {block: torch.cat([part.queries[block] for part in parts]) for block in blocks},
+            {block: torch.cat([part.keys[block] for part in parts]) for block in blocks},
         )
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from parbench.reducers.base import Reduction, TokenReducer
+from parbench.reducers.base import Reduction, TokenReducer, one_of
 from parbench.reducers.ops.dpp import greedy_map
 from parbench.reducers.ops.graph import cosine
 from parbench.reducers.ops.selection import to_mask
@@ -21,8 +21,8 @@ class CdPruner(TokenReducer):
     """Keeps a diverse set of relevant patches: the greedy MAP of a determinantal point process conditioned on the question.
 
     The kernel is the cosine matrix of the projected patches, scaled on both sides by relevance. Relevance is minus the
-    cosine between patch and question in CLIP's joint space (the paper says the cosine; CLIP's patches score inversely),
-    scaled to 0..1. Kept tokens come in raster order.
+    cosine between patch and question in CLIP's joint space (the paper says the cosine; CLIP's patches score inversely, and we
+    negate for such models), scaled to 0..1. Kept tokens come in raster order.
 
     Deviations: minimum and maximum of relevance are the image's own (officially the batch's). A question longer than the text
     tower's context is read in segments and their relevances averaged, as officially, but each segment has a begin and an end
@@ -33,6 +33,7 @@ class CdPruner(TokenReducer):
 
     Attributes:
         strip: Whether the sentence that says how to answer is left out of the question.
+        relevance_sign: -1 as the release, 1 for towers in which what the text names scores highest; the model's own by default.
     """
 
     title = "CDPruner"
@@ -40,6 +41,12 @@ class CdPruner(TokenReducer):
     prompt_aware = True
     place: str = "after_projector"
     strip: bool = True
+    relevance_sign: int = -1
+
+    def __post_init__(self) -> None:
+        """Refuse other signs."""
+        super().__post_init__()
+        one_of(self, relevance_sign=(1, -1))
 
     @property
     def needs_clip(self) -> bool:
@@ -63,7 +70,8 @@ class CdPruner(TokenReducer):
         rows = []
         for image, prompt in enumerate(probes.prompts):
             question = probes.clip_text(image, [strip_format(prompt) if self.strip else prompt], whole=True)
-            rows.append(-(patches[image] @ F.normalize(question.double(), dim=-1).T).mean(1))
+            similarity = patches[image] @ F.normalize(question.double(), dim=-1).T
+            rows.append(self.relevance_sign * similarity.mean(1))
         raw = torch.stack(rows)
         low, high = raw.amin(1, keepdim=True), raw.amax(1, keepdim=True)
         # The official epsilon is on the numerator, so that no patch has zero relevance.

@@ -1,0 +1,166 @@
+"""What samples share: features, chosen tokens, the beginning of their prompts; and batches that get smaller."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from helpers import reducer, sample
+from parbench.engine import engine as engine_module
+from parbench.engine import memory, prefix
+from parbench.engine.engine import Engine
+from parbench.engine.features import FeatureCache
+from parbench.errors import ParbenchError
+
+
+@pytest.fixture(scope="module")
+def questions(adapter, scenes):
+    """Questions on two images, three each."""
+    return [sample(adapter, scenes[number], number) for number in (0, 1, 2, 10, 11, 12)]
+
+
+@pytest.fixture
+def encodings(monkeypatch):
+    """How many images each run of the vision tower saw."""
+    seen = []
+    original = engine_module.Engine.encode
+
+    def counted(self, images):
+        seen.append(len(images))
+        return original(self, images)
+
+    monkeypatch.setattr(engine_module.Engine, "encode", counted)
+    return seen
+
+
+@pytest.mark.parametrize("name", ["none", "prumerge", "visionzip", "divprune", "pool", "downsample", "tome", "random"])
+def test_what_runs_once_gives_the_logits_of_what_runs_apart(adapter, questions, monkeypatch, name):
+    method = reducer(name) if name in ("none", "prumerge") else reducer(name, 64)
+    generated = []
+    for module in (engine_module, prefix):
+        original = module.greedy
+
+        def spy(*arguments, original=original, **named):
+            generated.append((len(arguments[1].embeds[0]), original(*arguments, **named)))
+            return generated[-1][1]
+
+        monkeypatch.setattr(module, "greedy", spy)
+    shared, apart = Engine(adapter, method).answer(questions), []
+    for question in questions:
+        apart += Engine(adapter, method, share=False).answer([question])
+    (columns, together), *alone = generated
+    assert columns < 64, "the visual tokens ran before"
+    for one, (_, (other,)) in zip(together, alone, strict=True):
+        torch.testing.assert_close(one.first_logits, other.first_logits, rtol=1e-3, atol=1e-3)
+        assert one.ids == other.ids
+    for one, other in zip(shared, apart, strict=True):
+        assert one.kept == other.kept
+        # A method's own work is an equal share of its batch's, padding included.
+        assert dataclasses.replace(one.ledger, reducer_flops=other.ledger.reducer_flops) == other.ledger
+
+
+@pytest.mark.parametrize("name", ["par", "fastv", "yopo", "trim"])
+def test_methods_that_look_at_the_question_or_act_in_the_llm_share_no_beginning(adapter, questions, monkeypatch, name):
+    def never(*_arguments):
+        raise AssertionError("a beginning was shared")
+
+    monkeypatch.setattr(engine_module, "after_beginnings", never)
+    answers = Engine(adapter, reducer(name, None if name == "yopo" else 64)).answer(questions)
+    assert not any(answer.error for answer in answers)
+
+
+@pytest.mark.parametrize("name", ["none", "fastv", "par"])
+def test_rows_that_have_ended_leave_without_changing_the_others(adapter, questions, name):
+    method = reducer(name, None if name == "none" else 64)
+    ragged = [
+        dataclasses.replace(one, max_new_tokens=limit) for one, limit in zip(questions, (1, 9, 1, 1, 5, 1), strict=True)
+    ]
+    adapter.model.generation_config.eos_token_id, ends = [], adapter.model.generation_config.eos_token_id
+    try:
+        together = Engine(adapter, method).answer(ragged)
+        alone = [answer for one in ragged for answer in Engine(adapter, method, share=False).answer([one])]
+    finally:
+        adapter.model.generation_config.eos_token_id = ends
+    assert [answer.ledger.generated for answer in together] == [1, 9, 1, 1, 5, 1]
+    assert [answer.text for answer in together] == [answer.text for answer in alone]
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(adapter, questions, monkeypatch, capsys):
+    original, tried = engine_module.Engine.run, []
+
+    def small(self, samples, pictures):
+        tried.append(len(samples))
+        if len(samples) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(self, samples, pictures)
+
+    monkeypatch.setattr(engine_module.Engine, "run", small)
+    engine = Engine(adapter, reducer("random", 64))
+    answers = engine.answer(questions)
+    assert [answer.id for answer in answers] == [question.id for question in questions]
+    assert not any(answer.error for answer in answers)
+    assert tried == [6, 3, 1, 1, 1, 1, 1, 1]
+    assert "a batch of 3 does not fit into memory: going on with 1" in capsys.readouterr().err
+    engine.answer(questions[:4])
+    assert max(tried[8:]) == 1, "what did not fit is not tried again"
+
+
+def test_memory_that_holds_no_sample_is_said(adapter, questions, monkeypatch):
+    def never(*_arguments):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: not enough memory: you tried")
+
+    monkeypatch.setattr(engine_module.Engine, "run", never)
+    with pytest.raises(ParbenchError, match="does not hold a single sample"):
+        Engine(adapter, reducer("none")).answer(questions)
+
+
+def test_batches_are_planned_from_the_whole_memory(adapter, monkeypatch):
+    most = memory.batch_size(adapter)
+    assert 1 <= most <= 40
+    monkeypatch.setattr(
+        "psutil.virtual_memory", lambda: type("Memory", (), {"total": 35 * memory.row_bytes(adapter)})()
+    )
+    assert memory.batch_size(adapter) == 3
+
+
+def test_images_are_encoded_once_for_all_methods(adapter, questions, encodings):
+    features = FeatureCache(1 << 30)
+    for name in ("none", "random", "par"):
+        Engine(adapter, reducer(name, None if name == "none" else 64), features=features).answer(questions)
+    assert encodings == [1, 1]
+    # CLS attention needs queries and keys of a block; the features are kept beside them.
+    Engine(adapter, reducer("cls-topk", 64), features=features).answer(questions)
+    Engine(adapter, reducer("none"), features=features).answer(questions)
+    assert encodings == [1, 1, 1, 1]
+    Engine(adapter, reducer("visionzip", 64), features=features).answer(questions)
+    assert encodings == [1, 1, 1, 1]
+
+
+def test_remembered_features_stay_within_their_bytes(adapter, questions, encodings):
+    one = Engine(adapter, reducer("none")).encode(questions[0].load()).nbytes
+    features = FeatureCache(one + one // 2)
+    engine = Engine(adapter, reducer("random", 64), features=features)
+    for _ in range(2):
+        engine.answer(questions)
+    assert features.size == one
+    assert encodings == [1, 1, 1, 1, 1], "the first image made room for the second"
+    nothing = FeatureCache(0)
+    Engine(adapter, reducer("random", 64), features=nothing).answer(questions)
+    assert nothing.size == 0
+
+
+def test_features_on_the_disk_serve_the_next_process(adapter, questions, encodings, tmp_path):
+    answers = []
+    for subject in ("one", "one", "two"):
+        features = FeatureCache(0, tmp_path, subject)
+        answers.append(Engine(adapter, reducer("cls-topk", 64), features=features).answer(questions))
+    assert encodings == [1, 1, 1, 1], "another model reads nothing of the first's"
+    for one, other in zip(answers[0], answers[1], strict=True):
+        assert (one.kept, one.text, one.margin) == (other.kept, other.text, other.margin)
+    (damaged, *_), _ = (sorted(folder.iterdir()) for folder in tmp_path.iterdir())
+    damaged.write_bytes(b"no features")
+    both = [FeatureCache(0, tmp_path, subject) for subject in ("one", "two")]
+    with pytest.raises(ParbenchError, match="are damaged"):
+        assert all(features.get(damaged.stem, ()) for features in both)
