@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
+from contextlib import redirect_stdout
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
+from parbench.cli import main
 from parbench.compute.conventions import CONVENTIONS, Tokens, divprune, fastv, pyramiddrop, sizes_of, sparsevlm, true
 from parbench.compute.flops import config_of, costs
 from parbench.config import compose_config
@@ -120,19 +125,34 @@ def test_divprune_leaves_the_system_prompt_out(run):
         assert row["conventions"]["divprune"] == total(divprune, SEVEN, [64] * 32, behind=behind)
 
 
-def test_the_claim_under_each_count(run):
-    found = rows(run, "claim=par", "model=llava-1.5-7b", "text=[40,80]")
-    saved = {(row["count"], row["text"]): row["saved"] for row in found}
-    assert set(saved) == {(name, text) for name in ("llm", "everything", *CONVENTIONS) for text in (40, 80)} - {
-        ("true", 40),
-        ("true", 80),
-    }
+@pytest.fixture(scope="module")
+def claimed():
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        assert main(["flops", "claim=par", "model=llava-1.5-7b", "--json"]) == 0
+    return json.loads(printed.getvalue())
+
+
+def test_the_claim_under_each_count(claimed):
+    saved = {(row["count"], row["text"]): row["saved"] for row in claimed}
+    counts = ("llm", "everything", "pyramiddrop", "fastv", "sparsevlm", "divprune")
+    assert set(saved) == {(name, text) for name in counts for text in (40, 80, 118)}
     # PAR claims 83 %: the LLM alone at PruMerge's 40 text tokens fits, everything together does not.
     assert saved["llm", 40] == pytest.approx(0.835, abs=5e-4)
     assert saved["everything", 40] < 0.80
     assert saved["llm", 80] < 0.80
     assert saved["pyramiddrop", 40] == saved["pyramiddrop", 80] > 0.89
-    assert {row["tokens"] for row in found} == {64}
+    assert {row["tokens"] for row in claimed} == {64}
+
+
+def test_the_page_says_what_the_command_says(claimed):
+    page = (Path(__file__).parents[1] / "docs" / "flops.md").read_text()
+    titles = {"llm": "LLM only", "everything": "everything:", "fastv": "FastV's |", "sparsevlm": "SparseVLM's |"}
+    titles |= {"pyramiddrop": "PyramidDrop's |", "divprune": "DivPrune's |"}
+    for name, title in titles.items():
+        (line,) = (line for line in page.splitlines() if line.startswith(f"| {title}"))
+        found = [float(figure) for figure in re.findall(r"-(\d+\.\d) %", line)]
+        assert found == [round(100 * row["saved"], 1) for row in claimed if row["count"] == name]
 
 
 @pytest.mark.parametrize(

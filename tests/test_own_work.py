@@ -73,7 +73,7 @@ def test_the_text_tower_is_in_it():
 
 
 def test_a_longer_question_costs_more(tiny):
-    longer = OwnWork(tiny.shapes._model, tiny.question + " Look at the red circle near the green sign.")
+    longer = work("llava-tiny", tiny.question + " Look at the red circle near the green sign.")
     for name in ("trim", "cdpruner", "par"):
         assert counted(longer, reducer(name, 64)) > counted(tiny, reducer(name, 64))
 
