@@ -2,17 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+from parbench.compute.conventions import CONVENTIONS, Tokens, sizes_of
 from parbench.compute.flops import config_of, costs
 from parbench.errors import ParbenchError
-from parbench.models.adapter import geometry_of
+from parbench.models.adapter import Geometry, geometry_of
 from parbench.reducers.base import LayerReducer, MaskReducer, PixelReducer, Reducer, TokenReducer, TowerReducer
+
+# LLaVA-1.5's prompt has so many tokens before the image.
+SYSTEM = 35
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Tokens of one image, place by place, that a method would have at a budget.
+
+    Attributes:
+        tokens: Visual tokens that are left (the average over layers for methods inside the LLM).
+        tower: Tokens that enter each vision block, and that leave the last, CLS included.
+        projected: Those that the projector sees.
+        visual: Those that enter each LLM layer.
+        free: Whether the method does nothing that is counted.
+    """
+
+    tokens: int
+    tower: Sequence[int]
+    projected: int
+    visual: Sequence[int]
+    free: bool
+
+
+class OwnWork(Protocol):
+    """Counts a method's own work for one image and question."""
+
+    def __call__(self, reducer: Reducer, plan: Plan, behind: int, system: int) -> int:
+        """FLOPs with so many text tokens behind and before the image."""
 
 
 def predict(
-    model: Mapping[str, Any], reducer: Reducer | None, tokens: int | None, text: int, place: str
+    model: Mapping[str, Any],
+    reducer: Reducer | None,
+    tokens: int | None,
+    text: int,
+    place: str,
+    own: OwnWork | None = None,
+    system: int | None = None,
 ) -> dict[str, Any]:
     """FLOPs of one image and ``text`` prompt tokens up to the first answer token.
 
@@ -24,6 +61,8 @@ def predict(
         tokens: Visual tokens that are left (the average over layers for methods inside the LLM); None: the method's own budget.
         text: Prompt tokens beside the visual ones.
         place: ``before_projector`` or ``after_projector``, for reducer None.
+        own: Counts the method's own work; None leaves it out.
+        system: Those of the prompt tokens that come before the image; None: LLaVA-1.5's, or all but one of a shorter prompt.
 
     Returns:
         model, method, tokens, text, vision, projector, reducer (None where a method's own work depends on the sample and is
@@ -34,54 +73,105 @@ def predict(
     """
     config = config_of(model)
     cost, geometry = costs(config), geometry_of(config)
-    if reducer is not None:
-        reducer.check(geometry)
-        tokens = reducer.asked(geometry)
-    if tokens is None and reducer is not None and reducer.adaptive and reducer.title != "none":
-        raise ParbenchError(f"method {reducer.name} decides by the image how many tokens stay: give tokens=64")
-    if tokens is None:
-        tokens = geometry.patches
-    if not isinstance(tokens, int) or isinstance(tokens, bool) or not 1 <= tokens <= geometry.patches:
-        raise ParbenchError(f"tokens={tokens} is impossible for {model['name']}: use 1 to {geometry.patches}")
-    before = place == "before_projector"
-    tower = [geometry.patches + 1] * (geometry.blocks + 1)
-    work: int | None = 0
-    if isinstance(reducer, TowerReducer):
-        merged = reducer.merges(geometry)
-        tower = [geometry.patches + 1 - sum(merged[:block]) for block in range(geometry.blocks + 1)]
-        tokens, before, work = tower[-1] - 1, True, None
-    layers = [tokens + text] * geometry.layers
+    made = plan(model["name"], geometry, reducer, tokens, place)
     attended: list[int] = []
     if isinstance(reducer, TowerReducer) and reducer.unmerges:
         attended = [geometry.patches + text] * geometry.layers
-    if isinstance(reducer, LayerReducer):
-        visual = reducer.by_layer(geometry)
-        if reducer.budget is None:
-            tokens = round(sum(visual) / geometry.layers)
-        layers = [count + text for count in visual]
-        outside = reducer.before(geometry)
-        before = outside is not None and outside.place == "before_projector"
-        work = 0 if reducer.free else None
-    elif isinstance(reducer, PixelReducer):
-        tower = [tokens + 1] * (geometry.blocks + 1)
-    elif isinstance(reducer, TokenReducer):
-        before = reducer.place == "before_projector"
-        work = 0 if reducer.free else None
     skipped = 0
     if isinstance(reducer, MaskReducer):
         skipped = reducer.skipped(config.text_config, geometry, geometry.patches + text, 1)
+    work = 0 if made.free else None
+    if work is None and own is not None and reducer is not None:
+        work = own(reducer, made, *split(text, system))
     parts = {
-        "vision": cost.vision([tower]),
-        "projector": cost.project * (tokens if before else tower[-1] - 1),
+        "vision": cost.vision([made.tower]),
+        "projector": cost.project * made.projected,
         "reducer": work,
-        "llm_prefill": cost.prefill(layers, attended) - skipped,
+        "llm_prefill": cost.prefill([count + text for count in made.visual], attended) - skipped,
     }
-    name = reducer.name if reducer else "none" if tokens == geometry.patches else f"any, {place.replace('_', ' ')}"
+    unnamed = "none" if made.tokens == geometry.patches else f"any, {place.replace('_', ' ')}"
     return {
         "model": model["name"],
-        "method": name,
-        "tokens": tokens,
+        "method": reducer.name if reducer else unnamed,
+        "tokens": made.tokens,
         "text": text,
         **parts,
         "total": sum(p or 0 for p in parts.values()),
     }
+
+
+def plan(name: str, geometry: Geometry, reducer: Reducer | None, tokens: int | None, place: str) -> Plan:
+    """Where how many tokens of an image would be; see :func:`predict`, for the model ``name``.
+
+    Raises:
+        ParbenchError: The number of tokens is impossible, or no method and no number is given.
+    """
+    if reducer is not None:
+        tokens = _asked(reducer, geometry)
+    if tokens is None:
+        tokens = geometry.patches
+    if not isinstance(tokens, int) or isinstance(tokens, bool) or not 1 <= tokens <= geometry.patches:
+        raise ParbenchError(f"tokens={tokens} is impossible for {name}: use 1 to {geometry.patches}")
+    before, free = place == "before_projector", True
+    tower = [geometry.patches + 1] * (geometry.blocks + 1)
+    if isinstance(reducer, TowerReducer):
+        merged = reducer.merges(geometry)
+        tower = [geometry.patches + 1 - sum(merged[:block]) for block in range(geometry.blocks + 1)]
+        tokens, before, free = tower[-1] - 1, True, False
+    visual = [tokens] * geometry.layers
+    if isinstance(reducer, LayerReducer):
+        visual = reducer.by_layer(geometry)
+        if reducer.budget is None:
+            tokens = round(sum(visual) / geometry.layers)
+        outside = reducer.before(geometry)
+        before, free = outside is not None and outside.place == "before_projector", reducer.free
+    elif isinstance(reducer, PixelReducer):
+        tower = [tokens + 1] * (geometry.blocks + 1)
+    elif isinstance(reducer, TokenReducer):
+        before, free = reducer.place == "before_projector", reducer.free
+    return Plan(tokens, tower, tokens if before else tower[-1] - 1, visual, free)
+
+
+def _asked(reducer: Reducer, geometry: Geometry) -> int | None:
+    reducer.check(geometry)
+    tokens = reducer.asked(geometry)
+    if reducer.title == "none" and tokens not in (None, geometry.patches):
+        raise ParbenchError(f"method {reducer.name} drops nothing: leave tokens={tokens} out")
+    if tokens is None and reducer.adaptive and reducer.title != "none":
+        raise ParbenchError(f"method {reducer.name} decides by the image how many tokens stay: give tokens=64")
+    return tokens
+
+
+def split(text: int, system: int | None = None) -> tuple[int, int]:
+    """Text tokens behind the image and before it, of so many.
+
+    Raises:
+        ParbenchError: There are fewer than shall come before it.
+    """
+    if system is None:
+        system = min(SYSTEM, text - 1)
+    if not 0 <= system <= text:
+        raise ParbenchError(f"system={system} is more than all text={text} tokens of the prompt: use 0 to {text}")
+    return text - system, system
+
+
+def other_counts(
+    model: Mapping[str, Any], reducer: Reducer | None, row: Mapping[str, Any], place: str, system: int | None = None
+) -> dict[str, float]:
+    """The prefill of a predicted row by each convention of :mod:`parbench.compute.conventions`.
+
+    ``true`` is the row's own, by fvcore. The others know numbers of tokens alone: what a mask hides, and attention that has
+    every patch again, they do not see.
+
+    Args:
+        model: A ``conf/model`` mapping.
+        reducer: The row's method.
+        row: What :func:`predict` gave for it.
+        place: As given to it.
+        system: As given to it.
+    """
+    config = config_of(model)
+    made = plan(model["name"], geometry_of(config), reducer, row["tokens"], place)
+    tokens = Tokens(made.visual, *split(row["text"], system))
+    counted = {name: count(sizes_of(config), tokens) for name, count in CONVENTIONS.items()}
+    return {**counted, "true": row["llm_prefill"]}
