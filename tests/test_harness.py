@@ -238,7 +238,6 @@ def test_answers_are_those_of_lmms_evals_own_llava_hf(settings, adapter, scenes,
     from parbench.engine.samples import plan
 
     theirs = LlavaHf(pretrained=settings["path"], device="cpu", device_map="cpu", dtype="float32", batch_size=1)
-    theirs._image_processor = theirs._image_processor
     rows = [scenes[number] for number in range(200)]
     theirs.task_dict = {"scenes": {"test": rows}}
     requests = [

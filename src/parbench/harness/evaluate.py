@@ -71,8 +71,6 @@ def _run_lmms(session: Session, reducer: Any, store: RunStore) -> dict[str, Any]
     engine_settings = session.config.engine
     engine = Engine(session.adapter, reducer, share=engine_settings.share, features=session.features)
     with quiet():
-        from lmms_eval.evaluator import simple_evaluate
-
         from parbench.harness.model import ParbenchLlava
 
         lm = ParbenchLlava(engine=engine, batch_size=engine_settings.batch_size)
@@ -84,23 +82,31 @@ def _run_lmms(session: Session, reducer: Any, store: RunStore) -> dict[str, Any]
             store.append(_line(session, engine, doc, sample, answer) for doc, sample, answer in batch)
 
         lm.sink = sink
-        results = simple_evaluate(
-            model=lm,
-            tasks=[session.dataset.task],
-            task_manager=_no_tasks(),
-            limit=session.config.limit,
-            bootstrap_iters=0,
-            log_samples=False,
-            random_seed=session.config.seed,
-            numpy_random_seed=session.config.seed,
-            torch_random_seed=session.config.seed,
-        )
+    results = simple_evaluation(session, lm)
     found = results["results"][session.dataset.task_name]
     return {
         key: value
         for key, value in sorted(found.items())
         if isinstance(value, int | float) and not key.endswith("_clustered")
     }
+
+
+def simple_evaluation(session: Session, model: Any, *, log_samples: bool = False) -> dict[str, Any]:
+    """lmms-eval's evaluation of a model class, any, on a session's data set."""
+    with quiet():
+        from lmms_eval.evaluator import simple_evaluate
+
+        return simple_evaluate(
+            model=model,
+            tasks=[session.dataset.task],
+            task_manager=_no_tasks(),
+            limit=session.config.limit,
+            bootstrap_iters=0,
+            log_samples=log_samples,
+            random_seed=session.config.seed,
+            numpy_random_seed=session.config.seed,
+            torch_random_seed=session.config.seed,
+        )
 
 
 def _no_tasks() -> Any:

@@ -32,6 +32,11 @@ def own_flops() -> Iterator[Callable[[], int]]:
         yield counter.get_total_flops
 
 
+def counting() -> bool:
+    """Whether work is counted here."""
+    return _COUNTING.get()
+
+
 @contextmanager
 def uncounted() -> Iterator[None]:
     """While open, nothing is counted and nothing is slowed down."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from parbench.models.counting import own_flops
+from parbench.models.counting import counting, own_flops
 from parbench.models.loading import check_clip_folder, load_strictly, locate
 
 
@@ -31,7 +31,7 @@ class ClipSpace:
         """[B, N, C] tower features to [B, N, p], not normalised."""
         return self.clip.visual_projection(self.post_layernorm(features))
 
-    def _embed_one(self, text: str, whole: bool) -> tuple[Tensor, int]:
+    def _embed_one(self, text: str, whole: bool, _counted: bool) -> tuple[Tensor, int]:
         limit = self.clip.config.text_config.max_position_embeddings
         # A segment gets a begin and an end of its own: the tower pools at the end.
         tokens = self.tokenizer([text], truncation=True, max_length=limit, return_overflowing_tokens=whole)
@@ -55,7 +55,8 @@ class ClipSpace:
         embeddings, flops, computed = [], [], 0
         for text in texts:
             misses = self._embed.cache_info().misses
-            embedding, work = self._embed(text, whole)
+            # What was embedded uncounted is not known to cost nothing.
+            embedding, work = self._embed(text, whole, counting())
             embeddings.append(embedding)
             flops.append(work)
             computed += work if self._embed.cache_info().misses > misses else 0

@@ -1,0 +1,143 @@
+"""Questions a second: stock lmms-eval, the exact engine and the sharing one, over the same questions of one process."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, open_dict
+
+from parbench.errors import ParbenchError
+from parbench.harness.evaluate import evaluate, simple_evaluation
+from parbench.harness.session import Session
+
+STOCK = "lmms-eval, llava_hf, batch 1"
+
+
+class Rates:
+    """Measures one configuration after the other, with nothing remembered from the one before.
+
+    A time is that of lmms-eval's whole evaluation of a loaded model: reading images, asking, scoring, and for ours counting FLOPs
+    and writing results.
+
+    Args:
+        configs: ``exact`` and ``shared``, alike but for the engine.
+        with_stock: Whether lmms-eval's own model class runs too, unreduced.
+    """
+
+    def __init__(self, configs: Mapping[str, DictConfig], with_stock: bool) -> None:
+        self.sessions = {kind: Session(config) for kind, config in configs.items()}
+        shared, exact = self.sessions["shared"], self.sessions["exact"]
+        if not shared.dataset.generated:
+            raise ParbenchError("bench --engine asks questions of scenes: leave dataset out")
+        # One model and one data set for all.
+        for name in ("adapter", "dataset"):
+            exact.__dict__[name] = getattr(shared, name)
+        shared.dataset.task  # noqa: B018 - built before the clock runs
+        self.rows: list[dict[str, Any]] = []
+        self.answers: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+        if with_stock:
+            self._stock()
+
+    def _note(self, by: str, method: str, seconds: float, lines: list[dict[str, Any]]) -> None:
+        self.answers[by, method] = {line["id"]: line for line in lines}
+        self.rows.append(
+            {"by": by, "method": method, "seconds": round(seconds, 2), "rate": round(len(lines) / seconds, 2)}
+        )
+
+    def _stock(self) -> None:
+        from parbench.harness.quiet import quiet
+
+        session = self.sessions["shared"]
+        settings = session.model_settings
+        with quiet():
+            from lmms_eval.models.simple.llava_hf import LlavaHf
+
+            device = str(session.adapter.device)
+            model = LlavaHf(
+                pretrained=str(session.adapter.folder), device=device, device_map=device, dtype=settings["dtype"],
+                attn_implementation=settings["attention"], batch_size=1,
+            )  # fmt: skip
+        begun = time.perf_counter()
+        results = simple_evaluation(session, model, log_samples=True)
+        seconds = time.perf_counter() - begun
+        (logged,) = results["samples"].values()
+        lines = [
+            {
+                "id": f"{session.dataset.task_name}-{one['doc_id']}",
+                "prediction": one["filtered_resps"][0],
+                "margin": None,
+            }
+            for one in logged
+        ]
+        self._note(STOCK, "none", seconds, lines)
+
+    def measure(self, method: DictConfig, budget: int | None) -> None:
+        """Evaluate a method by both engines."""
+        for kind, session in self.sessions.items():
+            session.__dict__.pop("features", None)
+            with tempfile.TemporaryDirectory() as folder:
+                with open_dict(session.config):
+                    session.config.results_dir = folder
+                begun = time.perf_counter()
+                run = evaluate(session, method, budget)
+                seconds = time.perf_counter() - begun
+                lines = [json.loads(line) for line in (Path(run.folder) / "samples.jsonl").read_text().splitlines()]
+            self._note(
+                f"parbench, engine={kind}",
+                method.name if budget is None else f"{method.name} @{budget}",
+                seconds,
+                lines,
+            )
+
+    def report(self) -> dict[str, Any]:
+        """Rates, and who gives the same answers as whom."""
+        session = self.sessions["shared"]
+        stock = next((row["rate"] for row in self.rows if row["by"] == STOCK), None)
+        rates = [{**row, "times_stock": stock and round(row["rate"] / stock, 2)} for row in self.rows]
+        agreement = []
+        for (by, method), found in self.answers.items():
+            to = {"parbench, engine=exact": STOCK, "parbench, engine=shared": "parbench, engine=exact"}.get(by)
+            if to is not None and (to, method) in self.answers:
+                agreement.append({"method": method, "of": by, "to": to, **agree(found, self.answers[to, method])})
+        return {
+            "model": session.model_settings["name"],
+            "dataset": session.dataset.name,
+            "device": str(session.adapter.device),
+            "threads": torch.get_num_threads(),
+            "questions": len(next(iter(self.answers.values()))),
+            "rates": rates,
+            "agreement": agreement,
+        }
+
+
+def agree(one: Mapping[str, Mapping[str, Any]], other: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """How far two evaluations of the same questions agree, every other answer with the smaller of its logit margins.
+
+    Args:
+        one: Lines by sample id; ``prediction``, ``margin``, and ``kept`` where known.
+        other: The same questions.
+
+    Returns:
+        questions, same (answers), other_tokens (questions for which other patches are kept; None where not known), differing.
+    """
+    differing = []
+    for key, line in one.items():
+        if line["prediction"].strip() != other[key]["prediction"].strip():
+            margins = [m for m in (line["margin"], other[key]["margin"]) if m is not None]
+            differing.append({
+                "id": key, "one": line["prediction"], "other": other[key]["prediction"], "margin": min(margins, default=None),
+            })  # fmt: skip
+    known = all("kept" in line for lines in (one, other) for line in lines.values())
+    other_tokens = sum(line["kept"] != other[key]["kept"] for key, line in one.items()) if known else None
+    return {
+        "questions": len(one),
+        "same": len(one) - len(differing),
+        "other_tokens": other_tokens,
+        "differing": differing,
+    }

@@ -1,0 +1,62 @@
+"""``parbench bench --engine``: how fast parbench evaluates, beside stock lmms-eval, and whether the answers are the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from parbench.commands.options import as_list, split_options, whole_number, writable
+from parbench.config import compose_config
+from parbench.errors import ParbenchError
+
+_OPTIONS = {"questions": "1000", "methods": "none,par", "budget": "64", "stock": "true", "out": ""}
+
+
+def run(words: list[str]) -> None:
+    """Ask the same questions by stock lmms-eval, by the exact engine and by the sharing one; print rates and agreement."""
+    options, rest = split_options(words, _OPTIONS)
+    questions = whole_number("questions", options["questions"])
+    if options["stock"] not in ("true", "false"):
+        raise ParbenchError(f"stock={options['stock']} is neither true nor false")
+    methods = as_list("methods", options["methods"])
+    budget = whole_number("budget", options["budget"])
+    out = writable("out", Path(options["out"])) if options["out"] else None
+    # Checked before anything runs.
+    chosen = {name: compose_config([*rest, f"method={name}"]).method for name in methods}
+    configs = {kind: compose_config([*rest, f"engine={kind}", f"limit={questions}"]) for kind in ("exact", "shared")}
+    from parbench.bench.rates import Rates
+
+    rates = Rates(configs, with_stock=options["stock"] == "true")
+    for name, method in chosen.items():
+        rates.measure(method, None if name == "none" else budget)
+    found = rates.report()
+    _show(found)
+    if out:
+        out.write_text(json.dumps(found, indent=2) + "\n")
+        print(out)
+
+
+def _show(found: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(
+        title=f"{found['questions']} questions of {found['dataset']}, {found['model']}, {found['device']}, {found['threads']} threads"
+    )
+    for name in ("evaluated by", "method", "seconds", "questions/s", "x stock"):
+        table.add_column(name, justify="left" if name in ("evaluated by", "method") else "right")
+    for row in found["rates"]:
+        times = "" if row["times_stock"] is None else f"{row['times_stock']:.1f}"
+        table.add_row(row["by"], row["method"], f"{row['seconds']:.1f}", f"{row['rate']:.1f}", times)
+    console.print(table)
+    for row in found["agreement"]:
+        console.print(
+            f"{row['method']}: {row['of']} gives the same answer as {row['to']} to {row['same']} of {row['questions']} questions"
+            + (f", other tokens kept {row['other_tokens']}" if row["other_tokens"] is not None else ""),
+            highlight=False,
+        )
+        for one in row["differing"]:
+            margin = "unknown" if one["margin"] is None else f"{one['margin']:.2e}"
+            console.print(f"  {one['id']}: {one['one']!r}, {one['other']!r}; margin {margin}", highlight=False)
