@@ -1,0 +1,168 @@
+"""The figures of a benchmark as a table, as statements about its aims, and as a picture."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+# What a method should reach: measured over predicted speed-up of prefill, and own time over unreduced prefill.
+LEAST_OF_PREDICTED, MOST_SELECTION = 0.8, 0.03
+_COLUMNS = (
+    "method", "batch", "visual tokens", "vision ms", "selection ms", "prefill ms", "TTFT ms", "decode tok/s", "answers/s",
+    "peak MB", "KV MB", "prefill predicted", "prefill measured", "m / p", "TTFT predicted", "TTFT measured", "m / p ",
+)  # fmt: skip
+Row = Mapping[str, Any]
+
+
+def title(row: Row) -> str:
+    """A method with its budget."""
+    return row["method"] if row["budget"] is None else f"{row['method']} @{row['budget']:g}"
+
+
+def measured(rows: Sequence[Row]) -> list[Row]:
+    """The rows that hold figures, batch by batch, no reduction first."""
+    found = [row for row in rows if "measured" in row]
+    return sorted(found, key=lambda row: (row["batch"], row["method"] != "none"))
+
+
+def cells(row: Row) -> list[str]:
+    """A row of the table."""
+    figures, speedup = row["measured"], row["speedup"]
+    seconds = figures["seconds"]
+
+    def milliseconds(name: str) -> str:
+        low, high = seconds[name]["low"], seconds[name]["high"]
+        return f"{1000 * seconds[name]['median']:.4g} ±{500 * (high - low):.2g}"
+
+    def both(stage: str) -> list[str]:
+        one = speedup[stage]
+        return [f"{one['predicted']:.2f}x", f"{one['median']:.2f}x", f"{one['measured_over_predicted']:.2f}"]
+
+    rate, over = figures["decode_tokens_per_second"], figures["memory_bytes"]["over"]
+    return [
+        title(row), str(row["batch"]), f"{row['tokens_kept']['mean']:.1f}",
+        *(milliseconds(name) for name in ("vision", "selection", "prefill", "ttft")),
+        "" if rate is None else f"{rate['median']:.4g}", f"{figures['answers_per_second']['median']:.3g}",
+        "" if over is None else f"{over / 1e6:.4g}", f"{figures['kv_cache_bytes'] / 1e6:.4g}",
+        *both("prefill"), *both("ttft"),
+    ]  # fmt: skip
+
+
+def show(content: Mapping[str, Any]) -> None:
+    """Print the table, what it says about the aims, and what was refused."""
+    from rich.console import Console
+    from rich.table import Table
+
+    settings, environment = content["settings"], content["environment"]
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    kind = "random weights" if settings["weights"] == "random" else "checkpoint"
+    layers = f", {settings['llm_layers']} LLM layers only" if settings["llm_layers"] else ""
+    table = Table(
+        title=f"{settings['model']} ({kind}{layers}), {settings['dtype']}, {environment['device']}, "
+        f"{settings['repeats']} repeats of {settings['new_tokens']} tokens"
+    )
+    for name in _COLUMNS:
+        table.add_column(name.replace(" ", "\n", 1), justify="left" if name == "method" else "right", no_wrap=True)
+    for row in measured(content["rows"]):
+        table.add_row(*cells(row))
+    console.print(table)
+    for line in [*aims(content["rows"]), *_notes(content)]:
+        console.print(line, style="dim", highlight=False, soft_wrap=True)
+
+
+def _notes(content: Mapping[str, Any]) -> list[str]:
+    notes = [
+        "± half of the distance between the quartiles; speed-ups are medians of paired quotients, none over method; none beside "
+        "itself shows the noise",
+        f"peak MB: {content['environment']['memory']}",
+    ]
+    notes += dict.fromkeys(f"{row['method']}: {row['note']}" for row in content["rows"] if row.get("note"))
+    return notes + [
+        f"{title(row)}, batch {row['batch']}: {row['refused']}" for row in content["rows"] if "refused" in row
+    ]
+
+
+def aims(rows: Sequence[Row]) -> list[str]:
+    """What was aimed at, and which methods miss it."""
+    found = [row for row in measured(rows) if row["method"] != "none"]
+
+    def said(what: str, missing: list[str]) -> str:
+        return f"{what}: {len(found) - len(missing)} of {len(found)}" + (
+            f"; not {', '.join(missing)}" if missing else ""
+        )
+
+    def named(row: Row, value: str) -> str:
+        return f"{title(row)} batch {row['batch']} ({value})"
+
+    prefill = [(row, row["speedup"]["prefill"]["measured_over_predicted"]) for row in found]
+    share = [(row, row["selection_share"]["median"]) for row in found]
+    ttft = [(row, row["speedup"]["ttft"]["median"]) for row in found]
+    return [
+        said(
+            f"prefill at least {LEAST_OF_PREDICTED:g} of what FLOPs predict",
+            [named(row, f"{value:.2f}") for row, value in prefill if value < LEAST_OF_PREDICTED],
+        ),
+        said(
+            f"selection at most {100 * MOST_SELECTION:g} % of unreduced prefill",
+            [named(row, f"{100 * value:.1f} %") for row, value in share if value > MOST_SELECTION],
+        ),
+        said(
+            "first token no later than without reduction",
+            [named(row, f"{value:.2f}x") for row, value in ttft if value < 1],
+        ),
+    ]
+
+
+def picture(content: Mapping[str, Any], path: Path) -> None:
+    """Write a PNG: measured over predicted speed-up of prefill and of the first token, a row of axes a batch size."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    rows = [row for row in measured(content["rows"]) if row["method"] != "none"]
+    batches = sorted({row["batch"] for row in rows})
+    if not rows:
+        return
+    settings, environment = content["settings"], content["environment"]
+    figure, axes = plt.subplots(len(batches), 2, figsize=(11, 5 * len(batches) + 0.4), dpi=110, squeeze=False)
+    for line, batch in zip(axes, batches, strict=True):
+        for axis, stage, name in zip(line, ("prefill", "ttft"), ("LLM prefill", "pixels to first token"), strict=True):
+            _speedups(axis, [row for row in rows if row["batch"] == batch], stage)
+            axis.set_title(f"{name}, batch {batch}", fontsize=10)
+    layers = f", {settings['llm_layers']} LLM layers only" if settings["llm_layers"] else ""
+    figure.suptitle(f"{settings['model']}{layers}, {settings['dtype']}, {environment['device']}", fontsize=11)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Software": None})
+    plt.close(figure)
+
+
+def _speedups(axis: Any, rows: Sequence[Row], stage: str) -> None:
+    budgets = sorted({row["budget"] for row in rows}, key=lambda budget: (budget is None, budget or 0))
+    for number, budget in enumerate(budgets):
+        mine = [row["speedup"][stage] for row in rows if row["budget"] == budget]
+        x, y = [one["predicted"] for one in mine], [one["median"] for one in mine]
+        error = [[one["median"] - one["low"] for one in mine], [one["high"] - one["median"] for one in mine]]
+        label = "own rule" if budget is None else f"{budget:g} tokens"
+        axis.errorbar(x, y, yerr=error, fmt="o", markersize=4, linewidth=0.8, color=f"C{number}", label=label)
+    for row in _outliers(rows, stage):
+        one = row["speedup"][stage]
+        axis.annotate(
+            row["method"], (one["predicted"], one["median"]), fontsize=6.5, xytext=(4, 2), textcoords="offset points"
+        )
+    most = 1.08 * max(max(row["speedup"][stage]["predicted"], row["speedup"][stage]["high"]) for row in rows)
+    axis.plot([0, most], [0, most], color="0.4", linewidth=0.8, label="as predicted")
+    axis.plot([0, most], [0, LEAST_OF_PREDICTED * most], color="0.6", linewidth=0.8, linestyle="--", label="0.8 of it")
+    axis.axhline(1, color="0.8", linewidth=0.8, zorder=0)
+    axis.set(xlim=(0, most), ylim=(0, most), xlabel="predicted by FLOPs", ylabel="measured")
+    axis.legend(fontsize=7, loc="upper left")
+
+
+def _outliers(rows: Sequence[Row], stage: str) -> list[Row]:
+    """Those whose measured over predicted is far from the others': they get names."""
+    values = [row["speedup"][stage]["measured_over_predicted"] for row in rows]
+    middle = median(values)
+    return [row for row, value in zip(rows, values, strict=True) if abs(value / middle - 1) > 0.1]
