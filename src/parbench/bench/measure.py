@@ -78,7 +78,8 @@ class Measurer:
         self.adapter, self.batch, self.effort = adapter, batch, effort
         self.laps = Laps(clock_of(adapter.device))
         self.plain = Unreduced(name="none")
-        self._plain_work: Work | None = None
+        # What of no reduction need not be found out anew beside each method.
+        self._base: tuple[Work, Peak] | None = None
 
     def row(self, reducer: Reducer) -> dict[str, Any]:
         """All figures of a method beside those of no reduction; keys as in docs/performance.md.
@@ -87,18 +88,15 @@ class Measurer:
             ParbenchError: It fails on this batch, or the device's memory does not hold it.
         """
         with _in_words(reducer, len(self.batch)), pinned(self.effort.kernel):
-            work = self.work(reducer)
-            plain_work = self._plain_work = self._plain_work or self.work(self.plain)
             engines = [timed_engine(self.adapter, one, self.laps) for one in (self.plain, reducer)]
-            for _ in range(self.effort.warmup):
-                for engine in engines:
-                    self._pass(engine)
-            peaks = [self._peak(engine) for engine in engines]
+            if self._base is None:
+                self._base = self._prepare(self.plain, engines[0])
+            work, peak = self._prepare(reducer, engines[1])
             plain, own = [], []
             for _ in range(self.effort.repeats):
                 plain.append(self._pass(engines[0]))
                 own.append(self._pass(engines[1]))
-        figures, base = self._figures(own, peaks[1], work), self._figures(plain, peaks[0], plain_work)
+        figures, base = self._figures(own, peak, work), self._figures(plain, self._base[1], self._base[0])
         prefill = base["seconds"]["prefill"]["values"]
         return {
             "tokens_kept": {"mean": fmean(work.kept), "min": min(work.kept), "max": max(work.kept)},
@@ -122,6 +120,12 @@ class Measurer:
     def _flops(self, ledgers: Sequence[SampleLedger]) -> dict[str, int]:
         parts = [sample_flops(self.adapter.model.config, ledger) for ledger in ledgers]
         return {name: sum(part[name] for part in parts) for name in parts[0]}
+
+    def _prepare(self, reducer: Reducer, engine: Engine) -> tuple[Work, Peak]:
+        work = self.work(reducer)
+        for _ in range(self.effort.warmup):
+            self._pass(engine)
+        return work, self._peak(engine)
 
     def _pass(self, engine: Engine) -> Pass:
         return run_pass(engine, self.batch, self.laps, self.effort.new_tokens)

@@ -51,19 +51,42 @@ def cells(row: Row) -> list[str]:
     ]  # fmt: skip
 
 
+def markdown(content: Mapping[str, Any]) -> str:
+    """The table in Markdown, with the machine before it and the aims and refusals behind it."""
+    settings, environment = content["settings"], content["environment"]
+    names = [name.strip() for name in _COLUMNS]
+    lines = [
+        f"{heading(content)}; {environment['threads']} threads, torch {environment['torch']}, transformers "
+        f"{environment['transformers']}, attention {settings['attention']} (kernel {settings['kernel']}).",
+        "",
+        f"| {' | '.join(names)} |",
+        f"|---|{'---:|' * (len(names) - 1)}",
+        *(f"| {' | '.join(cells(row))} |" for row in measured(content["rows"])),
+        "",
+        *(f"* {line}" for line in aims(content["rows"])),
+        *(f"* {title(row)}, batch {row['batch']}: {row['refused']}" for row in content["rows"] if "refused" in row),
+    ]
+    return "\n".join(lines)
+
+
+def heading(content: Mapping[str, Any]) -> str:
+    """Model, device and effort in one line."""
+    settings, environment = content["settings"], content["environment"]
+    kind = "random weights" if settings["weights"] == "random" else "checkpoint"
+    layers = f", {settings['llm_layers']} of its LLM layers" if settings["llm_layers"] else ""
+    return (
+        f"{settings['model']} ({kind}{layers}), {settings['dtype']}, {environment['device']}, {settings['repeats']} repeats of "
+        f"{settings['new_tokens']} tokens"
+    )
+
+
 def show(content: Mapping[str, Any]) -> None:
     """Print the table, what it says about the aims, and what was refused."""
     from rich.console import Console
     from rich.table import Table
 
-    settings, environment = content["settings"], content["environment"]
     console = Console() if sys.stdout.isatty() else Console(width=200)
-    kind = "random weights" if settings["weights"] == "random" else "checkpoint"
-    layers = f", {settings['llm_layers']} LLM layers only" if settings["llm_layers"] else ""
-    table = Table(
-        title=f"{settings['model']} ({kind}{layers}), {settings['dtype']}, {environment['device']}, "
-        f"{settings['repeats']} repeats of {settings['new_tokens']} tokens"
-    )
+    table = Table(title=heading(content))
     for name in _COLUMNS:
         table.add_column(name.replace(" ", "\n", 1), justify="left" if name == "method" else "right", no_wrap=True)
     for row in measured(content["rows"]):
@@ -127,14 +150,12 @@ def picture(content: Mapping[str, Any], path: Path) -> None:
     batches = sorted({row["batch"] for row in rows})
     if not rows:
         return
-    settings, environment = content["settings"], content["environment"]
     figure, axes = plt.subplots(len(batches), 2, figsize=(11, 5 * len(batches) + 0.4), dpi=110, squeeze=False)
     for line, batch in zip(axes, batches, strict=True):
         for axis, stage, name in zip(line, ("prefill", "ttft"), ("LLM prefill", "pixels to first token"), strict=True):
             _speedups(axis, [row for row in rows if row["batch"] == batch], stage)
             axis.set_title(f"{name}, batch {batch}", fontsize=10)
-    layers = f", {settings['llm_layers']} LLM layers only" if settings["llm_layers"] else ""
-    figure.suptitle(f"{settings['model']}{layers}, {settings['dtype']}, {environment['device']}", fontsize=11)
+    figure.suptitle(heading(content), fontsize=11)
     figure.tight_layout()
     figure.savefig(path, metadata={"Software": None})
     plt.close(figure)

@@ -55,8 +55,9 @@ def run(words: list[str]) -> None:
     out = writable("out", Path(options["out"] or f"results/runs/bench-{model['name']}-{device.type}.json"))
     adapter = LlavaAdapter.load(model)
     store = BenchFile(out, _head(model, adapter, effort, words))
+    samples = scenes_samples(adapter, max(batches))
     for size in batches:
-        batch = read_batch(adapter, scenes_samples(adapter, size))
+        batch = read_batch(adapter, samples[:size])
         store.content["batches"][str(size)] = {
             "preprocessing_seconds": round(batch.preprocessing, 4),
             "text_tokens": [len(prompt) - 1 for prompt in batch.prompts],
