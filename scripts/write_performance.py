@@ -25,7 +25,9 @@ def _filled(place: re.Match[str]) -> str:
         return place[0]
     content = json.loads(path.read_text())
     commands = "\n".join(f"    {command}" for command in content["commands"])
-    return f"{begin}\n{commands}\n\n{markdown(content)}\n\n{end}"
+    shown = f"![Predicted and measured speed-up](../{Path(name).with_suffix('.png')})\n\n"
+    picture = shown if path.with_suffix(".png").is_file() else ""
+    return f"{begin}\n{commands}\n\n{markdown(content)}\n\n{picture}{end}"
 
 
 def main() -> None:
