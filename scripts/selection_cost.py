@@ -6,88 +6,60 @@ python scripts/selection_cost.py --budget 64 --shapes llava-1.5-7b
 A method's own time is what its class does: making the tokens before the LLM, choosing at a layer inside it, pairing tokens in a
 vision block. With --shapes the model has the sizes of conf/model/NAME and random weights, since time does not hang on their
 values; four of its LLM layers run and are counted for all. Batch 1; medians, method and baseline measured in one process.
+`parbench bench` measures whole methods, with every layer.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from itertools import pairwise
 from statistics import median
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 
+from parbench.bench.batch import Batch, read_batch, scenes_samples
+from parbench.bench.clock import Laps, clock_of
+from parbench.bench.passes import run_pass
+from parbench.bench.ready import ready
+from parbench.bench.watch import timed_engine
 from parbench.compute.flops import config_of
-from parbench.config import build_reducer, compose_config, names
-from parbench.engine.engine import Engine
-from parbench.engine.samples import Sample
+from parbench.config import compose_config, names
 from parbench.errors import ParbenchError
-from parbench.harness.prompts import build_prompt
-from parbench.harness.session import Session
 from parbench.models.adapter import LlavaAdapter
-from parbench.models.counting import uncounted
-from parbench.models.text import ClipSpace
 from parbench.reducers.base import Reducer
+from parbench.reducers.none import Unreduced
 
 _LAYERS = 4
-_OWN = ("shrink", "merge", "reduce", "choose")
 
 
-class Stopwatch:
-    """Seconds spent in wrapped functions."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, timed."""
-
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            begun = time.perf_counter()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                self.seconds += time.perf_counter() - begun
-
-        return timed
+def open_model(shapes: str) -> tuple[LlavaAdapter, int]:
+    """llava-tiny, or a model of the sizes in conf/model with random weights and few layers; and how many layers it stands for."""
+    if not shapes:
+        settings: dict[str, Any] = OmegaConf.to_container(compose_config([]).model, resolve=True)  # type: ignore[assignment]
+        adapter = LlavaAdapter.load({**settings, "device": "cpu"})
+        return adapter, adapter.geometry.layers
+    settings = OmegaConf.to_container(compose_config([f"model={shapes}"]).model, resolve=True)  # type: ignore[assignment]
+    small = {"weights": "random", "llm_layers": _LAYERS, "device": "cpu", "dtype": "float32"}
+    return LlavaAdapter.load({**settings, **small}), config_of(settings).text_config.num_hidden_layers
 
 
-def of_shapes(name: str, tiny: LlavaAdapter) -> LlavaAdapter:
-    """A model of the sizes in conf/model with random weights, a few layers, and llava-tiny's processor."""
-    from transformers import CLIPConfig, CLIPModel, LlavaForConditionalGeneration
-
-    config = config_of(dict(compose_config([f"model={name}"]).model))
-    config.text_config.num_hidden_layers = _LAYERS
-    config.image_token_id = tiny.image_token_id
-    torch.manual_seed(0)
-    model = LlavaForConditionalGeneration(config).eval()
-    adapter = LlavaAdapter(model, tiny.processor, name=name)
-    vision = config.vision_config
-    text = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
-    clip = CLIPModel(
-        CLIPConfig(text_config=text, vision_config={**vision.to_dict(), "num_hidden_layers": 1}, projection_dim=768)
-    )
-    space = ClipSpace(clip.eval(), tiny.clip_space.tokenizer, model.model.vision_tower)
-    adapter.__dict__["clip_space"] = space
-    return adapter
-
-
-def prefill_seconds(adapter: LlavaAdapter, samples: list[Sample], layers: int) -> list[float]:
-    """Unreduced, from pixels to the first token, for each sample; LLM layers that are not there are added."""
+def prefill_seconds(adapter: LlavaAdapter, batches: Sequence[Batch], layers: int) -> list[float]:
+    """Unreduced, from pixels to the first token, for each batch; LLM layers that are not there are added."""
     marks: list[float] = []
     hooks = [
         layer.register_forward_pre_hook(lambda *_: marks.append(time.perf_counter()))
         for layer in adapter.language.layers
     ]
-    engine, found = Engine(adapter, build_reducer(compose_config(["method=none"]).method)), []
+    laps = Laps(clock_of(adapter.device))
+    engine, found = timed_engine(adapter, Unreduced(name="none"), laps), []
     try:
-        for sample in samples:
+        for batch in batches:
             marks.clear()
-            begun = time.perf_counter()
-            engine.answer([sample])
-            spent = time.perf_counter() - begun
+            spent = run_pass(engine, batch, laps, 1).seconds["ttft"]
             a_layer = median(after - before for before, after in pairwise(marks))
             found.append(spent + a_layer * (layers - len(adapter.language.layers)))
     finally:
@@ -96,24 +68,11 @@ def prefill_seconds(adapter: LlavaAdapter, samples: list[Sample], layers: int) -
     return found
 
 
-def own_seconds(adapter: LlavaAdapter, reducer: Reducer, samples: list[Sample]) -> list[float]:
-    """What the method does itself, for each sample."""
-    watch = Stopwatch()
-    for name in _OWN:
-        if hasattr(reducer, name):
-            setattr(reducer, name, watch.around(getattr(reducer, name)))
-    if hasattr(reducer, "before") and (first := reducer.before(adapter.geometry)):
-        first.reduce = watch.around(first.reduce)
-        reducer.before = lambda _geometry: first
-    engine, found = Engine(adapter, reducer), []
-    for sample in samples:
-        # Remembered texts would hide the text tower's work.
-        adapter.clip_space._embed.cache_clear()
-        watch.seconds = 0.0
-        with uncounted():
-            engine.answer([sample])
-        found.append(watch.seconds)
-    return found
+def own_seconds(adapter: LlavaAdapter, reducer: Reducer, batches: Sequence[Batch]) -> list[float]:
+    """What the method does itself, for each batch."""
+    laps = Laps(clock_of(adapter.device))
+    engine = timed_engine(adapter, reducer, laps)
+    return [run_pass(engine, batch, laps, 1).seconds.get("selection", 0.0) for batch in batches]
 
 
 def main() -> None:
@@ -124,20 +83,11 @@ def main() -> None:
     parser.add_argument("--shapes", default="")
     parser.add_argument("--methods", nargs="*", default=names("method"))
     arguments = parser.parse_args()
-    session = Session(compose_config([]))
-    tiny = session.adapter
-    adapter = of_shapes(arguments.shapes, tiny) if arguments.shapes else tiny
-    layers = config_of(dict(compose_config([f"model={adapter.name}"]).model)).text_config.num_hidden_layers
-    docs, samples = session.dataset.docs(), []
-    for number in range(0, arguments.questions * 7, 7):
-        question = session.dataset.question(docs[number])
-        samples.append(Sample(
-            id=str(number), prompt=lambda count, question=question: build_prompt(tiny.tokenizer, question, count),
-            question=question, load=lambda number=number: session.dataset.visuals(number), group=str(number), max_new_tokens=1,
-        ))  # fmt: skip
-    prefill_seconds(adapter, samples[:1], layers)
+    adapter, layers = open_model(arguments.shapes)
+    batches = [read_batch(adapter, [sample]) for sample in scenes_samples(adapter, arguments.questions)]
+    prefill_seconds(adapter, batches[:1], layers)
     print(
-        f"{adapter.name}: own time at {arguments.budget} tokens, batch 1, {torch.get_num_threads()} threads, {len(samples)} questions"
+        f"{adapter.name}: own time at {arguments.budget} tokens, batch 1, {torch.get_num_threads()} threads, {len(batches)} questions"
     )
     print("\n| method | own ms | share of unreduced prefill |\n|---|---:|---:|")
     for name in arguments.methods:
@@ -145,10 +95,10 @@ def main() -> None:
             continue
         try:
             budget = None if name == "yopo" else arguments.budget
-            method = session.reducer(compose_config([f"method={name}"]).method, budget)
+            method = ready(adapter, compose_config([f"method={name}"]).method, budget, batches[0])
             # Around each method, so that a machine that slows down slows both.
-            before = prefill_seconds(adapter, samples[: len(samples) // 2 or 1], layers)
-            own = own_seconds(adapter, method, samples)
+            before = prefill_seconds(adapter, batches[: len(batches) // 2 or 1], layers)
+            own = own_seconds(adapter, method, batches)
         except ParbenchError as error:
             print(f"| {name} | | {error} |", flush=True)
             continue

@@ -44,7 +44,7 @@ def tiny(row):
 def test_it_is_what_a_run_counts(adapter, row, tiny, name):
     method = within_reach(name, adapter.geometry)
     one = sample(adapter, row, max_new_tokens=1)
-    (answer,) = Engine(adapter, method).answer([one], [[0]])
+    (answer,) = Engine(adapter, method).answer([one])
     # The image's placeholder stands between what comes before it and behind it.
     ids = adapter.tokenizer(one.prompt(1)).input_ids
     system = ids.index(adapter.image_token_id)
@@ -57,7 +57,7 @@ def test_where_values_decide_it_is_near(adapter, row, tiny):
     system = ids.index(adapter.image_token_id)
     for name in ("par", "sparsevlm", "dymu"):
         method = reducer(name, 64)
-        (answer,) = Engine(adapter, method).answer([one], [[0]])
+        (answer,) = Engine(adapter, method).answer([one])
         found = counted(tiny, reducer(name, 64), len(ids) - system - 1, system)
         assert 0.5 < found / answer.ledger.reducer_flops < 2, name
 

@@ -29,7 +29,7 @@ def run(words: list[str]) -> None:
         raise ParbenchError(f"method {method.name} has no threshold to calibrate: it delivers a budget by itself")
     default = LOCAL / file_name(session.model_settings["name"], method.name)
     out = writable("out", Path(options["out"] or default))
-    counter = KeptCounter(session, questions)
+    counter = KeptCounter.of(session, questions)
     values = {}
     for target in targets:
         asked = dataclasses.replace(method, budget=target)

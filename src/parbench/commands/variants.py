@@ -82,4 +82,4 @@ class _Finder:
         """The val split's first images, encoded once for all variants."""
         from parbench.harness.kept import KeptCounter
 
-        return KeptCounter(self.session, self.config.calibration_questions)
+        return KeptCounter.of(self.session, self.config.calibration_questions)

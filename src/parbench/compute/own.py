@@ -24,9 +24,9 @@ from parbench.compute.predict import Plan
 from parbench.engine.engine import Engine
 from parbench.engine.install import install
 from parbench.engine.sequence import Rows
-from parbench.errors import ParbenchError
 from parbench.models.adapter import LanguageAdapter, LlavaAdapter, geometry_of
 from parbench.models.counting import own_flops
+from parbench.models.random_weights import clip_sizes
 from parbench.models.text import ClipSpace
 from parbench.models.vision import Encoded
 from parbench.reducers.base import LayerReducer, Reducer, TokenReducer, TowerReducer
@@ -185,33 +185,11 @@ class Shapes(LlavaAdapter):
     @cached_property
     def clip_space(self) -> ClipSpace:
         """A text tower and projections."""
-        from transformers import CLIPConfig, CLIPModel
+        from transformers import CLIPModel
 
-        text, width = self._text_tower()
-        vision = {**self.config.vision_config.to_dict(), "num_hidden_layers": 1}
-        clip = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=width)).eval()
+        clip = CLIPModel(clip_sizes(self._model, self.config.vision_config)).eval()
         settings = clip.config.text_config
         return ClipSpace(clip, _ClipWords(settings.bos_token_id, settings.eos_token_id), clip.vision_model)
-
-    def _text_tower(self) -> tuple[dict[str, Any], int]:
-        """Its settings, and the width of the joint space: from the model's ``geometry``, else from the folder of its CLIP."""
-        if geometry := self._model.get("geometry"):
-            clip = dict(geometry.get("clip") or {})
-            if not clip:
-                raise ParbenchError(
-                    f"model {self.name} has no sizes of a CLIP text tower, which this method needs: set model.geometry.clip"
-                )
-            return clip, clip["projection_dim"]
-        from transformers import CLIPConfig
-
-        from parbench.models.loading import check_clip_folder, locate
-
-        if not self._model.get("clip"):
-            raise ParbenchError(f"model {self.name} names no CLIP text tower, which this method needs: set model.clip")
-        folder = locate(str(self._model["clip"]), self._model.get("clip_revision"), key="model.clip")
-        check_clip_folder(folder)
-        found = CLIPConfig.from_pretrained(folder, local_files_only=True)
-        return found.text_config.to_dict(), found.projection_dim
 
     def image(self, blocks: Sequence[int]) -> Encoded:
         """A random image, always the same, as the vision tower would give it with some blocks looked at."""

@@ -4,41 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
 
 import torch
+from PIL import Image
 
 from parbench.engine.engine import Engine, image_digest, seed_of
+from parbench.engine.features import FeatureCache
+from parbench.harness.session import Session
+from parbench.models.adapter import LlavaAdapter
 from parbench.models.merging import Merger
 from parbench.reducers.base import TowerReducer
 
 
 class KeptCounter:
-    """Images of a data set's first questions, encoded once, and how many tokens a method keeps for each question.
+    """Images, and how many tokens a method keeps of them for each of their questions.
 
     Args:
-        session: Model and data set.
-        questions: About how many questions; they are spread evenly over the data set.
+        adapter: The model.
+        images: Each with its questions.
+        features: Where features are remembered between methods and thresholds.
     """
 
-    def __init__(self, session: Any, questions: int) -> None:
-        self.session = session
+    def __init__(self, adapter: LlavaAdapter, images: Sequence[tuple[Image.Image, Sequence[str]]],
+                 features: FeatureCache | None = None) -> None:  # fmt: skip
+        self.adapter, self.features = adapter, features
+        self.groups = [(image, image_digest(image), list(questions)) for image, questions in images]
+
+    @classmethod
+    def of(cls, session: Session, questions: int) -> KeptCounter:
+        """About so many questions, spread evenly over a session's data set."""
         dataset = session.dataset
         docs = dataset.docs()
         step = max(1, len(docs) // questions)
         chosen = [(number, docs[number]) for number in range(0, len(docs), step)]
-        self.groups: list[tuple[Any, str, list[str]]] = []
+        images = []
         for _, members in groupby(chosen, key=lambda one: dataset.image_key(one[1], one[0])):
             same = list(members)
-            image = dataset.visuals(same[0][0])[0]
-            self.groups.append((image, image_digest(image), [dataset.question(doc) for _, doc in same]))
+            images.append((dataset.visuals(same[0][0])[0], [dataset.question(doc) for _, doc in same]))
+        return cls(session.adapter, images, session.features)
 
     @torch.inference_mode()
     def encode(self, merger: Merger) -> None:
         """Run the vision tower over the images, one by one, with a merger in it."""
-        adapter = self.session.adapter
         for image, _, _ in self.groups:
-            adapter.encode(adapter.pixels([image]), merger=merger)
+            self.adapter.encode(self.adapter.pixels([image]), merger=merger)
 
     @torch.inference_mode()
     def counts(self, engine: Engine) -> Sequence[int]:

@@ -17,7 +17,7 @@ from parbench.calibration import Subject, calibrated
 from parbench.config import build_reducer
 from parbench.errors import ParbenchError
 from parbench.harness.datasets import PreparedDataset
-from parbench.models.loading import fingerprint, locate, resolve_device, resolve_dtype
+from parbench.models.loading import fingerprint, has_random_weights, locate, resolve_device, resolve_dtype
 
 if TYPE_CHECKING:
     from parbench.engine.features import FeatureCache
@@ -32,6 +32,10 @@ class Session:
         self.config = config
         self.model_settings: dict[str, Any] = OmegaConf.to_container(config.model, resolve=True)  # type: ignore[assignment]
         dataset: dict[str, Any] = OmegaConf.to_container(config.dataset, resolve=True)  # type: ignore[assignment]
+        if has_random_weights(self.model_settings):
+            raise ParbenchError(
+                "model.weights=random has speed but no accuracy: use it with parbench bench, and model.weights=checkpoint here"
+            )
         # Said now rather than after the first results.
         resolve_device(str(config.model.device))
         resolve_dtype(str(config.model.dtype))
@@ -119,7 +123,7 @@ class Session:
             "limit": self.config.limit,
             "engine": {"name": engine.name, "share": engine.share, "batch_size": engine.batch_size},
             "seed": self.config.seed,
-            "code": _code(type(reducer)),  # type: ignore[arg-type]
+            "code": code_fingerprint(type(reducer)),  # type: ignore[arg-type]
             "versions": _versions() | {"parbench": __version__},
         }
 
@@ -139,10 +143,15 @@ _DECIDING = ("compute", "engine", "harness", "models", "reducers", "results", "s
 
 
 @lru_cache
-def _code(method: Any) -> str:
-    """Sha256 of the sources that decide a run's numbers, a method's own file included wherever it is."""
+def code_fingerprint(method: Any, *more: str) -> str:
+    """Sha256 of the sources that decide a run's numbers, a method's own file included wherever it is.
+
+    Args:
+        method: The reducer's class.
+        more: Further packages of parbench that decide.
+    """
     package = Path(__file__).parents[1]
-    files = {path for part in _DECIDING for path in (package / part).rglob("*.py")}
+    files = {path for part in (*_DECIDING, *more) for path in (package / part).rglob("*.py")}
     files |= {Path(inspect.getfile(kind)) for kind in method.__mro__ if kind.__module__ not in ("abc", "builtins")}
     return hashlib.sha256("".join(sorted(map(_hash, files))).encode()).hexdigest()
 

@@ -19,20 +19,20 @@ def find_threshold(counter: KeptCounter, asked: Reducer) -> tuple[Any, float]:
     Raises:
         ParbenchError: The budget is impossible; ``OutOfReach`` if no threshold gives it.
     """
-    session, field = counter.session, str(asked.calibrates)
-    asked.check(session.geometry)
-    wanted = asked.count(session.geometry)
+    adapter, field = counter.adapter, str(asked.calibrates)
+    asked.check(adapter.geometry)
+    wanted = asked.count(adapter.geometry)
 
     def mean_count(threshold: Any) -> float:
         tried = dataclasses.replace(asked, **{field: threshold})
-        mean = fmean(counter.counts(Engine(session.adapter, tried, features=session.features)))
+        mean = fmean(counter.counts(Engine(adapter, tried, features=counter.features)))
         print(f"  {field}={threshold}: {mean:.1f} tokens", flush=True)
         return mean
 
     if not isinstance(asked, TowerReducer):
         low, high = asked.calibration_range
         return search(mean_count, wanted, low, high)
-    found = block_thresholds(asked, counter.encode, len(counter.groups), session.geometry)
+    found = block_thresholds(asked, counter.encode, len(counter.groups), adapter.geometry)
     mean = mean_count(found)
     # Where a block merges all that it can, no threshold merges more.
     if abs(mean - wanted) > max(0.02 * wanted, 1):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from parbench.models.loading import fingerprint, load_model
+from parbench.models.loading import fingerprint, has_random_weights, load_model
 from parbench.models.merging import Merger
 from parbench.models.text import ClipSpace, load_clip
 from parbench.models.vision import Encoded, encode
@@ -111,20 +111,27 @@ class LlavaAdapter(LanguageAdapter):
     """A loaded model with its processor; everything that knows Hugging Face's LLaVA goes through here."""
 
     def __init__(self, model: Any, processor: Any, *, name: str = "", folder: Path | None = None, clip: str | None = None,
-                 clip_revision: str | None = None) -> None:  # fmt: skip
+                 clip_revision: str | None = None, make_clip: Callable[[Any], ClipSpace] | None = None) -> None:  # fmt: skip
         super().__init__(model, geometry_of(model.config))
         self.processor = processor
         self.name = name
         self.folder = folder
         self._clip = (clip, clip_revision)
+        # Instead of loading it: makes the text tower for a vision tower.
+        self._make_clip = make_clip
 
     @classmethod
     def load(cls, config: Mapping[str, Any]) -> LlavaAdapter:
-        """Load what a ``conf/model`` mapping names.
+        """Load what a ``conf/model`` mapping names, or make it of its sizes where ``weights`` is ``random``.
 
         Raises:
             ParbenchError: The checkpoint cannot be had or is not whole.
         """
+        if has_random_weights(config):
+            from parbench.models.random_weights import random_clip, random_model
+
+            model, processor = random_model(config)
+            return cls(model, processor, name=config["name"], make_clip=partial(random_clip, config))
         model, processor, folder = load_model(config)
         clip = config.get("clip")
         return cls(
@@ -182,10 +189,17 @@ class LlavaAdapter(LanguageAdapter):
         """
         from parbench.errors import ParbenchError
 
+        if self._make_clip:
+            return self._make_clip(self.model.model.vision_tower)
         path, revision = self._clip
         if not path:
             raise ParbenchError(f"model {self.name} names no CLIP text tower, which this method needs: set model.clip")
         return load_clip(path, revision, self.model.model.vision_tower, self.device, self.dtype)
+
+    def forget_texts(self) -> None:
+        """Let prompts that were embedded before cost their time again."""
+        if "clip_space" in self.__dict__:
+            self.clip_space.forget()
 
     def pixels(self, images: Sequence[Image.Image]) -> Tensor:
         """[B, 3, H, W] in the model's dtype, each image processed as the checkpoint's processor does."""

@@ -14,6 +14,7 @@ import torch
 from parbench.errors import ParbenchError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+WEIGHTS = ("checkpoint", "random")
 _PROCESSOR_FILES = ("tokenizer.json", "tokenizer_config.json")
 _IMAGE_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
@@ -57,6 +58,22 @@ def resolve_dtype(dtype: str) -> torch.dtype:
     if dtype not in DTYPES:
         raise ParbenchError(f"model.dtype={dtype} is not supported: use one of {', '.join(DTYPES)}")
     return DTYPES[dtype]
+
+
+def has_random_weights(config: Mapping[str, Any]) -> bool:
+    """Whether a ``conf/model`` mapping wants random weights of its sizes instead of a checkpoint.
+
+    Raises:
+        ParbenchError: ``weights`` is neither, or a checkpoint shall lose layers.
+    """
+    weights = config.get("weights", "checkpoint")
+    if weights not in WEIGHTS:
+        raise ParbenchError(f"model.weights={weights} is not known: use {' or '.join(WEIGHTS)}")
+    if weights == "checkpoint" and config.get("llm_layers") is not None:
+        raise ParbenchError(
+            f"model.llm_layers={config['llm_layers']} would cut layers off a checkpoint: use it with model.weights=random"
+        )
+    return weights == "random"
 
 
 def locate(path: str, revision: str | None, key: str = "model.path") -> Path:
@@ -203,13 +220,20 @@ def load_model(config: Mapping[str, Any]) -> tuple[Any, Any, Path]:
     Raises:
         ParbenchError: Anything about path, files, tensors, dtype or device is wrong.
     """
-    from transformers import AutoProcessor, LlavaForConditionalGeneration
+    from transformers import LlavaForConditionalGeneration
 
     device, dtype = resolve_device(config["device"]), resolve_dtype(config["dtype"])
     folder = locate(str(config["path"]), config.get("revision"))
     check_folder(folder)
     model = load_strictly(LlavaForConditionalGeneration, folder, dtype=dtype, attn_implementation=config["attention"])
+    return model.to(device).eval(), load_processor(folder), folder
+
+
+def load_processor(folder: Path | str) -> Any:
+    """The processor of a checkpoint's folder."""
+    from transformers import AutoProcessor
+
     # The torchvision backend's pixels differ enough to flip answers, so PIL everywhere.
     processor = AutoProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False, local_files_only=True)
     processor.tokenizer.padding_side = "left"
-    return model.to(device).eval(), processor, folder
+    return processor

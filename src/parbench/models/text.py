@@ -27,6 +27,10 @@ class ClipSpace:
         self.post_layernorm = tower.post_layernorm
         self._embed = lru_cache(maxsize=4096)(self._embed_one)
 
+    def forget(self) -> None:
+        """Remember no text any more."""
+        self._embed.cache_clear()
+
     def patches(self, features: Tensor) -> Tensor:
         """[B, N, C] tower features to [B, N, p], not normalised."""
         return self.clip.visual_projection(self.post_layernorm(features))

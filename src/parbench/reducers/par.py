@@ -34,7 +34,6 @@ class Par(TokenReducer):
         relevance_sign: 1, or -1 for towers in which background patches score highest (real CLIP; TRIM and CDPruner negate).
         graph: What patches are compared by, with one another: cosine of ``features`` at ``place``, or in the query's ``space``.
         edges: From the similarity ``edge`` on (``threshold``), the image's ``quantile`` of it, or mutual nearest ``neighbours``.
-        reach: Patches further apart than so many patches are not compared, by graph or router; 0: all are.
         edge, neighbours: See ``edges``; a patch follows ``leaders`` from ``edge`` on.
         clusters: ``components`` of the graph, ``labels`` propagated over it, or ``leaders`` in order of relevance.
         unit: What is retrieved: each ``member`` whose relevance passes, or each whole ``cluster``.
@@ -67,7 +66,6 @@ class Par(TokenReducer):
     relevance_sign: int = 1
     graph: str = "features"
     edges: str = "threshold"
-    reach: int = 0
     edge: float = 0.8
     neighbours: int = 8
     clusters: str = "components"
@@ -98,10 +96,7 @@ class Par(TokenReducer):
             "template has no {} where the query goes in": "{}" not in self.template,
             "cap=true needs a budget to cut to: set budget=64": self.cap and self.budget is None,
             "edges=quantile needs method.edge between 0 and 1": self.edges == "quantile" and not 0 < self.edge < 1,
-            "neighbours and method.crowd start at 1, method.reach at 0": min(
-                self.neighbours, self.crowd, self.reach + 1
-            )
-            < 1,
+            "neighbours and method.crowd start at 1": min(self.neighbours, self.crowd) < 1,
             "clusters=leaders has no edges: edges=threshold": self.clusters == "leaders" and self.edges != "threshold",
             f"redundant={self.redundant} has nothing to merge: set method.router below 1": merges,
         }
@@ -132,7 +127,7 @@ class Par(TokenReducer):
         # Only what is relevant competes: everything from here on is over those [B, R], padded.
         index, counts = compact(relevant)
         alive = torch.arange(index.shape[1], device=index.device)[None] < counts[:, None]
-        similarity = graph.nearby(graph.cosine(gather(compared, index)), index, probes.encoded.grid[1], self.reach)
+        similarity = graph.cosine(gather(compared, index))
         ranked = relevance.gather(1, index)
         routed = self.route(similarity, ranked, alive, None if clusters is None else clusters.gather(1, index))
         stages = {"retrieval": counts, "router": routed.sum(1)}
@@ -158,8 +153,9 @@ class Par(TokenReducer):
         question = strip_format(prompt) if self.strip else prompt
         if self.rewriting == "off":
             return [question]
-        parts = phrases(question) if self.rewriting == "phrases" else [question]
-        return [self.template.format(part) for part in parts]
+        return [
+            self.template.format(part) for part in (phrases(question) if self.rewriting == "phrases" else [question])
+        ]
 
     def relevance(self, vectors: Tensor, patches: Tensor, probes: Probes) -> Tensor:
         """[B, N] in float64: similarity of vectors [B, N, p] to the queries, standardised as the patches' is."""
@@ -167,8 +163,9 @@ class Par(TokenReducer):
         for image, prompt in enumerate(probes.prompts):
             texts, clip = self.queries(prompt), self.space == "clip"
             query = probes.clip_text(image, texts) if clip else torch.cat([probes.llm_text(text) for text in texts])
-            rows.append(retrieval.standing(vectors[image], patches[image], query.double(), self.query,
-                                           self.similarity == "cosine", self.relevance_sign))  # fmt: skip
+            rows.append(retrieval.standing(
+                vectors[image], patches[image], query.double(), self.query, self.similarity == "cosine", self.relevance_sign
+            ))  # fmt: skip
         return torch.stack(rows)
 
     def retrieve(
@@ -178,8 +175,7 @@ class Par(TokenReducer):
         passed = relevance >= retrieval.level(relevance, self.retrieval, self.bar or 0.0)
         if self._alone() and bool(passed.any(1).all()):
             return passed, None
-        every = torch.arange(compared.shape[1], device=compared.device).expand(len(compared), -1)
-        similarity = graph.nearby(graph.cosine(compared), every, probes.encoded.grid[1], self.reach)
+        similarity = graph.cosine(compared)
         clusters = graph.partition(similarity, relevance, self.clusters, self.edges, self.edge, self.neighbours)
         if self.unit == "cluster":
             if self.cluster_score == "centroid":

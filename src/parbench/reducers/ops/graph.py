@@ -17,18 +17,6 @@ def cosine(tokens: Tensor) -> Tensor:
     return unit @ unit.transpose(1, 2)
 
 
-def nearby(similarity: Tensor, index: Tensor, columns: int, reach: int) -> Tensor:
-    """Similarity [B, N, N] of the patches at ``index`` [B, N], -1 where they are more than ``reach`` rows or columns apart.
-
-    A reach of 0 leaves everything as it is.
-    """
-    if not reach:
-        return similarity
-    row, column = index // columns, index % columns
-    apart = torch.maximum((row[:, :, None] - row[:, None]).abs(), (column[:, :, None] - column[:, None]).abs())
-    return similarity.masked_fill(apart > reach, -1.0)
-
-
 def link(similarity: Tensor, kind: str, level: float, neighbours: int) -> Tensor:
     """Edges of a similarity graph.
 

@@ -1,0 +1,85 @@
+"""What a measured batch is asked: real prompts about different images, read and on the device before any clock runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from parbench.engine.engine import image_digest, seed_of
+from parbench.engine.samples import Sample
+from parbench.errors import ParbenchError
+from parbench.harness.prompts import build_prompt
+from parbench.models.adapter import LlavaAdapter
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples of one image each.
+
+    Attributes:
+        samples: What is asked.
+        images: Their images.
+        pixels: [B, 3, H, W] on the device.
+        seeds: One number an image, from its pixels.
+        prompts: Token ids of each prompt, one placeholder an image.
+        preprocessing: Seconds that reading the images and the prompts took, which no other time contains.
+    """
+
+    samples: Sequence[Sample]
+    images: Sequence[Image.Image]
+    pixels: Tensor
+    seeds: Sequence[int]
+    prompts: Sequence[Tensor]
+    preprocessing: float
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def questions(self) -> list[str]:
+        """The questions alone."""
+        return [sample.question for sample in self.samples]
+
+
+def scenes_samples(adapter: LlavaAdapter, count: int) -> list[Sample]:
+    """Questions about so many different images of ``scenes``, of changing skills.
+
+    Raises:
+        ParbenchError: There are not so many images.
+    """
+    from parbench.scenes.dataset import load_scenes
+
+    rows = load_scenes("test")
+    by_image: dict[str, list[int]] = {}
+    for number, image in enumerate(rows["image_id"]):
+        by_image.setdefault(image, []).append(number)
+    if count > len(by_image):
+        raise ParbenchError(
+            f"batch={count} is more than the {len(by_image)} images of scenes: use 1 to {len(by_image)}"
+        )
+    chosen = [numbers[place % len(numbers)] for place, numbers in enumerate(list(by_image.values())[:count])]
+    return [_sample(adapter, rows[number]) for number in chosen]
+
+
+def _sample(adapter: LlavaAdapter, row: Mapping[str, Any]) -> Sample:
+    question, image = row["question"], row["image"].convert("RGB")
+
+    def prompt(images: int) -> str:
+        return build_prompt(adapter.tokenizer, question, images)
+
+    return Sample(row["question_id"], prompt, question, lambda: [image], row["image_id"], max_new_tokens=1)
+
+
+def read_batch(adapter: LlavaAdapter, samples: Sequence[Sample]) -> Batch:
+    """Process the samples' images and prompts as the checkpoint's processor does."""
+    begun = time.perf_counter()
+    images = [sample.load()[0] for sample in samples]
+    pixels = adapter.pixels(images)
+    prompts = [adapter.tokenizer(sample.prompt(1), return_tensors="pt").input_ids[0] for sample in samples]
+    spent = time.perf_counter() - begun
+    return Batch(samples, images, pixels, [seed_of(image_digest(image)) for image in images], prompts, spent)

@@ -1,0 +1,210 @@
+"""Measures a method beside no reduction: repeats that alternate, so that what slows the machine down slows both."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from parbench.bench.batch import Batch
+from parbench.bench.clock import Laps, clock_of
+from parbench.bench.memory import Peak, watch_peak
+from parbench.bench.passes import Pass, run_pass
+from parbench.bench.spread import ratio, spread
+from parbench.bench.watch import timed_engine
+from parbench.compute.flops import sample_flops
+from parbench.compute.ledger import SampleLedger
+from parbench.engine.engine import Engine
+from parbench.errors import ParbenchError
+from parbench.models.adapter import LlavaAdapter
+from parbench.reducers.base import Reducer
+from parbench.reducers.none import Unreduced
+
+LAPS = ("vision", "projector", "selection", "assembly", "prefill", "ttft", "decode", "total")
+KERNELS = {
+    "auto": None,
+    "math": "MATH",
+    "flash": "FLASH_ATTENTION",
+    "efficient": "EFFICIENT_ATTENTION",
+    "cudnn": "CUDNN_ATTENTION",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Effort:
+    """How a measurement is made.
+
+    Attributes:
+        repeats: Timed passes of each of the two.
+        warmup: Passes of each before them.
+        new_tokens: Tokens of each answer.
+        kernel: The attention kernel for all, or ``auto``: torch's own choice, call by call.
+    """
+
+    repeats: int = 5
+    warmup: int = 1
+    new_tokens: int = 16
+    kernel: str = "auto"
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What a batch costs by count.
+
+    Attributes:
+        flops: By part, summed over the batch.
+        kept: Visual tokens of each sample, averaged over the LLM's layers.
+    """
+
+    flops: dict[str, int]
+    kept: list[float]
+
+
+class Measurer:
+    """Measures methods on one batch.
+
+    Args:
+        adapter: The model.
+        batch: What is asked.
+        effort: How.
+    """
+
+    def __init__(self, adapter: LlavaAdapter, batch: Batch, effort: Effort) -> None:
+        self.adapter, self.batch, self.effort = adapter, batch, effort
+        self.laps = Laps(clock_of(adapter.device))
+        self.plain = Unreduced(name="none")
+        # What of no reduction need not be found out anew beside each method.
+        self._base: tuple[Work, Peak] | None = None
+
+    def row(self, reducer: Reducer) -> dict[str, Any]:
+        """All figures of a method beside those of no reduction; keys as in docs/performance.md.
+
+        Raises:
+            ParbenchError: It fails on this batch, or the device's memory does not hold it.
+        """
+        with _in_words(reducer, len(self.batch)), pinned(self.effort.kernel):
+            engines = [timed_engine(self.adapter, one, self.laps) for one in (self.plain, reducer)]
+            if self._base is None:
+                self._base = self._prepare(self.plain, engines[0])
+            work, peak = self._prepare(reducer, engines[1])
+            plain, own = [], []
+            for _ in range(self.effort.repeats):
+                plain.append(self._pass(engines[0]))
+                own.append(self._pass(engines[1]))
+        figures, base = self._figures(own, peak, work), self._figures(plain, self._base[1], self._base[0])
+        prefill = base["seconds"]["prefill"]["values"]
+        return {
+            "tokens_kept": {"mean": fmean(work.kept), "min": min(work.kept), "max": max(work.kept)},
+            "measured": figures,
+            "none": base,
+            "speedup": speedups(figures, base),
+            "selection_share": ratio(figures["seconds"]["selection"]["values"], prefill),
+        }
+
+    def work(self, reducer: Reducer) -> Work:
+        """Run the batch once with everything counted and nothing timed."""
+        engine = Engine(self.adapter, reducer, share=False)
+        ledgers = []
+        for answer in engine.answer(self.batch.samples):
+            if answer.ledger is None:
+                raise ParbenchError(f"method {reducer.name} failed on sample {answer.id}: {answer.error}")
+            # One token is generated for the count, and so many for the clock.
+            ledgers.append(dataclasses.replace(answer.ledger, generated=self.effort.new_tokens))
+        return Work(self._flops(ledgers), [ledger.tokens_kept for ledger in ledgers])
+
+    def _flops(self, ledgers: Sequence[SampleLedger]) -> dict[str, int]:
+        parts = [sample_flops(self.adapter.model.config, ledger) for ledger in ledgers]
+        return {name: sum(part[name] for part in parts) for name in parts[0]}
+
+    def _prepare(self, reducer: Reducer, engine: Engine) -> tuple[Work, Peak]:
+        work = self.work(reducer)
+        for _ in range(self.effort.warmup):
+            self._pass(engine)
+        return work, self._peak(engine)
+
+    def _pass(self, engine: Engine) -> Pass:
+        return run_pass(engine, self.batch, self.laps, self.effort.new_tokens)
+
+    def _peak(self, engine: Engine) -> Peak:
+        # Not a timed pass: handing memory back to the system first makes the next one slower.
+        with watch_peak(self.adapter.device) as peak:
+            self._pass(engine)
+        return peak
+
+    def _figures(self, passes: Sequence[Pass], peak: Peak, work: Work) -> dict[str, Any]:
+        seconds = {name: [one.seconds.get(name, 0.0) for one in passes] for name in LAPS}
+        seconds["total"] = [sum(pair) for pair in zip(seconds["ttft"], seconds["decode"], strict=True)]
+        size, later = len(self.batch), self.effort.new_tokens - 1
+        held = passes[-1].cache
+        return {
+            "seconds": {name: spread(values) for name, values in seconds.items()},
+            "decode_tokens_per_second": spread([size * later / spent for spent in seconds["decode"]])
+            if later
+            else None,
+            "answers_per_second": spread([size / spent for spent in seconds["total"]]),
+            "memory_bytes": {"before": peak.before, "over": peak.over},
+            "kv_cache_bytes": sum(held),
+            "kv_cache_bytes_by_layer": held,
+            "flops": work.flops,
+        }
+
+
+def speedups(figures: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    """By stage, what FLOPs predict, what was measured (median of paired quotients), and the second over the first.
+
+    ``prefill`` is the LLM's alone; ``ttft`` and ``total`` have tower, projector and the method's own work in them.
+    """
+    first = ("vision", "projector", "reducer", "llm_prefill")
+    parts = {"prefill": first[-1:], "ttft": first, "decode": ("decode",), "total": ("total",)}
+    found = {}
+    for stage, names in parts.items():
+        counted, counted_base = (sum(side["flops"][name] for name in names) for side in (figures, base))
+        if not counted:
+            continue
+        measured = ratio(base["seconds"][stage]["values"], figures["seconds"][stage]["values"])
+        predicted = counted_base / counted
+        found[stage] = {"predicted": predicted, **measured, "measured_over_predicted": measured["median"] / predicted}
+    return found
+
+
+@contextmanager
+def pinned(kernel: str) -> Iterator[None]:
+    """While open, attention runs on one kernel, wherever nothing inside asks for another."""
+    name = KERNELS[kernel]
+    if name is None:
+        yield
+        return
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    with sdpa_kernel(getattr(SDPBackend, name)):
+        yield
+
+
+class DeviceFailure(ParbenchError):
+    """The device is of no use until the process ends."""
+
+
+@contextmanager
+def _in_words(reducer: Reducer, size: int) -> Iterator[None]:
+    try:
+        yield
+    except (ParbenchError, RuntimeError, ArithmeticError, ValueError) as error:
+        # What the engine has put into words already, for an evaluation, is said anew for a measurement.
+        cause = error.__cause__ if isinstance(error, ParbenchError) else error
+        if isinstance(cause, torch.OutOfMemoryError):
+            with contextlib.suppress(RuntimeError):
+                torch.cuda.empty_cache()
+            raise ParbenchError(
+                f"method {reducer.name} at batch={size} does not fit into the device's memory: use a smaller batch"
+            ) from error
+        said = (str(cause) or type(cause).__name__).splitlines()[0]
+        if isinstance(cause, torch.AcceleratorError):
+            raise DeviceFailure(f"the device failed ({said}): run the same command again to go on") from error
+        if isinstance(error, ParbenchError):
+            raise
+        raise ParbenchError(f"method {reducer.name} fails at batch={size}: {said}") from error

@@ -1,0 +1,132 @@
+"""One pass of a batch: from pixels on the device to answers of a fixed length, lap by lap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from parbench.bench.batch import Batch
+from parbench.bench.clock import Laps
+from parbench.bench.watch import projector_laps
+from parbench.engine.engine import Engine, anchors, owners
+from parbench.engine.install import install
+from parbench.engine.sequence import Rows, Visual, build_rows
+from parbench.models.adapter import LlavaAdapter
+from parbench.models.counting import uncounted
+from parbench.reducers.base import LayerReducer, Reducer, Reduction, TokenReducer, TowerReducer
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What a pass gave.
+
+    Attributes:
+        seconds: By lap: ``vision`` (pixels to features), ``projector``, ``selection`` (the method's own work, wherever it is),
+            ``assembly`` (the LLM's input), ``prefill`` (to the first token), ``ttft`` (from pixels to the first token), ``decode``
+            (the other tokens). Selection lies inside vision, between it and assembly, or inside prefill.
+        ids: [B, T] what was generated.
+        cache: Bytes of keys and values that each LLM layer holds after prefill; empty for a method that keeps none.
+    """
+
+    seconds: dict[str, float]
+    ids: Tensor
+    cache: list[int]
+
+
+@torch.inference_mode()
+def run_pass(engine: Engine, batch: Batch, laps: Laps, new_tokens: int) -> Pass:
+    """Answer a batch once: nothing shared, nothing remembered, FLOPs not counted.
+
+    End tokens end nothing, so that every method decodes equally many tokens; the device is not waited for in between.
+    """
+    adapter = engine.adapter
+    adapter.forget_texts()
+    with uncounted(), _ready(adapter, batch.pixels), projector_laps(adapter, laps):
+        laps.restart()
+        laps.begin("ttft")
+        with laps.lap("vision"):
+            encoded = engine.encode(batch.images)
+        reduction, _ = engine.reduce(encoded, batch.seeds, range(len(batch)), batch.questions)
+        with laps.lap("assembly"):
+            rows = _rows(engine, batch, reduction, new_tokens)
+        laps.begin("prefill")
+        with install(adapter, engine.reducer, rows):
+            answers = _Answers(
+                adapter, rows, keeps=not isinstance(engine.reducer, LayerReducer) or engine.reducer.cached
+            )
+            answers.step()
+            laps.end("prefill")
+            laps.end("ttft")
+            held = answers.held()
+            with laps.lap("decode"):
+                for _ in range(new_tokens - 1):
+                    answers.step()
+    return Pass(laps.seconds(), torch.stack(answers.ids, dim=1), held)
+
+
+@contextmanager
+def _ready(adapter: LlavaAdapter, pixels: Tensor) -> Iterator[None]:
+    # The engine asks for an image's pixels, which are there.
+    vars(adapter)["pixels"] = lambda _images: pixels
+    try:
+        yield
+    finally:
+        del vars(adapter)["pixels"]
+
+
+def _rows(engine: Engine, batch: Batch, reduction: Reduction, new_tokens: int) -> Rows:
+    unmerges = isinstance(engine.reducer, TowerReducer) and engine.reducer.unmerges
+    visuals = []
+    for entry, count in enumerate(reduction.counts.tolist()):
+        stands = anchors(reduction.provenance, entry, count)
+        owner = owners(reduction.provenance, entry) if unmerges else None
+        visuals.append([Visual(reduction.tokens[entry, :count], stands, batch.seeds[entry], owner)])
+    positions = "keep" if unmerges else _positions(engine.reducer, engine.adapter)
+    return build_rows(engine.adapter, batch.prompts, visuals, positions, [new_tokens] * len(batch))
+
+
+def _positions(reducer: Reducer, adapter: LlavaAdapter) -> str:
+    first = reducer.before(adapter.geometry) if isinstance(reducer, LayerReducer) else reducer
+    return first.positions if isinstance(first, TokenReducer | TowerReducer) else "compact"
+
+
+class _Answers:
+    """The engine's greedy decoding, bare: nothing turned into text, nothing looked at before the end."""
+
+    def __init__(self, adapter: LlavaAdapter, rows: Rows, keeps: bool) -> None:
+        self.adapter, self.keeps = adapter, keeps
+        self.embeds, self.mask, self.positions = rows.embeds, rows.mask, rows.positions
+        self.cache = self._empty()
+        self.ids: list[Tensor] = []
+
+    def _empty(self) -> Any:
+        from transformers import DynamicCache
+
+        return DynamicCache(config=self.adapter.language.config)
+
+    def step(self) -> None:
+        """Choose the next token of each row."""
+        hidden = self.adapter.language(
+            inputs_embeds=self.embeds, attention_mask=self.mask, position_ids=self.positions,
+            past_key_values=self.cache, use_cache=True,
+        ).last_hidden_state  # fmt: skip
+        chosen = self.adapter.logits(hidden[:, -1:])[:, 0].argmax(-1)
+        self.ids.append(chosen)
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], dim=1)
+        newest, place = self.adapter.embed(chosen[:, None]), self.positions[:, -1:] + 1
+        if self.keeps:
+            self.embeds, self.positions = newest, place
+        else:
+            self.embeds = torch.cat([self.embeds, newest], dim=1)
+            self.positions = torch.cat([self.positions, place], dim=1)
+            self.cache = self._empty()
+
+    def held(self) -> list[int]:
+        """Bytes of keys and values by layer."""
+        tensors = [(layer.keys, layer.values) for layer in self.cache.layers] if self.keeps else []
+        return [sum(tensor.numel() * tensor.element_size() for tensor in pair) for pair in tensors]

@@ -1,0 +1,65 @@
+"""A method made ready to be timed: its budget checked, its threshold filled in."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import sys
+from statistics import fmean
+from typing import Any
+
+from omegaconf import DictConfig
+
+from parbench.bench.batch import Batch
+from parbench.calibration import Subject, calibrated, search
+from parbench.config import build_reducer
+from parbench.engine.engine import Engine
+from parbench.engine.features import FeatureCache
+from parbench.harness.kept import KeptCounter
+from parbench.harness.thresholds import find_threshold
+from parbench.models.adapter import LlavaAdapter
+from parbench.reducers.base import Reducer, TowerReducer
+
+_STEPS = 20
+# Bytes of the timed images' features while thresholds are tried.
+_REMEMBERED = 1 << 30
+
+
+def ready(adapter: LlavaAdapter, method: DictConfig, budget: int | float | None, batch: Batch) -> Reducer:
+    """The method for this model and budget.
+
+    A threshold for random weights can only be found on them: on the timed images, so that their mean is the budget.
+
+    Raises:
+        ParbenchError: The method cannot deliver that budget on this model, or is not calibrated for it.
+    """
+    built = build_reducer(method, budget)
+    built.check(adapter.geometry)
+    built = dataclasses.replace(built, budget=built.asked(adapter.geometry))
+    open_threshold = built.calibrates and built.budget is not None and getattr(built, built.calibrates) is None
+    if adapter.fingerprint == "random" and open_threshold:
+        return dataclasses.replace(built, **{built.calibrates: _threshold(_counter(adapter, batch), built)})
+    return calibrated(built, Subject(adapter.name, adapter.fingerprint, adapter.geometry))
+
+
+def _counter(adapter: LlavaAdapter, batch: Batch) -> KeptCounter:
+    pairs = [(image, [question]) for image, question in zip(batch.images, batch.questions, strict=True)]
+    return KeptCounter(adapter, pairs, FeatureCache(_REMEMBERED))
+
+
+def _threshold(counter: KeptCounter, asked: Reducer) -> Any:
+    if isinstance(asked, TowerReducer):
+        with contextlib.redirect_stdout(sys.stderr):
+            return find_threshold(counter, asked)[0]
+
+    def count(value: float) -> float:
+        fields: dict[str, Any] = {str(asked.calibrates): value}
+        tried = dataclasses.replace(asked, **fields)
+        return fmean(counter.counts(Engine(counter.adapter, tried, features=counter.features)))
+
+    wanted = asked.count(counter.adapter.geometry)
+    # One image may keep more again where nothing of it passes: the first way down is the one to search.
+    low, high = asked.calibration_range
+    steps = [low + (high - low) * step / _STEPS for step in range(_STEPS + 1)]
+    after = next((step for step in range(1, _STEPS) if count(steps[step]) <= wanted), _STEPS)
+    return search(count, wanted, steps[after - 1], steps[after])[0]

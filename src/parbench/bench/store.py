@@ -1,0 +1,91 @@
+"""The file of a benchmark: written after each measurement, so that the same command goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from parbench.errors import ParbenchError
+
+
+class BenchFile:
+    """Rows under one head.
+
+    Args:
+        path: The JSON file; what it holds of the same head stays.
+        head: ``settings`` and ``environment``, under which every row was measured; ``batches`` and anything else may grow.
+
+    Raises:
+        ParbenchError: The file holds figures taken under another head, or is none of this kind.
+    """
+
+    def __init__(self, path: Path, head: Mapping[str, Any]) -> None:
+        self.path = path
+        self.content: dict[str, Any] = {**head, "rows": []}
+        if path.is_file() and path.stat().st_size:
+            self._resume(head)
+
+    def _resume(self, head: Mapping[str, Any]) -> None:
+        try:
+            found = json.loads(self.path.read_text())
+            kept = {part: found[part] for part in ("settings", "environment", "rows")}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ParbenchError(f"out={self.path} is no file of parbench bench: choose another name") from error
+        for part in ("settings", "environment"):
+            # As it comes back from a file.
+            wanted = json.loads(json.dumps(head[part]))
+            for key in {**kept[part], **wanted}:
+                if kept[part].get(key) != wanted.get(key):
+                    raise ParbenchError(
+                        f"out={self.path} holds figures taken with {key}={kept[part].get(key)}, not {wanted.get(key)}: "
+                        "give another out=, or delete it"
+                    )
+        self.content["rows"] = kept["rows"]
+        for part in ("batches", "commands"):
+            self.content[part] = _joined(found.get(part), self.content.get(part))
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """What was measured, and what was refused."""
+        return self.content["rows"]
+
+    def measured(self, key: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The row of these values, if it was measured."""
+        found = (row for row in self.rows if all(row.get(name) == value for name, value in key.items()))
+        return next((row for row in found if "measured" in row), None)
+
+    def put(self, row: dict[str, Any]) -> None:
+        """Add a row, in place of the one of the same method, budget and batch, and write."""
+        same = ("method", "budget", "batch")
+        others = [other for other in self.rows if any(other[name] != row[name] for name in same)]
+        self.content["rows"] = [*others, _rounded(row)]
+        self.write()
+
+    def write(self) -> None:
+        """Write the whole file, or leave the old one whole."""
+        partial = self.path.with_name(f".{self.path.name}.partial")
+        head = json.dumps({key: value for key, value in self.content.items() if key != "rows"}, indent=1)
+        # A row a line, so that a change of one is a change of one.
+        rows = ",\n".join("  " + json.dumps(row) for row in self.rows)
+        partial.write_text(f'{head[:-2]},\n "rows": [\n{rows}\n ]\n}}\n')
+        os.replace(partial, self.path)
+
+
+def _rounded(value: Any) -> Any:
+    """Floats to six digits, which no clock has."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: _rounded(entry) for key, entry in value.items()}
+    return [_rounded(entry) for entry in value] if isinstance(value, list) else value
+
+
+def _joined(old: Any, new: Any) -> Any:
+    if isinstance(old, list) and isinstance(new, list):
+        return [*old, *(entry for entry in new if entry not in old)]
+    if isinstance(old, dict) and isinstance(new, dict):
+        return {**old, **new}
+    return new

@@ -1,0 +1,120 @@
+"""A LLaVA of given sizes with random weights: what it answers means nothing, but it takes the time and memory of a real one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from parbench.errors import ParbenchError
+from parbench.models.loading import (
+    asset,
+    check_clip_folder,
+    load_processor,
+    locate,
+    resolve_device,
+    resolve_dtype,
+)
+from parbench.models.text import ClipSpace
+
+# No checkpoint, no tokenizer: the shipped model's reads prompts and images instead.
+_PROCESSOR = "llava-tiny"
+
+
+def random_model(config: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Model and processor of a model configuration's sizes, made on its device.
+
+    Args:
+        config: A mapping as in ``conf/model``; ``llm_layers`` is the number of LLM layers, null for all.
+
+    Returns:
+        The model in evaluation mode, and llava-tiny's processor.
+
+    Raises:
+        ParbenchError: The sizes are not known, or that processor does not fit them.
+    """
+    from transformers import AutoModelForImageTextToText
+
+    from parbench.compute.flops import config_of
+
+    processor = load_processor(asset(_PROCESSOR))
+    sizes = config_of(config)
+    if (layers := config.get("llm_layers")) is not None:
+        most = sizes.text_config.num_hidden_layers
+        if not isinstance(layers, int) or not 1 <= layers <= most:
+            raise ParbenchError(f"model.llm_layers={layers} is impossible for {config['name']}: use 1 to {most}")
+        sizes.text_config.num_hidden_layers = layers
+    side = processor.image_processor.crop_size["height"]
+    if sizes.vision_config.image_size != side:
+        raise ParbenchError(
+            f"model.weights=random reads images with {_PROCESSOR}'s processor, which gives {side} pixels a side, and "
+            f"{config['name']} wants {sizes.vision_config.image_size}: set geometry.vision.image_size={side}"
+        )
+    if sizes.text_config.vocab_size < len(processor.tokenizer):
+        raise ParbenchError(
+            f"model.weights=random uses {_PROCESSOR}'s vocabulary of {len(processor.tokenizer)} tokens, and {config['name']} "
+            f"has {sizes.text_config.vocab_size}: set geometry.text.vocab_size higher"
+        )
+    sizes.image_token_id = processor.tokenizer.convert_tokens_to_ids(processor.image_token)
+    model = _drawn(AutoModelForImageTextToText, sizes, config, attn_implementation=config["attention"])
+    return model, processor
+
+
+def random_clip(config: Mapping[str, Any], tower: Any) -> ClipSpace:
+    """The CLIP text tower and projections that would belong to such a model, with random weights.
+
+    Raises:
+        ParbenchError: The configuration does not say their sizes.
+    """
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(asset(f"{_PROCESSOR}/clip"), local_files_only=True)
+    tokenizer.padding_side = "right"
+    sizes = clip_sizes(config, tower.config)
+    # The tower pools where this token is.
+    sizes.text_config.eos_token_id = tokenizer.eos_token_id
+    clip = _drawn(AutoModel, sizes, config)
+    del clip.vision_model
+    return ClipSpace(clip, tokenizer, tower)
+
+
+def clip_sizes(config: Mapping[str, Any], vision: Any) -> Any:
+    """The ``CLIPConfig`` of a ``conf/model`` mapping: from its ``geometry``, else from the folder of its CLIP.
+
+    Its vision side is the LLaVA's own, ``vision``; what stands there has a single block and is thrown away.
+
+    Raises:
+        ParbenchError: The configuration does not say the sizes.
+    """
+    from transformers import CLIPConfig
+
+    if text := (config.get("geometry") or {}).get("clip"):
+        blocks = {**vision.to_dict(), "num_hidden_layers": 1}
+        return CLIPConfig(text_config=dict(text), vision_config=blocks, projection_dim=text["projection_dim"])
+    if config.get("geometry") is None and config.get("clip"):
+        folder = locate(str(config["clip"]), config.get("clip_revision"), key="model.clip")
+        check_clip_folder(folder)
+        sizes = CLIPConfig.from_pretrained(folder, local_files_only=True)
+        sizes.vision_config.num_hidden_layers = 1
+        return sizes
+    raise ParbenchError(
+        f"model {config['name']} does not say the sizes of its CLIP text tower, which this method needs: set model.geometry.clip"
+    )
+
+
+def _drawn(kind: Any, sizes: Any, config: Mapping[str, Any], **arguments: Any) -> Any:
+    device = resolve_device(str(config["device"]))
+    on = [device] if device.type == "cuda" else []
+    # Made where it will be: a 7B never passes through the CPU's memory.
+    with torch.random.fork_rng(devices=on), device:
+        torch.manual_seed(0)
+        try:
+            model = kind.from_config(sizes, dtype=resolve_dtype(str(config["dtype"])), **arguments)
+        except torch.OutOfMemoryError as error:
+            raise ParbenchError(
+                f"{config['name']} does not fit into the memory of {device}: use model.dtype=bfloat16 or fewer model.llm_layers"
+            ) from error
+        except (ValueError, ImportError) as error:
+            raise ParbenchError(f"{config['name']} cannot be built: {str(error).splitlines()[0]}") from error
+    return model.requires_grad_(False).eval()
