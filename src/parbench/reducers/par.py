@@ -7,13 +7,15 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from parbench.errors import ParbenchError
+from parbench.models.adapter import Geometry
 from parbench.reducers.base import Reduction, TokenReducer, one_of
 from parbench.reducers.ops import graph, retrieval
 from parbench.reducers.ops.selection import compact, gather, to_mask, top_k
 from parbench.reducers.probes import Probes
-from parbench.reducers.wording import phrases, strip_format
+from parbench.reducers.wording import rewritten, strip_format
 
 
 @dataclass
@@ -27,7 +29,7 @@ class Par(TokenReducer):
     Attributes:
         space: ``clip``: CLIP's joint space; ``llm``: the LLM's input embeddings.
         query: Relevance to several queries: the ``max``; to their mean (``pooled``); ``weighted`` by how each tells patches apart.
-        rewriting: ``phrases`` of content words in ``template``; ``template`` around the whole question; ``off``.
+        rewriting: ``template`` around the whole question; ``phrases`` of content words in ``template``; ``off``.
         template: Where the query goes in (``clip`` space).
         strip: Whether the sentence that says how to answer is left out.
         similarity: Of patches to queries: ``cosine`` or ``dot``.
@@ -38,11 +40,11 @@ class Par(TokenReducer):
         clusters: ``components`` of the graph, ``labels`` propagated over it, or ``leaders`` in order of relevance.
         unit: What is retrieved: each ``member`` whose relevance passes, or each whole ``cluster``.
         cluster_score: Relevance of a cluster: its ``max`` or ``mean`` member's, or its ``centroid``'s.
-        retrieval: What ``bar`` means: ``deviation``, ``top`` or ``mass``, see :func:`parbench.reducers.ops.retrieval.level`.
+        retrieval: What ``bar`` means: ``top``, ``deviation`` or ``mass``, see :func:`parbench.reducers.ops.retrieval.level`.
         bar: How relevant a patch or cluster must be; None takes it from the calibration for this model and budget.
         routing: ``greedy``: in order of relevance, kept if like none kept; ``crowd``: without order, dropped if like ``crowd``
             others; ``representatives``: the ``crowd`` most relevant of each cluster stay.
-        router: Similarity above which patches are alike; 1 switches the router off.
+        router: Similarity above which patches are alike; 1: off; None: 0.9, or 0.95 for budgets above a quarter of the patches.
         crowd: See ``routing``.
         scope: Whether patches compete ``cluster`` by cluster or over ``all`` that are relevant.
         redundant: ``drop`` them, or ``merge`` each into its most similar kept patch: mean, or ``weighted`` by exp(relevance).
@@ -59,7 +61,7 @@ class Par(TokenReducer):
 
     space: str = "clip"
     query: str = "max"
-    rewriting: str = "phrases"
+    rewriting: str = "template"
     template: str = "a photo of a {}"
     strip: bool = True
     similarity: str = "cosine"
@@ -71,10 +73,10 @@ class Par(TokenReducer):
     clusters: str = "components"
     unit: str = "member"
     cluster_score: str = "max"
-    retrieval: str = "deviation"
+    retrieval: str = "top"
     bar: float | None = None
     routing: str = "greedy"
-    router: float = 0.95
+    router: float | None = None
     crowd: int = 2
     scope: str = "all"
     redundant: str = "drop"
@@ -84,14 +86,13 @@ class Par(TokenReducer):
         """Refuse impossible combinations."""
         super().__post_init__()
         one_of(
-            self, space=("clip", "llm"), query=("max", "pooled", "weighted"), rewriting=("phrases", "template", "off"),
-            similarity=("cosine", "dot"), relevance_sign=(1, -1), graph=("features", "space"),
+            self, space=("clip", "llm"), query=("max", "pooled", "weighted"), rewriting=("template", "phrases", "off"),
+            similarity=("cosine", "dot"), relevance_sign=(1, -1), graph=("features", "space"), scope=("cluster", "all"),
             edges=("threshold", "quantile", "neighbours"), clusters=("components", "labels", "leaders"),
-            unit=("member", "cluster"), cluster_score=("max", "mean", "centroid"),
-            retrieval=("deviation", "top", "mass"), routing=("greedy", "crowd", "representatives"),
-            scope=("cluster", "all"), redundant=("drop", "merge", "weighted"),
+            unit=("member", "cluster"), cluster_score=("max", "mean", "centroid"), redundant=("drop", "merge", "weighted"),
+            retrieval=("top", "deviation", "mass"), routing=("greedy", "crowd", "representatives"),
         )  # fmt: skip
-        merges = self.redundant != "drop" and self.router >= 1 and self.routing != "representatives"
+        merges = self.redundant != "drop" and (self.router or 0) >= 1 and self.routing != "representatives"
         wrong = {
             "template has no {} where the query goes in": "{}" not in self.template,
             "cap=true needs a budget to cut to: set budget=64": self.cap and self.budget is None,
@@ -107,6 +108,11 @@ class Par(TokenReducer):
     def needs_clip(self) -> bool:
         """In its default space."""
         return self.space == "clip"
+
+    def alike(self, geometry: Geometry) -> float:
+        """The router's threshold: the fewer patches are to stay, the sooner they are alike."""
+        usual = 0.95 if (self.asked(geometry) or 0) > geometry.patches / 4 else 0.9
+        return usual if self.router is None else self.router
 
     def _alone(self) -> bool:
         return self.unit == "member" and self.scope == "all" and self.routing != "representatives"
@@ -129,7 +135,8 @@ class Par(TokenReducer):
         alive = torch.arange(index.shape[1], device=index.device)[None] < counts[:, None]
         similarity = graph.cosine(gather(compared, index))
         ranked = relevance.gather(1, index)
-        routed = self.route(similarity, ranked, alive, None if clusters is None else clusters.gather(1, index))
+        labels = None if clusters is None else clusters.gather(1, index)
+        routed = self.route(similarity, ranked, alive, labels, self.alike(probes.geometry))
         stages = {"retrieval": counts, "router": routed.sum(1)}
         if clusters is not None and not self._alone():  # as a fallback they hang on what else is in the batch
             stages["largest cluster"] = F.one_hot(clusters, clusters.shape[1]).sum(1).amax(1)
@@ -144,29 +151,21 @@ class Par(TokenReducer):
         weights = graph.absorb(similarity, share * (alive & (kept | ~routed)), kept)
         whole = features.new_zeros(*weights.shape[:2], features.shape[1], dtype=torch.float64)
         order, counts = compact(kept)
-        return Reduction.mix(
-            features, gather(whole.scatter(2, index[:, None].expand_as(weights), weights), order), counts, stages
-        )
-
-    def queries(self, prompt: str) -> list[str]:
-        """What the patches are compared with."""
-        question = strip_format(prompt) if self.strip else prompt
-        if self.rewriting == "off":
-            return [question]
-        return [
-            self.template.format(part) for part in (phrases(question) if self.rewriting == "phrases" else [question])
-        ]
+        whole = gather(whole.scatter(2, index[:, None].expand_as(weights), weights), order)
+        return Reduction.mix(features, whole, counts, stages)
 
     def relevance(self, vectors: Tensor, patches: Tensor, probes: Probes) -> Tensor:
         """[B, N] in float64: similarity of vectors [B, N, p] to the queries, standardised as the patches' is."""
-        rows = []
+        clip, found = self.space == "clip", []
         for image, prompt in enumerate(probes.prompts):
-            texts, clip = self.queries(prompt), self.space == "clip"
-            query = probes.clip_text(image, texts) if clip else torch.cat([probes.llm_text(text) for text in texts])
-            rows.append(retrieval.standing(
-                vectors[image], patches[image], query.double(), self.query, self.similarity == "cosine", self.relevance_sign
-            ))  # fmt: skip
-        return torch.stack(rows)
+            texts = rewritten(strip_format(prompt) if self.strip else prompt, self.rewriting, self.template)
+            found.append(
+                probes.clip_text(image, texts) if clip else torch.cat([probes.llm_text(text) for text in texts])
+            )
+        queries = pad_sequence(found, batch_first=True).double()
+        valid = pad_sequence([torch.ones_like(query[:, 0]) for query in found], batch_first=True) > 0
+        cosine = self.similarity == "cosine"
+        return retrieval.standing(vectors, patches, queries, valid, self.query, self.relevance_sign, cosine)
 
     def retrieve(
         self, relevance: Tensor, compared: Tensor, patches: Tensor, probes: Probes
@@ -178,23 +177,24 @@ class Par(TokenReducer):
         similarity = graph.cosine(compared)
         clusters = graph.partition(similarity, relevance, self.clusters, self.edges, self.edge, self.neighbours)
         if self.unit == "cluster":
+            score = retrieval.per_cluster(clusters, relevance, {"max": "amax"}.get(self.cluster_score, "mean"))
             if self.cluster_score == "centroid":
                 score = self.relevance(retrieval.centroids(clusters, F.normalize(patches, dim=-1)), patches, probes)
-            else:
-                score = retrieval.per_cluster(clusters, relevance, {"max": "amax"}.get(self.cluster_score, "mean"))
-            wanted = relevance if self.retrieval == "deviation" else score
-            passed = score >= retrieval.level(wanted, self.retrieval, self.bar or 0.0)
+            scale = relevance if self.retrieval == "deviation" else score
+            passed = score >= retrieval.level(scale, self.retrieval, self.bar or 0.0)
         fallback = clusters == clusters.gather(1, relevance.argmax(1, keepdim=True))
         return torch.where(passed.any(1, keepdim=True), passed, fallback), clusters
 
-    def route(self, similarity: Tensor, relevance: Tensor, alive: Tensor, clusters: Tensor | None) -> Tensor:
+    def route(
+        self, similarity: Tensor, relevance: Tensor, alive: Tensor, clusters: Tensor | None, alike: float
+    ) -> Tensor:
         """[B, R] bool: what is left of the relevant patches when repetitions are gone."""
         if self.routing == "representatives" and clusters is not None:
             return graph.representatives(clusters, relevance, alive, self.crowd)
-        if self.router >= 1:
+        if alike >= 1:
             return alive
         if self.scope == "cluster" and clusters is not None:
             similarity = similarity.masked_fill(clusters[:, :, None] != clusters[:, None, :], -1.0)
         if self.routing == "greedy":
-            return graph.suppress(similarity, relevance, alive, self.router)
-        return graph.uncrowded(similarity, relevance, alive, self.router, self.crowd)
+            return graph.suppress(similarity, relevance, alive, alike)
+        return graph.uncrowded(similarity, relevance, alive, alike, self.crowd)

@@ -168,3 +168,10 @@ def phrases(question: str) -> list[str]:
             runs[-1].append(token)
     found = [" ".join([*run[:-1], singular(run[-1])]) for run in runs if run]
     return list(dict.fromkeys(found)) or [question]
+
+
+def rewritten(question: str, how: str, template: str) -> list[str]:
+    """What patches are compared with: the question (``off``), it in a template (``template``), or its ``phrases`` in one each."""
+    if how == "off":
+        return [question]
+    return [template.format(part) for part in (phrases(question) if how == "phrases" else [question])]

@@ -9,31 +9,35 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def standing(vectors: Tensor, patches: Tensor, queries: Tensor, mode: str, cosine: bool, sign: int) -> Tensor:
-    """Relevance [N] of vectors [N, p] to queries [Q, p], in standard deviations of the patches' [M, p] similarity above its mean.
+def standing(
+    vectors: Tensor, patches: Tensor, queries: Tensor, valid: Tensor, mode: str, sign: int, cosine: bool
+) -> Tensor:
+    """Relevance [B, N] of vectors to an image's queries, in standard deviations of its patches' similarity above their mean.
 
     Args:
-        vectors: What is judged.
-        patches: What the scale is taken from.
-        queries: Normalised here.
+        vectors: [B, N, p] what is judged.
+        patches: [B, M, p] what the scale is taken from.
+        queries: [B, Q, p], normalised here.
+        valid: [B, Q] False where a row is padding.
         mode: ``max`` over the queries; ``pooled``: to their mean; ``weighted``: to their mean, each weighted by the deviation of its
             similarity over the patches.
-        cosine: Whether vectors and patches are normalised too.
         sign: 1, or -1 where background is more similar to any text than what the text names.
+        cosine: Whether vectors and patches are normalised too.
     """
 
     def similar(to: Tensor, query: Tensor) -> Tensor:
-        return sign * ((F.normalize(to, dim=-1) if cosine else to) @ query.T)
+        return sign * ((F.normalize(to, dim=-1) if cosine else to) @ query.transpose(1, 2))
 
     query = F.normalize(queries, dim=-1)
     scale = similar(patches, query)
     if mode != "max":
-        weight = scale.std(0) if mode == "weighted" else torch.ones_like(scale[0])
-        query = F.normalize(weight @ query, dim=-1)[None]
+        weight = valid * (scale.std(1) if mode == "weighted" else 1.0)
+        query, valid = F.normalize(weight[:, None] @ query, dim=-1), valid[:, :1]
         scale = similar(patches, query)
     # Queries differ in level; standardising makes them compete on equal terms.
-    centred = similar(vectors, query) - scale.mean(0, keepdim=True)
-    return (centred / scale.std(0, keepdim=True).clamp(min=1e-9)).amax(1)
+    centred = similar(vectors, query) - scale.mean(1, keepdim=True)
+    standard = centred / scale.std(1, keepdim=True).clamp(min=1e-9)
+    return standard.masked_fill(~valid[:, None], float("-inf")).amax(2)
 
 
 def level(scores: Tensor, kind: str, bar: float) -> Tensor:
