@@ -31,7 +31,7 @@ def standing(
     query = F.normalize(queries, dim=-1)
     scale = similar(patches, query)
     if mode != "max":
-        weight = valid * (scale.std(1) if mode == "weighted" else 1.0)
+        weight = valid * (scale.std(1) if mode == "weighted" else torch.ones_like(scale[:, 0]))
         query, valid = F.normalize(weight[:, None] @ query, dim=-1), valid[:, :1]
         scale = similar(patches, query)
     # Queries differ in level; standardising makes them compete on equal terms.
