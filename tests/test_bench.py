@@ -33,7 +33,7 @@ _SMALL = {
                "patch_size": 14, "projection_dim": 16},
     "text": {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 8, "num_attention_heads": 4,
              "num_key_value_heads": 4, "vocab_size": 240, "max_position_embeddings": 2048},
-    "clip_text": {"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 240,
+    "clip": {"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 240,
                   "max_position_embeddings": 77, "projection_dim": 16},
 }  # fmt: skip
 
