@@ -92,6 +92,11 @@ def test_thresholds_for_other_weights_are_refused(stored):
         calibrated(par(), other)
 
 
+def test_thresholds_for_another_text_tower_are_refused(stored):
+    with pytest.raises(ParbenchError, match="another CLIP text tower"):
+        calibrated(par(), dataclasses.replace(SUBJECT, clip="other"))
+
+
 def test_thresholds_for_other_fields_are_refused(stored):
     with pytest.raises(ParbenchError, match="other values of edge"):
         calibrated(par(edge=0.5), SUBJECT)

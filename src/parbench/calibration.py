@@ -35,11 +35,13 @@ class Subject:
         model: Its name.
         weights: Its checkpoint's fingerprint.
         geometry: Its sizes.
+        clip: Fingerprint of the CLIP text tower, for methods that need one.
     """
 
     model: str
     weights: str
     geometry: Geometry
+    clip: str | None = None
 
 
 def file_name(model: str, method: str) -> str:
@@ -102,6 +104,8 @@ def stored(path: Path, reducer: Reducer, subject: Subject) -> Reducer:
     found = yaml.safe_load(path.read_text())
     if found["weights"] != subject.weights:
         raise ParbenchError(f"the thresholds in {path} were found for other weights than those of {model}: {how}")
+    if reducer.needs_clip and found.get("clip") != subject.clip:
+        raise ParbenchError(f"the thresholds in {path} were found with another CLIP text tower than {model} has: {how}")
     if found["settings"] != other_fields(reducer):
         changed = sorted(key for key, value in other_fields(reducer).items() if found["settings"].get(key) != value)
         raise ParbenchError(f"the thresholds in {path} were found with other values of {', '.join(changed)}: {how}")
@@ -192,6 +196,7 @@ def save(
         "method": reducer.name,
         "model": subject.model,
         "weights": subject.weights,
+        **({"clip": subject.clip} if reducer.needs_clip else {}),
         "data": data,
         "split": split,
         "settings": other_fields(reducer),

@@ -39,7 +39,8 @@ def ready(adapter: LlavaAdapter, method: DictConfig, budget: int | float | None,
     open_threshold = built.calibrates and built.budget is not None and getattr(built, built.calibrates) is None
     if adapter.fingerprint == "random" and open_threshold:
         return dataclasses.replace(built, **{built.calibrates: _threshold(_counter(adapter, batch), built)})
-    return calibrated(built, Subject(adapter.name, adapter.fingerprint, adapter.geometry))
+    clip = adapter.clip_fingerprint if built.needs_clip else None
+    return calibrated(built, Subject(adapter.name, adapter.fingerprint, adapter.geometry, clip))
 
 
 def _counter(adapter: LlavaAdapter, batch: Batch) -> KeptCounter:

@@ -37,5 +37,5 @@ def run(words: list[str]) -> None:
         found, mean = find_threshold(counter, asked)
         values[wanted] = {method.calibrates: found, "mean": round(mean, 2)}
         print(f"target {wanted}: {method.calibrates}={found}, mean {mean:.2f}")
-    save(out, method, session.subject, session.dataset.fingerprint, options["split"], values)
+    save(out, method, session.subject(method), session.dataset.fingerprint, options["split"], values)
     print(f"written to {out}")

@@ -60,11 +60,11 @@ class _Finder:
         key = digest(asked, session.dataset.fingerprint, questions)
         own = LOCAL / "variants" / plain.replace(".yaml", f"--{key}.yaml")
         try:
-            found = getattr(first_serving([own, LOCAL / plain, SHIPPED / plain], asked, session.subject), field)
+            found = getattr(first_serving([own, LOCAL / plain, SHIPPED / plain], asked, session.subject(asked)), field)
         except ParbenchError:
             found, mean = find_threshold(self.counter, asked)
             entry = {asked.asked(session.geometry): {field: found, "mean": round(mean, 2)}}
-            save(own, asked, session.subject, session.dataset.fingerprint, "val", entry)
+            save(own, asked, session.subject(asked), session.dataset.fingerprint, "val", entry)
         filled = method.copy()
         with open_dict(filled):
             filled[field] = found

@@ -12,6 +12,7 @@ from parbench.engine.engine import Engine, image_digest, seed_of
 from parbench.engine.features import FeatureCache
 from parbench.harness.session import Session
 from parbench.models.adapter import LlavaAdapter
+from parbench.models.counting import uncounted
 from parbench.models.merging import Merger
 from parbench.reducers.base import TowerReducer
 
@@ -57,6 +58,7 @@ class KeptCounter:
         found: list[int] = []
         for image, digest, questions in self.groups:
             encoded = engine.encode([image]) if inside else engine.remembered([image], [digest])
-            reduction, _ = engine.reduce(encoded, [seed_of(digest)], [0] * len(questions), questions)
+            with uncounted():
+                reduction, _ = engine.reduce(encoded, [seed_of(digest)], [0] * len(questions), questions)
             found += reduction.counts.tolist()
         return found

@@ -85,10 +85,14 @@ class Session:
         """Fingerprint of the checkpoint, without loading it."""
         return _fingerprint(str(self.model_settings["path"]), self.model_settings.get("revision"))
 
-    @property
-    def subject(self) -> Subject:
-        """What a threshold is found for."""
-        return Subject(self.model_settings["name"], self.model_fingerprint, self.geometry)
+    def subject(self, reducer: Any) -> Subject:
+        """What a method's threshold is found for."""
+        return Subject(self.model_settings["name"], self.model_fingerprint, self.geometry, self._clip(reducer))
+
+    def _clip(self, reducer: Any) -> str | None:
+        """Fingerprint of the CLIP text tower, if the method needs it."""
+        settings = self.model_settings
+        return _fingerprint(str(settings["clip"]), settings.get("clip_revision")) if reducer.needs_clip else None
 
     def reducer(self, method: DictConfig, budget: int | float | None = None) -> Any:
         """A method ready for this model: its budget checked and in tokens, its threshold filled in.
@@ -99,7 +103,8 @@ class Session:
         built = build_reducer(method, budget)
         built.check(self.geometry)
         # 0.111 and 64 are one run.
-        return calibrated(dataclasses.replace(built, budget=built.asked(self.geometry)), self.subject)
+        built = dataclasses.replace(built, budget=built.asked(self.geometry))
+        return calibrated(built, self.subject(built))
 
     def identity(self, reducer: Any) -> dict[str, Any]:
         """Everything that can change a number."""
@@ -110,7 +115,7 @@ class Session:
         return {
             "model": settings["name"],
             "weights": self.model_fingerprint,
-            "clip": _fingerprint(str(settings["clip"]), settings.get("clip_revision")) if reducer.needs_clip else None,
+            "clip": self._clip(reducer),
             "dtype": settings["dtype"],
             "attention": settings["attention"],
             "device": device,

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from parbench.models.loading import fingerprint, has_random_weights, load_model
+from parbench.models.loading import fingerprint, has_random_weights, load_model, locate
 from parbench.models.merging import Merger
 from parbench.models.text import ClipSpace, load_clip
 from parbench.models.vision import Encoded, encode
@@ -179,6 +179,12 @@ class LlavaAdapter(LanguageAdapter):
     def fingerprint(self) -> str:
         """Sha256 of the checkpoint's files; ``random`` where there is no folder."""
         return fingerprint(self.folder) if self.folder else "random"
+
+    @cached_property
+    def clip_fingerprint(self) -> str | None:
+        """Sha256 of the files of the CLIP text tower; None where none is named."""
+        path, revision = self._clip
+        return fingerprint(locate(path, revision, key="model.clip")) if path else None
 
     @cached_property
     def clip_space(self) -> ClipSpace:
