@@ -10,17 +10,25 @@ from parbench.commands.options import as_list, split_options, whole_number, writ
 from parbench.config import compose_config
 from parbench.errors import ParbenchError
 
-_OPTIONS = {"questions": "1000", "methods": "none,par", "budget": "64", "stock": "true", "out": ""}
+_OPTIONS = {"questions": "1000", "methods": "none,par", "budget": "64", "stock": "true", "memory": "", "out": ""}
 
 
 def run(words: list[str]) -> None:
-    """Ask the same questions by stock lmms-eval, by the exact engine and by the sharing one; print rates and agreement."""
+    """Ask the same questions by stock lmms-eval, by the exact engine and by the sharing one; print rates and agreement.
+
+    With ``memory=[300,3000]`` also the peak memory of evaluations of so many questions.
+    """
     options, rest = split_options(words, _OPTIONS)
     questions = whole_number("questions", options["questions"])
     if options["stock"] not in ("true", "false"):
         raise ParbenchError(f"stock={options['stock']} is neither true nor false")
     methods = as_list("methods", options["methods"])
     budget = whole_number("budget", options["budget"])
+    sizes = (
+        [whole_number("memory", str(size)) for size in as_list("memory", options["memory"])]
+        if options["memory"]
+        else []
+    )
     out = writable("out", Path(options["out"])) if options["out"] else None
     # Checked before anything runs.
     chosen = {name: compose_config([*rest, f"method={name}"]).method for name in methods}
@@ -31,6 +39,17 @@ def run(words: list[str]) -> None:
     for name, method in chosen.items():
         rates.measure(method, None if name == "none" else budget)
     found = rates.report()
+    from parbench.bench.growth import peak_bytes
+
+    found["memory"] = [
+        {
+            "method": name,
+            "questions": size,
+            "peak_bytes": peak_bytes([*rest, f"method={name}", "controls=[]", f"limit={size}"]),
+        }
+        for name in methods
+        for size in sizes
+    ]
     _show(found)
     if out:
         out.write_text(json.dumps(found, indent=2) + "\n")
@@ -51,6 +70,10 @@ def _show(found: dict[str, Any]) -> None:
         times = "" if row["times_stock"] is None else f"{row['times_stock']:.1f}"
         table.add_row(row["by"], row["method"], f"{row['seconds']:.1f}", f"{row['rate']:.1f}", times)
     console.print(table)
+    for row in found["memory"]:
+        console.print(
+            f"{row['method']}: {row['questions']} questions, peak {row['peak_bytes'] / 1e9:.2f} GB", highlight=False
+        )
     for row in found["agreement"]:
         console.print(
             f"{row['method']}: {row['of']} gives the same answer as {row['to']} to {row['same']} of {row['questions']} questions"

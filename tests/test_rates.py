@@ -1,0 +1,69 @@
+"""How fast parbench evaluates, and whether engines agree."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from parbench.bench.growth import peak_bytes
+from parbench.bench.rates import agree
+from parbench.errors import ParbenchError
+
+
+def lines(*answers, **fields):
+    return {f"scenes-{n}": {"prediction": text, "margin": margin, **fields} for n, (text, margin) in enumerate(answers)}
+
+
+def test_answers_that_differ_come_with_the_smaller_margin():
+    one = lines(("red", 3.0), ("blue", 0.5), ("two ", 1.0), kept=["f0"])
+    other = lines(("red", 2.0), ("green", 0.25), ("two", None), kept=["f0"])
+    found = agree(one, other)
+    assert (found["questions"], found["same"], found["other_tokens"]) == (3, 2, 0)
+    assert found["differing"] == [{"id": "scenes-1", "one": "blue", "other": "green", "margin": 0.25}]
+
+
+def test_tokens_are_compared_only_where_both_know_them():
+    known, unknown = lines(("red", 1.0), kept=["f0"]), lines(("red", None))
+    assert agree(known, unknown)["other_tokens"] is None
+    assert agree(known, lines(("red", 1.0), kept=["0f"]))["other_tokens"] == 1
+
+
+@pytest.mark.slow
+def test_the_command_compares_both_engines_with_stock_lmms_eval(run, folder):
+    pytest.importorskip("decord")
+    code, out, err = run("bench", "--engine", "questions=24", "methods=none,random", "out=rates.json")
+    assert code == 0, err
+    found = json.loads((folder / "rates.json").read_text())
+    assert [(row["by"], row["method"]) for row in found["rates"]] == [
+        ("lmms-eval, llava_hf, batch 1", "none"),
+        ("parbench, engine=exact", "none"), ("parbench, engine=shared", "none"),
+        ("parbench, engine=exact", "random @64"), ("parbench, engine=shared", "random @64"),
+    ]  # fmt: skip
+    assert found["rates"][0]["times_stock"] == 1
+    assert [(row["method"], row["same"], row["questions"], row["other_tokens"]) for row in found["agreement"]] == [
+        ("none", 24, 24, None), ("none", 24, 24, 0), ("random @64", 24, 24, 0),
+    ]  # fmt: skip
+    assert "gives the same answer as lmms-eval, llava_hf, batch 1 to 24 of 24 questions" in out.replace("\n", " ")
+
+
+@pytest.mark.slow
+def test_peak_memory_is_that_of_a_process_of_its_own(folder):
+    assert 2e8 < peak_bytes(["method=random", "controls=[]", "limit=10"]) < 2e10
+    with pytest.raises(ParbenchError, match="limit=0 is no number"):
+        peak_bytes(["limit=0"])
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("questions=none", "questions=none is no number"),
+        ("stock=perhaps", "neither true nor false"),
+        ("methods=pra", "par"),
+        ("dataset=pope", "leave dataset out"),
+    ],
+)
+def test_bad_input_is_one_sentence(run, word, said):
+    code, _, err = run("bench", "--engine", "stock=false", word)
+    assert code == 2
+    assert said in err
