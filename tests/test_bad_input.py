@@ -191,11 +191,11 @@ def test_a_corrupt_image_stops_the_run_and_keeps_what_was_computed(run, folder):
         for number in range(10)
     ]
     words = ("eval", "dataset=pope", f"dataset.path={pope(folder / 'pope', rows)}", "method=none", "results_dir=runs")
-    said = refused(run, *words)
+    said = refused(run, *words, "engine.batch_size=4")
     assert "image of row 7" in said
     (samples,) = (folder / "runs").glob("*/samples.jsonl")
     kept = [json.loads(line)["id"] for line in samples.read_text().splitlines()]
-    # Blocks of four images: the first was finished.
+    # The first batch was finished.
     assert kept == [f"pope-{number}" for number in range(4)]
     assert not (samples.parent / "metrics.json").exists()
 

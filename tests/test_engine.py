@@ -270,7 +270,7 @@ def test_an_anchor_is_the_patch_of_greatest_weight():
 
 def test_the_order_of_samples_in_a_batch_does_not_matter(adapter, questions):
     forward = Engine(adapter, reducer("par", 64)).answer(questions)
-    backward = Engine(adapter, reducer("par", 64)).answer(questions)
+    backward = Engine(adapter, reducer("par", 64)).answer(questions[::-1])
     assert [answer.kept for answer in forward] == [answer.kept for answer in backward[::-1]]
 
 

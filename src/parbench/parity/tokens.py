@@ -116,11 +116,11 @@ def _divprune(case: Case, patches: int) -> dict[str, Any]:
 
 def _trim(case: Case, patches: int) -> dict[str, Any]:
     k = case.parameters["k"]
-    return {"budget": None if k == -1 else int(patches * k) + 1}
+    return {"budget": None if k == -1 else int(patches * k) + 1, "relevance_sign": -1}
 
 
 def _cdpruner(case: Case, patches: int) -> dict[str, Any]:
-    return {"budget": case.parameters["visual_token_num"]}
+    return {"budget": case.parameters["visual_token_num"], "relevance_sign": -1}
 
 
 def _vispruner(case: Case, patches: int) -> dict[str, Any]:
