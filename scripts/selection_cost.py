@@ -5,13 +5,16 @@ python scripts/selection_cost.py --budget 64 --shapes llava-1.5-7b
 
 A method's own time is what its class does: making the tokens before the LLM, choosing at a layer inside it, pairing tokens in a
 vision block. With --shapes the model has the sizes of conf/model/NAME and random weights, since time does not hang on their
-values; four of its LLM layers run and are counted for all. Batch 1; medians, method and baseline measured in one process.
+values. For the baseline four of its LLM layers run and are counted for all; for methods inside the LLM all run, and hold the
+same weights four by four, so that they fit into memory. Batch 1; medians, method and baseline measured in one process, after a
+first pass that is not counted.
 `parbench bench` measures whole methods, with every layer.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import time
 from collections.abc import Sequence
 from itertools import pairwise
@@ -27,10 +30,10 @@ from parbench.bench.passes import run_pass
 from parbench.bench.ready import ready
 from parbench.bench.watch import timed_engine
 from parbench.compute.flops import config_of
-from parbench.config import compose_config, names
+from parbench.config import build_reducer, compose_config, names
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LlavaAdapter
-from parbench.reducers.base import Reducer
+from parbench.reducers.base import LayerReducer, MaskReducer, Reducer
 from parbench.reducers.none import Unreduced
 
 _LAYERS = 4
@@ -45,6 +48,22 @@ def open_model(shapes: str) -> tuple[LlavaAdapter, int]:
     settings = OmegaConf.to_container(compose_config([f"model={shapes}"]).model, resolve=True)  # type: ignore[assignment]
     small = {"weights": "random", "llm_layers": _LAYERS, "device": "cpu", "dtype": "float32"}
     return LlavaAdapter.load({**settings, **small}), config_of(settings).text_config.num_hidden_layers
+
+
+def deepened(adapter: LlavaAdapter, layers: int) -> LlavaAdapter:
+    """The model with so many LLM layers, which hold the same weights as the few that are there."""
+    few = adapter.language.layers
+    if len(few) == layers:
+        return adapter
+    held = {id(weight): weight for weight in adapter.model.parameters()}
+    model = copy.deepcopy(adapter.model, held)
+    for number in range(len(few), layers):
+        layer = copy.deepcopy(few[number % len(few)], {**held})
+        layer.self_attn.layer_idx = number
+        model.model.language_model.layers.append(layer)
+    model.config.text_config.num_hidden_layers = layers
+    model.model.language_model.config.num_hidden_layers = layers
+    return LlavaAdapter(model, adapter.processor, name=adapter.name)
 
 
 def prefill_seconds(adapter: LlavaAdapter, batches: Sequence[Batch], layers: int) -> list[float]:
@@ -72,7 +91,7 @@ def own_seconds(adapter: LlavaAdapter, reducer: Reducer, batches: Sequence[Batch
     """What the method does itself, for each batch."""
     laps = Laps(clock_of(adapter.device))
     engine = timed_engine(adapter, reducer, laps)
-    return [run_pass(engine, batch, laps, 1).seconds.get("selection", 0.0) for batch in batches]
+    return [run_pass(engine, batch, laps, 1).seconds.get("selection", 0.0) for batch in (batches[0], *batches)][1:]
 
 
 def main() -> None:
@@ -84,6 +103,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", default=names("method"))
     arguments = parser.parse_args()
     adapter, layers = open_model(arguments.shapes)
+    deep = deepened(adapter, layers)
     batches = [read_batch(adapter, [sample]) for sample in scenes_samples(adapter, arguments.questions)]
     prefill_seconds(adapter, batches[:1], layers)
     print(
@@ -95,10 +115,13 @@ def main() -> None:
             continue
         try:
             budget = None if name == "yopo" else arguments.budget
-            method = ready(adapter, compose_config([f"method={name}"]).method, budget, batches[0])
+            config = compose_config([f"method={name}"]).method
+            inside = isinstance(build_reducer(config, budget), LayerReducer | MaskReducer)
+            runs = deep if inside else adapter
+            method = ready(runs, config, budget, batches[0])
             # Around each method, so that a machine that slows down slows both.
             before = prefill_seconds(adapter, batches[: len(batches) // 2 or 1], layers)
-            own = own_seconds(adapter, method, batches)
+            own = own_seconds(runs, method, batches)
         except ParbenchError as error:
             print(f"| {name} | | {error} |", flush=True)
             continue

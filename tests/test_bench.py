@@ -19,7 +19,7 @@ from parbench.bench.ready import ready
 from parbench.bench.spread import ratio, spread
 from parbench.bench.store import BenchFile
 from parbench.bench.watch import timed_engine
-from parbench.compute.flops import sample_flops
+from parbench.compute.flops import costs, sample_flops
 from parbench.config import compose_config
 from parbench.engine.engine import Engine
 from parbench.errors import ParbenchError
@@ -184,7 +184,7 @@ def test_speedups_are_by_stage(adapter, batch):
     assert row["speedup"]["ttft"]["predicted"] == sum(base[p] for p in first) / sum(flops[p] for p in first)
     # The batch's sum, not one sample's.
     answers = Engine(adapter, reducer("none")).answer(batch.samples)
-    alone = [sample_flops(adapter.model.config, answer.ledger)["llm_prefill"] for answer in answers]
+    alone = [sample_flops(costs(adapter.model.config), answer.ledger)["llm_prefill"] for answer in answers]
     assert base["llm_prefill"] == sum(alone)
     one = row["speedup"]["prefill"]
     assert one["measured_over_predicted"] == pytest.approx(one["median"] / one["predicted"])

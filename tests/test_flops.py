@@ -94,14 +94,14 @@ def test_a_real_run_costs_what_its_ledger_says(adapter, scenes):
         one = sample(adapter, scenes[4])
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
             (answer,) = Engine(adapter, reducer(name, 64)).answer([one])
-        parts = sample_flops(adapter.model.config, answer.ledger)
+        parts = sample_flops(costs(adapter.model.config), answer.ledger)
         assert parts["total"] == pytest.approx(counter.get_total_flops(), rel=2e-2)
 
 
 def test_parts_sum_to_the_total(config):
     layers = config.text_config.num_hidden_layers
     ledger = SampleLedger(((577,) * 7,), 64, 12345, (100,) * layers, (64,) * layers, 3)
-    parts = sample_flops(config, ledger)
+    parts = sample_flops(costs(config), ledger)
     assert parts["reducer"] == 12345
     assert parts["total"] == sum(value for part, value in parts.items() if part != "total")
 

@@ -291,16 +291,16 @@ def test_what_masks_would_save_is_less_than_everything(adapter):
     skipped = reducer("yopo").skipped(text, adapter.geometry, total, 1)
     assert half < skipped < full
     ledger = SampleLedger(((577,) * 7,), 576, 0, (total,) * layers, (576,) * layers, 1, skipped)
-    assert sample_flops(config, ledger)["llm_prefill"] == full - skipped
+    assert sample_flops(costs(config), ledger)["llm_prefill"] == full - skipped
 
 
 def test_without_a_cache_every_token_costs_a_prefill(adapter):
     layers = adapter.geometry.layers
     ledger = SampleLedger(((577,) * 7,), 576, 0, (100,) * layers, (64,) * layers, 3)
-    anew = sample_flops(adapter.model.config, dataclasses.replace(ledger, cached=False))
+    anew = sample_flops(costs(adapter.model.config), dataclasses.replace(ledger, cached=False))
     cost = costs(adapter.model.config)
     assert anew["decode"] == cost.prefill([101] * layers) + cost.prefill([102] * layers)
-    assert anew["decode"] > 10 * sample_flops(adapter.model.config, ledger)["decode"]
+    assert anew["decode"] > 10 * sample_flops(costs(adapter.model.config), ledger)["decode"]
 
 
 def test_the_search_finds_the_layer_from_which_images_are_not_needed(adapter, embeddings):

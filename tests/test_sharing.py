@@ -38,27 +38,52 @@ def encodings(monkeypatch):
 @pytest.mark.parametrize("name", ["none", "prumerge", "visionzip", "divprune", "pool", "downsample", "tome", "random"])
 def test_what_runs_once_gives_the_logits_of_what_runs_apart(adapter, questions, monkeypatch, name):
     method = reducer(name) if name in ("none", "prumerge") else reducer(name, 64)
-    generated = []
-    for module in (engine_module, prefix):
-        original = module.greedy
+    together, alone = [], []
+    greedy, after_beginnings = engine_module.greedy, engine_module.after_beginnings
 
-        def spy(*arguments, original=original, **named):
-            generated.append((len(arguments[1].embeds[0]), original(*arguments, **named)))
-            return generated[-1][1]
+    def spy_alone(*arguments, **named):
+        alone.extend(greedy(*arguments, **named))
+        return alone[-1:]
 
-        monkeypatch.setattr(module, "greedy", spy)
+    def spy_together(*arguments):
+        generated, trace = after_beginnings(*arguments)
+        together.extend(generated)
+        return generated, trace
+
+    monkeypatch.setattr(engine_module, "greedy", spy_alone)
+    monkeypatch.setattr(engine_module, "after_beginnings", spy_together)
     shared, apart = Engine(adapter, method).answer(questions), []
     for question in questions:
         apart += Engine(adapter, method, share=False).answer([question])
-    (columns, together), *alone = generated
-    assert columns < 64, "the visual tokens ran before"
-    for one, (_, (other,)) in zip(together, alone, strict=True):
+    assert len(together) == len(alone) == len(questions)
+    for one, other in zip(together, alone, strict=True):
         torch.testing.assert_close(one.first_logits, other.first_logits, rtol=1e-3, atol=1e-3)
         assert one.ids == other.ids
     for one, other in zip(shared, apart, strict=True):
         assert one.kept == other.kept
         # A method's own work is an equal share of its batch's, padding included.
         assert dataclasses.replace(one.ledger, reducer_flops=other.ledger.reducer_flops) == other.ledger
+
+
+def test_beginnings_are_shared_by_every_kernel_that_takes_masks(adapter, questions):
+    answers = {}
+    try:
+        for kernel in ("eager", "sdpa"):
+            adapter.model.set_attn_implementation(kernel)
+            answers[kernel] = Engine(adapter, reducer("none")).answer(questions)
+    finally:
+        adapter.model.set_attn_implementation("sdpa")
+    for one, other in zip(*answers.values(), strict=True):
+        assert (one.text, one.ledger) == (other.text, other.ledger)
+        assert one.margin == pytest.approx(other.margin, rel=1e-3)
+    adapter.language.config._attn_implementation, kernel = (
+        "flash_attention_2",
+        adapter.language.config._attn_implementation,
+    )
+    try:
+        assert not prefix.can_share_beginnings(adapter)
+    finally:
+        adapter.language.config._attn_implementation = kernel
 
 
 @pytest.mark.parametrize("name", ["par", "fastv", "yopo", "trim"])

@@ -249,7 +249,7 @@ def test_flops_lie_between_those_of_merging_alone_and_of_no_reduction(adapter, a
         assert ledger.tokens_kept < adapter.geometry.patches
         assert ledger.attended == none.ledger.layers
         assert none.ledger.attended == merged.ledger.attended == ()
-        parts = [sample_flops(adapter.model.config, answer.ledger) for answer in (merged, unmerged, none)]
+        parts = [sample_flops(costs(adapter.model.config), answer.ledger) for answer in (merged, unmerged, none)]
         assert parts[0]["llm_prefill"] < parts[1]["llm_prefill"] < parts[2]["llm_prefill"]
         linear = sum(cost.layer.linear * (n - m) for n, m in zip(none.ledger.layers, ledger.layers, strict=True))
         assert parts[2]["llm_prefill"] - parts[1]["llm_prefill"] == linear
@@ -261,7 +261,7 @@ def test_attention_is_paid_at_its_own_length(adapter):
     expected = layers * (cost.layer.linear * 100 + cost.layer.square * 600**2) + cost.head
     assert cost.prefill([100] * layers, [600] * layers) == expected
     ledger = SampleLedger(((577,) * 7,), 64, 0, (100,) * layers, (64,) * layers, 3, attended=(600,) * layers)
-    parts = sample_flops(adapter.model.config, ledger)
+    parts = sample_flops(costs(adapter.model.config), ledger)
     assert parts["llm_prefill"] == expected
     assert parts["decode"] == cost.decode([600] * layers, 3)
 
@@ -270,7 +270,7 @@ def test_a_real_run_costs_what_its_ledger_says(adapter, scenes):
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         (answer,) = Engine(adapter, UNMERGED).answer([sample(adapter, scenes[4])])
     assert answer.ledger.generated > 1
-    parts = sample_flops(adapter.model.config, answer.ledger)
+    parts = sample_flops(costs(adapter.model.config), answer.ledger)
     assert parts["total"] == pytest.approx(counter.get_total_flops(), rel=2e-2)
 
 

@@ -17,7 +17,7 @@ from parbench.bench.memory import Peak, watch_peak
 from parbench.bench.passes import Pass, run_pass
 from parbench.bench.spread import ratio, spread
 from parbench.bench.watch import timed_engine
-from parbench.compute.flops import sample_flops
+from parbench.compute.flops import costs, sample_flops
 from parbench.compute.ledger import SampleLedger
 from parbench.engine.engine import Engine
 from parbench.errors import ParbenchError
@@ -118,7 +118,7 @@ class Measurer:
         return Work(self._flops(ledgers), [ledger.tokens_kept for ledger in ledgers])
 
     def _flops(self, ledgers: Sequence[SampleLedger]) -> dict[str, int]:
-        parts = [sample_flops(self.adapter.model.config, ledger) for ledger in ledgers]
+        parts = [sample_flops(costs(self.adapter.model.config), ledger) for ledger in ledgers]
         return {name: sum(part[name] for part in parts) for name in parts[0]}
 
     def _prepare(self, reducer: Reducer, engine: Engine) -> tuple[Work, Peak]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, open_dict
 
+from parbench.config import compose_config
 from parbench.errors import ParbenchError
 from parbench.harness.evaluate import evaluate, simple_evaluation
 from parbench.harness.session import Session
@@ -40,6 +41,7 @@ class Rates:
             exact.__dict__[name] = getattr(shared, name)
         shared.dataset.task  # noqa: B018 - built before the clock runs
         self.rows: list[dict[str, Any]] = []
+        self.cells: list[dict[str, Any]] = []
         self.answers: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
         if with_stock:
             self._stock()
@@ -77,23 +79,43 @@ class Rates:
         ]
         self._note(STOCK, "none", seconds, lines)
 
+    def _sweep(self, stock: float | None) -> dict[str, Any] | None:
+        """The sweep's rate beside stock lmms-eval's, which would ask all questions once a cell."""
+        if not self.cells:
+            return None
+        seconds = sum(cell["seconds"] for cell in self.cells)
+        rate = sum(cell["n"] for cell in self.cells) / seconds
+        return {
+            "cells": self.cells,
+            "seconds": round(seconds, 2),
+            "rate": round(rate, 2),
+            "times_stock": stock and round(rate / stock, 2),
+        }
+
     def measure(self, method: DictConfig, budget: int | None) -> None:
         """Evaluate a method by both engines."""
         for kind, session in self.sessions.items():
             session.__dict__.pop("features", None)
-            with tempfile.TemporaryDirectory() as folder:
-                with open_dict(session.config):
-                    session.config.results_dir = folder
-                begun = time.perf_counter()
-                run = evaluate(session, method, budget)
-                seconds = time.perf_counter() - begun
-                lines = [json.loads(line) for line in (Path(run.folder) / "samples.jsonl").read_text().splitlines()]
+            seconds, lines = _timed(session, method, budget)
             self._note(
                 f"parbench, engine={kind}",
                 method.name if budget is None else f"{method.name} @{budget}",
                 seconds,
                 lines,
             )
+
+    def sweep(self, methods: Sequence[DictConfig], budgets: Sequence[int]) -> None:
+        """Evaluate ``none`` and each method at each budget as a sweep does: by the sharing engine, features remembered throughout.
+
+        Raises:
+            ParbenchError: A method cannot deliver a budget.
+        """
+        session = self.sessions["shared"]
+        session.__dict__.pop("features", None)
+        none = compose_config(["method=none"]).method
+        for method, budget in [(none, None), *((method, budget) for method in methods for budget in budgets)]:
+            seconds, lines = _timed(session, method, budget)
+            self.cells.append({"method": method.name, "budget": budget, "seconds": round(seconds, 2), "n": len(lines)})
 
     def report(self) -> dict[str, Any]:
         """Rates, and who gives the same answers as whom."""
@@ -112,8 +134,20 @@ class Rates:
             "threads": torch.get_num_threads(),
             "questions": len(next(iter(self.answers.values()))),
             "rates": rates,
+            "sweep": self._sweep(stock),
             "agreement": agreement,
         }
+
+
+def _timed(session: Session, method: DictConfig, budget: int | None) -> tuple[float, list[dict[str, Any]]]:
+    """Seconds of an evaluation into a folder of its own, and its samples."""
+    with tempfile.TemporaryDirectory() as folder:
+        with open_dict(session.config):
+            session.config.results_dir = folder
+        begun = time.perf_counter()
+        run = evaluate(session, method, budget)
+        seconds = time.perf_counter() - begun
+        return seconds, [json.loads(line) for line in (Path(run.folder) / "samples.jsonl").read_text().splitlines()]
 
 
 def agree(one: Mapping[str, Mapping[str, Any]], other: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -10,13 +10,23 @@ from parbench.commands.options import as_list, split_options, whole_number, writ
 from parbench.config import compose_config
 from parbench.errors import ParbenchError
 
-_OPTIONS = {"questions": "1000", "methods": "none,par", "budget": "64", "stock": "true", "memory": "", "out": ""}
+_OPTIONS = {
+    "questions": "1000",
+    "methods": "none,par",
+    "budget": "64",
+    "stock": "true",
+    "sweep": "",
+    "budgets": "[192,128,64]",
+    "memory": "",
+    "out": "",
+}
 
 
 def run(words: list[str]) -> None:
     """Ask the same questions by stock lmms-eval, by the exact engine and by the sharing one; print rates and agreement.
 
-    With ``memory=[300,3000]`` also the peak memory of evaluations of so many questions.
+    With ``sweep=[par,fastv] budgets=[128,64]`` also the rate of a sweep over these and none, with ``memory=[300,3000]`` the peak
+    memory of evaluations of so many questions.
     """
     options, rest = split_options(words, _OPTIONS)
     questions = whole_number("questions", options["questions"])
@@ -24,11 +34,9 @@ def run(words: list[str]) -> None:
         raise ParbenchError(f"stock={options['stock']} is neither true nor false")
     methods = as_list("methods", options["methods"])
     budget = whole_number("budget", options["budget"])
-    sizes = (
-        [whole_number("memory", str(size)) for size in as_list("memory", options["memory"])]
-        if options["memory"]
-        else []
-    )
+    sizes = [whole_number("memory", str(size)) for size in _listed("memory", options)]
+    budgets = [whole_number("budgets", str(one)) for one in as_list("budgets", options["budgets"])]
+    swept = [compose_config([*rest, f"method={name}"]).method for name in _listed("sweep", options)]
     out = writable("out", Path(options["out"])) if options["out"] else None
     # Checked before anything runs.
     chosen = {name: compose_config([*rest, f"method={name}"]).method for name in methods}
@@ -38,6 +46,8 @@ def run(words: list[str]) -> None:
     rates = Rates(configs, with_stock=options["stock"] == "true")
     for name, method in chosen.items():
         rates.measure(method, None if name == "none" else budget)
+    if swept:
+        rates.sweep(swept, budgets)
     found = rates.report()
     from parbench.bench.growth import peak_bytes
 
@@ -56,6 +66,10 @@ def run(words: list[str]) -> None:
         print(out)
 
 
+def _listed(key: str, options: dict[str, str]) -> list[Any]:
+    return as_list(key, options[key]) if options[key] else []
+
+
 def _show(found: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -70,6 +84,12 @@ def _show(found: dict[str, Any]) -> None:
         times = "" if row["times_stock"] is None else f"{row['times_stock']:.1f}"
         table.add_row(row["by"], row["method"], f"{row['seconds']:.1f}", f"{row['rate']:.1f}", times)
     console.print(table)
+    if sweep := found["sweep"]:
+        times = "" if sweep["times_stock"] is None else f", {sweep['times_stock']:.1f} x stock"
+        console.print(
+            f"a sweep of {len(sweep['cells'])} cells: {sweep['seconds']:.0f} s, {sweep['rate']:.1f} questions/s{times}",
+            highlight=False,
+        )
     for row in found["memory"]:
         console.print(
             f"{row['method']}: {row['questions']} questions, peak {row['peak_bytes'] / 1e9:.2f} GB", highlight=False

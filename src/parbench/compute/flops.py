@@ -182,17 +182,16 @@ def _costs(text: str) -> Costs:
         )
 
 
-def sample_flops(config: Any, ledger: SampleLedger) -> dict[str, int]:
+def sample_flops(cost: Costs, ledger: SampleLedger) -> dict[str, int]:
     """FLOPs of one sample by part.
 
     Args:
-        config: The model's ``LlavaConfig``.
+        cost: Of the model's parts.
         ledger: What the sample's run recorded.
 
     Returns:
         vision, projector, reducer (the method's own work), llm_prefill, decode (after the first token), total.
     """
-    cost = costs(config)
     if ledger.cached:
         decode = cost.decode(ledger.attended or ledger.layers, ledger.generated)
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,20 +12,7 @@ from parbench.engine.sequence import Rows
 from parbench.models.adapter import LanguageAdapter
 
 # Leaving copies the cache, so it has to make the batch smaller by a quarter.
-_WORTH_LEAVING = 0.75
-
-
-@dataclass(frozen=True)
-class Past:
-    """What of a batch ran before.
-
-    Attributes:
-        cache: Keys and values of its B rows.
-        mask: [B, P] 1 where a token is.
-    """
-
-    cache: Any
-    mask: Tensor
+WORTH_LEAVING = 0.75
 
 
 @dataclass(frozen=True)
@@ -46,24 +32,77 @@ class Generated:
     first_logits: Tensor
 
 
+class Choosing:
+    """The tokens of a batch's rows as they are chosen, the likeliest each time.
+
+    Args:
+        adapter: The model.
+        new_tokens: Each row's limit.
+        until: Each row's stop strings.
+
+    Attributes:
+        going: Whether each row goes on: it has not ended, met a stop string or reached its limit.
+    """
+
+    def __init__(self, adapter: LanguageAdapter, new_tokens: Sequence[int], until: Sequence[tuple[str, ...]]) -> None:
+        self.adapter, self.limits, self.until = adapter, new_tokens, until
+        self.ends = adapter.end_tokens
+        self.going = [limit > 0 for limit in new_tokens]
+        empty = torch.empty(0)
+        self._rows = [Generated([], "", float("inf"), empty) for _ in new_tokens]
+
+    def take(self, rows: Sequence[int], logits: Tensor) -> Tensor:
+        """Choose the next token of some rows; what those get that have ended means nothing.
+
+        Args:
+            rows: [R] numbers of rows.
+            logits: [R, V].
+
+        Returns:
+            [R] token ids.
+
+        Raises:
+            FloatingPointError: Logits are not finite.
+        """
+        wide = logits.float()
+        if not bool(wide[[self.going[row] for row in rows]].isfinite().all()):
+            raise FloatingPointError("the model gave logits that are not finite")
+        best, chosen = wide.topk(2, dim=-1), wide.argmax(-1)
+        gaps, tokens = (best.values[:, 0] - best.values[:, 1]).tolist(), chosen.tolist()
+        for place, row in enumerate(rows):
+            if self.going[row]:
+                self._add(row, tokens[place], gaps[place], logits[place])
+        return chosen
+
+    def _add(self, row: int, token: int, gap: float, logits: Tensor) -> None:
+        before = self._rows[row]
+        ids = [*before.ids, token]
+        text, stopped = _decode(self.adapter, ids, self.until[row])
+        first = before.first_logits if before.ids else logits
+        self._rows[row] = Generated(ids, text, min(before.margin, gap), first)
+        self.going[row] = not (stopped or token in self.ends or len(ids) >= self.limits[row])
+
+    def finished(self) -> list[Generated]:
+        """What the rows generated."""
+        return self._rows
+
+
 def greedy(
     adapter: LanguageAdapter,
     rows: Rows,
     new_tokens: Sequence[int],
     until: Sequence[tuple[str, ...]],
     cached: bool = True,
-    past: Past | None = None,
     leave: Callable[[Tensor], None] | None = None,
 ) -> list[Generated]:
     """Generate greedily until each row has ended, met a stop string or reached its own limit.
 
     Args:
         adapter: The model.
-        rows: The prompts, or what follows ``past`` in them.
+        rows: The prompts.
         new_tokens: Each row's limit.
         until: Each row's stop strings.
         cached: Off, the whole sequence runs again for every token (methods that choose anew each time).
-        past: What ran before.
         leave: Told which rows, of those that were there, go on; only then do rows that have ended leave the batch.
 
     Raises:
@@ -71,19 +110,12 @@ def greedy(
     """
     from transformers import DynamicCache
 
-    cache = past.cache if past else DynamicCache(config=adapter.language.config)
-    ends = adapter.end_tokens
-    batch = len(rows.mask)
-    ids: list[list[int]] = [[] for _ in range(batch)]
-    texts = [""] * batch
-    margins = [float("inf")] * batch
-    embeds, positions = rows.embeds, rows.positions
-    mask = torch.cat([past.mask, rows.mask], dim=1) if past else rows.mask
-    first: Tensor | None = None
-    # Numbers of the rows that are in the batch, and whether each goes on.
-    present = list(range(batch))
-    going = [limit > 0 for limit in new_tokens]
-    while any(going):
+    cache = DynamicCache(config=adapter.language.config)
+    choosing = Choosing(adapter, new_tokens, until)
+    embeds, positions, mask = rows.embeds, rows.positions, rows.mask
+    # Numbers of the rows that are in the batch.
+    present = list(range(len(mask)))
+    while any(choosing.going):
         hidden = adapter.language(
             inputs_embeds=embeds,
             attention_mask=mask,
@@ -91,22 +123,7 @@ def greedy(
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state
-        logits = adapter.logits(hidden[:, -1:])[:, 0]
-        if first is None:
-            first = logits
-        wide = logits.float()
-        # A row that has ended may hold anything; only open ones are looked at.
-        if not bool(wide[going].isfinite().all()):
-            raise FloatingPointError("the model gave logits that are not finite")
-        best, chosen = wide.topk(2, dim=-1), wide.argmax(-1)
-        gaps, tokens = (best.values[:, 0] - best.values[:, 1]).tolist(), chosen.tolist()
-        for place, row in enumerate(present):
-            if not going[place]:
-                continue
-            ids[row].append(tokens[place])
-            margins[row] = min(margins[row], gaps[place])
-            texts[row], stopped = _decode(adapter, ids[row], until[row])
-            going[place] = not (stopped or tokens[place] in ends or len(ids[row]) >= new_tokens[row])
+        chosen = choosing.take(present, adapter.logits(hidden[:, -1:])[:, 0])
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
         newest, next_place = adapter.embed(chosen[:, None]), positions[:, -1:] + 1
         if not cached:
@@ -114,16 +131,14 @@ def greedy(
             cache = DynamicCache(config=adapter.language.config)
             continue
         embeds, positions = newest, next_place
-        if leave is not None and 0 < sum(going) <= _WORTH_LEAVING * len(going):
-            stay = torch.tensor([place for place, on in enumerate(going) if on], device=mask.device)
+        on = [place for place, row in enumerate(present) if choosing.going[row]]
+        if leave is not None and 0 < len(on) <= WORTH_LEAVING * len(present):
+            stay = torch.tensor(on, device=mask.device)
             cache.batch_select_indices(stay)
             leave(stay)
             mask, embeds, positions = mask[stay], embeds[stay], positions[stay]
-            present = [row for row, on in zip(present, going, strict=True) if on]
-            going = [True] * len(present)
-    if first is None:
-        first = torch.empty(batch, 0)
-    return [Generated(ids[row], texts[row], margins[row], first[row]) for row in range(batch)]
+            present = [present[place] for place in on]
+    return choosing.finished()
 
 
 def _decode(adapter: LanguageAdapter, ids: list[int], until: tuple[str, ...]) -> tuple[str, bool]:

@@ -19,7 +19,7 @@ from parbench.engine.features import FeatureCache
 from parbench.engine.install import install
 from parbench.engine.layers import Trace
 from parbench.engine.memory import is_out_of_memory
-from parbench.engine.prefix import after_beginnings, shared_beginnings
+from parbench.engine.prefix import after_beginnings, can_share_beginnings, shared_beginnings
 from parbench.engine.samples import Answer, Kept, Sample
 from parbench.engine.sequence import Visual, build_lines, pad
 from parbench.errors import ParbenchError
@@ -98,7 +98,7 @@ class Engine:
         self._unmerges = isinstance(reducer, TowerReducer) and reducer.unmerges
         self._chooses_once = share and not self._outside.prompt_aware
         in_llm = isinstance(reducer, LayerReducer | MaskReducer) or self._unmerges
-        self._shares_prefix = self._chooses_once and not in_llm
+        self._shares_prefix = self._chooses_once and not in_llm and can_share_beginnings(adapter)
 
     @torch.inference_mode()
     def answer(self, samples: Sequence[Sample]) -> list[Answer]:

@@ -64,12 +64,21 @@ class Trace:
         for leaver in self.leavers:
             leaver(stay)
 
-    def after(self, prefix: Trace, owner: Tensor) -> Trace:
-        """This trace as one of whole rows, whose beginnings ran before: row b behind ``owner[b]``."""
+    def after(self, prefix: Trace, owner: Tensor, own: Tensor) -> Trace:
+        """This trace of rows side by side as one of whole lines, whose beginnings ran before.
+
+        Args:
+            prefix: What happened to the beginnings.
+            owner: [B] the beginning, and the row, that each line is behind.
+            own: [B] tokens of each line behind its beginning.
+        """
+        others = torch.zeros_like(prefix.layers[0]).index_add(0, owner, own)[owner] - own
         return replace(
             self,
-            layers=[before[owner] + here for before, here in zip(prefix.layers, self.layers, strict=True)],
-            visual=[before[owner] + here for before, here in zip(prefix.visual, self.visual, strict=True)],
+            layers=[
+                before[owner] + here[owner] - others for before, here in zip(prefix.layers, self.layers, strict=True)
+            ],
+            visual=[before[owner] + here[owner] for before, here in zip(prefix.visual, self.visual, strict=True)],
         )
 
 
@@ -234,17 +243,26 @@ def _compose(mix: Tensor | None, layout: Layout, choice: Choice, size: int) -> T
     if mix is None and choice.merge is None:
         return None
     index, valid = layout.visual
+    order, counts = compact(choice.keep)
+    there = torch.arange(order.shape[1], device=order.device)[None] < counts[:, None]
+    # What is dropped goes first: at the first cut that is most of it.
     if mix is None:
-        source = layout.source[layout.row[:, None], index]
-        mix = F.one_hot(source.clamp(min=0), size).double() * valid[..., None]
-    keep = choice.keep
+        source = layout.source[layout.row[:, None], index].clamp(min=0)
+        left = F.one_hot(source.gather(1, order), size).double()
+    else:
+        left = gather(mix, order)
     if choice.merge is not None and choice.merged is not None:
-        new = torch.arange(choice.merge.shape[1], device=keep.device)[None] < choice.merged[:, None]
-        keep = torch.cat([keep, new], dim=1)
-        mix = torch.cat([mix, choice.merge @ mix], dim=1)
-    order, counts = compact(keep)
-    beyond = torch.arange(order.shape[1], device=order.device)[None] >= counts[:, None]
-    return gather(mix, order).masked_fill(beyond[..., None], 0.0)
+        if mix is None:
+            weights = choice.merge * valid[:, None]
+            merged = weights.new_zeros(*weights.shape[:2], size)
+            merged = merged.scatter_add(2, source[:, None].expand_as(weights), weights)
+        else:
+            merged = choice.merge @ mix
+        new = torch.arange(merged.shape[1], device=order.device)[None] < choice.merged[:, None]
+        order, counts = compact(torch.cat([there, new], dim=1))
+        left = gather(torch.cat([left, merged], dim=1), order)
+        there = torch.arange(order.shape[1], device=order.device)[None] < counts[:, None]
+    return left.masked_fill(~there[..., None], 0.0)
 
 
 def _shorten(hidden: Tensor, view: View, choice: Choice, compacts: bool) -> tuple[Tensor, Layout]:

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
-from parbench.engine.decode import Generated, Past, greedy
+from parbench.engine.decode import WORTH_LEAVING, Choosing, Generated
 from parbench.engine.install import install
 from parbench.engine.layers import Trace
-from parbench.engine.sequence import Line, pad
+from parbench.engine.sequence import Line, Rows, pad
 from parbench.models.adapter import LlavaAdapter
 from parbench.reducers.none import Unreduced
+
+# Whose a key is, where it is no question's: every question's of its row, or nobody's.
+_ALL, _NOBODY = -1, -2
+# Kernels that take any mask.
+_KERNELS = ("sdpa", "eager")
+
+
+def can_share_beginnings(adapter: LlavaAdapter) -> bool:
+    """Whether the model's attention kernel takes the masks that this needs."""
+    return adapter.language.config._attn_implementation in _KERNELS
 
 
 @dataclass(frozen=True)
@@ -55,18 +68,111 @@ def after_beginnings(
 
     The visual tokens are final when they enter the LLM, so that nothing has to act inside it.
     """
-    from transformers import DynamicCache
-
     nothing = Unreduced(name="none")
-    begin, owner = pad(adapter, beginnings.first), torch.tensor(beginnings.owner, device=adapter.device)
-    cache = DynamicCache(config=adapter.language.config)
+    begin = pad(adapter, beginnings.first)
+    packed = _Packed(adapter, begin, beginnings.owner)
     with install(adapter, nothing, begin) as before:
-        adapter.language(
-            inputs_embeds=begin.embeds, attention_mask=begin.mask, position_ids=begin.positions, past_key_values=cache,
+        packed.begin(begin)
+    choosing = Choosing(adapter, new_tokens, until)
+    feed = {number: (line.ids, line.places) for number, line in enumerate(beginnings.rest)}
+    rows = packed.rows(feed)
+    with install(adapter, nothing, rows.rows) as trace:
+        while feed:
+            chosen = choosing.take(rows.asked, adapter.logits(packed.run(rows))).cpu()
+            feed = {
+                number: (chosen[place : place + 1], feed[number][1][-1:] + 1)
+                for place, number in enumerate(rows.asked)
+                if choosing.going[number]
+            }
+            if feed:
+                packed.leave(feed.keys())
+                rows = packed.rows(feed)
+    owner = torch.tensor(beginnings.owner, device=adapter.device)
+    own = torch.tensor([len(line.ids) for line in beginnings.rest], device=adapter.device)
+    return choosing.finished(), trace.after(before, owner, own)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """Tokens of several lines side by side, one row a beginning.
+
+    Attributes:
+        rows: As the LLM gets them.
+        whose: [G, L] the line that each token is of.
+        asked: The lines, row by row.
+        last: Row and column of each one's last token.
+    """
+
+    rows: Rows
+    whose: Tensor
+    asked: list[int]
+    last: tuple[Tensor, Tensor]
+
+
+class _Packed:
+    """Keys and values of beginnings, each held once, with those of the lines that go on from it side by side behind it.
+
+    A line's tokens see its beginning and what came before in the same line. Nothing is copied for each line, and a row's lines
+    run as one sequence.
+    """
+
+    def __init__(self, adapter: LlavaAdapter, begin: Rows, owner: Sequence[int]) -> None:
+        from transformers import DynamicCache
+
+        self.adapter = adapter
+        self.cache = DynamicCache(config=adapter.language.config)
+        self.whose = torch.where(begin.mask.bool(), _ALL, _NOBODY)
+        self.lines = [[line for line, of in enumerate(owner) if of == row] for row in range(len(begin.mask))]
+
+    def begin(self, begin: Rows) -> None:
+        """Run the beginnings."""
+        self.adapter.language(
+            inputs_embeds=begin.embeds, attention_mask=begin.mask, position_ids=begin.positions, past_key_values=self.cache,
             use_cache=True,
         )  # fmt: skip
-    cache.batch_select_indices(owner)
-    past, rows = Past(cache, begin.mask[owner]), pad(adapter, beginnings.rest)
-    with install(adapter, nothing, rows) as trace:
-        generated = greedy(adapter, rows, new_tokens, until, past=past, leave=trace.leave)
-    return generated, trace.after(before, owner)
+
+    def rows(self, feed: Mapping[int, tuple[Tensor, Tensor]]) -> _Side:
+        """Place token ids and positions of lines, each [n], behind their beginnings."""
+        here = [[line for line in lines if line in feed] for lines in self.lines]
+
+        def side_by_side(part: Callable[[int], Tensor], empty: int) -> Tensor:
+            rows = [torch.cat([torch.empty(0, dtype=torch.long), *map(part, lines)]) for lines in here]
+            return pad_sequence(rows, batch_first=True, padding_value=empty).to(self.adapter.device)
+
+        ids = side_by_side(lambda line: feed[line][0], 0)
+        places = side_by_side(lambda line: feed[line][1], 0)
+        whose = side_by_side(lambda line: torch.full_like(feed[line][0], line), _NOBODY)
+        nothing = torch.full_like(ids, -1)
+        rows = Rows(self.adapter.embed(ids), (whose >= 0).long(), places, nothing, nothing)
+        lasts = [
+            (row, end - 1) for row, lines in enumerate(here) for end in accumulate(len(feed[line][0]) for line in lines)
+        ]
+        last = torch.tensor(lasts, device=ids.device)
+        return _Side(rows, whose, [line for lines in here for line in lines], (last[:, 0], last[:, 1]))
+
+    def run(self, side: _Side) -> Tensor:
+        """[R, d] the last hidden state of each line that was placed."""
+        self.whose = torch.cat([self.whose, side.whose], dim=1)
+        length = side.whose.shape[1]
+        seen = (self.whose[:, None] == _ALL) | (self.whose[:, None] == side.whose[..., None])
+        seen[..., -length:] &= torch.ones(length, length, dtype=torch.bool, device=seen.device).tril()
+        hidden = self.adapter.language(
+            inputs_embeds=side.rows.embeds, attention_mask=self._for_kernel(seen[:, None]),
+            position_ids=side.rows.positions, past_key_values=self.cache, use_cache=True,
+        ).last_hidden_state  # fmt: skip
+        return hidden[side.last]
+
+    def _for_kernel(self, seen: Tensor) -> Tensor:
+        if self.adapter.language.config._attn_implementation == "sdpa":
+            return seen
+        dtype = self.adapter.dtype
+        return torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
+
+    def leave(self, going: Collection[int]) -> None:
+        """Let rows go whose lines have all ended, if that makes the batch enough smaller."""
+        stay = [row for row, lines in enumerate(self.lines) if any(line in going for line in lines)]
+        if len(stay) <= WORTH_LEAVING * len(self.lines):
+            index = torch.tensor(stay, device=self.whose.device)
+            self.cache.batch_select_indices(index)
+            self.whose = self.whose[index]
+            self.lines = [self.lines[row] for row in stay]

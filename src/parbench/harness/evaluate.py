@@ -6,7 +6,7 @@ import contextlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -16,6 +16,10 @@ from parbench.harness.session import Session
 from parbench.results.evidence import irrelevant, needed_patches, recall, repeated
 from parbench.results.metrics import summarise
 from parbench.results.store import RunStore
+
+if TYPE_CHECKING:
+    from parbench.compute.flops import Costs
+    from parbench.engine.engine import Engine
 
 
 @dataclass(frozen=True)
@@ -66,10 +70,12 @@ def evaluate(session: Session, method: DictConfig, budget: int | float | None = 
 
 
 def _run_lmms(session: Session, reducer: Any, store: RunStore) -> dict[str, Any]:
+    from parbench.compute.flops import costs
     from parbench.engine.engine import Engine
 
     engine_settings = session.config.engine
     engine = Engine(session.adapter, reducer, share=engine_settings.share, features=session.features)
+    prices = costs(session.adapter.model.config)
     with quiet():
         from parbench.harness.model import ParbenchLlava
 
@@ -79,7 +85,7 @@ def _run_lmms(session: Session, reducer: Any, store: RunStore) -> dict[str, Any]
         lm.dataset = session.dataset
 
         def sink(batch: list[tuple[Any, Sample, Answer]]) -> None:
-            store.append(_line(session, engine, doc, sample, answer) for doc, sample, answer in batch)
+            store.append(_line(session, engine, prices, doc, sample, answer) for doc, sample, answer in batch)
 
         lm.sink = sink
     results = simple_evaluation(session, lm)
@@ -116,7 +122,7 @@ def _no_tasks() -> Any:
     return TaskManager(include_defaults=False)
 
 
-def _line(session: Session, engine: Any, doc: Any, sample: Sample, answer: Answer) -> dict[str, Any]:
+def _line(session: Session, engine: Engine, prices: Costs, doc: Any, sample: Sample, answer: Answer) -> dict[str, Any]:
     from parbench.compute.flops import sample_flops
 
     dataset, geometry = session.dataset, engine.adapter.geometry
@@ -144,7 +150,7 @@ def _line(session: Session, engine: Any, doc: Any, sample: Sample, answer: Answe
         "evidence_recall": None,
         "irrelevant": None,
         "repeated": None,
-        "flops": sample_flops(engine.adapter.model.config, ledger) if ledger else None,
+        "flops": sample_flops(prices, ledger) if ledger else None,
         "seconds": round(answer.seconds, 6),
     }
     if boxes is not None and answer.kept:

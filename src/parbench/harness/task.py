@@ -35,6 +35,15 @@ class LoadedTask(ConfigurableTask):
         self.dataset = DatasetDict({self.config.test_split: self._rows})
         self.dataset_no_image = DatasetDict({self.config.test_split: plain})
 
+    def doc_iterator(self, *, rank: int = 0, limit: int | None = None, world_size: int = 1, offset: int = 0) -> Any:
+        """The rows to be scored, without their images, as from lmms-eval's own command line; else each is decoded for nothing."""
+        from lmms_eval.utils import create_iterator
+
+        most = int(limit) if limit else None
+        return create_iterator(
+            enumerate(self.eval_docs_no_media), rank=rank, limit=most, world_size=world_size, offset=offset
+        )
+
 
 class ScenesTask(LoadedTask):
     """A ``scenes`` task for lmms-eval's own command line; it builds the data on first use."""
