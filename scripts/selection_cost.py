@@ -55,8 +55,9 @@ def deepened(adapter: LlavaAdapter, layers: int) -> LlavaAdapter:
     few = adapter.language.layers
     if len(few) == layers:
         return adapter
+    # Copies take these for copied already; each needs a memory of its own.
     held = {id(weight): weight for weight in adapter.model.parameters()}
-    model = copy.deepcopy(adapter.model, held)
+    model = copy.deepcopy(adapter.model, {**held})
     for number in range(len(few), layers):
         layer = copy.deepcopy(few[number % len(few)], {**held})
         layer.self_attn.layer_idx = number
