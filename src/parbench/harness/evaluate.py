@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,7 @@ def evaluate(session: Session, method: DictConfig, budget: int | float | None = 
                 "note": reducer.note,
                 "dataset": session.dataset.name,
                 "budget": reducer.budget,
+                "shard": identity["shard"],
                 "chance": session.dataset.chance,
                 "patches": session.adapter.geometry.patches,
                 "lmms_eval": results,
@@ -82,7 +85,8 @@ def _run_lmms(session: Session, reducer: Any, store: RunStore) -> dict[str, Any]
             store.append(_line(session, engine, doc, sample, answer) for doc, sample, answer in batch)
 
         lm.sink = sink
-    results = simple_evaluation(session, lm)
+    choose = partial(lm.choose, shard=session.shard) if session.shard else None
+    results = simple_evaluation(session, lm, choose=choose)
     found = results["results"][session.dataset.task_name]
     return {
         key: value
@@ -91,11 +95,14 @@ def _run_lmms(session: Session, reducer: Any, store: RunStore) -> dict[str, Any]
     }
 
 
-def simple_evaluation(session: Session, model: Any, *, log_samples: bool = False) -> dict[str, Any]:
-    """lmms-eval's evaluation of a model class, any, on a session's data set."""
+def simple_evaluation(
+    session: Session, model: Any, *, log_samples: bool = False, choose: Callable[..., Any] | None = None
+) -> dict[str, Any]:
+    """lmms-eval's evaluation of a model class, any, on a session's data set; of the requests that are chosen, if not of all."""
     with quiet():
         from lmms_eval.evaluator import simple_evaluate
 
+        session.dataset.task.choose = choose
         return simple_evaluate(
             model=model,
             tasks=[session.dataset.task],

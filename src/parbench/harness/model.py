@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lmms_eval.api.instance import Instance
@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from parbench.engine.engine import Engine
 from parbench.engine.memory import batch_size as batch_size_of
-from parbench.engine.samples import Answer, Sample, plan
+from parbench.engine.samples import Answer, Sample, part, plan
 from parbench.errors import ParbenchError
 from parbench.harness.datasets import PreparedDataset
 from parbench.harness.prompts import build_prompt
@@ -41,6 +41,7 @@ class ParbenchLlava(lmms):
         self.answered: Mapping[str, str] = {}
         self.title = ""
         self.dataset: PreparedDataset | None = None
+        self._planned: list[list[str]] | None = None
         if engine is None:
             engine = _engine_from_names(model, method, budget, overrides)
         self.engine = engine
@@ -79,13 +80,12 @@ class ParbenchLlava(lmms):
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """Answer all requests, batch by batch; samples that are answered already are not run unless their batch is not whole."""
-        docs = [self.dataset.docs()[request.args[3]] if self.dataset else None for request in requests]
-        samples = [self._sample(request, doc) for request, doc in zip(requests, docs, strict=True)]
+        docs, samples = self._docs(requests), self._samples(requests)
         texts = dict(self.answered)
         with tqdm(
             total=len(samples), desc=self.title or "parbench", unit="question", smoothing=0.1, mininterval=1.0
         ) as bar:
-            for numbers in plan(samples, self.size):
+            for numbers in self._batches(samples):
                 if any(samples[number].id not in self.answered for number in numbers):
                     answers = self.engine.answer([samples[number] for number in numbers])
                     if self.sink:
@@ -93,6 +93,25 @@ class ParbenchLlava(lmms):
                     texts |= {answer.id: answer.text for answer in answers if answer.id not in self.answered}
                 bar.update(len(numbers))
         return [texts[sample.id] for sample in samples]
+
+    def choose(self, requests: Sequence[Instance], shard: tuple[int, int]) -> list[Instance]:
+        """A shard's requests out of all, in order; its batches will be those that the whole would have."""
+        samples = self._samples(requests)
+        mine = part(samples, plan(samples, self.size), shard)
+        self._planned = [[samples[number].id for number in batch] for batch in mine]
+        return [requests[number] for number in sorted(number for batch in mine for number in batch)]
+
+    def _batches(self, samples: Sequence[Sample]) -> list[list[int]]:
+        if self._planned is None:
+            return plan(samples, self.size)
+        numbers = {sample.id: number for number, sample in enumerate(samples)}
+        return [[numbers[name] for name in batch] for batch in self._planned]
+
+    def _docs(self, requests: Sequence[Instance]) -> list[Any]:
+        return [self.dataset.docs()[request.args[3]] if self.dataset else None for request in requests]
+
+    def _samples(self, requests: Sequence[Instance]) -> list[Sample]:
+        return [self._sample(request, doc) for request, doc in zip(requests, self._docs(requests), strict=True)]
 
     def _sample(self, request: Instance, doc: Any) -> Sample:
         context, arguments, doc_to_visual, doc_id, task, split = request.args

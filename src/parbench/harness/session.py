@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from parbench import __version__
 from parbench.calibration import Subject, calibrated
-from parbench.config import build_reducer
+from parbench.config import build_reducer, parse_shard
 from parbench.errors import ParbenchError
 from parbench.harness.datasets import PreparedDataset
 from parbench.models.loading import fingerprint, has_random_weights, locate, resolve_device, resolve_dtype
@@ -40,6 +40,7 @@ class Session:
         resolve_device(str(config.model.device))
         resolve_dtype(str(config.model.dtype))
         self.dataset = PreparedDataset(dataset)
+        self.shard = parse_shard(config.shard)
         every = dataset.get("limit_multiple", 1)
         if config.limit is not None and config.limit % every:
             raise ParbenchError(
@@ -126,6 +127,7 @@ class Session:
             # A copy in another folder is the same data: the fingerprint says what was read.
             "dataset": {**self.dataset.settings, "path": None, "data": self.dataset.fingerprint},
             "limit": self.config.limit,
+            "shard": "/".join(map(str, self.shard)) if self.shard else None,
             "engine": {"name": engine.name, "share": engine.share, "batch_size": engine.batch_size},
             "seed": self.config.seed,
             "code": code_fingerprint(type(reducer)),  # type: ignore[arg-type]

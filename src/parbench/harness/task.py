@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from lmms_eval.api.instance import Instance
 from lmms_eval.api.task import ConfigurableTask
 
 
@@ -14,7 +15,12 @@ class LoadedTask(ConfigurableTask):
     Args:
         config: The task's configuration, as lmms-eval reads it from YAML.
         rows: The rows of its test split (a ``datasets.Dataset``).
+
+    Attributes:
+        choose: Given the requests of the whole data set, those that are to be asked and scored; None for all.
     """
+
+    choose: Callable[[Sequence[Instance]], list[Instance]] | None = None
 
     def __init__(self, config: Mapping[str, Any], rows: Any) -> None:
         self._rows = rows
@@ -34,6 +40,18 @@ class LoadedTask(ConfigurableTask):
         plain = self._rows.remove_columns([name for name, feature in self._rows.features.items() if is_image(feature)])
         self.dataset = DatasetDict({self.config.test_split: self._rows})
         self.dataset_no_image = DatasetDict({self.config.test_split: plain})
+
+    def build_all_requests(self, **settings: Any) -> None:
+        """The chosen requests, numbered as in the whole data set."""
+        super().build_all_requests(**settings)
+        if self.choose is not None:
+            self._instances = self.choose(self.instances)
+
+    def doc_iterator(self, **settings: Any) -> Iterator[tuple[int, Any]]:
+        """The rows that are scored: of the chosen ones only, so that no other is read."""
+        if self.choose is None:
+            return super().doc_iterator(**settings)
+        return ((number, self.eval_docs[number]) for number in sorted({one.doc_id for one in self.instances}))
 
 
 class ScenesTask(LoadedTask):
