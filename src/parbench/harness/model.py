@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lmms_eval.api.instance import Instance
 from lmms_eval.api.model import lmms
 from PIL import Image
-from tqdm import tqdm
 
 from parbench.engine.engine import Engine
 from parbench.engine.memory import batch_size as batch_size_of
 from parbench.engine.samples import Answer, Sample, part, plan
 from parbench.errors import ParbenchError
 from parbench.harness.datasets import PreparedDataset
+from parbench.harness.progress import Progress
 from parbench.harness.prompts import build_prompt
 
 # For tasks that set no limit, as lmms-eval does it; a small model's context must not be all answer.
@@ -34,13 +35,22 @@ class ParbenchLlava(lmms):
 
     is_simple = True
 
+    # Attributes that parbench's own evaluation sets:
+    #     answered: predictions that are there already, by sample id;
+    #     begin: called with the number of questions, before the first is answered;
+    #     sink: called after each batch;
+    #     dataset: where rows and images come from;
+    #     progress: the bar of the whole command; ``run`` and ``title`` are this evaluation's id and name in it.
+
     def __init__(self, model: str = "llava-tiny", method: str = "none", budget: float | None = None, batch_size: int | str = "auto",
                  engine: Engine | None = None, **overrides: Any) -> None:  # fmt: skip
         super().__init__()
-        self.sink: Sink | None = None
         self.answered: Mapping[str, str] = {}
-        self.title = ""
+        self.begin: Callable[[int], None] | None = None
+        self.sink: Sink | None = None
         self.dataset: PreparedDataset | None = None
+        self.progress: Progress | None = None
+        self.run, self.title = "", "parbench"
         self._planned: list[list[str]] | None = None
         if engine is None:
             engine = _engine_from_names(model, method, budget, overrides)
@@ -81,17 +91,20 @@ class ParbenchLlava(lmms):
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """Answer all requests, batch by batch; samples that are answered already are not run unless their batch is not whole."""
         docs, samples = self._docs(requests), self._samples(requests)
-        texts = dict(self.answered)
-        with tqdm(
-            total=len(samples), desc=self.title or "parbench", unit="question", smoothing=0.1, mininterval=1.0
-        ) as bar:
+        texts = {sample.id: self.answered[sample.id] for sample in samples if sample.id in self.answered}
+        if self.begin:
+            self.begin(len(samples))
+        with contextlib.ExitStack() as stack:
+            progress = self.progress or stack.enter_context(Progress())
+            progress.expect(self.run, len(samples), len(texts), self.title)
             for numbers in self._batches(samples):
-                if any(samples[number].id not in self.answered for number in numbers):
+                missing = [number for number in numbers if samples[number].id not in texts]
+                if missing:
                     answers = self.engine.answer([samples[number] for number in numbers])
                     if self.sink:
                         self.sink([(docs[n], samples[n], answer) for n, answer in zip(numbers, answers, strict=True)])
-                    texts |= {answer.id: answer.text for answer in answers if answer.id not in self.answered}
-                bar.update(len(numbers))
+                    texts |= {answer.id: answer.text for answer in answers if answer.id not in texts}
+                    progress.step(self.run, len(missing))
         return [texts[sample.id] for sample in samples]
 
     def choose(self, requests: Sequence[Instance], shard: tuple[int, int]) -> list[Instance]:
