@@ -137,6 +137,10 @@ def _check_options(overrides: Sequence[str]) -> None:
 def _explain(error: Exception) -> ParbenchError:
     text = str(error)
     found = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' is not in struct", text)
+    if several := re.search(r"Ambiguous value for argument '([^']+)'", text):
+        return ParbenchError(
+            f"{several.group(1)} gives several values: parbench eval -m takes all of them, [a,b] is one list"
+        )
     if not found:
         return ParbenchError(f"the configuration cannot be composed: {text.splitlines()[0]}")
     key = found.group(1)

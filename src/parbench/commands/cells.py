@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from parbench.errors import Halting, Held, ParbenchError
+from parbench.tables import cell_name
 
 if TYPE_CHECKING:
     from parbench.harness.progress import Progress
@@ -155,7 +156,7 @@ class Sweep:
                 raise
             tqdm.write(f"left out: {error}", file=sys.stderr)
             return None
-        name = cell.label or (reducer.name if reducer.budget is None else f"{reducer.name} @{reducer.budget:g}")
+        name = cell.label or cell_name(reducer.name, reducer.budget)
         return _Job(cell, reducer, run, f"{name}, {opened.group.title}" if opened.group.title else name)
 
     def _announce(self, opened: _Open, progress: Progress) -> None:
@@ -169,6 +170,8 @@ class Sweep:
             try:
                 with contextlib.closing(open_store(opened.session, job.reducer, wait=False)) as store:
                     done = len(store.done)
+                    if not opened.session.shard:
+                        store.settle(questions=opened.session.questions)
             except Halting:
                 raise
             except ParbenchError:
@@ -201,12 +204,12 @@ class Sweep:
         except Exception as error:
             if not self.go_on:
                 raise
-            progress.give_up(job.run)
+            progress.settle(job.run)
             self._fail(job.name, error)
             return True
+        progress.settle(job.run)
         job.metrics = {**found.metrics, "label": job.cell.label}
         said = "finished before, nothing recomputed" if found.reused else "done"
-        progress.expect(job.run, found.metrics["n"], found.metrics["n"])
         self._say(f"{job.name}: {said} ({found.folder})")
         return True
 

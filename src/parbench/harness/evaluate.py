@@ -22,6 +22,7 @@ from parbench.harness.session import Session
 from parbench.results.evidence import irrelevant, needed_patches, recall, repeated
 from parbench.results.metrics import summarise
 from parbench.results.store import RunStore
+from parbench.tables import cell_name
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def _run_lmms(session: Session, reducer: Any, store: RunStore, progress: Progres
         lm = ParbenchLlava(engine=engine, batch_size=size)
         lm.answered = {line["id"]: line["prediction"] for line in store.done.values()}
         lm.dataset, lm.progress = session.dataset, progress
-        lm.run, lm.title = store.id, f"{reducer.name} {reducer.budget or ''}".strip()
+        lm.run, lm.title = store.id, cell_name(reducer.name, reducer.budget)
 
         def begin(questions: int) -> None:
             store.settle(questions=questions)
@@ -175,8 +176,11 @@ def _no_bars() -> Iterator[None]:
     from lmms_eval import evaluator
     from lmms_eval.api import task
 
+    def silent(*given: Any, **named: Any) -> Any:
+        return tqdm(*given, **{**named, "disable": True})
+
     original = evaluator.tqdm, task.tqdm
-    evaluator.tqdm = task.tqdm = partial(tqdm, disable=True)
+    evaluator.tqdm = task.tqdm = silent
     try:
         yield
     finally:

@@ -25,6 +25,11 @@ _SHARE_OF_CONTEXT = 4
 Sink = Callable[[list[tuple[Any, Sample, Answer]]], None]
 
 
+def sample_id(task: str, number: int) -> str:
+    """Name of a question: its task, and its row in the whole data set."""
+    return f"{task}-{number}"
+
+
 class ParbenchLlava(lmms):
     """LLaVA with visual-token reduction for lmms-eval.
 
@@ -142,7 +147,7 @@ class ParbenchLlava(lmms):
             return [visual.convert("RGB") for visual in doc_to_visual(self.task_dict[task][split][doc_id])]
 
         return Sample(
-            id=f"{task}-{doc_id}",
+            id=sample_id(task, doc_id),
             prompt=lambda images: build_prompt(tokenizer, context, images),
             question=context,
             load=load,

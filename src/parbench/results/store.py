@@ -20,6 +20,7 @@ import yaml
 from tqdm import tqdm
 
 from parbench.errors import Halting, Held, ParbenchError
+from parbench.files import write_whole
 
 # Fields of a line and of the metrics that another machine, or another day, may change; nothing else may.
 TIMING_FIELDS = ("seconds", "seconds_per_sample")
@@ -268,6 +269,15 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def count_lines(path: Path) -> int:
+    """How many samples are there."""
+    try:
+        with path.open("rb") as file:
+            return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+    except FileNotFoundError:
+        return 0
+
+
 def holder(folder: Path) -> Holder | None:
     """Who computes the run of a folder at this moment, if anybody does."""
     try:
@@ -323,17 +333,7 @@ def _refused(path: Path, error: OSError) -> Halting:
 
 
 def _write(path: Path, text: str) -> None:
-    """All of a file or nothing, whatever happens meanwhile.
-
-    Raises:
-        Halting: The disk refuses.
-    """
-    partial = path.with_suffix(".partial")
     try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        write_whole(path, text)
     except OSError as error:
         raise _refused(path, error) from error
