@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 
 import pytest
 
@@ -120,7 +121,10 @@ def test_a_second_process_waits_for_the_first_and_then_reads_what_it_wrote(folde
         print(list(RunStore(Path({str(folder)!r}), {IDENTITY!r}, {{}}).done))
     """)
     second = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert second.stderr.readline() == f"run {first.id} is being computed by process {os.getpid()}: waiting for it\n"
+    said = second.stderr.readline()
+    assert (
+        said == f"run {first.id} is being computed by process {os.getpid()} on {socket.gethostname()}: waiting for it\n"
+    )
     first.append([line(2)])
     first.close()
     out, _ = second.communicate(timeout=60)

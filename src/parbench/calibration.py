@@ -16,6 +16,7 @@ import yaml
 from torch import Tensor
 
 from parbench.errors import OutOfReach, ParbenchError
+from parbench.files import write_whole
 from parbench.reducers.base import Reducer, TowerReducer
 from parbench.reducers.ops.matching import Merge, batch_threshold, bipartite
 
@@ -208,4 +209,4 @@ def save(
             entry["targets"] = before["targets"]
     entry["targets"] = dict(sorted({**entry["targets"], **values}.items()))
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(entry, sort_keys=False))
+    write_whole(path, yaml.safe_dump(entry, sort_keys=False))

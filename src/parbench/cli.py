@@ -13,6 +13,9 @@ parbench COMMAND [KEY=VALUE ...]
 
   eval      one method beside none and the controls: parbench eval method=par dataset=scenes limit=200
   sweep     many: parbench sweep methods=[par,fastv] budgets=[128,64] dataset=scenes
+            the same by Hydra's grammar: parbench eval -m method=par,fastv budget=128,64 dataset=scenes,pope
+  status    what became of a sweep, while it goes on or after: parbench status results_dir=results/runs --json
+  merge     shards to whole runs: parbench eval method=par shard=0/2 (and 1/2), then parbench merge results/runs
   bench     time and memory beside what FLOPs predict: parbench bench methods=[par,fastv] budgets=[64] batch=[1,8]
   flops     FLOPs without weights: parbench flops model=llava-1.5-7b tokens=[576,64] text=60 --json
   show      a picture of what is kept: parbench show method=par sample=17
@@ -20,12 +23,15 @@ parbench COMMAND [KEY=VALUE ...]
   parity    our methods against recorded outputs of official code: parbench parity tests/golden --json
   doctor    what this machine and this installation offer
 
-Keys are Hydra overrides of conf/: model, method, dataset, budget, limit, results_dir, method.FIELD, model.FIELD ...
+Keys are Hydra overrides of conf/: model, method, dataset, budget, limit, shard, results_dir, method.FIELD, model.FIELD ...
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code is 2 for everything a person has to put right, 1 where parity finds a difference."""
+    """Run a command.
+
+    The exit code is 2 for everything a person has to put right, 1 where parity finds a difference or a cell of a sweep failed.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
         print(USAGE)
@@ -57,7 +63,10 @@ def _commands() -> dict[str, Callable[[], Callable[[list[str]], int | None]]]:
 
         return load
 
-    return {name: lazily(name) for name in ("eval", "sweep", "bench", "flops", "show", "calibrate", "parity", "doctor")}
+    return {
+        name: lazily(name)
+        for name in ("eval", "sweep", "status", "merge", "bench", "flops", "show", "calibrate", "parity", "doctor")
+    }
 
 
 if __name__ == "__main__":

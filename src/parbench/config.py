@@ -23,7 +23,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from parbench.errors import ParbenchError, unknown
 
-_KEYS = ("model", "method", "dataset", "engine", "tracking", "budget", "limit", "controls", "results_dir", "seed")
+# A part of the questions: which, counted from 0, of how many.
+Shard = tuple[int, int]
+
+_KEYS = (
+    "model", "method", "dataset", "engine", "tracking", "budget", "limit", "shard", "controls", "results_dir", "seed",
+)  # fmt: skip
 # What a method's field may hold, by how its class declares it.
 _KINDS: dict[str, tuple[type, ...]] = {
     "int": (int,), "float": (int, float), "str": (str,), "bool": (bool,), "list[float]": (list,),
@@ -95,8 +100,24 @@ def _check_values(config: DictConfig) -> None:
         value = config.engine.get(key)
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             raise ParbenchError(f"engine.{key}={value} is no number of megabytes from 0 on")
+    parse_shard(config.shard)
     if not OmegaConf.is_list(config.controls):
         raise ParbenchError(f"controls={config.controls} is no list: write controls=[random,uniform] or controls=[]")
+
+
+def parse_shard(value: Any) -> Shard | None:
+    """``i/n`` as numbers; None for the whole, which 0/1 is too.
+
+    Raises:
+        ParbenchError: It is no part of anything.
+    """
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d+)/(\d+)", str(value))
+    part, parts = map(int, found.groups()) if found else (1, 0)
+    if part >= parts:
+        raise ParbenchError(f"shard={value} is no part: write shard=i/n with i from 0 to n - 1, such as shard=0/4")
+    return (part, parts) if parts > 1 else None
 
 
 def _whole(value: Any) -> bool:
@@ -116,6 +137,10 @@ def _check_options(overrides: Sequence[str]) -> None:
 def _explain(error: Exception) -> ParbenchError:
     text = str(error)
     found = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' is not in struct", text)
+    if several := re.search(r"Ambiguous value for argument '([^']+)'", text):
+        return ParbenchError(
+            f"{several.group(1)} gives several values: parbench eval -m takes all of them, [a,b] is one list"
+        )
     if not found:
         return ParbenchError(f"the configuration cannot be composed: {text.splitlines()[0]}")
     key = found.group(1)

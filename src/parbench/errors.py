@@ -10,6 +10,14 @@ class ParbenchError(Exception):
     """One clear sentence: what is wrong, where, and what would be right."""
 
 
+class Halting(ParbenchError):
+    """One that every further cell would meet too, such as a full disk: a sweep ends with it."""
+
+
+class Held(ParbenchError):
+    """Another process is computing that run."""
+
+
 class OutOfReach(ParbenchError):
     """No threshold brings a method to the wanted mean."""
 

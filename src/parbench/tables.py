@@ -22,6 +22,11 @@ COLUMNS = (
 )
 
 
+def cell_name(method: str, budget: float | None) -> str:
+    """What a method at a budget is called."""
+    return method if budget is None else f"{method} @{budget:g}"
+
+
 def prefill_flops(metrics: Mapping[str, Any]) -> float:
     """FLOPs of a sample up to the first token: vision, projector, the method's own work, LLM prefill."""
     flops = metrics["flops"]
@@ -31,9 +36,7 @@ def prefill_flops(metrics: Mapping[str, Any]) -> float:
 def row(metrics: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> dict[str, str]:
     """A row of text cells; ``baseline`` is the unreduced run's metrics."""
     kept = metrics["tokens_kept"]
-    budget = metrics["budget"]
-    name = metrics["method"] if budget is None else f"{metrics['method']} @{budget:g}"
-    name = metrics.get("label") or name
+    name = metrics.get("label") or cell_name(metrics["method"], metrics["budget"])
     recall = metrics["evidence_recall"]
     cells = {
         "method": name,
@@ -61,7 +64,8 @@ def show(runs: Sequence[Mapping[str, Any]], console: Console | None = None) -> N
     baseline = next((run for run in runs if run["method"] == "none"), None)
     ordered = sorted(runs, key=lambda run: run["method"] != "none")
     first = ordered[0]
-    table = Table(title=f"{first['model']} on {first['dataset']}, n = {first['n']}")
+    part = f", shard {first['shard']}" if first.get("shard") else ""
+    table = Table(title=f"{first['model']} on {first['dataset']}, n = {first['n']}{part}")
     for name in COLUMNS:
         # Two-line headers keep the table within 100 columns.
         table.add_column(name.replace(" ", "\n"), justify="left" if name == "method" else "right", no_wrap=True)

@@ -1,47 +1,55 @@
-"""``parbench eval``: one method, beside no reduction and the controls at its budget."""
+"""``parbench eval``: one method, beside no reduction and the controls at its budget; with ``-m`` many."""
 
 from __future__ import annotations
 
-import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from omegaconf import DictConfig
 
+from parbench.commands.cells import Cell, Group, Sweep
+from parbench.commands.multirun import products
 from parbench.config import build_reducer, compose_config, names
 from parbench.errors import ParbenchError
 
-if TYPE_CHECKING:
-    from parbench.harness.session import Session
+_MANY = ("-m", "--multirun")
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A method at a budget.
-
-    Attributes:
-        method: Its configuration.
-        budget: Instead of the configuration's own; None leaves that.
-        required: Whether it is an error if the model cannot have it; else it is left out with a word.
-        label: What the table calls it; empty for the method's name.
-    """
-
-    method: DictConfig
-    budget: int | float | None
-    required: bool = False
-    label: str = ""
+def run(words: list[str]) -> int:
+    """Evaluate and print the table; with ``-m``, as in Hydra, values with commas between them stand for many evaluations."""
+    rest = [word for word in words if word not in _MANY]
+    if len(rest) < len(words):
+        return Sweep(_groups(rest), go_on=True).run()
+    config = compose_config(rest)
+    cells = [*_companions(config, rest), Cell(config.method, config.budget, required=True)]
+    return Sweep([Group(config, lambda session: cells)], go_on=False).run()
 
 
-def run(words: list[str]) -> None:
-    """Evaluate and print the table."""
+def _groups(words: list[str]) -> list[Group]:
+    """The evaluations of a multirun by what they share: everything but method and budget."""
+    together: dict[tuple[str, ...], list[list[str]]] = {}
+    for one in products(words):
+        together.setdefault(tuple(word for word in one if not _of_method(word)), []).append(one)
+    groups = []
+    for shared, evaluations in together.items():
+        cells = [cell for one in evaluations for cell in _cells(one, [word for word in one if word not in words])]
+        title = " ".join(word for word in shared if word not in words)
+        groups.append(Group(compose_config(evaluations[0]), lambda session, cells=cells: cells, title))  # type: ignore[misc]
+    return groups
+
+
+def _cells(words: list[str], varied: Sequence[str]) -> list[Cell]:
+    """One evaluation's cells; if fields of the method vary, its label says which it has."""
     config = compose_config(words)
+    fields = [word.partition("method.")[2] for word in varied if "method." in word.partition("=")[0]]
+    budget = "" if config.budget is None else f" @{config.budget}"
+    label = f"{config.method.name}{budget} {' '.join(fields)}" if fields else ""
+    return [*_companions(config, words), Cell(config.method, config.budget, label=label)]
+
+
+def _companions(config: DictConfig, words: list[str]) -> list[Cell]:
+    """``none``, and for a method with a budget the controls at the same one."""
     if config.variants:
         raise ParbenchError("an experiment has several variants: write parbench sweep experiment=NAME")
-    table([*companions(config, words), Cell(config.method, config.budget, required=True)], open_session(config))
-
-
-def companions(config: DictConfig, words: list[str]) -> list[Cell]:
-    """``none``, and for a method with a budget the controls at the same one."""
     method = build_reducer(config.method, config.budget)
     cells = []
     if method.name != "none":
@@ -53,45 +61,11 @@ def companions(config: DictConfig, words: list[str]) -> list[Cell]:
 
 def other_method(name: str, words: list[str]) -> DictConfig:
     """Another method's configuration in the same surroundings; overrides of the first one's fields do not concern it."""
-    kept = [word for word in words if not word.lstrip("+~").startswith(("method=", "method.", "budget="))]
+    kept = [word for word in words if not _of_method(word)]
     if name not in names("method"):
         raise ParbenchError(f"controls names '{name}', which is no method: known are {', '.join(names('method'))}")
     return compose_config([*kept, f"method={name}"]).method
 
 
-def open_session(config: DictConfig) -> Session:
-    """Model and data set of a configuration."""
-    from parbench.harness.session import Session
-
-    return Session(config)
-
-
-def table(cells: list[Cell], session: Session) -> None:
-    """Check every cell, evaluate them one after the other in this process, print one table."""
-    from parbench.harness.evaluate import evaluate
-    from parbench.tables import show
-
-    possible = [cell for cell in cells if _possible(cell, session)]
-    found = []
-    for number, cell in enumerate(possible, 1):
-        result = evaluate(session, cell.method, cell.budget)
-        said = "finished before, nothing recomputed" if result.reused else "done"
-        print(
-            f"[{number}/{len(possible)}] {cell.label or cell.method.name}: {said} ({result.folder})",
-            file=sys.stderr,
-            flush=True,
-        )
-        found.append({**result.metrics, "label": cell.label})
-    show(found)
-
-
-def _possible(cell: Cell, session: Session) -> bool:
-    try:
-        # What belongs to its identity has to be there too: said now rather than after the others' results.
-        session.identity(session.reducer(cell.method, cell.budget))
-    except ParbenchError as error:
-        if cell.required:
-            raise
-        print(f"left out: {error}", file=sys.stderr)
-        return False
-    return True
+def _of_method(word: str) -> bool:
+    return word.lstrip("+~").startswith(("method=", "method.", "budget="))

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from parbench.config import conf_folder
 from parbench.errors import ParbenchError
 
 
@@ -65,3 +66,15 @@ def writable(key: str, path: Path) -> Path:
         return path
     except OSError as error:
         raise ParbenchError(f"{key}={path} cannot be written ({error.strerror}): choose another place") from error
+
+
+def results_dir(value: str) -> Path:
+    """The folder of runs: what was given, else what the configuration says.
+
+    Raises:
+        ParbenchError: There is none.
+    """
+    folder = Path(value or yaml.safe_load((conf_folder() / "config.yaml").read_text())["results_dir"])
+    if not folder.is_dir():
+        raise ParbenchError(f"results_dir={folder} is no folder: give the one that a sweep writes to")
+    return folder

@@ -1,9 +1,11 @@
-"""``parbench sweep``: methods x budgets, or an experiment's variants, in one process, with one table at the end."""
+"""``parbench sweep``: methods x budgets, or an experiment's variants, in one process, with a table a model and data set."""
 
 from __future__ import annotations
 
-from parbench.commands.eval import Cell, open_session, other_method, table
-from parbench.commands.options import as_list, split_options
+from parbench.commands.cells import Cell, Group, Sweep
+from parbench.commands.eval import other_method
+from parbench.commands.multirun import products
+from parbench.commands.options import as_list, split_options, whole_number
 from parbench.commands.variants import variant_cells
 from parbench.config import build_reducer, compose_config, names
 from parbench.errors import ParbenchError, unknown
@@ -12,8 +14,36 @@ DEFAULT_METHODS = "par,prumerge-plus,fastv"
 DEFAULT_BUDGETS = "192,128,64"
 
 
-def run(words: list[str]) -> None:
-    """Evaluate the grid and print the table; a cell that the model cannot have is left out with a word."""
+def run(words: list[str]) -> int:
+    """Evaluate the grid and print the tables; a cell that the model cannot have is left out with a word."""
+    alone = expand(words)
+    titles = [" ".join(word for word in one if word not in words) if len(alone) > 1 else "" for one in alone]
+    return Sweep([_group(one, title) for one, title in zip(alone, titles, strict=True)], go_on=True).run()
+
+
+def expand(words: list[str]) -> list[list[str]]:
+    """The words of the sweeps that a sweep consists of, each of one model, one data set and one shard, those of a model together.
+
+    ``models=[a,b]`` is ``model=a,b`` for short, ``datasets=[x,y]`` likewise, and ``shards=4`` is ``shard=0/4,1/4,2/4,3/4``.
+
+    Raises:
+        ParbenchError: A word cannot be parsed.
+    """
+    options, rest = split_options(words, {"models": "", "datasets": "", "shards": ""})
+    grid = [word for word in rest if word.startswith(("methods=", "budgets="))]
+    rest = [word for word in rest if word not in grid]
+    for one, key in (("model", "models"), ("dataset", "datasets")):
+        if options[key]:
+            rest.append(f"{one}={','.join(map(str, as_list(key, options[key])))}")
+    if options["shards"]:
+        parts = whole_number("shards", options["shards"])
+        rest.append(f"shard={','.join(f'{part}/{parts}' for part in range(parts))}")
+    # The first word varies slowest.
+    rest.sort(key=lambda word: not word.startswith("model="))
+    return [[*grid, *one] for one in products(rest)]
+
+
+def _group(words: list[str], title: str) -> Group:
     options, rest = split_options(words, {"methods": DEFAULT_METHODS, "budgets": DEFAULT_BUDGETS})
     methods = [str(name) for name in as_list("methods", options["methods"])]
     methods = names("method") if methods == ["all"] else methods
@@ -33,9 +63,7 @@ def run(words: list[str]) -> None:
             raise ParbenchError(
                 f"{unused[0]} has no place in an experiment, which names its variants: give budget=64 instead"
             )
-        session = open_session(config)
-        table(variant_cells(session, rest), session)
-        return
+        return Group(config, lambda session: variant_cells(session, rest), title)
     budgets = as_list("budgets", options["budgets"])
     cells: list[Cell] = []
     for name in dict.fromkeys(["none", *methods, *config.controls]):
@@ -43,4 +71,4 @@ def run(words: list[str]) -> None:
         own_rule = name == "none" or (name in methods and build_reducer(method).budget is None)
         cells += [Cell(method, budget) for budget in budgets if name != "none"]
         cells += [Cell(method, None)] if own_rule else []
-    table(cells, open_session(config))
+    return Group(config, lambda session: cells, title)

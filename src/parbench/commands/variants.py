@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, open_dict
 
-from parbench.commands.eval import Cell, open_session, other_method
+from parbench.commands.cells import Cell
+from parbench.commands.eval import other_method
 from parbench.config import build_reducer, compose_config
 from parbench.errors import OutOfReach, ParbenchError
 
@@ -75,7 +76,9 @@ class _Finder:
         """Model and val split; an experiment on val shares its own."""
         if self.config.dataset.split == "val":
             return self.given
-        return open_session(compose_config([*self.words, "dataset.split=val"]))
+        from parbench.harness.session import Session
+
+        return Session(compose_config([*self.words, "dataset.split=val", "shard=null"]), beside=self.given)
 
     @cached_property
     def counter(self) -> KeptCounter:

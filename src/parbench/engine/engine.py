@@ -22,7 +22,7 @@ from parbench.engine.memory import is_out_of_memory
 from parbench.engine.prefix import after_beginnings, can_share_beginnings, shared_beginnings
 from parbench.engine.samples import Answer, Kept, Sample
 from parbench.engine.sequence import Visual, build_lines, pad
-from parbench.errors import ParbenchError
+from parbench.errors import Halting, ParbenchError
 from parbench.models.adapter import LlavaAdapter
 from parbench.models.counting import own_flops
 from parbench.models.vision import Encoded
@@ -80,6 +80,9 @@ class Engine:
             through the LLM once, where the method does not look at the question. Off, each sample's images are encoded and
             run with its batch, as Hugging Face does: then keep-all is the untouched model bit for bit on the same batch.
         features: Where features of images are remembered, if anywhere.
+
+    Attributes:
+        most: The greatest batch that the device's memory holds, once a greater one did not fit.
     """
 
     def __init__(self, adapter: LlavaAdapter, reducer: Reducer, *, share: bool = True,
@@ -89,7 +92,7 @@ class Engine:
         self.reducer = reducer
         self.share = share
         self.features = features or FeatureCache()
-        self._most: int | None = None
+        self.most: int | None = None
         self._plain = Unreduced(name="none")
         # What acts between the vision tower and the LLM.
         first = reducer.before(adapter.geometry) if isinstance(reducer, LayerReducer) else reducer
@@ -112,7 +115,7 @@ class Engine:
             ParbenchError: Something that a person has to put right: an image that cannot be read, too long a prompt, memory that
                 does not hold a single sample.
         """
-        most = self._most or len(samples)
+        most = self.most or len(samples)
         if len(samples) > most:
             return [one for at in range(0, len(samples), most) for one in self.answer(samples[at : at + most])]
         try:
@@ -124,7 +127,7 @@ class Engine:
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 if isinstance(error, torch.AcceleratorError):
-                    raise ParbenchError(
+                    raise Halting(
                         f"the device failed ({str(error).splitlines()[0]}): run the same command again to go on"
                     ) from error
                 raise
@@ -133,10 +136,10 @@ class Engine:
                     "the device's memory does not hold a single sample: free some of it; the same command then goes on"
                 ) from error
         # Outside the handler, whose traceback would keep the tensors alive.
-        self._most = len(samples) // 2
+        self.most = len(samples) // 2
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        print(f"a batch of {len(samples)} does not fit into memory: going on with {self._most}", file=sys.stderr)
+        print(f"a batch of {len(samples)} does not fit into memory: going on with {self.most}", file=sys.stderr)
         return self.answer(samples)
 
     def _load(self, samples: Sequence[Sample]) -> list[list[Image.Image]]:

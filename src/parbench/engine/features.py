@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from parbench.errors import ParbenchError
+from parbench.errors import Halting, ParbenchError
 from parbench.models.vision import Encoded
 
 
@@ -44,7 +44,6 @@ class FeatureCache:
         if (before := self._held.get(image)) is not None:
             encoded = encoded.beside(before)
         if self._folder:
-            self._folder.mkdir(parents=True, exist_ok=True)
             _write(self._folder / f"{image}.safetensors", encoded)
         self._hold(image, encoded)
         return encoded
@@ -61,6 +60,7 @@ class FeatureCache:
 
 
 def _write(path: Path, encoded: Encoded) -> None:
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     tensors = {"features": encoded.features, "cls": encoded.cls, "lengths": encoded.lengths}
@@ -68,12 +68,19 @@ def _write(path: Path, encoded: Encoded) -> None:
         tensors |= {f"{name}.{block}": value for block, value in blocks.items()}
     # Another process may write the same image at the same time.
     partial = path.with_suffix(f".{os.getpid()}")
-    save_file(
-        {name: value.cpu().contiguous() for name, value in tensors.items()},
-        partial,
-        {"rows": str(encoded.grid[0]), "columns": str(encoded.grid[1])},
-    )
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(
+            {name: value.cpu().contiguous() for name, value in tensors.items()},
+            partial,
+            {"rows": str(encoded.grid[0]), "columns": str(encoded.grid[1])},
+        )
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise Halting(
+            f"features cannot be remembered in {path.parent} ({error}): make room, or set engine.cache_dir=null; the same command "
+            "then goes on"
+        ) from error
 
 
 def _read(path: Path, device: str) -> Encoded:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from parbench.compute.ledger import SampleLedger
+from parbench.errors import ParbenchError
 
 
 @dataclass(frozen=True)
@@ -109,3 +110,23 @@ def plan(samples: Sequence[Sample], batch_size: int) -> list[list[int]]:
         if batch:
             batches.append(batch)
     return batches
+
+
+def part(samples: Sequence[Sample], batches: Sequence[Sequence[int]], shard: tuple[int, int]) -> list[Sequence[int]]:
+    """Part i of n of a plan: neighbouring batches, about as many in each part, no group in two parts.
+
+    Raises:
+        ParbenchError: There are not as many batches that share no group.
+    """
+    number, of = shard
+    # Batches that share a group stay together; they are neighbours.
+    units: list[list[Sequence[int]]] = []
+    for batch in batches:
+        joined = units and samples[units[-1][-1][-1]].group == samples[batch[0]].group
+        units[-1].append(batch) if joined else units.append([batch])
+    if len(units) < of:
+        raise ParbenchError(
+            f"shard={number}/{of} is cut too fine: {len(samples)} questions make {len(units)} batches that share no image, so use "
+            f"at most {len(units)} shards, or a smaller engine.batch_size"
+        )
+    return [batch for unit in units[number * len(units) // of : (number + 1) * len(units) // of] for batch in unit]

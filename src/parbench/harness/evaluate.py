@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
 
 from parbench.engine.samples import Answer, Sample
+from parbench.errors import Halting
+from parbench.harness.datasets import PreparedDataset
+from parbench.harness.progress import Progress
 from parbench.harness.quiet import quiet
 from parbench.harness.session import Session
 from parbench.results.evidence import irrelevant, needed_patches, recall, repeated
 from parbench.results.metrics import summarise
 from parbench.results.store import RunStore
+from parbench.tables import cell_name
 
 if TYPE_CHECKING:
     from parbench.compute.flops import Costs
@@ -37,82 +44,153 @@ class Run:
     reused: bool
 
 
-def evaluate(session: Session, method: DictConfig, budget: int | float | None = None) -> Run:
+def open_store(session: Session, reducer: Any, *, wait: bool = True) -> RunStore:
+    """The folder of a session's run with a reducer."""
+    identity = session.identity(reducer)
+    whole = {**OmegaConf.to_container(session.config, resolve=True), "method": identity["method"]}  # type: ignore[dict-item]
+    return RunStore(Path(session.config.results_dir), identity, whole, wait=wait)
+
+
+def is_finished(session: Session, run: str) -> bool:
+    """Whether a run of a session has its metrics."""
+    return (Path(session.config.results_dir) / run / "metrics.json").exists()
+
+
+def evaluate(
+    session: Session,
+    method: DictConfig,
+    budget: int | float | None = None,
+    *,
+    wait: bool = True,
+    progress: Progress | None = None,
+) -> Run:
     """Evaluate one method, or go on where a killed run stopped, or reuse the finished one.
 
+    Args:
+        session: Model and data set.
+        method: Configuration of the method.
+        budget: Instead of its own.
+        wait: Whether to wait for a process that computes the same run.
+        progress: Where to show it; None for a bar of its own.
+
     Raises:
+        Held: Another process computes the run, and ``wait`` is off.
         ParbenchError: Anything a person has to put right; what was computed stays in the run's folder.
     """
     reducer = session.reducer(method, budget)
-    identity = session.identity(reducer)
-    whole = {**OmegaConf.to_container(session.config, resolve=True), "method": identity["method"]}  # type: ignore[dict-item]
-    with contextlib.closing(RunStore(Path(session.config.results_dir), identity, whole)) as store:
+    with contextlib.closing(open_store(session, reducer, wait=wait)) as store:
         if (metrics := store.metrics) is not None:
             return Run(store.folder, metrics, reused=True)
-        results = _run_lmms(session, reducer, store)
-        lines = list(store.done.values())
-        metrics = summarise(
-            lines,
-            {
-                "run_id": store.id,
-                "model": session.model_settings["name"],
-                "method": reducer.name,
-                "note": reducer.note,
-                "dataset": session.dataset.name,
-                "budget": reducer.budget,
-                "chance": session.dataset.chance,
-                "patches": session.adapter.geometry.patches,
-                "lmms_eval": results,
-            },
-        )
-        store.finish(metrics)
-        return Run(store.folder, metrics, reused=False)
+        try:
+            return _computed(session, reducer, store, progress)
+        except Halting:
+            raise
+        except Exception as error:
+            with contextlib.suppress(Halting):
+                store.fail(error)
+            raise
 
 
-def _run_lmms(session: Session, reducer: Any, store: RunStore) -> dict[str, Any]:
+def _computed(session: Session, reducer: Any, store: RunStore, progress: Progress | None) -> Run:
+    results = _run_lmms(session, reducer, store, progress)
+    about = {
+        "run_id": store.id,
+        "model": session.model_settings["name"],
+        "method": reducer.name,
+        "note": reducer.note,
+        "dataset": session.dataset.name,
+        "budget": reducer.budget,
+        "shard": session.identity(reducer)["shard"],
+        "chance": session.dataset.chance,
+        "patches": session.adapter.geometry.patches,
+        "lmms_eval": own_metrics(session.dataset, results),
+    }
+    metrics = summarise(list(store.done.values()), about)
+    store.finish(metrics)
+    return Run(store.folder, metrics, reused=False)
+
+
+def _run_lmms(session: Session, reducer: Any, store: RunStore, progress: Progress | None) -> dict[str, Any]:
     from parbench.compute.flops import costs
     from parbench.engine.engine import Engine
+    from parbench.engine.memory import batch_size
 
-    engine_settings = session.config.engine
-    engine = Engine(session.adapter, reducer, share=engine_settings.share, features=session.features)
+    settings = session.config.engine
+    engine = Engine(session.adapter, reducer, share=settings.share, features=session.features)
+    size = store.batch_size(
+        lambda: batch_size(session.adapter) if settings.batch_size == "auto" else int(settings.batch_size)
+    )
+    # What the memory did not hold before, it is not asked to hold again.
+    engine.most = store.plan.get("most")
     prices = costs(session.adapter.model.config)
     with quiet():
         from parbench.harness.model import ParbenchLlava
 
-        lm = ParbenchLlava(engine=engine, batch_size=engine_settings.batch_size)
+        lm = ParbenchLlava(engine=engine, batch_size=size)
         lm.answered = {line["id"]: line["prediction"] for line in store.done.values()}
-        lm.title = f"{reducer.name} {reducer.budget or ''}".strip()
-        lm.dataset = session.dataset
+        lm.dataset, lm.progress = session.dataset, progress
+        lm.run, lm.title = store.id, cell_name(reducer.name, reducer.budget)
+
+        def begin(questions: int) -> None:
+            store.settle(questions=questions)
+            store.begin()
 
         def sink(batch: list[tuple[Any, Sample, Answer]]) -> None:
+            if engine.most is not None:
+                store.settle(most=engine.most)
             store.append(_line(session, engine, prices, doc, sample, answer) for doc, sample, answer in batch)
 
-        lm.sink = sink
-    results = simple_evaluation(session, lm)
-    found = results["results"][session.dataset.task_name]
+        lm.begin, lm.sink = begin, sink
+    choose = partial(lm.choose, shard=session.shard) if session.shard else None
+    return simple_evaluation(session, lm, choose=choose)
+
+
+def own_metrics(dataset: PreparedDataset, results: Mapping[str, Any]) -> dict[str, Any]:
+    """The task's own metrics out of what lmms-eval gives."""
     return {
         key: value
-        for key, value in sorted(found.items())
+        for key, value in sorted(results["results"][dataset.task_name].items())
         if isinstance(value, int | float) and not key.endswith("_clustered")
     }
 
 
-def simple_evaluation(session: Session, model: Any, *, log_samples: bool = False) -> dict[str, Any]:
-    """lmms-eval's evaluation of a model class, any, on a session's data set."""
+def simple_evaluation(
+    session: Session, model: Any, *, log_samples: bool = False, choose: Callable[..., Any] | None = None
+) -> dict[str, Any]:
+    """lmms-eval's evaluation of a model class, any, on a session's data set; of the requests that are chosen, if not of all."""
     with quiet():
         from lmms_eval.evaluator import simple_evaluate
 
-        return simple_evaluate(
-            model=model,
-            tasks=[session.dataset.task],
-            task_manager=_no_tasks(),
-            limit=session.config.limit,
-            bootstrap_iters=0,
-            log_samples=log_samples,
-            random_seed=session.config.seed,
-            numpy_random_seed=session.config.seed,
-            torch_random_seed=session.config.seed,
-        )
+        session.dataset.task.choose = choose
+        with _no_bars():
+            return simple_evaluate(
+                model=model,
+                tasks=[session.dataset.task],
+                task_manager=_no_tasks(),
+                limit=session.config.limit,
+                bootstrap_iters=0,
+                log_samples=log_samples,
+                random_seed=session.config.seed,
+                numpy_random_seed=session.config.seed,
+                torch_random_seed=session.config.seed,
+            )
+
+
+@contextlib.contextmanager
+def _no_bars() -> Iterator[None]:
+    """Without lmms-eval's own progress bars, which tear the one of the whole command."""
+    from lmms_eval import evaluator
+    from lmms_eval.api import task
+
+    def silent(*given: Any, **named: Any) -> Any:
+        return tqdm(*given, **{**named, "disable": True})
+
+    original = evaluator.tqdm, task.tqdm
+    evaluator.tqdm = task.tqdm = silent
+    try:
+        yield
+    finally:
+        evaluator.tqdm, task.tqdm = original
 
 
 def _no_tasks() -> Any:

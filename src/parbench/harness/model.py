@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lmms_eval.api.instance import Instance
 from lmms_eval.api.model import lmms
 from PIL import Image
-from tqdm import tqdm
 
 from parbench.engine.engine import Engine
 from parbench.engine.memory import batch_size as batch_size_of
-from parbench.engine.samples import Answer, Sample, plan
+from parbench.engine.samples import Answer, Sample, part, plan
 from parbench.errors import ParbenchError
 from parbench.harness.datasets import PreparedDataset
+from parbench.harness.progress import Progress
 from parbench.harness.prompts import build_prompt
 
 # For tasks that set no limit, as lmms-eval does it; a small model's context must not be all answer.
@@ -22,6 +23,11 @@ DEFAULT_NEW_TOKENS = 1024
 _SHARE_OF_CONTEXT = 4
 # Called after each batch with (doc, sample, answer) triples, in order.
 Sink = Callable[[list[tuple[Any, Sample, Answer]]], None]
+
+
+def sample_id(task: str, number: int) -> str:
+    """Name of a question: its task, and its row in the whole data set."""
+    return f"{task}-{number}"
 
 
 class ParbenchLlava(lmms):
@@ -34,13 +40,23 @@ class ParbenchLlava(lmms):
 
     is_simple = True
 
+    # Attributes that parbench's own evaluation sets:
+    #     answered: predictions that are there already, by sample id;
+    #     begin: called with the number of questions, before the first is answered;
+    #     sink: called after each batch;
+    #     dataset: where rows and images come from;
+    #     progress: the bar of the whole command; ``run`` and ``title`` are this evaluation's id and name in it.
+
     def __init__(self, model: str = "llava-tiny", method: str = "none", budget: float | None = None, batch_size: int | str = "auto",
                  engine: Engine | None = None, **overrides: Any) -> None:  # fmt: skip
         super().__init__()
-        self.sink: Sink | None = None
         self.answered: Mapping[str, str] = {}
-        self.title = ""
+        self.begin: Callable[[int], None] | None = None
+        self.sink: Sink | None = None
         self.dataset: PreparedDataset | None = None
+        self.progress: Progress | None = None
+        self.run, self.title = "", "parbench"
+        self._planned: list[list[str]] | None = None
         if engine is None:
             engine = _engine_from_names(model, method, budget, overrides)
         self.engine = engine
@@ -79,20 +95,41 @@ class ParbenchLlava(lmms):
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """Answer all requests, batch by batch; samples that are answered already are not run unless their batch is not whole."""
-        docs = [self.dataset.docs()[request.args[3]] if self.dataset else None for request in requests]
-        samples = [self._sample(request, doc) for request, doc in zip(requests, docs, strict=True)]
-        texts = dict(self.answered)
-        with tqdm(
-            total=len(samples), desc=self.title or "parbench", unit="question", smoothing=0.1, mininterval=1.0
-        ) as bar:
-            for numbers in plan(samples, self.size):
-                if any(samples[number].id not in self.answered for number in numbers):
+        docs, samples = self._docs(requests), self._samples(requests)
+        texts = {sample.id: self.answered[sample.id] for sample in samples if sample.id in self.answered}
+        if self.begin:
+            self.begin(len(samples))
+        with contextlib.ExitStack() as stack:
+            progress = self.progress or stack.enter_context(Progress())
+            progress.expect(self.run, len(samples), len(texts), self.title)
+            for numbers in self._batches(samples):
+                missing = [number for number in numbers if samples[number].id not in texts]
+                if missing:
                     answers = self.engine.answer([samples[number] for number in numbers])
                     if self.sink:
                         self.sink([(docs[n], samples[n], answer) for n, answer in zip(numbers, answers, strict=True)])
-                    texts |= {answer.id: answer.text for answer in answers if answer.id not in self.answered}
-                bar.update(len(numbers))
+                    texts |= {answer.id: answer.text for answer in answers if answer.id not in texts}
+                    progress.step(self.run, len(missing))
         return [texts[sample.id] for sample in samples]
+
+    def choose(self, requests: Sequence[Instance], shard: tuple[int, int]) -> list[Instance]:
+        """A shard's requests out of all, in order; its batches will be those that the whole would have."""
+        samples = self._samples(requests)
+        mine = part(samples, plan(samples, self.size), shard)
+        self._planned = [[samples[number].id for number in batch] for batch in mine]
+        return [requests[number] for number in sorted(number for batch in mine for number in batch)]
+
+    def _batches(self, samples: Sequence[Sample]) -> list[list[int]]:
+        if self._planned is None:
+            return plan(samples, self.size)
+        numbers = {sample.id: number for number, sample in enumerate(samples)}
+        return [[numbers[name] for name in batch] for batch in self._planned]
+
+    def _docs(self, requests: Sequence[Instance]) -> list[Any]:
+        return [self.dataset.docs()[request.args[3]] if self.dataset else None for request in requests]
+
+    def _samples(self, requests: Sequence[Instance]) -> list[Sample]:
+        return [self._sample(request, doc) for request, doc in zip(requests, self._docs(requests), strict=True)]
 
     def _sample(self, request: Instance, doc: Any) -> Sample:
         context, arguments, doc_to_visual, doc_id, task, split = request.args
@@ -110,7 +147,7 @@ class ParbenchLlava(lmms):
             return [visual.convert("RGB") for visual in doc_to_visual(self.task_dict[task][split][doc_id])]
 
         return Sample(
-            id=f"{task}-{doc_id}",
+            id=sample_id(task, doc_id),
             prompt=lambda images: build_prompt(tokenizer, context, images),
             question=context,
             load=load,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import hashlib
 import importlib.metadata
 import inspect
@@ -14,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from parbench import __version__
 from parbench.calibration import Subject, calibrated
-from parbench.config import build_reducer
+from parbench.config import build_reducer, parse_shard
 from parbench.errors import ParbenchError
 from parbench.harness.datasets import PreparedDataset
 from parbench.models.loading import fingerprint, has_random_weights, locate, resolve_device, resolve_dtype
@@ -26,9 +27,14 @@ _VERSIONED = ("torch", "transformers", "lmms-eval")
 
 
 class Session:
-    """What cells of one process share: the loaded model and the prepared data set."""
+    """What cells of one process share: the loaded model and the prepared data set.
 
-    def __init__(self, config: DictConfig) -> None:
+    Args:
+        config: The whole configuration.
+        beside: A session whose data set is taken if it is the same.
+    """
+
+    def __init__(self, config: DictConfig, beside: Session | None = None) -> None:
         self.config = config
         self.model_settings: dict[str, Any] = OmegaConf.to_container(config.model, resolve=True)  # type: ignore[assignment]
         dataset: dict[str, Any] = OmegaConf.to_container(config.dataset, resolve=True)  # type: ignore[assignment]
@@ -39,7 +45,9 @@ class Session:
         # Said now rather than after the first results.
         resolve_device(str(config.model.device))
         resolve_dtype(str(config.model.dtype))
-        self.dataset = PreparedDataset(dataset)
+        known = beside.dataset if beside else None
+        self.dataset: PreparedDataset = known if known and known.settings == dataset else PreparedDataset(dataset)
+        self.shard = parse_shard(config.shard)
         every = dataset.get("limit_multiple", 1)
         if config.limit is not None and config.limit % every:
             raise ParbenchError(
@@ -67,6 +75,30 @@ class Session:
             *_versions().values(),
         ]
         return FeatureCache(engine.cache_mb << 20, folder, " ".join(decides), str(adapter.device))
+
+    def succeed(self, other: Session) -> None:
+        """Take over another session's model if it is the same; if not, its memory is free."""
+        shared = [name for name in ("adapter", "features") if name in other.__dict__]
+        if self.model_settings == other.model_settings and self.config.engine == other.config.engine:
+            self.__dict__ |= {name: other.__dict__[name] for name in shared}
+        other.release()
+
+    def release(self) -> None:
+        """Let go of the model; it is loaded again when needed."""
+        import torch
+
+        for name in ("adapter", "features"):
+            self.__dict__.pop(name, None)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    @property
+    def questions(self) -> int:
+        """How many there are to be answered; of a shard about how many, before its batches are planned."""
+        number = len(self.dataset.rows)
+        number = number if self.config.limit is None else min(number, self.config.limit)
+        return number // self.shard[1] if self.shard else number
 
     @cached_property
     def geometry(self) -> Any:
@@ -106,6 +138,11 @@ class Session:
         built = dataclasses.replace(built, budget=built.asked(self.geometry))
         return calibrated(built, self.subject(built))
 
+    def looks_into(self, reducer: Any) -> tuple[int, ...]:
+        """Vision blocks whose queries and keys a method wants beside the features."""
+        first = reducer.before(self.geometry) if hasattr(reducer, "before") else reducer
+        return tuple(getattr(first, "blocks", ()))
+
     def identity(self, reducer: Any) -> dict[str, Any]:
         """Everything that can change a number."""
         settings, engine = self.model_settings, self.config.engine
@@ -126,6 +163,7 @@ class Session:
             # A copy in another folder is the same data: the fingerprint says what was read.
             "dataset": {**self.dataset.settings, "path": None, "data": self.dataset.fingerprint},
             "limit": self.config.limit,
+            "shard": "/".join(map(str, self.shard)) if self.shard else None,
             "engine": {"name": engine.name, "share": engine.share, "batch_size": engine.batch_size},
             "seed": self.config.seed,
             "code": code_fingerprint(type(reducer)),  # type: ignore[arg-type]

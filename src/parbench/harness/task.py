@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from lmms_eval.api.instance import Instance
 from lmms_eval.api.task import ConfigurableTask
 
 
@@ -14,7 +15,12 @@ class LoadedTask(ConfigurableTask):
     Args:
         config: The task's configuration, as lmms-eval reads it from YAML.
         rows: The rows of its test split (a ``datasets.Dataset``).
+
+    Attributes:
+        choose: Given the requests of the whole data set, those that are to be asked and scored; None for all.
     """
+
+    choose: Callable[[Sequence[Instance]], list[Instance]] | None = None
 
     def __init__(self, config: Mapping[str, Any], rows: Any) -> None:
         self._rows = rows
@@ -35,14 +41,20 @@ class LoadedTask(ConfigurableTask):
         self.dataset = DatasetDict({self.config.test_split: self._rows})
         self.dataset_no_image = DatasetDict({self.config.test_split: plain})
 
-    def doc_iterator(self, *, rank: int = 0, limit: int | None = None, world_size: int = 1, offset: int = 0) -> Any:
-        """The rows to be scored, without their images, as from lmms-eval's own command line; else each is decoded for nothing."""
+    def build_all_requests(self, **settings: Any) -> None:
+        """The chosen requests, numbered as in the whole data set."""
+        super().build_all_requests(**settings)
+        if self.choose is not None:
+            self._instances = self.choose(self.instances)
+
+    def doc_iterator(self, **settings: Any) -> Iterator[tuple[int, Any]]:
+        """The rows that are scored, without their images, as from lmms-eval's own command line; else each is decoded for nothing."""
         from lmms_eval.utils import create_iterator
 
-        most = int(limit) if limit else None
-        return create_iterator(
-            enumerate(self.eval_docs_no_media), rank=rank, limit=most, world_size=world_size, offset=offset
-        )
+        docs = self.eval_docs_no_media
+        if self.choose is not None:
+            return ((number, docs[number]) for number in sorted({one.doc_id for one in self.instances}))
+        return create_iterator(enumerate(docs), **settings)
 
 
 class ScenesTask(LoadedTask):

@@ -16,12 +16,12 @@ def summarise(lines: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> dic
     Args:
         lines: The lines of ``samples.jsonl``.
         run: run_id, model, method, dataset, budget, chance, patches (visual tokens an image has without reduction), and
-            ``lmms_eval``, the task's own metrics; ``note``, if a reader has to know something.
+            ``lmms_eval``, the task's own metrics; ``note``, if a reader has to know something; ``shard``, if it is one.
 
     Returns:
         The fixed keys of ``metrics.json`` (accuracy in 0..1, failed samples in the denominator; FLOPs per sample, 2 per
-        multiply-add), then ``skills``, ``stages``, ``irrelevant``, ``repeated``, ``seconds_per_sample``, ``lmms_eval`` and
-        ``note``.
+        multiply-add), then ``shard``, ``patches``, ``skills``, ``stages``, ``irrelevant``, ``repeated``,
+        ``seconds_per_sample``, ``lmms_eval`` and ``note``.
     """
     answered = [line for line in lines if line["error"] is None]
     pictured = [line for line in answered if line["images"]]
@@ -50,6 +50,8 @@ def summarise(lines: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> dic
         "compression": 1 - mean_kept / run["patches"] if kept else 0.0,
         "evidence_recall": _mean([line["evidence_recall"] for line in answered if line["evidence_recall"] is not None]),
         "flops": {part: _mean([line["flops"][part] for line in answered]) for part in FLOPS_PARTS},
+        "shard": run.get("shard"),
+        "patches": run["patches"],
         "skills": {skill: fmean(scores) for skill, scores in sorted(by_skill.items())},
         "stages": {name: _spread(counts) for name, counts in stages.items()},
         **{

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from parbench.errors import ParbenchError, unknown
+from parbench.errors import Halting, ParbenchError, unknown
 from parbench.scenes.questions import SKILLS, Question, candidates
 from parbench.scenes.render import render
 from parbench.scenes.world import CHARACTERS, Scene, sample_scene
@@ -181,13 +181,19 @@ def data_folder(name: str, root: Path | None = None) -> Path:
         raise unknown("split of scenes", name, SPLITS)
     folder = (root or default_root()) / f"{name}-{recorded_fingerprints()[name][:12]}"
     if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as partial:
-            _write(Path(partial) / name, name)
-            check_folder(Path(partial) / name, name)
-            # Another process may have been faster; both made the same.
-            with contextlib.suppress(OSError):
-                os.rename(Path(partial) / name, folder)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as partial:
+                _write(Path(partial) / name, name)
+                check_folder(Path(partial) / name, name)
+                # Another process may have been faster; both made the same.
+                with contextlib.suppress(OSError):
+                    os.rename(Path(partial) / name, folder)
+        except OSError as error:
+            raise Halting(
+                f"the {name} split of scenes cannot be built in {folder.parent} ({error.strerror}): make room there, or name another "
+                "folder in PARBENCH_CACHE"
+            ) from error
     return folder
 
 

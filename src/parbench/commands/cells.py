@@ -1,0 +1,238 @@
+"""Cells of tables, evaluated one after the other in one process: what they share, and what happens when one fails."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+from tqdm import tqdm
+
+from parbench.errors import Halting, Held, ParbenchError
+from parbench.tables import cell_name
+
+if TYPE_CHECKING:
+    from parbench.harness.progress import Progress
+    from parbench.harness.session import Session
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A method at a budget.
+
+    Attributes:
+        method: Its configuration.
+        budget: Instead of the configuration's own; None leaves that.
+        required: Whether it is an error if the model cannot have it; else it is left out with a word.
+        label: What the table calls it; empty for the method's name.
+    """
+
+    method: DictConfig
+    budget: int | float | None
+    required: bool = False
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cells that share a model and a data set: one table.
+
+    Attributes:
+        config: Model, data set and surroundings.
+        cells: Gives the cells, once the session is there.
+        title: What tells it from the other groups of a command; empty for a lone one.
+    """
+
+    config: DictConfig
+    cells: Callable[[Session], Sequence[Cell]]
+    title: str = ""
+
+
+@dataclass
+class _Job:
+    """A cell that the model can have.
+
+    Attributes:
+        cell: The cell.
+        reducer: Its method, ready for the model.
+        run: Its run's id.
+        name: What messages call it.
+        metrics: Its metrics, once there.
+    """
+
+    cell: Cell
+    reducer: Any
+    run: str
+    name: str
+    metrics: dict[str, Any] | None = None
+
+
+@dataclass
+class _Open:
+    """A group whose session is open."""
+
+    group: Group
+    session: Session
+    jobs: list[_Job] = field(default_factory=list)
+
+
+class Sweep:
+    """Evaluates groups of cells, with one model in memory at a time.
+
+    Args:
+        groups: What to evaluate; those of one model should be neighbours.
+        go_on: Whether the others go on when a cell fails; else its error ends everything.
+    """
+
+    def __init__(self, groups: Sequence[Group], *, go_on: bool) -> None:
+        self.groups, self.go_on = groups, go_on
+        self._open: list[_Open] = []
+        self._failed: list[tuple[str, str]] = []
+        self._ended = 0
+
+    def run(self) -> int:
+        """Evaluate, and print a table a group; the exit code is 1 if a cell failed.
+
+        Raises:
+            Halting: Nothing can go on, such as on a full disk; what was answered is kept.
+            ParbenchError: Something is wrong with all cells, or, unless the others go on, with one.
+        """
+        from parbench.harness.progress import Progress
+
+        for group in self.groups:
+            with self._if_several(group):
+                self._open.append(self._opened(group))
+        with Progress() as progress:
+            for opened in self._open:
+                with self._if_several(opened.group):
+                    self._announce(opened, progress)
+            before = None
+            for opened in self._open:
+                if before is not None:
+                    opened.session.succeed(before)
+                with self._if_several(opened.group):
+                    self._compute(opened, progress)
+                before = opened.session
+        self._show()
+        return 1 if self._failed else 0
+
+    @contextlib.contextmanager
+    def _if_several(self, group: Group) -> Iterator[None]:
+        """What is wrong with a group as a whole does not keep others from going on, if there are any."""
+        try:
+            yield
+        except Halting:
+            raise
+        except ParbenchError as error:
+            if not self.go_on or len(self.groups) == 1:
+                raise
+            self._fail(group.title, error)
+
+    def _opened(self, group: Group) -> _Open:
+        from parbench.harness.session import Session
+
+        opened = _Open(group, Session(group.config, beside=self._open[-1].session if self._open else None))
+        for cell in group.cells(opened.session):
+            job = self._possible(cell, opened)
+            if job and job.run not in [other.run for other in opened.jobs]:
+                opened.jobs.append(job)
+        if len(self.groups) > 1:
+            # Finding thresholds needs the model.
+            opened.session.release()
+        return opened
+
+    def _possible(self, cell: Cell, opened: _Open) -> _Job | None:
+        from parbench.results.store import run_id
+
+        try:
+            reducer = opened.session.reducer(cell.method, cell.budget)
+            # What belongs to its identity has to be there too: said now rather than after the others' results.
+            run = run_id(opened.session.identity(reducer))
+        except ParbenchError as error:
+            if cell.required:
+                raise
+            tqdm.write(f"left out: {error}", file=sys.stderr)
+            return None
+        name = cell.label or cell_name(reducer.name, reducer.budget)
+        return _Job(cell, reducer, run, f"{name}, {opened.group.title}" if opened.group.title else name)
+
+    def _announce(self, opened: _Open, progress: Progress) -> None:
+        """Make the folders of runs that are to come, so that others see them, and count their questions."""
+        from parbench.harness.evaluate import is_finished, open_store
+
+        for job in opened.jobs:
+            if is_finished(opened.session, job.run):
+                continue
+            done = 0
+            try:
+                with contextlib.closing(open_store(opened.session, job.reducer, wait=False)) as store:
+                    done = len(store.done)
+                    if not opened.session.shard:
+                        store.settle(questions=opened.session.questions)
+            except Halting:
+                raise
+            except ParbenchError:
+                # Somebody computes it, or it is damaged: said when its turn comes.
+                pass
+            progress.expect(job.run, opened.session.questions, done)
+
+    def _compute(self, opened: _Open, progress: Progress) -> None:
+        from parbench.harness.evaluate import is_finished
+
+        if not all(is_finished(opened.session, job.run) for job in opened.jobs):
+            # What is wrong with the model is wrong with every cell.
+            opened.session.adapter  # noqa: B018
+        # Features that are remembered with the blocks that a method looks into serve all who look into none.
+        ordered = sorted(opened.jobs, key=lambda job: not opened.session.looks_into(job.reducer))
+        held = [job for job in ordered if not self._evaluate(job, opened, progress, wait=False)]
+        for job in held:
+            self._evaluate(job, opened, progress, wait=True)
+
+    def _evaluate(self, job: _Job, opened: _Open, progress: Progress, *, wait: bool) -> bool:
+        """Whether it came to an end; a run that another process computes may be left for later."""
+        from parbench.harness.evaluate import evaluate
+
+        try:
+            found = evaluate(opened.session, job.cell.method, job.cell.budget, wait=wait, progress=progress)
+        except Halting:
+            raise
+        except Held:
+            return False
+        except Exception as error:
+            if not self.go_on:
+                raise
+            progress.settle(job.run)
+            self._fail(job.name, error)
+            return True
+        progress.settle(job.run)
+        job.metrics = {**found.metrics, "label": job.cell.label}
+        said = "finished before, nothing recomputed" if found.reused else "done"
+        self._say(f"{job.name}: {said} ({found.folder})")
+        return True
+
+    def _say(self, text: str) -> None:
+        self._ended += 1
+        total = sum(len(opened.jobs) for opened in self._open)
+        tqdm.write(f"[{self._ended}/{total}] {text}", file=sys.stderr)
+
+    def _fail(self, name: str, error: Exception) -> None:
+        # Anything else is a defect of a method or of parbench; where it happened is in the run's folder.
+        said = str(error) if isinstance(error, ParbenchError) else f"{type(error).__name__}: {error} (see failed.json)"
+        self._failed.append((name, said))
+        self._say(f"{name}: failed: {said}")
+
+    def _show(self) -> None:
+        from parbench.tables import show
+
+        for opened in self._open:
+            if found := [job.metrics for job in opened.jobs if job.metrics]:
+                if opened.group.title:
+                    print(opened.group.title)
+                show(found)
+        if self._failed:
+            print(f"parbench: {len(self._failed)} failed; the same command tries again:", file=sys.stderr)
+        for name, said in self._failed:
+            print(f"  {name}: {said}", file=sys.stderr)

@@ -1,0 +1,58 @@
+"""``parbench merge FOLDER ...``: shards to the runs that the whole would have been."""
+
+from __future__ import annotations
+
+import sys
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from parbench.commands.options import results_dir, split_options
+from parbench.errors import Halting, ParbenchError
+from parbench.results.shards import check_whole, find_shards
+from parbench.results.store import run_id
+
+
+def run(words: list[str]) -> int:
+    """Merge every run whose shards are complete; the exit code is 1 if there are others."""
+    options, paths = split_options(words, {"results_dir": ""})
+    folders = [Path(path) for path in paths] or [results_dir(options["results_dir"])]
+    sets = find_shards(folders)
+    failed, found = [], []
+    for shards in sets:
+        root = Path(options["results_dir"] or shards[0].folder.parent)
+        try:
+            others = [one for other in sets if other is not shards for one in other]
+            whole = check_whole(shards, others)
+        except ParbenchError as error:
+            if not (root / run_id(shards[0].whole) / "metrics.json").exists():
+                failed.append(error)
+            continue
+        from parbench.harness.merge import merge
+
+        try:
+            merged = merge(whole, root)
+        except Halting:
+            raise
+        except ParbenchError as error:
+            failed.append(error)
+            continue
+        done = "merged before" if merged.reused else f"{len(whole)} shards merged"
+        print(f"{whole[0].run}: {done} ({merged.folder})", file=sys.stderr)
+        found.append(merged.metrics)
+    if len(sets) == 1 and failed:
+        raise failed[0]
+    for said in failed:
+        print(f"parbench: {said}", file=sys.stderr)
+    _show(found)
+    return 1 if failed else 0
+
+
+def _show(found: list[dict[str, Any]]) -> None:
+    from parbench.tables import show
+
+    def subject(metrics: dict[str, Any]) -> tuple[str, str, int]:
+        return metrics["model"], metrics["dataset"], metrics["n"]
+
+    for _, runs in groupby(sorted(found, key=subject), key=subject):
+        show(list(runs))

@@ -1,0 +1,115 @@
+"""Shards of a run to the run that the whole would have been, to the byte."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.utils import get_class
+from lmms_eval.api.instance import Instance
+from lmms_eval.api.model import lmms
+from omegaconf import OmegaConf
+
+from parbench.errors import ParbenchError
+from parbench.harness.evaluate import Run, own_metrics, simple_evaluation
+from parbench.harness.model import sample_id
+from parbench.harness.session import Session, code_fingerprint
+from parbench.results.metrics import summarise
+from parbench.results.shards import Shard
+from parbench.results.store import RunStore, read_lines
+
+
+class StoredAnswers(lmms):
+    """Gives lmms-eval answers that are there already, so that it scores them as a whole.
+
+    Args:
+        texts: The answers by sample id.
+    """
+
+    is_simple = True
+
+    def __init__(self, texts: Mapping[str, str]) -> None:
+        super().__init__()
+        self.texts = texts
+
+    def generate_until(self, requests: list[Instance]) -> list[str]:
+        """The answers.
+
+        Raises:
+            ParbenchError: They are not those of just these questions.
+        """
+        asked = [sample_id(request.args[4], request.args[3]) for request in requests]
+        if differing := set(asked) ^ set(self.texts):
+            name = min(differing)
+            where = "in no shard" if name in asked else "in a shard, but not in the data set"
+            raise ParbenchError(f"question {name} is {where}: run the shards again on the data set as it is now")
+        return [self.texts[name] for name in asked]
+
+    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
+        """Not stored."""
+        raise NotImplementedError
+
+    def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
+        """Not stored."""
+        raise NotImplementedError
+
+
+def merge(shards: Sequence[Shard], root: Path) -> Run:
+    """Write the run of the whole.
+
+    Args:
+        shards: All shards of a run, finished, in order.
+        root: Folder of runs.
+
+    Raises:
+        ParbenchError: They were computed by other code or on other data than there are now, or overlap.
+    """
+    first = shards[0]
+    identity, config = first.whole, yaml.safe_load((first.folder / "config.yaml").read_text()) | {"shard": None}
+    with contextlib.closing(RunStore(root, identity, config)) as store:
+        if (metrics := store.metrics) is not None:
+            return Run(store.folder, metrics, reused=True)
+        session = _session(first, config)
+        lines = [line for shard in shards for line in read_lines(shard.folder / "samples.jsonl")]
+        _check_lines(lines, store)
+        results = simple_evaluation(session, StoredAnswers({line["id"]: line["prediction"] for line in lines}))
+        said = json.loads((first.folder / "metrics.json").read_text())
+        about = {**said, "run_id": store.id, "shard": None, "lmms_eval": own_metrics(session.dataset, results)}
+        metrics = summarise(lines, about)
+        size = first.plan["batch_size"]
+        if store.batch_size(lambda: size) != size:
+            raise ParbenchError(f"{store.folder} was begun with batches of another size: move it away and merge again")
+        store.settle(questions=len(lines))
+        store.append(lines)
+        store.finish(metrics)
+        return Run(store.folder, metrics, reused=False)
+
+
+def _session(shard: Shard, config: Mapping[str, Any]) -> Session:
+    """The session that the shards had, on this machine; nothing runs on a device."""
+    session = Session(OmegaConf.create({**config, "model": {**config["model"], "device": "cpu"}}))
+    identity = shard.identity
+    if session.dataset.fingerprint != identity["dataset"]["data"]:
+        raise ParbenchError(f"data set {session.dataset.name} is not what the shards of {shard.run} were asked about")
+    if code_fingerprint(get_class(identity["method"]["class"])) != identity["code"]:  # type: ignore[arg-type]
+        raise ParbenchError(
+            f"the shards of {shard.run} were computed by other code than this, which might score them differently: merge them with "
+            "the parbench that computed them"
+        )
+    return session
+
+
+def _check_lines(lines: Sequence[Mapping[str, Any]], store: RunStore) -> None:
+    names = [line["id"] for line in lines]
+    name, times = Counter(names).most_common(1)[0]
+    if times > 1:
+        raise ParbenchError(f"question {name} is in {times} shards: run the shards again with one engine.batch_size")
+    if list(store.done) != names[: len(store.done)]:
+        raise ParbenchError(
+            f"{store.folder} holds the beginning of a run of other batches: move it away and merge again"
+        )

@@ -1,0 +1,128 @@
+"""What became of the runs in a folder, read from what they left there: without their model, and while they go on."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from parbench.results.store import Holder, count_lines, holder
+from parbench.tables import cell_name
+
+STATES = ("running", "waiting", "stopped", "failed", "done")
+
+
+@dataclass(frozen=True)
+class RunState:
+    """A run as it stands.
+
+    Attributes:
+        run_id: Name of its folder.
+        model: Model.
+        dataset: Data set.
+        method: Method.
+        budget: Tokens, or None for the method's own rule.
+        limit: Only the first so many questions, or None.
+        shard: Part of them, or None.
+        done: Questions answered.
+        total: Questions there are; None where nobody has counted them yet.
+        state: ``running`` (a process computes it), ``waiting`` (not begun), ``stopped`` (begun, and nobody computes it),
+            ``failed`` (given up, for ``reason``) or ``done``.
+        holder: Who computes it.
+        rate: Questions a second of the one who does.
+        reason: Why it failed.
+    """
+
+    run_id: str
+    model: str
+    dataset: str
+    method: str
+    budget: float | None
+    limit: int | None
+    shard: str | None
+    done: int
+    total: int | None
+    state: str
+    holder: str | None = None
+    rate: float | None = None
+    reason: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Method and budget."""
+        return cell_name(self.method, self.budget)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time until a running one is done."""
+        return (self.total - self.done) / self.rate if self.rate and self.total is not None else None
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, for scripts."""
+        return {**asdict(self), "seconds_left": self.seconds_left}
+
+
+def overview(root: Path) -> list[RunState]:
+    """All runs in a folder, by model, data set, method, budget and shard; folders that are no runs are passed over."""
+    found = [state for path in sorted(root.glob("*/provenance.json")) if (state := _state(path.parent))]
+    return sorted(found, key=lambda run: (run.model, run.dataset, run.method, run.budget or 0, run.shard or ""))
+
+
+def _state(folder: Path) -> RunState | None:
+    identity = _read(folder / "provenance.json")
+    try:
+        about = {
+            "run_id": folder.name,
+            "model": identity["model"],
+            "dataset": identity["dataset"]["name"],
+            "method": identity["method"]["name"],
+            "budget": identity["method"]["budget"],
+            "limit": identity["limit"],
+            "shard": identity.get("shard"),
+        }
+    except KeyError:
+        return None
+    done, total = count_lines(folder / "samples.jsonl"), _read(folder / "plan.json").get("questions")
+    if (folder / "metrics.json").exists():
+        return RunState(**about, done=done, total=total or done, state="done")
+    if (by := holder(folder)) is not None:
+        return RunState(**about, done=done, total=total, state="running", holder=str(by), rate=_rate(by, done))
+    if failed := _read(folder / "failed.json"):
+        return RunState(**about, done=done, total=total, state="failed", reason=failed.get("reason"))
+    return RunState(**about, done=done, total=total, state="stopped" if done else "waiting")
+
+
+def _rate(by: Holder, done: int) -> float | None:
+    if by.since is None or done <= by.done:
+        return None
+    # Clocks of two machines may differ.
+    return (done - by.done) / max(time.time() - by.since, 1.0)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A small file of a run; nothing if it is not there or damaged, which the run itself will say."""
+    try:
+        found = json.loads(path.read_text())
+        return found if isinstance(found, dict) else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def summary(runs: Sequence[RunState]) -> str:
+    """The whole in one line: how many are in which state, and the time left at the rate of those that run now."""
+    counts = Counter(run.state for run in runs)
+    said = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+    left = sum(run.total - run.done for run in runs if run.total is not None and run.state in ("running", "waiting"))
+    rate = sum(run.rate or 0.0 for run in runs)
+    return f"{len(runs)} runs: {said}" + (f"; about {duration(left / rate)} left" if rate else "")
+
+
+def duration(seconds: float) -> str:
+    """A time as people read it."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -1,0 +1,126 @@
+"""Finds shards of runs, and tells whether they make a whole."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from parbench.config import parse_shard
+from parbench.errors import ParbenchError
+from parbench.results.store import count_lines, run_id
+from parbench.tables import cell_name
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The run of one shard.
+
+    Attributes:
+        folder: Its folder.
+        identity: What is in its ``provenance.json``.
+        number: Which part it is, from 0 on.
+        of: Number of parts.
+    """
+
+    folder: Path
+    identity: Mapping[str, Any]
+    number: int
+    of: int
+
+    @property
+    def name(self) -> str:
+        """The part, as the configuration has it."""
+        return f"{self.number}/{self.of}"
+
+    @property
+    def whole(self) -> dict[str, Any]:
+        """The identity of the run of which it is a part."""
+        return {**self.identity, "shard": None}
+
+    @property
+    def run(self) -> str:
+        """What that run is about."""
+        method = self.identity["method"]
+        return f"{cell_name(method['name'], method['budget'])} on {self.identity['dataset']['name']}"
+
+    @cached_property
+    def plan(self) -> dict[str, Any]:
+        """What was settled before it began: batch size and number of questions."""
+        path = self.folder / "plan.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    @property
+    def finished(self) -> bool:
+        """Whether all of its questions are answered."""
+        return (self.folder / "metrics.json").exists()
+
+
+def find_shards(paths: Sequence[Path]) -> list[list[Shard]]:
+    """The shards in run folders and in folders of runs, those of one run and one number of parts together.
+
+    Raises:
+        ParbenchError: There are none.
+    """
+    folders: dict[Path, Path] = {}
+    for path in paths:
+        if not path.is_dir():
+            raise ParbenchError(f"{path} is no folder: give folders of runs, or of shards")
+        inside = [path] if (path / "provenance.json").exists() else sorted(path.iterdir())
+        folders |= {one.resolve(): one for one in inside if (one / "provenance.json").exists()}
+    sets: dict[tuple[str, int], list[Shard]] = defaultdict(list)
+    for folder in folders.values():
+        identity = json.loads((folder / "provenance.json").read_text())
+        if found := parse_shard(identity.get("shard")):
+            shard = Shard(folder, identity, *found)
+            sets[run_id(shard.whole), shard.of].append(shard)
+    if not sets:
+        raise ParbenchError(
+            f"there is no shard in {', '.join(map(str, paths))}: evaluate with shard=0/2 and shard=1/2 first"
+        )
+    return list(sets.values())
+
+
+def check_whole(shards: Sequence[Shard], others: Sequence[Shard] = ()) -> list[Shard]:
+    """A run's shards in order.
+
+    Args:
+        shards: Shards of one run.
+        others: Shards of other runs, among which one may be meant to be here.
+
+    Raises:
+        ParbenchError: One is missing, there twice, unfinished, or was planned differently; names it.
+    """
+    of, wrong = shards[0].of, []
+    by_number: dict[int, list[Shard]] = defaultdict(list)
+    for shard in shards:
+        by_number[shard.number].append(shard)
+    for number in range(of):
+        mine = by_number[number]
+        if not mine:
+            wrong.append(f"{number}/{of} is missing{_meant(shards[0], number, others)}")
+        elif len(mine) > 1:
+            wrong.append(f"{number}/{of} is there {len(mine)} times ({', '.join(str(one.folder) for one in mine)})")
+        elif not mine[0].finished:
+            done = count_lines(mine[0].folder / "samples.jsonl")
+            wrong.append(f"{number}/{of} is not finished ({done} of {mine[0].plan.get('questions', '?')} questions)")
+    sizes = {shard.plan.get("batch_size") for shard in shards if shard.finished}
+    if len(sizes) > 1:
+        wrong.append(f"they were planned with batches of {' and '.join(map(str, sizes))} (give engine.batch_size)")
+    if wrong:
+        raise ParbenchError(f"the shards of {shards[0].run} make no whole: {'; '.join(wrong)}")
+    return [by_number[number][0] for number in range(of)]
+
+
+def _meant(shard: Shard, number: int, others: Sequence[Shard]) -> str:
+    """A shard with that number that belongs to a run which is hardly another one."""
+    for other in others:
+        differing = [key for key in shard.whole if shard.whole[key] != other.whole.get(key)]
+        if other.number == number and len(differing) <= 2 and other.folder.parent == shard.folder.parent:
+            what = " and ".join(differing) if differing else "the number of shards"
+            return f" ({other.folder} is {other.name} of a run that differs in {what})"
+    return ""
