@@ -39,7 +39,8 @@ def line(number: int, score: float, per_image: int = 5, **fields: Any) -> dict[s
     """A sample; its prediction is its target where the score is 1."""
     return {
         "id": f"scenes-{number}", "image_id": f"image {number // per_image}", "task": "scenes",
-        "skill": ("colour", "count")[number % 2], "question": f"question {number}?", "prediction": "yes" if score == 1 else "no", "target": "yes", "score": score,
+        "skill": ("colour", "count")[number % 2], "question": f"question {number}?",
+        "prediction": "yes" if score == 1 else "no", "target": "yes", "score": score,
         "unparseable": False, "error": None, "images": 1, "tokens_kept": 64.0, "layers": [[80, 12]], "visual": [[64, 12]],
         "generated": 2, "stages": {}, "kept": ["f" * 144], "margin": 1.0, "evidence_recall": 0.5, "irrelevant": 0.9,
         "repeated": 0.1, "flops": FLOPS, "seconds": 0.1, **fields,

@@ -66,5 +66,8 @@ def load(
 def _empty(paths: Sequence[Path], stopped: int) -> str:
     where = ", ".join(str(path) for path in paths) or "nothing"
     if stopped:
-        return f"no finished run in {where}, but {stopped} that were stopped: run the same commands again, they go on where they stopped"
+        return (
+            f"no finished run in {where}, but {stopped} that were stopped: run the same commands again, they go on where they "
+            "stopped"
+        )
     return f"no run in {where}: make some with parbench eval or parbench sweep, or name another folder"
