@@ -26,7 +26,8 @@ def print_views(shown: Sequence[View], console: Console | None = None) -> None:
     """On the terminal."""
     console = console or (Console() if sys.stdout.isatty() else Console(width=WIDTH))
     for view in shown:
-        table = Table(title=view.title, box=SIMPLE_HEAD, show_edge=False, title_justify="left", title_style="bold")
+        console.print(view.title, style="bold", highlight=False, soft_wrap=True, markup=False)
+        table = Table(box=SIMPLE_HEAD, show_edge=False)
         for place, name in enumerate(view.columns):
             # Two-line headers keep columns narrow.
             head = name.replace(" [", "\n[") if " [" in name else name.replace(" ", "\n", 1) if len(name) > 8 else name
