@@ -16,6 +16,7 @@ parbench COMMAND [KEY=VALUE ...]
             the same by Hydra's grammar: parbench eval -m method=par,fastv budget=128,64 dataset=scenes,pope
   status    what became of a sweep, while it goes on or after: parbench status results_dir=results/runs --json
   merge     shards to whole runs: parbench eval method=par shard=0/2 (and 1/2), then parbench merge results/runs
+  table     runs compared, with intervals: parbench table results/runs dataset=scenes limit=1000 --format=latex
   bench     time and memory beside what FLOPs predict: parbench bench methods=[par,fastv] budgets=[64] batch=[1,8]
   flops     FLOPs without weights: parbench flops model=llava-1.5-7b tokens=[576,64] text=60 --json
   show      a picture of what is kept: parbench show method=par sample=17
@@ -63,10 +64,8 @@ def _commands() -> dict[str, Callable[[], Callable[[list[str]], int | None]]]:
 
         return load
 
-    return {
-        name: lazily(name)
-        for name in ("eval", "sweep", "status", "merge", "bench", "flops", "show", "calibrate", "parity", "doctor")
-    }
+    names = "eval sweep status merge table bench flops show calibrate parity doctor"
+    return {name: lazily(name) for name in names.split()}
 
 
 if __name__ == "__main__":

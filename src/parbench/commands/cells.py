@@ -6,13 +6,14 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 from tqdm import tqdm
 
 from parbench.errors import Halting, Held, ParbenchError
-from parbench.tables import cell_name
+from parbench.results.naming import cell_name
 
 if TYPE_CHECKING:
     from parbench.harness.progress import Progress
@@ -60,14 +61,14 @@ class _Job:
         reducer: Its method, ready for the model.
         run: Its run's id.
         name: What messages call it.
-        metrics: Its metrics, once there.
+        folder: Its run's folder, once finished.
     """
 
     cell: Cell
     reducer: Any
     run: str
     name: str
-    metrics: dict[str, Any] | None = None
+    folder: Path | None = None
 
 
 @dataclass
@@ -208,7 +209,7 @@ class Sweep:
             self._fail(job.name, error)
             return True
         progress.settle(job.run)
-        job.metrics = {**found.metrics, "label": job.cell.label}
+        job.folder = found.folder
         said = "finished before, nothing recomputed" if found.reused else "done"
         self._say(f"{job.name}: {said} ({found.folder})")
         return True
@@ -228,10 +229,11 @@ class Sweep:
         from parbench.tables import show
 
         for opened in self._open:
-            if found := [job.metrics for job in opened.jobs if job.metrics]:
+            finished = [(job.folder, job.cell.label) for job in opened.jobs if job.folder]
+            if finished:
                 if opened.group.title:
                     print(opened.group.title)
-                show(found)
+                show(*map(list, zip(*finished, strict=True)))
         if self._failed:
             print(f"parbench: {len(self._failed)} failed; the same command tries again:", file=sys.stderr)
         for name, said in self._failed:

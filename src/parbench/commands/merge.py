@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from parbench.commands.options import results_dir, split_options
 from parbench.errors import Halting, ParbenchError
 from parbench.results.shards import check_whole, find_shards
 from parbench.results.store import run_id
+
+if TYPE_CHECKING:
+    from parbench.harness.evaluate import Run
 
 
 def run(words: list[str]) -> int:
@@ -39,7 +42,7 @@ def run(words: list[str]) -> int:
             continue
         done = "merged before" if merged.reused else f"{len(whole)} shards merged"
         print(f"{whole[0].run}: {done} ({merged.folder})", file=sys.stderr)
-        found.append(merged.metrics)
+        found.append(merged)
     if len(sets) == 1 and failed:
         raise failed[0]
     for said in failed:
@@ -48,11 +51,11 @@ def run(words: list[str]) -> int:
     return 1 if failed else 0
 
 
-def _show(found: list[dict[str, Any]]) -> None:
+def _show(found: list[Run]) -> None:
     from parbench.tables import show
 
-    def subject(metrics: dict[str, Any]) -> tuple[str, str, int]:
-        return metrics["model"], metrics["dataset"], metrics["n"]
+    def subject(run: Run) -> tuple[str, str, int]:
+        return run.metrics["model"], run.metrics["dataset"], run.metrics["n"]
 
     for _, runs in groupby(sorted(found, key=subject), key=subject):
-        show(list(runs))
+        show([run.folder for run in runs])

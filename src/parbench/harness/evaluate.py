@@ -21,8 +21,8 @@ from parbench.harness.quiet import quiet
 from parbench.harness.session import Session
 from parbench.results.evidence import irrelevant, needed_patches, recall, repeated
 from parbench.results.metrics import summarise
+from parbench.results.naming import cell_name
 from parbench.results.store import RunStore
-from parbench.tables import cell_name
 
 if TYPE_CHECKING:
     from parbench.compute.flops import Costs

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from parbench.results.naming import cell_name
 from parbench.results.store import Holder, count_lines, holder
-from parbench.tables import cell_name
 
 STATES = ("running", "waiting", "stopped", "failed", "done")
 

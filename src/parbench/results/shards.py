@@ -12,8 +12,8 @@ from typing import Any
 
 from parbench.config import parse_shard
 from parbench.errors import ParbenchError
+from parbench.results.naming import cell_name
 from parbench.results.store import count_lines, run_id
-from parbench.tables import cell_name
 
 
 @dataclass(frozen=True)
