@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from parbench.errors import ParbenchError, unknown
+from parbench.tracking.settings import check_tracking
 
 _KEYS = ("model", "method", "dataset", "engine", "tracking", "budget", "limit", "controls", "results_dir", "seed")
 # What a method's field may hold, by how its class declares it.
@@ -95,6 +96,7 @@ def _check_values(config: DictConfig) -> None:
         value = config.engine.get(key)
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             raise ParbenchError(f"engine.{key}={value} is no number of megabytes from 0 on")
+    check_tracking(OmegaConf.to_container(config.tracking, resolve=True))  # type: ignore[arg-type]
     if not OmegaConf.is_list(config.controls):
         raise ParbenchError(f"controls={config.controls} is no list: write controls=[random,uniform] or controls=[]")
 

@@ -13,9 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 from parbench.engine.samples import Answer, Sample
 from parbench.harness.quiet import quiet
 from parbench.harness.session import Session
+from parbench.redact import redacted
 from parbench.results.evidence import irrelevant, needed_patches, recall, repeated
 from parbench.results.metrics import summarise
 from parbench.results.store import RunStore
+from parbench.tracking import Tracker
 
 if TYPE_CHECKING:
     from parbench.compute.flops import Costs
@@ -46,10 +48,12 @@ def evaluate(session: Session, method: DictConfig, budget: int | float | None = 
     reducer = session.reducer(method, budget)
     identity = session.identity(reducer)
     whole = {**OmegaConf.to_container(session.config, resolve=True), "method": identity["method"]}  # type: ignore[dict-item]
-    with contextlib.closing(RunStore(Path(session.config.results_dir), identity, whole)) as store:
+    store = RunStore(Path(session.config.results_dir), identity, redacted(whole))
+    with contextlib.closing(store), session.tracking.run(store) as tracker:
         if (metrics := store.metrics) is not None:
+            tracker.finish(metrics, reused=True)
             return Run(store.folder, metrics, reused=True)
-        results = _run_lmms(session, reducer, store)
+        results = _run_lmms(session, reducer, store, tracker)
         lines = list(store.done.values())
         metrics = summarise(
             lines,
@@ -66,10 +70,11 @@ def evaluate(session: Session, method: DictConfig, budget: int | float | None = 
             },
         )
         store.finish(metrics)
+        tracker.finish(metrics)
         return Run(store.folder, metrics, reused=False)
 
 
-def _run_lmms(session: Session, reducer: Any, store: RunStore) -> dict[str, Any]:
+def _run_lmms(session: Session, reducer: Any, store: RunStore, tracker: Tracker) -> dict[str, Any]:
     from parbench.compute.flops import costs
     from parbench.engine.engine import Engine
 
@@ -86,6 +91,7 @@ def _run_lmms(session: Session, reducer: Any, store: RunStore) -> dict[str, Any]
 
         def sink(batch: list[tuple[Any, Sample, Answer]]) -> None:
             store.append(_line(session, engine, prices, doc, sample, answer) for doc, sample, answer in batch)
+            tracker.update()
 
         lm.sink = sink
     results = simple_evaluation(session, lm)
