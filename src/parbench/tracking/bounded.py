@@ -42,6 +42,6 @@ def bounded(call: Callable[[], T], seconds: float) -> T:
 
 
 def reason(error: BaseException) -> str:
-    """The first line of what an exception says, else its name."""
-    said = str(error).strip().splitlines()
-    return without_secrets(said[0].strip().rstrip(".")) if said and said[0].strip() else type(error).__name__
+    """The first sentence of what an exception says, else its name."""
+    said = str(error).strip().split("\n")[0].split(". ")[0].strip().rstrip(".")
+    return without_secrets(said) or type(error).__name__

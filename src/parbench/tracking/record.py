@@ -47,12 +47,13 @@ def shown(
     """Choose and draw, into a folder, what is shown of a finished run."""
     identity = _identity(store)
     name = title(identity)
-    lines = chosen(store.done.values(), settings.samples)
+    every = lines_of(store).values()
+    rows = chosen(every, settings.samples)
     pictures = {}
-    for line in drawable(lines, settings.pictures):
+    for line in drawable(rows, settings.pictures):
         path = folder / f"{line['id']}.png"
         pictures[line["id"]] = path, draw(path, line, session, method(identity))
-    return Shown([row(line) for line in lines], pictures, figures(folder, store.done.values(), metrics, name))
+    return Shown([row(line) for line in rows], pictures, figures(folder, every, metrics, name))
 
 
 def configuration(store: RunStore) -> dict[str, Any]:
@@ -60,6 +61,14 @@ def configuration(store: RunStore) -> dict[str, Any]:
     config = yaml.safe_load((store.folder / "config.yaml").read_text())
     run = {"id": store.id, "folder": str(store.folder.resolve())}
     return redacted({**config, "identity": _identity(store), "run": run})
+
+
+def lines_of(store: RunStore) -> dict[str, dict[str, Any]]:
+    """The lines of a run's samples, by id; of a finished run too, which its store need not have read."""
+    if store.done:
+        return store.done
+    lines = map(json.loads, store.samples_path.read_bytes().splitlines())
+    return {line["id"]: line for line in lines}
 
 
 def _identity(store: RunStore) -> dict[str, Any]:

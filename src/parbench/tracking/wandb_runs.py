@@ -38,7 +38,7 @@ class WandbTracking(Tracking):
         self.session = session
         self.settings = WandbSettings.of(OmegaConf.to_container(session.config.tracking, resolve=True))  # type: ignore[arg-type]
         self.mode: str | None = None
-        self._chosen = False
+        self._chosen = self._said = False
 
     def run(self, store: RunStore) -> Tracker:
         """The tracker of one run."""
@@ -57,6 +57,12 @@ class WandbTracking(Tracking):
                 if self.mode == "offline":
                     self._say_offline(why)
         return self.mode is not None
+
+    def begun(self, address: str) -> None:
+        """A W&B run is open; the first one online says where."""
+        if self.mode == "online" and not self._said:
+            say(f"runs are tracked in {address}")
+        self._said = True
 
     def fail(self, why: str) -> None:
         """W&B failed: from online to offline, from offline to nothing."""
@@ -94,7 +100,11 @@ class WandbTracker(Tracker):
         """Tell the rest, and close the W&B run."""
         if (reused and self._told()) or not self.tracking.usable:
             return
-        points = [*self.history.take(self.store.done), *self.history.end()]
+        try:
+            points = [*self.history.take(record.lines_of(self.store)), *self.history.end()]
+        except (OSError, ValueError, KeyError) as error:
+            say(f"run {self.store.id} is not tracked: its samples cannot be read ({reason(error)})")
+            return
         with contextlib.ExitStack() as until_told:
             shown = self._shown(until_told, metrics)
             if self._do(lambda live: _end(live, points, shown, metrics)):
@@ -129,6 +139,7 @@ class WandbTracker(Tracker):
         mode = self.tracking.mode or "offline"
         name = record.title(config["identity"])
         self.live = bounded(lambda: begin(self.settings, self.store.id, name, config, mode), self.settings.patience)
+        self.tracking.begun(str(self.live.project_url))
         self._mark(finished=False)
         bounded(lambda: _log(self.live, self.history.points), self.settings.patience)
 
@@ -185,7 +196,7 @@ def _end(live: Any, points: list[Point], shown: record.Shown, metrics: Mapping[s
 
     _log(live, points)
     drawn = {name: wandb.Image(str(path), caption=caption) for name, (path, caption) in shown.pictures.items()}
-    media: dict[str, Any] = {name: wandb.Image(str(path)) for name, path in shown.figures.items()}
+    media: dict[str, Any] = {f"figures/{name}": wandb.Image(str(path)) for name, path in shown.figures.items()}
     if drawn:
         media["kept_tokens"] = list(drawn.values())
     if shown.rows:

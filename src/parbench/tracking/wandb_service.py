@@ -14,6 +14,12 @@ from parbench.tracking.settings import WandbSettings
 _BEGIN = 30.0
 _TEARDOWN = 5.0
 _SERVICE = "wandb-core"
+_QUIET = {"silent": True, "console": "off", "show_info": False, "show_warnings": False, "show_errors": False}
+# Neither the command line, which may hold a key, nor the machine, its packages or the repository.
+_UNASKED = {
+    "x_disable_machine_info": True, "x_disable_meta": True, "x_disable_stats": True, "x_save_requirements": False,
+    "disable_git": True, "disable_code": True, "save_code": False, "program": "parbench", "host": "",
+}  # fmt: skip
 _before: set[int] | None = None
 
 
@@ -32,15 +38,17 @@ def choose_mode(settings: WandbSettings) -> tuple[str, str]:
 
 
 def _has_key() -> bool:
-    wandb = _wandb()
-    return bool(os.environ.get("WANDB_IDENTITY_TOKEN_FILE") or wandb.api.api_key)
+    return bool(os.environ.get("WANDB_IDENTITY_TOKEN_FILE") or _wandb().api.api_key)
 
 
 def _wandb() -> Any:
+    """The library, told to be quiet before it can say anything."""
     # No reports of crashes to anybody, unless the environment says so.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
 
+    _remember_services()
+    wandb.setup(wandb.Settings(**_QUIET))
     return wandb
 
 
@@ -67,16 +75,7 @@ def begin(settings: WandbSettings, run_id: str, name: str, config: Mapping[str, 
         raise Lost(f"{folder / 'wandb'} cannot be written")
     # What a table of an offline run holds until it is sent; by default in the home folder.
     os.environ.setdefault("WANDB_DATA_DIR", str(folder / "wandb" / "data"))
-    wandb = _wandb()
-    _remember_services()
-    quiet = {"silent": True, "console": "off", "show_info": False, "show_warnings": False, "show_errors": False}
-    # Neither the command line, which may hold a key, nor the machine, its packages or the repository.
-    unasked = {
-        "x_disable_machine_info": True, "x_disable_meta": True, "x_disable_stats": True, "x_save_requirements": False,
-        "disable_git": True, "disable_code": True, "save_code": False, "program": "parbench", "host": "",
-    }  # fmt: skip
-    wandb.setup(wandb.Settings(**quiet))
-    live = wandb.init(
+    live = _wandb().init(
         id=run_id,
         # Offline nothing can be looked up: the folders of a run that was begun several times go to one run when they are sent.
         resume="allow" if mode == "online" else None,
@@ -90,7 +89,12 @@ def begin(settings: WandbSettings, run_id: str, name: str, config: Mapping[str, 
         dir=str(folder),
         config=dict(config),
         reinit="create_new",
-        settings=wandb.Settings(**quiet, **unasked, allow_val_change=True, init_timeout=min(_BEGIN, settings.patience)),
+        settings={
+            **_QUIET,
+            **_UNASKED,
+            "allow_val_change": True,
+            "init_timeout": min(_BEGIN, settings.patience),
+        },
     )
     live.define_metric("questions", hidden=True)
     live.define_metric("so_far/*", step_metric="questions")
@@ -121,4 +125,10 @@ def abandon() -> None:
             with contextlib.suppress(psutil.Error):
                 process.kill()
     with contextlib.suppress(Lost):
-        bounded(lambda: _wandb().teardown(), _TEARDOWN)
+        bounded(_teardown, _TEARDOWN)
+
+
+def _teardown() -> None:
+    import wandb
+
+    wandb.teardown()
