@@ -13,6 +13,7 @@ parbench COMMAND [KEY=VALUE ...]
 
   eval      one method beside none and the controls: parbench eval method=par dataset=scenes limit=200
   sweep     many: parbench sweep methods=[par,fastv] budgets=[128,64] dataset=scenes
+  table     runs compared, with intervals: parbench table results/runs dataset=scenes limit=1000 --format=latex
   bench     time and memory beside what FLOPs predict: parbench bench methods=[par,fastv] budgets=[64] batch=[1,8]
   flops     FLOPs without weights: parbench flops model=llava-1.5-7b tokens=[576,64] text=60 --json
   show      a picture of what is kept: parbench show method=par sample=17
@@ -57,7 +58,10 @@ def _commands() -> dict[str, Callable[[], Callable[[list[str]], int | None]]]:
 
         return load
 
-    return {name: lazily(name) for name in ("eval", "sweep", "bench", "flops", "show", "calibrate", "parity", "doctor")}
+    return {
+        name: lazily(name)
+        for name in ("eval", "sweep", "table", "bench", "flops", "show", "calibrate", "parity", "doctor")
+    }
 
 
 if __name__ == "__main__":

@@ -81,8 +81,8 @@ def table(cells: list[Cell], session: Session) -> None:
             file=sys.stderr,
             flush=True,
         )
-        found.append({**result.metrics, "label": cell.label})
-    show(found)
+        found.append(result.folder)
+    show(found, [cell.label for cell in possible])
 
 
 def _possible(cell: Cell, session: Session) -> bool:

@@ -1,0 +1,1 @@
+"""Statistics of runs over the same questions: measures, intervals by image, tests, power."""

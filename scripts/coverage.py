@@ -1,0 +1,310 @@
+"""Simulates how often the intervals of parbench's tables hold the true value, and what other intervals would do.
+
+    python scripts/coverage.py                    # all settings; minutes on one core
+    python scripts/coverage.py --images 95 --simulations 500
+
+Two runs answer the same questions; questions of an image are alike (intraclass correlation), and so are the two runs. Prints
+Markdown: coverage of 95 % intervals for every measure (docs/statistics.md holds what it printed), then percentile, BCa, studentised
+and normal intervals beside ours, then how often a best method is named where all are equally good, and the power at the smallest
+difference that tables call detectable.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from scipy.stats import beta, norm, t
+
+from parbench.statistics.bootstrap import DRAWS, Estimate, resample
+from parbench.statistics.measures import Sums, _f1, _sum_of_means, ratio
+from parbench.statistics.power import detectable, difference_error
+from parbench.statistics.significance import holm
+
+# As scenes has it: about ten questions an image, not the same number for each.
+LEAST, MOST = 2, 18
+IMAGES = (30, 95, 300)
+# Accuracy of none and of the method.
+ACCURACIES = ((0.92, 0.88), (0.92, 0.60), (0.70, 0.65), (0.97, 0.96))
+ALIKE = (0.0, 0.1, 0.3)
+# Images in MME's categories, perception then cognition, as its data have them.
+MME_IMAGES = (30, 30, 30, 30, 147, 170, 200, 200, 200, 20, 70, 20, 20, 20)
+# Share of what makes an image hard that two runs have in common, and of questions on which they do the same for the same reason.
+COMMON_IMAGE, COMMON_QUESTION = 0.6, 0.7
+# Simulations that share one set of resamples.
+BATCH = 100
+
+
+@dataclass(frozen=True)
+class World:
+    """Where answers come from.
+
+    Attributes:
+        images: Their number.
+        none: Accuracy of the run without reduction.
+        method: Of the other.
+        alike: Intraclass correlation of questions about one image.
+    """
+
+    images: int
+    none: float
+    method: float
+    alike: float
+
+    def chances(self, random: np.random.Generator, accuracies: tuple[float, ...], shape: tuple[int, int]) -> np.ndarray:
+        """Chance of a right answer for each run and image [runs, *shape], beta-distributed about the accuracies."""
+        common = random.standard_normal(shape)
+        found = []
+        for accuracy in accuracies:
+            if not self.alike:
+                found.append(np.full(shape, accuracy))
+                continue
+            own = random.standard_normal(shape)
+            place = norm.cdf(np.sqrt(COMMON_IMAGE) * common + np.sqrt(1 - COMMON_IMAGE) * own)
+            weight = (1 - self.alike) / self.alike
+            found.append(beta.ppf(place, accuracy * weight, (1 - accuracy) * weight))
+        return np.stack(found)
+
+
+def answers(random: np.random.Generator, chances: np.ndarray, questions: int) -> np.ndarray:
+    """Right answers [runs, sims, m, questions] for chances [runs, sims, m]."""
+    runs, *shape = chances.shape
+    common = random.random((*shape, questions))
+    same = random.random((*shape, questions)) < COMMON_QUESTION
+    return np.stack(
+        [np.where(same, common, random.random((*shape, questions))) < chances[run][..., None] for run in range(runs)]
+    )
+
+
+def vqa(world: World, random: np.random.Generator, sims: int) -> tuple[Sums, list[float]]:
+    """Accuracy of pairs of runs: [2 sims, m, 2], method first, and the true accuracies."""
+    pair = (world.method, world.none)
+    counts = random.integers(LEAST, MOST + 1, (sims, world.images))
+    asked = np.arange(MOST) < counts[..., None]
+    right = (answers(random, world.chances(random, pair, counts.shape), MOST) & asked).sum(axis=-1)
+    parts = np.stack([right, np.broadcast_to(counts, right.shape)], axis=-1).astype(float)
+    return Sums(_interleaved(parts), ratio), list(pair)
+
+
+def pope(world: World, random: np.random.Generator, sims: int) -> tuple[Sums, list[float]]:
+    """F1 of pairs of runs, six questions an image, half of them with the answer yes."""
+    right = answers(random, world.chances(random, (world.method, world.none), (sims, world.images)), 6)
+    hit, rejected = right[..., :3].sum(axis=-1), right[..., 3:].sum(axis=-1)
+    parts = np.stack([hit, 3 - rejected, 3 - hit], axis=-1).astype(float)
+    truth = [2 * chance / (2 * chance + 2 * (1 - chance)) for chance in (world.method, world.none)]
+    return Sums(_interleaved(parts), _f1), truth
+
+
+def mme(world: World, random: np.random.Generator, sims: int) -> tuple[Sums, list[float]]:
+    """MME points of pairs of runs: two questions an image, the benchmark's own number of images."""
+    categories = len(MME_IMAGES)
+    strata = np.repeat(np.arange(categories), MME_IMAGES)
+    right = answers(random, world.chances(random, (world.method, world.none), (sims, len(strata))), 2).sum(axis=-1)
+    inside = np.eye(categories)[strata]
+    earned = 100 * (right / 2 + (right == 2))
+    parts = np.concatenate([earned[..., None] * inside, np.broadcast_to(inside, (*earned.shape, categories))], axis=-1)
+    pair = (world.method, world.none)
+    truth = [100 * categories * (p + p * p + world.alike * p * (1 - p)) for p in pair]
+    return Sums(_interleaved(parts), _sum_of_means, strata), truth
+
+
+def _interleaved(parts: np.ndarray) -> np.ndarray:
+    """[2, sims, m, d] to [2 sims, m, d]: method and none of the first simulation, of the second, ..."""
+    return parts.swapaxes(0, 1).reshape(-1, *parts.shape[2:])
+
+
+Make = Callable[[World, np.random.Generator, int], tuple[Sums, list[float]]]
+Interval = Callable[[Sums, int, Estimate], tuple[float, float]]
+
+
+def batches(simulations: int) -> Iterator[tuple[int, int]]:
+    """Seed and size of each batch of simulations."""
+    for seed, start in enumerate(range(0, simulations, BATCH)):
+        yield seed, min(BATCH, simulations - start)
+
+
+def coverage(world: World, make: Make, simulations: int, draws: int) -> dict[str, float]:
+    """How often the intervals hold the truth: of a run's measure, of the difference and of the retained ratio."""
+    held: dict[str, list[bool]] = {"value": [], "difference": [], "retained": []}
+    for seed, sims in batches(simulations):
+        sums, (method, none) = make(world, np.random.default_rng([seed, 1]), sims)
+        [found] = resample([sums], draws, seed)
+        for run in range(0, 2 * sims, 2):
+            for name, estimate, truth in (
+                ("value", found.of(run), method),
+                ("difference", found.against(run, run + 1), method - none),
+                ("retained", found.against(run, run + 1, np.divide), method / none),
+            ):
+                held[name] += _held(estimate.interval(), truth)
+    return {name: float(np.mean(those)) for name, those in held.items()}
+
+
+def _held(ends: tuple[float, float], truth: float) -> list[bool]:
+    """Whether an interval holds the truth; nothing where none is given, since both runs answered all alike."""
+    return [] if np.isnan(ends[0]) else [bool(ends[0] <= truth <= ends[1])]
+
+
+def percentile(_sums: Sums, _run: int, estimate: Estimate) -> tuple[float, float]:
+    """Plain percentiles."""
+    low, high = np.quantile(estimate.draws, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def bca(sums: Sums, run: int, estimate: Estimate) -> tuple[float, float]:
+    """Bias-corrected and accelerated, the acceleration from leaving out each image."""
+    draws, parts = estimate.draws, sums.parts
+    total = parts.sum(axis=1)
+    left_out = sums.value(total[run] - parts[run]) - sums.value(total[run + 1] - parts[run + 1])
+    apart = left_out.mean() - left_out
+    scale = (apart**2).sum() ** 1.5
+    acceleration = (apart**3).sum() / (6 * scale) if scale else 0.0
+    share = (np.count_nonzero(draws < estimate.point) + np.count_nonzero(draws <= estimate.point)) / (2 * len(draws))
+    bias = norm.ppf(np.clip(share, 1 / len(draws), 1 - 1 / len(draws)))
+    ends = [bias + (bias + z) / (1 - acceleration * (bias + z)) for z in norm.ppf([0.025, 0.975])]
+    low, high = np.quantile(draws, norm.cdf(ends))
+    return float(low), float(high)
+
+
+def normal(sums: Sums, run: int, estimate: Estimate) -> tuple[float, float]:
+    """Clustered standard error times Student's t: no bootstrap."""
+    reach = t.ppf(0.975, estimate.freedom) * difference_error(sums, run, run + 1)
+    return estimate.point - reach, estimate.point + reach
+
+
+def studentised(sums: Sums, run: int, weights: np.ndarray) -> tuple[float, float]:
+    """Bootstrap-t of the difference of two accuracies: each resample measured in its own standard error."""
+    gained = sums.parts[run, :, 0] - sums.parts[run + 1, :, 0]
+    asked = sums.parts[run, :, 1]
+    products = weights @ np.stack([gained, asked, gained**2, gained * asked, asked**2], axis=1)
+    means = products[:, 0] / products[:, 1]
+    spread = products[:, 2] - 2 * means * products[:, 3] + means**2 * products[:, 4]
+    factor = np.sqrt(len(asked) / (len(asked) - 1))
+    errors = factor * np.sqrt(np.maximum(spread, 0)) / products[:, 1]
+    point = gained.sum() / asked.sum()
+    error = difference_error(sums, run, run + 1)
+    if not (errors > 0).any():
+        return float("nan"), float("nan")
+    low, high = np.quantile((means - point)[errors > 0] / errors[errors > 0], [0.025, 0.975])
+    return float(point - high * error), float(point - low * error)
+
+
+def alternatives(world: World, simulations: int, draws: int) -> dict[str, float]:
+    """Coverage of other intervals for the difference of two accuracies, beside ours."""
+    from parbench.statistics.bootstrap import _weights
+
+    kinds: dict[str, Interval] = {
+        "ours": lambda _sums, _run, estimate: estimate.interval(),
+        "percentile": percentile,
+        "BCa": bca,
+        "normal": normal,
+    }
+    held: dict[str, list[bool]] = {name: [] for name in (*kinds, "studentised")}
+    truth = world.method - world.none
+    for seed, sims in batches(simulations):
+        sums, _ = vqa(world, np.random.default_rng([seed, 1]), sims)
+        [found] = resample([sums], draws, seed)
+        weights = np.concatenate(list(_weights(np.zeros(world.images, dtype=int), draws, seed)))
+        for run in range(0, 2 * sims, 2):
+            estimate = found.against(run, run + 1)
+            ends = {name: interval(sums, run, estimate) for name, interval in kinds.items()}
+            ends["studentised"] = studentised(sums, run, weights)
+            if not np.isnan(ends["ours"][0]):
+                for name, those in held.items():
+                    those += _held(ends[name], truth)
+    return {name: float(np.mean(those)) for name, those in held.items()}
+
+
+def named_best(world: World, methods: int, simulations: int, draws: int) -> float:
+    """How often the table names a best among methods that are equally good."""
+    named = 0
+    for seed in range(simulations):
+        random = np.random.default_rng([seed, 2])
+        counts = random.integers(LEAST, MOST + 1, (1, world.images))
+        asked = np.arange(MOST) < counts[..., None]
+        chances = world.chances(random, (world.method,) * methods, counts.shape)
+        right = (answers(random, chances, MOST) & asked).sum(axis=-1)[:, 0]
+        parts = np.stack([right, np.broadcast_to(counts[0], right.shape)], axis=-1).astype(float)
+        [found] = resample([Sums(parts, ratio)], draws, seed)
+        best = int(found.point.argmax())
+        against = [found.against(best, other).p_value() for other in range(methods) if other != best]
+        named += max(holm(against)) < 0.05
+    return named / simulations
+
+
+def power(world: World, simulations: int, draws: int) -> tuple[float, float]:
+    """The mean smallest detectable difference, and how often a method worse by it is told from none."""
+    smallest = world.none - world.method
+    for _ in range(4):
+        # The error depends on the difference itself, a little.
+        here = World(world.images, world.none, world.none - smallest, world.alike)
+        sums, _ = vqa(here, np.random.default_rng(3), 200)
+        errors = [difference_error(sums, run, run + 1) for run in range(0, 400, 2)]
+        smallest = detectable(float(np.sqrt(np.mean(np.square(errors)))), world.images - 1)
+    here = World(world.images, world.none, world.none - smallest, world.alike)
+    told = 0
+    for seed, sims in batches(simulations):
+        sums, _ = vqa(here, np.random.default_rng([seed, 4]), sims)
+        [found] = resample([sums], draws, seed)
+        told += sum(found.against(run, run + 1).p_value() < 0.05 for run in range(0, 2 * sims, 2))
+    return smallest, told / simulations
+
+
+def show(header: list[str], rows: list[list[str]]) -> None:
+    """Print a Markdown table."""
+    print("\n| " + " | ".join(header) + " |\n|" + "---:|" * len(header))
+    for row in rows:
+        print("| " + " | ".join(row) + " |", flush=True)
+    print()
+
+
+def main() -> None:
+    """Parse the command line, simulate, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, nargs="+", default=IMAGES)
+    parser.add_argument("--alike", type=float, nargs="+", default=ALIKE)
+    parser.add_argument("--simulations", type=int, default=2000)
+    parser.add_argument("--draws", type=int, default=DRAWS)
+    parser.add_argument("--parts", nargs="+", default=["coverage", "points", "intervals", "best", "power"])
+    given = parser.parse_args()
+    worlds = [World(m, *pair, alike) for m, pair, alike in product(given.images, ACCURACIES, given.alike)]
+
+    def head(world: World) -> list[str]:
+        return [str(world.images), f"{world.none:.2f}, {world.method:.2f}", f"{world.alike:.1f}"]
+
+    settings = ["images", "none, method", "alike"]
+    if "coverage" in given.parts:
+        rows = []
+        for world in worlds:
+            found = [coverage(world, make, given.simulations, given.draws) for make in (vqa, pope, mme)]
+            rows.append(head(world) + [f"{100 * value:.1f}" for one in found for value in one.values()])
+        names = [
+            f"{measure}, {of}" for measure in ("accuracy", "F1", "points") for of in ("run", "difference", "retained")
+        ]
+        show(settings + names, rows)
+    if "intervals" in given.parts:
+        kinds = {world: alternatives(world, given.simulations, given.draws) for world in worlds}
+        names = list(next(iter(kinds.values())))
+        show(
+            settings + names,
+            [head(world) + [f"{100 * held[name]:.1f}" for name in names] for world, held in kinds.items()],
+        )
+    if "best" in given.parts:
+        rows = [
+            [*head(world)[:1], str(methods), f"{100 * named_best(world, methods, given.simulations, given.draws):.2f}"]
+            for world in (World(images, 0.92, 0.85, 0.1) for images in given.images)
+            for methods in (2, 5, 20)
+        ]
+        show(["images", "methods, all alike", "a best is named"], rows)
+    if "power" in given.parts:
+        rows = []
+        for world in (World(images, 0.92, 0.88, 0.1) for images in given.images):
+            smallest, share = power(world, given.simulations, given.draws)
+            rows.append([str(world.images), f"{100 * smallest:.1f}", f"{100 * share:.1f}"])
+        show(["images", "detectable", "found"], rows)
+
+
+if __name__ == "__main__":
+    main()

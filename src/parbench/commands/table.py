@@ -1,0 +1,158 @@
+"""``parbench table``: runs compared, as text for people or as data for programs."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from parbench.commands.options import as_list, split_options, writable
+from parbench.errors import ParbenchError, unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from parbench.reading import Results
+    from parbench.tables.comparing import Comparison
+    from parbench.tables.views import View
+
+_FORMATS = ("terminal", "markdown", "latex", "csv", "parquet")
+_OPTIONS = {"format": "", "out": "", "metric": "", "views": "", "published": ""}
+_BY_ENDING = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".parquet": "parquet"}
+_DEFAULT = "results/runs"
+
+
+def run(words: list[str]) -> None:
+    """Print or write the table of the runs in some folders.
+
+    Raises:
+        ParbenchError: An option is wrong, or the runs have no common table.
+    """
+    options, rest = split_options(_plain(words), _OPTIONS)
+    where = dict(word.split("=", 1) for word in rest if "=" in word)
+    paths = [Path(word) for word in rest if "=" not in word]
+    form = _format(options)
+    if options["published"]:
+        from parbench.commands.table_published import published
+
+        published(paths, where, form, options["out"])
+        return
+    results = chosen(paths, where)
+    from parbench.tables.comparing import compare
+
+    comparison = compare(results, options["metric"] or None)
+    if form in ("csv", "parquet"):
+        write_data(data(comparison), form, options["out"])
+    else:
+        write_text(comparison, form, options)
+
+
+def _plain(words: list[str]) -> list[str]:
+    """``--format csv`` and ``--format=csv`` as ``format=csv``, ``--published`` as ``published=true``."""
+    found: list[str] = []
+    waiting = ""
+    for word in words:
+        if waiting:
+            found.append(f"{waiting}={word}")
+            waiting = ""
+        elif word == "--published":
+            found.append("published=true")
+        elif word.startswith("--"):
+            name, sign, _ = word[2:].partition("=")
+            if name not in _OPTIONS:
+                raise unknown("option", word.partition("=")[0], [f"--{option}" for option in _OPTIONS])
+            if sign:
+                found.append(word[2:])
+            else:
+                waiting = name
+        else:
+            found.append(word)
+    if waiting:
+        raise ParbenchError(f"--{waiting} needs a value: write --{waiting}=VALUE")
+    return found
+
+
+def _format(options: dict[str, str]) -> str:
+    given = options["format"] or _BY_ENDING.get(
+        Path(options["out"]).suffix, "markdown" if options["out"] else "terminal"
+    )
+    if given not in _FORMATS:
+        raise unknown("format", given, _FORMATS)
+    if given == "parquet" and not options["out"]:
+        raise ParbenchError("format=parquet is for a file: add out=table.parquet")
+    return given
+
+
+def chosen(paths: list[Path], where: dict[str, str]) -> Results:
+    """The runs in some folders that have the wanted values; says on the error stream what was left out.
+
+    Raises:
+        ParbenchError: There are none.
+    """
+    from parbench.results import load
+    from parbench.tables.choosing import choose
+    from parbench.tables.comparing import COLUMNS
+
+    results = load(paths or [_DEFAULT], columns=COLUMNS)
+    for what, those in (("no run", results.ignored), ("not finished", results.unfinished)):
+        if those:
+            named = ", ".join(str(path) for path in those[:3])
+            print(
+                f"left out: {named}{f' and {len(those) - 3} more' if len(those) > 3 else ''} ({what})", file=sys.stderr
+            )
+    runs = choose(results.runs, where)
+    return replace(results, runs=runs)
+
+
+def data(comparison: Comparison) -> pd.DataFrame:
+    """Everything about each run in one flat frame; accuracies and shares in 0..1."""
+    frame = comparison.frame.drop(columns="stages")
+    heads = {"model": comparison.model, "dataset": comparison.dataset, "metric": comparison.measure.name}
+    for place, (name, value) in enumerate(heads.items()):
+        frame.insert(place, name, value)
+    return frame.assign(images=comparison.images, chance=comparison.chance)
+
+
+def write_data(frame: pd.DataFrame, form: str, out: str) -> None:
+    """As CSV, on the terminal where no file is named, or as Parquet."""
+    if not out:
+        print(frame.to_csv(index=False), end="")
+        return
+    path = writable("out", Path(out))
+    if form == "csv":
+        frame.to_csv(path, index=False)
+    else:
+        frame.to_parquet(path, index=False)
+    print(path)
+
+
+def write_text(comparison: Comparison, form: str, options: dict[str, str]) -> None:
+    """The views for people."""
+    from parbench.tables.views import USUAL, VIEWS, views
+
+    wanted = [str(name) for name in as_list("views", options["views"])] if options["views"] else USUAL
+    for name in wanted:
+        if name not in VIEWS:
+            raise unknown("view", name, VIEWS)
+    write_views(views(comparison, wanted), form, options["out"])
+
+
+def write_views(shown: list[View], form: str, out: str) -> None:
+    """On the terminal, or as text to a file or to where output goes.
+
+    Raises:
+        ParbenchError: The file cannot be written.
+    """
+    from parbench.tables.rendering import latex, markdown, plain, print_views
+
+    if form == "terminal" and not out:
+        print_views(shown)
+        return
+    text = {"latex": latex, "markdown": markdown, "terminal": plain}[form](shown)
+    if not out:
+        print(text, end="")
+        return
+    path = writable("out", Path(out))
+    path.write_text(text, encoding="utf-8")
+    print(path)

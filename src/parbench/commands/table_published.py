@@ -1,0 +1,98 @@
+"""``parbench table --published``: numbers of papers, beside own runs where there are some."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from parbench.errors import ParbenchError
+
+if TYPE_CHECKING:
+    from parbench.reading import Results
+    from parbench.tables.published import Own
+
+_DEFAULT = Path("results/runs")
+_NOTE = (
+    "papers count FLOPs in different ways and round differently; own runs have 95 % intervals, papers give none; "
+    "definitions and caveats: results/published/README.md"
+)
+
+
+def published(paths: list[Path], where: Mapping[str, str], form: str, out: str) -> None:
+    """Print or write published numbers, and own runs of the same models and benchmarks beside them.
+
+    Raises:
+        ParbenchError: A filter matches nothing, or own runs of a model and benchmark differ in more than the method.
+    """
+    import pandas as pd
+
+    from parbench.commands.table import write_data, write_views
+    from parbench.tables.published import beside, choose, read, views
+
+    numbers, runs = _split(where)
+    frame = choose(read(), numbers)
+    parts, results = [], _own_runs(paths, runs)
+    for (model, benchmark), part in frame.groupby(["model", "benchmark"], sort=True):
+        parts.append(beside(part, _own(results, str(model), str(benchmark))))
+    whole = pd.concat(parts, ignore_index=True)
+    if not (whole["source"] == "own run").any():
+        print("no own run of these models and benchmarks: published numbers only", file=sys.stderr)
+    if form in ("csv", "parquet"):
+        write_data(whole, form, out)
+        return
+    made = views(whole)
+    made[-1] = replace(made[-1], notes=(*made[-1].notes, _NOTE))
+    write_views(made, form, out)
+
+
+def _split(where: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """What chooses published numbers, and what chooses among own runs; methods are chosen among both."""
+    from parbench.tables.published import FIELDS
+
+    named = {"benchmark" if key == "dataset" else key: value for key, value in where.items()}
+    numbers = {key: value for key, value in named.items() if key in FIELDS}
+    return numbers, {key: value for key, value in named.items() if key not in FIELDS or key == "method"}
+
+
+def _own_runs(paths: list[Path], where: Mapping[str, str]) -> Results | None:
+    """The own runs; None where none were named and there are none."""
+    from parbench.results import load
+    from parbench.tables.choosing import choose
+    from parbench.tables.comparing import COLUMNS
+
+    if not paths and not _DEFAULT.is_dir():
+        return None
+    try:
+        results = load(paths or [_DEFAULT], columns=COLUMNS)
+    except ParbenchError as error:
+        if paths:
+            raise
+        print(f"no own runs: {error}", file=sys.stderr)
+        return None
+    return replace(results, runs=choose(results.runs, where))
+
+
+def _own(results: Results | None, model: str, benchmark: str) -> Own | None:
+    from parbench.statistics.measures import MEASURES
+    from parbench.tables.comparing import compare
+    from parbench.tables.published import METRICS, Own
+
+    if results is None:
+        return None
+    runs = results.runs
+    mine = replace(results, runs=runs[(runs["model"] == model) & (runs["dataset"] == benchmark)])
+    if mine.runs.empty:
+        return None
+    comparisons = {}
+    for measure in dict.fromkeys(measure for _, measure in METRICS.values() if measure in MEASURES):
+        if measure == "accuracy" or benchmark in ("pope", "mme"):
+            try:
+                comparisons[measure] = compare(mine, measure)
+            except ParbenchError:
+                # F1 of MME, points of POPE.
+                if measure == "accuracy":
+                    raise
+    return Own(benchmark, comparisons)

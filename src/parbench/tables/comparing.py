@@ -1,0 +1,269 @@
+"""Runs over the same questions, compared: one row a run, with intervals, differences and tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from parbench.errors import ParbenchError
+from parbench.reading import Results
+from parbench.reading.identity import differing
+from parbench.statistics.answers import Answers, align
+from parbench.statistics.bootstrap import LEVEL, Estimate, Resampled, resample
+from parbench.statistics.measures import MEASURES, Measure, Sums, mean_of, measure_called, own_measure
+from parbench.statistics.power import detectable, difference_error
+from parbench.statistics.significance import flips, holm
+
+# What a method at the same budget is compared with.
+CONTROLS = ("random", "uniform", "pool", "downsample")
+# Methods that are controls themselves: reducers/*.py say so, which only importing torch could tell.
+KNOWN_CONTROLS = (*CONTROLS, "none", "random-in-llm", "first-n", "cls-topk", "cls-topk-mean")
+# Columns of the samples that a comparison reads.
+COLUMNS = ("image_id", "skill", "prediction", "target", "score", "evidence_recall")
+# Columns that go into the comparison as they are.
+_KEPT = (
+    "run_id", "label", "method", "budget", "n", "failures", "unparseable", "tokens_mean", "tokens_std", "tokens_min",
+    "tokens_max", "compression", "irrelevant", "repeated", "flops_vision", "flops_projector", "flops_reducer",
+    "flops_llm_prefill", "flops_decode", "flops_total", "flops_prefill", "seconds", "stages", "note",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs of one model on one data set.
+
+    Attributes:
+        frame: One row a run; ``score`` is the measure's value, ``X_low`` and ``X_high`` the ends of X's 95 % interval, ``X_p``
+            and ``X_p_holm`` that X is zero, before and after correction over the rows of a budget.
+        measure: What ``score`` is.
+        model: Its name.
+        dataset: Its name and split.
+        questions: Number of questions.
+        images: Of images that they are about.
+        chance: Accuracy of guessing; NaN where not known.
+        skills: Questions by skill.
+        notes: What a reader has to know beside the methods' own notes.
+    """
+
+    frame: pd.DataFrame
+    measure: Measure
+    model: str
+    dataset: str
+    questions: int
+    images: int
+    chance: float
+    skills: dict[str, int]
+    notes: tuple[str, ...] = ()
+
+
+def compare(results: Results, metric: str | None = None, labels: Mapping[str, str] | None = None) -> Comparison:
+    """Compare runs that differ in nothing but the method.
+
+    Args:
+        results: The runs, with at least ``COLUMNS`` of their samples.
+        metric: One of ``MEASURES``; by default what the data set is reported in.
+        labels: What to call runs, by their id, instead of by method and budget.
+
+    Raises:
+        ParbenchError: The runs differ in more, or the measure is not to be had from them.
+    """
+    runs = results.runs.reset_index(drop=True)
+    refuse_mixture(runs)
+    answers = align(results.samples, runs["run_id"].tolist())
+    measure, notes = _measure(answers, metric, runs["dataset.metric"][0])
+    skills = _skills(answers)
+    frame = runs[list(_KEPT)].copy()
+    frame["label"] = [
+        (labels or {}).get(run) or label for run, label in zip(runs["run_id"], runs["label"], strict=True)
+    ]
+    frame["control"] = frame["method"].isin(KNOWN_CONTROLS)
+    table = _Table(frame, answers, measure, skills)
+    split, first = runs["dataset.split"][0], runs.iloc[0]
+    return Comparison(
+        table.build(), measure, first["model"], f"{first['dataset']} ({split})", answers.questions, len(answers.images),
+        float(first["chance"]), skills, notes,
+    )  # fmt: skip
+
+
+def refuse_mixture(runs: pd.DataFrame) -> None:
+    """Refuse runs that differ in more than the method.
+
+    Raises:
+        ParbenchError: Says in which fields, with which values, and how to choose.
+    """
+    apart = differing(runs["identity"].tolist())
+    if not apart:
+        return
+    said = []
+    for key, values in list(apart.items())[:3]:
+        counts = ", ".join(
+            f"{_short(value)} in {count}" for value, count in sorted(values.items(), key=lambda item: -item[1])[:4]
+        )
+        said.append(f"{key} ({counts})")
+    more = f" and {len(apart) - 3} more fields" if len(apart) > 3 else ""
+    key, values = next(iter(apart.items()))
+    example = _short(max(values, key=lambda value: values[value]))
+    raise ParbenchError(
+        f"these {len(runs)} runs have no common table, since they differ in {'; '.join(said)}{more}: choose, for example with "
+        f"{key}={example}"
+    )
+
+
+def _short(value: str) -> str:
+    """A hash by its beginning, which is enough to choose by."""
+    return value[:12] if len(value) == 64 else value
+
+
+def _measure(answers: Answers, metric: str | None, declared: str) -> tuple[Measure, tuple[str, ...]]:
+    """The measure, and a note where it is not the one that the data set is reported in."""
+    if metric is not None:
+        return measure_called(metric), ()
+    own = own_measure(declared)
+    try:
+        own.sums(answers)
+    except ParbenchError as error:
+        return MEASURES["accuracy"], (f"accuracy instead of {own.title}: {error}",)
+    return own, ()
+
+
+def _skills(answers: Answers) -> dict[str, int]:
+    """Questions by skill, where there are several."""
+    counts = pd.Series(answers.questions_column("skill")).dropna().value_counts().sort_index()
+    return {str(skill): int(count) for skill, count in counts.items()} if len(counts) > 1 else {}
+
+
+class _Table:
+    """Fills a frame of runs, whose rows are those of the answers, with everything that is computed from samples."""
+
+    def __init__(self, frame: pd.DataFrame, answers: Answers, measure: Measure, skills: Mapping[str, int]) -> None:
+        self.frame, self.answers = frame, answers
+        self.columns: dict[str, list[Any]] = {}
+        self.none = next(iter(np.flatnonzero(frame["method"] == "none")), None)
+        self.hard = self._hard()
+        self.sums = self._sums(measure, skills)
+        self.resampled = dict(zip(self.sums, resample(list(self.sums.values())), strict=True))
+
+    def build(self) -> pd.DataFrame:
+        """The frame with all columns, unreduced first, then by budget and score."""
+        for name in self.sums:
+            self._estimates(name, [self.resampled[name].of(row) for row in self.rows])
+        self.columns["hard_n"] = [int(mask.sum()) if self.none is not None else 0 for mask in self.hard]
+        self._against_none()
+        for control in CONTROLS:
+            others = [self._at_budget(control, row) for row in self.rows]
+            if any(other is not None for other in others):
+                self._difference(f"minus_{control}", others)
+        self.columns["best"] = self._best()
+        frame = pd.concat([self.frame, pd.DataFrame(self.columns, index=self.frame.index)], axis=1)
+        order = frame.assign(reduced=frame["method"] != "none")
+        by = ["reduced", "budget", "score", "label"]
+        order = order.sort_values(by, ascending=[True, False, False, True], na_position="last")
+        return order.drop(columns="reduced").reset_index(drop=True)
+
+    @property
+    def rows(self) -> range:
+        """Places of the runs."""
+        return range(len(self.frame))
+
+    @property
+    def main(self) -> Resampled:
+        """The measure."""
+        return self.resampled["score"]
+
+    def _sums(self, measure: Measure, skills: Mapping[str, int]) -> dict[str, Sums]:
+        answers, score = self.answers, self.answers.score
+        sums = {"score": measure.sums(answers)}
+        if measure.name != "accuracy":
+            sums["accuracy"] = MEASURES["accuracy"].sums(answers)
+        if self.none is not None and self.hard.any():
+            sums["hard"] = mean_of(answers, score, self.hard)
+        skill = answers.questions_column("skill")
+        sums |= {f"skill_{name}": mean_of(answers, score, skill == name) for name in skills}
+        recall = answers.column("evidence_recall").astype(float)
+        if np.isfinite(recall).any():
+            sums["evidence_recall"] = mean_of(answers, np.nan_to_num(recall), np.isfinite(recall))
+        return sums
+
+    def _hard(self) -> np.ndarray:
+        """For each run the questions that none answers and downsample at the run's budget does not [R, S]."""
+        right = self.answers.right
+        masks = np.zeros_like(right)
+        for row in self.rows:
+            small = self._at_budget("downsample", row, itself=True)
+            if self.none is not None and small is not None:
+                masks[row] = right[self.none] & ~right[small]
+        return masks
+
+    def _at_budget(self, method: str, row: int, *, itself: bool = False) -> int | None:
+        """The run of a method at a run's budget, other than that run; the first where several settings were tried."""
+        budget = self.frame["budget"].iloc[row]
+        same = (self.frame["method"] == method) & (self.frame["budget"] == budget)
+        return next((int(other) for other in np.flatnonzero(same) if itself or other != row), None)
+
+    def _estimates(self, name: str, estimates: list[Estimate | None]) -> None:
+        """A column of numbers with their intervals."""
+        nothing = (float("nan"), float("nan"))
+        ends = [estimate.interval(LEVEL) if estimate else nothing for estimate in estimates]
+        self.columns[name] = [estimate.point if estimate else float("nan") for estimate in estimates]
+        self.columns[f"{name}_low"] = [low for low, _ in ends]
+        self.columns[f"{name}_high"] = [high for _, high in ends]
+
+    def _compared(self, others: list[int | None], function: Callable[..., np.ndarray]) -> list[Estimate | None]:
+        return [
+            None if other is None else self.main.against(row, other, function)
+            for row, other in zip(self.rows, others, strict=True)
+        ]
+
+    def _difference(self, name: str, others: list[int | None]) -> None:
+        """Each run less another one, with p before and after correction over the runs of a budget."""
+        found = self._compared(others, np.subtract)
+        self._estimates(name, found)
+        self._p_values(name, [estimate.p_value() if estimate else float("nan") for estimate in found])
+
+    def _p_values(self, name: str, values: list[float]) -> None:
+        self.columns[f"{name}_p"] = values
+        corrected = np.full(len(values), np.nan)
+        for _, family in self.frame.groupby("budget", dropna=False):
+            rows = family.index.to_numpy()
+            corrected[rows] = holm([values[row] for row in rows])
+        self.columns[f"{name}_p_holm"] = corrected.tolist()
+
+    def _against_none(self) -> None:
+        none = self.none
+        if none is None:
+            return
+        others = [None if row == none else int(none) for row in self.rows]
+        self._difference("minus_none", others)
+        self._estimates("retained", self._compared(others, np.divide))
+        self.columns["saved"] = (1 - self.frame["flops_prefill"] / self.frame["flops_prefill"].iloc[none]).tolist()
+        sums = self.sums["score"]
+        freedom = sums.freedom
+        self.columns["detectable"] = [
+            float("nan") if other is None
+            else detectable(difference_error(sums, row, other), int(min(freedom[row], freedom[other])))
+            for row, other in zip(self.rows, others, strict=True)
+        ]  # fmt: skip
+        right = self.answers.right
+        found = [
+            None if other is None else flips(right[row], right[other])
+            for row, other in zip(self.rows, others, strict=True)
+        ]
+        self.columns["lost"] = [flip.lost if flip else 0 for flip in found]
+        self.columns["won"] = [flip.won if flip else 0 for flip in found]
+        self._p_values("flips", [flip.p if flip else float("nan") for flip in found])
+
+    def _best(self) -> list[bool]:
+        """Whether a run is better than every other one of its budget, each by a difference that holds after correction."""
+        best = [False] * len(self.frame)
+        for _, family in self.frame[self.frame["budget"].notna()].groupby("budget"):
+            rows = family.index.tolist()
+            if len(rows) < 2:
+                continue
+            first = max(rows, key=lambda row: self.main.point[row])
+            against = [self.main.against(first, row).p_value() for row in rows if row != first]
+            best[first] = all(p < 1 - LEVEL for p in holm(against))
+        return best

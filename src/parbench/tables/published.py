@@ -1,0 +1,199 @@
+"""Numbers of papers beside own runs of the same model and benchmark: side by side, never in one average."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+import parbench
+from parbench.errors import ParbenchError, unknown
+from parbench.tables.comparing import Comparison
+from parbench.tables.views import Cell, View, number, ranged
+
+COLUMNS = {
+    "method": "str", "variant": "str", "trained": "bool", "model": "str", "benchmark": "str", "subset": "str", "metric": "str",
+    "value": "float64", "tokens": "float64", "compression": "float64", "tflop": "float64", "flops_share": "float64",
+    "source": "str", "place": "str", "own_authors": "bool", "note": "str",
+}  # fmt: skip
+# How a benchmark's numbers are called, and the measure that an own run has to be set beside them in.
+METRICS = {
+    "accuracy": ("accuracy %", "accuracy"),
+    "f1-or-accuracy": ("F1 % (or accuracy: see README)", "f1"),
+    "perception": ("points, perception only", "perception"),
+    "cognition": ("points, cognition only", "cognition"),
+    "points": ("points, perception + cognition", "points"),
+    "gpt-score": ("GPT score", ""),
+    "relative": ("% of unreduced, averaged by the source over benchmarks", ""),
+}
+# What of a benchmark a configuration here evaluates, where papers use several.
+_OWN_SUBSET = {"vizwiz": "val", "seedbench": "image"}
+FIELDS = ("method", "model", "benchmark", "subset", "metric", "source")
+# What makes numbers comparable at all.
+_SAME = ["model", "benchmark", "metric", "subset"]
+
+
+@dataclass(frozen=True)
+class Own:
+    """Own runs of a model and benchmark.
+
+    Attributes:
+        benchmark: Name of the data set.
+        comparisons: The runs by measure, as far as they have it.
+    """
+
+    benchmark: str
+    comparisons: Mapping[str, Comparison]
+
+
+def folder() -> Path:
+    """Where the numbers lie: in the package when installed from a wheel, else under results/."""
+    package = Path(parbench.__file__).parent
+    inside = package / "published"
+    return inside if inside.is_dir() else package.parents[1] / "results" / "published"
+
+
+def read() -> pd.DataFrame:
+    """All numbers, text empty where there is nothing to say.
+
+    Raises:
+        ParbenchError: The file is not there, or has other columns.
+    """
+    path = folder() / "published.csv"
+    try:
+        frame = pd.read_csv(path, dtype=COLUMNS, keep_default_na=False, na_values={name: [""] for name in _numbers()})
+    except (OSError, ValueError) as error:
+        raise ParbenchError(
+            f"{path} cannot be read ({str(error).splitlines()[0]}): restore it from the repository"
+        ) from error
+    if list(frame) != list(COLUMNS):
+        raise ParbenchError(
+            f"{path} has the columns {', '.join(map(str, frame))}, not {', '.join(COLUMNS)}: restore it"
+        )
+    return frame
+
+
+def _numbers() -> list[str]:
+    return [name for name, kind in COLUMNS.items() if kind == "float64"]
+
+
+def choose(frame: pd.DataFrame, where: Mapping[str, str]) -> pd.DataFrame:
+    """The numbers with these values; ``none`` stays whatever methods are chosen.
+
+    Raises:
+        ParbenchError: There is no such field or value.
+    """
+    for field, wanted in where.items():
+        if field not in FIELDS:
+            raise unknown("field of published numbers", field, FIELDS)
+        known = set(frame[field])
+        options = wanted.strip("[]").split(",")
+        found = frame[field].isin(options)
+        if not found.any():
+            raise unknown(f"{field} among the published numbers", wanted, known)
+        frame = _with_unreduced(frame, found) if field == "method" else frame[found]
+    return frame
+
+
+def _with_unreduced(frame: pd.DataFrame, found: pd.Series) -> pd.DataFrame:
+    """The numbers that were found, and the unreduced ones of the tables that they are in."""
+    key = [*_SAME, "source", "place"]
+    tables = pd.MultiIndex.from_frame(frame[key])
+    return frame[found | ((frame["method"] == "none") & tables.isin(tables[found]))]
+
+
+def with_share(frame: pd.DataFrame) -> pd.DataFrame:
+    """The numbers with ``of_none``: each over the unreduced one of the same table of the same source, where there is just one."""
+    key = [*_SAME, "source", "place"]
+    none = frame[frame["method"] == "none"].drop_duplicates([*key, "value"]).drop_duplicates(key, keep=False)
+    joined = frame.merge(none[[*key, "value"]].rename(columns={"value": "unreduced"}), on=key, how="left")
+    share = (joined["value"] / joined["unreduced"]).set_axis(frame.index)
+    return frame.assign(of_none=share)
+
+
+def beside(frame: pd.DataFrame, own: Own | None) -> pd.DataFrame:
+    """Published numbers and own runs in one frame of data, told apart by ``source``; own ones have an interval."""
+    found = with_share(frame).assign(low=float("nan"), high=float("nan"), run_id="")
+    rows = [
+        row
+        for metric, subset, comparison in _matching(frame, own)
+        for row in _own_rows(metric, subset, comparison, own)
+    ]
+    if not rows:
+        return found
+    return pd.concat([pd.DataFrame(rows).astype(COLUMNS), found], ignore_index=True)
+
+
+def _matching(frame: pd.DataFrame, own: Own | None) -> Iterator[tuple[str, str, Comparison]]:
+    """Own runs in each metric and subset that papers report their model and benchmark in."""
+    if own is None:
+        return
+    for metric, (_, measure) in METRICS.items():
+        comparison = own.comparisons.get(measure)
+        subset = _OWN_SUBSET.get(own.benchmark, "")
+        if comparison is not None and metric in set(frame["metric"]):
+            yield metric, subset, comparison
+
+
+def _own_rows(metric: str, subset: str, comparison: Comparison, own: Own | None) -> Iterator[dict[str, object]]:
+    scale = comparison.measure.scale
+    for _, row in comparison.frame.iterrows():
+        yield {
+            "method": row["method"], "variant": _settings(row), "trained": False, "model": comparison.model,
+            "benchmark": own.benchmark if own else "", "subset": subset, "metric": metric, "value": scale * row["score"],
+            "tokens": row["tokens_mean"], "compression": row["compression"], "tflop": row["flops_prefill"] / 1e12,
+            "flops_share": 1 - row.get("saved", float("nan")), "source": "own run", "place": row["run_id"], "own_authors": False,
+            "note": f"{comparison.questions} questions; FLOPs up to the first token, 2 per multiply-add",
+            "of_none": row.get("retained", float("nan")) if row["method"] != "none" else 1.0,
+            "low": scale * row["score_low"], "high": scale * row["score_high"], "run_id": row["run_id"],
+        }  # fmt: skip
+
+
+def _settings(row: pd.Series) -> str:
+    """What a label says beyond method and budget."""
+    return str(row["label"]).partition(" (")[2].rstrip(")")
+
+
+def views(frame: pd.DataFrame) -> list[View]:
+    """A view for each model, benchmark, metric and subset; within it own runs first, then source by source.
+
+    Args:
+        frame: What ``beside`` gives.
+    """
+    found = []
+    for key, part in frame.groupby(_SAME, sort=True):
+        model, benchmark, metric, subset = map(str, key)
+        order = pd.DataFrame({
+            "own": part["source"] != "own run",
+            # As collected, a table of a source after the other, each from what is unreduced to what is reduced most.
+            "table": pd.factorize(part["source"] + part["place"].where(part["source"] != "own run", ""))[0],
+            "reduced": part["method"] != "none",
+            "tokens": -part["tokens"],
+        }, index=part.index)  # fmt: skip
+        ordered = part.loc[order.sort_values([str(name) for name in order], kind="stable").index]
+        found.append(_view(f"{model} on {benchmark}{f' ({subset})' if subset else ''}: {METRICS[metric][0]}", ordered))
+    return found
+
+
+def _view(title: str, part: pd.DataFrame) -> View:
+    points = part["value"].max() > 100
+    rows, heads = [], []
+    for _, row in part.iterrows():
+        tokens = number(row["tokens"], 1, 0 if row["source"] != "own run" else 1)
+        marks = [row["place"], "by its authors" if row["own_authors"] and row["method"] != "none" else ""]
+        cells = (
+            f"{row['method']} ({row['variant']})" if row["variant"] else row["method"],
+            tokens,
+            ranged({"v": row["value"], "v_low": row["low"], "v_high": row["high"]}, "v", 1, 0 if points else 1),
+            number(row["of_none"], 100),
+            number(row["tflop"], 1, 2) if pd.notna(row["tflop"]) else "",
+            ", ".join(text for text in (row["source"], *marks) if text),
+        )
+        rows.append(tuple(Cell(text) for text in cells))
+        heads.append((row["source"], row["place"] if row["source"] != "own run" else ""))
+    breaks = tuple(place for place in range(len(heads) - 1) if heads[place] != heads[place + 1])
+    said = zip(part["source"], part["place"].where(part["source"] != "own run", ""), part["note"], strict=True)
+    notes = [f"{', '.join(text for text in where if text)}: {note}" for *where, note in dict.fromkeys(said) if note]
+    return View(title, ("method", "tokens", "value", "of none %", "TFLOP", "source"), tuple(rows), breaks, tuple(notes))

@@ -1,0 +1,231 @@
+"""What people read of a comparison: a few tables of text cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from parbench.statistics.bootstrap import LEVEL
+from parbench.tables.comparing import CONTROLS, Comparison
+
+VIEWS = ("answers", "tokens", "controls", "skills", "stages")
+# Without being asked for; stages are for variants of one method.
+USUAL = ("answers", "tokens", "controls", "skills")
+
+
+class Cell(NamedTuple):
+    """Text, bold where it stands out."""
+
+    text: str
+    bold: bool = False
+
+
+@dataclass(frozen=True)
+class View:
+    """A table of text.
+
+    Attributes:
+        title: Above it.
+        columns: Headers; the first column is left-aligned, the others right.
+        rows: Cells.
+        breaks: Rows after which a group ends.
+        notes: What a reader has to know, below it.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    breaks: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+# A column: its header, and the text of a row.
+Column = tuple[str, Callable[[Any], str]]
+
+
+def views(comparison: Comparison, wanted: Sequence[str] = USUAL) -> list[View]:
+    """The views that are wanted and say something; what a reader has to know stands under the last."""
+    makers = {
+        "answers": _answers, "tokens": _tokens, "controls": _controls, "skills": _skills, "stages": _stages,
+    }  # fmt: skip
+    found = [makers[name](comparison) for name in VIEWS if name in wanted]
+    made = [view for view in found if view is not None]
+    return [*made[:-1], _noted(made[-1], comparison)] if made else []
+
+
+def number(value: float, scale: float = 1, digits: int = 1, *, signed: bool = False) -> str:
+    """A number, or nothing where there is none."""
+    if pd.isna(value):
+        return ""
+    # No minus before a zero.
+    rounded = round(scale * value, digits) + 0.0
+    return f"{rounded:{'+' if signed and rounded else ''}.{digits}f}"
+
+
+def ranged(row: Any, name: str, scale: float = 1, digits: int = 1, *, signed: bool = False) -> str:
+    """A number with its interval: 88.9 [86.1, 91.4]; without where there is none."""
+    middle, low, high = (
+        number(row.get(key, float("nan")), scale, digits, signed=signed)
+        for key in (name, f"{name}_low", f"{name}_high")
+    )
+    return f"{middle} [{low}, {high}]" if low else middle
+
+
+def p_text(value: float) -> str:
+    """A p-value to as many digits as anyone needs."""
+    if pd.isna(value):
+        return ""
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _difference(row: Any, name: str, comparison: Comparison) -> str:
+    """A difference with its interval, starred where it holds after correction."""
+    measure = comparison.measure
+    text = ranged(row, name, measure.scale, measure.digits, signed=True)
+    return f"{text} *" if row.get(f"{name}_p_holm", 1.0) < 1 - LEVEL else text
+
+
+def _unit(comparison: Comparison) -> str:
+    return f"{comparison.measure.title} %" if comparison.measure.scale == 100 else comparison.measure.title
+
+
+def _view(comparison: Comparison, title: str, columns: Sequence[Column], notes: Sequence[str] = ()) -> View:
+    frame = comparison.frame
+    # A column that is empty in every row says nothing.
+    texts = {header: [cell(row) for _, row in frame.iterrows()] for header, cell in columns}
+    shown = [header for header, cells in texts.items() if any(cells)]
+    rows = tuple(
+        tuple(Cell(texts[header][place], header == _unit(comparison) + " [95 %]" and bool(best)) for header in shown)
+        for place, best in enumerate(frame["best"])
+    )
+    budgets = frame["budget"].where(frame["method"] != "none", -1.0).fillna(0.0).tolist()
+    breaks = tuple(place for place in range(len(budgets) - 1) if budgets[place] != budgets[place + 1])
+    head = (
+        f"{comparison.model} on {comparison.dataset}: {comparison.questions} questions about {comparison.images} images"
+    )
+    return View(f"{head}: {title}" if title else head, tuple(shown), rows, breaks, tuple(notes))
+
+
+def _label(row: Any) -> str:
+    return row["label"]
+
+
+def _answers(comparison: Comparison) -> View:
+    measure = comparison.measure
+    columns: list[Column] = [
+        ("method", _label),
+        ("tokens", lambda row: number(row["tokens_mean"])),
+        (f"{_unit(comparison)} [95 %]", lambda row: ranged(row, "score", measure.scale, measure.digits)),
+        ("- none [95 %]", lambda row: _difference(row, "minus_none", comparison)),
+        ("of none % [95 %]", lambda row: ranged(row, "retained", 100)),
+        ("lost / won", lambda row: "" if pd.isna(row.get("flips_p")) else f"{row['lost']:.0f} / {row['won']:.0f}"),
+        ("p", lambda row: p_text(row.get("flips_p_holm", float("nan")))),
+        ("shows", lambda row: number(row.get("detectable", float("nan")), measure.scale, measure.digits)),
+    ]
+    notes = [
+        "[95 %]: from 10,000 resamples of images with all their questions, the same for every row; * differs from zero after Holm's "
+        "correction over the rows of a budget",
+    ]
+    if "minus_none" in comparison.frame:
+        notes += [
+            "lost / won: questions right without reduction and wrong now / the reverse; p: McNemar's exact test, after Holm",
+            "shows: the smallest difference from none that these questions show in four of five cases",
+        ]
+    if comparison.frame["best"].any():
+        notes.append("bold: better than every other row of its budget, each difference holding after Holm")
+    return _view(comparison, "", columns, notes)
+
+
+def _tokens(comparison: Comparison) -> View:
+    def delivered(row: Any) -> str:
+        return f"{row['tokens_mean']:.1f} ± {row['tokens_std']:.1f}"
+
+    columns: list[Column] = [
+        ("method", _label),
+        (
+            "asked",
+            lambda row: (
+                "" if row["method"] == "none" else "own rule" if pd.isna(row["budget"]) else f"{row['budget']:g}"
+            ),
+        ),
+        ("delivered", delivered),
+        ("compression", lambda row: f"{number(row['compression'], 100)} %"),
+        ("evidence recall %", lambda row: ranged(row, "evidence_recall", 100)),
+        ("prefill TFLOP", lambda row: number(row["flops_prefill"], 1e-12, 4)),
+        ("saved", lambda row: f"{text} %" if (text := number(row.get("saved", float("nan")), 100)) else ""),
+        ("s/sample", lambda row: number(row["seconds"], 1, 3)),
+        ("failed", lambda row: f"{row['failures']}" if row["failures"] else ""),
+        ("unparseable", lambda row: f"{row['unparseable']}" if row["unparseable"] else ""),
+    ]
+    notes = [
+        "delivered: visual tokens, mean ± deviation over samples, averaged over LLM layers",
+        "FLOPs: 2 per multiply-add, from the vision tower to the first token",
+    ]
+    if (comparison.frame[["failures", "unparseable"]] > 0).any(axis=None):
+        notes.append("failed and unparseable answers count as wrong")
+    return _view(comparison, "tokens and costs", columns, notes)
+
+
+def _controls(comparison: Comparison) -> View | None:
+    present = [name for name in CONTROLS if f"minus_{name}" in comparison.frame]
+    if not present:
+        return None
+
+    def against(name: str) -> Callable[[Any], str]:
+        return lambda row: _difference(row, f"minus_{name}", comparison)
+
+    columns: list[Column] = [("method", _label), *((f"- {name} [95 %]", against(name)) for name in present)]
+    compared = comparison.frame[[f"minus_{name}" for name in present]].notna().any(axis=1)
+    chosen = replace(comparison, frame=comparison.frame[compared].reset_index(drop=True))
+    return _view(chosen, f"{_unit(comparison)} less that of controls at the same budget", columns)
+
+
+def _skills(comparison: Comparison) -> View | None:
+    hard = "hard" in comparison.frame
+    if not comparison.skills and not hard:
+        return None
+
+    def skill(name: str) -> Callable[[Any], str]:
+        return lambda row: number(row[f"skill_{name}"], 100)
+
+    columns: list[Column] = [("method", _label)]
+    if hard:
+        columns += [
+            ("hard [95 %]", lambda row: ranged(row, "hard", 100)),
+            ("of", lambda row: f"{row['hard_n']}" if row["hard_n"] else ""),
+        ]
+    columns += [(f"{name} ({count})", skill(name)) for name, count in comparison.skills.items()]
+    notes = ["hard: of the questions that none answers and downsample at the same budget does not"] if hard else []
+    return _view(comparison, "accuracy % by skill (questions)", columns, notes)
+
+
+def _stages(comparison: Comparison) -> View | None:
+    """What the stages of a method took away, and what is left that a question does not need, or has already."""
+    stages = list(dict.fromkeys(name for found in comparison.frame["stages"] for name in found))
+    if not stages:
+        return None
+
+    def left(stage: str) -> Callable[[Any], str]:
+        return lambda row: number(row["stages"].get(stage, {}).get("mean", float("nan")))
+
+    columns: list[Column] = [("method", _label)]
+    columns += [(stage if "cluster" in stage else f"after {stage}", left(stage)) for stage in stages]
+    shares = (("evidence recall", "evidence_recall"), ("irrelevant", "irrelevant"), ("repeated", "repeated"))
+    columns += [(f"{title} %", _share(key)) for title, key in shares]
+    return _view(comparison, "external and internal redundancy", columns)
+
+
+def _share(key: str) -> Callable[[Any], str]:
+    return lambda row: number(row.get(key, float("nan")), 100, 0)
+
+
+def _noted(view: View, comparison: Comparison) -> View:
+    """What holds for all views, under the last one."""
+    frame = comparison.frame
+    chance = [] if pd.isna(comparison.chance) else [f"chance {100 * comparison.chance:.1f} %"]
+    # A method says the same at every budget.
+    own = dict.fromkeys(f"{row['method']}: {row['note']}" for _, row in frame.iterrows() if row["note"])
+    return View(view.title, view.columns, view.rows, view.breaks, (*view.notes, *chance, *comparison.notes, *own))
