@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from parbench.errors import ParbenchError, unknown
+from parbench.tracking.settings import check_tracking
 
 # A part of the questions: which, counted from 0, of how many.
 Shard = tuple[int, int]
@@ -101,6 +102,7 @@ def _check_values(config: DictConfig) -> None:
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             raise ParbenchError(f"engine.{key}={value} is no number of megabytes from 0 on")
     parse_shard(config.shard)
+    check_tracking(OmegaConf.to_container(config.tracking, resolve=True))  # type: ignore[arg-type]
     if not OmegaConf.is_list(config.controls):
         raise ParbenchError(f"controls={config.controls} is no list: write controls=[random,uniform] or controls=[]")
 

@@ -19,10 +19,12 @@ from parbench.harness.datasets import PreparedDataset
 from parbench.harness.progress import Progress
 from parbench.harness.quiet import quiet
 from parbench.harness.session import Session
+from parbench.redact import redacted
 from parbench.results.evidence import irrelevant, needed_patches, recall, repeated
 from parbench.results.metrics import summarise
 from parbench.results.naming import cell_name
 from parbench.results.store import RunStore
+from parbench.tracking import Tracker
 
 if TYPE_CHECKING:
     from parbench.compute.flops import Costs
@@ -48,7 +50,7 @@ def open_store(session: Session, reducer: Any, *, wait: bool = True) -> RunStore
     """The folder of a session's run with a reducer."""
     identity = session.identity(reducer)
     whole = {**OmegaConf.to_container(session.config, resolve=True), "method": identity["method"]}  # type: ignore[dict-item]
-    return RunStore(Path(session.config.results_dir), identity, whole, wait=wait)
+    return RunStore(Path(session.config.results_dir), identity, redacted(whole), wait=wait)
 
 
 def is_finished(session: Session, run: str) -> bool:
@@ -78,11 +80,13 @@ def evaluate(
         ParbenchError: Anything a person has to put right; what was computed stays in the run's folder.
     """
     reducer = session.reducer(method, budget)
-    with contextlib.closing(open_store(session, reducer, wait=wait)) as store:
+    store = open_store(session, reducer, wait=wait)
+    with contextlib.closing(store), session.tracking.run(store) as tracker:
         if (metrics := store.metrics) is not None:
+            tracker.finish(metrics, reused=True)
             return Run(store.folder, metrics, reused=True)
         try:
-            return _computed(session, reducer, store, progress)
+            return _Computation(session, reducer, store, tracker, progress).run()
         except Halting:
             raise
         except Exception as error:
@@ -91,58 +95,71 @@ def evaluate(
             raise
 
 
-def _computed(session: Session, reducer: Any, store: RunStore, progress: Progress | None) -> Run:
-    results = _run_lmms(session, reducer, store, progress)
-    about = {
-        "run_id": store.id,
-        "model": session.model_settings["name"],
-        "method": reducer.name,
-        "note": reducer.note,
-        "dataset": session.dataset.name,
-        "budget": reducer.budget,
-        "shard": session.identity(reducer)["shard"],
-        "chance": session.dataset.chance,
-        "patches": session.adapter.geometry.patches,
-        "lmms_eval": own_metrics(session.dataset, results),
-    }
-    metrics = summarise(list(store.done.values()), about)
-    store.finish(metrics)
-    return Run(store.folder, metrics, reused=False)
+@dataclass(frozen=True)
+class _Computation:
+    """A run that is not finished."""
 
+    session: Session
+    reducer: Any
+    store: RunStore
+    tracker: Tracker
+    progress: Progress | None
 
-def _run_lmms(session: Session, reducer: Any, store: RunStore, progress: Progress | None) -> dict[str, Any]:
-    from parbench.compute.flops import costs
-    from parbench.engine.engine import Engine
-    from parbench.engine.memory import batch_size
+    def run(self) -> Run:
+        """Answer what is open, and measure."""
+        session, reducer, store = self.session, self.reducer, self.store
+        results = self._answer()
+        about = {
+            "run_id": store.id,
+            "model": session.model_settings["name"],
+            "method": reducer.name,
+            "note": reducer.note,
+            "dataset": session.dataset.name,
+            "budget": reducer.budget,
+            "shard": session.identity(reducer)["shard"],
+            "chance": session.dataset.chance,
+            "patches": session.adapter.geometry.patches,
+            "lmms_eval": own_metrics(session.dataset, results),
+        }
+        metrics = summarise(list(store.done.values()), about)
+        store.finish(metrics)
+        self.tracker.finish(metrics)
+        return Run(store.folder, metrics, reused=False)
 
-    settings = session.config.engine
-    engine = Engine(session.adapter, reducer, share=settings.share, features=session.features)
-    size = store.batch_size(
-        lambda: batch_size(session.adapter) if settings.batch_size == "auto" else int(settings.batch_size)
-    )
-    # What the memory did not hold before, it is not asked to hold again.
-    engine.most = store.plan.get("most")
-    prices = costs(session.adapter.model.config)
-    with quiet():
-        from parbench.harness.model import ParbenchLlava
+    def _answer(self) -> dict[str, Any]:
+        from parbench.compute.flops import costs
+        from parbench.engine.engine import Engine
+        from parbench.engine.memory import batch_size
 
-        lm = ParbenchLlava(engine=engine, batch_size=size)
-        lm.answered = {line["id"]: line["prediction"] for line in store.done.values()}
-        lm.dataset, lm.progress = session.dataset, progress
-        lm.run, lm.title = store.id, cell_name(reducer.name, reducer.budget)
+        session, store, settings = self.session, self.store, self.session.config.engine
+        engine = Engine(session.adapter, self.reducer, share=settings.share, features=session.features)
+        size = store.batch_size(
+            lambda: batch_size(session.adapter) if settings.batch_size == "auto" else int(settings.batch_size)
+        )
+        # What the memory did not hold before, it is not asked to hold again.
+        engine.most = store.plan.get("most")
+        prices = costs(session.adapter.model.config)
+        with quiet():
+            from parbench.harness.model import ParbenchLlava
 
-        def begin(questions: int) -> None:
-            store.settle(questions=questions)
-            store.begin()
+            lm = ParbenchLlava(engine=engine, batch_size=size)
+            lm.answered = {line["id"]: line["prediction"] for line in store.done.values()}
+            lm.dataset, lm.progress = session.dataset, self.progress
+            lm.run, lm.title = store.id, cell_name(self.reducer.name, self.reducer.budget)
 
-        def sink(batch: list[tuple[Any, Sample, Answer]]) -> None:
-            if engine.most is not None:
-                store.settle(most=engine.most)
-            store.append(_line(session, engine, prices, doc, sample, answer) for doc, sample, answer in batch)
+            def begin(questions: int) -> None:
+                store.settle(questions=questions)
+                store.begin()
 
-        lm.begin, lm.sink = begin, sink
-    choose = partial(lm.choose, shard=session.shard) if session.shard else None
-    return simple_evaluation(session, lm, choose=choose)
+            def sink(batch: list[tuple[Any, Sample, Answer]]) -> None:
+                if engine.most is not None:
+                    store.settle(most=engine.most)
+                store.append(_line(session, engine, prices, doc, sample, answer) for doc, sample, answer in batch)
+                self.tracker.update()
+
+            lm.begin, lm.sink = begin, sink
+        choose = partial(lm.choose, shard=session.shard) if session.shard else None
+        return simple_evaluation(session, lm, choose=choose)
 
 
 def own_metrics(dataset: PreparedDataset, results: Mapping[str, Any]) -> dict[str, Any]:

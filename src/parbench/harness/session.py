@@ -19,6 +19,8 @@ from parbench.config import build_reducer, parse_shard
 from parbench.errors import ParbenchError
 from parbench.harness.datasets import PreparedDataset
 from parbench.models.loading import fingerprint, has_random_weights, locate, resolve_device, resolve_dtype
+from parbench.redact import redacted
+from parbench.tracking import Tracking, tracking_of
 
 if TYPE_CHECKING:
     from parbench.engine.features import FeatureCache
@@ -101,6 +103,11 @@ class Session:
         return number // self.shard[1] if self.shard else number
 
     @cached_property
+    def tracking(self) -> Tracking:
+        """Where runs are tracked besides their folders."""
+        return tracking_of(self)
+
+    @cached_property
     def geometry(self) -> Any:
         """The model's sizes, without loading it."""
         from transformers import LlavaConfig
@@ -149,7 +156,7 @@ class Session:
         device = str(settings["device"])
         if device == "auto":
             device = resolve_device(device).type
-        return {
+        identity = {
             "model": settings["name"],
             "weights": self.model_fingerprint,
             "clip": self._clip(reducer),
@@ -169,6 +176,8 @@ class Session:
             "code": code_fingerprint(type(reducer)),  # type: ignore[arg-type]
             "versions": _versions() | {"parbench": __version__},
         }
+        # A key decides no number, and has no place where others read.
+        return redacted(identity)
 
 
 @lru_cache

@@ -1,0 +1,74 @@
+"""How a run came about, from its samples alone: a killed run that goes on has the same history as an unbroken one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any
+
+Point = tuple[int, dict[str, float]]
+
+
+class History:
+    """Means over the questions answered so far, at every so many of them.
+
+    Args:
+        every: Questions from one point to the next.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self.points: list[Point] = []
+        self._seen = 0
+        self._sums: dict[str, float] = {}
+        self._counts: dict[str, int] = {}
+
+    def take(self, lines: Mapping[str, Mapping[str, Any]]) -> list[Point]:
+        """The points that are new.
+
+        Args:
+            lines: All lines of ``samples.jsonl`` so far, by id, in their order.
+        """
+        before = len(self.points)
+        fresh = list(islice(reversed(lines.values()), len(lines) - self._seen))  # type: ignore[call-overload]
+        for line in reversed(fresh):
+            self._add(line)
+            if self._seen % self.every == 0:
+                self.points.append(self._point())
+        return self.points[before:]
+
+    def end(self) -> list[Point]:
+        """The last point, if the run does not end at one."""
+        if self._seen == 0 or (self.points and self.points[-1][0] == self._seen):
+            return []
+        self.points.append(self._point())
+        return self.points[-1:]
+
+    def _add(self, line: Mapping[str, Any]) -> None:
+        self._seen += 1
+        failed = line["error"] is not None
+        self._mean("accuracy", line["score"])
+        self._mean("failures", float(failed))
+        self._mean("unparseable", float(bool(line["unparseable"])))
+        if failed:
+            return
+        self._mean("seconds_per_sample", line["seconds"])
+        if line["images"]:
+            self._mean("tokens_kept", line["tokens_kept"] / line["images"])
+        if line["evidence_recall"] is not None:
+            self._mean("evidence_recall", line["evidence_recall"])
+
+    def _mean(self, name: str, value: float) -> None:
+        self._sums[name] = self._sums.get(name, 0.0) + value
+        self._counts[name] = self._counts.get(name, 0) + 1
+
+    def _point(self) -> Point:
+        counted = ("failures", "unparseable")
+        means = {
+            f"so_far/{name}": total / self._counts[name] for name, total in self._sums.items() if name not in counted
+        }
+        return self._seen, {
+            "questions": self._seen,
+            **means,
+            **{f"so_far/{name}": self._sums[name] for name in counted},
+        }

@@ -1,0 +1,151 @@
+"""What a tracker is told of a run, read from the run's folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import yaml
+
+from parbench.redact import redacted
+from parbench.tracking.figures import figures
+from parbench.tracking.settings import WandbSettings
+
+if TYPE_CHECKING:
+    from parbench.harness.session import Session
+    from parbench.results.store import RunStore
+
+T = TypeVar("T")
+# Of a sample's line, in this order.
+COLUMNS = (
+    "id", "image_id", "skill", "question", "prediction", "target", "score", "unparseable", "error", "tokens_kept", "evidence_recall",
+    "irrelevant", "repeated", "margin", "seconds",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What is shown of a finished run.
+
+    Attributes:
+        rows: Samples: the fields of ``COLUMNS``.
+        pictures: Of what was kept: the sample's id to file and caption.
+        figures: Names and files.
+    """
+
+    rows: list[list[Any]]
+    pictures: dict[str, tuple[Path, str]]
+    figures: dict[str, Path]
+
+
+def shown(
+    folder: Path, store: RunStore, session: Session, metrics: Mapping[str, Any], settings: WandbSettings
+) -> Shown:
+    """Choose and draw, into a folder, what is shown of a finished run."""
+    identity = _identity(store)
+    name = title(identity)
+    every = lines_of(store).values()
+    rows = chosen(every, settings.samples)
+    pictures = {}
+    for line in drawable(rows, settings.pictures):
+        path = folder / f"{line['id']}.png"
+        pictures[line["id"]] = path, draw(path, line, session, method(identity))
+    return Shown([row(line) for line in rows], pictures, figures(folder, every, metrics, name))
+
+
+def configuration(store: RunStore) -> dict[str, Any]:
+    """The run's configuration as its folder has it, and its identity, without secrets."""
+    config = yaml.safe_load((store.folder / "config.yaml").read_text())
+    run = {"id": store.id, "folder": str(store.folder.resolve())}
+    return redacted({**config, "identity": _identity(store), "run": run})
+
+
+def lines_of(store: RunStore) -> dict[str, dict[str, Any]]:
+    """The lines of a run's samples, by id; of a finished run too, which its store need not have read."""
+    if store.done:
+        return store.done
+    lines = map(json.loads, store.samples_path.read_bytes().splitlines())
+    return {line["id"]: line for line in lines}
+
+
+def _identity(store: RunStore) -> dict[str, Any]:
+    return json.loads((store.folder / "provenance.json").read_text())
+
+
+def title(identity: Mapping[str, Any]) -> str:
+    """A run's name for people: model, method and budget, data set."""
+    return f"{identity['model']} {method(identity)} {identity['dataset']['name']}"
+
+
+def method(identity: Mapping[str, Any]) -> str:
+    """A run's method and its budget, if it has one."""
+    settings = identity["method"]
+    return settings["name"] if settings.get("budget") is None else f"{settings['name']} @{settings['budget']:g}"
+
+
+def summary(metrics: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Metrics in one level, ``tokens_kept/mean`` for what is inside another; what has no value is left out."""
+    found: dict[str, Any] = {}
+    for key, value in metrics.items():
+        name = f"{above}{key}"
+        if isinstance(value, Mapping):
+            found |= summary(value, f"{name}/")
+        elif value is not None and value != "":
+            found[name] = value
+    return found
+
+
+def spread(items: Sequence[T], most: int) -> list[T]:
+    """At most so many of them, evenly over all, the first among them."""
+    count = min(most, len(items))
+    return [items[place * len(items) // count] for place in range(count)]
+
+
+def chosen(lines: Iterable[Mapping[str, Any]], rows: int) -> list[Mapping[str, Any]]:
+    """The samples of the table, in the data set's order."""
+    return spread(sorted(lines, key=number), rows)
+
+
+def drawable(lines: Iterable[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:
+    """Those of some samples that get a picture: one image, answered."""
+    return spread([line for line in lines if line["images"] == 1 and line["error"] is None], most)
+
+
+def number(line: Mapping[str, Any]) -> int:
+    """A sample's row in its data set."""
+    return int(line["id"].rpartition("-")[2])
+
+
+def row(line: Mapping[str, Any]) -> list[Any]:
+    """A sample's line of the table; a target as text, since data sets mix numbers, lists and words."""
+    return [str(line[name]) if name == "target" else line.get(name) for name in COLUMNS]
+
+
+def draw(path: Path, line: Mapping[str, Any], session: Session, name: str) -> str:
+    """Write the picture of what was kept for a sample; the caption that goes with it.
+
+    It is drawn from the line alone: a patch counts as kept where a kept token has its origin in it, whatever its weight there.
+    """
+    from parbench.engine.samples import Kept
+    from parbench.pictures import kept_picture
+
+    dataset, geometry = session.dataset, session.geometry
+    place = number(line)
+    doc = dataset.docs()[place]
+    patches = origins(line["kept"][0], geometry.patches)
+    # At the last layer: that is what the patches belong to.
+    tokens = line["visual"][-1][0]
+    kept = Kept(tokens, patches, (1.0,) * len(patches), tuple(range(len(patches))), (geometry.rows, geometry.columns))
+    said = f"{line['question']}\nanswer: {line['prediction'].strip()}    expected: {line['target']}"
+    heading = f"{name}: {tokens} tokens from {len(patches)} of {geometry.patches} patches"
+    kept_picture(path, dataset.visuals(place)[0], kept, dataset.evidence(doc) or [], heading, said)
+    return f"{line['id']}: {said}"
+
+
+def origins(bitmap: str, patches: int) -> tuple[int, ...]:
+    """Numbers of the patches in a line's hexadecimal bit mask, patch 0 the highest bit."""
+    bits = int(bitmap, 16)
+    return tuple(patch for patch in range(patches) if bits >> (patches - 1 - patch) & 1)

@@ -1,0 +1,217 @@
+"""``tracking=wandb``: one W&B run for each run of parbench, under the same id, whichever process goes on with it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+from tqdm import tqdm
+
+from parbench.tracking import Tracker, Tracking, record
+from parbench.tracking.bounded import Lost, bounded, reason
+from parbench.tracking.history import History, Point
+from parbench.tracking.settings import WandbSettings
+from parbench.tracking.wandb_service import abandon, begin, choose_mode
+
+if TYPE_CHECKING:
+    from parbench.harness.session import Session
+    from parbench.results.store import RunStore
+
+# What the run's folder says of its W&B run.
+MARKER = "tracking.json"
+
+
+class WandbTracking(Tracking):
+    """What the runs of a process share: whether W&B is used online, offline, or no longer.
+
+    What fails online is done again offline, and what fails offline ends the tracking of this process, not the evaluation.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.settings = WandbSettings.of(OmegaConf.to_container(session.config.tracking, resolve=True))  # type: ignore[arg-type]
+        self.mode: str | None = None
+        self._chosen = self._said = False
+
+    def run(self, store: RunStore) -> Tracker:
+        """The tracker of one run."""
+        return WandbTracker(self, store)
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is still a way to track."""
+        if not self._chosen:
+            self._chosen = True
+            try:
+                self.mode, why = bounded(lambda: choose_mode(self.settings), self.settings.patience)
+            except Lost as lost:
+                self.fail(str(lost))
+            else:
+                if self.mode == "offline":
+                    self._say_offline(why)
+        return self.mode is not None
+
+    def begun(self, address: str) -> None:
+        """A W&B run is open; the first one online says where."""
+        if self.mode == "online" and not self._said:
+            say(f"runs are tracked in {address}")
+        self._said = True
+
+    def fail(self, why: str) -> None:
+        """W&B failed: from online to offline, from offline to nothing."""
+        abandon()
+        if self.mode == "online":
+            self.mode = "offline"
+            self._say_offline(f"W&B failed online ({why})")
+            return
+        self.mode = None
+        say(f"W&B failed ({why}): from here on runs are not tracked; the evaluation goes on and loses nothing")
+
+    def _say_offline(self, why: str) -> None:
+        runs = (self.settings.dir / "wandb").resolve() / "offline-run-*"
+        say(f"{why}: runs are tracked offline in {runs.parent}; send them with wandb sync {runs}")
+
+
+class WandbTracker(Tracker):
+    """One run.
+
+    The history comes from the run's samples, so that whoever opens the W&B run, for the first time, again after a kill, or offline
+    because the network is gone, first tells it everything that it does not have.
+    """
+
+    def __init__(self, tracking: WandbTracking, store: RunStore) -> None:
+        self.tracking, self.settings, self.store = tracking, tracking.settings, store
+        self.history = History(self.settings.every)
+        self.live: Any = None
+
+    def update(self) -> None:
+        """Tell the points that are new."""
+        if points := self.history.take(self.store.done):
+            self._do(lambda live: _log(live, points))
+
+    def finish(self, metrics: Mapping[str, Any], *, reused: bool = False) -> None:
+        """Tell the rest, and close the W&B run."""
+        if (reused and self._told()) or not self.tracking.usable:
+            return
+        try:
+            points = [*self.history.take(record.lines_of(self.store)), *self.history.end()]
+        except (OSError, ValueError, KeyError) as error:
+            say(f"run {self.store.id} is not tracked: its samples cannot be read ({reason(error)})")
+            return
+        with contextlib.ExitStack() as until_told:
+            shown = self._shown(until_told, metrics)
+            if self._do(lambda live: _end(live, points, shown, metrics)):
+                self._mark(finished=True)
+        self.live = None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the W&B run as a stopped one if it is still open."""
+        if self.live is not None:
+            self._do(lambda live: live.finish(exit_code=1))
+            self.live = None
+
+    def _do(self, work: Callable[[Any], object]) -> bool:
+        """Have something done with the open W&B run; whether W&B did it."""
+        while self.tracking.usable:
+            try:
+                if self.live is None:
+                    self._open()
+                bounded(lambda: work(self.live), self.settings.patience)
+                return True
+            # Whatever it is, it is not worth an evaluation.
+            except Exception as error:
+                self.live = None
+                self.tracking.fail(reason(error))
+        return False
+
+    def _open(self) -> None:
+        """The W&B run, told everything that was before."""
+        config = record.configuration(self.store)
+        mode = self.tracking.mode or "offline"
+        name = record.title(config["identity"])
+        self.live = bounded(lambda: begin(self.settings, self.store.id, name, config, mode), self.settings.patience)
+        self.tracking.begun(str(self.live.project_url))
+        self._mark(finished=False)
+        bounded(lambda: _log(self.live, self.history.points), self.settings.patience)
+
+    def _shown(self, until_told: contextlib.ExitStack, metrics: Mapping[str, Any]) -> record.Shown:
+        try:
+            folder = Path(until_told.enter_context(tempfile.TemporaryDirectory()))
+            return record.shown(folder, self.store, self.tracking.session, metrics, self.settings)
+        except Exception as error:
+            say(f"samples and pictures of run {self.store.id} are left out ({reason(error)})")
+            return record.Shown([], {}, {})
+
+    def _mark(self, *, finished: bool) -> None:
+        """Note in the run's folder where it is tracked, and whether that is finished."""
+        path = self.store.folder / MARKER
+        where = (
+            str(self.live.url) if self.tracking.mode == "online" else str(Path(self.live.settings.sync_dir).resolve())
+        )
+        before = _read(path).get("where", [])
+        noted = {
+            "tracker": "wandb",
+            "id": self.store.id,
+            "project": self.settings.project,
+            "entity": self.settings.entity,
+            "finished": finished,
+            "where": [*(place for place in before if place != where), where],
+        }
+        partial = path.with_suffix(".partial")
+        # Without it a finished run is told once more.
+        with contextlib.suppress(OSError):
+            partial.write_text(json.dumps(noted, indent=2) + "\n")
+            partial.replace(path)
+
+    def _told(self) -> bool:
+        """Whether this run is in this project already, from its beginning to its end."""
+        noted = _read(self.store.folder / MARKER)
+        wanted = {"project": self.settings.project, "entity": self.settings.entity, "finished": True}
+        return all(noted.get(key) == value for key, value in wanted.items())
+
+
+def say(sentence: str) -> None:
+    """One sentence for people, above a progress bar."""
+    tqdm.write(f"tracking: {sentence}", file=sys.stderr)
+
+
+def _log(live: Any, points: list[Point]) -> None:
+    """Tell the points that the W&B run does not have: one that is continued online says where it was."""
+    for step, values in points:
+        if step >= live.step:
+            live.log(values, step=step)
+
+
+def _end(live: Any, points: list[Point], shown: record.Shown, metrics: Mapping[str, Any]) -> None:
+    import wandb
+
+    _log(live, points)
+    drawn = {name: wandb.Image(str(path), caption=caption) for name, (path, caption) in shown.pictures.items()}
+    media: dict[str, Any] = {f"figures/{name}": wandb.Image(str(path)) for name, path in shown.figures.items()}
+    if drawn:
+        media["kept_tokens"] = list(drawn.values())
+    if shown.rows:
+        rows = [[*row, drawn.get(row[0])] for row in shown.rows]
+        media["samples"] = wandb.Table(columns=[*record.COLUMNS, "kept"], data=rows)
+    if media:
+        # At the last point of the history, unless W&B is further already, as where a run is told a second time.
+        live.log(media, step=max(metrics["n"], live.step))
+    live.summary.update(record.summary(metrics))
+    live.finish()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,134 @@
+"""Beginning a W&B run so that it neither says, reads nor sends what nobody asked for; and getting rid of a W&B that hangs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from parbench.tracking.bounded import Lost, bounded
+from parbench.tracking.settings import WandbSettings
+
+# Seconds to wait for an answer to "may I begin?"; a machine without network should not wait longer, once.
+_BEGIN = 30.0
+_TEARDOWN = 5.0
+_SERVICE = "wandb-core"
+_QUIET = {"silent": True, "console": "off", "show_info": False, "show_warnings": False, "show_errors": False}
+# Neither the command line, which may hold a key, nor the machine, its packages or the repository.
+_UNASKED = {
+    "x_disable_machine_info": True, "x_disable_meta": True, "x_disable_stats": True, "x_save_requirements": False,
+    "disable_git": True, "disable_code": True, "save_code": False, "program": "parbench", "host": "",
+}  # fmt: skip
+_before: set[int] | None = None
+
+
+def choose_mode(settings: WandbSettings) -> tuple[str, str]:
+    """``online`` or ``offline``, and why it is offline."""
+    wanted = settings.mode
+    if wanted == "auto":
+        wanted = {"online": "online", "offline": "offline", "dryrun": "offline"}.get(
+            os.environ.get("WANDB_MODE", ""), "auto"
+        )
+        if wanted == "offline":
+            return wanted, "WANDB_MODE asks for it"
+    if wanted == "offline":
+        return wanted, "as tracking.mode=offline asks"
+    return ("online", "") if _has_key() else ("offline", "there is no W&B key (WANDB_API_KEY or wandb login)")
+
+
+def _has_key() -> bool:
+    return bool(os.environ.get("WANDB_IDENTITY_TOKEN_FILE") or _wandb().api.api_key)
+
+
+def _wandb() -> Any:
+    """The library, told to be quiet before it can say anything."""
+    # No reports of crashes to anybody, unless the environment says so.
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    import wandb
+
+    _remember_services()
+    wandb.setup(wandb.Settings(**_QUIET))
+    return wandb
+
+
+def begin(settings: WandbSettings, run_id: str, name: str, config: Mapping[str, Any], mode: str) -> Any:
+    """A W&B run with that id, begun or continued.
+
+    Args:
+        settings: What ``tracking`` says.
+        run_id: The run's; W&B's too.
+        name: For people.
+        config: What W&B shows as the run's configuration; no secret is in it.
+        mode: online or offline.
+
+    Raises:
+        Lost: The folder cannot be written.
+    """
+    folder = settings.dir.resolve()
+    try:
+        (folder / "wandb").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Lost(f"{folder / 'wandb'} cannot be made: {error.strerror}") from error
+    # wandb would write to the folder for temporary files instead, where nobody looks.
+    if not os.access(folder / "wandb", os.W_OK):
+        raise Lost(f"{folder / 'wandb'} cannot be written")
+    # What a table of an offline run holds until it is sent; by default in the home folder.
+    os.environ.setdefault("WANDB_DATA_DIR", str(folder / "wandb" / "data"))
+    live = _wandb().init(
+        id=run_id,
+        # Offline nothing can be looked up: the folders of a run that was begun several times go to one run when they are sent.
+        resume="allow" if mode == "online" else None,
+        mode=mode,
+        project=settings.project,
+        entity=settings.entity,
+        group=settings.group,
+        tags=list(settings.tags),
+        name=name,
+        job_type="eval",
+        dir=str(folder),
+        config=dict(config),
+        reinit="create_new",
+        settings={
+            **_QUIET,
+            **_UNASKED,
+            "allow_val_change": True,
+            "init_timeout": min(_BEGIN, settings.patience),
+        },
+    )
+    live.define_metric("questions", hidden=True)
+    live.define_metric("so_far/*", step_metric="questions")
+    return live
+
+
+def _remember_services() -> None:
+    """Note the services that others of this process started before us."""
+    global _before
+    if _before is None:
+        _before = {process.pid for process in _services()}
+
+
+def _services() -> list[Any]:
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        return [child for child in psutil.Process().children() if child.name() == _SERVICE]
+    return []
+
+
+def abandon() -> None:
+    """End the wandb service that we started: left alone it would hold up the end of this process until it had sent everything."""
+    import psutil
+
+    for process in _services():
+        if process.pid not in (_before or set()):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+    with contextlib.suppress(Lost):
+        bounded(_teardown, _TEARDOWN)
+
+
+def _teardown() -> None:
+    import wandb
+
+    wandb.teardown()
