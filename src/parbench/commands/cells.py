@@ -136,6 +136,8 @@ class Sweep:
         from parbench.harness.session import Session
 
         opened = _Open(group, Session(group.config, beside=self._open[-1].session if self._open else None))
+        # What is wrong with the model is wrong with every cell.
+        opened.session.geometry, opened.session.model_fingerprint  # noqa: B018
         for cell in group.cells(opened.session):
             job = self._possible(cell, opened)
             if job and job.run not in [other.run for other in opened.jobs]:
@@ -184,8 +186,7 @@ class Sweep:
         from parbench.harness.evaluate import is_finished
 
         if not all(is_finished(opened.session, job.run) for job in opened.jobs):
-            # What is wrong with the model is wrong with every cell.
-            opened.session.adapter  # noqa: B018
+            opened.session.adapter  # noqa: B018 - if it cannot be loaded, every cell has failed
         # Features that are remembered with the blocks that a method looks into serve all who look into none.
         ordered = sorted(opened.jobs, key=lambda job: not opened.session.looks_into(job.reducer))
         held = [job for job in ordered if not self._evaluate(job, opened, progress, wait=False)]
@@ -206,7 +207,7 @@ class Sweep:
             if not self.go_on:
                 raise
             progress.settle(job.run)
-            self._fail(job.name, error)
+            self._fail(job.name, error, Path(opened.session.config.results_dir) / job.run)
             return True
         progress.settle(job.run)
         job.folder = found.folder
@@ -219,9 +220,11 @@ class Sweep:
         total = sum(len(opened.jobs) for opened in self._open)
         tqdm.write(f"[{self._ended}/{total}] {text}", file=sys.stderr)
 
-    def _fail(self, name: str, error: Exception) -> None:
-        # Anything else is a defect of a method or of parbench; where it happened is in the run's folder.
-        said = str(error) if isinstance(error, ParbenchError) else f"{type(error).__name__}: {error} (see failed.json)"
+    def _fail(self, name: str, error: Exception, folder: Path | None = None) -> None:
+        said = str(error)
+        if not isinstance(error, ParbenchError):
+            # A defect of a method or of parbench: where it is stands in the run's folder.
+            said = f"{type(error).__name__}: {error} (see {folder}/failed.json)"
         self._failed.append((name, said))
         self._say(f"{name}: failed: {said}")
 

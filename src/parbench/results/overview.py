@@ -118,7 +118,8 @@ def summary(runs: Sequence[RunState]) -> str:
     said = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
     left = sum(run.total - run.done for run in runs if run.total is not None and run.state in ("running", "waiting"))
     rate = sum(run.rate or 0.0 for run in runs)
-    return f"{len(runs)} runs: {said}" + (f"; about {duration(left / rate)} left" if rate else "")
+    found = f"{len(runs)} run{'' if len(runs) == 1 else 's'}{': ' if runs else ''}{said}"
+    return found + (f"; about {duration(left / rate)} left" if rate else "")
 
 
 def duration(seconds: float) -> str:

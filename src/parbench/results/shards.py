@@ -122,5 +122,5 @@ def _meant(shard: Shard, number: int, others: Sequence[Shard]) -> str:
         differing = [key for key in shard.whole if shard.whole[key] != other.whole.get(key)]
         if other.number == number and len(differing) <= 2 and other.folder.parent == shard.folder.parent:
             what = " and ".join(differing) if differing else "the number of shards"
-            return f" ({other.folder} is {other.name} of a run that differs in {what})"
+            return f" ({other.folder} is {other.name} of {other.run}, another run, which differs in {what})"
     return ""
