@@ -333,6 +333,7 @@ def test_latex_is_balanced_and_escaped(runs):
 
 def test_signs_are_set_as_signs():
     assert escape("-3.4 [-5.2, -1.6] *") == r"$-$3.4 [$-$5.2, $-$1.6] $^*$"
+    assert escape("- none") == "$-$ none"
     assert escape("random-in-llm @64 (a_b, 5 %)") == r"random-in-llm @64 (a\_b, 5 \%)"
 
 
