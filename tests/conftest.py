@@ -7,6 +7,9 @@ from pathlib import Path
 
 # Read when huggingface_hub is imported: no test waits for a hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Processes that a test starts in another folder import what this one imports.
+if "PYTHONPATH" in os.environ:
+    os.environ["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, os.environ["PYTHONPATH"].split(os.pathsep)))
 
 import hypothesis
 import pytest

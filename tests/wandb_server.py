@@ -33,7 +33,7 @@ class WandbServer:
     def __init__(self) -> None:
         self.runs: dict[str, dict[str, Any]] = {}
         self.refuse: int | str | None = None
-        self.open = threading.Event()
+        self.talking = threading.Event()
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -58,7 +58,7 @@ class WandbServer:
                 if self.headers.get("content-encoding") == "gzip":
                     body = gzip.decompress(body)
                 if server.refuse == "silence":
-                    server.open.wait()
+                    server.talking.wait()
                 status = server.refuse if isinstance(server.refuse, int) else 200
                 said = json.dumps(give(body) if status == 200 else {"errors": [{"message": "no"}]}).encode()
                 self.send_response(status)
@@ -77,8 +77,14 @@ class WandbServer:
         self.url = f"http://127.0.0.1:{self.http.server_port}"
         threading.Thread(target=self.http.serve_forever, daemon=True).start()
 
+    def reset(self) -> None:
+        """As new; whoever waits for an answer gets one."""
+        self.runs, self.refuse = {}, None
+        self.talking.set()
+        self.talking = threading.Event()
+
     def close(self) -> None:
-        self.open.set()
+        self.talking.set()
         self.http.shutdown()
         self.http.server_close()
 

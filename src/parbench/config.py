@@ -85,7 +85,7 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
             MissingConfigException,
             ConfigCompositionException,
         ) as error:
-            raise _explain(error) from error
+            raise _explain(error, overrides) from error
 
 
 def _check_values(config: DictConfig) -> None:
@@ -136,7 +136,7 @@ def _check_options(overrides: Sequence[str]) -> None:
             raise unknown(group, option, names(group))
 
 
-def _explain(error: Exception) -> ParbenchError:
+def _explain(error: Exception, overrides: Sequence[str]) -> ParbenchError:
     text = str(error)
     found = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' is not in struct", text)
     if several := re.search(r"Ambiguous value for argument '([^']+)'", text):
@@ -146,7 +146,10 @@ def _explain(error: Exception) -> ParbenchError:
     if not found:
         return ParbenchError(f"the configuration cannot be composed: {text.splitlines()[0]}")
     key = found.group(1)
-    with_defaults = OmegaConf.to_container(compose("config"), resolve=False)
+    # With the groups that were chosen: another method or tracker has other fields.
+    groups = [folder.name for folder in conf_folder().iterdir() if folder.is_dir()]
+    chosen = [word for word in overrides if word.partition("=")[0] in (*groups, "hydra.searchpath")]
+    with_defaults = OmegaConf.to_container(compose("config", overrides=chosen), resolve=False)
     parent, _, last = key.rpartition(".")
     known: Any = with_defaults
     for part in parent.split(".") if parent else []:
