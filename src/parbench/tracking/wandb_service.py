@@ -14,7 +14,13 @@ from parbench.tracking.settings import WandbSettings
 _BEGIN = 30.0
 _TEARDOWN = 5.0
 _SERVICE = "wandb-core"
-_QUIET = {"silent": True, "console": "off", "show_info": False, "show_warnings": False, "show_errors": False}
+_QUIET: dict[str, Any] = {
+    "silent": True,
+    "console": "off",
+    "show_info": False,
+    "show_warnings": False,
+    "show_errors": False,
+}
 # Neither the command line, which may hold a key, nor the machine, its packages or the repository.
 _UNASKED = {
     "x_disable_machine_info": True, "x_disable_meta": True, "x_disable_stats": True, "x_save_requirements": False,
