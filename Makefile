@@ -33,7 +33,7 @@ lists = $(if $($(1)),'$(2)=[$($(1))]')
 asked = $(if $(filter-out undefined default file,$(origin $(1))),$(call given,$(1),$(2)))
 WHERE = $(call given,RESULTS,results_dir)
 
-.PHONY: help setup setup-gpu eval sweep bench parity test lint format clean
+.PHONY: help setup setup-gpu eval sweep table bench parity test lint format clean
 
 help: ## this list
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -57,6 +57,9 @@ eval: $(STAMP) ## evaluate one method: make eval METHOD=par BUDGET=64 LIMIT=200
 sweep: $(STAMP) ## many methods and budgets: make sweep METHODS=par,fastv (or all) BUDGETS=64,128
 	$(RUN) sweep model=$(MODEL) $(call lists,METHODS,methods) $(call lists,BUDGETS,budgets) dataset=$(DATASET) \
 	  $(call given,LIMIT,limit) $(WHERE) $(ARGS)
+
+table: $(STAMP) ## runs compared, with intervals: make table RESULTS=results/runs ARGS='dataset=scenes limit=1000 --format=latex'
+	$(RUN) table $(RESULTS) $(ARGS)
 
 bench: $(STAMP) ## time and memory beside what FLOPs predict: make bench METHODS=all BUDGETS=64 ARGS='batch=[1,8]'
 	$(RUN) bench model=$(MODEL) $(call lists,METHODS,methods) $(call lists,BUDGETS,budgets) $(ARGS)

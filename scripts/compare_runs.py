@@ -2,29 +2,22 @@
 
     python scripts/compare_runs.py results/runs/0123456789abcdef results/runs/*
 
-Prints, for each other run of the same model, data set and limit, the first one's accuracy minus its own, with a 95 % interval from
-a paired bootstrap over images.
+Prints, for each other run of the same model, data set and limit, the first one's accuracy minus its own, with the 95 % interval of
+docs/statistics.md. `parbench table` compares with no reduction and the controls; this, with any run, and across versions of the code.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
-from typing import Any
 
-from parbench.statistics.paired import paired_difference
+from parbench.reading.identity import surroundings
+from parbench.results import load
+from parbench.statistics.answers import align
+from parbench.statistics.bootstrap import resample
+from parbench.statistics.measures import accuracy
 
-_SAME = ("model", "weights", "dataset", "limit")
-
-
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
-    lines = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
-    return (
-        json.loads((folder / "metrics.json").read_text()),
-        json.loads((folder / "provenance.json").read_text()),
-        lines,
-    )
+_SAME = ("model", "weights", "limit", "dataset")
 
 
 def main() -> None:
@@ -32,23 +25,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("others", type=Path, nargs="+")
-    arguments = parser.parse_args()
-    metrics, identity, lines = _read(arguments.run)
-    rows = []
-    for folder in arguments.others:
-        if folder.resolve() == arguments.run.resolve() or not (folder / "metrics.json").exists():
-            continue
-        theirs, other, samples = _read(folder)
-        if all(other[key] == identity[key] for key in _SAME):
-            found = paired_difference(lines, samples)
-            name = f"{theirs['method']}" + (f" @{theirs['budget']}" if theirs["budget"] else "")
-            rows.append((theirs["accuracy"], name, theirs["tokens_kept"]["mean"], found))
-    tokens = metrics["tokens_kept"]["mean"]
-    print(f"{metrics['method']}: {100 * metrics['accuracy']:.1f} % at {tokens:.1f} tokens, {metrics['n']} questions")
+    given = parser.parse_args()
+    [name] = load(given.run, columns=[]).runs["run_id"]
+    results = load([given.run, *(path for path in given.others if path.is_dir())], columns=["image_id", "score"])
+    runs = results.runs.set_index("run_id", drop=False)
+
+    def same(run: str) -> dict[str, str]:
+        fields = surroundings(runs.loc[run, "identity"])
+        return {key: value for key, value in fields.items() if key.partition(".")[0] in _SAME}
+
+    alike = [run for run in runs["run_id"] if same(run) == same(name)]
+    answers = align(results.samples, alike)
+    [found] = resample([accuracy(answers)])
+    mine = alike.index(name)
+    about = runs.loc[name]
+    print(
+        f"{about['label']}: {100 * about['accuracy']:.1f} % at {about['tokens_mean']:.1f} tokens, {about['n']} questions"
+    )
     print("\n| against | visual tokens | accuracy | difference | 95 % interval |\n|---|---:|---:|---:|---:|")
-    for accuracy, name, tokens, found in sorted(rows, key=lambda row: -row[0]):
-        interval = f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"
-        print(f"| {name} | {tokens:.1f} | {100 * accuracy:.1f} % | {100 * found.mean:+.1f} | {interval} |")
+    for place in sorted(range(len(alike)), key=lambda place: -found.point[place]):
+        if place == mine:
+            continue
+        other, difference = runs.loc[alike[place]], found.against(mine, place)
+        low, high = difference.interval()
+        interval = "none, since all answers are as good" if low != low else f"{100 * low:+.1f} to {100 * high:+.1f}"
+        print(
+            f"| {other['label']} | {other['tokens_mean']:.1f} | {100 * other['accuracy']:.1f} % | {100 * difference.point:+.1f} | "
+            f"{interval} |"
+        )
 
 
 if __name__ == "__main__":

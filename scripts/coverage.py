@@ -6,7 +6,9 @@
 Two runs answer the same questions; questions of an image are alike (intraclass correlation), and so are the two runs. Prints
 Markdown: coverage of 95 % intervals for every measure (docs/statistics.md holds what it printed), then percentile, BCa, studentised
 and normal intervals beside ours, then how often a best method is named where all are equally good, and the power at the smallest
-difference that tables call detectable.
+difference that tables call detectable. With --runs, images are drawn from finished runs instead, whose answers are taken as the truth:
+
+    python scripts/coverage.py --runs results/runs --images 30 95
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ from itertools import product
 import numpy as np
 from scipy.stats import beta, norm, t
 
+from parbench.statistics.answers import align
 from parbench.statistics.bootstrap import DRAWS, Estimate, resample
-from parbench.statistics.measures import Sums, _f1, _sum_of_means, ratio
+from parbench.statistics.measures import Sums, _f1, _sum_of_means, accuracy, ratio
 from parbench.statistics.power import detectable, difference_error
 from parbench.statistics.significance import holm
 
@@ -58,14 +61,14 @@ class World:
         """Chance of a right answer for each run and image [runs, *shape], beta-distributed about the accuracies."""
         common = random.standard_normal(shape)
         found = []
-        for accuracy in accuracies:
+        for chance in accuracies:
             if not self.alike:
-                found.append(np.full(shape, accuracy))
+                found.append(np.full(shape, chance))
                 continue
             own = random.standard_normal(shape)
             place = norm.cdf(np.sqrt(COMMON_IMAGE) * common + np.sqrt(1 - COMMON_IMAGE) * own)
             weight = (1 - self.alike) / self.alike
-            found.append(beta.ppf(place, accuracy * weight, (1 - accuracy) * weight))
+            found.append(beta.ppf(place, chance * weight, (1 - chance) * weight))
         return np.stack(found)
 
 
@@ -145,6 +148,41 @@ def coverage(world: World, make: Make, simulations: int, draws: int) -> dict[str
 def _held(ends: tuple[float, float], truth: float) -> list[bool]:
     """Whether an interval holds the truth; nothing where none is given, since both runs answered all alike."""
     return [] if np.isnan(ends[0]) else [bool(ends[0] <= truth <= ends[1])]
+
+
+def on_runs(folder: str, images: int, simulations: int, draws: int) -> list[list[str]]:
+    """Coverage for each reduced run less the unreduced one, of so many images drawn from all of theirs.
+
+    Raises:
+        ParbenchError: The runs have no table of their own.
+    """
+    from parbench.results import load
+    from parbench.tables.comparing import refuse_mixture
+
+    results = load(folder, columns=["image_id", "score"])
+    refuse_mixture(results.runs)
+    answered = align(results.samples, results.runs["run_id"].tolist())
+    parts = accuracy(answered).parts
+    none = results.runs["method"].tolist().index("none")
+    rows = []
+    for run, label in enumerate(results.runs["label"]):
+        if run == none:
+            continue
+        world = World(images, float(ratio(parts[none].sum(axis=0))), float(ratio(parts[run].sum(axis=0))), float("nan"))
+        held = coverage(world, _drawn(parts[[run, none]]), simulations, draws)
+        figures = [f"{100 * value:.1f}" for value in (world.none, world.method, *held.values())]
+        rows.append([str(images), label, *figures])
+    return rows
+
+
+def _drawn(parts: np.ndarray) -> Make:
+    """Makes pairs of runs by drawing images from two runs' [2, images, 2]."""
+
+    def make(world: World, random: np.random.Generator, sims: int) -> tuple[Sums, list[float]]:
+        drawn = random.integers(parts.shape[1], size=(sims, world.images))
+        return Sums(_interleaved(parts[:, drawn]), ratio), [world.method, world.none]
+
+    return make
 
 
 def percentile(_sums: Sums, _run: int, estimate: Estimate) -> tuple[float, float]:
@@ -265,10 +303,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, nargs="+", default=IMAGES)
     parser.add_argument("--alike", type=float, nargs="+", default=ALIKE)
+    parser.add_argument("--runs", help="a folder of finished runs to draw images from")
     parser.add_argument("--simulations", type=int, default=2000)
     parser.add_argument("--draws", type=int, default=DRAWS)
     parser.add_argument("--parts", nargs="+", default=["coverage", "points", "intervals", "best", "power"])
     given = parser.parse_args()
+    if given.runs:
+        found = [row for m in given.images for row in on_runs(given.runs, m, given.simulations, given.draws)]
+        show(["images", "run", "none", "run", "accuracy", "difference", "retained"], found)
+        return
     worlds = [World(m, *pair, alike) for m, pair, alike in product(given.images, ACCURACIES, given.alike)]
 
     def head(world: World) -> list[str]:
@@ -278,12 +321,16 @@ def main() -> None:
     if "coverage" in given.parts:
         rows = []
         for world in worlds:
-            found = [coverage(world, make, given.simulations, given.draws) for make in (vqa, pope, mme)]
+            found = [coverage(world, make, given.simulations, given.draws) for make in (vqa, pope)]
             rows.append(head(world) + [f"{100 * value:.1f}" for one in found for value in one.values()])
-        names = [
-            f"{measure}, {of}" for measure in ("accuracy", "F1", "points") for of in ("run", "difference", "retained")
-        ]
+        names = [f"{measure}, {of}" for measure in ("accuracy", "F1") for of in ("run", "difference", "retained")]
         show(settings + names, rows)
+    if "points" in given.parts:
+        rows = []
+        for world in (World(sum(MME_IMAGES), *pair, alike) for pair, alike in product(ACCURACIES, given.alike)):
+            values = coverage(world, mme, given.simulations // 2, given.draws).values()
+            rows.append(head(world) + [f"{100 * value:.1f}" for value in values])
+        show([*settings, "points, run", "difference", "retained"], rows)
     if "intervals" in given.parts:
         kinds = {world: alternatives(world, given.simulations, given.draws) for world in worlds}
         names = list(next(iter(kinds.values())))

@@ -86,6 +86,13 @@ def _own(results: Results | None, model: str, benchmark: str) -> Own | None:
     mine = replace(results, runs=runs[(runs["model"] == model) & (runs["dataset"] == benchmark)])
     if mine.runs.empty:
         return None
+    if benchmark == "mme" and mine.runs["limit"].notna().any():
+        limits = ", ".join(f"{limit:g}" for limit in sorted(mine.runs["limit"].dropna().unique()))
+        print(
+            f"left out: own runs of mme have limit={limits}, and its points are sums over whole categories",
+            file=sys.stderr,
+        )
+        return None
     comparisons = {}
     for measure in dict.fromkeys(measure for _, measure in METRICS.values() if measure in MEASURES):
         if measure == "accuracy" or benchmark in ("pope", "mme"):

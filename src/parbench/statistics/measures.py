@@ -129,6 +129,11 @@ def points(answers: Answers, categories: Sequence[str] = PERCEPTION + COGNITION)
     return Sums(parts, _sum_of_means, strata)
 
 
+def categories_there(answers: Answers) -> int:
+    """How many of MME's 14 categories the questions are from."""
+    return len(set(_categories(answers)) & {*PERCEPTION, *COGNITION})
+
+
 def _sum_of_means(sums: np.ndarray) -> np.ndarray:
     half = sums.shape[-1] // 2
     return ratio(np.stack([sums[..., :half], sums[..., half:]], axis=-1)).sum(axis=-1)

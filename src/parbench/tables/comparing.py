@@ -14,7 +14,17 @@ from parbench.reading import Results
 from parbench.reading.identity import differing
 from parbench.statistics.answers import Answers, align
 from parbench.statistics.bootstrap import LEVEL, Estimate, Resampled, resample
-from parbench.statistics.measures import MEASURES, Measure, Sums, mean_of, measure_called, own_measure
+from parbench.statistics.measures import (
+    COGNITION,
+    MEASURES,
+    PERCEPTION,
+    Measure,
+    Sums,
+    categories_there,
+    mean_of,
+    measure_called,
+    own_measure,
+)
 from parbench.statistics.power import detectable, difference_error
 from parbench.statistics.significance import flips, holm
 
@@ -101,12 +111,13 @@ def refuse_mixture(runs: pd.DataFrame) -> None:
     said = []
     for key, values in list(apart.items())[:3]:
         counts = ", ".join(
-            f"{_short(value)} in {count}" for value, count in sorted(values.items(), key=lambda item: -item[1])[:4]
+            f"{_short(value)} in {count}"
+            for value, count in sorted(values.items(), key=lambda item: (-item[1], item[0]))[:4]
         )
         said.append(f"{key} ({counts})")
     more = f" and {len(apart) - 3} more fields" if len(apart) > 3 else ""
     key, values = next(iter(apart.items()))
-    example = _short(max(values, key=lambda value: values[value]))
+    example = _short(min(values, key=lambda value: (-values[value], value)))
     raise ParbenchError(
         f"these {len(runs)} runs have no common table, since they differ in {'; '.join(said)}{more}: choose, for example with "
         f"{key}={example}"
@@ -127,6 +138,9 @@ def _measure(answers: Answers, metric: str | None, declared: str) -> tuple[Measu
         own.sums(answers)
     except ParbenchError as error:
         return MEASURES["accuracy"], (f"accuracy instead of {own.title}: {error}",)
+    there, every = categories_there(answers), len(PERCEPTION + COGNITION)
+    if own.name == "points" and there < every:
+        return own, (f"points over {there} of MME's {every} categories",)
     return own, ()
 
 

@@ -26,7 +26,8 @@ def print_views(shown: Sequence[View], console: Console | None = None) -> None:
     """On the terminal."""
     console = console or (Console() if sys.stdout.isatty() else Console(width=WIDTH))
     for view in shown:
-        table = Table(title=view.title, box=SIMPLE_HEAD, show_edge=False, title_justify="left", title_style="bold")
+        console.print(view.title, style="bold", highlight=False, soft_wrap=True, markup=False)
+        table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 0, 0, 1))
         for place, name in enumerate(view.columns):
             # Two-line headers keep columns narrow.
             head = name.replace(" [", "\n[") if " [" in name else name.replace(" ", "\n", 1) if len(name) > 8 else name
@@ -112,6 +113,6 @@ def _latex_table(view: View) -> str:
 
 
 def escape(text: str) -> str:
-    """Text as LaTeX prints it; a minus before a number as one."""
+    """Text as LaTeX prints it; a minus before a number, or before a control, as one."""
     escaped = "".join(_LATEX.get(character, character) for character in text)
-    return re.sub(r"(?<!\w)-(?=\d)", "$-$", escaped)
+    return re.sub(r"(?<!\w)-(?=\d| \w)", "$-$", escaped)
