@@ -101,7 +101,7 @@ class Engine:
         self._unmerges = isinstance(reducer, TowerReducer) and reducer.unmerges
         self._chooses_once = share and not self._outside.prompt_aware
         in_llm = isinstance(reducer, LayerReducer | MaskReducer) or self._unmerges
-        self._shares_prefix = self._chooses_once and not in_llm and can_share_beginnings(adapter)
+        self._shares_prefix = self._chooses_once and not in_llm
 
     @torch.inference_mode()
     def answer(self, samples: Sequence[Sample]) -> list[Answer]:
@@ -232,7 +232,8 @@ class Engine:
             positions = "keep"
         limits, until = [s.max_new_tokens for s in samples], [s.until for s in samples]
         lines = build_lines(self.adapter, prompts, visuals, positions, limits)
-        beginnings = shared_beginnings(lines, of) if self._shares_prefix else None
+        shares = self._shares_prefix and can_share_beginnings(self.adapter)
+        beginnings = shared_beginnings(lines, of) if shares else None
         if beginnings is not None:
             generated, trace = after_beginnings(self.adapter, beginnings, limits, until)
         else:
