@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -426,6 +427,28 @@ def test_calls_are_bounded():
         bounded(lambda: time.sleep(5), 0.05)
     with pytest.raises(Lost, match=r"^it broke$"):
         bounded(lambda: (_ for _ in ()).throw(OSError("it broke. Try again.\nmore")), 1)
+
+
+def test_threads_of_a_wandb_that_was_given_up_say_nothing_and_others_do(monkeypatch):
+    from parbench.tracking.wandb_service import _hush_threads
+
+    heard = []
+    monkeypatch.setattr(threading, "excepthook", heard.append)
+    _hush_threads()
+    for name in ("wandb.sdk.wandb_run", "wandbox"):
+        there = {"__name__": name}
+        exec("def fail(): raise OSError('gone')", there)
+        thread = threading.Thread(target=there["fail"])
+        thread.start()
+        thread.join()
+    assert [raised.exc_traceback.tb_next.tb_next.tb_frame.f_globals["__name__"] for raised in heard] == ["wandbox"]
+
+
+def test_a_run_that_is_begun_twice_in_a_second_gets_two_folders(run, results):
+    tracked(run, results, "tracking.project=one")
+    tracked(run, results, "tracking.project=two")
+    projects = [read(folder).about.project for folder in folders(results, of_method(results, "random").name)]
+    assert projects == ["one", "two"]
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,12 @@ class WandbSettings:
     every: int
     patience: float
 
+    @property
+    def folder(self) -> Path:
+        """The folder that wandb makes in ``dir``: ``.wandb`` where there is one already, else ``wandb``."""
+        where = self.dir.resolve()
+        return where / (".wandb" if (where / ".wandb").exists() else "wandb")
+
     @classmethod
     def of(cls, found: Mapping[str, Any]) -> WandbSettings:
         """From a configuration's ``tracking``.

@@ -75,8 +75,8 @@ class WandbTracking(Tracking):
         say(f"W&B failed ({why}): from here on runs are not tracked; the evaluation goes on and loses nothing")
 
     def _say_offline(self, why: str) -> None:
-        runs = (self.settings.dir / "wandb").resolve() / "offline-run-*"
-        say(f"{why}: runs are tracked offline in {runs.parent}; send them with wandb sync {runs}")
+        folder = self.settings.folder
+        say(f"{why}: runs are tracked offline in {folder}; send them with wandb sync {folder}/offline-run-*")
 
 
 class WandbTracker(Tracker):

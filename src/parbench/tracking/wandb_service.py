@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
+import time
+import traceback
 from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from parbench.tracking.bounded import Lost, bounded
@@ -71,16 +76,17 @@ def begin(settings: WandbSettings, run_id: str, name: str, config: Mapping[str, 
     Raises:
         Lost: The folder cannot be written.
     """
-    folder = settings.dir.resolve()
+    folder = settings.folder
     try:
-        (folder / "wandb").mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Lost(f"{folder / 'wandb'} cannot be made: {error.strerror}") from error
+        raise Lost(f"{folder} cannot be made: {error.strerror}") from error
     # wandb would write to the folder for temporary files instead, where nobody looks.
-    if not os.access(folder / "wandb", os.W_OK):
-        raise Lost(f"{folder / 'wandb'} cannot be written")
+    if not os.access(folder, os.W_OK):
+        raise Lost(f"{folder} cannot be written")
     # What a table of an offline run holds until it is sent; by default in the home folder.
-    os.environ.setdefault("WANDB_DATA_DIR", str(folder / "wandb" / "data"))
+    os.environ.setdefault("WANDB_DATA_DIR", str(folder / "data"))
+    _wait_for_a_name(folder, run_id)
     live = _wandb().init(
         id=run_id,
         # Offline nothing can be looked up: the folders of a run that was begun several times go to one run when they are sent.
@@ -92,7 +98,7 @@ def begin(settings: WandbSettings, run_id: str, name: str, config: Mapping[str, 
         tags=list(settings.tags),
         name=name,
         job_type="eval",
-        dir=str(folder),
+        dir=str(folder.parent),
         config=dict(config),
         reinit="create_new",
         settings={
@@ -105,6 +111,12 @@ def begin(settings: WandbSettings, run_id: str, name: str, config: Mapping[str, 
     live.define_metric("questions", hidden=True)
     live.define_metric("so_far/*", step_metric="questions")
     return live
+
+
+def _wait_for_a_name(folder: Path, run_id: str) -> None:
+    """Folders are named by the second; a run that is begun again within one would write over its own beginning."""
+    while list(folder.glob(f"*run-{datetime.now():%Y%m%d_%H%M%S}-{run_id}")):
+        time.sleep(0.05)
 
 
 def _remember_services() -> None:
@@ -130,6 +142,7 @@ def abandon() -> None:
         if process.pid not in (_before or set()):
             with contextlib.suppress(psutil.Error):
                 process.kill()
+    _hush_threads()
     with contextlib.suppress(Lost):
         bounded(_teardown, _TEARDOWN)
 
@@ -138,3 +151,15 @@ def _teardown() -> None:
     import wandb
 
     wandb.teardown()
+
+
+def _hush_threads() -> None:
+    """What threads of wandb say when they find their service gone is no news to anybody."""
+    usual = threading.excepthook
+
+    def hook(raised: Any) -> None:
+        inside = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(raised.exc_traceback)]
+        if not any(name.partition(".")[0] == "wandb" for name in inside):
+            usual(raised)
+
+    threading.excepthook = hook
