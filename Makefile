@@ -17,6 +17,8 @@ METHODS ?=
 BUDGETS ?=
 # Folder of runs; empty means results/runs.
 RESULTS ?=
+# One part of the questions, such as 0/4, for `make eval` and `make sweep`.
+SHARD ?=
 # Folder of recorded cases for `make parity`.
 DIR ?= tests/golden
 # Anything else: more Hydra overrides, or pytest's arguments for `make test`.
@@ -33,7 +35,7 @@ lists = $(if $($(1)),'$(2)=[$($(1))]')
 asked = $(if $(filter-out undefined default file,$(origin $(1))),$(call given,$(1),$(2)))
 WHERE = $(call given,RESULTS,results_dir)
 
-.PHONY: help setup setup-gpu eval sweep table bench parity test lint format clean
+.PHONY: help setup setup-gpu eval sweep status merge table bench parity test lint format clean
 
 help: ## this list
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -52,11 +54,17 @@ setup-gpu: $(STAMP) ## after setup: what a CUDA build of torch needs, torchvisio
 
 eval: $(STAMP) ## evaluate one method: make eval METHOD=par BUDGET=64 LIMIT=200
 	$(RUN) eval model=$(MODEL) method=$(METHOD) dataset=$(DATASET) \
-	  $(call asked,BUDGET,budget) $(call given,LIMIT,limit) $(WHERE) $(ARGS)
+	  $(call asked,BUDGET,budget) $(call given,LIMIT,limit) $(call given,SHARD,shard) $(WHERE) $(ARGS)
 
 sweep: $(STAMP) ## many methods and budgets: make sweep METHODS=par,fastv (or all) BUDGETS=64,128
 	$(RUN) sweep model=$(MODEL) $(call lists,METHODS,methods) $(call lists,BUDGETS,budgets) dataset=$(DATASET) \
-	  $(call given,LIMIT,limit) $(WHERE) $(ARGS)
+	  $(call given,LIMIT,limit) $(call given,SHARD,shard) $(WHERE) $(ARGS)
+
+status: $(STAMP) ## what became of a sweep, while it goes on or after: make status RESULTS=results/runs
+	$(RUN) status $(WHERE) $(ARGS)
+
+merge: $(STAMP) ## shards of runs to whole runs: make eval SHARD=0/2, make eval SHARD=1/2, make merge
+	$(RUN) merge $(WHERE) $(ARGS)
 
 table: $(STAMP) ## runs compared, with intervals: make table RESULTS=results/runs ARGS='dataset=scenes limit=1000 --format=latex'
 	$(RUN) table $(RESULTS) $(ARGS)

@@ -2,10 +2,10 @@
 
     python scripts/kill_sweep.py --kills 20 -- methods=[par,prumerge-plus,fastv] budgets=[192,64] limit=200 controls=[]
 
-Two sweeps of the same cells, each in a folder of its own: one runs through; the other is killed with SIGKILL at random moments, from
-before its first folder is made until after its last answer, and started again each time. Prints, as JSON, how many batches each
-computed and whether their files are the same bytes, timing aside. The exit code is 1 unless the files are the same and no
-batch was computed again but one that was in flight when a kill came.
+Sweeps of the same cells, each in a folder of its own: one runs through; one is killed with SIGKILL at random moments, from before
+its first folder is made until after its last answer, and started again each time; and two run at the same time in one folder.
+Prints, as JSON, how many batches each computed and whether their files are the same bytes, timing aside. The exit code is 1
+unless the files are the same and no batch was computed again but one that was in flight when a kill came.
 
 Each start is a process of its own, forked from one that has imported everything, since importing takes most of a start.
 """
@@ -144,11 +144,22 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
+def side_by_side(words: Sequence[str], folder: Path, log: Path) -> None:
+    """Two sweeps at the same time in one folder.
+
+    Raises:
+        RuntimeError: One of them fails.
+    """
+    codes = [finished(pid, 3600) for pid in [start(words, folder, log), start(words, folder, log)]]
+    if any(codes):
+        raise RuntimeError(f"two sweeps at the same time ended with {codes}: see {folder / 'output.txt'}")
+
+
 def compare(words: Sequence[str], folder: Path, kills: int, seed: int) -> dict[str, Any]:
-    """Both sweeps, and what became of them."""
-    whole, resumed = folder / "whole", folder / "resumed"
-    whole.mkdir()
-    resumed.mkdir()
+    """All the sweeps, and what became of them."""
+    whole, resumed, beside = folder / "whole", folder / "resumed", folder / "beside"
+    for path in (whole, resumed, beside):
+        path.mkdir()
     begun = time.monotonic()
     pid = start(words, whole, whole / "log")
     while not (whole / "log").exists() or not (whole / "log").stat().st_size:
@@ -159,8 +170,17 @@ def compare(words: Sequence[str], folder: Path, kills: int, seed: int) -> dict[s
         raise RuntimeError(f"the sweep ended with {code}: see {whole / 'output.txt'}")
     times = before, time.monotonic() - begun - before
     killed = kill_and_resume(words, resumed, resumed / "log", kills, times, seed)
+    side_by_side(words, beside, beside / "log")
     noted, (excused, others) = batches(resumed / "log"), again(batches(resumed / "log"), killed)
-    expected, found = contents(whole / "runs"), contents(resumed / "runs")
+    together = batches(beside / "log")
+    expected = contents(whole / "runs")
+    differing = [
+        str(path.relative_to(folder) / name)
+        for path in (resumed / "runs", beside / "runs")
+        for found in [contents(path)]
+        for name in sorted({*expected, *found})
+        if expected.get(name) != found.get(name)
+    ]
     return {
         "cells": len(list((whole / "runs").glob("*/metrics.json"))),
         "seconds_until_first_answer": round(times[0], 1),
@@ -171,9 +191,12 @@ def compare(words: Sequence[str], folder: Path, kills: int, seed: int) -> dict[s
         "batches_of_the_killed_sweep": len(noted),
         "computed_again_in_flight": excused,
         "computed_again_otherwise": others,
-        "same_batches": {batch for _, batch in noted} == {batch for _, batch in batches(whole / "log")},
+        "batches_of_two_at_the_same_time": sorted(Counter(pid for pid, _ in together).values()),
+        "computed_twice_at_the_same_time": len(together) - len({batch for _, batch in together}),
+        "same_batches": len({frozenset(batch for _, batch in one) for one in (noted, together, batches(whole / "log"))})
+        == 1,
         "files": len(expected),
-        "files_that_differ": sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name)),
+        "files_that_differ": differing,
     }
 
 
@@ -192,9 +215,8 @@ def main() -> int:
         folder.mkdir(parents=True, exist_ok=True)
         found = compare(arguments.words, folder.resolve(), arguments.kills, arguments.seed)
     print(json.dumps(found, indent=2))
-    return (
-        0 if not found["files_that_differ"] and not found["computed_again_otherwise"] and found["same_batches"] else 1
-    )
+    wrong = ("files_that_differ", "computed_again_otherwise", "computed_twice_at_the_same_time")
+    return 1 if any(found[key] for key in wrong) or not found["same_batches"] else 0
 
 
 if __name__ == "__main__":

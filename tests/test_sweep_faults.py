@@ -255,7 +255,7 @@ def test_what_the_memory_did_not_hold_is_not_tried_again_after_a_kill(run, folde
 
 @pytest.mark.slow
 def test_a_sweep_that_is_interrupted_says_so_in_one_sentence_and_goes_on(run, folder):
-    words = ("methods=[random]", "budgets=[64]", "controls=[]", "limit=200", "engine.batch_size=4")
+    words = ("methods=[random]", "budgets=[64]", "controls=[]", "limit=40", "engine.batch_size=4")
     command = [sys.executable, "-m", "parbench.cli", "sweep", *words, "results_dir=runs"]
     process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     while not list((folder / "runs").glob("*/samples.jsonl")):
@@ -289,4 +289,8 @@ def test_a_sweep_killed_again_and_again_computes_nothing_twice(folder):
     assert found["files"] == 20
     assert found["files_that_differ"] == []
     assert found["computed_again_otherwise"] == 0
+    # Two sweeps at the same time share the cells.
+    assert found["computed_twice_at_the_same_time"] == 0
+    assert len(found["batches_of_two_at_the_same_time"]) == 2
+    assert sum(found["batches_of_two_at_the_same_time"]) == found["batches"]
     assert found["batches_of_the_killed_sweep"] == found["batches"] + found["computed_again_in_flight"]

@@ -36,16 +36,18 @@ class ParbenchLlava(lmms):
     parbench hands over a built engine. From lmms-eval's own command line it builds itself:
     ``lmms-eval --model parbench_llava --model_args model=llava-tiny,method=par,budget=64``; further arguments are Hydra
     overrides with ``/`` for ``.`` (``method/layer=3``).
+
+    Attributes:
+        answered: Predictions that are there already, by sample id.
+        begin: Called with the number of questions before the first is answered.
+        sink: Called after each batch.
+        dataset: Where rows and images come from.
+        progress: The bar of the whole command.
+        run: This evaluation's id in it.
+        title: Its name.
     """
 
     is_simple = True
-
-    # Attributes that parbench's own evaluation sets:
-    #     answered: predictions that are there already, by sample id;
-    #     begin: called with the number of questions, before the first is answered;
-    #     sink: called after each batch;
-    #     dataset: where rows and images come from;
-    #     progress: the bar of the whole command; ``run`` and ``title`` are this evaluation's id and name in it.
 
     def __init__(self, model: str = "llava-tiny", method: str = "none", budget: float | None = None, batch_size: int | str = "auto",
                  engine: Engine | None = None, **overrides: Any) -> None:  # fmt: skip

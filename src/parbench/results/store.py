@@ -214,7 +214,8 @@ class RunStore:
     def begin(self) -> None:
         """From now on samples are answered: progress counts from here, and an earlier failure is history."""
         try:
-            (self.folder / "failed.json").unlink(missing_ok=True)
+            for name in ("failed.json", "failed.partial"):
+                (self.folder / name).unlink(missing_ok=True)
             self._say_who(Holder(os.getpid(), socket.gethostname(), time.time(), len(self.done)))
         except OSError as error:
             raise _refused(self.folder, error) from error
