@@ -14,6 +14,7 @@ from made_runs import identity, line, write_run, write_scores
 from parbench.errors import ParbenchError
 from parbench.results import load
 from parbench.statistics.significance import holm
+from parbench.tables import show
 from parbench.tables.comparing import KNOWN_CONTROLS, compare
 from parbench.tables.rendering import escape, latex, markdown, plain
 from parbench.tables.views import VIEWS, number, ranged, views
@@ -115,6 +116,22 @@ def test_without_none_there_is_nothing_to_be_less_than(folder):
     frame = rows(folder)
     assert "minus_none" not in frame
     assert frame.loc["random @64", "score"] == 0.5
+
+
+def test_several_runs_of_a_control_are_said(folder):
+    write_scores(folder, scores(0.9))
+    for mode in ("mean", "max"):
+        write_scores(folder, scores(0.5), "pool", 64, method__mode=mode)
+    comparison = compare(load(folder))
+    assert comparison.notes == ("pool: several runs at a budget; others are compared with the first of them",)
+    assert "pool @64 (mode=max)" in set(comparison.frame["label"])
+
+
+def test_a_run_that_is_two_variants_has_both_names(folder, capsys):
+    none = write_scores(folder, scores(0.9))
+    par = write_scores(folder, scores(0.8), "par", 64)
+    show([none, par, par], ["", "par", "router .90"])
+    assert "par = router .90" in capsys.readouterr().out
 
 
 def test_failed_and_unparseable_answers_are_counted_apart(folder):

@@ -95,8 +95,15 @@ def compare(results: Results, metric: str | None = None, labels: Mapping[str, st
     split, first = runs["dataset.split"][0], runs.iloc[0]
     return Comparison(
         table.build(), measure, first["model"], f"{first['dataset']} ({split})", answers.questions, len(answers.images),
-        float(first["chance"]), skills, notes,
+        float(first["chance"]), skills, (*notes, *_several(frame)),
     )  # fmt: skip
+
+
+def _several(frame: pd.DataFrame) -> list[str]:
+    """Notes where it is not plain which run of a control others are compared with."""
+    compared = frame[frame["method"].isin(("none", *CONTROLS))]
+    again = compared[compared.duplicated(["method", "budget"])]["method"].unique()
+    return [f"{method}: several runs at a budget; others are compared with the first of them" for method in again]
 
 
 def refuse_mixture(runs: pd.DataFrame) -> None:
