@@ -282,7 +282,6 @@ def test_a_killed_run_goes_on_under_its_id_and_tells_what_an_unbroken_one_tells(
     assert server.runs[run_id]["summary"]["accuracy"] == mine.summary["accuracy"]
 
 
-@pytest.mark.xfail(reason="a defect: the next command goes on with the run, but not yet with its W&B run", strict=False)
 def test_an_error_closes_the_run_as_stopped_and_the_next_command_goes_on(run, results, monkeypatch):
     from parbench.results.store import RunStore
 
