@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parbench.commands.options import as_list, split_options, writable
+from parbench.commands.options import as_list, split_options
+from parbench.commands.table_output import write_data, write_views
 from parbench.errors import ParbenchError, unknown
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from parbench.reading import Results
     from parbench.tables.comparing import Comparison
-    from parbench.tables.views import View
 
 _FORMATS = ("terminal", "markdown", "latex", "csv", "parquet")
 _OPTIONS = {"format": "", "out": "", "metric": "", "views": "", "published": ""}
@@ -114,19 +114,6 @@ def data(comparison: Comparison) -> pd.DataFrame:
     return frame.assign(images=comparison.images, chance=comparison.chance)
 
 
-def write_data(frame: pd.DataFrame, form: str, out: str) -> None:
-    """As CSV, on the terminal where no file is named, or as Parquet."""
-    if not out:
-        print(frame.to_csv(index=False), end="")
-        return
-    path = writable("out", Path(out))
-    if form == "csv":
-        frame.to_csv(path, index=False)
-    else:
-        frame.to_parquet(path, index=False)
-    print(path)
-
-
 def write_text(comparison: Comparison, form: str, options: dict[str, str]) -> None:
     """The views for people."""
     from parbench.tables.views import USUAL, VIEWS, views
@@ -136,23 +123,3 @@ def write_text(comparison: Comparison, form: str, options: dict[str, str]) -> No
         if name not in VIEWS:
             raise unknown("view", name, VIEWS)
     write_views(views(comparison, wanted), form, options["out"])
-
-
-def write_views(shown: list[View], form: str, out: str) -> None:
-    """On the terminal, or as text to a file or to where output goes.
-
-    Raises:
-        ParbenchError: The file cannot be written.
-    """
-    from parbench.tables.rendering import latex, markdown, plain, print_views
-
-    if form == "terminal" and not out:
-        print_views(shown)
-        return
-    text = {"latex": latex, "markdown": markdown, "terminal": plain}[form](shown)
-    if not out:
-        print(text, end="")
-        return
-    path = writable("out", Path(out))
-    path.write_text(text, encoding="utf-8")
-    print(path)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from parbench.commands.table_output import write_data, write_views
 from parbench.errors import ParbenchError
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ def published(paths: list[Path], where: Mapping[str, str], form: str, out: str) 
     """
     import pandas as pd
 
-    from parbench.commands.table import write_data, write_views
     from parbench.tables.published import beside, choose, read, views
 
     numbers, runs = _split(where)

@@ -1,0 +1,46 @@
+"""Where tables go: the terminal, a file, or wherever output goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from parbench.commands.options import writable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from parbench.tables.views import View
+
+
+def write_data(frame: pd.DataFrame, form: str, out: str) -> None:
+    """As CSV, on the terminal where no file is named, or as Parquet."""
+    if not out:
+        print(frame.to_csv(index=False), end="")
+        return
+    path = writable("out", Path(out))
+    if form == "csv":
+        frame.to_csv(path, index=False)
+    else:
+        frame.to_parquet(path, index=False)
+    print(path)
+
+
+def write_views(shown: list[View], form: str, out: str) -> None:
+    """On the terminal, or as text to a file or to where output goes.
+
+    Raises:
+        ParbenchError: The file cannot be written.
+    """
+    from parbench.tables.rendering import latex, markdown, plain, print_views
+
+    if form == "terminal" and not out:
+        print_views(shown)
+        return
+    text = {"latex": latex, "markdown": markdown, "terminal": plain}[form](shown)
+    if not out:
+        print(text, end="")
+        return
+    path = writable("out", Path(out))
+    path.write_text(text, encoding="utf-8")
+    print(path)
