@@ -298,6 +298,21 @@ def show(header: list[str], rows: list[list[str]]) -> None:
     print()
 
 
+def show_by_images(held: dict[World, dict[str, float]]) -> None:
+    """Print shares in percent, a row for each number of images and kind; in a cell, one for each intraclass correlation."""
+    pairs = list(dict.fromkeys((world.none, world.method) for world in held))
+    kinds = next(iter(held.values()))
+    rows = []
+    for images in dict.fromkeys(world.images for world in held):
+        for kind in kinds:
+            cells: list[list[str]] = [[] for _ in pairs]
+            for world, found in held.items():
+                if world.images == images:
+                    cells[pairs.index((world.none, world.method))].append(f"{100 * found[kind]:.1f}")
+            rows.append([str(images), kind, *map(" ".join, cells)])
+    show(["images", "of", *(f"{none:.2f}, {method:.2f}" for none, method in pairs)], rows)
+
+
 def main() -> None:
     """Parse the command line, simulate, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -313,34 +328,24 @@ def main() -> None:
         show(["images", "run", "none", "run", "accuracy", "difference", "retained"], found)
         return
     worlds = [World(m, *pair, alike) for m, pair, alike in product(given.images, ACCURACIES, given.alike)]
-
-    def head(world: World) -> list[str]:
-        return [str(world.images), f"{world.none:.2f}, {world.method:.2f}", f"{world.alike:.1f}"]
-
-    settings = ["images", "none, method", "alike"]
     if "coverage" in given.parts:
-        rows = []
-        for world in worlds:
-            found = [coverage(world, make, given.simulations, given.draws) for make in (vqa, pope)]
-            rows.append(head(world) + [f"{100 * value:.1f}" for one in found for value in one.values()])
-        names = [f"{measure}, {of}" for measure in ("accuracy", "F1") for of in ("run", "difference", "retained")]
-        show(settings + names, rows)
+        held = {
+            world: {
+                f"{name}, {of}": value
+                for name, make in (("accuracy", vqa), ("F1", pope))
+                for of, value in coverage(world, make, given.simulations, given.draws).items()
+            }
+            for world in worlds
+        }
+        show_by_images(held)
     if "points" in given.parts:
-        rows = []
-        for world in (World(sum(MME_IMAGES), *pair, alike) for pair, alike in product(ACCURACIES, given.alike)):
-            values = coverage(world, mme, given.simulations // 2, given.draws).values()
-            rows.append(head(world) + [f"{100 * value:.1f}" for value in values])
-        show([*settings, "points, run", "difference", "retained"], rows)
+        large = [World(sum(MME_IMAGES), *pair, alike) for pair, alike in product(ACCURACIES, given.alike)]
+        show_by_images({world: coverage(world, mme, given.simulations // 2, given.draws) for world in large})
     if "intervals" in given.parts:
-        kinds = {world: alternatives(world, given.simulations, given.draws) for world in worlds}
-        names = list(next(iter(kinds.values())))
-        show(
-            settings + names,
-            [head(world) + [f"{100 * held[name]:.1f}" for name in names] for world, held in kinds.items()],
-        )
+        show_by_images({world: alternatives(world, given.simulations, given.draws) for world in worlds})
     if "best" in given.parts:
         rows = [
-            [*head(world)[:1], str(methods), f"{100 * named_best(world, methods, given.simulations, given.draws):.2f}"]
+            [str(world.images), str(methods), f"{100 * named_best(world, methods, given.simulations, given.draws):.2f}"]
             for world in (World(images, 0.92, 0.85, 0.1) for images in given.images)
             for methods in (2, 5, 20)
         ]
