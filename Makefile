@@ -17,6 +17,8 @@ METHODS ?=
 BUDGETS ?=
 # Folder of runs; empty means results/runs.
 RESULTS ?=
+# What `make figures` draws where it is told nothing: the runs that are committed, and the pictures of them.
+REFERENCE := results/reference/scenes results/reference/bench-llava-tiny-cpu.json out=results/reference/figures
 # One part of the questions, such as 0/4, for `make eval` and `make sweep`.
 SHARD ?=
 # Folder of recorded cases for `make parity`.
@@ -35,7 +37,7 @@ lists = $(if $($(1)),'$(2)=[$($(1))]')
 asked = $(if $(filter-out undefined default file,$(origin $(1))),$(call given,$(1),$(2)))
 WHERE = $(call given,RESULTS,results_dir)
 
-.PHONY: help setup setup-gpu eval sweep status merge table bench parity test lint format clean
+.PHONY: help setup setup-gpu eval sweep status merge table figures report bench parity test lint format clean
 
 help: ## this list
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -68,6 +70,12 @@ merge: $(STAMP) ## shards of runs to whole runs: make eval SHARD=0/2, make eval 
 
 table: $(STAMP) ## runs compared, with intervals: make table RESULTS=results/runs ARGS='dataset=scenes limit=1000 --format=latex'
 	$(RUN) table $(RESULTS) $(ARGS)
+
+figures: $(STAMP) ## pictures, PNG and PDF, of the runs in results/reference or: make figures RESULTS=results/runs ARGS='limit=1000'
+	$(RUN) figures $(or $(strip $(RESULTS) $(ARGS)),$(REFERENCE))
+
+report: $(STAMP) ## one HTML file to click through: make report RESULTS=results/runs ARGS='out=results/report.html'
+	$(RUN) report $(RESULTS) $(ARGS)
 
 bench: $(STAMP) ## time and memory beside what FLOPs predict: make bench METHODS=all BUDGETS=64 ARGS='batch=[1,8]'
 	$(RUN) bench model=$(MODEL) $(call lists,METHODS,methods) $(call lists,BUDGETS,budgets) $(ARGS)

@@ -66,6 +66,17 @@ def run(capsys, monkeypatch, tmp_path):
     return call
 
 
+@pytest.fixture(scope="session")
+def tiny_sweep(tmp_path_factory) -> Path:
+    """Real runs: llava-tiny on the first questions of scenes, three methods and two controls at two budgets."""
+    from parbench.cli import main
+
+    folder = tmp_path_factory.mktemp("sweep")
+    words = ["methods=[par,fastv,tome]", "controls=[random,uniform]", "budgets=[128,64]", "limit=24"]
+    assert main(["sweep", *words, f"results_dir={folder}"]) == 0
+    return folder
+
+
 @pytest.fixture
 def folder(tmp_path) -> Path:
     return tmp_path

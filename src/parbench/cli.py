@@ -17,6 +17,8 @@ parbench COMMAND [KEY=VALUE ...]
   status    what became of a sweep, while it goes on or after: parbench status results_dir=results/runs --json
   merge     shards to whole runs: parbench eval method=par shard=0/2 (and 1/2), then parbench merge results/runs
   table     runs compared, with intervals: parbench table results/runs dataset=scenes limit=1000 --format=latex
+  figures   pictures of a sweep, PNG and PDF: parbench figures results/runs out=results/figures
+  report    a sweep as one HTML file to click through: parbench report results/runs out=report.html
   bench     time and memory beside what FLOPs predict: parbench bench methods=[par,fastv] budgets=[64] batch=[1,8]
   flops     FLOPs without weights: parbench flops model=llava-1.5-7b tokens=[576,64] text=60 --json
   show      a picture of what is kept: parbench show method=par sample=17
@@ -64,7 +66,7 @@ def _commands() -> dict[str, Callable[[], Callable[[list[str]], int | None]]]:
 
         return load
 
-    names = "eval sweep status merge table bench flops show calibrate parity doctor"
+    names = "eval sweep status merge table figures report bench flops show calibrate parity doctor"
     return {name: lazily(name) for name in names.split()}
 
 

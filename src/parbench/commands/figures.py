@@ -1,0 +1,190 @@
+"""``parbench figures``: pictures of a sweep, each as a PNG for a README and a PDF for a paper's column."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from parbench.commands.options import as_list, split_options, writable
+from parbench.errors import ParbenchError, unknown
+
+if TYPE_CHECKING:
+    from parbench.figures.style import Medium
+    from parbench.figures.sweep import Sweep
+    from parbench.reading import Results
+
+_OPTIONS = {"out": "results/figures", "only": "", "image": "", "metric": ""}
+_DEFAULT = "results/runs"
+NAMES = (
+    "accuracy-compression",
+    "accuracy-flops",
+    "accuracy-seconds",
+    "skills",
+    "evidence",
+    "redundancy",
+    "kept",
+    "published",
+)
+# Whose published numbers are drawn: most of them are of it.
+_PUBLISHED = "llava-1.5-7b"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that can be drawn.
+
+    Attributes:
+        name: Of its files.
+        draw: For a medium.
+    """
+
+    name: str
+    draw: Callable[[Medium], Any]
+
+
+def run(words: list[str]) -> None:
+    """Draw the pictures of the runs in some folders; says what it leaves out and why.
+
+    Raises:
+        ParbenchError: An option is wrong, the runs have no common picture, or the folder cannot be written.
+    """
+    options, rest = split_options(words, _OPTIONS)
+    wanted = [str(name) for name in as_list("only", options["only"])] if options["only"] else list(NAMES)
+    for name in wanted:
+        if name not in NAMES:
+            raise unknown("figure", name, NAMES)
+    folder = Path(options["out"])
+    writable("out", folder / f"{wanted[0]}.png")
+    from parbench.figures.files import save
+    from parbench.figures.style import PAPER, SCREEN
+
+    # What is wrong with one is said before any is drawn.
+    for picture in list(_pictures(wanted, rest, options)):
+        for medium in (SCREEN, PAPER):
+            path = folder / f"{picture.name}.{medium.ending}"
+            print(save(picture.draw(medium), path))
+
+
+def results_of(words: Sequence[str], columns: Sequence[str]) -> tuple[Results, list[Path]]:
+    """The runs that are named and chosen, and the files beside them; says on the error stream what is not finished.
+
+    Args:
+        words: Folders of runs, files, and ``field=value`` of the runs that are wanted.
+        columns: Of their samples.
+
+    Raises:
+        ParbenchError: There are none.
+    """
+    from dataclasses import replace
+
+    from parbench.results import load
+    from parbench.tables.choosing import choose
+
+    where = dict(word.split("=", 1) for word in words if "=" in word)
+    paths = [Path(word) for word in words if "=" not in word]
+    files = [path for path in paths if path.is_file()]
+    results = load([path for path in paths if path not in files] or [_DEFAULT], columns=columns)
+    for path in results.unfinished:
+        print(f"left out: {path} (not finished)", file=sys.stderr)
+    return replace(results, runs=choose(results.runs, where)), files
+
+
+def _pictures(wanted: Sequence[str], rest: Sequence[str], options: Mapping[str, str]) -> Iterator[Picture]:
+    if list(wanted) == ["published"]:
+        yield _published()
+        return
+    from parbench.figures.sweep import COLUMNS, sweep_of
+
+    results, files = results_of(rest, COLUMNS)
+    sweep = sweep_of(results, options["metric"] or None)
+    if sweep.reduced.empty:
+        raise ParbenchError(
+            "these runs hold none alone: a picture needs methods, so add runs of some, or name other folders"
+        )
+    for name in wanted:
+        if name == "accuracy-seconds":
+            yield from _times(sweep, files, [path for path in results.ignored if path.suffix == ".json"])
+        elif name == "published":
+            yield _published()
+        else:
+            yield from _of_sweep(name, sweep, options["image"])
+
+
+def _of_sweep(name: str, sweep: Sweep, image: str) -> Iterator[Picture]:
+    from parbench.figures import curves, evidence
+    from parbench.figures.skills import skill_map
+
+    if name == "accuracy-compression":
+        yield Picture(name, lambda medium: curves.against_compression(sweep, medium))
+    elif name == "accuracy-flops":
+        if sweep.points["gflops"].notna().any():
+            yield Picture(name, lambda medium: curves.against_flops(sweep, medium))
+        else:
+            _left_out(name, "no run counted FLOPs")
+    elif name == "skills":
+        skills = sweep.skills
+        if skills is not None:
+            yield Picture(name, lambda medium: skill_map(sweep, skills, medium))
+        else:
+            _left_out(name, "the questions have no skills")
+    elif name == "kept":
+        yield from _kept(sweep, image)
+    elif sweep.points["evidence_recall"].isna().all():
+        _left_out(name, "the data do not say what a question needs")
+    elif name == "evidence":
+        yield Picture(name, lambda medium: evidence.recall_against_accuracy(sweep, medium))
+    else:
+        yield Picture(name, lambda medium: evidence.redundancy(sweep, medium))
+
+
+def _kept(sweep: Sweep, image: str) -> Iterator[Picture]:
+    from parbench.figures.gallery import choose, gallery
+    from parbench.figures.images import Images
+
+    try:
+        images = Images(sweep)
+        choice = choose(sweep, image)
+    except ParbenchError as error:
+        if image:
+            raise
+        _left_out("kept", str(error))
+        return
+    yield Picture("kept", lambda medium: gallery(sweep, images, choice, medium))
+
+
+def _times(sweep: Sweep, named: Sequence[Path], beside: Sequence[Path]) -> Iterator[Picture]:
+    """Of the files that are named, which have to be right, or of those that lie beside the runs and are."""
+    from parbench.figures.times import Times, against_time, is_bench, read_times
+
+    if named:
+        found = [times for path in named for times in read_times(path, sweep)]
+    else:
+        found = []
+        for path in filter(is_bench, beside):
+            try:
+                found += read_times(path, sweep)
+            except ParbenchError as error:
+                _left_out("accuracy-seconds", str(error))
+        if not found:
+            _left_out("accuracy-seconds", "no times: name a file that parbench bench wrote")
+
+    def picture(times: Times) -> Picture:
+        name = f"accuracy-seconds-{times.kind}-{times.batch}"
+        return Picture(name, lambda medium: against_time(sweep, times, medium))
+
+    yield from map(picture, found)
+
+
+def _published() -> Picture:
+    from parbench.figures.published import published_curves
+    from parbench.tables.published import read
+
+    frame = read()
+    return Picture("published", lambda medium: published_curves(frame, _PUBLISHED, medium))
+
+
+def _left_out(name: str, why: str) -> None:
+    print(f"left out: {name} ({why})", file=sys.stderr)

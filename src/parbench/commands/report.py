@@ -1,0 +1,88 @@
+"""``parbench report``: a sweep as one HTML file with table, scatter and a viewer of kept tokens."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from parbench.commands.options import split_options, whole_number, writable
+from parbench.errors import ParbenchError
+
+if TYPE_CHECKING:
+    from parbench.figures.sweep import Sweep
+    from parbench.figures.times import Times
+
+_OPTIONS = {"out": "results/report.html", "images": "12", "metric": ""}
+
+
+def run(words: list[str]) -> None:
+    """Write the report of the runs in some folders.
+
+    Raises:
+        ParbenchError: An option is wrong, the runs do not belong together, or the file cannot be written.
+    """
+    options, rest = split_options(words, _OPTIONS)
+    most = whole_number("images", options["images"], least=0)
+    path = writable("out", Path(options["out"]))
+    from parbench.commands.figures import results_of
+    from parbench.figures.sweep import COLUMNS, sweep_of
+    from parbench.report.page import page
+
+    results, files = results_of(rest, COLUMNS)
+    sweep = sweep_of(results, options["metric"] or None)
+    times = _times(sweep, files)
+    text = page(f"{sweep.comparison.model} on {sweep.comparison.dataset}", _data(sweep, times, _viewer(sweep, most)))
+    path.write_text(text, encoding="utf-8")
+    print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+def _times(sweep: Sweep, files: Sequence[Path]) -> Times | None:
+    """The first batch size of the first file that is named."""
+    from parbench.figures.times import read_times
+
+    found = [times for path in files for times in read_times(path, sweep)]
+    return found[0] if found else None
+
+
+def _viewer(sweep: Sweep, most: int) -> dict[str, Any] | None:
+    from parbench.figures.images import Images
+    from parbench.report.kept import viewer
+
+    if not most:
+        return None
+    try:
+        return viewer(sweep, Images(sweep), most)
+    except ParbenchError as error:
+        print(f"left out: the viewer of kept tokens ({error})", file=sys.stderr)
+        return None
+
+
+def _data(sweep: Sweep, times: Times | None, kept: dict[str, Any] | None) -> dict[str, Any]:
+    from parbench.reading.identity import surroundings
+    from parbench.report.looks import looks
+    from parbench.report.rows import columns_of, rows_of
+
+    columns = columns_of(sweep, times)
+    of, chance = sweep.comparison, sweep.chance
+    return {
+        "about": {
+            "title": f"{of.model} on {of.dataset}",
+            "said": f"{len(sweep.points)} runs over the same {of.questions:,} questions about {of.images:,} images.",
+            "none": None if sweep.none is None else round(float(sweep.none["value"]), 4),
+            "chance": None if chance is None else round(chance, 4),
+            "notes": [*of.notes, *_notes(sweep)],
+            "identity": surroundings(sweep.runs["identity"].iloc[0]),
+        },
+        "looks": looks(sweep.points["method"]),
+        "columns": [vars(column) for column in columns],
+        "rows": rows_of(sweep, columns, times),
+        "kept": kept,
+    }  # fmt: skip
+
+
+def _notes(sweep: Sweep) -> list[str]:
+    """What methods say of themselves."""
+    noted = sweep.points[sweep.points["note"] != ""].drop_duplicates(["method", "note"])
+    return [f"{row['method']}: {row['note']}" for _, row in noted.iterrows()]

@@ -1,0 +1,248 @@
+"""Accuracy against what is saved: one line a method, with the band of its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from parbench.figures.frame import CHANCE, NONE, Margins, panels, reference
+from parbench.figures.labels import Named, beside, column, mark, width_of
+from parbench.figures.style import BEFORE, CONTROL, INSIDE, TOWER, Medium, look, styled
+from parbench.figures.sweep import Sweep
+
+# More lines than these are not told apart in one panel.
+_MOST = 9
+_GROUPS = {"before the LLM": (BEFORE,), "inside the tower or the LLM": (TOWER, INSIDE), "controls": (CONTROL,)}
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What accuracy is drawn against; cheaper is to the right.
+
+    Attributes:
+        title: With its unit.
+        values: From points to places on the axis, which is logarithmic.
+        ticks: From the sweep and the panel's points to places and their texts.
+        far: Lines that end further than this from the right, in widths of the axis, are named where they end.
+    """
+
+    title: str
+    values: Callable[[pd.DataFrame], pd.Series]
+    ticks: Callable[[Sweep, np.ndarray], list[tuple[float, str]]]
+    far: float
+
+
+def curves(sweep: Sweep, medium: Medium, axis: Axis, points: pd.DataFrame | None = None, extra: str = "") -> Any:
+    """The figure.
+
+    Args:
+        sweep: The runs.
+        medium: Where it is seen.
+        axis: What accuracy is drawn against.
+        points: Other points than the sweep's.
+        extra: Said in the note, before the rest.
+    """
+    points = (sweep.points if points is None else points).assign(x=axis.values)
+    points = points[np.isfinite(points["x"]) & (points["x"] > 0)]
+    shown = _panels(points)
+    names = [name for _, members in shown for name in members["series"]]
+    room = width_of(names, medium.font) + 3.0 * medium.font / 72
+    across = not medium.narrow
+    margins = Margins(0.42, 0.1, room, 0.32, 0.2) if medium.narrow else Margins(0.5, 0.12, room, 0.44, 0.32)
+    height = (1.9 if len(shown) > 1 else 2.1) if medium.narrow else 4.1
+    with styled(medium) as figure_class:
+        figure, axes = panels(
+            figure_class, medium, len(shown), margins, height, f"{extra}{_note(sweep, points)}", across=across
+        )
+        limits = _limits(sweep, points)
+        for number, (panel, (title, members)) in enumerate(zip(axes, shown, strict=True)):
+            panel.set_ylim(*limits)
+            _scale(panel, sweep, axis, points)
+            _panel(panel, sweep, medium, axis, members, points)
+            panel.set_title(title)
+            if number == 0 or not across:
+                panel.set_ylabel(y_title(sweep))
+            else:
+                panel.set_yticklabels([])
+            if not across or number == len(shown) // 2:
+                panel.set_xlabel(axis.title)
+        return figure
+
+
+def y_title(sweep: Sweep) -> str:
+    """Name and unit of the measure."""
+    return f"{sweep.measure.title} (%)" if sweep.measure.scale == 100 else sweep.measure.title
+
+
+def _panels(points: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Titles and points of the panels: one, or methods by where they work and controls apart."""
+    reduced = points[points["method"] != "none"]
+    if reduced["series"].nunique() <= _MOST:
+        return [("", reduced)]
+    groups = reduced["method"].map(lambda name: look(name).group)
+    found = [(title, reduced[groups.isin(wanted)]) for title, wanted in _GROUPS.items()]
+    return [(title, members) for title, members in found if len(members)]
+
+
+def _limits(sweep: Sweep, points: pd.DataFrame) -> tuple[float, float]:
+    """Of the measure: everything that is drawn, chance too."""
+    low, high = points[["value", "value_low"]].min().min(), points[["value", "value_high"]].max().max()
+    low = low if sweep.chance is None else min(low, sweep.chance)
+    edge = 0.03 * (high - low) or 1.0
+    return low - edge, high + edge
+
+
+def _panel(panel: Any, sweep: Sweep, medium: Medium, axis: Axis, members: pd.DataFrame, points: pd.DataFrame) -> None:
+    none = points[points["method"] == "none"]
+    # What every method has to beat is in every panel, its band in its own.
+    guest = points[(points["series"] == "random") & ~points["series"].isin(members["series"])]
+    drawn, entries = _references(panel, sweep, medium), []
+    for name, series in pd.concat([guest, members]).groupby("series", sort=False):
+        drawn += _series(panel, series, none, band=name in set(members["series"]))
+        last = series.sort_values("x").iloc[0]
+        entries.append(Named(str(name), look(str(last["method"])), last["x"], last["value"]))
+    at = [panel.transAxes.inverted().transform(panel.transData.transform((one.x, one.y)))[0] for one in entries]
+    column(panel, medium, [one for one, place in zip(entries, at, strict=True) if place > 1 - axis.far])
+    inside = [one for one, place in zip(entries, at, strict=True) if place <= 1 - axis.far]
+    beside(panel, medium, inside, _along(panel, drawn) if inside else np.empty((0, 2)))
+
+
+def _scale(panel: Any, sweep: Sweep, axis: Axis, points: pd.DataFrame) -> None:
+    """The same in all panels."""
+    values = points[[name for name in ("x", "x_low", "x_high") if name in points]].to_numpy(dtype=float)
+    panel.set_xscale("log")
+    ratio = (values.max() / values.min()) ** 0.03 if values.max() > values.min() else 1.1
+    panel.set_xlim(values.max() * ratio, values.min() / ratio)
+    panel.minorticks_off()
+    ticks = axis.ticks(sweep, values)
+    panel.set_xticks([place for place, _ in ticks], [text for _, text in ticks])
+    panel.grid(axis="y")
+
+
+def _references(panel: Any, sweep: Sweep, medium: Medium) -> list[np.ndarray]:
+    """Lines of no reduction and of guessing; gives where their texts are, each from end to end [2, 2]."""
+    lines = [("none", None if sweep.none is None else sweep.none["value"]), ("chance", sweep.chance)]
+    texts = []
+    for name, value in lines:
+        if value is None:
+            continue
+        reference(panel, medium, value, NONE if name == "none" else CHANCE)
+        panel.annotate(
+            f"{name} {value:.1f}", (0.0, value), (0.3 * medium.font, 0.25 * medium.font), xycoords=("axes fraction", "data"),
+            textcoords="offset points", fontsize=medium.font - 1, color="0.25", va="bottom", zorder=5,
+        )  # fmt: skip
+        wide = (width_of([f"{name} {value:.1f}"], medium.font) + 0.1) * panel.figure.dpi
+        left, line = panel.transData.transform((panel.get_xlim()[0], value))
+        for above in (0.3, 0.9):
+            height = line + above * medium.font * panel.figure.dpi / 72
+            texts.append(panel.transData.inverted().transform([(left, height), (left + wide, height)]))
+    return texts
+
+
+def _series(panel: Any, series: pd.DataFrame, none: pd.DataFrame, *, band: bool) -> list[np.ndarray]:
+    """Draw a line, with its band if that is wanted; gives it and its bars as what they go through, each [P, 2]."""
+    own = look(str(series["method"].iloc[0]))
+    asked = series[series["budget"].notna()]
+    asked = asked.sort_values("x", ascending=False)
+    line = pd.concat([none, asked]) if len(asked) else asked
+    panel.plot(
+        line["x"][:2], line["value"][:2], color=own.colour, linestyle=own.line, linewidth=0.6, alpha=0.5, zorder=2
+    )
+    if band:
+        panel.fill_between(
+            asked["x"], asked["value_low"], asked["value_high"], color=own.colour, alpha=0.13, linewidth=0
+        )
+    panel.plot(asked["x"], asked["value"], color=own.colour, linestyle=own.line, zorder=3)
+    rule = series[series["budget"].isna()]
+    barred = rule if len(asked) != 1 else series
+    mark(panel, own, series["x"], series["value"])
+    mark(panel, own, rule["x"], rule["value"], marker="o", markerfacecolor="none", markeredgewidth=0.5, zorder=3.5,
+         markersize=2.1 * panel.lines[-1].get_markersize())  # fmt: skip
+    return [line[["x", "value"]].to_numpy(dtype=float), *_bars(panel, own.colour, barred)]
+
+
+def _bars(panel: Any, colour: str, points: pd.DataFrame) -> list[np.ndarray]:
+    """Draw intervals up and, where there are some, across; gives them [2, 2] each."""
+    found = []
+    for point in points.to_dict("records"):
+        across = [(point["x_low"], point["value"]), (point["x_high"], point["value"])] if "x_low" in point else []
+        for ends in (across, [(point["x"], point["value_low"]), (point["x"], point["value_high"])]):
+            if ends:
+                panel.plot(*zip(*ends, strict=True), color=colour, linewidth=0.8, alpha=0.8, zorder=2)
+                found.append(np.array(ends, dtype=float))
+    return found
+
+
+def _along(panel: Any, drawn: Sequence[np.ndarray]) -> np.ndarray:
+    """Points along what was drawn, dense enough that no name hides a line."""
+    found = []
+    for line in drawn:
+        pixels = panel.transData.transform(line)
+        found += [start + share * (end - start) for start, end in pairwise(pixels) for share in np.linspace(0, 1, 40)]
+        found += list(pixels[-1:])
+    return panel.transData.inverted().transform(np.array(found))
+
+
+def _note(sweep: Sweep, points: pd.DataFrame) -> str:
+    parts = [f"{sweep.about}. Bands and bars: 95 % intervals, images resampled."]
+    if (points["budget"].isna() & (points["method"] != "none")).any():
+        parts.append("Ringed: by the method's own rule.")
+    groups = {look(str(name)).group for name in points["method"]}
+    if INSIDE in groups:
+        parts.append("Dashed: inside the LLM, tokens averaged over its layers.")
+    if TOWER in groups:
+        parts.append("Dash-dotted: inside the vision tower.")
+    return " ".join(parts)
+
+
+def against_compression(sweep: Sweep, medium: Medium) -> Any:
+    """Accuracy against the share of visual tokens that is gone."""
+
+    def ticks(sweep: Sweep, values: np.ndarray) -> list[tuple[float, str]]:
+        asked = sweep.points[sweep.points["budget"].notna()].groupby("budget")["compression"].median()
+        places = {0.0, *(round(value) for value in asked)}
+        wanted = [value for value in sorted(places | {50.0}) if values.min() * 0.9 <= 100 - value]
+        return _apart([(100 - value, f"{value:.0f}") for value in wanted])
+
+    axis = Axis("visual tokens removed (%)", lambda points: 100 - points["compression"], ticks, far=0.3)
+    return curves(sweep, medium, axis)
+
+
+def _apart(ticks: list[tuple[float, str]], least: float = 1.12) -> list[tuple[float, str]]:
+    """Ticks without those too near to one kept before."""
+    kept: list[tuple[float, str]] = []
+    for tick in ticks:
+        if not kept or kept[-1][0] / tick[0] > least:
+            kept.append(tick)
+    return kept
+
+
+def against_flops(sweep: Sweep, medium: Medium) -> Any:
+    """Accuracy against FLOPs of a sample up to its first token."""
+    large = sweep.points["gflops"].max() >= 1000
+    unit, divisor = ("TFLOP", 1000) if large else ("GFLOP", 1)
+    axis = Axis(
+        f"{unit} up to the first token (fewer to the right)",
+        lambda points: points["gflops"] / divisor,
+        round_ticks,
+        far=0.8,
+    )
+    return curves(
+        sweep, medium, axis, extra="FLOPs: 2 per multiply-add, vision tower and the method's own work included. "
+    )
+
+
+def round_ticks(_: Sweep, values: np.ndarray) -> list[tuple[float, str]]:
+    """Round numbers within the values, 1, 2, 5 and their likes, or more where those are fewer than three."""
+    for steps in ((1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9)):
+        powers = range(int(np.floor(np.log10(values.min()))), int(np.ceil(np.log10(values.max()))) + 1)
+        found = [step * 10.0**power for power in powers for step in steps]
+        found = [value for value in found if 0.97 * values.min() <= value <= 1.03 * values.max()]
+        if len(found) >= 3:
+            break
+    return [(value, f"{value:g}") for value in sorted(found, reverse=True)]

@@ -1,0 +1,87 @@
+"""Figures with panels of exact sizes, and a line about what is shown beneath them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from textwrap import wrap
+from typing import Any
+
+from parbench.figures.style import Medium
+
+
+@dataclass(frozen=True)
+class Margins:
+    """Room around each panel in inches.
+
+    Attributes:
+        left: Of the first panel, and of each where they stand one below the other.
+        next: Left of further panels beside the first.
+        right: For names.
+        bottom: For ticks and a title.
+        top: For the panel's title.
+    """
+
+    left: float
+    next: float
+    right: float
+    bottom: float
+    top: float
+
+
+def panels(
+    figure_class: Any, medium: Medium, count: int, margins: Margins, height: float, note: str, *, across: bool
+) -> tuple[Any, list[Any]]:
+    """A figure of panels of one size, and a note beneath them.
+
+    Args:
+        figure_class: Matplotlib's.
+        medium: Its width is the figure's.
+        count: Panels.
+        margins: Around each.
+        height: Of a panel's axes in inches.
+        note: What a reader has to know.
+        across: Side by side, else one below the other.
+    """
+    rows = 1 if across else count
+    beneath, draw_note = lines_beneath(medium, note)
+    cell = margins.bottom + height + margins.top
+    whole = rows * cell + beneath
+    lefts = [margins.left if number == 0 or not across else margins.next for number in range(count)]
+    width = (medium.width - sum(lefts[: count // rows]) - count // rows * margins.right) / (count // rows)
+    figure = figure_class(figsize=(medium.width, whole), dpi=medium.dpi)
+    axes = []
+    for number in range(count):
+        left = margins.left + (number * (width + margins.right + margins.next) if across else 0)
+        bottom = whole - (1 if across else number + 1) * cell + margins.bottom
+        axes.append(axes_at(figure, left, bottom, width, height))
+    draw_note(figure)
+    return figure, axes
+
+
+def axes_at(figure: Any, left: float, bottom: float, width: float, height: float) -> Any:
+    """Axes at a place in inches."""
+    across, up = figure.get_size_inches()
+    return figure.add_axes((left / across, bottom / up, width / across, height / up))
+
+
+def lines_beneath(medium: Medium, note: str) -> tuple[float, Callable[[Any], None]]:
+    """Room in inches for a note at the foot of a figure, and what writes it there."""
+    small = medium.font - (0.8 if medium.narrow else 1)
+    lines = wrap(note, int(medium.width * 72 / (0.54 * small)))
+
+    def write(figure: Any) -> None:
+        left, bottom = 0.06 / figure.get_figwidth(), 0.05 / figure.get_figheight()
+        figure.text(left, bottom, "\n".join(lines), fontsize=small, color="0.4", va="bottom", linespacing=1.3)
+
+    return 1.35 * small * len(lines) / 72 + 0.06, write
+
+
+# How no reduction and guessing are drawn.
+NONE, CHANCE = (0, (4, 3)), (0, (1, 2))
+
+
+def reference(panel: Any, medium: Medium, place: float, style: Any, *, upright: bool = False) -> None:
+    """A line across a panel that others are measured by."""
+    draw = panel.axvline if upright else panel.axhline
+    draw(place, color="0.15", linewidth=medium.fine, linestyle=style, zorder=1.5)

@@ -1,0 +1,218 @@
+"""What methods keep of one image for several questions, beside one another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from textwrap import wrap
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from parbench.errors import ParbenchError, unknown
+from parbench.figures.frame import axes_at, lines_beneath
+from parbench.figures.images import SIDE, Images, by_question, differing_questions, single
+from parbench.figures.labels import mark
+from parbench.figures.style import BAD, CONTROL, GOOD, NEEDED, Medium, ink, look, styled
+from parbench.figures.sweep import Sweep
+
+# Methods and questions that fit a README and a column.
+_METHODS, _QUESTIONS = (5, 3), (3, 2)
+_SEED = 0
+# More patches than this for a token, and nearly all of the image is in some token.
+_MIXED = 1.5
+# Pixels between what a question needs and the box around it: a line along its edge would make a circle a square.
+_ROOM = 7
+# Patches that are dropped are this much of themselves.
+_DIMMED = 0.2
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a gallery shows.
+
+    Attributes:
+        runs: Places of its runs among the points, in order.
+        questions: Ids of its questions, in order.
+        image: Name of the image.
+        how: How it came to these, in words.
+    """
+
+    runs: list[int]
+    questions: list[str]
+    image: str
+    how: str
+
+
+def choose(sweep: Sweep, image: str = "") -> Choice:
+    """Methods at the smallest budget, those with random, and an image on whose questions the methods differ.
+
+    Methods: the most accurate of each group, then the most accurate of all; not those whose tokens mix all patches, which leave
+    nothing to see.
+
+    Args:
+        sweep: The runs.
+        image: Its name, where it is not to be drawn.
+
+    Raises:
+        ParbenchError: No run has a budget, or nothing can be pictured, or there is no such image.
+    """
+    if not sweep.budgets:
+        raise ParbenchError("no run has a budget")
+    runs = _runs(sweep)
+    samples = single(sweep.answers.frame)
+    if samples.empty:
+        raise ParbenchError("no question has exactly one image")
+    methods = [run for run in runs if look(sweep.points["method"][run]).group != CONTROL]
+    told = differing_questions(samples, [sweep.points["run_id"][run] for run in methods or runs])
+    names = sorted(samples["image_id"].unique())
+    if image and image not in names:
+        raise unknown("image", image, names[:200])
+    chosen = image or _drawn(told, names)
+    questions = _questions(samples[samples["image_id"] == chosen], told)
+    return Choice(runs, questions, chosen, "" if image else f"Image drawn with seed {_SEED} among those with most questions that "
+                  "these methods answer differently. ")  # fmt: skip
+
+
+def _runs(sweep: Sweep) -> list[int]:
+    here = sweep.reduced[sweep.reduced["budget"] == sweep.budgets[-1]]
+    ranked = here.sort_values("value", ascending=False, kind="stable")
+    seen = ranked[[_selects(sweep, int(str(place))) for place in ranked.index]]
+    seen = ranked if seen.empty else seen
+    group = seen["method"].map(lambda name: look(name).group)
+    methods, controls = seen[group != CONTROL], seen[group == CONTROL]
+    random = controls[controls["method"] == "random"]
+    best = methods.groupby(group[methods.index], sort=False).head(1)
+    order = [*best.index, *methods.index.difference(best.index, sort=False)][: _METHODS[0] - len(random)]
+    rest = [*random.index, *controls.index.difference(random.index, sort=False)]
+    return [int(str(place)) for place in [*order, *rest][: _METHODS[0]]]
+
+
+def _selects(sweep: Sweep, run: int) -> bool:
+    """Whether a run's tokens come from about as many patches."""
+    samples = single(sweep.answers.frame[sweep.answers.frame["run_id"] == sweep.points["run_id"][run]]).head(50)
+    patches = sum(int(masks[0], 16).bit_count() for masks in samples["kept"])
+    return patches <= _MIXED * float(samples["tokens_kept"].sum())
+
+
+def _drawn(told: pd.DataFrame, names: Sequence[str]) -> str:
+    """An image among those with the most kinds of questions that methods differ on."""
+    if told.empty:
+        return str(np.random.default_rng(_SEED).choice(names))
+    kinds = told.assign(kind=told["skill"].fillna(told["id"])).groupby("image_id")["kind"].nunique()
+    best = min(_QUESTIONS[0], kinds.max())
+    return str(np.random.default_rng(_SEED).choice(sorted(kinds.index[kinds >= best])))
+
+
+def _questions(samples: pd.DataFrame, told: pd.DataFrame) -> list[str]:
+    """Questions of an image: of each skill one, those that methods differ on first."""
+    questions = samples.drop_duplicates("id")
+    order = questions.assign(same=~questions["id"].isin(told["id"]), repeats=0)
+    order["repeats"] = order.sort_values("same", kind="stable").groupby(order["skill"].fillna("")).cumcount()
+    return order.sort_values(["same", "repeats"], kind="stable")["id"].head(_QUESTIONS[0]).tolist()
+
+
+def gallery(sweep: Sweep, images: Images, choice: Choice, medium: Medium) -> Any:
+    """A row a question, a column a method: the image with what was dropped dimmed, and the answer."""
+    columns = choice.runs[: _METHODS[medium.narrow] - 1] + choice.runs[-1:] if medium.narrow else choice.runs
+    questions = choice.questions[: _QUESTIONS[medium.narrow]]
+    samples = by_question(sweep.answers.frame[sweep.answers.frame["id"].isin(questions)])
+    size, gap = medium.font / 72, 0.07
+    with styled(medium) as figure_class:
+        beneath, draw_note = lines_beneath(medium, _note(sweep, choice))
+        tile = (medium.width - gap * (len(columns) + 2)) / (len(columns) + 1)
+        head, above, below = 2.0 * size, 1.9 * size, 3.3 * size
+        whole = head + len(questions) * (above + tile + below) + beneath
+        figure = figure_class(figsize=(medium.width, whole), dpi=medium.dpi)
+
+        def panel(row: int, column: int) -> Any:
+            top = whole - head - row * (above + tile + below) - above
+            axis = axes_at(figure, gap + column * (tile + gap), top - tile, tile, tile)
+            axis.set_axis_off()
+            return axis
+
+        for row, question in enumerate(questions):
+            pixels, boxes = np.asarray(images.image(question), dtype=float) / 255, images.boxes(question)
+            asked = samples[sweep.points["run_id"][columns[0]], question]
+            first = panel(row, 0)
+            _show(first, pixels, boxes)
+            first.text(
+                0, -0.35 * size / tile * SIDE, _short(f"{asked['question']}", medium), va="bottom", fontweight="bold"
+            )
+            first.text(0, SIDE * (1 + 0.4 * size / tile), f"expected: {asked['target']}", va="top")
+            for column, run in enumerate(columns, 1):
+                axis, point = panel(row, column), sweep.points.iloc[run]
+                line = samples[point["run_id"], question]
+                _tile(axis, images, pixels, boxes, line, size / tile * SIDE, medium)
+                if row == 0:
+                    _head(axis, point, size / tile * SIDE)
+        draw_note(figure)
+        return figure
+
+
+def _short(question: str, medium: Medium) -> str:
+    return wrap(question, 46 if medium.narrow else 110)[0]
+
+
+def _head(axis: Any, point: pd.Series, size: float) -> None:
+    own = look(point["method"])
+    mark(axis, own, 0.5 * size, -2.9 * size, clip_on=False)
+    axis.text(1.5 * size, -2.9 * size, point["series"], color=own.ink, va="center_baseline", fontweight="bold")
+
+
+def _tile(
+    axis: Any,
+    images: Images,
+    pixels: np.ndarray,
+    boxes: list[list[int]],
+    line: Mapping[str, Any],
+    size: float,
+    medium: Medium,
+) -> None:
+    if pd.notna(line["error"]) or not line["kept"]:
+        axis.set(xlim=(0, SIDE), ylim=(SIDE, 0))
+        axis.text(0, SIDE / 2, "failed", va="center")
+        return
+    kept = images.kept(line["kept"][0])
+    _show(axis, pixels * np.where(_enlarged(kept), 1, _DIMMED)[..., None], boxes)
+    right = line["score"] >= 0.5
+    answer = f"{'✓' if right else '✗'} {line['prediction'].strip()[:18] or '(nothing)'}"
+    axis.text(0, SIDE + 0.4 * size, answer, va="top", color=ink(GOOD if right else BAD), fontweight="bold")
+    recall = "" if pd.isna(line["evidence_recall"]) else f"recall {100 * line['evidence_recall']:.0f} %"
+    said = [recall] if medium.narrow else [recall, f"{kept.sum()} patches"]
+    axis.text(
+        0,
+        SIDE + 1.75 * size,
+        ", ".join(text for text in said if text),
+        va="top",
+        color="0.35",
+        fontsize=medium.font - 1,
+    )
+
+
+def _enlarged(kept: np.ndarray) -> np.ndarray:
+    """[rows, columns] to [SIDE, SIDE]."""
+    places = [np.arange(SIDE) * count // SIDE for count in kept.shape]
+    return kept[places[0]][:, places[1]]
+
+
+def _show(axis: Any, pixels: np.ndarray, boxes: list[list[int]]) -> None:
+    from matplotlib.patches import Rectangle
+
+    axis.imshow(pixels.clip(0, 1), extent=(0, SIDE, SIDE, 0), interpolation="auto")
+    axis.set_autoscale_on(False)
+    for x0, y0, x1, y1 in boxes:
+        for colour, width in (("black", 2.0), (NEEDED, 1.1)):
+            corner, size = (x0 - _ROOM, y0 - _ROOM), (x1 - x0 + 2 * _ROOM, y1 - y0 + 2 * _ROOM)
+            axis.add_patch(Rectangle(corner, *size, fill=False, edgecolor=colour, linewidth=width))
+
+
+def _note(sweep: Sweep, choice: Choice) -> str:
+    what = (
+        f"{sweep.comparison.model}, image {choice.image} of {sweep.comparison.dataset}, {sweep.budgets[-1]:g} tokens."
+    )
+    return (
+        f"{what} {choice.how}Dark: patches that are in no token after the last stage; blue boxes: around what the question needs; "
+        "recall: how much of that is kept."
+    )

@@ -1,0 +1,201 @@
+"""Labels beside what they name, none over another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from parbench.figures.style import Look, Medium
+
+# Where a label may stand to its point: how far, in sizes of its text, and in which directions, the usual ones first.
+_FAR = (0.8, 1.6, 2.6, 3.8, 5.2, 6.8)
+_DIRECTIONS = (
+    (1, 0), (-1, 0), (0.7, 0.7), (0.7, -0.7), (-0.7, 0.7), (-0.7, -0.7), (0, 1), (0, -1), (0.9, 0.4), (0.9, -0.4), (-0.9, 0.4),
+    (-0.9, -0.4),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Named:
+    """A point that gets a name.
+
+    Attributes:
+        name: What is written.
+        look: Its colour and marker.
+        x: In the data of its axis.
+        y: In the data of its axis.
+    """
+
+    name: str
+    look: Look
+    x: float
+    y: float
+
+
+def width_of(names: Sequence[str], size: float) -> float:
+    """Inches that the longest of some texts takes at a size in points."""
+    return max((_width(name, size) for name in names), default=0.0)
+
+
+@cache
+def _width(name: str, size: float) -> float:
+    from matplotlib.textpath import TextPath
+
+    across = np.asarray(TextPath((0, 0), name, size=size).vertices)[:, 0]
+    return float(np.ptp(across)) / 72 if len(across) else 0.0
+
+
+def spread(wanted: Sequence[float], height: float, low: float, high: float) -> list[float]:
+    """Places for labels of one height, as near to those wanted as they can be without overlap, in their order.
+
+    Neighbours that are too near are moved apart around their mean (isotonic regression), then all into low .. high; where that is
+    too little room, they stand evenly over it.
+    """
+    if not wanted:
+        return []
+    step = min(height, (high - low) / len(wanted))
+    order = np.argsort(np.asarray(wanted), kind="stable")
+    # Less its number of steps, a place may not be below its neighbour's: pool adjacent violators.
+    blocks: list[tuple[float, int]] = []
+    for rank, place in enumerate(order):
+        value, count = wanted[place] - rank * step, 1
+        while blocks and blocks[-1][0] > value:
+            before, members = blocks.pop()
+            value, count = (before * members + value * count) / (members + count), members + count
+        blocks.append((value, count))
+    base = np.repeat([value for value, _ in blocks], [count for _, count in blocks])
+    base = base.clip(low + step / 2, high - step / 2 - (len(wanted) - 1) * step)
+    places = np.empty(len(wanted))
+    places[order] = base + step * np.arange(len(wanted))
+    return places.tolist()
+
+
+def column(axis: Any, medium: Medium, entries: Sequence[Named]) -> None:
+    """Names in a column to the right of an axis whose limits are set, each with its marker and a thin line to its point."""
+    if not entries:
+        return
+    box, point = axis.get_window_extent(), axis.figure.dpi / 72
+    pixels = axis.transData.transform([(one.x, one.y) for one in entries])
+    above = 0.5 * medium.font * point
+    places = spread(pixels[:, 1].tolist(), 1.3 * medium.font * point, box.y0 - above, box.y1 + above)
+    edge = box.x1 + 1.6 * medium.font * point
+    for one, (x, y), place in zip(entries, pixels, places, strict=True):
+        elbow = edge - 1.1 * medium.font * point
+        line = axis.transAxes.inverted().transform(
+            [(x + 0.6 * medium.font * point, y), (max(elbow, x), place), (edge - 0.5 * medium.font * point, place)]
+        )
+        # Level up to the column's edge, so that what is between stays readable.
+        bend = axis.transAxes.inverted().transform(
+            (max(x + 0.6 * medium.font * point, elbow - 0.8 * medium.font * point), y)
+        )
+        path = np.array([line[0], bend, line[1], line[2]])
+        axis.plot(
+            *path.T, transform=axis.transAxes, color=one.look.colour, linewidth=0.5, alpha=0.7, clip_on=False, zorder=1
+        )
+        at = axis.transAxes.inverted().transform([(edge, place), (edge + 0.8 * medium.font * point, place)])
+        mark(axis, one.look, *at[0], transform=axis.transAxes, clip_on=False)
+        axis.text(*at[1], one.name, transform=axis.transAxes, color=one.look.ink, va="center_baseline", clip_on=False)
+
+
+def row_names(axis: Any, medium: Medium, names: Sequence[tuple[str, Look]]) -> None:
+    """Names of rows 0, 1, ... to the left of an axis, each with its marker."""
+    size = medium.font * axis.figure.dpi / 72 / axis.get_window_extent().width
+    there = axis.get_yaxis_transform()
+    for row, (name, look) in enumerate(names):
+        mark(axis, look, -0.9 * size, row, transform=there, clip_on=False)
+        axis.text(-1.7 * size, row, name, transform=there, ha="right", va="center_baseline", color=look.ink)
+
+
+def mark(axis: Any, look: Look, x: Any, y: Any, **more: Any) -> None:
+    """Markers of a method at some points, without a line."""
+    face = "white" if look.hollow else look.colour
+    axis.plot(
+        x,
+        y,
+        **{
+            "linestyle": "none",
+            "marker": look.marker,
+            "color": look.colour,
+            "markerfacecolor": face,
+            "zorder": 4,
+            **more,
+        },
+    )
+
+
+def beside(axis: Any, medium: Medium, entries: Sequence[Named], taken: np.ndarray) -> None:
+    """Names inside an axis whose limits are set, each near its point.
+
+    Args:
+        axis: The axis.
+        medium: For the size of text.
+        entries: What is named; every point of theirs is kept free too.
+        taken: Points in the data of the axis that no name should cover [P, 2].
+    """
+    if not entries:
+        return
+    point = axis.figure.dpi / 72
+    size = medium.font * point
+    own = axis.transData.transform([(one.x, one.y) for one in entries])
+    free = np.concatenate([own, axis.transData.transform(taken)]) if len(taken) else own
+    boxes = [
+        _boxes(spot, (width_of([one.name], medium.font) + 0.03) * axis.figure.dpi, size)
+        for one, spot in zip(entries, own, strict=True)
+    ]
+    chosen = _arranged(boxes, free, axis.get_window_extent())
+    for one, spot, place, options in zip(entries, own, chosen, boxes, strict=True):
+        x0, y0, x1, y1 = options[place][:4]
+        if options[place][4] > _FAR[1] * size:
+            near = np.array([np.clip(spot[0], x0, x1), np.clip(spot[1], y0, y1)])
+            ends = axis.transData.inverted().transform([spot, near])
+            axis.plot(*ends.T, color=one.look.colour, linewidth=0.5, alpha=0.8, zorder=2)
+        at = axis.transData.inverted().transform((x0, (y0 + y1) / 2))
+        behind = {"facecolor": "white", "alpha": 0.6, "edgecolor": "none", "pad": 0.4}
+        axis.text(*at, one.name, color=one.look.ink, va="center_baseline", zorder=5, bbox=behind)
+
+
+def _boxes(spot: np.ndarray, width: float, size: float) -> np.ndarray:
+    """Boxes that a name may have [C, 5]: left, bottom, right, top, and how far from its point; in pixels."""
+    found = []
+    for far, (across, up) in product(_FAR, _DIRECTIONS):
+        x, y = spot[0] + across * far * size, spot[1] + up * far * size
+        left = x if across > 0.1 else x - width if across < -0.1 else x - width / 2
+        found.append((left, y - 0.6 * size, left + width, y + 0.6 * size, far * size))
+    return np.array(found)
+
+
+def _arranged(boxes: Sequence[np.ndarray], free: np.ndarray, frame: Any) -> list[int]:
+    """For each name which of its boxes: little over points, nothing over other names or the frame, near; improved in turns."""
+    costs = []
+    for mine in boxes:
+        covers = (
+            (free[:, 0] > mine[:, :1] - 2) & (free[:, 0] < mine[:, 2:3] + 2)
+            & (free[:, 1] > mine[:, 1:2] - 1) & (free[:, 1] < mine[:, 3:4] + 1)
+        ).sum(axis=1)  # fmt: skip
+        outside = (mine[:, 0] < frame.x0) | (mine[:, 2] > frame.x1) | (mine[:, 1] < frame.y0) | (mine[:, 3] > frame.y1)
+        costs.append(4.0 * covers + 60.0 * outside + mine[:, 4] / mine[0, 4] + 0.02 * np.arange(len(mine)))
+    chosen = [int(cost.argmin()) for cost in costs]
+    for _ in range(12):
+        before = list(chosen)
+        for number, mine in enumerate(boxes):
+            others = np.array([boxes[other][place] for other, place in enumerate(chosen) if other != number])
+            total = costs[number].copy()
+            if len(others):
+                total += 80.0 * _overlaps(mine, others).sum(axis=1)
+            chosen[number] = int(total.argmin())
+        if chosen == before:
+            break
+    return chosen
+
+
+def _overlaps(mine: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Which boxes [C, O] share room."""
+    return (
+        (mine[:, None, 0] < others[None, :, 2] + 1) & (others[None, :, 0] < mine[:, None, 2] + 1)
+        & (mine[:, None, 1] < others[None, :, 3]) & (others[None, :, 1] < mine[:, None, 3])
+    )  # fmt: skip

@@ -1,0 +1,168 @@
+"""How a method looks in every picture: one colour, marker and line each; and the two media that pictures are drawn for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+# Okabe and Ito (2008), without its yellow, which is lost on white, and with wine and indigo of Tol's muted scheme.
+ORANGE, SKY, GREEN, BLUE = "#E69F00", "#56B4E9", "#009E73", "#0072B2"
+VERMILLION, PURPLE, WINE, INDIGO = "#D55E00", "#CC79A7", "#882255", "#332288"
+HUES = (ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE, WINE, INDIGO)
+# Controls are greys, told apart by their markers.
+DARK, MIDDLE, LIGHT = "#444444", "#777777", "#9A9A9A"
+GOOD, BAD, NEEDED = "#009E73", "#D55E00", "#56B4E9"
+# Where methods work, which is told by the line, and what is only there to compare with.
+BEFORE, TOWER, INSIDE, CONTROL = "before the LLM", "inside the tower", "inside the LLM", "controls"
+LINES = {BEFORE: "solid", TOWER: "dashdot", INSIDE: "dashed", CONTROL: "solid"}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a method is drawn.
+
+    Attributes:
+        group: Where it works, or that it is a control.
+        colour: Of line, band and marker.
+        marker: Matplotlib's name of it.
+        hollow: Whether the marker is an outline.
+    """
+
+    group: str
+    colour: str
+    marker: str
+    hollow: bool = False
+
+    @property
+    def line(self) -> str:
+        """Matplotlib's name of the line style."""
+        return LINES[self.group]
+
+    @property
+    def ink(self) -> str:
+        """The colour as that of text."""
+        return ink(self.colour)
+
+
+def ink(colour: str) -> str:
+    """A colour, darkened until text in it can be read on white (contrast 4.5)."""
+    parts = [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
+    while 1.05 / (luminance(parts) + 0.05) < 4.5:
+        parts = [int(0.95 * part) for part in parts]
+    return "#" + "".join(f"{part:02X}" for part in parts)
+
+
+# Relatives share a hue, one of them with a hollow marker; no two methods share colour and marker.
+LOOKS = {
+    "none": Look(CONTROL, "#000000", "_"),
+    "par": Look(BEFORE, VERMILLION, "o"),
+    "prumerge": Look(BEFORE, ORANGE, "s"),
+    "prumerge-plus": Look(BEFORE, ORANGE, "s", hollow=True),
+    "visionzip": Look(BEFORE, BLUE, "^"),
+    "vispruner": Look(BEFORE, BLUE, "^", hollow=True),
+    "divprune": Look(BEFORE, GREEN, "D"),
+    "cdpruner": Look(BEFORE, GREEN, "D", hollow=True),
+    "trim": Look(BEFORE, PURPLE, "v"),
+    "folder": Look(BEFORE, SKY, "p"),
+    "lftr": Look(BEFORE, SKY, "p", hollow=True),
+    "tome": Look(TOWER, WINE, "h"),
+    "dymu": Look(TOWER, WINE, "h", hollow=True),
+    "fastv": Look(INSIDE, BLUE, "X"),
+    "sparsevlm": Look(INSIDE, ORANGE, "P"),
+    "pyramiddrop": Look(INSIDE, GREEN, "<"),
+    "topv": Look(INSIDE, PURPLE, ">"),
+    "vtw": Look(INSIDE, SKY, "d"),
+    "interaction": Look(INSIDE, WINE, "*"),
+    "yopo": Look(INSIDE, INDIGO, "8"),
+    "random": Look(CONTROL, DARK, "x"),
+    "random-in-llm": Look(CONTROL, MIDDLE, "+"),
+    "uniform": Look(CONTROL, DARK, "o", hollow=True),
+    "first-n": Look(CONTROL, LIGHT, "d", hollow=True),
+    "pool": Look(CONTROL, MIDDLE, "s", hollow=True),
+    "downsample": Look(CONTROL, DARK, "v"),
+    "cls-topk": Look(CONTROL, LIGHT, "^"),
+    "cls-topk-mean": Look(CONTROL, LIGHT, "^", hollow=True),
+}
+
+
+def look(method: str) -> Look:
+    """How a method is drawn; one that the package does not know gets what its name says, the same every time."""
+    if method in LOOKS:
+        return LOOKS[method]
+    digest = hashlib.sha256(method.encode()).digest()
+    return Look(BEFORE, HUES[digest[0] % len(HUES)], f"${(method[:1] or '?').upper()}$")
+
+
+def luminance(rgb: list[int]) -> float:
+    """Relative luminance of a colour (WCAG 2), parts 0..255."""
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in (p / 255 for p in rgb)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+# The same in all pictures: methods, their names, and greys from black text to the white ground.
+_SOLID = (*HUES, DARK, MIDDLE, LIGHT)
+_GREYS = ("#" + 3 * f"{part:02X}" for part in range(0, 256, 17))
+COLOURS = frozenset((*_SOLID, *map(ink, _SOLID), *_GREYS))
+
+
+@dataclass(frozen=True)
+class Medium:
+    """Where people see a picture.
+
+    Attributes:
+        ending: Of its file.
+        width: In inches.
+        font: Size of text in points.
+        dpi: Pixels an inch; what is vectors has none.
+    """
+
+    ending: str
+    width: float
+    font: float
+    dpi: int = 150
+
+    @property
+    def narrow(self) -> bool:
+        """One column of a paper."""
+        return self.width < 5
+
+    @property
+    def fine(self) -> float:
+        """Width of thin lines in points."""
+        return 0.5 if self.narrow else 0.8
+
+
+# A README's column is about 900 pixels wide; drawn with half as many more, at a font that is 12 pixels high there.
+SCREEN = Medium("png", 9.0, 8.5)
+# A column of a two-column paper; photographs in it are printed.
+PAPER = Medium("pdf", 3.3, 6.2, dpi=300)
+
+
+@contextmanager
+def styled(medium: Medium) -> Iterator[Any]:
+    """Matplotlib's settings for a medium; gives the class of figures, which no window system needs to know of."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    settings: Any = {
+        "font.family": "DejaVu Sans", "font.size": medium.font, "axes.titlesize": medium.font + (0.5 if medium.narrow else 1.5),
+        "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.labelsize": medium.font,
+        "xtick.labelsize": medium.font - 0.5, "ytick.labelsize": medium.font - 0.5,
+        "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": medium.fine, "axes.edgecolor": "0.35",
+        "axes.labelcolor": "0.15", "text.color": "0.1", "xtick.color": "0.35", "ytick.color": "0.35", "xtick.labelcolor": "0.2",
+        "ytick.labelcolor": "0.2", "xtick.major.width": medium.fine, "ytick.major.width": medium.fine, "xtick.major.size": 3,
+        "ytick.major.size": 3, "axes.grid": False, "grid.color": "0.9", "grid.linewidth": medium.fine, "axes.axisbelow": True,
+        "lines.linewidth": 0.9 if medium.narrow else 1.4, "lines.markersize": 3 if medium.narrow else 5,
+        "lines.markeredgewidth": 0.7 if medium.narrow else 1.1, "figure.facecolor": "white", "savefig.facecolor": "white",
+        # Type 42: text in a PDF stays text.
+        "pdf.fonttype": 42,
+        # A question about $ is no formula.
+        "text.parse_math": False,
+    }  # fmt: skip
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(settings)
+        yield Figure

@@ -1,0 +1,113 @@
+"""Accuracy against measured time, from the files of ``parbench bench``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from parbench.errors import ParbenchError
+from parbench.figures.curves import Axis, curves, round_ticks
+from parbench.figures.style import Medium
+from parbench.figures.sweep import Sweep
+
+
+@dataclass(frozen=True)
+class Times:
+    """Times of one batch size in one file.
+
+    Attributes:
+        frame: ``method``, ``budget``, and median, lower and upper quartile of milliseconds from pixels to the first token as
+            ``x``, ``x_low``, ``x_high``.
+        device: What they were taken on.
+        kind: cpu or cuda.
+        batch: Questions of a batch.
+        repeats: How often each was timed.
+    """
+
+    frame: pd.DataFrame
+    device: str
+    kind: str
+    batch: int
+    repeats: int
+
+
+def is_bench(path: Path) -> bool:
+    """Whether a file was written by ``parbench bench``."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and {"settings", "environment", "batches", "rows"} <= set(found)
+
+
+def read_times(path: Path, sweep: Sweep) -> list[Times]:
+    """The times in a file that belong to a sweep's model, batch size by batch size.
+
+    Raises:
+        ParbenchError: It is no such file or of another format, or holds the times of another model, or of none of the runs.
+    """
+    if not is_bench(path):
+        raise ParbenchError(f"{path} is no file of parbench bench: name run folders, and files that bench wrote")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        _check(path, content["settings"], sweep)
+        found = [times for times in _times(content) if (timed(sweep, times)["method"] != "none").any()]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ParbenchError(
+            f"{path} is of another format, or damaged ({error!r}): measure again with parbench bench"
+        ) from error
+    if not found:
+        raise ParbenchError(
+            f"{path} holds times of none of these methods at the budgets of the runs: measure them with parbench bench"
+        )
+    return found
+
+
+def _check(path: Path, settings: Mapping[str, Any], sweep: Sweep) -> None:
+    for field in ("model", "weights", "dtype"):
+        mine = sweep.runs[field].iloc[0]
+        if settings[field] != mine:
+            raise ParbenchError(
+                f"{path} holds times of {field}={str(settings[field])[:12]}, the runs are of {str(mine)[:12]}: leave it out"
+            )
+
+
+def _times(content: Mapping[str, Any]) -> list[Times]:
+    rows = [row for row in content["rows"] if "measured" in row]
+    on, repeats = content["environment"], content["settings"]["repeats"]
+    return [
+        Times(_frame([row for row in rows if row["batch"] == batch]), on["device"], on["kind"], batch, repeats)
+        for batch in sorted({row["batch"] for row in rows})
+    ]
+
+
+def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    found = []
+    for row in rows:
+        spent = row["measured"]["seconds"]["ttft"]
+        budget = np.nan if row["budget"] is None else float(row["budget"])
+        found.append((row["method"], budget, *(1000 * spent[key] for key in ("median", "low", "high"))))
+    return pd.DataFrame(found, columns=["method", "budget", "x", "x_low", "x_high"])
+
+
+def timed(sweep: Sweep, times: Times) -> pd.DataFrame:
+    """The sweep's points that were timed at their budget."""
+    # None alike: a method by its own rule has no budget.
+    joined = sweep.points.assign(at=sweep.points["budget"].fillna(-1)).merge(
+        times.frame.assign(at=times.frame["budget"].fillna(-1)).drop(columns="budget"), on=["method", "at"]
+    )
+    return joined.drop(columns="at")
+
+
+def against_time(sweep: Sweep, times: Times, medium: Medium) -> Any:
+    """Accuracy against milliseconds from pixels to the first token."""
+    axis = Axis("ms to the first token (fewer to the right)", lambda points: points["x"], round_ticks, far=0.8)
+    each = f"a batch of {times.batch}" if times.batch > 1 else "one question"
+    said = f"Median time of {each} on {times.device}, {times.repeats} repeats, bars across: quartiles. "
+    return curves(sweep, medium, axis, timed(sweep, times), said)
