@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from parbench.commands.choosing import chosen, words_of
 from parbench.commands.options import as_list, split_options, writable
 from parbench.errors import ParbenchError, unknown
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from parbench.reading import Results
 
 _OPTIONS = {"out": "results/figures", "only": "", "image": "", "metric": ""}
-_DEFAULT = "results/runs"
 NAMES = (
     "accuracy-compression",
     "accuracy-flops",
@@ -69,7 +69,7 @@ def run(words: list[str]) -> None:
 
 
 def results_of(words: Sequence[str], columns: Sequence[str]) -> tuple[Results, list[Path]]:
-    """The runs that are named and chosen, and the files beside them; says on the error stream what is not finished.
+    """The runs that are named and chosen, and the files beside them.
 
     Args:
         words: Folders of runs, files, and ``field=value`` of the runs that are wanted.
@@ -78,18 +78,10 @@ def results_of(words: Sequence[str], columns: Sequence[str]) -> tuple[Results, l
     Raises:
         ParbenchError: There are none.
     """
-    from dataclasses import replace
-
-    from parbench.results import load
-    from parbench.tables.choosing import choose
-
-    where = dict(word.split("=", 1) for word in words if "=" in word)
-    paths = [Path(word) for word in words if "=" not in word]
+    paths, where = words_of(words)
     files = [path for path in paths if path.is_file()]
-    results = load([path for path in paths if path not in files] or [_DEFAULT], columns=columns)
-    for path in results.unfinished:
-        print(f"left out: {path} (not finished)", file=sys.stderr)
-    return replace(results, runs=choose(results.runs, where)), files
+    # Times that parbench bench wrote may lie beside runs.
+    return chosen([path for path in paths if path not in files], where, columns, used=(".json",)), files
 
 
 def _pictures(wanted: Sequence[str], rest: Sequence[str], options: Mapping[str, str]) -> Iterator[Picture]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from parbench.commands.choosing import chosen, words_of
 from parbench.commands.options import as_list, split_options
 from parbench.commands.table_output import write_data, write_views
 from parbench.errors import ParbenchError, unknown
@@ -14,13 +13,11 @@ from parbench.errors import ParbenchError, unknown
 if TYPE_CHECKING:
     import pandas as pd
 
-    from parbench.reading import Results
     from parbench.tables.comparing import Comparison
 
 _FORMATS = ("terminal", "markdown", "latex", "csv", "parquet")
 _OPTIONS = {"format": "", "out": "", "metric": "", "views": "", "published": ""}
 _BY_ENDING = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".parquet": "parquet"}
-_DEFAULT = "results/runs"
 
 
 def run(words: list[str]) -> None:
@@ -30,16 +27,16 @@ def run(words: list[str]) -> None:
         ParbenchError: An option is wrong, or the runs have no common table.
     """
     options, rest = split_options(_plain(words), _OPTIONS)
-    where = dict(word.split("=", 1) for word in rest if "=" in word)
-    paths = [Path(word) for word in rest if "=" not in word]
+    paths, where = words_of(rest)
     form = _format(options)
     if options["published"]:
         from parbench.commands.table_published import published
 
         published(paths, where, form, options["out"])
         return
-    results = chosen(paths, where)
-    from parbench.tables.comparing import compare
+    from parbench.tables.comparing import COLUMNS, compare
+
+    results = chosen(paths, where, COLUMNS)
 
     comparison = compare(results, options["metric"] or None)
     if form in ("csv", "parquet"):
@@ -82,27 +79,6 @@ def _format(options: dict[str, str]) -> str:
     if given == "parquet" and not options["out"]:
         raise ParbenchError("format=parquet is for a file: add out=table.parquet")
     return given
-
-
-def chosen(paths: list[Path], where: dict[str, str]) -> Results:
-    """The runs in some folders that have the wanted values; says on the error stream what was left out.
-
-    Raises:
-        ParbenchError: There are none.
-    """
-    from parbench.results import load
-    from parbench.tables.choosing import choose
-    from parbench.tables.comparing import COLUMNS
-
-    results = load(paths or [_DEFAULT], columns=COLUMNS)
-    for what, those in (("no run", results.ignored), ("not finished", results.unfinished)):
-        if those:
-            named = ", ".join(str(path) for path in those[:3])
-            print(
-                f"left out: {named}{f' and {len(those) - 3} more' if len(those) > 3 else ''} ({what})", file=sys.stderr
-            )
-    runs = choose(results.runs, where)
-    return replace(results, runs=runs)
 
 
 def data(comparison: Comparison) -> pd.DataFrame:

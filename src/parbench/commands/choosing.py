@@ -1,0 +1,46 @@
+"""The runs that a command is about: folders that are named, and ``field=value`` of those that are wanted."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from parbench.reading import Results
+
+DEFAULT = Path("results/runs")
+
+
+def words_of(words: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
+    """Paths, and what chooses among the runs in them."""
+    return [Path(word) for word in words if "=" not in word], dict(word.split("=", 1) for word in words if "=" in word)
+
+
+def chosen(
+    paths: Sequence[Path], where: Mapping[str, str], columns: Sequence[str], used: Collection[str] = ()
+) -> Results:
+    """The runs in some folders that have the wanted values; says on the error stream what was left out.
+
+    Args:
+        paths: Folders; ``results/runs`` where there are none.
+        where: Fields of a run and their wanted values.
+        columns: Of the samples.
+        used: Endings of files beside the runs that the command uses.
+
+    Raises:
+        ParbenchError: There are none.
+    """
+    from parbench.results import load
+    from parbench.tables.choosing import choose
+
+    results = load(list(paths) or [DEFAULT], columns=columns)
+    foreign = [path for path in results.ignored if path.suffix not in used]
+    for what, those in (("no run", foreign), ("not finished", results.unfinished)):
+        if those:
+            named = ", ".join(str(path) for path in those[:3])
+            more = f" and {len(those) - 3} more" if len(those) > 3 else ""
+            print(f"left out: {named}{more} ({what})", file=sys.stderr)
+    return replace(results, runs=choose(results.runs, where))
