@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from helpers import METHODS
 from parbench.catalogue import methods_page
 
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_page_is_not_stale():
+@pytest.fixture(scope="module")
+def page() -> str:
+    return methods_page(ROOT / "tests" / "golden")
+
+
+def test_the_page_is_not_stale(page):
     written = (ROOT / "docs" / "methods.md").read_text()
-    assert written == methods_page(ROOT / "tests" / "golden"), "run: python scripts/write_methods.py"
+    assert written == page, "run: python scripts/write_methods.py"
 
 
-def test_every_method_and_every_field_of_its_own_is_described():
-    page = methods_page(ROOT / "tests" / "golden")
+def test_every_method_and_every_field_of_its_own_is_described(page):
     for name in METHODS:
         section = page.split(f"\n## {name}\n")[1].split("\n## ")[0]
         for line in section.splitlines():

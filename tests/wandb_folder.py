@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,14 @@ class Told:
 
 def read(folder: Path) -> Told:
     """Everything in an ``offline-run-...`` folder; of a killed one, what reached the disk."""
+    # wandb's own process writes the last of a file a moment after a run is finished, or later on a busy machine.
+    end = time.monotonic() + 5
+    while (told := _read(folder)).finished is None and time.monotonic() < end:
+        time.sleep(0.1)
+    return told
+
+
+def _read(folder: Path) -> Told:
     from wandb.proto.wandb_internal_pb2 import Record
     from wandb.sdk.internal.datastore import DataStore
 
