@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -137,7 +138,9 @@ class RunStore:
     def close(self) -> None:
         """Let others have the folder."""
         if self._held is not None:
-            self._held.close()
+            # What a full disk did not take before, it does not take now; the lock goes all the same.
+            with contextlib.suppress(OSError):
+                self._held.close()
 
     def _check_identity(self) -> None:
         provenance = self.folder / "provenance.json"
