@@ -15,6 +15,8 @@ LIMIT   ?= $(if $(filter llava-tiny,$(MODEL)),1000)
 # Comma lists for `make sweep`; empty means the sweep's own defaults.
 METHODS ?=
 BUDGETS ?=
+# Where a sweep runs: local, slurm, or a launcher of one's own in conf/launcher; empty means local.
+LAUNCHER ?=
 # Folder of runs; empty means results/runs.
 RESULTS ?=
 # What `make figures` draws where it is told nothing: the runs that are committed, and the pictures of them.
@@ -45,7 +47,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo "  MODEL=$(MODEL) METHOD=$(METHOD) DATASET=$(DATASET) BUDGET=$(BUDGET) LIMIT=$(LIMIT)"
-	@echo "  METHODS=a,b BUDGETS=64,128 RESULTS= ARGS='more overrides'"
+	@echo "  METHODS=a,b BUDGETS=64,128 LAUNCHER=slurm RESULTS= ARGS='more overrides'"
 
 setup: $(STAMP) ## make .venv from requirements.lock (done by every target when needed)
 
@@ -60,7 +62,7 @@ eval: $(STAMP) ## evaluate one method: make eval METHOD=par BUDGET=64 LIMIT=200
 
 sweep: $(STAMP) ## many methods and budgets: make sweep METHODS=par,fastv (or all) BUDGETS=64,128
 	$(RUN) sweep model=$(MODEL) $(call lists,METHODS,methods) $(call lists,BUDGETS,budgets) dataset=$(DATASET) \
-	  $(call given,LIMIT,limit) $(call given,SHARD,shard) $(WHERE) $(ARGS)
+	  $(call given,LIMIT,limit) $(call given,SHARD,shard) $(call given,LAUNCHER,launcher) $(WHERE) $(ARGS)
 
 status: $(STAMP) ## what became of a sweep, while it goes on or after: make status RESULTS=results/runs
 	$(RUN) status $(WHERE) $(ARGS)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections import Counter, defaultdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -116,3 +120,15 @@ def test_an_unknown_split_is_said():
 def test_fingerprints_are_of_all_splits():
     assert set(splits.recorded_fingerprints()) == set(splits.SPLITS)
     assert json.dumps(splits.recorded_fingerprints())
+
+
+def test_two_jobs_that_build_a_split_at_the_same_time_do_not_meet(tmp_path):
+    command = [sys.executable, "-c", "from parbench.scenes.splits import data_folder; print(data_folder('val'))"]
+    environment = {**os.environ, "PARBENCH_CACHE": str(tmp_path)}
+    both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [one.communicate(timeout=120)[0].strip() for one in both]
+    assert [one.returncode for one in both] == [0, 0]
+    assert said[0] == said[1]
+    splits.check_folder(Path(said[0]), "val")
+    # Nothing is left of the one that came second.
+    assert list((tmp_path / "scenes").iterdir()) == [Path(said[0])]

@@ -28,7 +28,7 @@ from parbench.tracking.settings import check_tracking
 Shard = tuple[int, int]
 
 _KEYS = (
-    "model", "method", "dataset", "engine", "tracking", "budget", "limit", "shard", "controls", "results_dir", "seed",
+    "model", "method", "dataset", "engine", "tracking", "launcher", "budget", "limit", "shard", "controls", "results_dir", "seed",
 )  # fmt: skip
 # What a method's field may hold, by how its class declares it.
 _KINDS: dict[str, tuple[type, ...]] = {

@@ -53,7 +53,7 @@ class Group:
 
 
 @dataclass
-class _Job:
+class Job:
     """A cell that the model can have.
 
     Attributes:
@@ -72,12 +72,12 @@ class _Job:
 
 
 @dataclass
-class _Open:
+class OpenGroup:
     """A group whose session is open."""
 
     group: Group
     session: Session
-    jobs: list[_Job] = field(default_factory=list)
+    jobs: list[Job] = field(default_factory=list)
 
 
 class Sweep:
@@ -86,11 +86,16 @@ class Sweep:
     Args:
         groups: What to evaluate; those of one model should be neighbours.
         go_on: Whether the others go on when a cell fails; else its error ends everything.
+
+    Attributes:
+        elsewhere: Whether other machines compute.
     """
+
+    elsewhere = False
 
     def __init__(self, groups: Sequence[Group], *, go_on: bool) -> None:
         self.groups, self.go_on = groups, go_on
-        self._open: list[_Open] = []
+        self._open: list[OpenGroup] = []
         self._failed: list[tuple[str, str]] = []
         self._ended = 0
 
@@ -132,10 +137,11 @@ class Sweep:
                 raise
             self._fail(group.title, error)
 
-    def _opened(self, group: Group) -> _Open:
+    def _opened(self, group: Group) -> OpenGroup:
         from parbench.harness.session import Session
 
-        opened = _Open(group, Session(group.config, beside=self._open[-1].session if self._open else None))
+        before = self._open[-1].session if self._open else None
+        opened = OpenGroup(group, Session(group.config, beside=before, elsewhere=self.elsewhere))
         # What is wrong with the model is wrong with every cell.
         opened.session.geometry, opened.session.model_fingerprint  # noqa: B018
         for cell in group.cells(opened.session):
@@ -147,7 +153,7 @@ class Sweep:
             opened.session.release()
         return opened
 
-    def _possible(self, cell: Cell, opened: _Open) -> _Job | None:
+    def _possible(self, cell: Cell, opened: OpenGroup) -> Job | None:
         from parbench.results.store import run_id
 
         try:
@@ -160,9 +166,9 @@ class Sweep:
             tqdm.write(f"left out: {error}", file=sys.stderr)
             return None
         name = cell.label or cell_name(reducer.name, reducer.budget)
-        return _Job(cell, reducer, run, f"{name}, {opened.group.title}" if opened.group.title else name)
+        return Job(cell, reducer, run, f"{name}, {opened.group.title}" if opened.group.title else name)
 
-    def _announce(self, opened: _Open, progress: Progress) -> None:
+    def _announce(self, opened: OpenGroup, progress: Progress) -> None:
         """Make the folders of runs that are to come, so that others see them, and count their questions."""
         from parbench.harness.evaluate import is_finished, open_store
 
@@ -182,7 +188,7 @@ class Sweep:
                 pass
             progress.expect(job.run, opened.session.questions, done)
 
-    def _compute(self, opened: _Open, progress: Progress) -> None:
+    def _compute(self, opened: OpenGroup, progress: Progress) -> None:
         from parbench.harness.evaluate import is_finished
 
         if not all(is_finished(opened.session, job.run) for job in opened.jobs):
@@ -193,7 +199,7 @@ class Sweep:
         for job in held:
             self._evaluate(job, opened, progress, wait=True)
 
-    def _evaluate(self, job: _Job, opened: _Open, progress: Progress, *, wait: bool) -> bool:
+    def _evaluate(self, job: Job, opened: OpenGroup, progress: Progress, *, wait: bool) -> bool:
         """Whether it came to an end; a run that another process computes may be left for later."""
         from parbench.harness.evaluate import evaluate
 

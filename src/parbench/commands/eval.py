@@ -16,6 +16,10 @@ _MANY = ("-m", "--multirun")
 
 def run(words: list[str]) -> int:
     """Evaluate and print the table; with ``-m``, as in Hydra, values with commas between them stand for many evaluations."""
+    if other := next((word for word in words if word.startswith("launcher=") and word != "launcher=local"), None):
+        raise ParbenchError(
+            f"{other} has no place in an evaluation, which runs here: write parbench sweep methods=[NAME] {other}"
+        )
     rest = [word for word in words if word not in _MANY]
     if len(rest) < len(words):
         return Sweep(_groups(rest), go_on=True).run()

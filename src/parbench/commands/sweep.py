@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
 from parbench.commands.cells import Cell, Group, Sweep
 from parbench.commands.eval import other_method
 from parbench.commands.multirun import products
@@ -18,7 +22,21 @@ def run(words: list[str]) -> int:
     """Evaluate the grid and print the tables; a cell that the model cannot have is left out with a word."""
     alone = expand(words)
     titles = [" ".join(word for word in one if word not in words) if len(alone) > 1 else "" for one in alone]
-    return Sweep([_group(one, title) for one, title in zip(alone, titles, strict=True)], go_on=True).run()
+    launcher: dict[str, Any] = OmegaConf.to_container(_config(alone[0]).launcher, resolve=True)  # type: ignore[assignment]
+    if launcher.get("name") == "local":
+        return Sweep([_group(one, title) for one, title in zip(alone, titles, strict=True)], go_on=True).run()
+    if launcher.get("name") != "slurm":
+        raise unknown("launcher.name", str(launcher.get("name")), ("local", "slurm"))
+    from parbench.launch.submit import check_settings
+    from parbench.launch.sweep import SlurmSweep, job_words
+
+    check_settings(launcher)
+    alone = [job_words(one, _config(one).model.device, launcher) for one in alone]
+    return SlurmSweep([_group(one, title) for one, title in zip(alone, titles, strict=True)], alone, launcher).run()
+
+
+def _config(words: list[str]) -> DictConfig:
+    return compose_config(split_options(words, {"methods": "", "budgets": ""})[1])
 
 
 def expand(words: list[str]) -> list[list[str]]:

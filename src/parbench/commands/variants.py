@@ -78,7 +78,8 @@ class _Finder:
             return self.given
         from parbench.harness.session import Session
 
-        return Session(compose_config([*self.words, "dataset.split=val", "shard=null"]), beside=self.given)
+        config = compose_config([*self.words, "dataset.split=val", "shard=null"])
+        return Session(config, beside=self.given, elsewhere=self.given.elsewhere)
 
     @cached_property
     def counter(self) -> KeptCounter:

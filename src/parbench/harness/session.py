@@ -34,10 +34,11 @@ class Session:
     Args:
         config: The whole configuration.
         beside: A session whose data set is taken if it is the same.
+        elsewhere: Whether another machine computes, which has the device; ``model.device=auto`` cannot be known here then.
     """
 
-    def __init__(self, config: DictConfig, beside: Session | None = None) -> None:
-        self.config = config
+    def __init__(self, config: DictConfig, beside: Session | None = None, *, elsewhere: bool = False) -> None:
+        self.config, self.elsewhere = config, elsewhere
         self.model_settings: dict[str, Any] = OmegaConf.to_container(config.model, resolve=True)  # type: ignore[assignment]
         dataset: dict[str, Any] = OmegaConf.to_container(config.dataset, resolve=True)  # type: ignore[assignment]
         if has_random_weights(self.model_settings):
@@ -45,7 +46,8 @@ class Session:
                 "model.weights=random has speed but no accuracy: use it with parbench bench, and model.weights=checkpoint here"
             )
         # Said now rather than after the first results.
-        resolve_device(str(config.model.device))
+        if not elsewhere:
+            resolve_device(str(config.model.device))
         resolve_dtype(str(config.model.dtype))
         known = beside.dataset if beside else None
         self.dataset: PreparedDataset = known if known and known.settings == dataset else PreparedDataset(dataset)

@@ -1,0 +1,202 @@
+"""Faults on a real SLURM cluster, one after the other: what a sweep makes of each, and how long that takes.
+
+python scripts/slurm/faults.py [FAULT ...] prints a table; each fault has a cluster and a results folder of its own. The quick ones
+are in tests/test_slurm.py too.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tabulate import tabulate
+
+from testbed import Cluster, missing, results, until
+
+# Six cells; with a cluster of two nodes of one CPU, one job a node.
+WORDS = (
+    "sweep", "methods=[random,uniform]", "budgets=[64]", "controls=[]", "limit=200", "dataset=scenes,scenes_relation",
+    "results_dir=runs",
+)  # fmt: skip
+SLURM = ("launcher=slurm", "launcher.mem_gb=1", "launcher.poll_s=1")
+
+
+@dataclass
+class Scene:
+    """A sweep on a cluster.
+
+    Attributes:
+        cluster: Where.
+        folder: The folder that the command runs in.
+        command: The command that waits; None before it starts.
+        began: When it was first started, in seconds.
+        said: What it wrote to its error output, once it ended.
+    """
+
+    cluster: Cluster
+    folder: Path
+    command: subprocess.Popen[str] | None = None
+    began: float = 0.0
+    said: str = ""
+
+    def start(self, *words: str) -> None:
+        """Run the sweep, or run it again."""
+        command = [sys.executable, "-m", "parbench.cli", *WORDS, *SLURM, *words]
+        environment = {**os.environ, **self.cluster.environment, "OMP_NUM_THREADS": "1"}
+        self.began = self.began or time.monotonic()
+        self.command = subprocess.Popen(command, cwd=self.folder, env=environment, stderr=subprocess.PIPE, text=True)
+
+    def until_answers(self) -> None:
+        """Wait until both jobs are in the middle of their work."""
+        until(lambda: len(list((self.folder / "runs").glob("*/samples.jsonl"))) >= 2, 90, "first answers")
+
+    def job_on(self, node: str) -> str:
+        """The job on a node."""
+        return next(job for job, (_, where) in self.cluster.jobs().items() if where == node)
+
+    def end(self) -> int:
+        """The exit code of the command."""
+        assert self.command is not None
+        self.said = self.command.communicate()[1]
+        return self.command.returncode
+
+    def seconds(self) -> float:
+        """Since the first start."""
+        return time.monotonic() - self.began
+
+
+def undisturbed(scene: Scene) -> str:
+    """What the others are compared with."""
+    scene.start()
+    return f"exit {scene.end()}"
+
+
+def cancelled(scene: Scene) -> str:
+    """``scancel`` of one of the jobs, then the same command again."""
+    scene.start()
+    scene.until_answers()
+    scene.cluster.ask("scancel", scene.job_on("n2"))
+    first = scene.end()
+    # What failed stands at the end.
+    named = scene.said.splitlines()[-1].strip()
+    scene.start()
+    return f"exit {first} ({named}); again: exit {scene.end()}"
+
+
+def crashed(scene: Scene) -> str:
+    """SIGKILL to a node's slurmd, its job's steps and their processes; the node comes back after a minute."""
+    scene.start()
+    scene.until_answers()
+    job = scene.job_on("n2")
+    scene.cluster("crash", "n2")
+    at = scene.seconds()
+    until(lambda: scene.cluster.jobs().get(job, ("", ""))[0] in ("PENDING", ""), 120, "Slurm to notice")
+    noticed = scene.seconds() - at
+    time.sleep(max(0.0, 60 - noticed))
+    scene.cluster("boot", "n2")
+    code = scene.end()
+    return f"noticed after {noticed:.0f} s, {scene.cluster.restarts(job)} restart, exit {code}"
+
+
+def preempted(scene: Scene) -> str:
+    """A job of a partition with priority takes the node for 5 s."""
+    scene.start("launcher.partition=main")
+    scene.until_answers()
+    job = scene.job_on("n2")
+    scene.cluster.ask("sbatch", "--partition=urgent", "--nodelist=n2", "--output=/dev/null", "--wrap=sleep 5")
+    code = scene.end()
+    return f"{scene.cluster.restarts(job)} restart, exit {code}"
+
+
+def out_of_time(scene: Scene) -> str:
+    """A limit of one minute, of which 35 s are left when the jobs are told."""
+    scene.start("launcher.timeout_min=1", "launcher.signal_delay_s=35")
+    until(lambda: len(scene.cluster.jobs()) == 2, 90, "the jobs")
+    jobs = list(scene.cluster.jobs())
+    code = scene.end()
+    return f"{sum(map(scene.cluster.restarts, jobs))} restarts of {len(jobs)} jobs, exit {code}"
+
+
+def controller_restarted(scene: Scene) -> str:
+    """SIGKILL to slurmctld in mid-sweep, started again after 20 s."""
+    scene.start()
+    scene.until_answers()
+    os.kill(int((scene.cluster.folder / "pid" / "slurmctld").read_text()), signal.SIGKILL)
+    time.sleep(20)
+    subprocess.run(["slurmctld"], check=True, env={**os.environ, **scene.cluster.environment})
+    return f"exit {scene.end()}"
+
+
+def waiting_killed(scene: Scene) -> str:
+    """SIGKILL to the command on the login node, then the same command again."""
+    scene.start()
+    scene.until_answers()
+    assert scene.command is not None
+    scene.command.kill()
+    scene.end()
+    scene.start()
+    code = scene.end()
+    handed = (scene.folder / "runs" / ".slurm" / "jobs.jsonl").read_text().count("\n")
+    return f"{handed} jobs handed in, exit {code}"
+
+
+FAULTS: dict[str, Callable[[Scene], str]] = {
+    "undisturbed": undisturbed,
+    "scancel": cancelled,
+    "node crash": crashed,
+    "preemption": preempted,
+    "time limit": out_of_time,
+    "slurmctld killed": controller_restarted,
+    "waiting command killed": waiting_killed,
+}
+
+
+def main(names: list[str]) -> int:
+    """Run faults; the exit code is 1 if a result differs from the local one."""
+    if reason := missing():
+        print(reason, file=sys.stderr)
+        return 2
+    place = Path(tempfile.mkdtemp(prefix="parbench-", dir="/tmp"))
+    try:
+        (place / "local").mkdir()
+        command = [sys.executable, "-m", "parbench.cli", *WORDS]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        subprocess.run(command, cwd=place / "local", check=True, env=environment, stdout=subprocess.DEVNULL)
+        expected = results(place / "local" / "runs")
+        rows = []
+        for name in names or FAULTS:
+            rows.append(run(name, place, expected))
+            print(tabulate(rows[-1:], tablefmt="github"), flush=True)
+    finally:
+        shutil.rmtree(place)
+    print(tabulate(rows, headers=("fault", "what came of it", "seconds", "cells", "files"), tablefmt="github"))
+    return int(any(row[-1] != "as local" for row in rows))
+
+
+def run(name: str, place: Path, expected: dict[str, tuple[object, ...]]) -> tuple[object, ...]:
+    """One row of the table."""
+    folder = place / name.replace(" ", "-")
+    (folder / "work").mkdir(parents=True)
+    scene = Scene(Cluster(folder / "cluster"), folder / "work")
+    scene.cluster("start")
+    try:
+        came = FAULTS[name](scene)
+        seconds = scene.seconds()
+    finally:
+        if scene.command is not None and scene.command.poll() is None:
+            scene.command.kill()
+        scene.cluster("stop")
+    found = results(scene.folder / "runs")
+    return name, came, f"{seconds:.0f}", len(found), "as local" if found == expected else "DIFFERENT"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
