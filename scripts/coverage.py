@@ -1,6 +1,6 @@
 """Simulates how often the intervals of parbench's tables hold the true value, and what other intervals would do.
 
-    python scripts/coverage.py                    # all settings; minutes on one core
+    python scripts/coverage.py                    # all settings; half an hour on one core
     python scripts/coverage.py --images 95 --simulations 500
 
 Two runs answer the same questions; questions of an image are alike (intraclass correlation), and so are the two runs. Prints
