@@ -11,6 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from faults import disk  # noqa: F401
+from parbench.commands.sweep import expand
 from parbench.commands.variants import _Finder
 from parbench.config import compose_config
 from parbench.errors import ParbenchError
@@ -269,3 +270,34 @@ def test_a_full_disk_is_why_a_log_is_empty(disk):  # noqa: F811
         (disk.folder / "more").write_bytes(bytes(1 << 21))
     ended = Ended(Submitted("7", log), JobState("FAILED"))
     assert ended.trouble(settings()).endswith("no space is left on its disk")
+
+
+@pytest.mark.parametrize("word", ["launcher.setup=module load cuda", "launcher.additional_parameters=gpu"])
+def test_a_word_where_a_list_or_a_mapping_is_due_is_said(run, word):
+    assert "is of the wrong kind" in refused(run, "sweep", "launcher=slurm", word)
+
+
+@pytest.mark.parametrize("word", ["launcher.partition=gpu,long", "launcher.exclude=n1,n2"])
+def test_several_values_of_a_launcher_are_no_several_sweeps(run, word):
+    assert "in quotes" in refused(run, "sweep", "launcher=slurm", word)
+
+
+def test_a_list_of_slurms_in_quotes_is_one_value():
+    (words,) = expand(["launcher=slurm", "launcher.exclude='n1,n2'"])
+    assert compose_config(words).launcher.exclude == "n1,n2"
+
+
+def test_a_list_of_what_failed_is_read_whole(folder):
+    log = folder / "1_log.err"
+    log.write_text(
+        "parbench: 2 failed; the same command tries again:\n  par @64: no\n  fastv @64: neither\nsrun: error\n"
+    )
+    ended = Ended(Submitted("1", log), JobState("FAILED"))
+    assert ended.trouble(settings()).endswith("tries again: par @64: no fastv @64: neither")
+
+
+def test_a_damaged_ledger_is_said(folder):
+    ledger = Ledger(folder / "jobs")
+    (folder / "jobs" / "jobs.jsonl").write_text("{}\n")
+    with pytest.raises(ParbenchError, match="damaged: delete it"):
+        ledger.last()

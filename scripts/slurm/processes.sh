@@ -57,7 +57,8 @@ steps_of() {
   local process
   for process in /proc/[0-9]*; do
     [ "$(cat "$process/comm" 2>/dev/null)" = slurmstepd ] || continue
-    if readlink "$process"/fd/* 2>/dev/null | grep -Fqx "$folder/log/slurmd.$1"; then echo "${process#/proc/}"; fi
+    # A file that is closed meanwhile is no failure.
+    if { readlink "$process"/fd/* 2>/dev/null || true; } | grep -Fqx "$folder/log/slurmd.$1"; then echo "${process#/proc/}"; fi
   done
 }
 

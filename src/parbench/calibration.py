@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,4 +210,8 @@ def save(
             entry["targets"] = before["targets"]
     entry["targets"] = dict(sorted({**entry["targets"], **values}.items()))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, yaml.safe_dump(entry, sort_keys=False))
+    # Jobs of several shards find the same thresholds at the same time.
+    with tempfile.TemporaryDirectory(dir=path.parent) as private:
+        written = Path(private) / path.name
+        write_whole(written, yaml.safe_dump(entry, sort_keys=False))
+        written.replace(path)

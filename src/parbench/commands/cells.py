@@ -223,7 +223,8 @@ class Sweep:
 
     def _say(self, text: str) -> None:
         self._ended += 1
-        total = sum(len(opened.jobs) for opened in self._open)
+        # What could not be opened has no cells to count.
+        total = max(self._ended, sum(len(opened.jobs) for opened in self._open))
         tqdm.write(f"[{self._ended}/{total}] {text}", file=sys.stderr)
 
     def _fail(self, name: str, error: Exception, folder: Path | None = None) -> None:

@@ -48,6 +48,13 @@ def expand(words: list[str]) -> list[list[str]]:
         ParbenchError: A word cannot be parsed.
     """
     options, rest = split_options(words, {"models": "", "datasets": "", "shards": ""})
+    for word in rest:
+        if word.lstrip("+~").startswith(("launcher=", "launcher.")) and len(products([word])) > 1:
+            key, _, value = word.partition("=")
+            raise ParbenchError(
+                f"{word} stands for several values, but a sweep has one launcher: a list of Slurm's is one word in quotes, "
+                f"\"{key}='{value}'\""
+            )
     grid = [word for word in rest if word.startswith(("methods=", "budgets="))]
     rest = [word for word in rest if word not in grid]
     for one, key in (("model", "models"), ("dataset", "datasets")):

@@ -62,7 +62,9 @@ class _Finder:
         own = LOCAL / "variants" / plain.replace(".yaml", f"--{key}.yaml")
         try:
             found = getattr(first_serving([own, LOCAL / plain, SHIPPED / plain], asked, session.subject(asked)), field)
-        except ParbenchError:
+        except ParbenchError as error:
+            if self.given.elsewhere:
+                raise OutOfReach(f"the job of {asked.name} found no {field} for it: its log says why") from error
             found, mean = find_threshold(self.counter, asked)
             entry = {asked.asked(session.geometry): {field: found, "mean": round(mean, 2)}}
             save(own, asked, session.subject(asked), session.dataset.fingerprint, "val", entry)

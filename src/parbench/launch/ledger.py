@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from parbench.errors import ParbenchError
 from parbench.launch.job import SweepJob
 from parbench.launch.submit import Submitted, unwritable
 
@@ -34,17 +35,36 @@ class Ledger:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """So that two commands do not hand in the same jobs."""
+        """So that two commands do not hand in the same jobs.
+
+        Raises:
+            ParbenchError: The file system has no locks.
+        """
         with self._path.open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError as error:
+                raise ParbenchError(
+                    f"{self._path} cannot be locked ({error.strerror}): results_dir has to be on a file system with locks "
+                    "(Lustre: mounted with -o flock)"
+                ) from error
             yield
 
     def last(self) -> dict[SweepJob, Submitted]:
-        """The last job handed in for each command line."""
+        """The last job handed in for each command line.
+
+        Raises:
+            ParbenchError: The file is damaged.
+        """
         # A half-written line is no job that anybody waits for.
         lines = self._path.read_text().split("\n")[:-1]
-        entries = [json.loads(line) for line in lines]
-        return {SweepJob(tuple(entry["words"])): Submitted(entry["job"], Path(entry["log"])) for entry in entries}
+        try:
+            entries = [json.loads(line) for line in lines]
+            return {SweepJob(tuple(entry["words"])): Submitted(entry["job"], Path(entry["log"])) for entry in entries}
+        except (ValueError, TypeError, KeyError) as error:
+            raise ParbenchError(
+                f"{self._path} is damaged: delete it when no job of this folder is in the queue (squeue --me); no result is lost"
+            ) from error
 
     def add(self, jobs: Sequence[SweepJob], handed: Sequence[Submitted]) -> None:
         """Write jobs down.

@@ -50,6 +50,14 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         raise ParbenchError(
             f"the launcher has no {', '.join(missing)}: begin its file with 'defaults: [slurm, _self_]'"
         )
+    for key, kind, example in (
+        ("setup", list, '["module load cuda"]'),
+        ("additional_parameters", dict, "{reservation: lab}"),
+    ):
+        if settings[key] is not None and not isinstance(settings[key], kind):
+            raise ParbenchError(
+                f"launcher.{key}={settings[key]} is of the wrong kind: write 'launcher.{key}={example}', with its quotes"
+            )
     poll = settings["poll_s"]
     if isinstance(poll, bool) or not isinstance(poll, int | float) or poll <= 0:
         raise ParbenchError(f"launcher.poll_s={poll} is no number of seconds above 0")

@@ -97,7 +97,7 @@ class SlurmSweep(Sweep):
 
         with Progress() as progress:
             unfinished = [opened.group for opened in list(self._open) if self._watch(opened, progress)]
-            queue.hand_in([self._job_of[id(group)] for group in (*unfinished, *later)])
+            queue.hand_in(list(dict.fromkeys(self._job_of[id(group)] for group in (*unfinished, *later))))
             ended = queue.wait(lambda states: self._look(states, progress))
             self._look((), progress)
             self._await_files(ended, progress)
@@ -138,7 +138,8 @@ class SlurmSweep(Sweep):
             self._look((), progress)
 
     def _open_later(self, group: Group, ended: Ended) -> None:
-        if trouble := ended.trouble(self._settings):
+        # A job that failed may have computed other cells.
+        if (trouble := ended.trouble(self._settings)) and ended.state.name != "FAILED":
             self._fail(group.title or "experiment", ParbenchError(trouble))
             return
         with self._if_several(group):

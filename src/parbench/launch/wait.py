@@ -55,9 +55,11 @@ def _last_words(log: Path) -> str:
         return f" without a word in {log}: do the nodes see that folder, and may they write there?"
     # srun only says that something failed.
     own = [line for line in lines if line and not line.startswith(("srun: ", "slurmstepd"))]
-    ours = [line for line in own if line.startswith("parbench: ")] or own
-    if ours:
-        return f" ({log}): {ours[-1].removeprefix('parbench: ')}"
+    if own:
+        at = max((place for place, line in enumerate(own) if line.startswith("parbench: ")), default=len(own) - 1)
+        # A sweep ends with a list of what failed.
+        said = " ".join(own[at:]) if own[at].endswith(":") else own[at]
+        return f" ({log}): {said.removeprefix('parbench: ')}"
     full = "no space is left on its disk" if shutil.disk_usage(log.parent).free == 0 else "nothing is in it"
     return f" and cannot say why in its log {log}: {full}"
 
@@ -88,14 +90,17 @@ class Queue:
                 raise ParbenchError("Slurm does not answer (squeue): try again when `sinfo` shows the cluster")
             self.jobs = {job: handed for job, handed in known.items() if states[handed.job].name not in OVER}
             for handed in self.jobs.values():
-                tqdm.write(f"job {handed.job} of an earlier command goes on: waiting for it", file=sys.stderr)
+                tqdm.write(
+                    f"job {handed.job} of an earlier command goes on, with that command's launcher settings: waiting for it",
+                    file=sys.stderr,
+                )
             new = [job for job in jobs if job not in self.jobs]
             if new:
                 fresh = submit(new, self._settings, self._ledger.folder)
                 self.jobs |= dict(zip(new, fresh, strict=True))
                 try:
                     self._ledger.add(new, fresh)
-                except ParbenchError:
+                except BaseException:
                     # Nobody would find them again.
                     cancel([handed.job for handed in fresh])
                     raise
@@ -103,7 +108,11 @@ class Queue:
     def wait(self, look: Callable[[Collection[JobState]], None]) -> dict[SweepJob, Ended]:
         """Wait for all; ``look`` is called with the jobs' states after each look at the queue."""
         watch = Watch([handed.job for handed in self.jobs.values()])
+        answered = True
         while len(watch.poll()) < len(self.jobs):
+            if answered and not watch.answers:
+                tqdm.write("Slurm does not answer (squeue): asking again", file=sys.stderr)
+            answered = watch.answers
             look(watch.states.values() if watch.answers else ())
             time.sleep(self._settings["poll_s"])
         return {job: Ended(handed, watch.states[handed.job]) for job, handed in self.jobs.items()}
@@ -111,7 +120,10 @@ class Queue:
     def advice(self) -> str:
         """What to do with the jobs when nobody waits for them."""
         if not self.jobs:
-            return "parbench: interrupted before a job was handed in; the same command begins again"
+            return (
+                "parbench: interrupted before jobs were written down: squeue --me --name=parbench shows whether Slurm has some "
+                "already; the same command hands them in again"
+            )
         arrays = sorted({handed.job.split("_")[0] for handed in self.jobs.values()}, key=int)
         return (
             f"parbench: the jobs go on: squeue --jobs={','.join(arrays)} shows them, scancel {' '.join(arrays)} ends them, their logs "

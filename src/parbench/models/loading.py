@@ -226,7 +226,14 @@ def load_model(config: Mapping[str, Any]) -> tuple[Any, Any, Path]:
     folder = locate(str(config["path"]), config.get("revision"))
     check_folder(folder)
     model = load_strictly(LlavaForConditionalGeneration, folder, dtype=dtype, attn_implementation=config["attention"])
-    return model.to(device).eval(), load_processor(folder), folder
+    try:
+        model = model.to(device)
+    except torch.OutOfMemoryError as error:
+        raise ParbenchError(
+            f"the model in {folder} does not fit into the memory of {device}: take a smaller one, a smaller model.dtype or "
+            "another device"
+        ) from error
+    return model.eval(), load_processor(folder), folder
 
 
 def load_processor(folder: Path | str) -> Any:
