@@ -31,8 +31,13 @@ def keep(run: Path, folder: Path, root: Path) -> None:
         shutil.copyfile(run / name, target / name)
     settings = (run / "config.yaml").read_text(encoding="utf-8")
     (target / "config.yaml").write_text(settings.replace(f"{root}/", ""), encoding="utf-8")
-    samples = (run / "samples.jsonl").read_bytes()
-    (target / "samples.jsonl.xz").write_bytes(lzma.compress(samples, preset=9 | lzma.PRESET_EXTREME))
+    plain = run / "samples.jsonl"
+    if plain.exists():
+        packed = lzma.compress(plain.read_bytes(), preset=9 | lzma.PRESET_EXTREME)
+        (target / "samples.jsonl.xz").write_bytes(packed)
+    else:
+        for samples in run.glob("samples.jsonl.*"):
+            shutil.copyfile(samples, target / samples.name)
 
 
 def main() -> None:

@@ -123,6 +123,15 @@ SIGHT = {
 }
 
 
+def test_a_letter_as_a_marker_is_a_letter():
+    """With its dollar signs it would be three times as wide."""
+    with style.styled(SCREEN) as figure_class:
+        axis = figure_class().add_subplot()
+        labels.mark(axis, look("dart"), 0, 0)
+        shape = axis.lines[0]._marker.get_path().get_extents()
+    assert shape.width < 1.2 * shape.height
+
+
 def parts(colour: str) -> list[int]:
     return [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
 
@@ -304,6 +313,16 @@ def test_a_mask_is_read_as_it_was_written(side):
     assert set(np.flatnonzero(kept)) == set(patches)
 
 
+def test_a_loss_that_every_image_has_is_clear(folder):
+    rows = {"none": 1.0, "random": 0.0}
+    for method, score in rows.items():
+        lines = [line(number, score, skill=("reading", "colour")[number % 2]) for number in range(60)]
+        write_run(folder, lines, identity(method, None if method == "none" else 64))
+    skills = swept(folder).skills
+    assert skills.against.min() == -100
+    assert skills.clear.sum() == 2
+
+
 def test_an_image_is_cut_as_the_vision_tower_sees_it():
     wide = Image.new("RGB", (672, 336), "red")
     wide.paste("blue", (168, 0, 504, 336))
@@ -355,10 +374,10 @@ def test_all_pictures_of_a_sweep_are_the_same_bytes_twice(run, tiny_sweep, tmp_p
         assert image.width == 1350
 
 
-def bench_file(path: Path, sweep: Sweep, **settings) -> Path:
+def bench_file(path: Path, sweep: Sweep, fields: dict | None = None, **settings) -> Path:
     rows = [
         {
-            "method": method, "budget": budget, "batch": 1,
+            "method": method, "budget": budget, "batch": 1, "fields": {"name": method, "budget": budget, **(fields or {})},
             "measured": {"seconds": {"ttft": {"median": seconds, "low": 0.9 * seconds, "high": 1.1 * seconds}}},
         }
         for method, budget, seconds in (("none", None, 0.2), ("par", 64, 0.1), ("fastv", 64, 0.12), ("uniform", 64, 0.08))
@@ -394,6 +413,20 @@ def test_times_beside_the_runs_are_found_and_those_of_others_left_out(run, tiny_
     assert code == 0
     assert out.split() == ["pictures/accuracy-seconds-cpu-1.png", "pictures/accuracy-seconds-cpu-1.pdf"]
     assert "other.json holds times of weights=random" in err
+
+
+def test_times_of_other_settings_are_of_other_runs(tiny_sweep, tmp_path):
+    sweep = swept(tiny_sweep)
+    with pytest.raises(ParbenchError, match="none of these methods"):
+        times.read_times(bench_file(tmp_path / "bench.json", sweep, fields={"positions": "other"}), sweep)
+
+
+def test_two_files_of_the_same_times_are_one_too_many(run, tiny_sweep, tmp_path):
+    sweep = swept(tiny_sweep)
+    files = [str(bench_file(tmp_path / name, sweep)) for name in ("one.json", "two.json")]
+    code, _, err = run("figures", str(tiny_sweep), *files, "only=accuracy-seconds", "out=pictures")
+    assert code == 2
+    assert "name the one to be drawn" in err
 
 
 def test_published_numbers_need_no_runs(run):

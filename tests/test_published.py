@@ -14,6 +14,7 @@ from helpers import METHODS
 from made_runs import identity, line, write_run
 from parbench.config import names
 from parbench.tables.published import COLUMNS, METRICS, folder, read, with_share
+from test_bad_input import refused
 
 OTHER_METHODS = {"dart", "evit", "fitprune", "tokenpacker", "topk"}
 OTHER_BENCHMARKS = {"average", "mm-vet", "mmbench-cn"}
@@ -108,6 +109,15 @@ def test_shares_are_of_the_same_table(numbers):
         (shares["method"] == "fastv") & (shares["source"] == "arXiv:2412.04467") & (shares["benchmark"] == "gqa")
     ].iloc[0]
     assert row["of_none"] == pytest.approx(52.7 / 61.9)
+
+
+def test_a_metric_of_published_numbers_is_chosen_or_refused(run):
+    code, out, _ = run("table", "--published", "model=llava-1.5-7b", "benchmark=mme", "--metric=perception")
+    assert code == 0
+    assert "perception + cognition" not in out
+    assert refused(run, "table", "--published", "benchmark=mme", "metric=perceptoin").startswith(
+        "parbench: unknown metric"
+    )
 
 
 def test_published_numbers_stand_without_own_runs(run):

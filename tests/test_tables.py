@@ -305,6 +305,12 @@ def test_none_and_controls_stay_whatever_is_chosen(run, runs):
     assert "@128" not in out
 
 
+def test_one_wrong_name_among_several_is_said(run, runs):
+    code, _, err = run("table", str(runs), "method=par,fatsv")
+    assert code == 2
+    assert "fatsv" in err
+
+
 def test_hashes_can_be_given_by_their_beginning(run, folder):
     for code in ("aaaa1111", "bbbb2222"):
         write_scores(folder / "runs", [1, 0], code=code)

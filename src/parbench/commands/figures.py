@@ -167,7 +167,10 @@ def _times(sweep: Sweep, named: Sequence[Path], beside: Sequence[Path]) -> Itera
         name = f"accuracy-seconds-{times.kind}-{times.batch}"
         return Picture(name, lambda medium: against_time(sweep, times, medium))
 
-    yield from map(picture, found)
+    pictures = list(map(picture, found))
+    if len({one.name for one in pictures}) < len(pictures):
+        raise ParbenchError("several files hold times of one kind of device and batch size: name the one to be drawn")
+    yield from pictures
 
 
 def _published() -> Picture:

@@ -43,6 +43,8 @@ def _times(sweep: Sweep, files: Sequence[Path]) -> Times | None:
     from parbench.figures.times import read_times
 
     found = [times for path in files for times in read_times(path, sweep)]
+    if len(found) > 1:
+        print(f"times in the report: batch {found[0].batch} on {found[0].device} only", file=sys.stderr)
     return found[0] if found else None
 
 

@@ -32,6 +32,8 @@ def run(words: list[str]) -> None:
     if options["published"]:
         from parbench.commands.table_published import published
 
+        if options["metric"]:
+            where["metric"] = options["metric"]
         published(paths, where, form, options["out"])
         return
     from parbench.tables.comparing import COLUMNS, compare

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from parbench.commands.choosing import DEFAULT
 from parbench.commands.table_output import write_data, write_views
 from parbench.errors import ParbenchError
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from parbench.reading import Results
     from parbench.tables.published import Own
 
-_DEFAULT = Path("results/runs")
 _NOTE = (
     "papers count FLOPs in different ways and round differently; own runs have 95 % intervals, papers give none; "
     "definitions and caveats: results/published/README.md"
@@ -63,15 +63,19 @@ def _own_runs(paths: list[Path], where: Mapping[str, str]) -> Results | None:
     from parbench.tables.choosing import choose
     from parbench.tables.comparing import COLUMNS
 
-    if not paths and not _DEFAULT.is_dir():
+    if not paths and not DEFAULT.is_dir():
         return None
     try:
-        results = load(paths or [_DEFAULT], columns=COLUMNS)
+        results = load(paths or [DEFAULT], columns=COLUMNS)
     except ParbenchError as error:
         if paths:
             raise
         print(f"no own runs: {error}", file=sys.stderr)
         return None
+    if "method" in where:
+        # Papers have methods that own runs lack.
+        mine = [name for name in where["method"].strip("[]").split(",") if name in set(results.runs["method"])]
+        where = {**where, "method": ",".join(mine) or where["method"]}
     return replace(results, runs=choose(results.runs, where))
 
 

@@ -94,7 +94,8 @@ def _bars(point: pd.Series) -> list[np.ndarray]:
 def _recall_note(sweep: Sweep) -> str:
     budgets = [f"{budget:g}" for budget in sweep.budgets]
     named = (
-        f"Named: {budgets[-1]} tokens, with 95 % intervals; small: {', '.join(budgets[:-1])} tokens. "
+        f"Named: a method's smallest budget ({budgets[-1]} tokens for most), or its own rule where it has none, with 95 % intervals; "
+        "small: larger budgets. "
         if len(budgets) > 1
         else ""
     )

@@ -113,13 +113,19 @@ def row_names(axis: Any, medium: Medium, names: Sequence[tuple[str, Look]]) -> N
 
 def mark(axis: Any, look: Look, x: Any, y: Any, **more: Any) -> None:
     """Markers of a method at some points, without a line."""
+    import matplotlib
+    from matplotlib.markers import MarkerStyle
+
+    # A letter as a marker is a formula.
+    with matplotlib.rc_context({"text.parse_math": True}):
+        shape = MarkerStyle(look.marker)
     face = "white" if look.hollow else look.colour
     axis.plot(
         x,
         y,
         **{
             "linestyle": "none",
-            "marker": look.marker,
+            "marker": shape,
             "color": look.colour,
             "markerfacecolor": face,
             "zorder": 4,

@@ -44,6 +44,7 @@ def published_curves(frame: pd.DataFrame, model: str, medium: Medium) -> Any:
     ]
     shown = [key for key in _SHOWN if ((mine["benchmark"] == key[0]) & (mine["metric"] == key[1])).any()]
     shown = shown[:_NARROW] if medium.narrow else shown
+    mine = mine[[key in shown for key in zip(mine["benchmark"], mine["metric"], strict=True)]]
     across = 1 if medium.narrow else 3
     rows, size = ceil(len(shown) / across), medium.font / 72
     names = sorted(set(mine["method"]))

@@ -11,7 +11,7 @@ import pandas as pd
 
 from parbench.reading import Results
 from parbench.statistics.answers import Answers, align
-from parbench.statistics.bootstrap import Resampled, resample
+from parbench.statistics.bootstrap import LEVEL, Resampled, resample
 from parbench.statistics.measures import Measure, Sums, mean_of
 from parbench.tables.comparing import Comparison, compare
 
@@ -149,5 +149,5 @@ def _by_skill(sweep: Sweep) -> Skills | None:
 
 
 def _clear(resampled: Resampled, run: int, other: int) -> bool:
-    low, high = resampled.against(run, other).interval()
-    return low > 0 or high < 0
+    # As an interval that leaves zero out, and where every resample gives the same difference.
+    return resampled.against(run, other).p_value() < 1 - LEVEL

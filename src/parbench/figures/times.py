@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,8 @@ class Times:
     """Times of one batch size in one file.
 
     Attributes:
-        frame: ``method``, ``budget``, and median, lower and upper quartile of milliseconds from pixels to the first token as
-            ``x``, ``x_low``, ``x_high``.
+        frame: ``method``, ``budget``, the method's ``fields``, and median, lower and upper quartile of milliseconds from pixels to
+            the first token as ``x``, ``x_low``, ``x_high``.
         device: What they were taken on.
         kind: cpu or cuda.
         batch: Questions of a batch.
@@ -92,17 +93,30 @@ def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     for row in rows:
         spent = row["measured"]["seconds"]["ttft"]
         budget = np.nan if row["budget"] is None else float(row["budget"])
-        found.append((row["method"], budget, *(1000 * spent[key] for key in ("median", "low", "high"))))
-    return pd.DataFrame(found, columns=["method", "budget", "x", "x_low", "x_high"])
+        found.append((row["method"], budget, row["fields"], *(1000 * spent[key] for key in ("median", "low", "high"))))
+    return pd.DataFrame(found, columns=["method", "budget", "fields", "x", "x_low", "x_high"])
 
 
 def timed(sweep: Sweep, times: Times) -> pd.DataFrame:
-    """The sweep's points that were timed at their budget."""
+    """The sweep's points that were timed at their budget and with their settings."""
     # None alike: a method by its own rule has no budget.
     joined = sweep.points.assign(at=sweep.points["budget"].fillna(-1)).merge(
         times.frame.assign(at=times.frame["budget"].fillna(-1)).drop(columns="budget"), on=["method", "at"]
     )
-    return joined.drop(columns="at")
+    settings = sweep.runs.set_index("run_id")["settings"]
+    same = [_agree(settings[run], fields) for run, fields in zip(joined["run_id"], joined["fields"], strict=True)]
+    return joined[same].drop(columns=["at", "fields"])
+
+
+def _agree(settings: Mapping[str, Any], timed: Mapping[str, Any]) -> bool:
+    """Whether a run has the settings that were timed, floats as they are rounded in a file of times."""
+
+    def equal(one: Any, other: Any) -> bool:
+        if isinstance(one, float) and isinstance(other, float):
+            return math.isclose(one, other, rel_tol=1e-4)
+        return bool(one == other)
+
+    return all(equal(settings.get(field), value) for field, value in timed.items() if field != "budget")
 
 
 def against_time(sweep: Sweep, times: Times, medium: Medium) -> Any:

@@ -11,6 +11,7 @@ import pandas as pd
 from parbench.errors import unknown
 from parbench.reading.folders import Run
 from parbench.reading.identity import flatten, surroundings, text
+from parbench.results.naming import cell_name
 
 # FLOPs of a sample up to the first token: vision, projector, the method's own work, LLM prefill.
 _PREFILL = ("vision", "projector", "reducer", "llm_prefill")
@@ -72,8 +73,7 @@ def _labels(runs: Sequence[Run]) -> list[str]:
     named = []
     for place, run in enumerate(runs):
         method = run.identity["method"]
-        budget = method.get("budget")
-        named.append(method["name"] if budget is None else f"{method['name']} @{budget:g}")
+        named.append(cell_name(method["name"], method.get("budget")))
         alike[named[-1], *surroundings(run.identity).values()].append(place)
     for places in alike.values():
         settings = [runs[place].identity["method"] for place in places]

@@ -39,7 +39,13 @@ def columns_of(sweep: Sweep, times: Times | None) -> list[Column]:
     percent = sweep.measure.scale == 100
     unit, digits = (" %" if percent else ""), sweep.measure.digits
     points = " pts" if percent else ""
-    timed_on = "" if times is None else f"Median time to the first token, {times.device}, batch {times.batch}."
+    timed_on = (
+        ""
+        if times is None
+        else (
+            f"Median time to the first token, {times.device}, batch {times.batch}; small: quartiles of {times.repeats} repeats."
+        )
+    )
     columns = [
         Column("value", sweep.measure.title, "With its 95 % interval, images resampled.", unit, digits),
         Column("against", "vs none", "Difference from no reduction, paired, with its 95 % interval.", points, digits),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -42,8 +42,19 @@ def choose(runs: pd.DataFrame, where: Mapping[str, str]) -> pd.DataFrame:
                 {_named(field, fields.get(field)) for fields, stays in zip(flat, left, strict=True) if stays}
             )
             raise ParbenchError(f"no run has {field}={wanted}: there are {', '.join(there[:8])}")
+        _refuse_unknown(field, wanted, flat)
         left &= found | _always(field, runs["method"])
     return runs[left]
+
+
+def _refuse_unknown(field: str, wanted: str, flat: Sequence[Mapping[str, Any]]) -> None:
+    """One of several values that no run has was meant to be another."""
+    values = [fields.get(field) for fields in flat]
+    if any(text(value) == wanted.strip("[]") for value in values):
+        return
+    for option in wanted.strip("[]").split(","):
+        if not any(_matches(field, value, option) for value in values):
+            raise unknown(f"{field} of these runs", option, {_named(field, value) for value in values})
 
 
 def _matches(field: str, value: Any, wanted: str) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 import parbench
+from parbench.config import names
 from parbench.errors import ParbenchError, unknown
 from parbench.tables.comparing import Comparison
 from parbench.tables.views import Cell, View, number, ranged
@@ -93,6 +94,10 @@ def choose(frame: pd.DataFrame, where: Mapping[str, str]) -> pd.DataFrame:
         found = frame[field].isin(options)
         if not found.any():
             raise unknown(f"{field} among the published numbers", wanted, known)
+        for option in options:
+            # A method that no paper here has may be one of own runs.
+            if option not in (known | set(names("method")) if field == "method" else known):
+                raise unknown(f"{field} among the published numbers", option, known)
         frame = _with_unreduced(frame, found) if field == "method" else frame[found]
     return frame
 

@@ -132,7 +132,7 @@ def _answers(comparison: Comparison) -> View:
     if "minus_none" in comparison.frame:
         notes += [
             "lost / won: questions right without reduction and wrong now / the reverse; p: McNemar's exact test, after Holm",
-            "shows: the smallest difference from none that these questions show in four of five cases",
+            "shows: the smallest true difference from none that these questions show in four of five cases, before correction",
         ]
     if comparison.frame["best"].any():
         notes.append("bold: better than every other row of its budget, each difference holding after Holm")

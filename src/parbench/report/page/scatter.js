@@ -88,6 +88,7 @@ function mover(nodes) {
 }
 
 function drawScatter() {
+  if (scatterState.active) deactivate();
   const [across, up] = [columnOf(byId("scatter-x").value), columnOf(byId("scatter-y").value)];
   const narrow = byId("plot").clientWidth < 560;
   const rows = data.rows.filter((row) => !scatterState.off.has(row.series) && isNumber(row[across.key]) && isNumber(row[up.key]));

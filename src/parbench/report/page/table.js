@@ -19,7 +19,7 @@ function intervalBar(column, row) {
   const place = (value) => 2 + ((value - least) / (most - least || 1)) * (width - 4);
   return draw("svg", { width, height: 10, "aria-hidden": "true" },
     draw("line", { x1: place(low), x2: place(high), y1: 5, y2: 5, style: `stroke: ${colour(row.method)}; stroke-width: 4; opacity: 0.4` }),
-    draw("circle", { cx: place(row.value), cy: 5, r: 2.4, style: `fill: ${colour(row.method)}` }));
+    draw("line", { x1: place(row.value), x2: place(row.value), y1: 1, y2: 9, style: `stroke: ${colour(row.method)}; stroke-width: 1.5` }));
 }
 
 function cell(column, row) {
@@ -67,6 +67,6 @@ function startTable() {
   for (const id of ["table-filter", "table-budget", "table-controls"]) byId(id).addEventListener("input", drawTable);
   const chance = data.about.chance === null ? "" : ` Guessing gets ${data.about.chance.toFixed(1)} %.`;
   byId("table-note").textContent = "Small figures: 95 % intervals, images resampled with all their questions; bold: the interval of the "
-    + `difference leaves zero out, before any correction for the number of methods (parbench table has that).${chance}`;
+    + `difference leaves zero out, before any correction for the number of methods (parbench table has that).${columnOf("ms") ? " Small figures of ms: quartiles of repeats." : ""}${chance}`;
   drawTable();
 }
