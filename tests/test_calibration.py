@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import yaml
@@ -53,6 +54,15 @@ def test_a_target_out_of_reach_is_said():
 
 def test_a_stored_threshold_is_filled_in(stored):
     assert calibrated(par(), SUBJECT).bar == 1.25
+
+
+def test_jobs_that_find_a_threshold_at_the_same_time_do_not_meet(stored):
+    reducer, found = par(), {64: {"bar": 1.25, "mean": 64.1}}
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(save, stored, reducer, SUBJECT, "def", "val", found) for _ in range(200)]:
+            done.result()
+    assert calibrated(par(), SUBJECT).bar == 1.25
+    assert list(stored.parent.iterdir()) == [stored]
 
 
 def test_another_target_is_added_beside_the_first(stored):
