@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from test_harness import png, pope
 
@@ -238,3 +239,14 @@ def test_help_and_version_are_no_errors(run):
     assert "parbench COMMAND" in out
     assert run("--version")[0] == 0
     assert run()[0] == 2
+
+
+def test_a_model_that_does_not_fit_is_said(run, monkeypatch):
+    from transformers import LlavaForConditionalGeneration
+
+    def full(model, device):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(LlavaForConditionalGeneration, "to", full)
+    said = refused(run, "eval", "method=random", "limit=2", "controls=[]", "results_dir=runs")
+    assert "does not fit into the memory of cpu" in said
