@@ -132,7 +132,7 @@ def test_llava_tiny_ships_with_thresholds_for_par(target, settings):
 
 @pytest.mark.slow
 def test_the_command_reaches_the_target_on_val(run, folder):
-    code, out, err = run("calibrate", "method=par", "target=100", "questions=60", "out=found.yaml")
+    code, out, err = run("calibrate", "method=par", "target=100", "questions=30", "out=found.yaml")
     assert code == 0, err
     found = yaml.safe_load((folder / "found.yaml").read_text())
     assert found["targets"][100]["mean"] == pytest.approx(100, rel=0.02)

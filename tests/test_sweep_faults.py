@@ -279,14 +279,15 @@ def test_a_sweep_that_is_interrupted_says_so_in_one_sentence_and_goes_on(run, fo
 @pytest.mark.slow
 def test_a_sweep_killed_again_and_again_computes_nothing_twice(folder):
     script = Path(__file__).parents[1] / "scripts" / "kill_sweep.py"
-    words = ("methods=[par,fastv]", "budgets=[192]", "controls=[]", "limit=40", "engine.batch_size=8")
+    words = ("methods=[par,fastv]", "budgets=[192]", "controls=[]", "limit=24", "engine.batch_size=4")
     done = subprocess.run(
-        [sys.executable, script, "--kills", "6", "--seed", "1", "--folder", folder / "sweeps", "--", *words],
-        capture_output=True, text=True,
+        [sys.executable, script, "--kills", "4", "--seed", "1", "--folder", folder / "sweeps", "--", *words],
+        # Two sweeps at the same time, each with as many threads as cores, get in each other's way.
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout)
-    assert found["kills"] == 6
+    assert found["kills"] == 4
     assert found["cells"] == 4
     assert found["files"] == 20
     assert found["files_that_differ"] == []
