@@ -325,7 +325,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.runs:
         found = [row for m in given.images for row in on_runs(given.runs, m, given.simulations, given.draws)]
-        show(["images", "run", "none", "run", "accuracy", "difference", "retained"], found)
+        show(["images", "run", "accuracy of none", "of the run", "coverage: value", "difference", "retained"], found)
         return
     worlds = [World(m, *pair, alike) for m, pair, alike in product(given.images, ACCURACIES, given.alike)]
     if "coverage" in given.parts:

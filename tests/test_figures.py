@@ -29,7 +29,7 @@ from parbench.figures.published import published_curves
 from parbench.figures.skills import skill_map
 from parbench.figures.style import CONTROL, HUES, LOOKS, PAPER, SCREEN, Medium, ink, look, luminance
 from parbench.figures.sweep import COLUMNS, Sweep, sweep_of
-from parbench.harness.evaluate import _bitmap
+from parbench.results.masks import bitmap
 from parbench.tables.published import read
 
 # Another process with another order of sets, on another clock; the same sources, wherever it is started.
@@ -309,7 +309,7 @@ def test_a_mask_is_read_as_it_was_written(side):
     patches = tuple(np.random.default_rng(0).permutation(side * side)[:50].tolist())
     images = Images.__new__(Images)
     images.grid = (side, side)
-    kept = images.kept(_bitmap(patches, side * side))
+    kept = images.kept(bitmap(patches, side * side))
     assert set(np.flatnonzero(kept)) == set(patches)
 
 

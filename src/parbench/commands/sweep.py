@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from parbench.commands.cells import Cell, Group, Sweep
 from parbench.commands.eval import other_method
@@ -22,21 +22,18 @@ def run(words: list[str]) -> int:
     """Evaluate the grid and print the tables; a cell that the model cannot have is left out with a word."""
     alone = expand(words)
     titles = [" ".join(word for word in one if word not in words) if len(alone) > 1 else "" for one in alone]
-    launcher: dict[str, Any] = OmegaConf.to_container(_config(alone[0]).launcher, resolve=True)  # type: ignore[assignment]
+    groups = [_group(one, title) for one, title in zip(alone, titles, strict=True)]
+    launcher: dict[str, Any] = OmegaConf.to_container(groups[0].config.launcher, resolve=True)  # type: ignore[assignment]
     if launcher.get("name") == "local":
-        return Sweep([_group(one, title) for one, title in zip(alone, titles, strict=True)], go_on=True).run()
+        return Sweep(groups, go_on=True).run()
     if launcher.get("name") != "slurm":
         raise unknown("launcher.name", str(launcher.get("name")), ("local", "slurm"))
     from parbench.launch.submit import check_settings
     from parbench.launch.sweep import SlurmSweep, job_words
 
     check_settings(launcher)
-    alone = [job_words(one, _config(one).model.device, launcher) for one in alone]
+    alone = [job_words(one, group.config.model.device, launcher) for one, group in zip(alone, groups, strict=True)]
     return SlurmSweep([_group(one, title) for one, title in zip(alone, titles, strict=True)], alone, launcher).run()
-
-
-def _config(words: list[str]) -> DictConfig:
-    return compose_config(split_options(words, {"methods": "", "budgets": ""})[1])
 
 
 def expand(words: list[str]) -> list[list[str]]:

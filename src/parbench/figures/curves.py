@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from parbench.figures.frame import CHANCE, NONE, Margins, panels, reference
-from parbench.figures.labels import Named, beside, column, mark, width_of
+from parbench.figures.labels import Named, beside, column, mark, trace, width_of
 from parbench.figures.style import BEFORE, CONTROL, INSIDE, TOWER, Medium, look, styled
 from parbench.figures.sweep import Sweep
 
@@ -150,14 +150,12 @@ def _series(panel: Any, series: pd.DataFrame, none: pd.DataFrame, *, band: bool)
     asked = series[series["budget"].notna()]
     asked = asked.sort_values("x", ascending=False)
     line = pd.concat([none, asked]) if len(asked) else asked
-    panel.plot(
-        line["x"][:2], line["value"][:2], color=own.colour, linestyle=own.line, linewidth=0.6, alpha=0.5, zorder=2
-    )
+    trace(panel, own, line["x"][:2], line["value"][:2], linewidth=0.6, alpha=0.5, zorder=2)
     if band:
         panel.fill_between(
             asked["x"], asked["value_low"], asked["value_high"], color=own.colour, alpha=0.13, linewidth=0
         )
-    panel.plot(asked["x"], asked["value"], color=own.colour, linestyle=own.line, zorder=3)
+    trace(panel, own, asked["x"], asked["value"], zorder=3)
     rule = series[series["budget"].isna()]
     barred = rule if len(asked) != 1 else series
     mark(panel, own, series["x"], series["value"])

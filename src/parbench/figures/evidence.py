@@ -9,7 +9,7 @@ import pandas as pd
 
 from parbench.figures.curves import y_title
 from parbench.figures.frame import CHANCE, NONE, Margins, axes_at, lines_beneath, panels, reference
-from parbench.figures.labels import Named, beside, mark, row_names, width_of
+from parbench.figures.labels import Named, beside, mark, row_names, trace, width_of
 from parbench.figures.style import Medium, look, styled
 from parbench.figures.sweep import Sweep
 
@@ -58,15 +58,7 @@ def _limits(panel: Any, sweep: Sweep, points: pd.DataFrame, medium: Medium) -> N
 def _trail(panel: Any, name: str, series: pd.DataFrame) -> Named:
     """Draw the points of a method, the last one with its intervals; gives what is to be named."""
     own, last = look(str(series["method"].iloc[0])), series.iloc[-1]
-    panel.plot(
-        series["evidence_recall"],
-        series["value"],
-        color=own.colour,
-        linestyle=own.line,
-        linewidth=0.7,
-        alpha=0.35,
-        zorder=2,
-    )
+    trace(panel, own, series["evidence_recall"], series["value"], linewidth=0.7, alpha=0.35, zorder=2)
     mark(panel, own, series["evidence_recall"][:-1], series["value"][:-1], alpha=0.35, markersize=2.2, zorder=3)
     panel.hlines(
         last["value"],

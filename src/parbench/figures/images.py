@@ -15,6 +15,8 @@ from PIL import Image
 from parbench.errors import ParbenchError
 from parbench.figures.sweep import Sweep
 from parbench.harness.datasets import PreparedDataset, noise_like
+from parbench.results.masks import kept_bits
+from parbench.results.naming import sample_number
 
 # Pixels of the square that a vision tower sees, here and in reports.
 SIDE = 336
@@ -39,7 +41,7 @@ class Images:
 
     def image(self, sample: str) -> Image.Image:
         """What the vision tower sees: the middle square, ``SIDE`` pixels wide."""
-        number = _number(sample)
+        number = sample_number(sample)
         if not self.dataset.generated:
             return square(self.dataset.visuals(number)[0])
         row = self.dataset.rows[number]
@@ -53,14 +55,13 @@ class Images:
         if not self.dataset.generated:
             return []
         scale = SIDE / self.dataset.image_size[0]
-        found = self.dataset.evidence(self.dataset.docs()[_number(sample)]) or []
+        found = self.dataset.evidence(self.dataset.docs()[sample_number(sample)]) or []
         return [[round(scale * edge) for edge in box] for box in found]
 
     def kept(self, mask: str) -> np.ndarray:
         """[rows, columns] whether anything of a patch is in a kept token."""
         rows, columns = self.grid
-        bits = np.unpackbits(np.frombuffer(bytes.fromhex(mask.zfill(len(mask) + len(mask) % 2)), dtype=np.uint8))
-        return bits[len(bits) - rows * columns :].reshape(rows, columns).astype(bool)
+        return kept_bits(mask, rows * columns).reshape(rows, columns)
 
 
 def square(image: Image.Image) -> Image.Image:
@@ -89,10 +90,6 @@ def _settings(folder: Path) -> dict[str, Any]:
         return {**found, "where": found.get("where", {})}
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise ParbenchError(f"{path} does not say where the images are: put it back") from error
-
-
-def _number(sample: str) -> int:
-    return int(sample.rpartition("-")[2])
 
 
 def _grid(sweep: Sweep) -> tuple[int, int]:

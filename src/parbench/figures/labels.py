@@ -111,6 +111,11 @@ def row_names(axis: Any, medium: Medium, names: Sequence[tuple[str, Look]]) -> N
         axis.text(-1.7 * size, row, name, transform=there, ha="right", va="center_baseline", color=look.ink)
 
 
+def trace(axis: Any, look: Look, x: Any, y: Any, **more: Any) -> None:
+    """A line of a method, without markers."""
+    axis.plot(x, y, color=look.colour, linestyle=look.line, **more)
+
+
 def mark(axis: Any, look: Look, x: Any, y: Any, **more: Any) -> None:
     """Markers of a method at some points, without a line."""
     import matplotlib

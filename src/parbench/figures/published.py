@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from parbench.figures.frame import axes_at, lines_beneath
-from parbench.figures.labels import Named, column, mark, width_of
+from parbench.figures.labels import Named, column, mark, trace, width_of
 from parbench.figures.style import Medium, look, styled
 
 # Benchmarks in the order of pictures, with the metric most papers give.
@@ -88,24 +88,8 @@ def _panel(panel: Any, points: pd.DataFrame, medium: Medium) -> None:
             ].head(1)
             if len(start):
                 first = pd.concat([start, line.head(1)])
-                panel.plot(
-                    first["tokens"],
-                    first["value"],
-                    color=own.colour,
-                    linestyle=own.line,
-                    linewidth=0.4,
-                    alpha=0.35,
-                    zorder=2,
-                )
-            panel.plot(
-                line["tokens"],
-                line["value"],
-                color=own.colour,
-                linestyle=own.line,
-                linewidth=0.9 * medium.fine,
-                alpha=0.8,
-                zorder=3,
-            )
+                trace(panel, own, first["tokens"], first["value"], linewidth=0.4, alpha=0.35, zorder=2)
+            trace(panel, own, line["tokens"], line["value"], linewidth=0.9 * medium.fine, alpha=0.8, zorder=3)
             mark(panel, own, line["tokens"], line["value"], markersize=0.75 * _marker())
     column(panel, medium, _ends(points[points["method"] != "none"]))
 

@@ -12,7 +12,7 @@ import pandas as pd
 from parbench.reading import Results
 from parbench.statistics.answers import Answers, align
 from parbench.statistics.bootstrap import LEVEL, Resampled, resample
-from parbench.statistics.measures import Measure, Sums, mean_of
+from parbench.statistics.measures import Measure, mean_of, mean_where_known
 from parbench.tables.comparing import Comparison, compare
 
 # Columns of the samples that pictures need.
@@ -121,16 +121,11 @@ def sweep_of(results: Results, metric: str | None = None) -> Sweep:
         points[f"value{end}"] = comparison.measure.scale * frame[f"score{end}"]
         known = f"evidence_recall{end}" in frame
         points[f"evidence_recall{end}"] = 100 * frame[f"evidence_recall{end}"] if known else np.nan
-    for name, resampled in zip(_SHARES, resample([_share(answers, name) for name in _SHARES]), strict=True):
+    for name, resampled in zip(_SHARES, resample([mean_where_known(answers, name) for name in _SHARES]), strict=True):
         ends = [resampled.of(run).interval() for run in range(len(points))]
         points[name] = 100 * resampled.point
         points[f"{name}_low"], points[f"{name}_high"] = (100 * np.array(end) for end in zip(*ends, strict=True))
     return Sweep(points, comparison, answers, runs)
-
-
-def _share(answers: Answers, name: str) -> Sums:
-    values = answers.column(name).astype(float)
-    return mean_of(answers, np.nan_to_num(values), np.isfinite(values))
 
 
 def _by_skill(sweep: Sweep) -> Skills | None:

@@ -21,8 +21,9 @@ from parbench.harness.quiet import quiet
 from parbench.harness.session import Session
 from parbench.redact import redacted
 from parbench.results.evidence import irrelevant, needed_patches, recall, repeated
+from parbench.results.masks import bitmap
 from parbench.results.metrics import summarise
-from parbench.results.naming import cell_name
+from parbench.results.naming import cell_name, sample_number
 from parbench.results.store import RunStore
 from parbench.tracking import Tracker
 
@@ -225,7 +226,7 @@ def _line(session: Session, engine: Engine, prices: Costs, doc: Any, sample: Sam
     ledger = answer.ledger
     line: dict[str, Any] = {
         "id": sample.id,
-        "image_id": dataset.image_key(doc, int(sample.id.rpartition("-")[2])),
+        "image_id": dataset.image_key(doc, sample_number(sample.id)),
         "task": dataset.task_name,
         "skill": doc.get("skill"),
         "question": sample.question,
@@ -240,7 +241,7 @@ def _line(session: Session, engine: Engine, prices: Costs, doc: Any, sample: Sam
         "visual": _runs(ledger.visual) if ledger else None,
         "generated": ledger.generated if ledger else None,
         "stages": answer.stages,
-        "kept": [_bitmap(kept.patches, geometry.patches) for kept in answer.kept],
+        "kept": [bitmap(kept.patches, geometry.patches) for kept in answer.kept],
         "margin": answer.margin if math.isfinite(answer.margin) else None,
         "evidence_recall": None,
         "irrelevant": None,
@@ -265,11 +266,3 @@ def _runs(counts: tuple[int, ...]) -> list[list[int]]:
         else:
             runs.append([count, 1])
     return runs
-
-
-def _bitmap(patches: tuple[int, ...], total: int) -> str:
-    """The patches that kept tokens come from, as a hexadecimal bit mask, patch 0 the highest bit."""
-    bits = 0
-    for patch in set(patches):
-        bits |= 1 << (total - 1 - patch)
-    return f"{bits:0{-(-total // 4)}x}"

@@ -17,9 +17,9 @@ from omegaconf import OmegaConf
 
 from parbench.errors import ParbenchError
 from parbench.harness.evaluate import Run, own_metrics, simple_evaluation
-from parbench.harness.model import sample_id
 from parbench.harness.session import Session, code_fingerprint
 from parbench.results.metrics import summarise
+from parbench.results.naming import sample_id
 from parbench.results.shards import Shard
 from parbench.results.store import RunStore, read_lines
 

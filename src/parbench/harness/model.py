@@ -17,17 +17,13 @@ from parbench.errors import ParbenchError
 from parbench.harness.datasets import PreparedDataset
 from parbench.harness.progress import Progress
 from parbench.harness.prompts import build_prompt
+from parbench.results.naming import sample_id
 
 # For tasks that set no limit, as lmms-eval does it; a small model's context must not be all answer.
 DEFAULT_NEW_TOKENS = 1024
 _SHARE_OF_CONTEXT = 4
 # Called after each batch with (doc, sample, answer) triples, in order.
 Sink = Callable[[list[tuple[Any, Sample, Answer]]], None]
-
-
-def sample_id(task: str, number: int) -> str:
-    """Name of a question: its task, and its row in the whole data set."""
-    return f"{task}-{number}"
 
 
 class ParbenchLlava(lmms):

@@ -14,6 +14,7 @@ from PIL import Image
 from parbench.errors import ParbenchError
 from parbench.figures.images import SIDE, Images, by_question, single
 from parbench.figures.sweep import Sweep
+from parbench.results.naming import sample_number
 
 SEED = 0
 # Bytes of masks and answers; images are left out until it holds.
@@ -81,7 +82,7 @@ def _shown(sweep: Sweep, images: Images, samples: pd.DataFrame, names: Sequence[
 
 def _numbered(column: pd.Series) -> pd.Series:
     """Ids by their number, everything else as it is."""
-    return column.str.rpartition("-")[2].astype(int) if column.name == "id" else column
+    return column.map(sample_number) if column.name == "id" else column
 
 
 def _answer(

@@ -77,6 +77,12 @@ def mean_of(answers: Answers, values: np.ndarray, counted: np.ndarray) -> Sums:
     return Sums(np.stack(parts, axis=-1), ratio)
 
 
+def mean_where_known(answers: Answers, column: str) -> Sums:
+    """Mean of a column over the answers that have a value there."""
+    values = answers.column(column).astype(float)
+    return mean_of(answers, np.nan_to_num(values), np.isfinite(values))
+
+
 def accuracy(answers: Answers) -> Sums:
     """Mean score; a failed sample has none and stays in the denominator."""
     return mean_of(answers, answers.score, np.ones(answers.questions, dtype=bool))

@@ -22,6 +22,7 @@ from parbench.statistics.measures import (
     Sums,
     categories_there,
     mean_of,
+    mean_where_known,
     measure_called,
     own_measure,
 )
@@ -204,9 +205,8 @@ class _Table:
             sums["hard"] = mean_of(answers, score, self.hard)
         skill = answers.questions_column("skill")
         sums |= {f"skill_{name}": mean_of(answers, score, skill == name) for name in skills}
-        recall = answers.column("evidence_recall").astype(float)
-        if np.isfinite(recall).any():
-            sums["evidence_recall"] = mean_of(answers, np.nan_to_num(recall), np.isfinite(recall))
+        if np.isfinite(answers.column("evidence_recall").astype(float)).any():
+            sums["evidence_recall"] = mean_where_known(answers, "evidence_recall")
         return sums
 
     def _hard(self) -> np.ndarray:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import yaml
 
 from parbench.redact import redacted
+from parbench.results.masks import origins
+from parbench.results.naming import cell_name, sample_number
 from parbench.tracking.figures import figures
 from parbench.tracking.settings import WandbSettings
 
@@ -83,7 +85,7 @@ def title(identity: Mapping[str, Any]) -> str:
 def method(identity: Mapping[str, Any]) -> str:
     """A run's method and its budget, if it has one."""
     settings = identity["method"]
-    return settings["name"] if settings.get("budget") is None else f"{settings['name']} @{settings['budget']:g}"
+    return cell_name(settings["name"], settings.get("budget"))
 
 
 def summary(metrics: Mapping[str, Any], above: str = "") -> dict[str, Any]:
@@ -116,7 +118,7 @@ def drawable(lines: Iterable[Mapping[str, Any]], most: int) -> list[Mapping[str,
 
 def number(line: Mapping[str, Any]) -> int:
     """A sample's row in its data set."""
-    return int(line["id"].rpartition("-")[2])
+    return sample_number(line["id"])
 
 
 def row(line: Mapping[str, Any]) -> list[Any]:
@@ -143,9 +145,3 @@ def draw(path: Path, line: Mapping[str, Any], session: Session, name: str) -> st
     heading = f"{name}: {tokens} tokens from {len(patches)} of {geometry.patches} patches"
     kept_picture(path, dataset.visuals(place)[0], kept, dataset.evidence(doc) or [], heading, said)
     return f"{line['id']}: {said}"
-
-
-def origins(bitmap: str, patches: int) -> tuple[int, ...]:
-    """Numbers of the patches in a line's hexadecimal bit mask, patch 0 the highest bit."""
-    bits = int(bitmap, 16)
-    return tuple(patch for patch in range(patches) if bits >> (patches - 1 - patch) & 1)

@@ -1,0 +1,26 @@
+"""Patches as a hexadecimal bit mask, as a sample's line holds them: patch 0 is the highest bit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+
+def bitmap(patches: Iterable[int], total: int) -> str:
+    """The mask of the patches that kept tokens come from, out of so many."""
+    bits = 0
+    for patch in set(patches):
+        bits |= 1 << (total - 1 - patch)
+    return f"{bits:0{-(-total // 4)}x}"
+
+
+def kept_bits(mask: str, total: int) -> np.ndarray:
+    """[total] whether a patch is in a mask."""
+    bits = np.unpackbits(np.frombuffer(bytes.fromhex(mask.zfill(len(mask) + len(mask) % 2)), dtype=np.uint8))
+    return bits[len(bits) - total :].astype(bool)
+
+
+def origins(mask: str, total: int) -> tuple[int, ...]:
+    """Numbers of the patches in a mask."""
+    return tuple(np.flatnonzero(kept_bits(mask, total)).tolist())
