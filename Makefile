@@ -85,8 +85,8 @@ bench: $(STAMP) ## time and memory beside what FLOPs predict: make bench METHODS
 parity: $(STAMP) ## methods against recorded outputs of official code: make parity DIR=tests/golden
 	$(RUN) parity $(DIR) $(ARGS)
 
-test: $(STAMP) ## the tests: make test ARGS="-k divprune"
-	$(PY) -m pytest -q $(ARGS)
+test: $(STAMP) ## the tests, a file at a time on each core: make test ARGS="-k divprune"
+	$(PY) -m pytest -q -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(STAMP) ## style, format, types
 	$(VENV)/bin/ruff check .

@@ -7,6 +7,9 @@ from pathlib import Path
 
 # Read when huggingface_hub is imported: no test waits for a hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Of several test processes each takes one core; read when torch is imported, and by processes that tests start.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
 # Processes that a test starts in another folder import what this one imports.
 if "PYTHONPATH" in os.environ:
     os.environ["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, os.environ["PYTHONPATH"].split(os.pathsep)))
@@ -18,6 +21,14 @@ import torch
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("parbench", deadline=None)
 hypothesis.settings.load_profile("parbench")
+
+
+# Files that take minutes and mostly wait, begun first so that the others fill the time.
+_LONG = ("test_slurm.py", "test_notebooks.py", "test_tracking.py", "test_conformance.py", "test_sweep_faults.py")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: _LONG.index(item.path.name) if item.path.name in _LONG else len(_LONG))
 
 
 @pytest.fixture(scope="session", autouse=True)

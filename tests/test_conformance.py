@@ -70,12 +70,13 @@ def test_the_class_says_what_it_is(name):
 
 
 @pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("budget", [0, -3, 577, 12.5, True])
-def test_impossible_budgets_are_refused(name, budget, adapter):
+def test_impossible_budgets_are_refused(name, adapter):
     if name == "none":
         pytest.skip("has no budget")
-    with pytest.raises(ParbenchError, match="budget="):
-        dataclasses.replace(reducer(name), budget=budget).check(adapter.geometry)
+    method = reducer(name)
+    for budget in (0, -3, 577, 12.5, True):
+        with pytest.raises(ParbenchError, match="budget="):
+            dataclasses.replace(method, budget=budget).check(adapter.geometry)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -115,7 +116,6 @@ def test_provenance_is_of_this_image(name, budget, answers, adapter):
 
 @pytest.mark.parametrize(("name", "budget"), CELLS)
 def test_the_ledger_is_consistent(name, budget, answers, adapter, batch):
-    text = {}
     for answer, question in zip(answers(name, budget), batch, strict=True):
         ledger = answer.ledger
         assert len(ledger.layers) == len(ledger.visual) == adapter.geometry.layers
@@ -133,8 +133,8 @@ def test_a_sample_alone_keeps_what_it_keeps_in_a_batch(name, budget, adapter, ba
         pytest.skip("keeps every token of the smaller image")
     engine = Engine(adapter, method)
     together = answers(name, budget)
-    # Each image, and two questions about one.
-    for number in (0, 1, 4, 7):
+    # The first and the last image; two questions about one where the question matters.
+    for number in (0, 1, 7) if method.prompt_aware else (0, 7):
         (alone,) = engine.answer([batch[number]])
         assert alone.kept[0].patches == together[number].kept[0].patches
         assert alone.kept[0].token == together[number].kept[0].token
