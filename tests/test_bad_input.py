@@ -207,19 +207,58 @@ def test_a_results_folder_that_cannot_be_written_is_said(run):
     assert "results_dir=" in said
 
 
-def test_a_prompt_longer_than_the_context_is_said(run, folder):
+def test_rows_that_do_not_fit_fail_and_the_others_are_answered(run, folder):
+    asked = {
+        0: "Is there " + "a red circle and " * 200 + "a star?",
+        1: "Is there a red circle in <image> or <image>?",
+        2: "Is there a red circle in <image>?",
+    }
+    rows = [
+        {
+            "question_id": str(number),
+            "question": asked.get(number, "Is there a red circle in the image?"),
+            "answer": "yes",
+            "image_source": f"{number // 2}",
+            "image": {"bytes": png("red"), "path": None},
+        }
+        for number in range(4)
+    ]
+    words = (
+        "eval",
+        "dataset=pope",
+        f"dataset.path={pope(folder / 'pope', rows)}",
+        "method=none",
+        "dataset.max_new_tokens=1",
+    )
+    code, out, err = run(*words)
+    assert code == 0, err
+    said = " ".join(out.split())
+    assert "failed in none (1 answers), such as pope-0: a prompt of" in said
+    assert "such as pope-1: a prompt has 2 image placeholders for 1 images" in said
+    (metrics,) = (folder / "results" / "runs").glob("*/metrics.json")
+    found = json.loads(metrics.read_text())
+    assert (found["n"], found["failures"]) == (4, 2)
+    lines = [json.loads(line) for line in (metrics.parent / "samples.jsonl").read_text().splitlines()]
+    assert {line["id"] for line in lines if line["error"]} == {"pope-0", "pope-1"}
+    assert {line["generated"] for line in lines if not line["error"]} == {1}
+    assert json.loads((metrics.parent / "provenance.json").read_text())["dataset"]["max_new_tokens"] == 1
+    for value in ("0", "many", "true"):
+        assert "dataset.max_new_tokens" in refused(run, *words[:-1], f"dataset.max_new_tokens={value}")
+
+
+def test_a_run_whose_rows_all_fail_says_so(run, folder):
     rows = [
         {
             "question_id": "0",
-            "question": "Is there " + "a red circle and " * 200 + "a star?",
+            "question": "What is in <image> and <image>?",
             "answer": "yes",
-            "image_source": "a",
+            "image_source": "0",
             "image": {"bytes": png("red"), "path": None},
         }
     ]
-    data = pope(folder / "pope", rows)
-    said = refused(run, "eval", "dataset=pope", f"dataset.path={data}", "method=none")
-    assert "exceeds the context of 1024 tokens" in said
+    code, out, err = run("eval", "dataset=pope", f"dataset.path={pope(folder / 'pope', rows)}", "method=none")
+    assert code == 0, err
+    assert "failed in none (1 answers), such as pope-0" in " ".join(out.split())
 
 
 def test_damaged_metrics_are_said_and_no_sample_is_lost(run, folder):

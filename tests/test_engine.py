@@ -214,10 +214,34 @@ def test_a_sample_that_fails_fails_alone(adapter, questions, monkeypatch):
     assert all("out of something" in answer.error for answer in answers if answer.error)
 
 
-def test_a_prompt_longer_than_the_context_is_named(adapter, questions):
-    long = dataclasses.replace(questions[0], prompt=lambda _images: "USER: <image>" + " red" * 600 + " ASSISTANT:")
-    with pytest.raises(ParbenchError, match="exceeds the context of 1024 tokens of llava-tiny"):
-        Engine(adapter, reducer("none")).answer([long])
+def test_what_does_not_fit_fails_alone_and_answers_end_with_the_context(adapter, questions):
+    """576 visual tokens in a context of 1,024; a batch changes nothing of what a sample may have."""
+
+    def padded(text: int, **fields):
+        prompt = "USER: <image>\n" + " red" * text + " ASSISTANT:"
+        return dataclasses.replace(questions[0], id=f"{text} words", prompt=lambda _images: prompt, **fields)
+
+    frame = len(adapter.tokenizer("USER: <image>\n red ASSISTANT:").input_ids) - 2
+    full = 1024 - 576 - frame
+    two = dataclasses.replace(questions[1], id="two", prompt=lambda _images: "USER: <image> <image> what? ASSISTANT:")
+    words = dataclasses.replace(
+        two, id="text", load=list, group="text", prompt=lambda _images: "USER: <image> ASSISTANT:"
+    )
+    batch = [padded(full), questions[0], padded(full - 1), two, padded(full - 6, max_new_tokens=1000), words]
+    alone = {one.id: Engine(adapter, reducer("none")).answer([one])[0] for one in batch}
+    for share in (True, False):
+        answers = {one.id: one for one in Engine(adapter, reducer("none"), share=share).answer(batch)}
+        assert [name for name, one in answers.items() if one.error] == [batch[0].id, "two", "text"]
+        assert "exceeds the context of 1024 tokens of llava-tiny" in answers[batch[0].id].error
+        assert "2 image placeholders for 1 images" in answers["two"].error
+        assert "1 image placeholders for 0 images" in answers["text"].error
+        assert answers[batch[2].id].ledger.generated == 1
+        assert answers[batch[4].id].ledger.generated <= 6
+        for name, one in answers.items():
+            assert (one.text, one.error) == (alone[name].text, alone[name].error)
+    # With fewer visual tokens there is room.
+    (kept,) = Engine(adapter, reducer("random", 64)).answer(batch[:1])
+    assert kept.error is None
 
 
 def test_placeholders_and_images_must_agree(adapter, questions):

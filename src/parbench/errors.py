@@ -18,6 +18,10 @@ class Held(ParbenchError):
     """Another process is computing that run."""
 
 
+class UnfitSample(ParbenchError):
+    """One sample cannot be answered: it counts as failed, and the others go on."""
+
+
 class OutOfReach(ParbenchError):
     """No threshold brings a method to the wanted mean."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -21,8 +21,8 @@ from parbench.engine.layers import Trace
 from parbench.engine.memory import is_out_of_memory
 from parbench.engine.prefix import after_beginnings, can_share_beginnings, shared_beginnings
 from parbench.engine.samples import Answer, Kept, Sample
-from parbench.engine.sequence import Visual, build_lines, pad
-from parbench.errors import Halting, ParbenchError
+from parbench.engine.sequence import Line, Visual, build_line, pad
+from parbench.errors import Halting, ParbenchError, UnfitSample
 from parbench.models.adapter import LlavaAdapter
 from parbench.models.counting import own_flops
 from parbench.models.vision import Encoded
@@ -112,8 +112,8 @@ class Engine:
             fails; one that does not fit into memory is halved, and later ones are cut to what did fit.
 
         Raises:
-            ParbenchError: Something that a person has to put right: an image that cannot be read, too long a prompt, memory that
-                does not hold a single sample.
+            ParbenchError: Something that a person has to put right: an image that cannot be read, memory that does not hold a
+                single sample.
         """
         most = self.most or len(samples)
         if len(samples) > most:
@@ -222,16 +222,10 @@ class Engine:
                         owning = owners(reduction.provenance, entry) if self._unmerges else None
                         made[entry] = Visual(reduction.tokens[entry, :count], stands, pictures.seeds[number], owning)
                     visuals[s].append(made[entry])
-        prompts = [
-            self.adapter.tokenizer(sample.prompt(len(row)), return_tensors="pt").input_ids[0]
-            for sample, row in zip(samples, of, strict=True)
-        ]
-        positions = self.reducer.positions if isinstance(self.reducer, TowerReducer) else self._outside.positions
-        if self._unmerges:
-            # The context has to hold every patch.
-            positions = "keep"
-        limits, until = [s.max_new_tokens for s in samples], [s.until for s in samples]
-        lines = build_lines(self.adapter, prompts, visuals, positions, limits)
+        lines, limits, unfit = self._lines(samples, visuals)
+        if unfit:
+            return self._without(unfit, samples, pictures)
+        until = [sample.until for sample in samples]
         shares = self._shares_prefix and can_share_beginnings(self.adapter)
         beginnings = shared_beginnings(lines, of) if shares else None
         if beginnings is not None:
@@ -252,6 +246,36 @@ class Engine:
             lengths = tuple(tuple(encoded.lengths[number].tolist()) for number in of[s]) if encoded else ()
             answers.append(self._account(sample, s, entries, places, lengths, reduction, trace, generated[s], work))
         return answers
+
+    def _lines(
+        self, samples: Sequence[Sample], visuals: Sequence[Sequence[Visual]]
+    ) -> tuple[list[Line], list[int], dict[int, str]]:
+        """The lines of a batch, how many tokens each may generate, and why some have none, by their number."""
+        positions = self.reducer.positions if isinstance(self.reducer, TowerReducer) else self._outside.positions
+        if self._unmerges:
+            # The context has to hold every patch.
+            positions = "keep"
+        lines, limits, unfit = [], [], {}
+        for number, (sample, row) in enumerate(zip(samples, visuals, strict=True)):
+            try:
+                prompt = self.adapter.tokenizer(sample.prompt(len(row)), return_tensors="pt").input_ids[0]
+                line, limit = build_line(self.adapter, prompt, row, positions, sample.max_new_tokens)
+            except UnfitSample as error:
+                unfit[number] = str(error)
+            else:
+                lines.append(line)
+                limits.append(limit)
+        return lines, limits, unfit
+
+    def _without(self, unfit: Mapping[int, str], samples: Sequence[Sample], pictures: _Pictures) -> list[Answer]:
+        """Answer a batch without some of its samples, which have failed."""
+        fit = [number for number in range(len(samples)) if number not in unfit]
+        others = _Pictures(pictures.encoded, pictures.seeds, [pictures.of[number] for number in fit])
+        answers = iter(self._batch_or_single([samples[number] for number in fit], others) if fit else [])
+        return [
+            Answer(sample.id, "", error=unfit[number]) if number in unfit else next(answers)
+            for number, sample in enumerate(samples)
+        ]
 
     def _choose(self, samples: Sequence[Sample], pictures: _Pictures) -> _Chosen:
         """Reduce each image once, or once a sample where the method looks at the question."""

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from parbench.errors import ParbenchError
+from parbench.errors import UnfitSample
 from parbench.models.adapter import LlavaAdapter
 
 
@@ -81,45 +81,50 @@ class Line:
         return Line(ids, image, patch, places, self.visuals), Line(more, no, none, later, ())
 
 
-def build_lines(adapter: LlavaAdapter, prompts: Sequence[Tensor], visuals: Sequence[Sequence[Visual]], positions: str,
-                new_tokens: Sequence[int]) -> list[Line]:  # fmt: skip
-    """Put visual tokens in the place of the prompts' image placeholders.
+def build_line(
+    adapter: LlavaAdapter, prompt: Tensor, visuals: Sequence[Visual], positions: str, new_tokens: int
+) -> tuple[Line, int]:
+    """Put visual tokens in the place of a prompt's image placeholders.
 
     Args:
         adapter: The model.
-        prompts: Token ids of each row, one placeholder an image.
-        visuals: The images of each row.
+        prompt: [S] token ids, one placeholder an image.
+        visuals: The images.
         positions: ``compact`` or ``keep`` (see ``TokenReducer.positions``).
-        new_tokens: Tokens that each row may generate; they must fit too.
+        new_tokens: Tokens that may be generated.
+
+    Returns:
+        The line, and how many tokens it may generate: no more than the context leaves, whatever else is in its batch.
 
     Raises:
-        ParbenchError: Placeholders and images differ in number, or a row exceeds the model's context.
+        UnfitSample: Placeholders and images differ in number, or the context leaves no room for an answer.
     """
     patches = adapter.geometry.patches
-    lines: list[Line] = []
-    for prompt, row, more in zip(prompts, visuals, new_tokens, strict=True):
-        slots = (prompt == adapter.image_token_id).nonzero().flatten().tolist()
-        if len(slots) != len(row):
-            raise ParbenchError(f"a prompt has {len(slots)} image placeholders for {len(row)} images: they must agree")
-        parts: tuple[list[Tensor], ...] = ([], [], [], [])
-        position, start = 0, 0
-        for number, slot in enumerate([*slots, len(prompt)]):
-            text = prompt[start:slot]
-            _extend(parts, text, -1, torch.full_like(text, -1), torch.arange(position, position + len(text)))
-            position, start = position + len(text), slot + 1
-            if number < len(slots):
-                anchors = row[number].anchors.cpu()
-                where = position + (anchors if positions == "keep" else torch.arange(len(anchors)))
-                _extend(parts, torch.full_like(anchors, adapter.image_token_id), number, anchors, where)
-                position += patches if positions == "keep" else len(anchors)
-        if position + more > adapter.context:
-            raise ParbenchError(
-                f"a prompt of {position} tokens, with {more} to be generated, exceeds the context of {adapter.context} tokens "
-                f"of {adapter.name}: shorten the question or lower max_new_tokens"
-            )
-        ids, image, patch, places = (torch.cat(pieces) for pieces in parts)
-        lines.append(Line(ids, image, patch, places, tuple(row)))
-    return lines
+    slots = (prompt == adapter.image_token_id).nonzero().flatten().tolist()
+    if len(slots) != len(visuals):
+        raise UnfitSample(
+            f"a prompt has {len(slots)} image placeholders for {len(visuals)} images: they must agree, so write <image> once for each "
+            "image, or leave it out of the question"
+        )
+    parts: tuple[list[Tensor], ...] = ([], [], [], [])
+    position, start = 0, 0
+    for number, slot in enumerate([*slots, len(prompt)]):
+        text = prompt[start:slot]
+        _extend(parts, text, -1, torch.full_like(text, -1), torch.arange(position, position + len(text)))
+        position, start = position + len(text), slot + 1
+        if number < len(slots):
+            anchors = visuals[number].anchors.cpu()
+            where = position + (anchors if positions == "keep" else torch.arange(len(anchors)))
+            _extend(parts, torch.full_like(anchors, adapter.image_token_id), number, anchors, where)
+            position += patches if positions == "keep" else len(anchors)
+    room = adapter.context - position
+    if room < 1:
+        raise UnfitSample(
+            f"a prompt of {position} tokens exceeds the context of {adapter.context} tokens of {adapter.name}, which also has to hold "
+            "the answer: shorten the question"
+        )
+    ids, image, patch, places = (torch.cat(pieces) for pieces in parts)
+    return Line(ids, image, patch, places, tuple(visuals)), min(new_tokens, room)
 
 
 def pad(adapter: LlavaAdapter, lines: Sequence[Line]) -> Rows:
@@ -148,8 +153,13 @@ def pad(adapter: LlavaAdapter, lines: Sequence[Line]) -> Rows:
 
 def build_rows(adapter: LlavaAdapter, prompts: Sequence[Tensor], visuals: Sequence[Sequence[Visual]], positions: str,
                new_tokens: Sequence[int]) -> Rows:  # fmt: skip
-    """A padded batch, see :func:`build_lines`."""
-    return pad(adapter, build_lines(adapter, prompts, visuals, positions, new_tokens))
+    """A padded batch, see :func:`build_line`.
+
+    Raises:
+        UnfitSample: One of the prompts does not fit its images or the context.
+    """
+    given = zip(prompts, visuals, new_tokens, strict=True)
+    return pad(adapter, [build_line(adapter, prompt, row, positions, more)[0] for prompt, row, more in given])
 
 
 def _extend(parts: tuple[list[Tensor], ...], ids: Tensor, image: int, patch: Tensor, places: Tensor) -> None:

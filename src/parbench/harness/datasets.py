@@ -44,6 +44,11 @@ class PreparedDataset:
         self.generated = settings["hub"] is None
         if settings["images"] not in ("real", "noise"):
             raise ParbenchError(f"dataset.images={settings['images']} is not known: use real or noise")
+        most = settings.get("max_new_tokens")
+        if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
+            raise ParbenchError(
+                f"dataset.max_new_tokens={most} is no number of tokens from 1 on: leave it out for what the task says"
+            )
         self.fingerprint = self._fingerprint()
 
     def _fingerprint(self) -> str:

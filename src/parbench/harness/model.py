@@ -137,6 +137,7 @@ class ParbenchLlava(lmms):
             )
         until = arguments.get("until") or ()
         dataset, tokenizer = self.dataset, self.engine.adapter.tokenizer
+        override = dataset.settings.get("max_new_tokens") if dataset else None
         most = min(DEFAULT_NEW_TOKENS, self.engine.adapter.context // _SHARE_OF_CONTEXT)
 
         def load() -> list[Image.Image]:
@@ -150,7 +151,7 @@ class ParbenchLlava(lmms):
             question=context,
             load=load,
             group=dataset.image_key(doc, doc_id) if dataset else f"{task} {split} {doc_id}",
-            max_new_tokens=int(arguments.get("max_new_tokens") or most),
+            max_new_tokens=int(override or arguments.get("max_new_tokens") or most),
             until=(until,) if isinstance(until, str) else tuple(until),
         )
 

@@ -28,13 +28,14 @@ from parbench.statistics.measures import (
 )
 from parbench.statistics.power import detectable, difference_error
 from parbench.statistics.significance import flips, holm
+from parbench.tables.failures import failures
 
 # What a method at the same budget is compared with.
 CONTROLS = ("random", "uniform", "pool", "downsample")
 # Methods that are controls themselves: reducers/*.py say so, which only importing torch could tell.
 KNOWN_CONTROLS = (*CONTROLS, "none", "random-in-llm", "first-n", "cls-topk", "cls-topk-mean")
 # Columns of the samples that a comparison reads.
-COLUMNS = ("image_id", "skill", "prediction", "target", "score", "evidence_recall")
+COLUMNS = ("image_id", "skill", "prediction", "target", "score", "error", "evidence_recall")
 # Columns that go into the comparison as they are.
 _KEPT = (
     "run_id", "label", "method", "budget", "n", "failures", "unparseable", "tokens_mean", "tokens_std", "tokens_min",
@@ -96,7 +97,7 @@ def compare(results: Results, metric: str | None = None, labels: Mapping[str, st
     split, first = runs["dataset.split"][0], runs.iloc[0]
     return Comparison(
         table.build(), measure, first["model"], f"{first['dataset']} ({split})", answers.questions, len(answers.images),
-        float(first["chance"]), skills, (*notes, *_several(frame)),
+        float(first["chance"]), skills, (*notes, *failures(results.samples, frame), *_several(frame)),
     )  # fmt: skip
 
 

@@ -1,0 +1,30 @@
+"""Why samples failed, for the notes under tables."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+
+def failures(samples: pd.DataFrame, frame: pd.DataFrame, most: int = 3) -> list[str]:
+    """Notes on why samples failed, with the name of one for each reason; the most frequent reasons first.
+
+    Args:
+        samples: With ``run_id``, ``id`` and ``error``.
+        frame: The runs, with ``run_id`` and ``label``.
+        most: Reasons that are told; of further ones only their number.
+    """
+    if "error" not in samples:
+        return []
+    label = dict(zip(frame["run_id"], frame["label"], strict=True))
+    failed = samples[samples["run_id"].isin(label) & samples["error"].notna()]
+    # Reasons that differ in numbers alone are one.
+    kinds = failed.groupby(failed["error"].str.replace(r"\d+", "#", regex=True), sort=False)
+    groups = sorted((kind for _, kind in kinds), key=len, reverse=True)
+    said = []
+    for kind in groups[:most]:
+        first = kind.iloc[0]
+        those = ", ".join(dict.fromkeys(label[run] for run in kind["run_id"]))
+        said.append(f"failed in {those} ({len(kind)} answers), such as {first['id']}: {first['error']}")
+    if len(groups) > most:
+        said.append(f"{len(groups) - most} more reasons of failures: see error in samples.jsonl")
+    return said
