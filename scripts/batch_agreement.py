@@ -40,14 +40,14 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", default=names("method"))
     arguments = parser.parse_args()
     session = Session(compose_config([]))
-    docs, tokenizer = session.dataset.docs(), session.adapter.tokenizer
+    docs, adapter = session.dataset.docs(), session.adapter
     samples, images = [], []
     for number in range(arguments.questions):
         question = session.dataset.question(docs[number])
         samples.append(
             Sample(
                 id=f"scenes-{number}",
-                prompt=lambda count, question=question: build_prompt(tokenizer, question, count),
+                prompt=lambda count, question=question: build_prompt(adapter, question, count),
                 question=question,
                 load=lambda number=number: [images[number]],
                 group=docs[number]["image_id"],

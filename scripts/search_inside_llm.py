@@ -26,7 +26,7 @@ def rows_of(session: Session, number: int) -> Rows:
     adapter, dataset = session.adapter, session.dataset
     images = [image.convert("RGB") for image in dataset.visuals(number)]
     tokens = adapter.project(adapter.encode(adapter.pixels(images)).features)
-    prompt = build_prompt(adapter.tokenizer, dataset.question(dataset.docs()[number]), len(images))
+    prompt = build_prompt(adapter, dataset.question(dataset.docs()[number]), len(images))
     ids = adapter.tokenizer(prompt, return_tensors="pt").input_ids[0]
     visuals = [Visual(each, torch.arange(len(each))) for each in tokens]
     return build_rows(adapter, [ids], [visuals], "compact", [1])

@@ -41,7 +41,7 @@ def sample(adapter, row, number=0, **fields) -> Sample:
     """A question of ``scenes`` as the harness would ask it."""
     defaults = {
         "id": f"scenes-{number}",
-        "prompt": lambda images: build_prompt(adapter.tokenizer, row["question"], images),
+        "prompt": lambda images: build_prompt(adapter, row["question"], images),
         "question": row["question"],
         "load": lambda: [row["image"].convert("RGB")],
         "group": row["image_id"],

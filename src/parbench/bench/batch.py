@@ -70,7 +70,7 @@ def _sample(adapter: LlavaAdapter, row: Mapping[str, Any]) -> Sample:
     question, image = row["question"], row["image"].convert("RGB")
 
     def prompt(images: int) -> str:
-        return build_prompt(adapter.tokenizer, question, images)
+        return build_prompt(adapter, question, images)
 
     return Sample(row["question_id"], prompt, question, lambda: [image], row["image_id"], max_new_tokens=1)
 

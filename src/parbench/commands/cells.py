@@ -143,6 +143,7 @@ class Sweep:
         before = self._open[-1].session if self._open else None
         opened = OpenGroup(group, Session(group.config, beside=before, elsewhere=self.elsewhere))
         # What is wrong with the model is wrong with every cell.
+        opened.session.check_prompts()
         opened.session.geometry, opened.session.model_fingerprint  # noqa: B018
         for cell in group.cells(opened.session):
             job = self._possible(cell, opened)

@@ -34,8 +34,9 @@ def run(words: list[str]) -> None:
             f"sample={number} of {dataset.name} has {len(images)} images: a picture is drawn for samples with one"
         )
     question = dataset.question(doc)
-    tokenizer = session.adapter.tokenizer
-    sample = Sample(str(number), lambda count: build_prompt(tokenizer, question, count), question, lambda: images, "0")
+    sample = Sample(
+        str(number), lambda count: build_prompt(session.adapter, question, count), question, lambda: images, "0"
+    )
     answer = engine.answer([sample])[0]
     if answer.error:
         raise ParbenchError(f"sample={number} failed: {answer.error}")

@@ -136,9 +136,9 @@ class ParbenchLlava(lmms):
                 f"task {task} asks for sampling or beams: parbench generates greedily, so that runs can be compared"
             )
         until = arguments.get("until") or ()
-        dataset, tokenizer = self.dataset, self.engine.adapter.tokenizer
+        dataset, adapter = self.dataset, self.engine.adapter
         override = dataset.settings.get("max_new_tokens") if dataset else None
-        most = min(DEFAULT_NEW_TOKENS, self.engine.adapter.context // _SHARE_OF_CONTEXT)
+        most = min(DEFAULT_NEW_TOKENS, adapter.context // _SHARE_OF_CONTEXT)
 
         def load() -> list[Image.Image]:
             if dataset:
@@ -147,7 +147,7 @@ class ParbenchLlava(lmms):
 
         return Sample(
             id=sample_id(task, doc_id),
-            prompt=lambda images: build_prompt(tokenizer, context, images),
+            prompt=lambda images: build_prompt(adapter, context, images),
             question=context,
             load=load,
             group=dataset.image_key(doc, doc_id) if dataset else f"{task} {split} {doc_id}",

@@ -18,7 +18,14 @@ from parbench.calibration import Subject, calibrated
 from parbench.config import build_reducer, parse_shard
 from parbench.errors import ParbenchError
 from parbench.harness.datasets import PreparedDataset
-from parbench.models.loading import fingerprint, has_random_weights, locate, resolve_device, resolve_dtype
+from parbench.models.loading import (
+    fingerprint,
+    has_random_weights,
+    locate,
+    resolve_device,
+    resolve_dtype,
+    resolve_prompt,
+)
 from parbench.redact import redacted
 from parbench.tracking import Tracking, tracking_of
 
@@ -49,6 +56,7 @@ class Session:
         if not elsewhere:
             resolve_device(str(config.model.device))
         resolve_dtype(str(config.model.dtype))
+        resolve_prompt(self.model_settings)
         known = beside.dataset if beside else None
         self.dataset: PreparedDataset = known if known and known.settings == dataset else PreparedDataset(dataset)
         self.shard = parse_shard(config.shard)
@@ -115,11 +123,27 @@ class Session:
         from transformers import LlavaConfig
 
         from parbench.models.adapter import geometry_of
-        from parbench.models.loading import check_folder, locate
+
+        return geometry_of(LlavaConfig.from_pretrained(self._folder(), local_files_only=True))
+
+    def check_prompts(self) -> None:
+        """Whether the model's chat template can ask questions, without loading the model.
+
+        Raises:
+            ParbenchError: It loses them, or their images.
+        """
+        from parbench.harness.prompts import check_template
+        from parbench.models.loading import load_processor
+
+        if resolve_prompt(self.model_settings) == "template":
+            check_template(load_processor(self._folder()), self.model_settings["name"])
+
+    def _folder(self) -> Path:
+        from parbench.models.loading import check_folder
 
         folder = locate(str(self.model_settings["path"]), self.model_settings.get("revision"))
         check_folder(folder)
-        return geometry_of(LlavaConfig.from_pretrained(folder, local_files_only=True))
+        return folder
 
     @property
     def model_fingerprint(self) -> str:
@@ -164,6 +188,7 @@ class Session:
             "clip": self._clip(reducer),
             "dtype": settings["dtype"],
             "attention": settings["attention"],
+            "prompt": resolve_prompt(settings),
             "device": device,
             "method": {
                 "class": f"{type(reducer).__module__}.{type(reducer).__qualname__}",

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from parbench.models.loading import fingerprint, has_random_weights, load_model, locate
+from parbench.models.loading import fingerprint, has_random_weights, load_model, locate, resolve_prompt
 from parbench.models.merging import Merger
 from parbench.models.text import ClipSpace, load_clip
 from parbench.models.vision import Encoded, encode
@@ -111,10 +111,13 @@ class LlavaAdapter(LanguageAdapter):
     """A loaded model with its processor; everything that knows Hugging Face's LLaVA goes through here."""
 
     def __init__(self, model: Any, processor: Any, *, name: str = "", folder: Path | None = None, clip: str | None = None,
-                 clip_revision: str | None = None, make_clip: Callable[[Any], ClipSpace] | None = None) -> None:  # fmt: skip
+                 clip_revision: str | None = None, make_clip: Callable[[Any], ClipSpace] | None = None,
+                 prompt: str = "template") -> None:  # fmt: skip
         super().__init__(model, geometry_of(model.config))
         self.processor = processor
         self.name = name
+        # Who makes the prompt: the checkpoint's chat template, or vicuna_v1.
+        self.prompt = prompt
         self.folder = folder
         self._clip = (clip, clip_revision)
         # Instead of loading it: makes the text tower for a vision tower.
@@ -141,6 +144,7 @@ class LlavaAdapter(LanguageAdapter):
             folder=folder,
             clip=clip,
             clip_revision=config.get("clip_revision"),
+            prompt=resolve_prompt(config),
         )
 
     @property

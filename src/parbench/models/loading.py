@@ -11,10 +11,12 @@ from typing import Any
 
 import torch
 
-from parbench.errors import ParbenchError
+from parbench.errors import ParbenchError, unknown
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 WEIGHTS = ("checkpoint", "random")
+# Who makes the prompt: the checkpoint's chat template, or the conversation that LLaVA-1.5 was trained with.
+PROMPTS = ("template", "vicuna_v1")
 _PROCESSOR_FILES = ("tokenizer.json", "tokenizer_config.json")
 _IMAGE_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
@@ -74,6 +76,18 @@ def has_random_weights(config: Mapping[str, Any]) -> bool:
             f"model.llm_layers={config['llm_layers']} would cut layers off a checkpoint: use it with model.weights=random"
         )
     return weights == "random"
+
+
+def resolve_prompt(config: Mapping[str, Any]) -> str:
+    """Who makes the prompts of a ``conf/model`` mapping: one of ``PROMPTS``.
+
+    Raises:
+        ParbenchError: It is none of them.
+    """
+    prompt = str(config.get("prompt", "template"))
+    if prompt not in PROMPTS:
+        raise unknown("model.prompt", prompt, PROMPTS)
+    return prompt
 
 
 def locate(path: str, revision: str | None, key: str = "model.path") -> Path:
