@@ -65,9 +65,25 @@ def test_unknown_names_and_values(run, words, said):
     assert said in refused(run, *words)
 
 
-@pytest.mark.parametrize("budget", ["0", "-5", "577", "many", "1.5"])
-def test_impossible_budgets(run, budget):
-    assert "use 1 to 576 tokens" in refused(run, "eval", "method=random", f"budget={budget}")
+@pytest.mark.parametrize("budget", ["0", "-5", "many", "1.5", "nan", "inf", "true"])
+def test_what_is_no_budget_for_any_model(run, budget):
+    said = refused(run, "eval", "method=random", f"budget={budget}")
+    assert "use a whole number of tokens such as 64, or a ratio between 0 and 1" in said
+    assert said == refused(run, "sweep", "methods=[random]", f"budgets=[64,{budget}]").replace("budgets=", "budget=")
+
+
+def test_a_budget_above_all_tokens(run):
+    assert "use 1 to 576 tokens" in refused(run, "eval", "method=random", "budget=577")
+
+
+@pytest.mark.parametrize("words", [["eval", "budget=1.0"], ["sweep", "budgets=[0.5,1.0]"], ["bench", "budgets=[1.0]"]])
+def test_one_point_zero_is_neither_one_token_nor_all(run, words):
+    assert "one token or all" in refused(run, *words)
+
+
+@pytest.mark.parametrize("seed", ["-1", "abc", "1.5", "nan", "4294967296", "null"])
+def test_impossible_seeds(run, seed):
+    assert f"seed={'None' if seed == 'null' else seed} is not possible" in refused(run, "eval", f"seed={seed}")
 
 
 def test_a_budget_below_what_a_method_can_give(run):

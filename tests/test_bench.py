@@ -291,7 +291,7 @@ def test_a_file_of_something_else_is_left_alone(folder):
     ("words", "said"),
     [
         (["methods=[fastw]"], "did you mean fastv"),
-        (["budgets=[many]"], "many is no number"),
+        (["budgets=[many]"], "many is not possible"),
         (["batch=0"], "batch=0"),
         (["batch=[1,1000]"], "images of scenes"),
         (["kernel=eager"], "known are auto"),

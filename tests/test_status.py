@@ -141,6 +141,12 @@ def test_status_needs_no_torch(folder):
     assert done.stdout.splitlines() == ["0 runs", "False"]
 
 
+def test_quotes_around_a_value_are_hydras(run, folder):
+    (folder / "my runs").mkdir()
+    for quote in "'\"":
+        assert run("status", f"results_dir={quote}my runs{quote}")[:2] == (0, "0 runs\n")
+
+
 def test_what_status_does_not_know_is_refused(run, folder):
     assert "no folder" in refused(run, "status", "results_dir=nowhere")
     assert "does not know runs" in refused(run, "status", "runs")

@@ -118,6 +118,28 @@ def test_without_none_there_is_nothing_to_be_less_than(folder):
     assert frame.loc["random @64", "score"] == 0.5
 
 
+def test_a_share_of_nothing_is_no_number(run, folder):
+    """``none`` is never right: there is nothing that could be retained."""
+    write_scores(folder, [0, 0, 0, 0, 0, 0])
+    write_scores(folder, [0, 1, 0, 1, 0, 0], "par", 64)
+    _, out, _ = run("table", str(folder))
+    assert "par @64" in out
+    assert "inf" not in out
+    _, out, _ = run("table", str(folder), "--format=csv")
+    row = pd.read_csv(io.StringIO(out)).set_index("method").loc["par"]
+    assert np.isnan(row["retained"])
+    assert row["minus_none"] == pytest.approx(1 / 3)
+
+
+def test_a_path_may_hold_an_equals_sign(run, folder):
+    write_scores(folder / "k=v", [0, 1, 1, 1, 0, 0])
+    assert run("table", str(folder / "k=v"))[0] == 0
+    code, _, err = run("table", "nowhere/k=v")
+    assert code == 2
+    assert "nowhere/k=v" in err
+    assert "field" not in err
+
+
 def test_several_runs_of_a_control_are_said(folder):
     write_scores(folder, scores(0.9))
     for mode in ("mean", "max"):

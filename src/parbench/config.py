@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from parbench.errors import ParbenchError, unknown
+from parbench.reducers.budget import check_budget
 from parbench.tracking.settings import check_tracking
 
 # A part of the questions: which, counted from 0, of how many.
@@ -101,6 +102,9 @@ def _check_values(config: DictConfig) -> None:
         value = config.engine.get(key)
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             raise ParbenchError(f"engine.{key}={value} is no number of megabytes from 0 on")
+    check_budget(config.budget)
+    if not isinstance(config.seed, int) or isinstance(config.seed, bool) or not 0 <= config.seed < 2**32:
+        raise ParbenchError(f"seed={config.seed} is not possible: use a whole number from 0 to {2**32 - 1}")
     parse_shard(config.shard)
     check_tracking(OmegaConf.to_container(config.tracking, resolve=True))  # type: ignore[arg-type]
     if not OmegaConf.is_list(config.controls):

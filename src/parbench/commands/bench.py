@@ -16,6 +16,7 @@ from parbench.commands.eval import other_method
 from parbench.commands.options import as_list, split_options, whole_number, writable
 from parbench.config import build_reducer, compose_config, names
 from parbench.errors import ParbenchError, unknown
+from parbench.reducers.budget import check_budget
 
 if TYPE_CHECKING:
     from parbench.bench.measure import Effort, Measurer
@@ -40,10 +41,7 @@ def run(words: list[str]) -> None:
     config, methods = _checked(options, rest)
     budgets = as_list("budgets", options["budgets"])
     for budget in budgets:
-        if budget is not None and (isinstance(budget, bool) or not isinstance(budget, int | float)):
-            raise ParbenchError(
-                f"budgets={options['budgets']}: {budget} is no number: write budgets=[192,64] or budgets=[0.111]"
-            )
+        check_budget(budget, "budgets")
     batches = [whole_number("batch", str(size)) for size in as_list("batch", options["batch"])]
     cells = [cell for name in methods for cell in _cells(other_method(name, rest), budgets)]
     from parbench.bench.batch import read_batch, scenes_samples

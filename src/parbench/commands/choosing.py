@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from parbench.commands.options import unquoted
+
 if TYPE_CHECKING:
     from parbench.reading import Results
 
@@ -15,8 +17,10 @@ DEFAULT = Path("results/runs")
 
 
 def words_of(words: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
-    """Paths, and what chooses among the runs in them."""
-    return [Path(word) for word in words if "=" not in word], dict(word.split("=", 1) for word in words if "=" in word)
+    """Paths, and what chooses among the runs in them; a path may hold an equals sign, a key has no slash."""
+    chooses = {word for word in words if "=" in word and "/" not in word.partition("=")[0] and not Path(word).exists()}
+    where = (word.split("=", 1) for word in words if word in chooses)
+    return [Path(word) for word in words if word not in chooses], {key: unquoted(value) for key, value in where}
 
 
 def chosen(

@@ -18,10 +18,15 @@ def split_options(words: list[str], defaults: Mapping[str, str]) -> tuple[dict[s
     for word in words:
         key, _, value = word.partition("=")
         if key in defaults:
-            options[key] = value
+            options[key] = unquoted(value)
         else:
             rest.append(word)
     return options, rest
+
+
+def unquoted(value: str) -> str:
+    """A value without the quotes around it that Hydra's grammar takes, as in ``results_dir='my runs'``."""
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
 
 
 def as_list(key: str, value: str) -> list[Any]:

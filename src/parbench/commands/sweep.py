@@ -13,6 +13,7 @@ from parbench.commands.options import as_list, split_options, whole_number
 from parbench.commands.variants import variant_cells
 from parbench.config import build_reducer, compose_config, names
 from parbench.errors import ParbenchError, unknown
+from parbench.reducers.budget import check_budget
 
 DEFAULT_METHODS = "par,prumerge-plus,fastv"
 DEFAULT_BUDGETS = "192,128,64"
@@ -87,6 +88,8 @@ def _group(words: list[str], title: str) -> Group:
             )
         return Group(config, lambda session: variant_cells(session, rest), title)
     budgets = as_list("budgets", options["budgets"])
+    for budget in budgets:
+        check_budget(budget, "budgets")
     cells: list[Cell] = []
     for name in dict.fromkeys(["none", *methods, *config.controls]):
         method = other_method(name, rest)

@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from parbench.errors import ParbenchError
 
 Budget = int | float | None
+
+
+def check_budget(budget: Any, key: str = "budget") -> None:
+    """Refuse what is no budget for any model.
+
+    Args:
+        budget: What was given; None for the method's own rule.
+        key: What to call it in the error.
+
+    Raises:
+        ParbenchError: It is no number, not finite, 0 or negative, a fraction above 1, or 1.0, which may be one token or all.
+    """
+    if budget is None:
+        return
+    if isinstance(budget, float) and budget == 1:
+        raise ParbenchError(
+            f"{key}=1.0 may mean one token or all of them: write {key}=1 for one; all of them are kept by method=none"
+        )
+    number = isinstance(budget, int | float) and not isinstance(budget, bool) and math.isfinite(budget)
+    if not number or budget <= 0 or (budget > 1 and budget != int(budget)):
+        raise ParbenchError(
+            f"{key}={budget} is not possible: use a whole number of tokens such as 64, or a ratio between 0 and 1 such as 0.111"
+        )
 
 
 def resolve(budget: Budget, total: int, method: str) -> int | None:
@@ -21,18 +46,17 @@ def resolve(budget: Budget, total: int, method: str) -> int | None:
         The number of tokens, or None.
 
     Raises:
-        ParbenchError: The budget is 0, negative, more than ``total``, or no number.
+        ParbenchError: The budget is 0, negative, more than ``total``, 1.0, or no number.
     """
     if budget is None:
         return None
-    usable = f"use 1 to {total} tokens, or a ratio between 0 and 1 such as 0.111"
-    if isinstance(budget, bool) or not isinstance(budget, int | float):
-        raise ParbenchError(f"budget={budget} of method {method} is no number: {usable}")
-    if 0 < budget < 1:
+    check_budget(budget)
+    if budget < 1:
         return max(1, round(budget * total))
-    if budget != int(budget) or budget < 1 or budget > total:
+    if budget > total:
         raise ParbenchError(
-            f"budget={budget} of method {method} is impossible for a model with {total} visual tokens: {usable}"
+            f"budget={budget} of method {method} is impossible for a model with {total} visual tokens: "
+            f"use 1 to {total} tokens, or a ratio between 0 and 1 such as 0.111"
         )
     return int(budget)
 

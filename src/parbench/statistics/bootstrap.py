@@ -35,11 +35,15 @@ class Resampled:
         return Estimate(float(self.point[run]), self.draws[run], int(self.freedom[run]))
 
     def against(self, run: int, other: int, function: Callable[..., np.ndarray] = np.subtract) -> Estimate:
-        """One run against another: their difference, or another function of the two."""
+        """One run against another: their difference, or another function of the two; NaN where it has no value, as over zero."""
         with np.errstate(divide="ignore", invalid="ignore"):
             point = function(self.point[run], self.point[other])
             draws = function(self.draws[run], self.draws[other])
-        return Estimate(float(point), draws, int(min(self.freedom[run], self.freedom[other])))
+        return Estimate(
+            float(point) if np.isfinite(point) else float("nan"),
+            draws,
+            int(min(self.freedom[run], self.freedom[other])),
+        )
 
 
 @dataclass(frozen=True)
