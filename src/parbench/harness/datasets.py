@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from parbench.errors import ParbenchError
+from parbench.harness.scoring import Scorer, right_answer
 from parbench.harness.sources import data_fingerprint, load_rows
 
 _TASKS = Path(__file__).parents[1] / "tasks"
@@ -111,7 +112,7 @@ class PreparedDataset:
             rows = load_scenes(settings["split"], settings["skill"])
         else:
             rows = load_rows(settings, settings["config"])
-        for column, value in settings.get("where", {}).items():
+        for column, value in (settings.get("where") or {}).items():
             if column in rows.column_names:
                 rows = rows.select([number for number, found in enumerate(rows[column]) if found == value])
         source = settings["path"] or settings["hub"] or "scenes"
@@ -202,10 +203,12 @@ class PreparedDataset:
         return self.task.doc_to_text(dict(doc))
 
     def target(self, doc: Mapping[str, Any]) -> Any:
-        """The right answer as it is stored; the most frequent one where people gave several."""
-        target = doc.get("answer", doc.get("answers"))
+        """The right answer as it is scored, such as an option's letter; the most frequent one where people gave several."""
+        target = doc.get("answer", doc.get("answers")) if self.generated else right_answer(self.task, doc)
         if isinstance(target, list) and target:
-            said = [answer["answer"] if isinstance(answer, dict) else answer for answer in target]
+            said = [
+                answer["answer"] if isinstance(answer, dict) and "answer" in answer else answer for answer in target
+            ]
             return max(said, key=said.count)
         return target
 
@@ -225,24 +228,23 @@ class PreparedDataset:
 
         return CANVAS, CANVAS
 
-    def score(self, doc: Mapping[str, Any], text: str) -> float:
-        """The task's own score of an answer, 0..1 (scoring may change a row, so it gets a copy)."""
-        import copy
+    @cached_property
+    def scorer(self) -> Scorer:
+        """What gives an answer its score.
 
-        found = self.task.process_results(copy.deepcopy(dict(doc)), [text])
+        Raises:
+            ParbenchError: The task has no metric of that name.
+        """
         metric = self.settings["metric"]
-        value = next(found[name] for name in ([metric] if isinstance(metric, str) else metric) if name in found)
-        if not isinstance(value, Mapping):
-            return float(value)
-        if "score" in value:
-            return float(value["score"])
-        # Multiple choice, scored as a whole: by the rules of lmms-eval's own scoring.
-        if "pred" in value:
-            return float(value["pred"].lower().strip() == value["answer"].lower().strip())
-        from lmms_eval.tasks._task_utils.mcq_extract import extract_mcq_answer
+        return Scorer(self.task, [metric] if isinstance(metric, str) else metric)
 
-        letters = [letter for letter in "ABCDE" if str(value.get(letter, "nan")) not in ("nan", "None", "")]
-        return float(extract_mcq_answer(value["prediction"], letters) == value["answer"])
+    def score(self, doc: Mapping[str, Any], text: str) -> float:
+        """The score of an answer, as lmms-eval gives it (``Scorer``).
+
+        Raises:
+            ParbenchError: The row cannot be scored.
+        """
+        return self.scorer.score(doc, text)
 
     def parseable(self, doc: Mapping[str, Any], text: str) -> bool:
         """Whether an answer can be an answer at all: not empty, and yes or no where that is asked."""

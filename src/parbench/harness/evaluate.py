@@ -18,6 +18,7 @@ from parbench.errors import Halting
 from parbench.harness.datasets import PreparedDataset
 from parbench.harness.progress import Progress
 from parbench.harness.quiet import quiet
+from parbench.harness.scoring import as_number, restored, silent
 from parbench.harness.session import Session
 from parbench.redact import redacted
 from parbench.results.evidence import irrelevant, needed_patches, recall, repeated
@@ -164,12 +165,28 @@ class _Computation:
 
 
 def own_metrics(dataset: PreparedDataset, results: Mapping[str, Any]) -> dict[str, Any]:
-    """The task's own metrics out of what lmms-eval gives."""
-    return {
-        key: value
-        for key, value in sorted(results["results"][dataset.task_name].items())
-        if isinstance(value, int | float) and not key.endswith("_clustered")
-    }
+    """The task's own metrics out of what lmms-eval gives: numbers, and mappings of numbers as some aggregations give them."""
+    found = {}
+    for key, value in sorted(results["results"][dataset.task_name].items()):
+        name, _, pipeline = key.partition(",")
+        if (plain := _numbers(value)) is not None and not name.endswith("_clustered"):
+            found[f"{_RENAMED.get(name, name)},{pipeline}" if pipeline else key] = plain
+    return found
+
+
+# What lmms-eval calls otherwise than it is: POPE's ratio counts the right answers, not the model's.
+_RENAMED = {"pope_yes_ratio": "pope_yes_ratio_of_right_answers"}
+
+
+def _numbers(value: Any) -> Any:
+    """A number as Python's, a mapping of such; None for anything else."""
+    if isinstance(value, Mapping):
+        found = {str(key): _numbers(one) for key, one in value.items()}
+        return {key: one for key, one in found.items() if one is not None} or None
+    number = as_number(value)
+    if number is None or math.isnan(number):
+        return None
+    return value if isinstance(value, int) else number
 
 
 def simple_evaluation(
@@ -179,11 +196,14 @@ def simple_evaluation(
     with quiet():
         from lmms_eval.evaluator import simple_evaluate
 
-        session.dataset.task.choose = choose
-        with _no_bars():
+        task = session.dataset.task
+        task.choose = choose
+        with _no_bars(), silent(), contextlib.ExitStack() as unchanged:
+            for function in task.aggregation().values():
+                unchanged.enter_context(restored(function))
             return simple_evaluate(
                 model=model,
-                tasks=[session.dataset.task],
+                tasks=[task],
                 task_manager=_no_tasks(),
                 limit=session.config.limit,
                 bootstrap_iters=0,

@@ -9,6 +9,8 @@ import sys
 import warnings
 from collections.abc import Iterator
 
+from tqdm import tqdm
+
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
@@ -17,8 +19,10 @@ def quiet() -> Iterator[None]:
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logger.remove()
-    handler = logger.add(sys.stderr, level="ERROR", format="{message}")
-    logging.getLogger("transformers").setLevel(logging.ERROR)
+    # Above a progress bar, not through it.
+    handler = logger.add(lambda text: tqdm.write(text, file=sys.stderr, end=""), level="ERROR", format="{message}")
+    for name in ("transformers", "lmms-eval"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from shutil import rmtree
+from tempfile import mkdtemp
+from types import SimpleNamespace
 from typing import Any
 
 from lmms_eval.api.instance import Instance
+from lmms_eval.api.reasoning import parse_reasoning_tags_config
 from lmms_eval.api.task import ConfigurableTask
+from lmms_eval.filters.transformation import StripThinkingFilter
 
 
 class LoadedTask(ConfigurableTask):
@@ -24,9 +30,33 @@ class LoadedTask(ConfigurableTask):
 
     def __init__(self, config: Mapping[str, Any], rows: Any) -> None:
         self._rows = rows
+        self._folder: str | None = None
         # Rows come complete, so nothing is fetched, joined or renamed any more.
-        dropped = ("class", "process_docs", "validation_split", "training_split", "dataset_kwargs")
+        dropped = {"class", "process_docs", "validation_split", "training_split", "dataset_kwargs"}
+        if not config.get("num_fewshot"):
+            # lmms-eval would look for examples that are not asked for.
+            dropped |= {"fewshot_config", "fewshot_split"}
         super().__init__(config={key: value for key, value in config.items() if key not in dropped})
+        if (
+            self.config.auto_strip_thinking
+            and parse_reasoning_tags_config(task_value=self.config.reasoning_tags) is None
+        ):
+            # lmms-eval adds the filter with every evaluation; a score needs it before the first ends.
+            for ensemble in self._filters:
+                ensemble.filters.insert(0, StripThinkingFilter())
+            self.config.auto_strip_thinking = False
+
+    @property
+    def args(self) -> SimpleNamespace:
+        """What aggregations ask for the folder of their files, which nobody reads: one that goes with this object."""
+        if self._folder is None:
+            self._folder = mkdtemp(prefix="parbench-")
+            weakref.finalize(self, rmtree, self._folder, ignore_errors=True)
+        return SimpleNamespace(output_path=self._folder)
+
+    @args.setter
+    def args(self, value: Any) -> None:
+        """lmms-eval's command line, which there is none of."""
 
     def download(self, dataset_kwargs: Mapping[str, Any] | None = None) -> None:
         """Take the rows; lmms-eval scores against them without their images."""
@@ -37,8 +67,11 @@ class LoadedTask(ConfigurableTask):
                 isinstance(feature, List | Sequence) and isinstance(feature.feature, Image)
             )
 
-        plain = self._rows.remove_columns([name for name, feature in self._rows.features.items() if is_image(feature)])
         self.dataset = DatasetDict({self.config.test_split: self._rows})
+        if self.config.process_results_use_image:
+            self.dataset_no_image = self.dataset
+            return
+        plain = self._rows.remove_columns([name for name, feature in self._rows.features.items() if is_image(feature)])
         self.dataset_no_image = DatasetDict({self.config.test_split: plain})
 
     def build_all_requests(self, **settings: Any) -> None:
@@ -46,6 +79,16 @@ class LoadedTask(ConfigurableTask):
         super().build_all_requests(**settings)
         if self.choose is not None:
             self._instances = self.choose(self.instances)
+
+    def apply_filters(self) -> None:
+        """As lmms-eval's, which pairs answers and rows from the first row on, for chosen requests too."""
+        docs = _Docs(self)
+        for ensemble in self._filters:
+            ensemble.apply(self.instances, docs)
+
+    def process_results(self, doc: Any, results: Any, full_docs: Any = None) -> dict[str, Any]:
+        """As lmms-eval's, which tries what fails five times over."""
+        return ConfigurableTask.process_results.__wrapped__(self, doc, results, full_docs)
 
     def doc_iterator(self, **settings: Any) -> Iterator[tuple[int, Any]]:
         """The rows that are scored, without their images, as from lmms-eval's own command line; else each is decoded for nothing."""
@@ -55,6 +98,17 @@ class LoadedTask(ConfigurableTask):
         if self.choose is not None:
             return ((number, docs[number]) for number in sorted({one.doc_id for one in self.instances}))
         return create_iterator(enumerate(docs), **settings)
+
+
+class _Docs:
+    """The rows of a task's requests, one for each; they are read when a filter goes over them."""
+
+    def __init__(self, task: LoadedTask) -> None:
+        self._task = task
+
+    def __iter__(self) -> Iterator[Any]:
+        docs = self._task.eval_docs_no_media
+        return (docs[one.doc_id] for one in self._task.instances)
 
 
 class ScenesTask(LoadedTask):
