@@ -85,7 +85,9 @@ def _format(options: dict[str, str]) -> str:
 
 def data(comparison: Comparison) -> pd.DataFrame:
     """Everything about each run in one flat frame; accuracies and shares in 0..1."""
-    frame = comparison.frame.drop(columns="stages")
+    from parbench.tables.official import flat
+
+    frame = flat(comparison.frame.drop(columns="stages"))
     heads = {"model": comparison.model, "dataset": comparison.dataset, "metric": comparison.measure.name}
     for place, (name, value) in enumerate(heads.items()):
         frame.insert(place, name, value)

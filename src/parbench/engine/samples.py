@@ -23,6 +23,7 @@ class Sample:
         group: Samples of one group share their images and are run together.
         max_new_tokens: Tokens that may be generated.
         until: Strings that end the answer.
+        unit: Samples of one unit are scored as one, so that they are in one shard; None for a unit of its own.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Sample:
     group: str
     max_new_tokens: int = 16
     until: tuple[str, ...] = ()
+    unit: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,15 +84,33 @@ class Answer:
 _WINDOW = 8
 
 
+def together(samples: Sequence[Sample]) -> list[int]:
+    """For each sample the number of the first one that it has to stay with: they share images, or a unit."""
+    first = list(range(len(samples)))
+
+    def found(number: int) -> int:
+        while first[number] != number:
+            first[number] = number = first[first[number]]
+        return number
+
+    seen: dict[tuple[str, str], int] = {}
+    for number, sample in enumerate(samples):
+        names = [("group", sample.group)] + ([] if sample.unit is None else [("unit", sample.unit)])
+        for name in names:
+            one, other = sorted((found(seen.setdefault(name, number)), found(number)))
+            first[other] = one
+    return [found(number) for number in range(len(samples))]
+
+
 def plan(samples: Sequence[Sample], batch_size: int) -> list[list[int]]:
     """Batches of sample numbers, from the samples alone, so that a resumed run rounds as an unbroken one.
 
-    Samples of a group (an image) stay together as long as a batch holds them. Within a window of a few batches, groups are
+    Samples of a group (an image) or unit stay together as long as a batch holds them. Within a window of a few batches, groups are
     ordered by their longest question, so that little is padded.
     """
-    groups: dict[str, list[int]] = {}
-    for number, sample in enumerate(samples):
-        groups.setdefault(sample.group, []).append(number)
+    groups: dict[int, list[int]] = {}
+    for number, first in enumerate(together(samples)):
+        groups.setdefault(first, []).append(number)
     windows: list[list[list[int]]] = [[]]
     for group in groups.values():
         if sum(map(len, windows[-1])) >= _WINDOW * batch_size:
@@ -113,16 +133,17 @@ def plan(samples: Sequence[Sample], batch_size: int) -> list[list[int]]:
 
 
 def part(samples: Sequence[Sample], batches: Sequence[Sequence[int]], shard: tuple[int, int]) -> list[Sequence[int]]:
-    """Part i of n of a plan: neighbouring batches, about as many in each part, no group in two parts.
+    """Part i of n of a plan: neighbouring batches, about as many in each part, no group or unit in two parts.
 
     Raises:
         ParbenchError: There are not as many batches that share no group.
     """
     number, of = shard
+    firsts = together(samples)
     # Batches that share a group stay together; they are neighbours.
     units: list[list[Sequence[int]]] = []
     for batch in batches:
-        joined = units and samples[units[-1][-1][-1]].group == samples[batch[0]].group
+        joined = units and firsts[units[-1][-1][-1]] == firsts[batch[0]]
         units[-1].append(batch) if joined else units.append([batch])
     if len(units) < of:
         raise ParbenchError(

@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from parbench.errors import ParbenchError
+from parbench.harness.circular import CircularGroups, check_pairs, rows_of_first, with_whole_numbers
 from parbench.harness.scoring import Scorer, right_answer
 from parbench.harness.sources import data_fingerprint, load_rows
 
@@ -123,6 +124,8 @@ class PreparedDataset:
             raise ParbenchError(
                 f"data set {self.name} lacks the column {', '.join(missing)} in {source}: it has {', '.join(rows.column_names)}"
             )
+        if column := settings.get("circular"):
+            rows = with_whole_numbers(rows, column, self.name)
         if images := settings.get("images_config"):
             return self._joined(rows, load_rows(settings, images))
         return rows
@@ -216,6 +219,38 @@ class PreparedDataset:
         """Rows with the same key show the same images."""
         key = self.settings["image_key"]
         return f"row {number}" if key is None else str(doc[key])
+
+    @cached_property
+    def circular(self) -> CircularGroups | None:
+        """Which rows are rotations of one question; None where each row is scored by itself.
+
+        Raises:
+            ParbenchError: A question is not whole.
+        """
+        column = self.settings.get("circular")
+        return CircularGroups(self.rows[column], column, self.name) if column else None
+
+    def unit(self, number: int) -> str | None:
+        """What a row is scored as one with; None where each row is scored by itself."""
+        return f"{self.task_name} {self.circular.keys[number]}" if self.circular else None
+
+    def limited(self, limit: int | None) -> list[int] | None:
+        """The rows that a limit leaves, where rows are scored together and it cuts none apart; None for the first so many."""
+        if limit is None:
+            return None
+        if self.circular:
+            return rows_of_first(self.circular.keys, limit)
+        pairs = self.settings.get("pairs")
+        return rows_of_first(self.rows[pairs], limit // 2) if pairs else None
+
+    def check(self) -> None:
+        """Look at the rows for what would keep them from being scored.
+
+        Raises:
+            ParbenchError: There is something.
+        """
+        if self.circular is None and (pairs := self.settings.get("pairs")):
+            check_pairs(self.rows[pairs], pairs, self.name)
 
     def evidence(self, doc: Mapping[str, Any]) -> list[list[int]] | None:
         """Boxes of what a question needs (x0, y0, x1, y1; pixels); None where the data do not say."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -122,6 +122,7 @@ class _Computation:
             "chance": session.dataset.chance,
             "patches": session.adapter.geometry.patches,
             "lmms_eval": own_metrics(session.dataset, results),
+            "figures": session.dataset.settings.get("figures"),
         }
         metrics = summarise(list(store.done.values()), about)
         store.finish(metrics)
@@ -196,7 +197,10 @@ def simple_evaluation(
     with quiet():
         from lmms_eval.evaluator import simple_evaluate
 
-        task = session.dataset.task
+        limit, dataset = session.config.limit, session.dataset
+        if (rows := dataset.limited(limit)) is not None:
+            limit, choose = None, _within(frozenset(rows), choose)
+        task = dataset.task
         task.choose = choose
         with _no_bars(), silent(), contextlib.ExitStack() as unchanged:
             for function in task.aggregation().values():
@@ -205,13 +209,23 @@ def simple_evaluation(
                 model=model,
                 tasks=[task],
                 task_manager=_no_tasks(),
-                limit=session.config.limit,
+                limit=limit,
                 bootstrap_iters=0,
                 log_samples=log_samples,
                 random_seed=session.config.seed,
                 numpy_random_seed=session.config.seed,
                 torch_random_seed=session.config.seed,
             )
+
+
+def _within(rows: Collection[int], choose: Callable[..., Any] | None) -> Callable[..., Any]:
+    """Chooses among the requests of some rows only."""
+
+    def chosen(requests: Sequence[Any]) -> list[Any]:
+        inside = [request for request in requests if request.doc_id in rows]
+        return choose(inside) if choose else inside
+
+    return chosen
 
 
 @contextlib.contextmanager
@@ -269,6 +283,9 @@ def _line(session: Session, engine: Engine, prices: Costs, doc: Any, sample: Sam
         "flops": sample_flops(prices, ledger) if ledger else None,
         "seconds": round(answer.seconds, 6),
     }
+    line |= {name: doc.get(name) for name in dataset.settings.get("keeps", ())}
+    if (unit := dataset.unit(sample_number(sample.id))) is not None:
+        line["unit"] = unit
     if boxes is not None and answer.kept:
         needed = needed_patches(boxes, dataset.image_size, answer.kept[0].grid)
         line["evidence_recall"] = recall(answer.kept[0], needed)

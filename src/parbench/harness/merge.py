@@ -80,6 +80,7 @@ def merge(shards: Sequence[Shard], root: Path) -> Run:
         results = simple_evaluation(session, StoredAnswers({line["id"]: line["prediction"] for line in lines}))
         said = json.loads((first.folder / "metrics.json").read_text())
         about = {**said, "run_id": store.id, "shard": None, "lmms_eval": own_metrics(session.dataset, results)}
+        about["figures"] = session.dataset.settings.get("figures")
         metrics = summarise(lines, about)
         size = first.plan["batch_size"]
         if store.batch_size(lambda: size) != size:

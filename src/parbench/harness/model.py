@@ -153,6 +153,7 @@ class ParbenchLlava(lmms):
             group=dataset.image_key(doc, doc_id) if dataset else f"{task} {split} {doc_id}",
             max_new_tokens=int(override or arguments.get("max_new_tokens") or most),
             until=(until,) if isinstance(until, str) else tuple(until),
+            unit=dataset.unit(doc_id) if dataset else None,
         )
 
 

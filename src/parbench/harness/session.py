@@ -60,10 +60,9 @@ class Session:
         known = beside.dataset if beside else None
         self.dataset: PreparedDataset = known if known and known.settings == dataset else PreparedDataset(dataset)
         self.shard = parse_shard(config.shard)
-        every = dataset.get("limit_multiple", 1)
-        if config.limit is not None and config.limit % every:
+        if dataset.get("pairs") and config.limit is not None and config.limit % 2:
             raise ParbenchError(
-                f"limit={config.limit} splits what {config.dataset.name} scores together: use a multiple of {every}"
+                f"limit={config.limit} splits what {config.dataset.name} scores together: use a multiple of 2"
             )
 
     @cached_property
@@ -108,8 +107,11 @@ class Session:
     @property
     def questions(self) -> int:
         """How many there are to be answered; of a shard about how many, before its batches are planned."""
-        number = len(self.dataset.rows)
-        number = number if self.config.limit is None else min(number, self.config.limit)
+        number, limit = len(self.dataset.rows), self.config.limit
+        if (limited := self.dataset.limited(limit)) is not None:
+            number = len(limited)
+        elif limit is not None:
+            number = min(number, limit)
         return number // self.shard[1] if self.shard else number
 
     @cached_property

@@ -43,7 +43,7 @@ def _row(run: Run) -> dict[str, Any]:
         "note": metrics.get("note", ""),
         **{key: value for key, value in flat.items() if not key.startswith("method")},
         "settings": dict(settings),
-        **{key: metrics.get(key, {}) for key in ("skills", "stages", "lmms_eval")},
+        **{key: metrics.get(key, {}) for key in ("skills", "stages", "official", "lmms_eval")},
         "identity": run.identity,
     }
     return {key: (float("nan") if value is None and key in _NUMBERS else value) for key, value in row.items()}
@@ -62,6 +62,7 @@ def _so_far(run: Run) -> dict[str, Any]:
 
     method = run.identity["method"]
     about = {"model": run.identity["model"], "method": method["name"], "dataset": run.identity["dataset"]["name"]}
+    about |= {"figures": run.identity["dataset"].get("figures")}
     about |= {"run_id": run.id, "budget": method.get("budget"), "chance": None, "lmms_eval": {}}
     # How many tokens an image has without reduction is known when the run is finished.
     return {**summarise(run.lines, {**about, "patches": 1}), "compression": None}
@@ -100,7 +101,8 @@ def samples_frame(runs: Sequence[Run], columns: Sequence[str] | None = None) -> 
         for name in columns:
             if name not in (*known, *parts):
                 raise unknown("column of the samples", name, [*names, *parts])
-        names = [name for name in names if name in columns]
+        # What counts as one is as much a part of a sample as its name.
+        names = [name for name in names if name in columns or name == "unit"]
         parts = [part for part in parts if part in columns]
     data: dict[str, list[Any]] = {name: [] for name in ("run_id", "id", *names, *parts)}
     for run in runs:

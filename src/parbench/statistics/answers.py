@@ -62,7 +62,7 @@ class Answers:
 
 
 def align(samples: pd.DataFrame, run_ids: list[str]) -> Answers:
-    """Samples of some runs, question beside question.
+    """Samples of some runs, question beside question; samples of a unit are one question.
 
     Args:
         samples: ``load(...).samples``.
@@ -72,7 +72,7 @@ def align(samples: pd.DataFrame, run_ids: list[str]) -> Answers:
         ParbenchError: They do not hold the same questions about the same images.
     """
     place = pd.Series(range(len(run_ids)), index=run_ids)
-    mine = samples[samples["run_id"].isin(run_ids)]
+    mine = by_unit(samples[samples["run_id"].isin(run_ids)])
     run = place[mine["run_id"]].to_numpy()
     question, names = pd.factorize(mine["id"], sort=True)
     order = np.lexsort((question, run))
@@ -84,3 +84,14 @@ def align(samples: pd.DataFrame, run_ids: list[str]) -> Answers:
     if (image.reshape(len(run_ids), -1) != image[: len(names)]).any():
         raise ParbenchError("the runs hold the same questions about other images: compare runs of one data set")
     return Answers(frame, len(run_ids), tuple(map(str, images)), image[: len(names)])
+
+
+def by_unit(samples: pd.DataFrame) -> pd.DataFrame:
+    """Samples of a unit as one, named after it: right only if each is, about the first of their images."""
+    if "unit" not in samples or samples["unit"].isna().all():
+        return samples
+    # The order of samples differs from run to run.
+    ordered = samples.assign(id=samples["unit"].fillna(samples["id"])).sort_values(["image_id", "score"], kind="stable")
+    least = {name: "min" for name in ("score", "image_id") if name in samples}
+    others = {name: "first" for name in samples.columns if name not in ("run_id", "id", *least)}
+    return ordered.groupby(["run_id", "id"], sort=False, as_index=False).agg({**others, **least})

@@ -8,12 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from parbench.errors import ParbenchError, unknown
+from parbench.results.official import PERCEPTION
 from parbench.statistics.answers import Answers
 
-# MME's subtasks (arXiv 2306.13394); a category's points are summed over these.
-PERCEPTION = (
-    "existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR",
-)  # fmt: skip
+# The rest of MME's subtasks; a category's points are summed over these or those.
 COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 # What eval and sweep print; parbench table has more.
-_AFTER_RUNS = ("answers", "tokens", "controls")
+_AFTER_RUNS = ("answers", "official", "tokens", "controls")
 
 
 def show(folders: Sequence[Path], labels: Sequence[str] | None = None) -> None:

@@ -40,7 +40,7 @@ COLUMNS = ("image_id", "skill", "prediction", "target", "score", "error", "evide
 _KEPT = (
     "run_id", "label", "method", "budget", "n", "failures", "unparseable", "tokens_mean", "tokens_std", "tokens_min",
     "tokens_max", "compression", "irrelevant", "repeated", "flops_vision", "flops_projector", "flops_reducer",
-    "flops_llm_prefill", "flops_decode", "flops_total", "flops_prefill", "seconds", "stages", "note",
+    "flops_llm_prefill", "flops_decode", "flops_total", "flops_prefill", "seconds", "stages", "official", "note",
 )  # fmt: skip
 
 

@@ -11,9 +11,9 @@ import pandas as pd
 from parbench.statistics.bootstrap import LEVEL
 from parbench.tables.comparing import CONTROLS, Comparison
 
-VIEWS = ("answers", "tokens", "controls", "skills", "stages")
+VIEWS = ("answers", "official", "tokens", "controls", "skills", "stages")
 # Without being asked for; stages are for variants of one method.
-USUAL = ("answers", "tokens", "controls", "skills")
+USUAL = ("answers", "official", "tokens", "controls", "skills")
 
 
 class Cell(NamedTuple):
@@ -48,8 +48,10 @@ Column = tuple[str, Callable[[Any], str]]
 
 def views(comparison: Comparison, wanted: Sequence[str] = USUAL) -> list[View]:
     """The views that are wanted and say something; what a reader has to know stands under the last."""
+    from parbench.tables.official import official_view
+
     makers = {
-        "answers": _answers, "tokens": _tokens, "controls": _controls, "skills": _skills, "stages": _stages,
+        "answers": _answers, "official": official_view, "tokens": _tokens, "controls": _controls, "skills": _skills, "stages": _stages,
     }  # fmt: skip
     found = [makers[name](comparison) for name in VIEWS if name in wanted]
     made = [view for view in found if view is not None]
@@ -103,10 +105,15 @@ def _view(comparison: Comparison, title: str, columns: Sequence[Column], notes: 
     )
     budgets = frame["budget"].where(frame["method"] != "none", -1.0).fillna(0.0).tolist()
     breaks = tuple(place for place in range(len(budgets) - 1) if budgets[place] != budgets[place + 1])
-    head = (
+    whole = head(comparison)
+    return View(f"{whole}: {title}" if title else whole, tuple(shown), rows, breaks, tuple(notes))
+
+
+def head(comparison: Comparison) -> str:
+    """What a table is about."""
+    return (
         f"{comparison.model} on {comparison.dataset}: {comparison.questions} questions about {comparison.images} images"
     )
-    return View(f"{head}: {title}" if title else head, tuple(shown), rows, breaks, tuple(notes))
 
 
 def _label(row: Any) -> str:

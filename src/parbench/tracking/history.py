@@ -22,6 +22,7 @@ class History:
         self._seen = 0
         self._sums: dict[str, float] = {}
         self._counts: dict[str, int] = {}
+        self._units: dict[str, float] = {}
 
     def take(self, lines: Mapping[str, Mapping[str, Any]]) -> list[Point]:
         """The points that are new.
@@ -47,7 +48,7 @@ class History:
     def _add(self, line: Mapping[str, Any]) -> None:
         self._seen += 1
         failed = line["error"] is not None
-        self._mean("accuracy", line["score"])
+        self._accuracy(line)
         self._mean("failures", float(failed))
         self._mean("unparseable", float(bool(line["unparseable"])))
         if failed:
@@ -57,6 +58,15 @@ class History:
             self._mean("tokens_kept", line["tokens_kept"] / line["images"])
         if line["evidence_recall"] is not None:
             self._mean("evidence_recall", line["evidence_recall"])
+
+    def _accuracy(self, line: Mapping[str, Any]) -> None:
+        """Samples of a unit are right only together."""
+        unit, score = line.get("unit") or line["id"], line["score"]
+        if unit in self._units:
+            self._sums["accuracy"] += min(0.0, score - self._units[unit])
+        else:
+            self._mean("accuracy", score)
+        self._units[unit] = min(score, self._units.get(unit, score))
 
     def _mean(self, name: str, value: float) -> None:
         self._sums[name] = self._sums.get(name, 0.0) + value
