@@ -18,10 +18,13 @@ from parbench.calibration import Subject, calibrated
 from parbench.config import build_reducer, parse_shard
 from parbench.errors import ParbenchError
 from parbench.harness.datasets import PreparedDataset
+from parbench.models.fingerprints import fingerprint
 from parbench.models.loading import (
-    fingerprint,
+    check_config,
+    check_folder,
     has_random_weights,
     locate,
+    locate_clip,
     resolve_device,
     resolve_dtype,
     resolve_prompt,
@@ -141,16 +144,16 @@ class Session:
             check_template(load_processor(self._folder()), self.model_settings["name"])
 
     def _folder(self) -> Path:
-        from parbench.models.loading import check_folder
-
-        folder = locate(str(self.model_settings["path"]), self.model_settings.get("revision"))
-        check_folder(folder)
+        folder = locate(str(self.model_settings["path"]), self.model_settings.get("revision"), weights=False)
+        check_config(folder)
         return folder
 
     @property
     def model_fingerprint(self) -> str:
         """Fingerprint of the checkpoint, without loading it."""
-        return _fingerprint(str(self.model_settings["path"]), self.model_settings.get("revision"))
+        folder = locate(str(self.model_settings["path"]), self.model_settings.get("revision"))
+        check_folder(folder)
+        return _fingerprint(folder)
 
     def subject(self, reducer: Any) -> Subject:
         """What a method's threshold is found for."""
@@ -159,7 +162,13 @@ class Session:
     def _clip(self, reducer: Any) -> str | None:
         """Fingerprint of the CLIP text tower, if the method needs it."""
         settings = self.model_settings
-        return _fingerprint(str(settings["clip"]), settings.get("clip_revision")) if reducer.needs_clip else None
+        if not reducer.needs_clip:
+            return None
+        if not settings["clip"]:
+            raise ParbenchError(
+                f"model {settings['name']} names no CLIP text tower, which method {reducer.name} needs: set model.clip"
+            )
+        return _fingerprint(locate_clip(str(settings["clip"]), settings.get("clip_revision")))
 
     def reducer(self, method: DictConfig, budget: int | float | None = None) -> Any:
         """A method ready for this model: its budget checked and in tokens, its threshold filled in.
@@ -215,8 +224,8 @@ def _versions() -> dict[str, str]:
 
 
 @lru_cache
-def _fingerprint(path: str, revision: str | None) -> str:
-    return fingerprint(locate(path, revision))
+def _fingerprint(folder: Path) -> str:
+    return fingerprint(folder)
 
 
 # Where an edit can change an answer, a score or a count.

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from parbench.models.loading import fingerprint, has_random_weights, load_model, locate, resolve_prompt
+from parbench.models.fingerprints import fingerprint
+from parbench.models.loading import has_random_weights, load_model, locate_clip, resolve_prompt
 from parbench.models.merging import Merger
 from parbench.models.text import ClipSpace, load_clip
 from parbench.models.vision import Encoded, encode
@@ -188,7 +189,7 @@ class LlavaAdapter(LanguageAdapter):
     def clip_fingerprint(self) -> str | None:
         """Sha256 of the files of the CLIP text tower; None where none is named."""
         path, revision = self._clip
-        return fingerprint(locate(path, revision, key="model.clip")) if path else None
+        return fingerprint(locate_clip(path, revision)) if path else None
 
     @cached_property
     def clip_space(self) -> ClipSpace:
@@ -204,7 +205,7 @@ class LlavaAdapter(LanguageAdapter):
         path, revision = self._clip
         if not path:
             raise ParbenchError(f"model {self.name} names no CLIP text tower, which this method needs: set model.clip")
-        return load_clip(path, revision, self.model.model.vision_tower, self.device, self.dtype)
+        return load_clip(path, revision, self.model.model.vision_tower, self.device, self.dtype, self.folder)
 
     def forget_texts(self) -> None:
         """Let prompts that were embedded before cost their time again."""

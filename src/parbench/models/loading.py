@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,9 @@ from typing import Any
 import torch
 
 from parbench.errors import ParbenchError, unknown
+from parbench.models import hub
+from parbench.models.fingerprints import PICKLE
+from parbench.models.unsupported import why_not, why_not_by_name
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 WEIGHTS = ("checkpoint", "random")
@@ -90,51 +92,47 @@ def resolve_prompt(config: Mapping[str, Any]) -> str:
     return prompt
 
 
-def locate(path: str, revision: str | None, key: str = "model.path") -> Path:
+def locate(
+    path: str,
+    revision: str | None,
+    key: str = "model.path",
+    *,
+    weights: bool = True,
+    forms: Sequence[str] = hub.SAFETENSORS,
+) -> Path:
     """Folder of a checkpoint: ``path`` itself if it is one, else the hub's snapshot (cached or downloaded).
 
+    Args:
+        path: A folder or ``org/model``.
+        revision: Of the hub; None for main.
+        key: The setting that names it, for messages.
+        weights: Whether they are needed, or configuration and tokenizer will do.
+        forms: Patterns of weights; the first that is there is taken.
+
     Raises:
-        ParbenchError: It is neither a folder nor to be had from the hub.
+        ParbenchError: It is neither a folder nor to be had from the hub, or a file of its weights is missing.
     """
     folder = Path(path).expanduser()
     if folder.is_dir():
+        if weights and (lacking := hub.lacks(folder, forms)) and not lacking.startswith("no "):
+            raise ParbenchError(hub.half_copied(folder, lacking))
         return folder
-    if path.startswith((".", "/", "~")) or path.count("/") != 1:
+    if not hub.is_hub_name(path):
         raise ParbenchError(
             f"{key}={path} is not a folder: give the folder of a checkpoint or a hub name such as org/model"
         )
-    import httpx
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    try:
-        found = snapshot_download(
-            path, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-        )
-    except (
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        OSError,
-        ValueError,
-        httpx.HTTPError,
-    ) as error:
-        raise ParbenchError(
-            f"the weights of {path} (revision {revision or 'main'}) are neither in the local hub cache nor to be downloaded "
-            f"({type(error).__name__}): copy the checkpoint to this machine and give its folder as {key}=/path/to/folder"
-        ) from error
-    return Path(found)
+    if why := why_not_by_name(path):
+        raise ParbenchError(why)
+    return hub.whole(path, revision, key, forms) if weights else hub.small_files(path, revision, key)
 
 
-def fingerprint(folder: Path) -> str:
-    """Sha256 over the files of a checkpoint that decide its numbers (weights, configuration, tokenizer)."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.suffix in (".safetensors", ".json", ".model", ".jinja") and path.is_file():
-            digest.update(path.relative_to(folder).as_posix().encode())
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+def locate_clip(path: str, revision: str | None, *, weights: bool = True) -> Path:
+    """Folder of a CLIP, whose weights may be a pickle where there is nothing else; see :func:`locate`.
+
+    Raises:
+        ParbenchError: It cannot be had, or lacks a file.
+    """
+    return locate(path, revision, "model.clip", weights=weights, forms=(*hub.SAFETENSORS, PICKLE))
 
 
 def check_folder(folder: Path) -> None:
@@ -143,31 +141,73 @@ def check_folder(folder: Path) -> None:
     Raises:
         ParbenchError: A file is missing; it is named.
     """
-    if not (folder / "config.json").is_file():
-        raise ParbenchError(f"{folder} holds no config.json: it is not a checkpoint in Hugging Face's layout")
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except json.JSONDecodeError as error:
-        raise ParbenchError(f"{folder}/config.json is damaged ({error}): copy the checkpoint again") from error
-    kind = config.get("model_type")
-    if config.get("vision_feature_select_strategy", "default") != "default":
-        raise ParbenchError(
-            f"{folder}/config.json hands CLS to the LLM too, which parbench does not know: only 'default' is supported"
-        )
-    if kind != "llava":
-        raise ParbenchError(
-            f"{folder}/config.json is of model type {kind}: parbench opens LLaVA-1.5 style models (llava)"
-        )
+    check_config(folder)
     if not any(folder.glob("*.safetensors")):
         raise ParbenchError(
             f"{folder} holds no *.safetensors file: weights are loaded from safetensors only, so convert them first"
         )
+
+
+def check_config(folder: Path) -> None:
+    """What a checkpoint's folder must hold beside weights, and whether it is of a kind that parbench opens.
+
+    Raises:
+        ParbenchError: A file is missing, damaged, or of another kind of model.
+    """
+    if not (folder / "config.json").is_file():
+        raise ParbenchError(f"{folder} holds no config.json: it is not a checkpoint in Hugging Face's layout")
+    if why := why_not(f"{folder}/config.json", read_json(folder / "config.json")):
+        raise ParbenchError(why)
     missing = [name for name in _PROCESSOR_FILES if not (folder / name).is_file()]
-    if not any((folder / name).is_file() for name in _IMAGE_PROCESSOR_FILES):
+    images = [folder / name for name in _IMAGE_PROCESSOR_FILES if (folder / name).is_file()]
+    # A processor's own file may leave the image processor to the other one, as published checkpoints do.
+    if not any(path.name == _IMAGE_PROCESSOR_FILES[0] or "image_processor" in read_json(path) for path in images):
         missing.append(_IMAGE_PROCESSOR_FILES[0])
     if missing:
         raise ParbenchError(
             f"{folder} lacks processor files ({', '.join(missing)}): save the model's AutoProcessor there"
+        )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object of a checkpoint.
+
+    Raises:
+        ParbenchError: The file holds none.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ParbenchError(f"{path} is damaged ({error}): copy the checkpoint again") from error
+    if not isinstance(found, dict):
+        raise ParbenchError(f"{path} is damaged (it holds no object): copy the checkpoint again")
+    return found
+
+
+def check_clip_config(folder: Path, vision_width: int | None = None) -> None:
+    """What the folder of a CLIP must hold beside weights, and whether it fits a LLaVA's vision tower.
+
+    Args:
+        folder: The CLIP's.
+        vision_width: Hidden size of the LLaVA's vision tower; None where it is not known.
+
+    Raises:
+        ParbenchError: A file is missing, or it is no CLIP of that width.
+    """
+    missing = [name for name in ("config.json", *_PROCESSOR_FILES[1:]) if not (folder / name).is_file()]
+    if missing:
+        raise ParbenchError(f"the CLIP in {folder} lacks {', '.join(missing)}: save model and tokenizer there")
+    config = read_json(folder / "config.json")
+    if config.get("model_type") != "clip":
+        raise ParbenchError(
+            f"{folder}/config.json is of model type {config.get('model_type')}: model.clip needs a CLIP, such as "
+            "openai/clip-vit-large-patch14-336"
+        )
+    width = (config.get("vision_config") or {}).get("hidden_size", 768)
+    if vision_width is not None and width != vision_width:
+        raise ParbenchError(
+            f"the CLIP in {folder} has a vision tower of width {width}, and LLaVA's is {vision_width} wide: model.clip has to name the "
+            "CLIP that LLaVA's own tower comes from"
         )
 
 
@@ -177,14 +217,12 @@ def check_clip_folder(folder: Path) -> None:
     Raises:
         ParbenchError: A file is missing; it is named.
     """
-    if not any(folder.glob("*.safetensors")):
+    if not any(folder.glob("*.safetensors")) and not (folder / PICKLE).is_file():
         raise ParbenchError(
-            f"the CLIP in {folder} has no *.safetensors file: weights are loaded from safetensors only, so convert it and give its "
-            "folder as model.clip=/path/to/folder"
+            f"the CLIP in {folder} has neither *.safetensors nor {PICKLE}: save it with save_pretrained and give its folder as "
+            "model.clip=/path/to/folder"
         )
-    missing = [name for name in ("config.json", *_PROCESSOR_FILES[1:]) if not (folder / name).is_file()]
-    if missing:
-        raise ParbenchError(f"the CLIP in {folder} lacks {', '.join(missing)}: save model and tokenizer there")
+    check_clip_config(folder)
 
 
 def load_strictly(cls: Any, folder: Path, **arguments: Any) -> Any:
@@ -237,8 +275,11 @@ def load_model(config: Mapping[str, Any]) -> tuple[Any, Any, Path]:
     from transformers import LlavaForConditionalGeneration
 
     device, dtype = resolve_device(config["device"]), resolve_dtype(config["dtype"])
+    # Weights come last: everything else is known without them.
+    check_config(locate(str(config["path"]), config.get("revision"), weights=False))
     folder = locate(str(config["path"]), config.get("revision"))
     check_folder(folder)
+    processor = load_processor(folder)
     model = load_strictly(LlavaForConditionalGeneration, folder, dtype=dtype, attn_implementation=config["attention"])
     try:
         model = model.to(device)
@@ -247,14 +288,25 @@ def load_model(config: Mapping[str, Any]) -> tuple[Any, Any, Path]:
             f"the model in {folder} does not fit into the memory of {device}: take a smaller one, a smaller model.dtype or "
             "another device"
         ) from error
-    return model.eval(), load_processor(folder), folder
+    return model.eval(), processor, folder
 
 
 def load_processor(folder: Path | str) -> Any:
-    """The processor of a checkpoint's folder."""
+    """The processor of a checkpoint's folder.
+
+    Raises:
+        ParbenchError: Its files cannot be read.
+    """
     from transformers import AutoProcessor
 
-    # The torchvision backend's pixels differ enough to flip answers, so PIL everywhere.
-    processor = AutoProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False, local_files_only=True)
+    try:
+        # The torchvision backend's pixels differ enough to flip answers, so PIL everywhere.
+        processor = AutoProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # Each file of it is read by a library of its own.
+        said = str(error).splitlines()[0] if str(error) else ""
+        raise ParbenchError(
+            f"the processor files in {folder} cannot be read ({type(error).__name__}: {said}): copy tokenizer and "
+            "preprocessor_config.json of the checkpoint again"
+        ) from error
     processor.tokenizer.padding_side = "left"
     return processor

@@ -10,9 +10,9 @@ import torch
 from parbench.errors import ParbenchError
 from parbench.models.loading import (
     asset,
-    check_clip_folder,
+    check_clip_config,
     load_processor,
-    locate,
+    locate_clip,
     resolve_device,
     resolve_dtype,
 )
@@ -93,8 +93,8 @@ def clip_sizes(config: Mapping[str, Any], vision: Any) -> Any:
         blocks = {**vision.to_dict(), "num_hidden_layers": 1}
         return CLIPConfig(text_config=dict(text), vision_config=blocks, projection_dim=text["projection_dim"])
     if config.get("geometry") is None and config.get("clip"):
-        folder = locate(str(config["clip"]), config.get("clip_revision"), key="model.clip")
-        check_clip_folder(folder)
+        folder = locate_clip(str(config["clip"]), config.get("clip_revision"), weights=False)
+        check_clip_config(folder)
         sizes = CLIPConfig.from_pretrained(folder, local_files_only=True)
         sizes.vision_config.num_hidden_layers = 1
         return sizes

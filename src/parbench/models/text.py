@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from tqdm import tqdm
 
+from parbench.models.clip_pickle import converted, is_pickled
 from parbench.models.counting import counting, own_flops
-from parbench.models.loading import check_clip_folder, load_strictly, locate
+from parbench.models.loading import check_clip_config, check_clip_folder, load_strictly, locate_clip
+from parbench.models.towers import tower_difference
 
 
 class ClipSpace:
@@ -67,18 +72,53 @@ class ClipSpace:
         return torch.cat(embeddings), flops, computed
 
 
-def load_clip(path: str, revision: str | None, tower: Any, device: torch.device, dtype: torch.dtype) -> ClipSpace:
+def load_clip(path: str, revision: str | None, tower: Any, device: torch.device, dtype: torch.dtype, llava: Path | None = None,
+              ) -> ClipSpace:  # fmt: skip
     """Text tower and projections of a CLIP checkpoint, joined with a LLaVA's own vision tower.
+
+    Args:
+        path: Folder or hub name.
+        revision: Of the hub.
+        tower: LLaVA's vision tower.
+        device: Where the text tower goes.
+        dtype: Its dtype.
+        llava: Folder of the LLaVA; where the CLIP's vision tower is another one than in there, it is said.
 
     Raises:
         ParbenchError: The checkpoint cannot be had or does not fit.
     """
-    from transformers import AutoTokenizer, CLIPModel
+    from transformers import AutoTokenizer, CLIPConfig, CLIPModel
 
-    folder = locate(path, revision, key="model.clip")
+    folder = locate_clip(path, revision)
     check_clip_folder(folder)
-    clip = load_strictly(CLIPModel, folder, dtype=dtype)
-    del clip.vision_model
+    check_clip_config(folder, tower.config.hidden_size)
+    sizes = CLIPConfig.from_pretrained(folder, local_files_only=True)
+    if is_pickled(folder):
+        clip = _from_pickle(folder, sizes, dtype)
+    else:
+        clip = load_strictly(CLIPModel, folder, dtype=dtype)
+        del clip.vision_model
+    if llava is not None and (difference := tower_difference(llava, folder, sizes)):
+        tqdm.write(
+            f"warning: the vision tower of the CLIP in {folder} is not the one in {llava} ({difference}): text is compared with "
+            "patches of another tower",
+            file=sys.stderr,
+        )
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     tokenizer.padding_side = "right"
     return ClipSpace(clip.to(device).eval(), tokenizer, tower)
+
+
+def _from_pickle(folder: Path, sizes: Any, dtype: torch.dtype) -> Any:
+    """A CLIP of which the text side alone has weights."""
+    from transformers import CLIPModel
+
+    tensors = converted(folder, sizes)
+    with torch.device("meta"):
+        clip = CLIPModel(sizes)
+    del clip.vision_model, clip.logit_scale
+    # What is on no device yet takes these tensors as its own.
+    clip.load_state_dict({name: value.to(dtype) for name, value in tensors.items()}, assign=True)
+    positions = sizes.text_config.max_position_embeddings
+    clip.text_model.embeddings.position_ids = torch.arange(positions).expand(1, -1)
+    return clip.requires_grad_(False)

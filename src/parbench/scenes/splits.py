@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from parbench.cache import cache_root
 from parbench.errors import Halting, ParbenchError, unknown
 from parbench.scenes.questions import SKILLS, Question, candidates
 from parbench.scenes.render import render
@@ -164,11 +165,7 @@ def recorded_fingerprints() -> dict[str, str]:
 
 def default_root() -> Path:
     """Where built splits are kept: ``$PARBENCH_CACHE`` or the user's cache folder."""
-    cache = (
-        os.environ.get("PARBENCH_CACHE")
-        or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "parbench"
-    )
-    return Path(cache) / "scenes"
+    return cache_root() / "scenes"
 
 
 def data_folder(name: str, root: Path | None = None) -> Path:
