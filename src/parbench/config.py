@@ -30,6 +30,7 @@ Shard = tuple[int, int]
 
 _KEYS = (
     "model", "method", "dataset", "engine", "tracking", "launcher", "budget", "limit", "shard", "controls", "results_dir", "seed",
+    "submission",
 )  # fmt: skip
 # What a method's field may hold, by how its class declares it.
 _KINDS: dict[str, tuple[type, ...]] = {
@@ -105,6 +106,8 @@ def _check_values(config: DictConfig) -> None:
     check_budget(config.budget)
     if not isinstance(config.seed, int) or isinstance(config.seed, bool) or not 0 <= config.seed < 2**32:
         raise ParbenchError(f"seed={config.seed} is not possible: use a whole number from 0 to {2**32 - 1}")
+    if not isinstance(config.submission, bool):
+        raise ParbenchError(f"submission={config.submission} is neither true nor false")
     parse_shard(config.shard)
     check_tracking(OmegaConf.to_container(config.tracking, resolve=True))  # type: ignore[arg-type]
     if not OmegaConf.is_list(config.controls):

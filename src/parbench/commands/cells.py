@@ -139,9 +139,11 @@ class Sweep:
 
     def _opened(self, group: Group) -> OpenGroup:
         from parbench.harness.session import Session
+        from parbench.harness.submission import refuse_split
 
         before = self._open[-1].session if self._open else None
         opened = OpenGroup(group, Session(group.config, beside=before, elsewhere=self.elsewhere))
+        refuse_split(opened.session.dataset.settings)
         # What is wrong with the model is wrong with every cell.
         opened.session.check_prompts()
         opened.session.geometry, opened.session.model_fingerprint  # noqa: B018

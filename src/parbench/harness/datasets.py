@@ -15,6 +15,7 @@ from parbench.errors import ParbenchError
 from parbench.harness.circular import CircularGroups, check_pairs, rows_of_first, with_whole_numbers
 from parbench.harness.scoring import Scorer, right_answer
 from parbench.harness.sources import data_fingerprint, load_rows
+from parbench.harness.submission import refuse_unanswered, with_answer_columns
 
 _TASKS = Path(__file__).parents[1] / "tasks"
 # AttributeError: there is no image where the benchmark expects one.
@@ -44,6 +45,8 @@ class PreparedDataset:
         self.name: str = settings["name"]
         self.task_name: str = settings["task"]
         self.generated = settings["hub"] is None
+        # Whether a server scores the answers.
+        self.submits = bool(settings.get("submission"))
         if settings["images"] not in ("real", "noise"):
             raise ParbenchError(f"dataset.images={settings['images']} is not known: use real or noise")
         most = settings.get("max_new_tokens")
@@ -119,6 +122,8 @@ class PreparedDataset:
         source = settings["path"] or settings["hub"] or "scenes"
         if not len(rows):
             raise ParbenchError(f"data set {self.name} is empty: {source} holds no row in split {settings['split']}")
+        if self.submits:
+            rows = with_answer_columns(settings, rows)
         missing = [name for name in settings["columns"] if name not in rows.column_names]
         if missing:
             raise ParbenchError(
@@ -164,7 +169,9 @@ class PreparedDataset:
 
             config = load_yaml_config(str(self._yaml), mode="full")
             # What is sent to a test server is no measure.
-            measures = [metric for metric in config["metric_list"] if metric["metric"] != "submission"]
+            measures = [
+                metric for metric in config["metric_list"] if (metric["metric"] == "submission") == self.submits
+            ]
             config |= {"task": self.task_name, "test_split": self.settings["split"], "metric_list": measures}
             try:
                 return LoadedTask(config, rows)
@@ -249,6 +256,7 @@ class PreparedDataset:
         Raises:
             ParbenchError: There is something.
         """
+        refuse_unanswered(self.settings, self.rows)
         if self.circular is None and (pairs := self.settings.get("pairs")):
             check_pairs(self.rows[pairs], pairs, self.name)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,7 @@ from parbench.harness.progress import Progress
 from parbench.harness.quiet import quiet
 from parbench.harness.scoring import as_number, restored, silent
 from parbench.harness.session import Session
+from parbench.harness.submission import take_file
 from parbench.redact import redacted
 from parbench.results.evidence import irrelevant, needed_patches, recall, repeated
 from parbench.results.masks import bitmap
@@ -122,8 +124,10 @@ class _Computation:
             "chance": session.dataset.chance,
             "patches": session.adapter.geometry.patches,
             "lmms_eval": own_metrics(session.dataset, results),
-            "figures": session.dataset.settings.get("figures"),
+            "figures": None if session.dataset.submits else session.dataset.settings.get("figures"),
         }
+        if session.dataset.submits:
+            keep_submission(session, store)
         metrics = summarise(list(store.done.values()), about)
         store.finish(metrics)
         self.tracker.finish(metrics)
@@ -163,6 +167,13 @@ class _Computation:
             lm.begin, lm.sink = begin, sink
         choose = partial(lm.choose, shard=session.shard) if session.shard else None
         return simple_evaluation(session, lm, choose=choose)
+
+
+def keep_submission(session: Session, store: RunStore) -> None:
+    """The server's file to the run's folder; a part of the data has none."""
+    found = take_file(session.dataset.task, None if session.shard else store.folder)
+    if found:
+        tqdm.write(f"the file for the server is {found}", file=sys.stderr)
 
 
 def own_metrics(dataset: PreparedDataset, results: Mapping[str, Any]) -> dict[str, Any]:
@@ -266,7 +277,7 @@ def _line(session: Session, engine: Engine, prices: Costs, doc: Any, sample: Sam
         "question": sample.question,
         "prediction": answer.text,
         "target": dataset.target(doc),
-        "score": dataset.score(doc, answer.text) if answer.error is None else 0.0,
+        "score": _score(dataset, doc, answer),
         "unparseable": answer.error is None and not dataset.parseable(doc, answer.text),
         "error": answer.error,
         "images": len(answer.kept),
@@ -292,6 +303,13 @@ def _line(session: Session, engine: Engine, prices: Costs, doc: Any, sample: Sam
         line["irrelevant"] = irrelevant(answer.kept[0], needed)
         line["repeated"] = repeated(answer.kept[0], boxes, dataset.image_size)
     return line
+
+
+def _score(dataset: PreparedDataset, doc: Any, answer: Answer) -> float | None:
+    """None where a server scores it."""
+    if dataset.submits:
+        return None
+    return dataset.score(doc, answer.text) if answer.error is None else 0.0
 
 
 def _runs(counts: tuple[int, ...]) -> list[list[int]]:

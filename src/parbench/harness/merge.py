@@ -16,7 +16,7 @@ from lmms_eval.api.model import lmms
 from omegaconf import OmegaConf
 
 from parbench.errors import ParbenchError
-from parbench.harness.evaluate import Run, own_metrics, simple_evaluation
+from parbench.harness.evaluate import Run, keep_submission, own_metrics, simple_evaluation
 from parbench.harness.session import Session, code_fingerprint
 from parbench.results.metrics import summarise
 from parbench.results.naming import sample_id
@@ -80,7 +80,9 @@ def merge(shards: Sequence[Shard], root: Path) -> Run:
         results = simple_evaluation(session, StoredAnswers({line["id"]: line["prediction"] for line in lines}))
         said = json.loads((first.folder / "metrics.json").read_text())
         about = {**said, "run_id": store.id, "shard": None, "lmms_eval": own_metrics(session.dataset, results)}
-        about["figures"] = session.dataset.settings.get("figures")
+        if session.dataset.submits:
+            keep_submission(session, store)
+        about["figures"] = None if session.dataset.submits else session.dataset.settings.get("figures")
         metrics = summarise(lines, about)
         size = first.plan["batch_size"]
         if store.batch_size(lambda: size) != size:

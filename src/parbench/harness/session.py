@@ -18,6 +18,7 @@ from parbench.calibration import Subject, calibrated
 from parbench.config import build_reducer, parse_shard
 from parbench.errors import ParbenchError
 from parbench.harness.datasets import PreparedDataset
+from parbench.harness.submission import for_server
 from parbench.models.fingerprints import fingerprint
 from parbench.models.loading import (
     check_config,
@@ -51,6 +52,8 @@ class Session:
         self.config, self.elsewhere = config, elsewhere
         self.model_settings: dict[str, Any] = OmegaConf.to_container(config.model, resolve=True)  # type: ignore[assignment]
         dataset: dict[str, Any] = OmegaConf.to_container(config.dataset, resolve=True)  # type: ignore[assignment]
+        if config.get("submission"):
+            dataset = for_server(dataset)
         if has_random_weights(self.model_settings):
             raise ParbenchError(
                 "model.weights=random has speed but no accuracy: use it with parbench bench, and model.weights=checkpoint here"

@@ -72,9 +72,12 @@ def summarise(lines: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> dic
 
 
 def unit_scores(lines: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str | None, float]]:
-    """Skill and score of each unit: of a sample, or of those that count as one and are right only together."""
+    """Skill and score of each unit: of a sample, or of those that count as one and are right only together.
+
+    Samples that a server scores have none.
+    """
     found: dict[str, tuple[str | None, float]] = {}
-    for line in lines:
+    for line in (line for line in lines if line["score"] is not None):
         name = line.get("unit") or line["id"]
         skill, score = found.get(name, (line.get("skill"), line["score"]))
         found[name] = skill, min(score, line["score"])

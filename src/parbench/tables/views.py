@@ -42,6 +42,8 @@ class View:
     notes: tuple[str, ...] = ()
 
 
+_UNSCORED = "no accuracy: the benchmark's server has the answers, and takes submission.* of a run's folder"
+
 # A column: its header, and the text of a row.
 Column = tuple[str, Callable[[Any], str]]
 
@@ -49,6 +51,9 @@ Column = tuple[str, Callable[[Any], str]]
 def views(comparison: Comparison, wanted: Sequence[str] = USUAL) -> list[View]:
     """The views that are wanted and say something; what a reader has to know stands under the last."""
     from parbench.tables.official import official_view
+
+    if comparison.frame["score"].isna().all():
+        return [_noted(_tokens(comparison), replace(comparison, notes=(_UNSCORED, *comparison.notes)))]
 
     makers = {
         "answers": _answers, "official": official_view, "tokens": _tokens, "controls": _controls, "skills": _skills, "stages": _stages,

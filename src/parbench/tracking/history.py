@@ -62,6 +62,8 @@ class History:
     def _accuracy(self, line: Mapping[str, Any]) -> None:
         """Samples of a unit are right only together."""
         unit, score = line.get("unit") or line["id"], line["score"]
+        if score is None:
+            return
         if unit in self._units:
             self._sums["accuracy"] += min(0.0, score - self._units[unit])
         else:
