@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from parbench.errors import ParbenchError
 from parbench.harness.circular import CircularGroups, check_pairs, rows_of_first, with_whole_numbers
+from parbench.harness.parseable import parseable
 from parbench.harness.scoring import Scorer, right_answer
 from parbench.harness.sources import data_fingerprint, load_rows
 from parbench.harness.submission import refuse_unanswered, with_answer_columns
@@ -290,8 +291,5 @@ class PreparedDataset:
         return self.scorer.score(doc, text)
 
     def parseable(self, doc: Mapping[str, Any], text: str) -> bool:
-        """Whether an answer can be an answer at all: not empty, and yes or no where that is asked."""
-        said = text.strip().rstrip(".").strip().lower()
-        if str(self.target(doc)).strip().lower() in ("yes", "no"):
-            return said.startswith(("yes", "no"))
-        return bool(said)
+        """Whether an answer is one of those that its question allows, right or wrong (see :func:`parseable`)."""
+        return parseable(text, self.target(doc), {} if self.generated else doc)

@@ -177,7 +177,9 @@ def _tokens(comparison: Comparison) -> View:
         "FLOPs: 2 per multiply-add, from the vision tower to the first token",
     ]
     if (comparison.frame[["failures", "unparseable"]] > 0).any(axis=None):
-        notes.append("failed and unparseable answers count as wrong")
+        notes.append(
+            "failed answers count as wrong; unparseable ones (none that the question allows) as the task scores them"
+        )
     return _view(comparison, "tokens and costs", columns, notes)
 
 
