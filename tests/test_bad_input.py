@@ -196,27 +196,6 @@ def test_a_file_that_is_no_parquet_is_said(run, folder):
     assert "cannot be read" in refused(run, "eval", "dataset=pope", f"dataset.path={data}", "method=none")
 
 
-def test_a_corrupt_image_stops_the_run_and_keeps_what_was_computed(run, folder):
-    rows = [
-        {
-            "question_id": str(number),
-            "question": "Is there a red circle in the image?",
-            "answer": "yes",
-            "image_source": f"image {number}",
-            "image": {"bytes": png("red") if number != 7 else b"not an image", "path": None},
-        }
-        for number in range(10)
-    ]
-    words = ("eval", "dataset=pope", f"dataset.path={pope(folder / 'pope', rows)}", "method=none", "results_dir=runs")
-    said = refused(run, *words, "engine.batch_size=4")
-    assert "image of row 7" in said
-    (samples,) = (folder / "runs").glob("*/samples.jsonl")
-    kept = [json.loads(line)["id"] for line in samples.read_text().splitlines()]
-    # The first batch was finished.
-    assert kept == [f"pope-{number}" for number in range(4)]
-    assert not (samples.parent / "metrics.json").exists()
-
-
 def test_a_results_folder_that_cannot_be_written_is_said(run):
     said = refused(run, "eval", "method=none", "limit=2", "results_dir=/proc/parbench")
     assert "cannot be written" in said

@@ -151,7 +151,7 @@ def test_gqa_joins_its_two_configurations(run, folder):
         {"id": str(number), "imageId": f"n{number % 2}", "question": "What colour is the circle?", "answer": "red"}
         for number in range(4)
     ]
-    images = [{"id": f"n{number}", "image": {"bytes": png("red"), "path": None}} for number in (1, 0)]
+    images = [{"id": f"n{number}", "image": {"bytes": png(("red", "blue")[number]), "path": None}} for number in (1, 0)]
     for name, data in (("instructions", Dataset.from_list(asked)), ("images", Dataset.from_list(images))):
         target = folder / "gqa" / f"testdev_balanced_{name}"
         target.mkdir(parents=True)

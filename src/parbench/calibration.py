@@ -103,7 +103,7 @@ def stored(path: Path, reducer: Reducer, subject: Subject) -> Reducer:
         raise ParbenchError(
             f"method {reducer.name} with budget={target} needs thresholds for {model} and there are none: {how}"
         )
-    found = yaml.safe_load(path.read_text())
+    found = yaml.safe_load(path.read_text(encoding="utf-8"))
     if found["weights"] != subject.weights:
         raise ParbenchError(f"the thresholds in {path} were found for other weights than those of {model}: {how}")
     if reducer.needs_clip and found.get("clip") != subject.clip:
@@ -205,7 +205,7 @@ def save(
         "targets": {},
     }
     if path.is_file():
-        before = yaml.safe_load(path.read_text())
+        before = yaml.safe_load(path.read_text(encoding="utf-8"))
         if {**before, "targets": {}} == entry:
             entry["targets"] = before["targets"]
     entry["targets"] = dict(sorted({**entry["targets"], **values}.items()))

@@ -53,7 +53,7 @@ def methods_page(golden: Path) -> str:
                 parts.append(_row(name, kind, cases[name]))
     parts += ["", "## Learned reduction", "", "Not here: these have to be trained, or loaded, first.", ""]
     parts += ["| method | arXiv | what is trained | what can be loaded |", "|---|---|---|---|"]
-    learned = yaml.safe_load((Path(__file__).parent / "learned.yaml").read_text())
+    learned = yaml.safe_load((Path(__file__).parent / "learned.yaml").read_text(encoding="utf-8"))
     parts += [f"| {row['name']} | {row['arxiv']} | {row['trained']} | {row['loaded']} |" for row in learned]
     for name, kind in classes.items():
         parts += ["", *_section(name, kind, cases[name])]
@@ -64,7 +64,7 @@ def _cases(golden: Path) -> Counter[str]:
     """Recorded cases by the name of our method."""
     found: Counter[str] = Counter()
     for path in golden.glob("*.json"):
-        method = json.loads(path.read_text()).get("method", "")
+        method = json.loads(path.read_text(encoding="utf-8")).get("method", "")
         # Recorded together, as one formula; ToMe's own have a fixed number of merges.
         name = "tome" if path.stem.startswith("tome") else {"dtome": "dymu"}.get(method, method.replace("_", "-"))
         found[name] += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -35,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     The exit code is 2 for everything a person has to put right, 1 where parity finds a difference or a cell of a sweep failed.
     """
+    if arguments is None:
+        _in_utf8()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
         print(USAGE)
@@ -53,6 +56,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("parbench: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130
+
+
+def _in_utf8() -> None:
+    """Start anew in Python's UTF-8 mode where the locale has another encoding: data, names of files and tables are UTF-8."""
+    if sys.getfilesystemencoding() != "utf-8" or (sys.stdout and sys.stdout.encoding.lower() not in ("utf-8", "utf8")):
+        if sys.flags.utf8_mode:
+            return
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, sys.orig_argv)
 
 
 def _commands() -> dict[str, Callable[[], Callable[[list[str]], int | None]]]:

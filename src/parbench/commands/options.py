@@ -79,7 +79,7 @@ def results_dir(value: str) -> Path:
     Raises:
         ParbenchError: There is none.
     """
-    folder = Path(value or yaml.safe_load((conf_folder() / "config.yaml").read_text())["results_dir"])
+    folder = Path(value or yaml.safe_load((conf_folder() / "config.yaml").read_text(encoding="utf-8"))["results_dir"])
     if not folder.is_dir():
         raise ParbenchError(f"results_dir={folder} is no folder: give the one that a sweep writes to")
     return folder

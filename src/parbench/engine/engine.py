@@ -109,11 +109,11 @@ class Engine:
 
         Returns:
             One answer a sample, in order. A batch that fails is tried again sample by sample, so that only the failing sample
-            fails; one that does not fit into memory is halved, and later ones are cut to what did fit.
+            fails, such as one whose image cannot be read; one that does not fit into memory is halved, and later ones are cut
+            to what did fit.
 
         Raises:
-            ParbenchError: Something that a person has to put right: an image that cannot be read, memory that does not hold a
-                single sample.
+            ParbenchError: Something that a person has to put right: memory that does not hold a single sample.
         """
         most = self.most or len(samples)
         if len(samples) > most:
@@ -124,6 +124,11 @@ class Engine:
             found = self._batch_or_single(samples, pictures)
             seconds = (time.perf_counter() - begun) / len(samples)
             return [replace(answer, seconds=seconds) for answer in found]
+        except UnfitSample as error:
+            # An image of one of them.
+            if len(samples) == 1:
+                return [Answer(samples[0].id, "", error=str(error))]
+            return [answer for sample in samples for answer in self.answer([sample])]
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 if isinstance(error, torch.AcceleratorError):

@@ -9,18 +9,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from parbench.errors import ParbenchError
+from parbench.errors import ParbenchError, UnfitSample
 from parbench.harness.circular import CircularGroups, check_pairs, rows_of_first, with_whole_numbers
+from parbench.harness.images import ShownImages, Watched, image_columns, read_row
 from parbench.harness.parseable import parseable
 from parbench.harness.scoring import Scorer, right_answer
 from parbench.harness.sources import data_fingerprint, load_rows
 from parbench.harness.submission import refuse_unanswered, with_answer_columns
 
 _TASKS = Path(__file__).parents[1] / "tasks"
-# AttributeError: there is no image where the benchmark expects one.
-_READ_ERRORS = (OSError, UnidentifiedImageError, SyntaxError, AttributeError, Image.DecompressionBombError)
 
 
 def noise_like(image: Image.Image, seed: str) -> Image.Image:
@@ -155,11 +154,7 @@ class PreparedDataset:
 
     @cached_property
     def task(self) -> Any:
-        """The lmms-eval task.
-
-        Raises:
-            ParbenchError: The first row cannot be asked or shown.
-        """
+        """The lmms-eval task."""
         rows = self.rows
         from parbench.harness.quiet import quiet
 
@@ -174,12 +169,7 @@ class PreparedDataset:
                 metric for metric in config["metric_list"] if (metric["metric"] == "submission") == self.submits
             ]
             config |= {"task": self.task_name, "test_split": self.settings["split"], "metric_list": measures}
-            try:
-                return LoadedTask(config, rows)
-            except _READ_ERRORS as error:
-                raise ParbenchError(
-                    f"an image of data set {self.name} cannot be read ({error}): mend or remove that row"
-                ) from error
+            return LoadedTask(config, rows)
 
     def docs(self) -> Any:
         """The rows without images, in order: what is asked and scored."""
@@ -191,15 +181,12 @@ class PreparedDataset:
         """The images of a row, RGB.
 
         Raises:
-            ParbenchError: One is damaged, or is no image.
+            UnfitSample: One is damaged or missing.
+            ParbenchError: The task cannot show the row.
         """
-        try:
-            found = self.task.doc_to_visual(self.rows[number])
-            images = [visual.convert("RGB") for visual in found if isinstance(visual, Image.Image)]
-        except _READ_ERRORS as error:
-            raise ParbenchError(
-                f"the image of row {number} of data set {self.name} cannot be read ({error}): mend or remove that row"
-            ) from error
+        row = read_row(self.rows, number, image_columns(self.rows))
+        found = self._shown(row, number)
+        images = [visual.convert("RGB") for visual in found if isinstance(visual, Image.Image)]
         if self.settings["images"] == "noise":
             key = self.image_key(self.docs()[number], number)
             return [noise_like(image, f"{key} {place}") for place, image in enumerate(images)]
@@ -208,6 +195,23 @@ class PreparedDataset:
                 f"row {number} of data set {self.name} holds something other than images: parbench evaluates images and text"
             )
         return images
+
+    def _shown(self, row: Mapping[str, Any], number: int) -> list[Any]:
+        """What the task shows of a row.
+
+        Raises:
+            UnfitSample: There is no image where the task expects one.
+            ParbenchError: The task's function fails.
+        """
+        try:
+            return self.task.doc_to_visual(row) or []
+        except Exception as error:
+            said = f"({type(error).__name__}: {error})"
+            if any(row[name] is None for name in image_columns(self.rows)):
+                raise UnfitSample(f"row {number} has no image where its task expects one {said}") from error
+            raise ParbenchError(
+                f"doc_to_visual of task {self.task_name} fails for row {number} of data set {self.name} {said}: mend the task"
+            ) from error
 
     def question(self, doc: Mapping[str, Any]) -> str:
         """What is asked, as the model gets it."""
@@ -224,9 +228,31 @@ class PreparedDataset:
         return target
 
     def image_key(self, doc: Mapping[str, Any], number: int) -> str:
-        """Rows with the same key show the same images."""
-        key = self.settings["image_key"]
-        return f"row {number}" if key is None else str(doc[key])
+        """What the images of a row are called: rows with the same name show the same images, by content."""
+        return self._images.name(number)
+
+    def group(self, number: int) -> str:
+        """Rows of a group are shown in the same way: the same images, and nothing else that the task draws from the row."""
+        content = self._images.content(number)
+        if content is None or not self._draws:
+            return self.image_key({}, number)
+        row = {name: value for name, value in self.docs()[number].items() if name not in image_columns(self.rows)}
+        return hashlib.sha256(f"{content} {sorted(row.items())}".encode()).hexdigest()
+
+    @cached_property
+    def _images(self) -> ShownImages:
+        return ShownImages(self.rows, self.settings["image_key"])
+
+    @cached_property
+    def _draws(self) -> bool:
+        """Whether what the task shows depends on more than a row's images, as where it draws a box or crops one."""
+        columns = image_columns(self.rows)
+        try:
+            row = Watched(read_row(self.rows, 0, columns))
+            self._shown(row, 0)
+        except UnfitSample:
+            return True
+        return bool(row.seen - set(columns))
 
     @cached_property
     def circular(self) -> CircularGroups | None:

@@ -39,7 +39,7 @@ class KeptCounter:
         step = max(1, len(docs) // questions)
         chosen = [(number, docs[number]) for number in range(0, len(docs), step)]
         images = []
-        for _, members in groupby(chosen, key=lambda one: dataset.image_key(one[1], one[0])):
+        for _, members in groupby(chosen, key=lambda one: dataset.group(one[0])):
             same = list(members)
             images.append((dataset.visuals(same[0][0])[0], [dataset.question(doc) for _, doc in same]))
         return cls(session.adapter, images, session.features)

@@ -70,7 +70,10 @@ def merge(shards: Sequence[Shard], root: Path) -> Run:
         ParbenchError: They were computed by other code or on other data than there are now, or overlap.
     """
     first = shards[0]
-    identity, config = first.whole, yaml.safe_load((first.folder / "config.yaml").read_text()) | {"shard": None}
+    identity, config = (
+        first.whole,
+        yaml.safe_load((first.folder / "config.yaml").read_text(encoding="utf-8")) | {"shard": None},
+    )
     with contextlib.closing(RunStore(root, identity, config)) as store:
         if (metrics := store.metrics) is not None:
             return Run(store.folder, metrics, reused=True)
@@ -78,7 +81,7 @@ def merge(shards: Sequence[Shard], root: Path) -> Run:
         lines = [line for shard in shards for line in read_lines(shard.folder / "samples.jsonl")]
         _check_lines(lines, store)
         results = simple_evaluation(session, StoredAnswers({line["id"]: line["prediction"] for line in lines}))
-        said = json.loads((first.folder / "metrics.json").read_text())
+        said = json.loads((first.folder / "metrics.json").read_text(encoding="utf-8"))
         about = {**said, "run_id": store.id, "shard": None, "lmms_eval": own_metrics(session.dataset, results)}
         if session.dataset.submits:
             keep_submission(session, store)

@@ -127,9 +127,9 @@ class ParbenchLlava(lmms):
         return [self.dataset.docs()[request.args[3]] if self.dataset else None for request in requests]
 
     def _samples(self, requests: Sequence[Instance]) -> list[Sample]:
-        return [self._sample(request, doc) for request, doc in zip(requests, self._docs(requests), strict=True)]
+        return [self._sample(request) for request in requests]
 
-    def _sample(self, request: Instance, doc: Any) -> Sample:
+    def _sample(self, request: Instance) -> Sample:
         context, arguments, doc_to_visual, doc_id, task, split = request.args
         if arguments.get("temperature") or arguments.get("do_sample") or arguments.get("num_beams", 1) != 1:
             raise ParbenchError(
@@ -150,7 +150,7 @@ class ParbenchLlava(lmms):
             prompt=lambda images: build_prompt(adapter, context, images),
             question=context,
             load=load,
-            group=dataset.image_key(doc, doc_id) if dataset else f"{task} {split} {doc_id}",
+            group=dataset.group(doc_id) if dataset else f"{task} {split} {doc_id}",
             max_new_tokens=int(override or arguments.get("max_new_tokens") or most),
             until=(until,) if isinstance(until, str) else tuple(until),
             unit=dataset.unit(doc_id) if dataset else None,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from parbench.errors import ParbenchError
+from parbench.harness.named import named_files
 
 _FORMATS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".arrow": "arrow"}
 
@@ -21,7 +21,7 @@ def local_files(path: Path, name: str | None, split: str) -> list[Path]:
     """
     if path.is_file():
         return [path]
-    found = sorted(file for file in path.rglob("*") if file.suffix in _FORMATS and file.is_file())
+    found = [file for file in visible_files(path) if file.suffix in _FORMATS]
     inside = [file for file in found if name and name in file.relative_to(path).parts[:-1]]
     named = inside or found
     files = [file for file in named if file.stem == split or file.stem.startswith((f"{split}-", f"{split}."))]
@@ -32,7 +32,22 @@ def local_files(path: Path, name: str | None, split: str) -> list[Path]:
             f"dataset.path={path} holds no file of split {split}{where} ({there}): name the files {split}-*.parquet, {split}.jsonl or "
             "set dataset.split"
         )
+    if len(kinds := sorted({file.suffix for file in files})) > 1:
+        raise ParbenchError(
+            f"dataset.path={path} holds split {split} in several formats ({', '.join(kinds)}), which would count twice: give one "
+            "file as dataset.path"
+        )
     return files
+
+
+def visible_files(folder: Path) -> list[Path]:
+    """Files in and below a folder, sorted, without what editors, notebooks and archivers leave there."""
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if file.is_file()
+        and not any(part.startswith(".") or part == "__MACOSX" for part in file.relative_to(folder).parts)
+    )
 
 
 def is_saved(path: Path) -> bool:
@@ -53,31 +68,38 @@ def data_fingerprint(dataset: Mapping[str, Any]) -> str:
     names = [dataset.get("config"), dataset.get("images_config")]
     digest = hashlib.sha256()
     if folder.is_dir() and is_saved(folder):
-        files = sorted(file for file in folder.rglob("*") if file.is_file())
+        files = visible_files(folder)
     else:
         files = sorted({file for name in dict.fromkeys(names) for file in local_files(folder, name, dataset["split"])})
-    for file in [*files, *_named_images(files)]:
-        digest.update(file.name.encode())
+    named = dict.fromkeys(image for file in files for image in named_files(file))
+    for file in [*files, *named]:
+        digest.update(file.name.encode(errors="surrogateescape"))
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
 
 
-def _named_images(files: list[Path]) -> list[Path]:
-    """The image files that JSON lines name; they are data too."""
-    named: dict[Path, None] = {}
-    for file in files:
-        if file.suffix in (".json", ".jsonl"):
-            for line in file.read_text().splitlines():
-                try:
-                    name = json.loads(line).get("image") if line.strip() else None
-                except (json.JSONDecodeError, AttributeError):
-                    # Not one object a line; whether it can be read at all is said when it is loaded.
-                    continue
-                path = file.parent / name if isinstance(name, str) else None
-                if path and path.is_file():
-                    named[path] = None
-    return list(named)
+def check_cache() -> None:
+    """See that Hugging Face's datasets can write what it makes of files.
+
+    Raises:
+        ParbenchError: It cannot.
+    """
+    import os
+
+    import datasets
+
+    folder = Path(datasets.config.HF_DATASETS_CACHE)
+    reason = ""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason or not os.access(folder, os.W_OK | os.X_OK):
+        raise ParbenchError(
+            f"the folder {folder}, in which Hugging Face's datasets keeps what it reads, cannot be written "
+            f"({reason or 'Permission denied'}): set HF_HOME to a folder that can"
+        )
 
 
 def load_rows(dataset: Mapping[str, Any], config: str | None) -> Any:
@@ -109,6 +131,7 @@ def load_rows(dataset: Mapping[str, Any], config: str | None) -> Any:
                 loaded = loaded[split]
             return loaded
         files = local_files(folder, config, split)
+        check_cache()
         if all(file.suffix == ".parquet" and pq.ParquetFile(file).metadata.num_rows == 0 for file in files):
             raise ParbenchError(f"data set {dataset['name']} is empty: {path} holds no row in split {split}")
         rows = datasets.load_dataset(_FORMATS[files[0].suffix], data_files=[str(file) for file in files], split="train")

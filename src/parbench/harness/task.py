@@ -14,6 +14,8 @@ from lmms_eval.api.reasoning import parse_reasoning_tags_config
 from lmms_eval.api.task import ConfigurableTask
 from lmms_eval.filters.transformation import StripThinkingFilter
 
+from parbench.harness.images import image_columns
+
 
 class LoadedTask(ConfigurableTask):
     """A task whose rows are given rather than fetched; prompts, scoring and aggregation are its configuration's.
@@ -37,6 +39,7 @@ class LoadedTask(ConfigurableTask):
             # lmms-eval would look for examples that are not asked for.
             dropped |= {"fewshot_config", "fewshot_split"}
         super().__init__(config={key: value for key, value in config.items() if key not in dropped})
+        self.features = list(rows.features)
         if (
             self.config.auto_strip_thinking
             and parse_reasoning_tags_config(task_value=self.config.reasoning_tags) is None
@@ -58,20 +61,19 @@ class LoadedTask(ConfigurableTask):
     def args(self, value: Any) -> None:
         """lmms-eval's command line, which there is none of."""
 
+    def test_docs(self) -> Any:
+        """The rows without their images, which nothing here needs and one of which may be damaged."""
+        return self.test_docs_no_media()
+
     def download(self, dataset_kwargs: Mapping[str, Any] | None = None) -> None:
         """Take the rows; lmms-eval scores against them without their images."""
-        from datasets import DatasetDict, Image, List, Sequence
-
-        def is_image(feature: Any) -> bool:
-            return isinstance(feature, Image) or (
-                isinstance(feature, List | Sequence) and isinstance(feature.feature, Image)
-            )
+        from datasets import DatasetDict
 
         self.dataset = DatasetDict({self.config.test_split: self._rows})
         if self.config.process_results_use_image:
             self.dataset_no_image = self.dataset
             return
-        plain = self._rows.remove_columns([name for name, feature in self._rows.features.items() if is_image(feature)])
+        plain = self._rows.remove_columns(image_columns(self._rows))
         self.dataset_no_image = DatasetDict({self.config.test_split: plain})
 
     def build_all_requests(self, **settings: Any) -> None:

@@ -28,7 +28,7 @@ class Ledger:
         self._path = folder / "jobs.jsonl"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a"):
+            with self._path.open("a", encoding="utf-8"):
                 pass
         except OSError as error:
             raise unwritable(folder, error) from error
@@ -40,7 +40,7 @@ class Ledger:
         Raises:
             ParbenchError: The file system has no locks.
         """
-        with self._path.open("a") as file:
+        with self._path.open("a", encoding="utf-8") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX)
             except OSError as error:
@@ -57,7 +57,7 @@ class Ledger:
             ParbenchError: The file is damaged.
         """
         # A half-written line is no job that anybody waits for.
-        lines = self._path.read_text().split("\n")[:-1]
+        lines = self._path.read_text(encoding="utf-8").split("\n")[:-1]
         try:
             entries = [json.loads(line) for line in lines]
             return {SweepJob(tuple(entry["words"])): Submitted(entry["job"], Path(entry["log"])) for entry in entries}

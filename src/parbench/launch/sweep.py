@@ -176,7 +176,7 @@ def _short(state: JobState) -> str:
 def _reason(folder: Path) -> str:
     """Why a run was given up, as its folder says; empty if it was not."""
     with contextlib.suppress(OSError, ValueError, KeyError):
-        return str(json.loads((folder / "failed.json").read_text())["reason"])
+        return str(json.loads((folder / "failed.json").read_text(encoding="utf-8"))["reason"])
     return ""
 
 

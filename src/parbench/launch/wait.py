@@ -50,7 +50,7 @@ class Ended:
 
 def _last_words(log: Path) -> str:
     try:
-        lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
+        lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
     except OSError:
         return f" without a word in {log}: do the nodes see that folder, and may they write there?"
     # srun only says that something failed.

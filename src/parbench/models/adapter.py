@@ -16,7 +16,7 @@ from parbench.models.fingerprints import fingerprint
 from parbench.models.loading import has_random_weights, load_model, locate_clip, resolve_prompt
 from parbench.models.merging import Merger
 from parbench.models.text import ClipSpace, load_clip
-from parbench.models.vision import Encoded, encode
+from parbench.models.vision import Encoded, encode, process
 
 
 @dataclass(frozen=True)
@@ -213,8 +213,12 @@ class LlavaAdapter(LanguageAdapter):
             self.clip_space.forget()
 
     def pixels(self, images: Sequence[Image.Image]) -> Tensor:
-        """[B, 3, H, W] in the model's dtype, each image processed as the checkpoint's processor does."""
-        values = self.processor.image_processor(images=list(images), return_tensors="pt").pixel_values
+        """[B, 3, H, W] in the model's dtype, each image processed as the checkpoint's processor does.
+
+        Raises:
+            UnfitSample: One of them would need too much memory.
+        """
+        values = process(self.processor.image_processor, images)
         return values.to(self.device, self.dtype)
 
     def encode(self, pixels: Tensor, blocks: Sequence[int] = (), merger: Merger | None = None) -> Encoded:

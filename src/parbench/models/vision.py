@@ -8,9 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
+from parbench.errors import UnfitSample
 from parbench.models.merging import Merger, merge_blocks
+
+# Pixels that an image may have after resizing: where Pillow takes a file for an attack on the memory.
+_MOST_PIXELS = 178_956_970
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,28 @@ def capture_blocks(tower: Any, blocks: Sequence[int]) -> Iterator[tuple[dict[int
     finally:
         for handle in handles:
             handle.remove()
+
+
+def process(processor: Any, images: Sequence[Image.Image]) -> Tensor:
+    """[B, 3, H, W] float32, each image as a Hugging Face image processor makes it.
+
+    Raises:
+        UnfitSample: An image would need too much memory: the processor resizes the shorter side before it cuts the longer one.
+    """
+    shortest = getattr(processor.size, "shortest_edge", None) or 0
+    for image in images:
+        scale = shortest / min(image.size)
+        width, height = round(scale * image.width), round(scale * image.height)
+        if width * height > _MOST_PIXELS:
+            raise UnfitSample(
+                f"an image of {image.width} x {image.height} pixels cannot be shown: the processor would make it {width} x {height} "
+                "before it cuts its middle out"
+            )
+    try:
+        return processor(images=list(images), return_tensors="pt").pixel_values
+    except MemoryError as error:
+        sizes = ", ".join(sorted({f"{image.width} x {image.height}" for image in images}))
+        raise UnfitSample(f"the memory does not hold what the processor makes of {sizes} pixels") from error
 
 
 def encode(model: Any, pixels: Tensor, blocks: Sequence[int] = (), merger: Merger | None = None) -> Encoded:

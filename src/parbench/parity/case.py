@@ -134,7 +134,7 @@ def load_cases(folder: Path) -> list[Case]:
 
 def _described(path: Path) -> Any:
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ParbenchError(f"{path} is damaged ({error}): copy it again") from error
 

@@ -92,7 +92,7 @@ def _model(folder: Path, weights: str, config: str, overrides: str) -> Any:
     from safetensors.torch import load_file
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    values = {**json.loads((folder / config).read_text()), **json.loads(overrides)}
+    values = {**json.loads((folder / config).read_text(encoding="utf-8")), **json.loads(overrides)}
     model = LlamaForCausalLM(LlamaConfig.from_dict(values))
     model.load_state_dict(load_file(folder / weights))
     return model.eval().requires_grad_(False)

@@ -106,7 +106,7 @@ def _rate(by: Holder, done: int) -> float | None:
 def _read(path: Path) -> dict[str, Any]:
     """A small file of a run; nothing if it is not there or damaged, which the run itself will say."""
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
         return found if isinstance(found, dict) else {}
     except (OSError, ValueError):
         return {}

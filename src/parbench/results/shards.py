@@ -52,7 +52,7 @@ class Shard:
     def plan(self) -> dict[str, Any]:
         """What was settled before it began: batch size and number of questions."""
         path = self.folder / "plan.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
     @property
     def finished(self) -> bool:
@@ -74,7 +74,7 @@ def find_shards(paths: Sequence[Path]) -> list[list[Shard]]:
         folders |= {one.resolve(): one for one in inside if (one / "provenance.json").exists()}
     sets: dict[tuple[str, int], list[Shard]] = defaultdict(list)
     for folder in folders.values():
-        identity = json.loads((folder / "provenance.json").read_text())
+        identity = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
         if found := parse_shard(identity.get("shard")):
             shard = Shard(folder, identity, *found)
             sets[run_id(shard.whole), shard.of].append(shard)

@@ -112,7 +112,7 @@ class RunStore:
 
     def _lock(self, wait: bool) -> None:
         """Held until ``close``; the system frees it when the holder dies. Whoever comes second waits, and then reads."""
-        self._held = (self.folder / ".lock").open("a+")
+        self._held = (self.folder / ".lock").open("a+", encoding="utf-8")
         try:
             fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -145,7 +145,7 @@ class RunStore:
     def _check_identity(self) -> None:
         provenance = self.folder / "provenance.json"
         try:
-            found = json.loads(provenance.read_text())
+            found = json.loads(provenance.read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
             raise ParbenchError(f"{provenance} is damaged ({error}): move the folder away and run again") from error
         if run_id(found) != self.id:
@@ -184,7 +184,7 @@ class RunStore:
         if not self.metrics_path.exists():
             return None
         try:
-            return json.loads(self.metrics_path.read_text())
+            return json.loads(self.metrics_path.read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
             raise ParbenchError(
                 f"{self.metrics_path} is damaged ({error}): delete it and run again; no sample is lost"
@@ -308,7 +308,7 @@ def _read_holder(file: IO[str]) -> Holder:
 def _settled(folder: Path) -> dict[str, Any]:
     path = folder / "plan.json"
     try:
-        return json.loads(path.read_text()) if path.exists() else {}
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     except json.JSONDecodeError as error:
         raise ParbenchError(f"{path} is damaged ({error}): delete the run's folder and run again") from error
 
@@ -320,7 +320,7 @@ def _settle(folder: Path, facts: Mapping[str, Any]) -> None:
 def _agreed(folder: Path, find: Callable[[], int]) -> int:
     """The batch size in a folder's plan, put there now if there is none; of several processes the first one's counts."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".plan.lock").open("a") as held:
+    with (folder / ".plan.lock").open("a", encoding="utf-8") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         facts = _settled(folder)
         if "batch_size" not in facts:

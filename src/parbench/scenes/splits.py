@@ -160,7 +160,7 @@ def fingerprint(rows_of_split: Iterable[dict[str, Any]], picture: Callable[[str]
 
 def recorded_fingerprints() -> dict[str, str]:
     """The fingerprints that this version of parbench stands for."""
-    return json.loads(resources.files("parbench.scenes").joinpath("fingerprints.json").read_text())
+    return json.loads(resources.files("parbench.scenes").joinpath("fingerprints.json").read_text(encoding="utf-8"))
 
 
 def default_root() -> Path:

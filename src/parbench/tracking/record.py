@@ -60,7 +60,7 @@ def shown(
 
 def configuration(store: RunStore) -> dict[str, Any]:
     """The run's configuration as its folder has it, and its identity, without secrets."""
-    config = yaml.safe_load((store.folder / "config.yaml").read_text())
+    config = yaml.safe_load((store.folder / "config.yaml").read_text(encoding="utf-8"))
     run = {"id": store.id, "folder": str(store.folder.resolve())}
     return redacted({**config, "identity": _identity(store), "run": run})
 
@@ -74,7 +74,7 @@ def lines_of(store: RunStore) -> dict[str, dict[str, Any]]:
 
 
 def _identity(store: RunStore) -> dict[str, Any]:
-    return json.loads((store.folder / "provenance.json").read_text())
+    return json.loads((store.folder / "provenance.json").read_text(encoding="utf-8"))
 
 
 def title(identity: Mapping[str, Any]) -> str:

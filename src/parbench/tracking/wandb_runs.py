@@ -211,7 +211,7 @@ def _end(live: Any, points: list[Point], shown: record.Shown, metrics: Mapping[s
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

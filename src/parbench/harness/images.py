@@ -1,0 +1,192 @@
+"""The images of a data set's rows: told apart by their content, and read strictly."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from parbench.errors import UnfitSample
+
+_GREY_16 = ("I;16", "I;16L", "I;16B", "I;16N")
+
+
+def image_columns(rows: Any) -> list[str]:
+    """Names of the columns of a ``datasets.Dataset`` that hold an image, or a list of images, sorted."""
+    return sorted(name for name, feature in rows.features.items() if _is_image(feature) or _is_images(feature))
+
+
+def _is_image(feature: Any) -> bool:
+    from datasets import Image as ImageFeature
+
+    return isinstance(feature, ImageFeature)
+
+
+def _is_images(feature: Any) -> bool:
+    from datasets import List, Sequence
+
+    return isinstance(feature, List | Sequence) and _is_image(feature.feature)
+
+
+class ShownImages:
+    """What tells the images of rows apart: the bytes that are stored, never a key of the data set.
+
+    Args:
+        rows: A ``datasets.Dataset``, with image features.
+        key: Column whose values name images, as long as they name one image each; None where there is none.
+    """
+
+    def __init__(self, rows: Any, key: str | None = None) -> None:
+        from datasets import Image as ImageFeature
+        from datasets import List
+
+        columns = image_columns(rows)
+        stored: Any = rows.select_columns(columns)
+        for column in columns:
+            feature = ImageFeature(decode=False)
+            stored = stored.cast_column(column, List(feature) if _is_images(rows.features[column]) else feature)
+        self._stored = stored if columns else None
+        self._keys = rows[key] if key in rows.column_names else None
+        self._files: dict[str, str] = {}
+        # By row, then by content; and the content that has a name.
+        self._names: list[str] = []
+        self._by_content: dict[str, str] = {}
+        self._taken: dict[str, str] = {}
+
+    def content(self, number: int) -> str | None:
+        """Sha256 over the stored images of a row, in order; None where it has none."""
+        if self._stored is None:
+            return None
+        found = [self._digest(image) for value in self._stored[number].values() for image in _each(value)]
+        return hashlib.sha256(" ".join(found).encode()).hexdigest() if found else None
+
+    def _digest(self, image: Mapping[str, Any]) -> str:
+        if image["bytes"] is not None:
+            return hashlib.sha256(image["bytes"]).hexdigest()
+        path = str(image["path"])
+        if path not in self._files:
+            try:
+                with Path(path).open("rb") as file:
+                    self._files[path] = hashlib.file_digest(file, "sha256").hexdigest()
+            except OSError:
+                # It cannot be shown either, which is said when it is.
+                self._files[path] = path
+        return self._files[path]
+
+    def name(self, number: int) -> str:
+        """What a row's images are called: rows of one name show the same ones, and rows of two names do not.
+
+        The key of the first row that shows them; with a number where another image has that name already. It depends on the
+        rows before alone.
+        """
+        while len(self._names) <= number:
+            row = len(self._names)
+            key = f"row {row}" if self._keys is None else str(self._keys[row])
+            content = self.content(row) or f"none of {key}"
+            if content not in self._by_content:
+                self._by_content[content] = self._free(key)
+                self._taken[self._by_content[content]] = content
+            self._names.append(self._by_content[content])
+        return self._names[number]
+
+    def _free(self, key: str) -> str:
+        name, count = key, 1
+        while name in self._taken:
+            count += 1
+            name = f"{key} ({count})"
+        return name
+
+
+def _each(value: Any) -> Iterator[Mapping[str, Any]]:
+    for image in value if isinstance(value, list) else [value]:
+        if image is not None:
+            yield image
+
+
+class Watched(dict[str, Any]):
+    """A row that remembers which of its columns were looked at."""
+
+    def __init__(self, row: Mapping[str, Any]) -> None:
+        super().__init__(row)
+        self.seen: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.seen.add(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As of a dictionary."""
+        self.seen.add(name)
+        return super().get(name, default)
+
+    def __contains__(self, name: object) -> bool:
+        self.seen.add(str(name))
+        return super().__contains__(name)
+
+    def __iter__(self) -> Iterator[str]:
+        self.seen.update(super().keys())
+        return super().__iter__()
+
+    def keys(self) -> Any:
+        """As of a dictionary."""
+        self.seen.update(super().keys())
+        return super().keys()
+
+    def values(self) -> Any:
+        """As of a dictionary."""
+        self.seen.update(super().keys())
+        return super().values()
+
+    def items(self) -> Any:
+        """As of a dictionary."""
+        self.seen.update(super().keys())
+        return super().items()
+
+
+def read_row(rows: Any, number: int, columns: list[str]) -> dict[str, Any]:
+    """A row with its images decoded, as a task gets it.
+
+    Args:
+        rows: A ``datasets.Dataset``.
+        number: Which row.
+        columns: Its columns of images.
+
+    Raises:
+        UnfitSample: An image of it is damaged, cut off, or none.
+    """
+    # lmms-eval switches this on when it is imported, and half an image then passes for a whole one.
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    try:
+        row = rows[number]
+        for column in columns:
+            value = row[column]
+            row[column] = [_plain(image) for image in value] if isinstance(value, list) else _plain(value)
+    # What a decoder says of damaged bytes may be anything, from struct.error to IndexError.
+    except Exception as error:
+        raise UnfitSample(f"an image of row {number} cannot be read ({type(error).__name__}: {error})") from error
+    return row
+
+
+def _plain(image: Any) -> Any:
+    """An image that ``convert("RGB")`` shows as it is: grey values of more than 8 bits are scaled, not cut off.
+
+    Raises:
+        ValueError: It has a range that nothing says.
+    """
+    if not isinstance(image, Image.Image):
+        return image
+    if image.mode in _GREY_16:
+        values = np.asarray(image).astype(np.float64) / 257
+        return Image.fromarray(values.round().astype(np.uint8))
+    if image.mode in ("I", "F"):
+        values = np.asarray(image)
+        low, high = float(values.min()), float(values.max())
+        if low < 0 or high > 255:
+            raise ValueError(
+                f"its grey values go from {low:g} to {high:g} and nothing says what is white: store it with 8 or 16 bits"
+            )
+    return image
