@@ -13,10 +13,17 @@ from parbench.reducers.base import MaskReducer
 METHODS = names("method")
 
 
+# Rows of tables that are no method of their own: "par per_image" is par with that switch on.
+PER_IMAGE = [f"{name} per_image" for name in METHODS if "per_image" in compose_config([f"method={name}"]).method]
+ROWS = [*METHODS, *PER_IMAGE]
+
+
 def reducer(name: str, budget=None, **fields):
     """A method as its YAML has it, with another budget and other fields; thresholds that need calibration get a value."""
+    name, _, switch = name.partition(" ")
+    fields |= {switch: True} if switch else {}
     built = build_reducer(compose_config([f"method={name}"]).method, budget)
-    if built.calibrates and getattr(built, built.calibrates) is None:
+    if built.calibrates and getattr(built, built.calibrates) is None and not fields.get("per_image"):
         fields = {built.calibrates: 0.5, **fields}
     return dataclasses.replace(built, **fields)
 

@@ -57,6 +57,12 @@ def checkpoint(settings, folder) -> Path:
         (["sweep", "methods=[par,fastw]"], "did you mean fastv"),
         (["sweep", "budgets=64", "methods=[]"], "write methods=[a,b]"),
         (["show", "sample=99999"], "use 0 to 3098"),
+        (["eval", "calibration.questions=0"], "calibration.questions=0"),
+        (["eval", "calibration.questions=-1"], "calibration.questions=-1"),
+        (["eval", "calibration.questions=many"], "calibration.questions=many"),
+        (["eval", "method=dymu", "budget=65", "calibration.split=vall"], "did you mean val"),
+        (["eval", "method=dymu", "budget=65", "calibration.split=test"], "calibrate on split=val"),
+        (["calibrate", "method=par", "method.per_image=true"], "nothing to calibrate"),
         (["calibrate", "method=random"], "no threshold to calibrate"),
         (["calibrate", "method=par", "split=test"], "calibrate on split=val"),
     ],
@@ -92,11 +98,6 @@ def test_a_budget_below_what_a_method_can_give(run):
 
 def test_a_budget_that_makes_no_grid_names_its_neighbours(run):
     assert "nearest that do are" in refused(run, "eval", "method=pool", "budget=61")
-
-
-def test_a_budget_without_calibration_says_how_to_get_one(run):
-    said = refused(run, "eval", "method=par", "budget=77")
-    assert "parbench calibrate model=llava-tiny method=par target=77" in said
 
 
 def rewrite(checkpoint: Path, change) -> None:

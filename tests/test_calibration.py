@@ -19,6 +19,7 @@ from parbench.models.adapter import Geometry
 
 GEOMETRY = Geometry(rows=24, columns=24, layers=12, blocks=6, patch=14)
 SUBJECT = Subject("some-model", "abc", GEOMETRY)
+FOUND_ON = {"dataset": "some-data", "split": "val", "questions": 400, "data": "def"}
 
 
 def par(budget=64, **fields):
@@ -33,7 +34,7 @@ def _elsewhere(monkeypatch, tmp_path):
 @pytest.fixture
 def stored():
     path = calibration.LOCAL / file_name("some-model", "par")
-    save(path, par(), SUBJECT, "def", "val", {64: {"bar": 1.25, "mean": 64.1}})
+    save(path, par(), SUBJECT, FOUND_ON, {64: {"bar": 1.25, "mean": 64.1}})
     return path
 
 
@@ -59,21 +60,21 @@ def test_a_stored_threshold_is_filled_in(stored):
 def test_jobs_that_find_a_threshold_at_the_same_time_do_not_meet(stored):
     reducer, found = par(), {64: {"bar": 1.25, "mean": 64.1}}
     with ThreadPoolExecutor(8) as pool:
-        for done in [pool.submit(save, stored, reducer, SUBJECT, "def", "val", found) for _ in range(200)]:
+        for done in [pool.submit(save, stored, reducer, SUBJECT, FOUND_ON, found) for _ in range(200)]:
             done.result()
     assert calibrated(par(), SUBJECT).bar == 1.25
     assert list(stored.parent.iterdir()) == [stored]
 
 
 def test_another_target_is_added_beside_the_first(stored):
-    save(stored, par(), SUBJECT, "def", "val", {128: {"bar": 0.5, "mean": 128.0}})
+    save(stored, par(), SUBJECT, FOUND_ON, {128: {"bar": 0.5, "mean": 128.0}})
     assert calibrated(par(128), SUBJECT).bar == 0.5
     assert calibrated(par(64), SUBJECT).bar == 1.25
 
 
 def test_a_file_of_ones_own_does_not_hide_the_shipped_one(monkeypatch, stored, tmp_path):
     monkeypatch.setattr(calibration, "SHIPPED", tmp_path / "shipped")
-    save(tmp_path / "shipped" / stored.name, par(), SUBJECT, "def", "val", {32: {"bar": 2.0, "mean": 32.0}})
+    save(tmp_path / "shipped" / stored.name, par(), SUBJECT, FOUND_ON, {32: {"bar": 2.0, "mean": 32.0}})
     assert calibrated(par(32), SUBJECT).bar == 2.0
     assert calibrated(par(64), SUBJECT).bar == 1.25
 
@@ -113,13 +114,13 @@ def test_thresholds_for_other_fields_are_refused(stored):
 
 
 def test_what_was_found_for_other_fields_is_not_kept(stored):
-    save(stored, par(edge=0.5), SUBJECT, "def", "val", {128: {"bar": 0.5, "mean": 128.0}})
+    save(stored, par(edge=0.5), SUBJECT, FOUND_ON, {128: {"bar": 0.5, "mean": 128.0}})
     assert set(yaml.safe_load(stored.read_text())["targets"]) == {128}
 
 
 @pytest.mark.parametrize("target", [192, 128, 64, 32])
 def test_llava_tiny_ships_with_thresholds_for_par(target, settings):
-    from parbench.models.loading import fingerprint
+    from parbench.models.fingerprints import fingerprint
 
     found = yaml.safe_load((SHIPPED / file_name("llava-tiny", "par")).read_text())
     assert found["split"] == "val"

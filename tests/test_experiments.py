@@ -10,7 +10,7 @@ MINE = """# @package _global_
 dataset: {split: val}
 budget: 64
 controls: []
-calibration_questions: 24
+calibration: {questions: 24}
 variants:
   as it is: []
   no router: [method.router=1.0]

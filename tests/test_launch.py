@@ -12,7 +12,6 @@ from omegaconf import OmegaConf
 
 from faults import disk  # noqa: F401
 from parbench.commands.sweep import expand
-from parbench.commands.variants import _Finder
 from parbench.config import compose_config
 from parbench.errors import ParbenchError
 from parbench.harness.session import Session
@@ -239,7 +238,7 @@ def test_a_login_node_knows_runs_of_a_gpu_that_it_has_not():
     session = Session(compose_config(words), elsewhere=True)
     assert session.identity(session.reducer(compose_config(["method=random"]).method))["device"] == "cuda"
     # Where an experiment's thresholds are read.
-    assert _Finder(session, words).session.dataset.settings["split"] == "val"
+    assert session.thresholds.data.settings["split"] == "val"
 
 
 def test_an_evaluation_is_no_sweep(run):

@@ -72,6 +72,9 @@ def test_merged_patches_stay_in_the_provenance(redundant, adapter, pictures):
         ({"redundant": "merge", "router": 1.0}, "nothing to merge"),
         ({"crowd": 0}, "start at 1"),
         ({"cap": True, "budget": None}, "needs a budget"),
+        ({"per_image": True, "bar": None, "budget": None}, "needs a budget"),
+        ({"per_image": True}, "has no say"),
+        ({"per_image": True, "bar": None, "cap": True}, "has no use"),
     ],
 )
 def test_impossible_combinations_are_refused(fields, said):
@@ -153,3 +156,38 @@ def test_a_higher_bar_lets_fewer_pass(seed, bar, kind):
     assert bool((stricter <= passed).all())
     if kind == "top":
         assert passed.tolist() == [max(1, round(40 / (1 + math.exp(bar))))] * 2
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("label", VARIANTS)
+@pytest.mark.parametrize("budget", [64, 300])
+def test_every_reading_keeps_exactly_the_budget_of_each_image(label, budget, adapter, pictures):
+    """300 is more than the router leaves of some."""
+    encoded, questions = pictures
+    config = compose_config(["method=par", *VARIANTS[label]]).method
+    fields = {key: config[key] for key in config if key not in ("_target_", "name", "budget")}
+    if fields["bar"] is not None or fields["cap"]:
+        pytest.skip("has a bar for all images")
+    method = reducer("par per_image", budget, **fields)
+    features = encoded.features if method.place == "before_projector" else adapter.project(encoded.features)
+    together = method.reduce(features, Probes(adapter, encoded, questions, [1, 2, 3, 4]))
+    assert together.counts.tolist() == [budget] * 4
+    for number in range(4):
+        one = encoded.take(torch.tensor([number]))
+        alone = method.reduce(features[number : number + 1], Probes(adapter, one, questions[number : number + 1], [1]))
+        for ours, theirs in zip(alone.provenance.of(0), together.provenance.of(number), strict=True):
+            torch.testing.assert_close(ours, theirs)
+
+
+@torch.inference_mode()
+def test_a_bar_for_each_image_keeps_what_some_bar_for_all_keeps(adapter, pictures):
+    encoded, questions = pictures
+    probes = Probes(adapter, encoded, questions, [1, 2, 3, 4])
+    own = reducer("par per_image", 64).reduce(encoded.features, probes)
+    met = set()
+    for bar in torch.linspace(0, 3, 61).tolist():
+        common = reducer("par", 64, bar=bar).reduce(encoded.features, probes)
+        for image in (number for number in range(4) if common.counts[number] == 64):
+            met.add(image)
+            assert torch.equal(common.provenance.of(image)[1], own.provenance.of(image)[1])
+    assert met

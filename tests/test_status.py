@@ -109,7 +109,7 @@ def test_scripts_get_fixed_keys(run, runs):
     found = json.loads(out)
     assert set(found[0]) == {
         "run_id", "model", "dataset", "method", "budget", "limit", "shard", "done", "total", "state", "holder", "rate",
-        "reason", "seconds_left",
+        "reason", "per_image", "seconds_left",
     }  # fmt: skip
     assert [one["state"] for one in found] == ["done", "failed", "stopped", "running", "waiting"]
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from parbench.errors import OutOfReach, ParbenchError
 from parbench.files import write_whole
 from parbench.reducers.base import Reducer, TowerReducer
 from parbench.reducers.ops.matching import Merge, batch_threshold, bipartite
+from parbench.results.delivery import FAR
 
 if TYPE_CHECKING:
     from parbench.models.adapter import Geometry
@@ -63,19 +63,26 @@ def digest(reducer: Reducer, data: str, questions: int) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def calibrated(reducer: Reducer, subject: Subject) -> Reducer:
+def calibrated(reducer: Reducer, subject: Subject, data: Collection[str] | None = None) -> Reducer:
     """The reducer with its threshold filled in, if it has one that was left open and a budget; else as it is.
 
+    Args:
+        reducer: The method.
+        subject: The model.
+        data: Fingerprints of the data that the threshold may have been found on; None: any.
+
     Raises:
-        ParbenchError: There is no calibration for this model, these settings and this budget.
+        ParbenchError: There is no calibration for this model, these settings, this budget and this data.
     """
-    if reducer.calibrates is None or reducer.budget is None or getattr(reducer, reducer.calibrates) is not None:
+    if reducer.open_threshold is None:
         return reducer
     name = file_name(subject.model, reducer.name)
-    return first_serving([LOCAL / name, SHIPPED / name], reducer, subject)
+    return first_serving([LOCAL / name, SHIPPED / name], reducer, subject, data)
 
 
-def first_serving(paths: Sequence[Path], reducer: Reducer, subject: Subject) -> Reducer:
+def first_serving(
+    paths: Sequence[Path], reducer: Reducer, subject: Subject, data: Collection[str] | None = None
+) -> Reducer:
     """The reducer with the threshold of the first file that serves it.
 
     Raises:
@@ -84,17 +91,17 @@ def first_serving(paths: Sequence[Path], reducer: Reducer, subject: Subject) -> 
     refusals = []
     for path in [path for path in paths if path.is_file()] or paths[:1]:
         try:
-            return stored(path, reducer, subject)
+            return stored(path, reducer, subject, data)
         except ParbenchError as refusal:
             refusals.append(refusal)
     raise refusals[0]
 
 
-def stored(path: Path, reducer: Reducer, subject: Subject) -> Reducer:
+def stored(path: Path, reducer: Reducer, subject: Subject, data: Collection[str] | None = None) -> Reducer:
     """The reducer with the threshold that a file holds for its budget.
 
     Raises:
-        ParbenchError: The file is not there, or serves another model, other settings or other budgets.
+        ParbenchError: The file is not there or damaged, or serves another model, other settings, other data or other budgets.
     """
     target = reducer.asked(subject.geometry)
     model, field = subject.model, str(reducer.calibrates)
@@ -103,7 +110,9 @@ def stored(path: Path, reducer: Reducer, subject: Subject) -> Reducer:
         raise ParbenchError(
             f"method {reducer.name} with budget={target} needs thresholds for {model} and there are none: {how}"
         )
-    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    found = _read(path)
+    if data is not None and found["data"] not in data:
+        raise ParbenchError(f"the thresholds in {path} were found on other data: {how}")
     if found["weights"] != subject.weights:
         raise ParbenchError(f"the thresholds in {path} were found for other weights than those of {model}: {how}")
     if reducer.needs_clip and found.get("clip") != subject.clip:
@@ -114,7 +123,18 @@ def stored(path: Path, reducer: Reducer, subject: Subject) -> Reducer:
     if target not in found["targets"]:
         known = ", ".join(str(key) for key in sorted(found["targets"]))
         raise ParbenchError(f"the thresholds in {path} serve budgets {known}, not {target}: {how}")
-    return dataclasses.replace(reducer, **{field: found["targets"][target][field]})
+    found_on = {key: found[key] for key in ("dataset", "split", "questions", "data") if found.get(key) is not None}
+    return reducer.with_threshold(found["targets"][target][field], found_on)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if {"weights", "data", "settings", "targets"} <= set(found):
+            return found
+    except (OSError, ValueError, TypeError, yaml.YAMLError):
+        pass
+    raise ParbenchError(f"the thresholds in {path} cannot be read: delete the file and calibrate anew")
 
 
 def search(
@@ -130,27 +150,28 @@ def search(
         tolerance: Relative deviation that is good enough.
 
     Returns:
-        The threshold, rounded to 6 digits, and its mean count.
+        The threshold, rounded to 6 digits, and its mean count: the nearest where none is good enough.
 
     Raises:
-        OutOfReach: The target is.
+        OutOfReach: Every threshold keeps too few, or too many, by more than ``FAR``.
     """
-    if count(low) < target * (1 - tolerance):
+    most = count(low)
+    if most < target * (1 - FAR):
         raise OutOfReach(
-            f"target={target:g} is out of reach: with nothing dropped by relevance {count(low):.1f} tokens stay on average"
+            f"target={target:g} is out of reach: with nothing dropped by relevance {most:.1f} tokens stay on average"
         )
-    found = math.inf
-    while high - low > 2e-6:
+    tried = {low: most}
+    while high - low > 2e-6 and most >= target:
         middle = round((low + high) / 2, 6)
-        found = count(middle)
+        tried[middle] = found = count(middle)
         if abs(found - target) <= tolerance * target:
-            break
+            return middle, found
         low, high = (middle, high) if found > target else (low, middle)
-    else:
-        # Few images make a stair of the count: the middle of the stair is as near as it gets.
-        if abs(found - target) > max(0.02 * target, 1):
-            raise OutOfReach(f"target={target:g} is out of reach: the nearest mean is {found:.1f} tokens")
-    return middle, found
+    # Few images make a stair of the count: the nearer of the stairs on both sides is as near as it gets.
+    nearest = min(tried, key=lambda threshold: abs(tried[threshold] - target))
+    if min(tried.values()) > target * (1 + FAR):
+        raise OutOfReach(f"target={target:g} is out of reach: at least {tried[nearest]:.1f} tokens stay on average")
+    return nearest, tried[nearest]
 
 
 def block_thresholds(
@@ -191,21 +212,28 @@ def block_thresholds(
 
 
 def save(
-    path: Path, reducer: Reducer, subject: Subject, data: str, split: str, values: dict[int, dict[str, Any]]
+    path: Path, reducer: Reducer, subject: Subject, found_on: Mapping[str, Any], values: dict[int, dict[str, Any]]
 ) -> None:
-    """Write thresholds beside those that are there for the same settings; ``data`` is the data set's fingerprint."""
+    """Write thresholds beside those that are there for the same settings and data.
+
+    Args:
+        path: The file.
+        reducer: The method.
+        subject: The model.
+        found_on: ``dataset`` (its name), ``split``, ``questions`` (how many) and ``data`` (its fingerprint).
+        values: For each budget in tokens the threshold, by its field's name, and the ``mean`` that it gives.
+    """
     entry: dict[str, Any] = {
         "method": reducer.name,
         "model": subject.model,
         "weights": subject.weights,
         **({"clip": subject.clip} if reducer.needs_clip else {}),
-        "data": data,
-        "split": split,
+        **found_on,
         "settings": other_fields(reducer),
         "targets": {},
     }
     if path.is_file():
-        before = yaml.safe_load(path.read_text(encoding="utf-8"))
+        before = _read(path)
         if {**before, "targets": {}} == entry:
             entry["targets"] = before["targets"]
     entry["targets"] = dict(sorted({**entry["targets"], **values}.items()))

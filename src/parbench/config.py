@@ -29,8 +29,8 @@ from parbench.tracking.settings import check_tracking
 Shard = tuple[int, int]
 
 _KEYS = (
-    "model", "method", "dataset", "engine", "tracking", "launcher", "budget", "limit", "shard", "controls", "results_dir", "seed",
-    "submission",
+    "model", "method", "dataset", "engine", "tracking", "launcher", "budget", "limit", "shard", "calibration", "controls",
+    "results_dir", "seed", "submission",
 )  # fmt: skip
 # What a method's field may hold, by how its class declares it.
 _KINDS: dict[str, tuple[type, ...]] = {
@@ -108,6 +108,10 @@ def _check_values(config: DictConfig) -> None:
         raise ParbenchError(f"seed={config.seed} is not possible: use a whole number from 0 to {2**32 - 1}")
     if not isinstance(config.submission, bool):
         raise ParbenchError(f"submission={config.submission} is neither true nor false")
+    if not OmegaConf.is_dict(config.calibration):
+        raise ParbenchError(f"calibration={config.calibration} has no fields: write calibration.questions=400")
+    if not _whole(config.calibration.get("questions")):
+        raise ParbenchError(f"calibration.questions={config.calibration.get('questions')} is no number from 1 on")
     parse_shard(config.shard)
     check_tracking(OmegaConf.to_container(config.tracking, resolve=True))  # type: ignore[arg-type]
     if not OmegaConf.is_list(config.controls):

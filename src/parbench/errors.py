@@ -22,6 +22,10 @@ class UnfitSample(ParbenchError):
     """One sample cannot be answered: it counts as failed, and the others go on."""
 
 
+class Uncalibrated(ParbenchError):
+    """A threshold that has to be found first, by whoever has the model."""
+
+
 class OutOfReach(ParbenchError):
     """No threshold brings a method to the wanted mean."""
 

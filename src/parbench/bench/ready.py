@@ -14,38 +14,40 @@ from parbench.bench.batch import Batch
 from parbench.calibration import Subject, calibrated, search
 from parbench.config import build_reducer
 from parbench.engine.engine import Engine
-from parbench.engine.features import FeatureCache
+from parbench.errors import ParbenchError
 from parbench.harness.kept import KeptCounter
 from parbench.harness.thresholds import find_threshold
 from parbench.models.adapter import LlavaAdapter
 from parbench.reducers.base import Reducer, TowerReducer
 
 _STEPS = 20
-# Bytes of the timed images' features while thresholds are tried.
-_REMEMBERED = 1 << 30
 
 
 def ready(adapter: LlavaAdapter, method: DictConfig, budget: int | float | None, batch: Batch) -> Reducer:
     """The method for this model and budget.
 
-    A threshold for random weights can only be found on them: on the timed images, so that their mean is the budget.
+    A threshold that nobody has found before, as none can have for random weights, is found on the timed images, so that their mean
+    is the budget.
 
     Raises:
-        ParbenchError: The method cannot deliver that budget on this model, or is not calibrated for it.
+        ParbenchError: The method cannot deliver that budget on this model.
     """
     built = build_reducer(method, budget)
     built.check(adapter.geometry)
     built = dataclasses.replace(built, budget=built.asked(adapter.geometry))
-    open_threshold = built.calibrates and built.budget is not None and getattr(built, built.calibrates) is None
-    if adapter.fingerprint == "random" and open_threshold:
-        return dataclasses.replace(built, **{built.calibrates: _threshold(_counter(adapter, batch), built)})
-    clip = adapter.clip_fingerprint if built.needs_clip else None
-    return calibrated(built, Subject(adapter.name, adapter.fingerprint, adapter.geometry, clip))
+    field = built.open_threshold
+    if field is None:
+        return built
+    if adapter.fingerprint != "random":
+        clip = adapter.clip_fingerprint if built.needs_clip else None
+        with contextlib.suppress(ParbenchError):
+            return calibrated(built, Subject(adapter.name, adapter.fingerprint, adapter.geometry, clip))
+    return dataclasses.replace(built, **{field: _threshold(_counter(adapter, batch), built)})
 
 
 def _counter(adapter: LlavaAdapter, batch: Batch) -> KeptCounter:
     pairs = [(image, [question]) for image, question in zip(batch.images, batch.questions, strict=True)]
-    return KeptCounter(adapter, pairs, FeatureCache(_REMEMBERED))
+    return KeptCounter(adapter, pairs)
 
 
 def _threshold(counter: KeptCounter, asked: Reducer) -> Any:
@@ -56,7 +58,7 @@ def _threshold(counter: KeptCounter, asked: Reducer) -> Any:
     def count(value: float) -> float:
         fields: dict[str, Any] = {str(asked.calibrates): value}
         tried = dataclasses.replace(asked, **fields)
-        return fmean(counter.counts(Engine(counter.adapter, tried, features=counter.features)))
+        return fmean(counter.counts(Engine(counter.adapter, tried)))
 
     wanted = asked.count(counter.adapter.geometry)
     # One image may keep more again where nothing of it passes: the first way down is the one to search.

@@ -1,4 +1,4 @@
-"""``parbench calibrate``: find an adaptive method's threshold for a mean budget, on the val split."""
+"""``parbench calibrate``: find an adaptive method's threshold for a mean budget ahead of the runs that would find it themselves."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from parbench.errors import ParbenchError
 
 def run(words: list[str]) -> None:
     """Calibrate for one or several targets and write them into a small YAML."""
-    options, rest = split_options(words, {"target": "64", "out": "", "questions": "400", "split": "val"})
-    if options["split"] == "test":
-        raise ParbenchError("split=test is for reporting: calibrate on split=val")
+    options, rest = split_options(words, {"target": "64", "out": "", "questions": "", "split": ""})
     targets = as_list("target", options["target"])
-    questions = whole_number("questions", options["questions"])
-    config = compose_config([*rest, f"dataset.split={options['split']}"])
-    from parbench.harness.kept import KeptCounter
-    from parbench.harness.session import Session
-    from parbench.harness.thresholds import find_threshold
-
-    session = Session(config)
+    if options["questions"]:
+        rest.append(f"calibration.questions={whole_number('questions', options['questions'])}")
+    if options["split"]:
+        rest.append(f"calibration.split={options['split']}")
+    config = compose_config(rest)
     method = build_reducer(config.method)
     if method.calibrates is None:
         raise ParbenchError(f"method {method.name} has no threshold to calibrate: it delivers a budget by itself")
+    from parbench.harness.session import Session
+
+    session = Session(config)
+    asked = [session.checked(config.method, target) for target in targets]
+    if asked[0].exact_budget:
+        raise ParbenchError("method.per_image=true has nothing to calibrate: each image has its own threshold")
     default = LOCAL / file_name(session.model_settings["name"], method.name)
     out = writable("out", Path(options["out"] or default))
-    counter = KeptCounter.of(session, questions)
     values = {}
-    for target in targets:
-        asked = dataclasses.replace(method, budget=target)
-        wanted = asked.asked(session.geometry)
-        found, mean = find_threshold(counter, asked)
-        values[wanted] = {method.calibrates: found, "mean": round(mean, 2)}
-        print(f"target {wanted}: {method.calibrates}={found}, mean {mean:.2f}")
-    save(out, method, session.subject(method), session.dataset.fingerprint, options["split"], values)
+    for one in asked:
+        # A threshold that is given is what is looked for here.
+        found, mean = session.thresholds.find(dataclasses.replace(one, **{method.calibrates: None}))
+        values[one.budget] = {method.calibrates: found, "mean": round(mean, 2)}
+        print(f"target {one.budget}: {method.calibrates}={found}, mean {mean:.2f}")
+    save(out, method, session.subject(method), session.thresholds.found_on, values)
     print(f"written to {out}")

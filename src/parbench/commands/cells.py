@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from parbench.errors import Halting, Held, ParbenchError
-from parbench.results.naming import cell_name
+from parbench.errors import Halting, Held, ParbenchError, Uncalibrated
+from parbench.results.naming import row_name
 
 if TYPE_CHECKING:
     from parbench.harness.progress import Progress
@@ -130,7 +130,7 @@ class Sweep:
         """What is wrong with a group as a whole does not keep others from going on, if there are any."""
         try:
             yield
-        except Halting:
+        except (Halting, Uncalibrated):
             raise
         except ParbenchError as error:
             if not self.go_on or len(self.groups) == 1:
@@ -147,14 +147,36 @@ class Sweep:
         # What is wrong with the model is wrong with every cell.
         opened.session.check_prompts()
         opened.session.geometry, opened.session.model_fingerprint  # noqa: B018
-        for cell in group.cells(opened.session):
+        # What needs no model is checked for all cells before the first threshold is looked for.
+        cells = [cell for cell in group.cells(opened.session) if self._deliverable(cell, opened)]
+        for cell in cells:
             job = self._possible(cell, opened)
             if job and job.run not in [other.run for other in opened.jobs]:
                 opened.jobs.append(job)
+        opened.session.thresholds.rest()
         if len(self.groups) > 1:
             # Finding thresholds needs the model.
             opened.session.release()
         return opened
+
+    def _deliverable(self, cell: Cell, opened: OpenGroup) -> bool:
+        try:
+            opened.session.checked(cell.method, cell.budget)
+            return True
+        except ParbenchError as error:
+            return self._left_out(cell, error)
+
+    @staticmethod
+    def _left_out(cell: Cell, error: ParbenchError) -> bool:
+        """Say why a cell is left out: False.
+
+        Raises:
+            ParbenchError: It is required.
+        """
+        if cell.required:
+            raise error
+        tqdm.write(f"left out: {error}", file=sys.stderr)
+        return False
 
     def _possible(self, cell: Cell, opened: OpenGroup) -> Job | None:
         from parbench.results.store import run_id
@@ -163,12 +185,12 @@ class Sweep:
             reducer = opened.session.reducer(cell.method, cell.budget)
             # What belongs to its identity has to be there too: said now rather than after the others' results.
             run = run_id(opened.session.identity(reducer))
+        except Uncalibrated:
+            raise
         except ParbenchError as error:
-            if cell.required:
-                raise
-            tqdm.write(f"left out: {error}", file=sys.stderr)
+            self._left_out(cell, error)
             return None
-        name = cell.label or cell_name(reducer.name, reducer.budget)
+        name = cell.label or row_name(reducer.settings())
         return Job(cell, reducer, run, f"{name}, {opened.group.title}" if opened.group.title else name)
 
     def _announce(self, opened: OpenGroup, progress: Progress) -> None:

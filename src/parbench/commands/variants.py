@@ -22,12 +22,12 @@ def variant_cells(session: Session, words: list[str]) -> list[Cell]:
     """``none``, the controls and the variants; one that no threshold brings to the budget is left out with a word.
 
     Raises:
-        ParbenchError: An override of a variant is wrong, or the data set has no val split to find thresholds on.
+        ParbenchError: An override of a variant is wrong.
     """
     config = session.config
     cells = [Cell(other_method("none", words), None)]
     cells += [Cell(other_method(name, words), config.budget) for name in config.controls]
-    finder = _Finder(session, words)
+    finder = _Finder(session)
     for label, overrides in config.variants.items():
         method = compose_config([*words, *overrides]).method
         try:
@@ -40,52 +40,44 @@ def variant_cells(session: Session, words: list[str]) -> list[Cell]:
 
 
 class _Finder:
-    """Thresholds of variants: read from ``calibrations/`` where found before, else found on the val split and written there."""
+    """Thresholds of variants: read from ``calibrations/`` where found before, else found and written there."""
 
-    def __init__(self, session: Session, words: list[str]) -> None:
-        self.given, self.words = session, words
-        self.config = session.config
+    def __init__(self, session: Session) -> None:
+        self.given, self.config = session, session.config
 
     def filled(self, method: DictConfig) -> DictConfig:
         """The method with its threshold, if it has one that is open."""
         asked = build_reducer(method, self.config.budget)
-        field = asked.calibrates
-        if field is None or getattr(asked, field) is not None:
+        field = asked.open_threshold
+        if field is None:
             return method
         from parbench.calibration import LOCAL, SHIPPED, digest, file_name, first_serving, save
         from parbench.harness.thresholds import find_threshold
 
-        session, questions = self.session, self.config.calibration_questions
+        session, questions = self.given, self.config.calibration.questions
+        data = session.thresholds.data
         plain = file_name(session.model_settings["name"], asked.name)
         # What was found on other data, or on fewer questions, is another threshold.
-        key = digest(asked, session.dataset.fingerprint, questions)
+        key = digest(asked, data.fingerprint, questions)
         own = LOCAL / "variants" / plain.replace(".yaml", f"--{key}.yaml")
         try:
-            found = getattr(first_serving([own, LOCAL / plain, SHIPPED / plain], asked, session.subject(asked)), field)
+            files = [own, LOCAL / plain, SHIPPED / plain]
+            found = getattr(first_serving(files, asked, session.subject(asked), {data.fingerprint}), field)
         except ParbenchError as error:
             if self.given.elsewhere:
                 raise OutOfReach(f"the job of {asked.name} found no {field} for it: its log says why") from error
             found, mean = find_threshold(self.counter, asked)
             entry = {asked.asked(session.geometry): {field: found, "mean": round(mean, 2)}}
-            save(own, asked, session.subject(asked), session.dataset.fingerprint, "val", entry)
+            save(own, asked, session.subject(asked), session.thresholds.found_on, entry)
         filled = method.copy()
         with open_dict(filled):
             filled[field] = found
         return filled
 
     @cached_property
-    def session(self) -> Session:
-        """Model and val split; an experiment on val shares its own."""
-        if self.config.dataset.split == "val":
-            return self.given
-        from parbench.harness.session import Session
-
-        config = compose_config([*self.words, "dataset.split=val", "shard=null"])
-        return Session(config, beside=self.given, elsewhere=self.given.elsewhere)
-
-    @cached_property
     def counter(self) -> KeptCounter:
-        """The val split's first images, encoded once for all variants."""
+        """Questions spread over the split to calibrate on, their images encoded once for all variants."""
         from parbench.harness.kept import KeptCounter
 
-        return KeptCounter.of(self.session, self.config.calibration_questions)
+        data = self.given.thresholds.data
+        return KeptCounter.spread(self.given.adapter, data, self.config.calibration.questions)

@@ -102,8 +102,8 @@ class OwnWork:
 
     def _settled(self, reducer: TokenReducer, tokens: int) -> TokenReducer:
         """With the threshold that leaves so many tokens of the random image, where there is one to be calibrated."""
-        field = reducer.calibrates
-        if field is None or getattr(reducer, field) is not None:
+        field = reducer.open_threshold
+        if field is None:
             return reducer
 
         def left(value: float) -> float:

@@ -177,7 +177,15 @@ class Engine:
 
     def encode(self, images: Sequence[Image.Image]) -> Encoded:
         """Run the vision tower over images as the method wants it: smaller images, merged tokens, blocks to look at."""
-        pixels = self.adapter.pixels(images)
+        return self.encode_pixels(self.adapter.pixels(images))
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """Vision blocks whose queries and keys the method looks at."""
+        return tuple(self._outside.blocks)
+
+    def encode_pixels(self, pixels: Tensor) -> Encoded:
+        """The same for images [B, 3, H, W] that are preprocessed."""
         if isinstance(self.reducer, PixelReducer):
             pixels = self.reducer.shrink(pixels, self.adapter.geometry)
         merger = None

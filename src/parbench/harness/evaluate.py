@@ -23,10 +23,11 @@ from parbench.harness.scoring import as_number, restored, silent
 from parbench.harness.session import Session
 from parbench.harness.submission import take_file
 from parbench.redact import redacted
+from parbench.results.delivery import deviation, in_words, is_far, source
 from parbench.results.evidence import irrelevant, needed_patches, recall, repeated
 from parbench.results.masks import bitmap
 from parbench.results.metrics import summarise
-from parbench.results.naming import cell_name, sample_number
+from parbench.results.naming import row_name, sample_number
 from parbench.results.store import RunStore
 from parbench.tracking import Tracker
 
@@ -130,8 +131,22 @@ class _Computation:
             keep_submission(session, store)
         metrics = summarise(list(store.done.values()), about)
         store.finish(metrics)
+        self._warn(metrics)
         self.tracker.finish(metrics)
         return Run(store.folder, metrics, reused=False)
+
+    def _warn(self, metrics: Mapping[str, Any]) -> None:
+        """Say where the delivered mean is far from the budget; tables mark it."""
+        reducer, mean = self.reducer, metrics["tokens_kept"]["mean"]
+        off = deviation(metrics["budget"], mean, metrics["patches"])
+        if off is None or not is_far(off):
+            return
+        on = f", its {reducer.calibrates} found on {source(reducer.found_on)}" if reducer.found_on else ""
+        how = f"; to calibrate anew: {self.session.calibrate_command(reducer)}" if reducer.calibrates else ""
+        tqdm.write(
+            f"warning: {row_name(reducer.settings())} delivered {mean:.1f} visual tokens an image, {in_words(off)} the budget{on}{how}",
+            file=sys.stderr,
+        )
 
     def _answer(self) -> dict[str, Any]:
         from parbench.compute.flops import costs
@@ -152,7 +167,7 @@ class _Computation:
             lm = ParbenchLlava(engine=engine, batch_size=size)
             lm.answered = {line["id"]: line["prediction"] for line in store.done.values()}
             lm.dataset, lm.progress = session.dataset, self.progress
-            lm.run, lm.title = store.id, cell_name(self.reducer.name, self.reducer.budget)
+            lm.run, lm.title = store.id, row_name(self.reducer.settings())
 
             def begin(questions: int) -> None:
                 store.settle(questions=questions)

@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
+import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from parbench.engine.engine import Engine, image_digest, seed_of
 from parbench.engine.features import FeatureCache
-from parbench.harness.session import Session
+from parbench.errors import UnfitSample
+from parbench.harness.datasets import PreparedDataset
 from parbench.models.adapter import LlavaAdapter
 from parbench.models.counting import uncounted
 from parbench.models.merging import Merger
+from parbench.models.vision import Encoded
 from parbench.reducers.base import TowerReducer
+
+# Bytes for the features of the images, which every threshold that is tried needs again.
+_REMEMBERED = 4 << 30
+# Always the same questions of the same data.
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An image with the questions about it.
+
+    Attributes:
+        pixels: [1, 3, H, W] as the vision tower gets it, on the CPU: a page of a document is 20 times as large.
+        digest: Hash of its content.
+        questions: At least one.
+    """
+
+    pixels: Tensor
+    digest: str
+    questions: tuple[str, ...]
 
 
 class KeptCounter:
@@ -23,42 +49,91 @@ class KeptCounter:
     Args:
         adapter: The model.
         images: Each with its questions.
-        features: Where features are remembered between methods and thresholds.
     """
 
-    def __init__(self, adapter: LlavaAdapter, images: Sequence[tuple[Image.Image, Sequence[str]]],
-                 features: FeatureCache | None = None) -> None:  # fmt: skip
-        self.adapter, self.features = adapter, features
-        self.groups = [(image, image_digest(image), list(questions)) for image, questions in images]
+    def __init__(self, adapter: LlavaAdapter, images: Iterable[tuple[Image.Image, Sequence[str]]]) -> None:
+        self.adapter = adapter
+        self.features = FeatureCache(_REMEMBERED, device=str(adapter.device))
+        self.groups: list[Asked] = []
+        for image, questions in images:
+            # One that is too large fails when it is evaluated.
+            with contextlib.suppress(UnfitSample):
+                self.groups.append(Asked(adapter.pixels([image]).cpu(), image_digest(image), tuple(questions)))
 
     @classmethod
-    def of(cls, session: Session, questions: int) -> KeptCounter:
-        """About so many questions, spread evenly over a session's data set."""
-        dataset = session.dataset
+    def spread(cls, adapter: LlavaAdapter, dataset: PreparedDataset, questions: int) -> KeptCounter:
+        """About so many questions, spread evenly over a data set."""
         docs = dataset.docs()
         step = max(1, len(docs) // questions)
         chosen = [(number, docs[number]) for number in range(0, len(docs), step)]
         images = []
         for _, members in groupby(chosen, key=lambda one: dataset.group(one[0])):
             same = list(members)
-            images.append((dataset.visuals(same[0][0])[0], [dataset.question(doc) for _, doc in same]))
-        return cls(session.adapter, images, session.features)
+            images += [(image, [dataset.question(doc) for _, doc in same]) for image in dataset.visuals(same[0][0])]
+        return cls(adapter, images)
+
+    @property
+    def questions(self) -> int:
+        """Pairs of an image and a question."""
+        return sum(len(group.questions) for group in self.groups)
 
     @torch.inference_mode()
-    def encode(self, merger: Merger) -> None:
-        """Run the vision tower over the images, one by one, with a merger in it."""
-        for image, _, _ in self.groups:
-            self.adapter.encode(self.adapter.pixels([image]), merger=merger)
+    def encode(self, merger: Merger, step: Callable[[], object] = lambda: None) -> None:
+        """Run the vision tower over the images, one by one, with a merger in it; ``step`` is called after each."""
+        for group in self.groups:
+            self.adapter.encode(group.pixels.to(self.adapter.device), merger=merger)
+            step()
 
-    @torch.inference_mode()
-    def counts(self, engine: Engine) -> Sequence[int]:
-        """Visual tokens kept for each question."""
-        # What a method does inside the tower depends on its threshold, so that nothing can be remembered.
-        inside = isinstance(engine.reducer, TowerReducer)
+    def counts(self, engine: Engine, step: Callable[[], object] = lambda: None) -> Sequence[int]:
+        """Visual tokens kept for each question; ``step`` is called after each image."""
         found: list[int] = []
-        for image, digest, questions in self.groups:
-            encoded = engine.encode([image]) if inside else engine.remembered([image], [digest])
-            with uncounted():
-                reduction, _ = engine.reduce(encoded, [seed_of(digest)], [0] * len(questions), questions)
-            found += reduction.counts.tolist()
+        for group in self.groups:
+            found += self._counts(engine, group)
+            step()
         return found
+
+    @torch.inference_mode()
+    def _counts(self, engine: Engine, group: Asked) -> list[int]:
+        questions = group.questions
+        with uncounted():
+            reduction, _ = engine.reduce(
+                self._encoded(engine, group), [seed_of(group.digest)], [0] * len(questions), questions
+            )
+        return reduction.counts.tolist()
+
+    def _encoded(self, engine: Engine, group: Asked) -> Encoded:
+        # What a method does inside the tower depends on its threshold, so that nothing can be remembered.
+        if isinstance(engine.reducer, TowerReducer):
+            return engine.encode_pixels(group.pixels.to(self.adapter.device))
+        found = self.features.get(group.digest, engine.blocks)
+        if found is None:
+            found = self.features.put(group.digest, engine.encode_pixels(group.pixels.to(self.adapter.device)))
+        return found
+
+
+def sampled(
+    dataset: PreparedDataset, questions: int, step: Callable[[], object]
+) -> Iterator[tuple[Image.Image, Sequence[str]]]:
+    """Images and questions of rows drawn at random, always the same ones; rows without an image, or with a damaged one, do not count.
+
+    Args:
+        dataset: The data.
+        questions: How many rows with images.
+        step: Called after each of them.
+
+    Raises:
+        ParbenchError: The task cannot show a row.
+    """
+    docs, left = dataset.docs(), questions
+    for number in np.random.default_rng(_SEED).permutation(len(docs)).tolist():
+        if not left:
+            return
+        images: list[Image.Image] = []
+        with contextlib.suppress(UnfitSample):
+            images = dataset.visuals(number)
+        if images:
+            left -= 1
+            question = dataset.question(docs[number])
+            # Each image of a row is reduced by itself, for that row's question.
+            yield from ((image, [question]) for image in images)
+            step()

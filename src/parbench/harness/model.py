@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from lmms_eval.api.instance import Instance
@@ -17,7 +17,9 @@ from parbench.errors import ParbenchError
 from parbench.harness.datasets import PreparedDataset
 from parbench.harness.progress import Progress
 from parbench.harness.prompts import build_prompt
+from parbench.results.delivery import source
 from parbench.results.naming import sample_id
+from parbench.scenes.questions import SKILLS
 
 # For tasks that set no limit, as lmms-eval does it; a small model's context must not be all answer.
 DEFAULT_NEW_TOKENS = 1024
@@ -55,8 +57,9 @@ class ParbenchLlava(lmms):
         self.progress: Progress | None = None
         self.run, self.title = "", "parbench"
         self._planned: list[list[str]] | None = None
+        self._calibrated_for: Collection[str] = ()
         if engine is None:
-            engine = _engine_from_names(model, method, budget, overrides)
+            engine, self._calibrated_for = _engine_from_names(model, method, budget, overrides)
         self.engine = engine
         self.size = batch_size_of(engine.adapter) if batch_size == "auto" else int(batch_size)
 
@@ -93,6 +96,7 @@ class ParbenchLlava(lmms):
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """Answer all requests, batch by batch; samples that are answered already are not run unless their batch is not whole."""
+        self._check_calibration(requests)
         docs, samples = self._docs(requests), self._samples(requests)
         texts = {sample.id: self.answered[sample.id] for sample in samples if sample.id in self.answered}
         if self.begin:
@@ -109,6 +113,17 @@ class ParbenchLlava(lmms):
                     texts |= {answer.id: answer.text for answer in answers if answer.id not in texts}
                     progress.step(self.run, len(missing))
         return [texts[sample.id] for sample in samples]
+
+    def _check_calibration(self, requests: Sequence[Instance]) -> None:
+        """Refuse other data than a threshold was found on; parbench's own runs find theirs on what they evaluate."""
+        reducer = self.engine.reducer
+        on = dict(reducer.found_on or {})
+        other = next((request.args[4] for request in requests if request.args[4] not in self._calibrated_for), None)
+        if self.dataset is None and on and other is not None:
+            raise ParbenchError(
+                f"method {reducer.name} was calibrated on {source(on)}, not for task {other}: add dataset=NAME of its configuration to "
+                "--model_args, or a threshold of your own"
+            )
 
     def choose(self, requests: Sequence[Instance], shard: tuple[int, int]) -> list[Instance]:
         """A shard's requests out of all, in order; its batches will be those that the whole would have."""
@@ -157,7 +172,10 @@ class ParbenchLlava(lmms):
         )
 
 
-def _engine_from_names(model: str, method: str, budget: float | None, overrides: Mapping[str, Any]) -> Engine:
+def _engine_from_names(
+    model: str, method: str, budget: float | None, overrides: Mapping[str, Any]
+) -> tuple[Engine, Collection[str]]:
+    """The engine, and the tasks that its method's threshold was found for."""
     from parbench.config import compose_config
     from parbench.harness.session import Session
 
@@ -167,4 +185,7 @@ def _engine_from_names(model: str, method: str, budget: float | None, overrides:
         words.append(f"model.device={device}")
     config = compose_config([f"model={model}", f"method={method}", *words])
     session = Session(config)
-    return Engine(session.adapter, session.reducer(config.method, budget), share=config.engine.share)
+    engine = Engine(session.adapter, session.reducer(config.method, budget), share=config.engine.share)
+    task = session.dataset.task_name
+    # Shipped thresholds serve all skills of scenes.
+    return engine, [task, *(f"scenes_{skill}" for skill in SKILLS)] if task == "scenes" else [task]

@@ -8,7 +8,7 @@ from types import TracebackType
 from tqdm import tqdm
 
 # Where nobody watches, a log needs no line a second.
-_SECONDS = 1.0 if sys.stderr.isatty() else 20.0
+SECONDS = 1.0 if sys.stderr.isatty() else 20.0
 
 
 class Progress:
@@ -30,7 +30,7 @@ class Progress:
     def expect(self, run: str, questions: int, done: int, title: str = "") -> None:
         """A run has so many questions, of which so many are answered already; with a title it is the one that is computed now."""
         if self._bar is None:
-            self._bar = tqdm(total=0, unit="question", smoothing=0.1, mininterval=_SECONDS, leave=False)
+            self._bar = tqdm(total=0, unit="question", smoothing=0.1, mininterval=SECONDS, leave=False)
         before = self._runs.get(run, (0, 0))[1]
         self._runs[run] = questions, done
         self._bar.total = sum(one for one, _ in self._runs.values())

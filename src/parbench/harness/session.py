@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from parbench import __version__
-from parbench.calibration import Subject, calibrated
+from parbench.calibration import Subject
 from parbench.config import build_reducer, parse_shard
 from parbench.errors import ParbenchError
 from parbench.harness.datasets import PreparedDataset
@@ -31,10 +31,12 @@ from parbench.models.loading import (
     resolve_prompt,
 )
 from parbench.redact import redacted
+from parbench.spelling import words_of
 from parbench.tracking import Tracking, tracking_of
 
 if TYPE_CHECKING:
     from parbench.engine.features import FeatureCache
+    from parbench.harness.calibrating import Thresholds
 
 _VERSIONED = ("torch", "transformers", "lmms-eval")
 
@@ -89,7 +91,7 @@ class Session:
             self.model_fingerprint,
             str(adapter.dtype),
             str(self.model_settings["attention"]),
-            *_versions().values(),
+            *versions().values(),
         ]
         return FeatureCache(engine.cache_mb << 20, folder, " ".join(decides), str(adapter.device))
 
@@ -104,6 +106,7 @@ class Session:
         """Let go of the model; it is loaded again when needed."""
         import torch
 
+        self.thresholds.rest()
         for name in ("adapter", "features"):
             self.__dict__.pop(name, None)
         gc.collect()
@@ -177,13 +180,37 @@ class Session:
         """A method ready for this model: its budget checked and in tokens, its threshold filled in.
 
         Raises:
-            ParbenchError: The method cannot deliver that budget on this model, or is not calibrated for it.
+            ParbenchError: The method cannot deliver that budget on this model.
+            Uncalibrated: Its threshold has to be found on another machine.
+        """
+        return self.thresholds.filled(self.checked(method, budget))
+
+    def checked(self, method: DictConfig, budget: int | float | None = None) -> Any:
+        """The same without its threshold, which it may take the model to find.
+
+        Raises:
+            ParbenchError: The method cannot deliver that budget on this model.
         """
         built = build_reducer(method, budget)
         built.check(self.geometry)
         # 0.111 and 64 are one run.
-        built = dataclasses.replace(built, budget=built.asked(self.geometry))
-        return calibrated(built, self.subject(built))
+        return dataclasses.replace(built, budget=built.asked(self.geometry))
+
+    @cached_property
+    def thresholds(self) -> Thresholds:
+        """Thresholds of adaptive methods for a mean budget."""
+        from parbench.harness.calibrating import Thresholds
+
+        return Thresholds(self)
+
+    def calibrate_command(self, reducer: Any) -> str:
+        """What finds a method's threshold ahead, as a person writes it."""
+        config, method = self.config, str(reducer.name)
+        skip = [f"method.{name}" for name in ("budget", reducer.calibrates)]
+        # The session's own method may be another one.
+        groups = ("model", "method", "dataset") if config.method.name == method else ("model", "dataset")
+        words = [*words_of(config, groups, skip), *([] if "method" in groups else [f"method={method}"])]
+        return " ".join(["parbench calibrate", *words, f"target={reducer.budget:g}"])
 
     def looks_into(self, reducer: Any) -> tuple[int, ...]:
         """Vision blocks whose queries and keys a method wants beside the features."""
@@ -208,6 +235,8 @@ class Session:
                 "class": f"{type(reducer).__module__}.{type(reducer).__qualname__}",
                 **reducer.settings(),
             },
+            # Data that the threshold was found on; None where it was given or there is none.
+            "calibration": dict(reducer.found_on) if reducer.found_on else None,
             # A copy in another folder is the same data: the fingerprint says what was read.
             "dataset": {**self.dataset.settings, "path": None, "data": self.dataset.fingerprint},
             "limit": self.config.limit,
@@ -215,14 +244,15 @@ class Session:
             "engine": {"name": engine.name, "share": engine.share, "batch_size": engine.batch_size},
             "seed": self.config.seed,
             "code": code_fingerprint(type(reducer)),  # type: ignore[arg-type]
-            "versions": _versions() | {"parbench": __version__},
+            "versions": versions() | {"parbench": __version__},
         }
         # A key decides no number, and has no place where others read.
         return redacted(identity)
 
 
 @lru_cache
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Versions of the libraries that decide numbers."""
     return {name: importlib.metadata.version(name) for name in _VERSIONED}
 
 

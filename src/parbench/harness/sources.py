@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,48 @@ def check_cache() -> None:
             f"the folder {folder}, in which Hugging Face's datasets keeps what it reads, cannot be written "
             f"({reason or 'Permission denied'}): set HF_HOME to a folder that can"
         )
+
+
+# Splits to calibrate on, the fittest first.
+_HELD_OUT = ("validation", "val", "dev", "train")
+
+
+def splits_at_hand(dataset: Mapping[str, Any], rows: Callable[[], Any]) -> list[str]:
+    """Other splits of a data set that are on this machine, so that nothing is fetched for them.
+
+    Args:
+        dataset: A ``conf/dataset`` mapping.
+        rows: Loads the rows of its own split.
+    """
+    own, path = dataset["split"], dataset.get("path")
+    others = [split for split in _HELD_OUT if split != own]
+    if path is None:
+        return [split for split in others if _is_prepared(rows(), own, split)]
+    folder = _existing(path)
+    if not folder.is_dir():
+        return []
+    if is_saved(folder):
+        listed = folder / "dataset_dict.json"
+        known = json.loads(listed.read_text())["splits"] if listed.is_file() else []
+        return [split for split in others if split in known]
+    return [split for split in others if _has_files(folder, dataset.get("config"), split)]
+
+
+def _has_files(folder: Path, name: str | None, split: str) -> bool:
+    try:
+        return bool(local_files(folder, name, split))
+    except ParbenchError:
+        return False
+
+
+def _is_prepared(rows: Any, own: str, other: str) -> bool:
+    """Whether the hub's library has prepared another split together with the one whose rows these are."""
+    for file in rows.cache_files[:1]:
+        path = Path(file["filename"])
+        # <name>-<split>.arrow, or with several files <name>-<split>-00000-of-00002.arrow.
+        if f"-{own}" in path.stem:
+            return bool([*path.parent.glob(f"*-{other}.arrow"), *path.parent.glob(f"*-{other}-*.arrow")])
+    return False
 
 
 def load_rows(dataset: Mapping[str, Any], config: str | None) -> Any:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from parbench.commands.cells import Group, Job, OpenGroup, Sweep
-from parbench.errors import ParbenchError
+from parbench.commands.cells import Cell, Group, Job, OpenGroup, Sweep
+from parbench.errors import ParbenchError, Uncalibrated
 from parbench.launch.cluster import JobState, check_installed
 from parbench.launch.job import SweepJob
 from parbench.launch.wait import Ended, Queue
@@ -65,6 +65,8 @@ class SlurmSweep(Sweep):
         self._job_of = {id(group): SweepJob(tuple(one)) for group, one in zip(groups, words, strict=True)}
         self._cells: list[_Watched] = []
         self._seen: Counter[str] = Counter()
+        # Groups that are opened after their job.
+        self._ended_jobs: set[int] = set()
 
     def run(self) -> int:
         """Hand in, wait, show; the exit code is 1 if a cell has no result.
@@ -73,12 +75,14 @@ class SlurmSweep(Sweep):
             ParbenchError: Nothing could be handed in.
         """
         check_installed()
-        # An experiment's thresholds are found by its job; which runs it has is known afterwards.
+        # Thresholds that nobody has found yet are found by the job; which runs there are is known afterwards.
         later = [group for group in self.groups if group.config.variants]
-        for group in self.groups:
-            if group not in later:
+        for group in [group for group in self.groups if group not in later]:
+            try:
                 with self._if_several(group):
                     self._open.append(self._opened(group))
+            except Uncalibrated:
+                later.append(group)
         queue = Queue(self._folder, self._settings)
         try:
             ended = self._jobs_ended(queue, later)
@@ -140,10 +144,20 @@ class SlurmSweep(Sweep):
     def _open_later(self, group: Group, ended: Ended) -> None:
         # A job that failed may have computed other cells.
         if (trouble := ended.trouble(self._settings)) and ended.state.name != "FAILED":
-            self._fail(group.title or "experiment", ParbenchError(trouble))
+            self._fail(group.title or "sweep", ParbenchError(trouble))
             return
+        self._ended_jobs.add(id(group))
         with self._if_several(group):
             self._open.append(self._opened(group))
+
+    def _possible(self, cell: Cell, opened: OpenGroup) -> Job | None:
+        try:
+            return super()._possible(cell, opened)
+        except Uncalibrated as error:
+            if id(opened.group) not in self._ended_jobs:
+                raise
+            self._fail(cell.label or str(cell.method.name), ParbenchError(f"{error}: the job's log says why"))
+            return None
 
     def _collect(self, opened: OpenGroup, ended: Ended | None) -> None:
         from parbench.harness.evaluate import open_store

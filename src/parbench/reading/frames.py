@@ -11,7 +11,8 @@ import pandas as pd
 from parbench.errors import unknown
 from parbench.reading.folders import Run
 from parbench.reading.identity import flatten, surroundings, text
-from parbench.results.naming import cell_name
+from parbench.results.delivery import deviation, source
+from parbench.results.naming import row_name
 
 # FLOPs of a sample up to the first token: vision, projector, the method's own work, LLM prefill.
 _PREFILL = ("vision", "projector", "reducer", "llm_prefill")
@@ -40,6 +41,8 @@ def _row(run: Run) -> dict[str, Any]:
         **{f"flops_{part}": metrics["flops"][part] for part in _FLOPS},
         "flops_prefill": sum(metrics["flops"][part] or 0.0 for part in _PREFILL) or None,
         "seconds": metrics.get("seconds_per_sample"),
+        "off_budget": deviation(metrics["budget"], metrics["tokens_kept"]["mean"], metrics.get("patches")),
+        "found_on": source(run.identity.get("calibration")),
         "note": metrics.get("note", ""),
         **{key: value for key, value in flat.items() if not key.startswith("method")},
         "settings": dict(settings),
@@ -52,7 +55,7 @@ def _row(run: Run) -> dict[str, Any]:
 _TEXT = {"skill", "error"}
 _NUMBERS = {
     "budget", "accuracy", "chance", "score", "tokens_kept", "margin", "compression", "evidence_recall", "irrelevant", "repeated",
-    "seconds", "flops_prefill", *(f"flops_{part}" for part in _FLOPS),
+    "seconds", "off_budget", "flops_prefill", *(f"flops_{part}" for part in _FLOPS),
 }  # fmt: skip
 
 
@@ -74,14 +77,14 @@ def _labels(runs: Sequence[Run]) -> list[str]:
     named = []
     for place, run in enumerate(runs):
         method = run.identity["method"]
-        named.append(cell_name(method["name"], method.get("budget")))
+        named.append(row_name(method))
         alike[named[-1], *surroundings(run.identity).values()].append(place)
     for places in alike.values():
         settings = [runs[place].identity["method"] for place in places]
         told = [key for key in settings[0] if len({text(other.get(key)) for other in settings}) > 1]
         for place in places if told else []:
-            said = ", ".join(f"{key}={text(runs[place].identity['method'].get(key))}" for key in told)
-            named[place] = f"{named[place]} ({said})"
+            method = runs[place].identity["method"]
+            named[place] = row_name(method, *(f"{key}={text(method.get(key))}" for key in told))
     return named
 
 

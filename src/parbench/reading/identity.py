@@ -8,7 +8,7 @@ from typing import Any
 # Blocks that have a name of their own are called by it: dataset=scenes, engine=shared, as on the command line.
 _NAMED = ("dataset", "engine", "method")
 # What differs from method to method by right.
-_OWN = ("method", "clip")
+_OWN = ("method", "clip", "calibration")
 # The most telling first: runs of other data differ in ten fields, of which a person wants to hear the first.
 _ORDER = ("model", "dataset", "dataset.split", "dataset.skill", "dataset.images", "limit", "dtype", "weights")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -151,6 +151,25 @@ class Reducer(ABC):
     def exact_budget(self) -> bool:
         """Whether every image must come out with exactly the budget (False: only the mean is promised)."""
         return self.budget is not None
+
+    @property
+    def open_threshold(self) -> str | None:
+        """The field that calibration has to fill in for the budget; None where it is given, or there is none."""
+        field = self.calibrates
+        return field if field and self.budget is not None and getattr(self, field) is None else None
+
+    @property
+    def found_on(self) -> Mapping[str, Any] | None:
+        """What the threshold was calibrated on; None where a person gave it, or there is none. A copy with other fields has none."""
+        return self.__dict__.get("_found_on")
+
+    def with_threshold(self, value: Any, found_on: Mapping[str, Any]) -> Self:
+        """The method with its threshold filled in, and what that was calibrated on."""
+        fields: dict[str, Any] = {str(self.calibrates): value}
+        filled = dataclasses.replace(self, **fields)
+        # Beside the fields, which are what a person can set.
+        filled.__dict__["_found_on"] = found_on
+        return filled
 
     @property
     def needs_clip(self) -> bool:

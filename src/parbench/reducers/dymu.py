@@ -26,9 +26,11 @@ class DyMU(TowerReducer):
     and what it gives is averaged over a token's patches; norms and linear layers run on merged tokens. Ours expands what
     attention is given and so spends attention and cache as without reduction; the exact factored form is not here.
 
+    Thresholds of each image's own, at which it keeps exactly the budget, would make it ToMe.
+
     Attributes:
-        thresholds: Similarity above which a pair is merged: one for each block, or one number for all; None takes them from the
-            calibration for this model and budget.
+        thresholds: Similarity above which a pair is merged: one for each block, or one number for all; None: calibrated
+            for this model, data and budget.
         unmerge: Virtual unmerging; positions are then the original ones, whatever ``positions`` says.
     """
 

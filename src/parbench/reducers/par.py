@@ -24,7 +24,7 @@ class Par(TokenReducer):
 
     External: the question becomes phrases in a template; patches joined by edges of high similarity form clusters; a patch stays
     if its own relevance or its cluster's passes a bar relative to the image. Internal: greedy suppression in order of relevance.
-    Counts are free per image; a budget is the mean that the calibrated ``bar`` gives on the val split.
+    Counts are free per image; a budget is the mean that a calibrated ``bar`` gives, or exact with ``per_image``.
 
     Attributes:
         space: ``clip``: CLIP's joint space; ``llm``: the LLM's input embeddings.
@@ -41,7 +41,7 @@ class Par(TokenReducer):
         unit: What is retrieved: each ``member`` whose relevance passes, or each whole ``cluster``.
         cluster_score: Relevance of a cluster: its ``max`` or ``mean`` member's, or its ``centroid``'s.
         retrieval: What ``bar`` means: ``top``, ``deviation`` or ``mass``, see :func:`parbench.reducers.ops.retrieval.level`.
-        bar: How relevant a patch or cluster must be; None takes it from the calibration for this model and budget.
+        bar: How relevant a patch or cluster must be; None: calibrated for this model, data and budget.
         routing: ``greedy``: in order of relevance, kept if like none kept; ``crowd``: without order, dropped if like ``crowd``
             others; ``representatives``: the ``crowd`` most relevant of each cluster stay.
         router: Similarity above which patches are alike; 1: off; None: 0.9, or 0.95 for budgets above a quarter of the patches.
@@ -49,6 +49,7 @@ class Par(TokenReducer):
         scope: Whether patches compete ``cluster`` by cluster or over ``all`` that are relevant.
         redundant: ``drop`` them, or ``merge`` each into its most similar kept patch: mean, or ``weighted`` by exp(relevance).
         cap: Whether an image is also cut to the budget where more passes.
+        per_image: Whether the bar is found for each image and question, so that exactly the budget stays.
     """
 
     title = "PAR (our reading)"
@@ -57,6 +58,7 @@ class Par(TokenReducer):
     prompt_aware = True
     adaptive = True
     calibrates = "bar"
+    uncalibrated = ("per_image",)
     calibration_range = (-4.0, 6.0)
 
     space: str = "clip"
@@ -81,6 +83,7 @@ class Par(TokenReducer):
     scope: str = "all"
     redundant: str = "drop"
     cap: bool = False
+    per_image: bool = False
 
     def __post_init__(self) -> None:
         """Refuse impossible combinations."""
@@ -96,6 +99,11 @@ class Par(TokenReducer):
         wrong = {
             "template has no {} where the query goes in": "{}" not in self.template,
             "cap=true needs a budget to cut to: set budget=64": self.cap and self.budget is None,
+            "per_image=true needs a budget to keep: set budget=64": self.per_image and self.budget is None,
+            f"bar={self.bar} has no say with method.per_image=true: leave it null": self.per_image
+            and self.bar is not None,
+            "cap=true has no use with method.per_image=true, which keeps the budget by itself": self.per_image
+            and self.cap,
             "edges=quantile needs method.edge between 0 and 1": self.edges == "quantile" and not 0 < self.edge < 1,
             "neighbours and method.crowd start at 1": min(self.neighbours, self.crowd) < 1,
             "clusters=leaders has no edges: edges=threshold": self.clusters == "leaders" and self.edges != "threshold",
@@ -119,12 +127,17 @@ class Par(TokenReducer):
 
     @property
     def exact_budget(self) -> bool:
-        """The budget is a mean over images."""
-        return False
+        """The budget is a mean over images, unless each has its own bar."""
+        return self.per_image
+
+    @property
+    def open_threshold(self) -> str | None:
+        """Nothing is calibrated where each image has its own bar."""
+        return None if self.per_image else super().open_threshold
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
         """Rewrite, cluster, retrieve, route."""
-        if self.bar is None:
+        if self.bar is None and not self.per_image:
             raise ParbenchError("par has no bar: set method.bar, or give a budget that is calibrated for this model")
         patches = (probes.clip_patches if self.space == "clip" else probes.llm_patches).double()
         relevance = self.relevance(patches, patches, probes)
@@ -141,7 +154,9 @@ class Par(TokenReducer):
         if clusters is not None and not self._alone():  # as a fallback they hang on what else is in the batch
             stages["largest cluster"] = F.one_hot(clusters, clusters.shape[1]).sum(1).amax(1)
         kept = routed
-        if self.cap:
+        if self.per_image:
+            kept = retrieval.exactly(routed, alive, ranked, self.count(probes.geometry))
+        elif self.cap:
             best = top_k(ranked.masked_fill(~routed, float("-inf")), min(self.count(probes.geometry), index.shape[1]))
             kept = routed & to_mask(best, index.shape[1])
         if self.redundant == "drop":
@@ -171,19 +186,48 @@ class Par(TokenReducer):
         self, relevance: Tensor, compared: Tensor, patches: Tensor, probes: Probes
     ) -> tuple[Tensor, Tensor | None]:
         """What passes the bar, [B, N] bool, the best patch's cluster if nothing does; and the clusters, if they had a say."""
+        if self.per_image:
+            return self.enough(relevance, compared, patches, probes)
         passed = relevance >= retrieval.level(relevance, self.retrieval, self.bar or 0.0)
         if self._alone() and bool(passed.any(1).all()):
             return passed, None
         similarity = graph.cosine(compared)
         clusters = graph.partition(similarity, relevance, self.clusters, self.edges, self.edge, self.neighbours)
         if self.unit == "cluster":
-            score = retrieval.per_cluster(clusters, relevance, {"max": "amax"}.get(self.cluster_score, "mean"))
-            if self.cluster_score == "centroid":
-                score = self.relevance(retrieval.centroids(clusters, F.normalize(patches, dim=-1)), patches, probes)
+            score = self.standing(clusters, relevance, patches, probes)
             scale = relevance if self.retrieval == "deviation" else score
             passed = score >= retrieval.level(scale, self.retrieval, self.bar or 0.0)
         fallback = clusters == clusters.gather(1, relevance.argmax(1, keepdim=True))
         return torch.where(passed.any(1, keepdim=True), passed, fallback), clusters
+
+    def standing(self, clusters: Tensor, relevance: Tensor, patches: Tensor, probes: Probes) -> Tensor:
+        """[B, N]: relevance of each patch's cluster."""
+        if self.cluster_score == "centroid":
+            return self.relevance(retrieval.centroids(clusters, F.normalize(patches, dim=-1)), patches, probes)
+        return retrieval.per_cluster(clusters, relevance, {"max": "amax"}.get(self.cluster_score, "mean"))
+
+    def enough(
+        self, relevance: Tensor, compared: Tensor, patches: Tensor, probes: Probes
+    ) -> tuple[Tensor, Tensor | None]:
+        """What each image's own bar lets through, [B, N] bool: the fewest of which the router leaves the budget; and the clusters.
+
+        Where the router never leaves so many, all pass.
+        """
+        similarity, clusters = graph.cosine(compared), None
+        if not self._alone():
+            clusters = graph.partition(similarity, relevance, self.clusters, self.edges, self.edge, self.neighbours)
+        first = relevance
+        if self.unit == "cluster" and clusters is not None:
+            first = self.standing(clusters, relevance, patches, probes)
+        alike, everything = self.alike(probes.geometry), torch.ones_like(relevance, dtype=torch.bool)
+        # In order of relevance, what comes later takes nothing away from what came before.
+        one_by_one = self.unit == "member" and self.routing == "greedy"
+        whole = self.route(similarity, relevance, everything, clusters, alike) if one_by_one else None
+
+        def left(taken: Tensor) -> Tensor:
+            return self.route(similarity, relevance, taken, clusters, alike) if whole is None else whole & taken
+
+        return retrieval.fewest(retrieval.places(first, relevance), self.count(probes.geometry), left), clusters
 
     def route(
         self, similarity: Tensor, relevance: Tensor, alive: Tensor, clusters: Tensor | None, alike: float

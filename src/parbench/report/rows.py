@@ -105,6 +105,7 @@ def rows_of(sweep: Sweep, columns: Sequence[Column], times: Times | None) -> lis
     rows = []
     for _, row in frame.iterrows():
         names = {key: row[key] for key in ("label", "series", "method", "note")}
+        names["off"] = _number(row["off_budget"]) if row["far_off_budget"] else None
         rows.append({**names, "budget": _number(row["budget"]), **{key: _number(row[key]) for key in keys}})
     return rows
 
@@ -114,6 +115,7 @@ def _frame(sweep: Sweep, times: Times | None) -> pd.DataFrame:
     for end in ("", "_low", "_high"):
         for key, name, scale in (("against", "minus_none", sweep.measure.scale), ("hard", "hard", 100)):
             frame[f"{key}{end}"] = scale * table[f"{name}{end}"] if f"{name}{end}" in table else np.nan
+    frame[["off_budget", "far_off_budget"]] = table[["off_budget", "far_off_budget"]].to_numpy()
     frame["saved"] = 100 * table["saved"] if "saved" in table else np.nan
     frame["ms"] = np.nan
     if times is not None:

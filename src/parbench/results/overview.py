@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from parbench.results.naming import cell_name
+from parbench.results.naming import row_name
 from parbench.results.store import Holder, count_lines, holder
 
 STATES = ("running", "waiting", "stopped", "failed", "done")
@@ -35,6 +35,7 @@ class RunState:
         holder: Who computes it.
         rate: Questions a second of the one who does.
         reason: Why it failed.
+        per_image: Whether each image is left with exactly the budget by a method that otherwise keeps it on average.
     """
 
     run_id: str
@@ -50,11 +51,12 @@ class RunState:
     holder: str | None = None
     rate: float | None = None
     reason: str | None = None
+    per_image: bool = False
 
     @property
     def name(self) -> str:
         """Method and budget."""
-        return cell_name(self.method, self.budget)
+        return row_name({"name": self.method, "budget": self.budget, "per_image": self.per_image})
 
     @property
     def seconds_left(self) -> float | None:
@@ -83,6 +85,7 @@ def _state(folder: Path) -> RunState | None:
             "budget": identity["method"]["budget"],
             "limit": identity["limit"],
             "shard": identity.get("shard"),
+            "per_image": bool(identity["method"].get("per_image")),
         }
     except KeyError:
         return None

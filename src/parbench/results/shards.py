@@ -12,7 +12,7 @@ from typing import Any
 
 from parbench.config import parse_shard
 from parbench.errors import ParbenchError
-from parbench.results.naming import cell_name
+from parbench.results.naming import row_name
 from parbench.results.store import count_lines, run_id
 
 
@@ -45,8 +45,7 @@ class Shard:
     @property
     def run(self) -> str:
         """What that run is about."""
-        method = self.identity["method"]
-        return f"{cell_name(method['name'], method['budget'])} on {self.identity['dataset']['name']}"
+        return f"{row_name(self.identity['method'])} on {self.identity['dataset']['name']}"
 
     @cached_property
     def plan(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pandas as pd
 from parbench.errors import ParbenchError
 from parbench.reading import Results
 from parbench.reading.identity import differing
+from parbench.results.delivery import FAR
 from parbench.statistics.answers import Answers, align
 from parbench.statistics.bootstrap import LEVEL, Estimate, Resampled, resample
 from parbench.statistics.measures import (
@@ -41,6 +42,7 @@ _KEPT = (
     "run_id", "label", "method", "budget", "n", "failures", "unparseable", "tokens_mean", "tokens_std", "tokens_min",
     "tokens_max", "compression", "irrelevant", "repeated", "flops_vision", "flops_projector", "flops_reducer",
     "flops_llm_prefill", "flops_decode", "flops_total", "flops_prefill", "seconds", "stages", "official", "note",
+    "off_budget", "found_on",
 )  # fmt: skip
 
 
@@ -93,6 +95,7 @@ def compare(results: Results, metric: str | None = None, labels: Mapping[str, st
         (labels or {}).get(run) or label for run, label in zip(runs["run_id"], runs["label"], strict=True)
     ]
     frame["control"] = frame["method"].isin(KNOWN_CONTROLS)
+    frame["far_off_budget"] = frame["off_budget"].abs() > FAR
     table = _Table(frame, answers, measure, skills)
     split, first = runs["dataset.split"][0], runs.iloc[0]
     return Comparison(

@@ -11,6 +11,7 @@ import pandas as pd
 import parbench
 from parbench.config import names
 from parbench.errors import ParbenchError, unknown
+from parbench.results.delivery import FAR, MARK, is_far
 from parbench.tables.comparing import Comparison
 from parbench.tables.views import Cell, View, number, ranged
 
@@ -120,7 +121,7 @@ def with_share(frame: pd.DataFrame) -> pd.DataFrame:
 
 def beside(frame: pd.DataFrame, own: Own | None) -> pd.DataFrame:
     """Published numbers and own runs in one frame of data, told apart by ``source``; own ones have an interval."""
-    found = with_share(frame).assign(low=float("nan"), high=float("nan"), run_id="")
+    found = with_share(frame).assign(low=float("nan"), high=float("nan"), run_id="", off_budget=float("nan"))
     rows = [
         row
         for metric, subset, comparison in _matching(frame, own)
@@ -153,6 +154,7 @@ def _own_rows(metric: str, subset: str, comparison: Comparison, own: Own | None)
             "note": f"{comparison.questions} questions; FLOPs up to the first token, 2 per multiply-add",
             "of_none": row.get("retained", float("nan")) if row["method"] != "none" else 1.0,
             "low": scale * row["score_low"], "high": scale * row["score_high"], "run_id": row["run_id"],
+            "off_budget": row["off_budget"],
         }  # fmt: skip
 
 
@@ -190,7 +192,7 @@ def _view(title: str, part: pd.DataFrame) -> View:
         marks = [row["place"], "by its authors" if row["own_authors"] and row["method"] != "none" else ""]
         cells = (
             f"{row['method']} ({row['variant']})" if row["variant"] else row["method"],
-            tokens,
+            f"{tokens} {MARK}" if is_far(row["off_budget"]) else tokens,
             ranged({"v": row["value"], "v_low": row["low"], "v_high": row["high"]}, "v", 1, 0 if points else 1),
             number(row["of_none"], 100),
             number(row["tflop"], 1, 2) if pd.notna(row["tflop"]) else "",
@@ -201,4 +203,6 @@ def _view(title: str, part: pd.DataFrame) -> View:
     breaks = tuple(place for place in range(len(heads) - 1) if heads[place] != heads[place + 1])
     said = zip(part["source"], part["place"].where(part["source"] != "own run", ""), part["note"], strict=True)
     notes = [f"{', '.join(text for text in where if text)}: {note}" for *where, note in dict.fromkeys(said) if note]
+    if part["off_budget"].map(is_far).any():
+        notes.append(f"{MARK}: more than {100 * FAR:.0f} % off the budget that was asked for, on average")
     return View(title, ("method", "tokens", "value", "of none %", "TFLOP", "source"), tuple(rows), breaks, tuple(notes))

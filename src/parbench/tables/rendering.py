@@ -18,7 +18,8 @@ from parbench.tables.views import Cell, View
 WIDTH = 120
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "<": "$<$", ">": "$>$", "→": r"$\to$", "*": r"$^*$",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "†": r"$^\dagger$",
+    "<": "$<$", ">": "$>$", "→": r"$\to$", "*": r"$^*$",
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from parbench.results.delivery import FAR, MARK, in_words
 from parbench.statistics.bootstrap import LEVEL
 from parbench.tables.comparing import CONTROLS, Comparison
 
@@ -111,7 +112,7 @@ def _view(comparison: Comparison, title: str, columns: Sequence[Column], notes: 
     budgets = frame["budget"].where(frame["method"] != "none", -1.0).fillna(0.0).tolist()
     breaks = tuple(place for place in range(len(budgets) - 1) if budgets[place] != budgets[place + 1])
     whole = head(comparison)
-    return View(f"{whole}: {title}" if title else whole, tuple(shown), rows, breaks, tuple(notes))
+    return View(f"{whole}: {title}" if title else whole, tuple(shown), rows, breaks, (*notes, *_off_budget(frame)))
 
 
 def head(comparison: Comparison) -> str:
@@ -122,7 +123,15 @@ def head(comparison: Comparison) -> str:
 
 
 def _label(row: Any) -> str:
-    return row["label"]
+    return f"{row['label']} {MARK}" if row["far_off_budget"] else row["label"]
+
+
+def _off_budget(frame: pd.DataFrame) -> list[str]:
+    far = frame[frame["far_off_budget"]]
+    said = [f"{row['label']} {row['tokens_mean']:.1f} ({in_words(row['off_budget'])})" for _, row in far.iterrows()]
+    return (
+        [f"{MARK}: delivered on average more than {100 * FAR:.0f} % off the budget: {', '.join(said)}"] if said else []
+    )
 
 
 def _answers(comparison: Comparison) -> View:
@@ -242,4 +251,15 @@ def _noted(view: View, comparison: Comparison) -> View:
     chance = [] if pd.isna(comparison.chance) else [f"chance {100 * comparison.chance:.1f} %"]
     # A method says the same at every budget.
     own = dict.fromkeys(f"{row['method']}: {row['note']}" for _, row in frame.iterrows() if row["note"])
-    return View(view.title, view.columns, view.rows, view.breaks, (*view.notes, *chance, *comparison.notes, *own))
+    found = [f"{row['label']}: calibrated on {row['found_on']}" for _, row in frame.iterrows() if row["found_on"]]
+    notes = (*view.notes, *chance, *comparison.notes, *own, *_together(found))
+    return View(view.title, view.columns, view.rows, view.breaks, notes)
+
+
+def _together(notes: Sequence[str]) -> list[str]:
+    """``a: said`` and ``b: said`` as ``a, b: said``."""
+    named: dict[str, list[str]] = {}
+    for note in notes:
+        name, _, said = note.partition(": ")
+        named.setdefault(said, []).append(name)
+    return [f"{', '.join(names)}: {said}" for said, names in named.items()]

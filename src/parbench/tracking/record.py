@@ -12,7 +12,7 @@ import yaml
 
 from parbench.redact import redacted
 from parbench.results.masks import origins
-from parbench.results.naming import cell_name, sample_number
+from parbench.results.naming import row_name, sample_number
 from parbench.tracking.figures import figures
 from parbench.tracking.settings import WandbSettings
 
@@ -84,8 +84,7 @@ def title(identity: Mapping[str, Any]) -> str:
 
 def method(identity: Mapping[str, Any]) -> str:
     """A run's method and its budget, if it has one."""
-    settings = identity["method"]
-    return cell_name(settings["name"], settings.get("budget"))
+    return row_name(identity["method"])
 
 
 def summary(metrics: Mapping[str, Any], above: str = "") -> dict[str, Any]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from parbench.reducers.ops.selection import to_mask
 
 
 def standing(
@@ -75,3 +78,43 @@ def centroids(labels: Tensor, vectors: Tensor) -> Tensor:
     index = labels[..., None].expand_as(vectors)
     summed = torch.zeros_like(vectors).scatter_reduce(1, index, vectors, "mean", include_self=False)
     return summed.gather(1, index)
+
+
+def places(first: Tensor, second: Tensor) -> Tensor:
+    """Place of each token in falling order of ``first``, then of ``second``, then in raster order: all [B, N]."""
+    order = second.argsort(dim=1, descending=True, stable=True)
+    order = order.gather(1, first.gather(1, order).argsort(dim=1, descending=True, stable=True))
+    return order.argsort(dim=1)
+
+
+def fewest(place: Tensor, wanted: int, left: Callable[[Tensor], Tensor]) -> Tensor:
+    """The fewest first tokens of each image of which ``wanted`` are left, [B, N] bool; all where never so many are.
+
+    Args:
+        place: [B, N] place of each token in the order in which they come.
+        wanted: How many shall be left, at least 1.
+        left: Maps the tokens that came, [B, N] bool, to those that are left; one that comes adds at most one. Each image by itself.
+    """
+    size = place.shape[1]
+    low = torch.zeros_like(place[:, 0])
+    high = torch.full_like(low, size)
+    # Fewer are left at ``low``; at ``high`` there are enough, or nothing more comes.
+    while bool((high - low > 1).any()):
+        middle = (low + high) // 2
+        enough = left(place < middle[:, None]).sum(1) >= wanted
+        low, high = torch.where(enough, low, middle), torch.where(enough, middle, high)
+    return place < high[:, None]
+
+
+def exactly(chosen: Tensor, others: Tensor, relevance: Tensor, count: int) -> Tensor:
+    """``count`` tokens of each image, [B, N] bool: the most relevant chosen ones, and where these are fewer, of the others.
+
+    Args:
+        chosen: [B, N] bool.
+        others: [B, N] bool, at least ``count`` with the chosen ones.
+        relevance: [B, N]; ties go to the lower index.
+        count: At most N.
+    """
+    preference = chosen.long() * 2 + (others & ~chosen).long()
+    order = places(preference, relevance).argsort(dim=1)
+    return to_mask(order[:, :count], chosen.shape[1])

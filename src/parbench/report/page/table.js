@@ -55,7 +55,7 @@ function drawTable() {
     ...data.columns.map((column) => heading(column.key, column.title, column.hint, column.unit, column.first)));
   const body = rows.map((row) => make("tr", { "data-run": row.label },
     make("th", { scope: "row" }, swatch(row.method), row.series),
-    make("td", {}, row.budget === null ? (row.method === "none" ? "" : "own rule") : String(row.budget)),
+    make("td", {}, row.budget === null ? (row.method === "none" ? "" : "own rule") : String(row.budget) + (row.off === null ? "" : " †")),
     ...data.columns.map((column) => cell(column, row))));
   byId("runs").replaceChildren(make("thead", {}, head), make("tbody", {}, ...body));
   byId("table-status").textContent = `${rows.length} of ${data.rows.length} runs`;
@@ -67,6 +67,6 @@ function startTable() {
   for (const id of ["table-filter", "table-budget", "table-controls"]) byId(id).addEventListener("input", drawTable);
   const chance = data.about.chance === null ? "" : ` Guessing gets ${data.about.chance.toFixed(1)} %.`;
   byId("table-note").textContent = "Small figures: 95 % intervals, images resampled with all their questions; bold: the interval of the "
-    + `difference leaves zero out, before any correction for the number of methods (parbench table has that).${columnOf("ms") ? " Small figures of ms: quartiles of repeats." : ""}${chance}`;
+    + `difference leaves zero out, before any correction for the number of methods (parbench table has that).${data.rows.some((row) => row.off !== null) ? " †: the mean delivered is more than 5 % off the budget." : ""}${columnOf("ms") ? " Small figures of ms: quartiles of repeats." : ""}${chance}`;
   drawTable();
 }

@@ -1,0 +1,210 @@
+"""Fills in the thresholds of a session's methods: stored ones where they serve, else found as a first step of the run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from parbench.calibration import LOCAL, Subject, calibrated, file_name, other_fields
+from parbench.errors import OutOfReach, ParbenchError, Uncalibrated
+from parbench.harness.datasets import PreparedDataset
+from parbench.harness.found import FoundThreshold, say
+from parbench.harness.progress import SECONDS
+from parbench.harness.sources import splits_at_hand
+from parbench.reducers.base import Reducer
+from parbench.results.naming import row_name
+
+if TYPE_CHECKING:
+    from parbench.harness.kept import KeptCounter
+    from parbench.harness.session import Session
+
+# Of a model's settings those that decide no feature, or that fingerprints stand for.
+_ELSEWHERE = ("name", "path", "revision", "clip", "clip_revision", "device", "device_map", "geometry", "relevance_sign")
+# Counts of all images that a search takes at most; most need a third of them.
+_TRIES = 24
+
+
+class Thresholds:
+    """Thresholds for the methods of a session.
+
+    Args:
+        session: Model, data set, and how many questions to calibrate on.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    @cached_property
+    def data(self) -> PreparedDataset:
+        """What thresholds are found on: the split that is configured, else another one of the same data, else the very one."""
+        return calibration_data(self.session.dataset, self.session.config.calibration.get("split"))
+
+    @property
+    def found_on(self) -> dict[str, Any]:
+        """What a threshold found here is found on: name of the data set, split, number of questions at most, fingerprint."""
+        return {
+            "dataset": self.data.name,
+            "split": self.data.settings["split"],
+            "questions": self._questions,
+            "data": self.data.fingerprint,
+        }
+
+    @property
+    def _questions(self) -> int:
+        return min(self.session.config.calibration.questions, len(self.data.rows))
+
+    def filled(self, asked: Reducer) -> Reducer:
+        """A method with the threshold for its budget, if that is open; found now if nobody has found it before.
+
+        Raises:
+            OutOfReach: No threshold gives the budget.
+            Uncalibrated: It would have to be found, and another machine has the model.
+        """
+        if asked.open_threshold is None:
+            return asked
+        subject = self.session.subject(asked)
+        if (stored := self._stored(asked, subject)) is not None:
+            return stored
+        file = FoundThreshold(self._about(asked, subject), f"{subject.model}--{asked.name}--{asked.budget}")
+        found = file.read()
+        if found is None:
+            if self.session.elsewhere:
+                raise Uncalibrated(f"the threshold of {row_name(asked.settings())} on {self._named} is not found")
+            with file.alone():
+                # Whoever held it before may have found it.
+                found = file.read() if file.path.exists() else None
+                if found is None:
+                    found = self._find(asked)
+                    file.write(**found)
+        return asked.with_threshold(found["threshold"], self.found_on)
+
+    def find(self, asked: Reducer) -> tuple[Any, float]:
+        """The threshold for a method's budget, found now with a progress bar, and the mean number of tokens that it leaves.
+
+        Raises:
+            OutOfReach: No threshold gives the budget; says what can be had.
+        """
+        from parbench.harness.thresholds import find_threshold
+
+        counter, name = self._counter, row_name(asked.settings())
+        with self._bar(f"calibrating {name}", _TRIES * len(counter.groups)) as bar:
+            try:
+                return find_threshold(counter, asked, bar.set_postfix_str, bar.update)
+            except OutOfReach as error:
+                raise OutOfReach(f"{name} on {self._named}: {error}") from error
+
+    def rest(self) -> None:
+        """Let go of images and features; they are read again when needed."""
+        self.__dict__.pop("_counter", None)
+
+    def _stored(self, asked: Reducer, subject: Subject) -> Reducer | None:
+        """With the threshold of a calibration file; a word where one's own file does not serve."""
+        try:
+            return calibrated(asked, subject, self._serving)
+        except ParbenchError as refusal:
+            if (LOCAL / file_name(subject.model, asked.name)).is_file():
+                say(f"not used: {str(refusal).partition(': run: ')[0]}")
+            return None
+
+    @property
+    def _serving(self) -> set[str]:
+        """Fingerprints of data that thresholds may have been found on."""
+        return {self.session.dataset.fingerprint, self.data.fingerprint, *_whole_scenes(self.session.dataset)}
+
+    @property
+    def _named(self) -> str:
+        return f"{self.data.name} ({self.data.settings['split']})"
+
+    def _about(self, asked: Reducer, subject: Subject) -> dict[str, Any]:
+        from parbench.harness.session import code_fingerprint, versions
+
+        model = {key: value for key, value in self.session.model_settings.items() if key not in _ELSEWHERE}
+        return {
+            "method": f"{type(asked).__module__}.{type(asked).__qualname__}",
+            "settings": other_fields(asked),
+            "budget": asked.budget,
+            "weights": subject.weights,
+            "clip": subject.clip,
+            "model": model,
+            "found_on": self.found_on,
+            "code": code_fingerprint(type(asked)),  # type: ignore[arg-type]
+            "versions": versions(),
+        }
+
+    def _find(self, asked: Reducer) -> dict[str, Any]:
+        threshold, mean = self.find(asked)
+        shown = threshold if not isinstance(threshold, list) else "by block"
+        say(
+            f"{row_name(asked.settings())}: {asked.calibrates} {shown} leaves {mean:.1f} tokens on average, found on "
+            f"{self._counter.questions} images and questions of {self._named}"
+        )
+        return {"threshold": threshold, "mean": float(mean)}
+
+    @cached_property
+    def _counter(self) -> KeptCounter:
+        """The sample, read and preprocessed once for all methods and budgets."""
+        from parbench.harness.kept import KeptCounter, sampled
+
+        adapter = self.session.adapter
+        with self._bar(f"reading {self._named} to calibrate on", self._questions) as bar:
+            counter = KeptCounter(adapter, sampled(self.data, self._questions, bar.update))
+        if not counter.groups:
+            raise ParbenchError(f"data set {self._named} holds no image, so that there is nothing to calibrate on")
+        return counter
+
+    @staticmethod
+    def _bar(title: str, total: int) -> contextlib.closing[tqdm]:
+        return contextlib.closing(tqdm(total=total, desc=title, unit="image", mininterval=SECONDS, leave=False))
+
+
+def calibration_data(dataset: PreparedDataset, split: str | None) -> PreparedDataset:
+    """The data to calibrate on for evaluating a data set.
+
+    Args:
+        dataset: What is evaluated.
+        split: The one to take; None: another one of the same data, if there is one at hand, else the one that is evaluated.
+
+    Raises:
+        ParbenchError: There is no such split, or it is the one that is reported although there is another.
+    """
+    usual = _usual(dataset)
+    own = dataset.settings["split"]
+    if split is None or split == usual.settings["split"]:
+        return usual
+    if split == own:
+        raise ParbenchError(f"split={split} is what is reported: calibrate on split={usual.settings['split']}")
+    return PreparedDataset({**dataset.settings, "split": split})
+
+
+def _usual(dataset: PreparedDataset) -> PreparedDataset:
+    if _is_scenes(dataset):
+        # What is made for tuning; other splits are not made just for this.
+        candidates = [] if dataset.settings["split"] == "val" else ["val"]
+    else:
+        candidates = splits_at_hand(dataset.settings, lambda: dataset.rows)
+    for split in candidates:
+        try:
+            other = PreparedDataset({**dataset.settings, "split": split})
+            other.question(other.docs()[0])
+        except (ParbenchError, LookupError, TypeError, ValueError, AttributeError) as error:
+            # Splits of one data set may differ in their columns.
+            say(f"{dataset.name}: split {split} is no use for calibrating ({error})")
+            continue
+        return other
+    return dataset
+
+
+def _is_scenes(dataset: PreparedDataset) -> bool:
+    return dataset.generated and dataset.settings["task"].split("_")[0] == "scenes"
+
+
+def _whole_scenes(dataset: PreparedDataset) -> set[str]:
+    """Fingerprint of the data that shipped thresholds were found on, where a data set is of that kind."""
+    if not _is_scenes(dataset) or dataset.settings["images"] != "real":
+        return set()
+    whole: Mapping[str, Any] = {**dataset.settings, "split": "val", "skill": None}
+    return {PreparedDataset(whole).fingerprint}

@@ -1,0 +1,81 @@
+"""Thresholds that runs found for themselves, on the disk, so that the next run and other processes have the same."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from typing import IO, Any
+
+from tqdm import tqdm
+
+from parbench.cache import cache_root
+from parbench.files import write_whole
+
+
+def say(text: str) -> None:
+    """A line on the error output, above any progress bar."""
+    tqdm.write(text, file=sys.stderr)
+
+
+class FoundThreshold:
+    """The file of one threshold.
+
+    Args:
+        about: Everything that decides it; its hash is in the file's name.
+        name: What it is a threshold of, for people.
+    """
+
+    def __init__(self, about: Mapping[str, Any], name: str) -> None:
+        # As JSON gives it back.
+        self.about = json.loads(json.dumps(about, sort_keys=True, default=str))
+        key = hashlib.sha256(json.dumps(self.about, sort_keys=True).encode()).hexdigest()[:16]
+        self.path = cache_root() / "calibrations" / f"{name}-{key}.json"
+
+    def read(self) -> dict[str, Any] | None:
+        """``threshold`` and ``mean``; None where there is no such file, or it is damaged, which is said."""
+        try:
+            found = json.loads(self.path.read_text(encoding="utf-8"))
+            if found["about"] == self.about and isinstance(found["mean"], float):
+                return {"threshold": found["threshold"], "mean": found["mean"]}
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        say(f"{self.path} is damaged: its threshold is found anew")
+        return None
+
+    def write(self, threshold: Any, mean: float) -> None:
+        """Keep a threshold for others, where that is possible; where not, that is said."""
+        entry = {"about": self.about, "threshold": threshold, "mean": mean}
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(self.path, json.dumps(entry, indent=2) + "\n")
+        except OSError as error:
+            say(
+                f"the threshold cannot be kept in {self.path.parent} ({error.strerror}), so that each run finds it anew: name another "
+                "folder in PARBENCH_CACHE"
+            )
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """While open, no other process finds this threshold; where files cannot be locked, nobody is kept from it."""
+        with contextlib.ExitStack() as stack:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                lock = stack.enter_context(self.path.with_suffix(".lock").open("a"))
+                self._acquire(lock)
+            except OSError:
+                # Why is said when the threshold cannot be written; both find the same.
+                pass
+            yield
+
+    def _acquire(self, lock: IO[str]) -> None:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"another process finds the threshold {self.path.stem}: waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
