@@ -291,3 +291,52 @@ def test_the_figures_stand_in_metrics_and_tables(run, folder):
     assert "question_id text_translation/1.png has 1: keep both rows" in refused(
         run, *words, "dataset=mme", f"dataset.path={lone}"
     )
+
+
+def textvqa(folder: Path, **fields) -> Path:
+    rows = [
+        {
+            "image_id": f"i{number}", "question_id": number, "question": "what does it say?",
+            "image": {"bytes": png("red"), "path": None}, "answers": ["stop"] * 10, "ocr_tokens": ["STOP", "now"][: number + 1],
+            **fields,
+        }
+        for number in range(2)
+    ]  # fmt: skip
+    return saved(folder, "validation", rows)
+
+
+def test_textvqa_with_ocr_tokens_is_a_data_set_of_its_own(run, folder):
+    path = textvqa(folder / "textvqa")
+    words = ("eval", "method=none", "dataset.max_new_tokens=2", f"dataset.path={path}")
+    asked, names, runs = {}, {}, set()
+    for name, more in {
+        "plain": ("dataset=textvqa",),
+        "named": ("dataset=textvqa-ocr",),
+        "switched": ("dataset=textvqa", "dataset.ocr=true"),
+    }.items():
+        code, out, err = run(*words, f"results_dir={name}", *more)
+        assert code == 0, err
+        asked[name] = [line["question"] for line in lines(folder / name)["none"]]
+        names[name] = metrics(folder / name)["none"]["dataset"]
+        assert names[name] in out
+        runs |= {made.name for made in (folder / name).iterdir()}
+    assert names == {"plain": "textvqa", "named": "textvqa-ocr", "switched": "textvqa-ocr"}
+    assert asked["named"] == asked["switched"] != asked["plain"]
+    assert len(runs) == 2
+    assert asked["named"][1] == (
+        "What does it say?\nReference OCR token: STOP, now\nAnswer the question using a single word or phrase."
+    )
+    assert "Reference" not in asked["plain"][1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "word", "said"),
+    [
+        ({"ocr_tokens": None}, "dataset.ocr=true", "row 0 of data set textvqa-ocr has no ocr_tokens"),
+        ({}, "dataset.ocr=maybe", "dataset.ocr=maybe is neither true nor false"),
+    ],
+)
+def test_ocr_tokens_that_are_not_there_are_said(run, folder, fields, word, said):
+    path = textvqa(folder / "textvqa", **fields)
+    assert said in refused(run, "eval", "method=none", "dataset=textvqa", word, f"dataset.path={path}")
+    assert "unknown" in refused(run, "eval", "method=none", "dataset=pope", "dataset.ocr=true")

@@ -32,7 +32,8 @@ def test_every_row_follows_the_schema(numbers):
     assert set(numbers["model"]) <= {*names("model"), "llava"}
     assert set(numbers["benchmark"]) <= {*names("dataset"), *OTHER_BENCHMARKS}
     assert set(numbers["metric"]) == set(METRICS)
-    assert set(numbers["subset"]) == {"", "val", "image"}
+    assert set(numbers["subset"]) == {"", "val", "image", "test-dev"}
+    assert set(numbers["setting"]) == {"", "OCR tokens", "CircularEval"}
     assert numbers["value"].notna().all()
 
 
@@ -57,6 +58,14 @@ def test_metrics_go_with_benchmarks_and_values_with_metrics(numbers):
     assert (numbers["value"] > 0).all()
     assert set(numbers["benchmark"][numbers["subset"] == "val"]) == {"vizwiz"}
     assert set(numbers["benchmark"][numbers["subset"] == "image"]) == {"seedbench"}
+    assert set(numbers["benchmark"][numbers["subset"] == "test-dev"]) == {"vqav2"}
+    assert set(numbers["benchmark"][numbers["setting"] == "OCR tokens"]) == {"textvqa"}
+    assert set(numbers["benchmark"][numbers["setting"] == "CircularEval"]) == {"mmbench"}
+    # What was inferred says so, and follows from the unreduced value of the same table.
+    for told in (numbers["setting"] != "", numbers["subset"] == "test-dev"):
+        assert numbers["note"][told].str.contains("inferred from the unreduced value").all()
+        tables = numbers[told].groupby(["model", "source", "place", "benchmark"])["method"]
+        assert tables.agg(lambda methods: "none" in set(methods)).all()
 
 
 def test_tokens_go_with_compression(numbers):
@@ -96,9 +105,9 @@ def test_the_file_is_what_the_script_makes_of_what_was_collected(numbers):
     spec.loader.exec_module(module)
     collected = pd.read_csv(folder() / "collected.csv")
     assert len(collected) == len(numbers) == 1469
-    made = pd.DataFrame([module.clean(row) for _, row in collected.iterrows()])
+    made = module.infer(pd.DataFrame([module.clean(row) for _, row in collected.iterrows()]))
     assert (made["value"] == numbers["value"]).all()
-    for name in ("method", "source", "metric", "note", "place"):
+    for name in ("method", "source", "metric", "note", "place", "setting", "subset"):
         assert (made[name] == numbers[name]).all()
 
 
@@ -129,8 +138,21 @@ def test_published_numbers_stand_without_own_runs(run):
     assert "published numbers only" in err
 
 
-def own(folder, dataset="gqa", metric="exact_match", **fields):
-    about = {"model": "llava-1.5-7b", "dataset__name": dataset, "dataset__metric": metric}
+SPLITS = {
+    "gqa": "testdev",
+    "vizwiz": "val",
+    "textvqa": "validation",
+    "textvqa-ocr": "validation",
+    "mmbench": "dev",
+    "vqav2": "validation",
+}
+
+
+def own(folder, dataset="gqa", metric="exact_match", about=None, **fields):
+    about = {
+        "model": "llava-1.5-7b", "dataset__name": dataset, "dataset__metric": metric,
+        "dataset__split": SPLITS.get(dataset, "test"), **(about or {}),
+    }  # fmt: skip
     lines = [line(number, float(number % 3 > 0), skill=None, **fields) for number in range(40)]
     write_run(folder / "runs", lines, identity(**about))
     write_run(
@@ -173,6 +195,52 @@ def test_own_runs_stand_in_the_subset_that_they_are_of(run, folder):
     assert "own run" in val
 
 
+def headed(out: str) -> dict[str, str]:
+    """The tables of an output by what is in brackets in their titles."""
+    found = re.split(r"llava-1.5-7b on \w+", out)[1:]
+    return {part.partition(":")[0].strip(" ()"): part for part in found}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "about", "place", "alone"),
+    [
+        ("textvqa-ocr", {"dataset__ocr": True}, "OCR tokens", False),
+        ("textvqa", {"dataset__ocr": False}, "no OCR tokens", True),
+        ("textvqa-ocr", {"dataset__ocr": True, "dataset__images": "noise"}, "OCR tokens, noise for images", True),
+        ("mmbench", {"dataset__circular": "index"}, "CircularEval", False),
+        ("mmbench", {}, "mean over rows", True),
+        ("mmbench", {"dataset__circular": "index", "prompt": "template"}, "CircularEval, prompt=template", True),
+        ("vqav2", {}, "val", True),
+        ("gqa", {"dataset__split": "val"}, "val", True),
+        ("gqa", {"dataset__max_new_tokens": 3}, "max_new_tokens=3", True),
+    ],
+)
+def test_own_runs_stand_only_beside_numbers_of_like_settings(run, folder, dataset, about, place, alone):
+    own(folder, dataset, about=about)
+    benchmark = dataset.removesuffix("-ocr")
+    code, out, err = run(
+        "table", "runs", "--published", "model=llava-1.5-7b", f"benchmark={benchmark}", "--format=markdown"
+    )
+    assert code == 0, err
+    tables = headed(out)
+    assert [name for name, text in tables.items() if "own run" in text] == [place]
+    assert ("arXiv" in tables[place]) is not alone
+    assert ("no number was published of the same split, prompt and scoring" in tables[place]) is alone
+
+
+def test_settings_of_published_numbers_are_chosen(run, folder):
+    own(folder, "textvqa-ocr", about={"dataset__ocr": True})
+    own(folder, "textvqa", about={"dataset__ocr": False})
+    code, out, err = run("table", "runs", "--published", "model=llava-1.5-7b", "benchmark=textvqa-ocr", "format=csv")
+    assert code == 0, err
+    found = pd.read_csv(io.StringIO(out))
+    assert set(found["setting"]) == {"OCR tokens"}
+    assert (found["source"] == "own run").sum() == 2
+    code, out, err = run("table", "runs", "--published", "model=llava-1.5-7b", "benchmark=textvqa")
+    assert code == 0, err
+    assert {"OCR tokens", "no OCR tokens", "setting not said"} <= set(headed(out))
+
+
 def test_own_points_are_set_beside_points_of_the_same_kind(run, folder):
     images = {"image_id": "OCR/0.png"}
     own(folder, "mme", ["mme_perception_score", "mme_cognition_score"], **images)
@@ -194,7 +262,11 @@ def test_points_over_a_part_of_mme_are_not_set_beside_points_over_all(run, folde
 
 def test_own_runs_of_different_identities_are_refused_here_too(run, folder):
     own(folder)
-    write_run(folder / "runs", [line(0, 1.0)], identity(model="llava-1.5-7b", dataset__name="gqa", limit=1))
+    write_run(
+        folder / "runs",
+        [line(0, 1.0)],
+        identity(model="llava-1.5-7b", dataset__name="gqa", dataset__split="testdev", limit=1),
+    )
     code, _, err = run("table", "runs", "--published", "benchmark=gqa")
     assert code == 2
     assert "differ in limit" in err

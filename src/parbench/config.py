@@ -69,6 +69,7 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
         ParbenchError: An override names an unknown group, option or key, or cannot be parsed.
     """
     OmegaConf.register_new_resolver("asset", _asset, replace=True)
+    OmegaConf.register_new_resolver("choose", lambda condition, yes, no: yes if condition else no, replace=True)
     _check_options(overrides)
     if (folders := _outside()) and not any(word.startswith("hydra.searchpath") for word in overrides):
         overrides = [*overrides, f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in folders)}]"]

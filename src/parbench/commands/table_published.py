@@ -14,6 +14,7 @@ from parbench.errors import ParbenchError
 
 if TYPE_CHECKING:
     from parbench.reading import Results
+    from parbench.tables.places import Place
     from parbench.tables.published import Own
 
 _NOTE = (
@@ -36,7 +37,8 @@ def published(paths: list[Path], where: Mapping[str, str], form: str, out: str) 
     frame = choose(read(), numbers)
     parts, results = [], _own_runs(paths, runs)
     for (model, benchmark), part in frame.groupby(["model", "benchmark"], sort=True):
-        parts.append(beside(part, _own(results, str(model), str(benchmark))))
+        owns = [own for own in _owns(results, str(model), str(benchmark)) if _wanted(own.place, numbers)]
+        parts.append(beside(part, owns))
     whole = pd.concat(parts, ignore_index=True)
     if not (whole["source"] == "own run").any():
         print("no own run of these models and benchmarks: published numbers only", file=sys.stderr)
@@ -50,11 +52,20 @@ def published(paths: list[Path], where: Mapping[str, str], form: str, out: str) 
 
 def _split(where: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
     """What chooses published numbers, and what chooses among own runs; methods are chosen among both."""
+    from parbench.tables.places import benchmark_of
     from parbench.tables.published import FIELDS
 
     named = {"benchmark" if key == "dataset" else key: value for key, value in where.items()}
+    if (ocr := "textvqa-ocr") == named.get("benchmark"):
+        named |= {"benchmark": benchmark_of(ocr), "setting": "OCR tokens"}
     numbers = {key: value for key, value in named.items() if key in FIELDS}
     return numbers, {key: value for key, value in named.items() if key not in FIELDS or key == "method"}
+
+
+def _wanted(place: Place, numbers: Mapping[str, str]) -> bool:
+    """Whether own runs of a place are among what is chosen of published numbers."""
+    chosen = {key: numbers[key].strip("[]").split(",") for key in ("subset", "setting") if key in numbers}
+    return all(getattr(place, key) in options for key, options in chosen.items())
 
 
 def _own_runs(paths: list[Path], where: Mapping[str, str]) -> Results | None:
@@ -79,17 +90,26 @@ def _own_runs(paths: list[Path], where: Mapping[str, str]) -> Results | None:
     return replace(results, runs=choose(results.runs, where))
 
 
-def _own(results: Results | None, model: str, benchmark: str) -> Own | None:
+def _owns(results: Results | None, model: str, benchmark: str) -> list[Own]:
+    """Own runs of a model and benchmark, those of one split, prompt and scoring together."""
+    from parbench.tables.places import benchmark_of, place_of
+
+    if results is None:
+        return []
+    runs = results.runs
+    # What a server scores has no number here.
+    mine = runs[(runs["model"] == model) & (runs["dataset"].map(benchmark_of) == benchmark) & runs["accuracy"].notna()]
+    places = mine["identity"].map(place_of)
+    found = [_own(replace(results, runs=mine[places == place]), place) for place in dict.fromkeys(places)]
+    return [own for own in found if own is not None]
+
+
+def _own(mine: Results, place: Place) -> Own | None:
     from parbench.statistics.measures import MEASURES
     from parbench.tables.comparing import compare
     from parbench.tables.published import METRICS, Own
 
-    if results is None:
-        return None
-    runs = results.runs
-    mine = replace(results, runs=runs[(runs["model"] == model) & (runs["dataset"] == benchmark)])
-    if mine.runs.empty:
-        return None
+    benchmark = place.benchmark
     if benchmark == "mme" and mine.runs["limit"].notna().any():
         limits = ", ".join(f"{limit:g}" for limit in sorted(mine.runs["limit"].dropna().unique()))
         print(
@@ -106,4 +126,4 @@ def _own(results: Results | None, model: str, benchmark: str) -> Own | None:
                 # F1 of MME, points of POPE.
                 if measure == "accuracy":
                     raise
-    return Own(benchmark, comparisons)
+    return Own(place, comparisons)

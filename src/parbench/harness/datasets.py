@@ -19,6 +19,8 @@ from parbench.harness.scoring import Scorer, right_answer
 from parbench.harness.sources import data_fingerprint, load_rows
 from parbench.harness.submission import refuse_unanswered, with_answer_columns
 
+# What an OCR system read in a TextVQA image.
+_OCR = "ocr_tokens"
 _TASKS = Path(__file__).parents[1] / "tasks"
 
 
@@ -49,6 +51,8 @@ class PreparedDataset:
         self.submits = bool(settings.get("submission"))
         if settings["images"] not in ("real", "noise"):
             raise ParbenchError(f"dataset.images={settings['images']} is not known: use real or noise")
+        if not isinstance(settings.get("ocr", False), bool):
+            raise ParbenchError(f"dataset.ocr={settings['ocr']} is neither true nor false")
         most = settings.get("max_new_tokens")
         if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
             raise ParbenchError(
@@ -124,7 +128,8 @@ class PreparedDataset:
             raise ParbenchError(f"data set {self.name} is empty: {source} holds no row in split {settings['split']}")
         if self.submits:
             rows = with_answer_columns(settings, rows)
-        missing = [name for name in settings["columns"] if name not in rows.column_names]
+        needed = [*settings["columns"], *([_OCR] if settings.get("ocr") else [])]
+        missing = [name for name in needed if name not in rows.column_names]
         if missing:
             raise ParbenchError(
                 f"data set {self.name} lacks the column {', '.join(missing)} in {source}: it has {', '.join(rows.column_names)}"
@@ -169,6 +174,8 @@ class PreparedDataset:
                 metric for metric in config["metric_list"] if (metric["metric"] == "submission") == self.submits
             ]
             config |= {"task": self.task_name, "test_split": self.settings["split"], "metric_list": measures}
+            if self.settings.get("ocr"):
+                config["lmms_eval_specific_kwargs"]["default"]["ocr"] = True
             return LoadedTask(config, rows)
 
     def docs(self) -> Any:
@@ -284,6 +291,10 @@ class PreparedDataset:
             ParbenchError: There is something.
         """
         refuse_unanswered(self.settings, self.rows)
+        if self.settings.get("ocr") and None in self.rows[_OCR]:
+            raise ParbenchError(
+                f"row {self.rows[_OCR].index(None)} of data set {self.name} has no {_OCR}: give it a list, which may be empty"
+            )
         if self.circular is None and (pairs := self.settings.get("pairs")):
             check_pairs(self.rows[pairs], pairs, self.name)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,12 +13,13 @@ from parbench.config import names
 from parbench.errors import ParbenchError, unknown
 from parbench.results.delivery import FAR, MARK, is_far
 from parbench.tables.comparing import Comparison
+from parbench.tables.places import Place
 from parbench.tables.views import Cell, View, number, ranged
 
 COLUMNS = {
     "method": "str", "variant": "str", "trained": "bool", "model": "str", "benchmark": "str", "subset": "str", "metric": "str",
     "value": "float64", "tokens": "float64", "compression": "float64", "tflop": "float64", "flops_share": "float64",
-    "source": "str", "place": "str", "own_authors": "bool", "note": "str",
+    "source": "str", "place": "str", "setting": "str", "own_authors": "bool", "note": "str",
 }  # fmt: skip
 # How a benchmark's numbers are called, and the measure that an own run has to be set beside them in.
 METRICS = {
@@ -30,11 +31,12 @@ METRICS = {
     "gpt-score": ("GPT score", ""),
     "relative": ("% of unreduced, averaged by the source over benchmarks", ""),
 }
-# What of a benchmark a configuration here evaluates, where papers use several.
-_OWN_SUBSET = {"vizwiz": "val", "seedbench": "image"}
-FIELDS = ("method", "model", "benchmark", "subset", "metric", "source")
+FIELDS = ("method", "model", "benchmark", "subset", "setting", "metric", "source")
 # What makes numbers comparable at all.
-_SAME = ["model", "benchmark", "metric", "subset"]
+_SAME = ["model", "benchmark", "metric", "subset", "setting"]
+# Benchmarks that papers evaluate in several settings; a source that does not say which has a table of its own.
+_SETTINGS = ("textvqa", "mmbench")
+_ALONE = "own runs stand alone here: no number was published of the same split, prompt and scoring"
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,11 @@ class Own:
     """Own runs of a model and benchmark.
 
     Attributes:
-        benchmark: Name of the data set.
+        place: Which numbers of papers they may stand beside.
         comparisons: The runs by measure, as far as they have it.
     """
 
-    benchmark: str
+    place: Place
     comparisons: Mapping[str, Comparison]
 
 
@@ -119,38 +121,37 @@ def with_share(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(of_none=share)
 
 
-def beside(frame: pd.DataFrame, own: Own | None) -> pd.DataFrame:
+def beside(frame: pd.DataFrame, owns: Sequence[Own]) -> pd.DataFrame:
     """Published numbers and own runs in one frame of data, told apart by ``source``; own ones have an interval."""
     found = with_share(frame).assign(low=float("nan"), high=float("nan"), run_id="", off_budget=float("nan"))
     rows = [
         row
-        for metric, subset, comparison in _matching(frame, own)
-        for row in _own_rows(metric, subset, comparison, own)
+        for own in owns
+        for metric, comparison in _matching(frame, own)
+        for row in _own_rows(metric, comparison, own.place)
     ]
     if not rows:
         return found
     return pd.concat([pd.DataFrame(rows).astype(COLUMNS), found], ignore_index=True)
 
 
-def _matching(frame: pd.DataFrame, own: Own | None) -> Iterator[tuple[str, str, Comparison]]:
-    """Own runs in each metric and subset that papers report their model and benchmark in."""
-    if own is None:
-        return
+def _matching(frame: pd.DataFrame, own: Own) -> Iterator[tuple[str, Comparison]]:
+    """Own runs in each metric that papers report their model and benchmark in."""
     for metric, (_, measure) in METRICS.items():
         comparison = own.comparisons.get(measure)
-        subset = _OWN_SUBSET.get(own.benchmark, "")
         if comparison is not None and metric in set(frame["metric"]):
-            yield metric, subset, comparison
+            yield metric, comparison
 
 
-def _own_rows(metric: str, subset: str, comparison: Comparison, own: Own | None) -> Iterator[dict[str, object]]:
+def _own_rows(metric: str, comparison: Comparison, place: Place) -> Iterator[dict[str, object]]:
     scale = comparison.measure.scale
     for _, row in comparison.frame.iterrows():
         yield {
             "method": row["method"], "variant": _settings(row), "trained": False, "model": comparison.model,
-            "benchmark": own.benchmark if own else "", "subset": subset, "metric": metric, "value": scale * row["score"],
-            "tokens": row["tokens_mean"], "compression": row["compression"], "tflop": row["flops_prefill"] / 1e12,
-            "flops_share": 1 - row.get("saved", float("nan")), "source": "own run", "place": row["run_id"], "own_authors": False,
+            "benchmark": place.benchmark, "subset": place.subset, "setting": place.setting, "metric": metric,
+            "value": scale * row["score"], "tokens": row["tokens_mean"], "compression": row["compression"],
+            "tflop": row["flops_prefill"] / 1e12, "flops_share": 1 - row.get("saved", float("nan")), "source": "own run",
+            "place": row["run_id"], "own_authors": False,
             "note": f"{comparison.questions} questions; FLOPs up to the first token, 2 per multiply-add",
             "of_none": row.get("retained", float("nan")) if row["method"] != "none" else 1.0,
             "low": scale * row["score_low"], "high": scale * row["score_high"], "run_id": row["run_id"],
@@ -164,14 +165,15 @@ def _settings(row: pd.Series) -> str:
 
 
 def views(frame: pd.DataFrame) -> list[View]:
-    """A view for each model, benchmark, metric and subset; within it own runs first, then source by source.
+    """A view for each model, benchmark, metric, subset and setting; within it own runs first, then source by source.
 
     Args:
         frame: What ``beside`` gives.
     """
     found = []
+    reported = set(map(tuple, frame.loc[frame["source"] != "own run", ["model", "benchmark"]].to_numpy()))
     for key, part in frame.groupby(_SAME, sort=True):
-        model, benchmark, metric, subset = map(str, key)
+        model, benchmark, metric, subset, setting = map(str, key)
         order = pd.DataFrame({
             "own": part["source"] != "own run",
             # As collected, a table of a source after the other, each from what is unreduced to what is reduced most.
@@ -180,7 +182,14 @@ def views(frame: pd.DataFrame) -> list[View]:
             "tokens": -part["tokens"],
         }, index=part.index)  # fmt: skip
         ordered = part.loc[order.sort_values([str(name) for name in order], kind="stable").index]
-        found.append(_view(f"{model} on {benchmark}{f' ({subset})' if subset else ''}: {METRICS[metric][0]}", ordered))
+        if not setting and benchmark in _SETTINGS:
+            setting = "setting not said"
+        about = ", ".join(text for text in (subset, setting) if text)
+        about = f" ({about})" if about else ""
+        view = _view(f"{model} on {benchmark}{about}: {METRICS[metric][0]}", ordered)
+        if (part["source"] == "own run").all() and (model, benchmark) in reported:
+            view = replace(view, notes=(*view.notes, _ALONE))
+        found.append(view)
     return found
 
 

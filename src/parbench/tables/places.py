@@ -1,0 +1,59 @@
+"""Which numbers of papers an own run may stand beside: benchmark, split, prompt and scoring of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# The split that papers mean when they name a benchmark and no split, and what published numbers call others.
+_USUAL = {
+    "gqa": "testdev", "mmbench": "dev", "mme": "test", "pope": "test", "scienceqa": "test", "seedbench": "test",
+    "textvqa": "validation",
+}  # fmt: skip
+_SUBSETS = {"validation": "val", "testdev": "test-dev"}
+# Data sets that are a benchmark in another setting.
+_BENCHMARKS = {"textvqa-ocr": "textvqa"}
+# LLaVA-1.5's own prompt, which papers on it use.
+_PROMPT = "vicuna_v1"
+
+
+@dataclass(frozen=True)
+class Place:
+    """What makes a number comparable.
+
+    Attributes:
+        benchmark: As in the published numbers.
+        subset: The split or part, empty for the usual one.
+        setting: What else tells it from other numbers of the benchmark.
+    """
+
+    benchmark: str
+    subset: str
+    setting: str
+
+
+def benchmark_of(dataset: str) -> str:
+    """What published numbers call a data set."""
+    return _BENCHMARKS.get(dataset, dataset)
+
+
+def place_of(identity: Mapping[str, Any]) -> Place:
+    """The place of a run, from its ``provenance.json``."""
+    dataset = identity["dataset"]
+    benchmark, split = benchmark_of(dataset["name"]), dataset["split"]
+    subset = "" if _USUAL.get(benchmark) == split else _SUBSETS.get(split, split)
+    if benchmark == "seedbench" and (dataset.get("where") or {}).get("data_type") == "image":
+        subset = "image"
+    said = []
+    if benchmark == "textvqa":
+        said.append("OCR tokens" if dataset.get("ocr") else "no OCR tokens")
+    if benchmark == "mmbench":
+        said.append("CircularEval" if dataset.get("circular") else "mean over rows")
+    if dataset.get("images") not in (None, "real"):
+        said.append(f"{dataset['images']} for images")
+    if dataset.get("max_new_tokens") is not None:
+        said.append(f"max_new_tokens={dataset['max_new_tokens']}")
+    if identity.get("prompt") not in (None, _PROMPT):
+        said.append(f"prompt={identity['prompt']}")
+    return Place(benchmark, subset, ", ".join(said))
