@@ -63,6 +63,7 @@ def checkpoint(settings, folder) -> Path:
         (["eval", "method=dymu", "budget=65", "calibration.split=vall"], "did you mean val"),
         (["eval", "method=dymu", "budget=65", "calibration.split=test"], "calibrate on split=val"),
         (["calibrate", "method=par", "method.per_image=true"], "nothing to calibrate"),
+        (["calibrate", "method=par", "target=null"], "target=null"),
         (["calibrate", "method=random"], "no threshold to calibrate"),
         (["calibrate", "method=par", "split=test"], "calibrate on split=val"),
     ],

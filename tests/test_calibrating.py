@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from made_runs import identity as identity_of
+from made_runs import line, write_run
 from miniatures import dataset, picture
 from parbench.calibration import SHIPPED
 from parbench.config import compose_config
@@ -20,6 +22,9 @@ from parbench.errors import OutOfReach, ParbenchError, Uncalibrated
 from parbench.harness.calibrating import Thresholds, calibration_data
 from parbench.harness.datasets import PreparedDataset
 from parbench.harness.session import Session
+from parbench.launch.cluster import JobState
+from parbench.launch.submit import Submitted
+from parbench.launch.wait import Ended
 
 
 @pytest.fixture(autouse=True)
@@ -267,3 +272,87 @@ def test_shipped_files_say_on_what_they_were_found():
     for path in SHIPPED.glob("*.yaml"):
         found = yaml.safe_load(path.read_text())
         assert (found["dataset"], found["split"]) == ("scenes", "val")
+
+
+def test_damaged_images_do_not_count(adapter, folder, cache):
+    from datasets import Image as ImageFeature
+    from datasets import load_dataset
+
+    (path,) = pope(folder / "pope").glob("*.parquet")
+    rows = list(
+        load_dataset("parquet", data_files=str(path), split="train").cast_column("image", ImageFeature(decode=False))
+    )
+    for row in rows[:8]:
+        row["image"] = {"bytes": row["image"]["bytes"][:200], "path": None}
+    dataset(rows, ("image",)).to_parquet(path)
+    own = session(adapter, *words_for(folder / "pope"))
+    own.reducer(compose_config(["method=dymu"]).method, 64)
+    assert own.thresholds._counter.questions == 12
+
+
+def test_a_cluster_finds_thresholds_in_its_jobs(run, folder, cache, monkeypatch):
+    from parbench.cli import main
+    from parbench.launch import sweep
+
+    class Here:
+        """A queue whose jobs run while one waits for them."""
+
+        def __init__(self, *_):
+            self.jobs = []
+
+        def hand_in(self, jobs):
+            self.jobs = list(jobs)
+
+        def wait(self, _look):
+            codes = {job: main(["sweep", *job.words]) for job in self.jobs}
+            names = {0: "COMPLETED", 1: "FAILED", 2: "FAILED"}
+            return {job: Ended(Submitted("1", folder / "log"), JobState(names[code])) for job, code in codes.items()}
+
+    monkeypatch.setattr(sweep, "Queue", Here)
+    monkeypatch.setattr(sweep, "check_installed", lambda: None)
+    words = words_for(pope(folder / "pope"), "controls=[]", "limit=4", "results_dir=runs", "calibration.questions=4")
+    code, out, err = run("sweep", "methods=[dymu]", "budgets=[70]", "launcher=slurm", "launcher.mem_gb=4", *words)
+    assert code == 0, err
+    assert "dymu @70: calibrated on 4 questions of pope (test)" in out
+    code, out, err = run("sweep", "methods=[dymu]", "budgets=[70]", "launcher=slurm", "launcher.mem_gb=4", *words)
+    assert code == 0, err
+    assert err.count("nothing recomputed") == 2
+    # One that is out of reach is no threshold to wait for; the others have their rows.
+    code, out, err = run("sweep", "methods=[dymu]", "budgets=[30]", "launcher=slurm", "launcher.mem_gb=4", *words)
+    assert "dymu" in err
+    assert "none" in out
+
+
+def test_old_runs_are_marked_too(folder, run):
+    """As written before thresholds had data: no such field, and a budget that was a share of the patches."""
+    for method, budget, kept in (
+        ("none", None, 576.0),
+        ("par", 64, 55.0),
+        ("trim", 64 / 576, 55.0),
+        ("random", 64, 64.0),
+    ):
+        lines = [line(number, float(number % 2), tokens_kept=kept) for number in range(10)]
+        write_run(folder / "runs", lines, identity_of(method, budget))
+    out = run("table", "runs")[1]
+    assert "par @64 55.0 (14.1 % below)" in out
+    assert out.count("par @64 †") >= 2
+    assert "trim @0.111111 †" in out
+    assert "random @64 †" not in out
+    assert "calibrated on" not in out
+    assert run("report", "runs", "out=report.html")[0] == 0
+    page = (folder / "report.html").read_text()
+    rows = {row["label"]: row["off"] for row in json.loads(page.split('id="data">')[1].split("</script>")[0])["rows"]}
+    assert rows["random @64"] is None
+    assert rows["par @64"] == pytest.approx(55 / 64 - 1, abs=1e-5)
+
+
+def test_inside_lmms_eval_a_threshold_serves_its_own_data(adapter, monkeypatch):
+    from types import SimpleNamespace
+
+    from parbench.harness.model import ParbenchLlava
+
+    monkeypatch.setattr(Session, "adapter", adapter)
+    model = ParbenchLlava(model="llava-tiny", method="par", budget=64, batch_size=1)
+    request = SimpleNamespace(args=("Is there a dog?", {}, None, 0, "pope", "test"))
+    with pytest.raises(ParbenchError, match=r"calibrated on scenes \(val\), not for task pope"):
+        model.generate_until([request])

@@ -15,6 +15,8 @@ def run(words: list[str]) -> None:
     """Calibrate for one or several targets and write them into a small YAML."""
     options, rest = split_options(words, {"target": "64", "out": "", "questions": "", "split": ""})
     targets = as_list("target", options["target"])
+    if None in targets:
+        raise ParbenchError("target=null is no budget: write target=64, or several as target=[192,64]")
     if options["questions"]:
         rest.append(f"calibration.questions={whole_number('questions', options['questions'])}")
     if options["split"]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from parbench.commands.options import split_options, whole_number, writable
 from parbench.config import compose_config
 from parbench.errors import ParbenchError
+from parbench.results.naming import row_name
 
 
 def run(words: list[str]) -> None:
@@ -41,7 +42,7 @@ def run(words: list[str]) -> None:
     if answer.error:
         raise ParbenchError(f"sample={number} failed: {answer.error}")
     kept = answer.kept[0]
-    name = reducer.name if reducer.budget is None else f"{reducer.name} @{reducer.budget:g}"
+    name = row_name(reducer.settings())
     out = writable("out", Path(options["out"] or f"show-{reducer.name}-{dataset.name}-{number}.png"))
     caption = f"{question}\nanswer: {answer.text.strip()}    expected: {dataset.target(doc)}"
     kept_picture(

@@ -139,8 +139,8 @@ class Thresholds:
         threshold, mean = self.find(asked)
         shown = threshold if not isinstance(threshold, list) else "by block"
         say(
-            f"{row_name(asked.settings())}: {asked.calibrates} {shown} leaves {mean:.1f} tokens on average, found on "
-            f"{self._counter.questions} images and questions of {self._named}"
+            f"{row_name(asked.settings())}: {mean:.1f} tokens on average with {asked.calibrates} {shown}, found on "
+            f"{self._counter.questions} pairs of image and question of {self._named}"
         )
         return {"threshold": threshold, "mean": float(mean)}
 

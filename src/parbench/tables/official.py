@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from parbench.tables.comparing import Comparison
-from parbench.tables.views import Cell, View, head, number
+from parbench.tables.views import Cell, View, head, marked, number, off_budget
 
 _POPE = (("accuracy", "accuracy %"), ("precision", "precision %"), ("recall", "recall %"), ("f1", "F1 %"),
          ("yes_ratio", "yes %"))  # fmt: skip
@@ -32,8 +32,9 @@ def flat(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _pope(comparison: Comparison) -> View:
     frame, rows, breaks = comparison.frame, [], []
+    labels = [marked(row) for _, row in frame.iterrows()]
     for category in dict.fromkeys(name for figures in frame["official"] for name in figures):
-        for label, figures in zip(frame["label"], frame["official"], strict=True):
+        for label, figures in zip(labels, frame["official"], strict=True):
             mine = figures.get(category, {})
             values = [number(mine.get(key, float("nan")), 100) for key, _ in _POPE]
             rows.append(tuple(map(Cell, (label, category, *values))))
@@ -41,6 +42,7 @@ def _pope(comparison: Comparison) -> View:
     notes = (
         "precision, recall, F1: of the answer yes, as lmms-eval computes them: what is neither yes nor no is wrong, but not missed",
         "yes %: of the model's answers",
+        *off_budget(frame),
     )
     columns = ("method", "questions", *(title for _, title in _POPE))
     return View(f"{head(comparison)}: POPE's figures", columns, tuple(rows), tuple(breaks[:-1]), notes)
@@ -52,11 +54,12 @@ def _mme(comparison: Comparison) -> View:
     for name in there:
         columns += [title or name for _, title in _MME]
     rows = []
-    for label, figures in zip(frame["label"], frame["official"], strict=True):
+    for (_, row), figures in zip(frame.iterrows(), frame["official"], strict=True):
         values = [number(figures.get(name, {}).get(key, float("nan"))) for name in there for key, _ in _MME]
-        rows.append(tuple(map(Cell, (label, *values))))
+        rows.append(tuple(map(Cell, (marked(row), *values))))
     notes = (
         "points are the sum, over categories, of accuracy and accuracy+ (images with both questions right), each in per cent; by "
         "category: official in metrics.json",
+        *off_budget(frame),
     )
     return View(f"{head(comparison)}: MME's points", tuple(columns), tuple(rows), (), notes)

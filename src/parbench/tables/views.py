@@ -112,7 +112,7 @@ def _view(comparison: Comparison, title: str, columns: Sequence[Column], notes: 
     budgets = frame["budget"].where(frame["method"] != "none", -1.0).fillna(0.0).tolist()
     breaks = tuple(place for place in range(len(budgets) - 1) if budgets[place] != budgets[place + 1])
     whole = head(comparison)
-    return View(f"{whole}: {title}" if title else whole, tuple(shown), rows, breaks, (*notes, *_off_budget(frame)))
+    return View(f"{whole}: {title}" if title else whole, tuple(shown), rows, breaks, (*notes, *off_budget(frame)))
 
 
 def head(comparison: Comparison) -> str:
@@ -122,11 +122,13 @@ def head(comparison: Comparison) -> str:
     )
 
 
-def _label(row: Any) -> str:
+def marked(row: Any) -> str:
+    """A row's label, with a mark where it delivered a mean far from its budget."""
     return f"{row['label']} {MARK}" if row["far_off_budget"] else row["label"]
 
 
-def _off_budget(frame: pd.DataFrame) -> list[str]:
+def off_budget(frame: pd.DataFrame) -> list[str]:
+    """The footnote to marked labels, if there are any."""
     far = frame[frame["far_off_budget"]]
     said = [f"{row['label']} {row['tokens_mean']:.1f} ({in_words(row['off_budget'])})" for _, row in far.iterrows()]
     return (
@@ -137,7 +139,7 @@ def _off_budget(frame: pd.DataFrame) -> list[str]:
 def _answers(comparison: Comparison) -> View:
     measure = comparison.measure
     columns: list[Column] = [
-        ("method", _label),
+        ("method", marked),
         ("tokens", lambda row: number(row["tokens_mean"])),
         (f"{_unit(comparison)} [95 %]", lambda row: ranged(row, "score", measure.scale, measure.digits)),
         ("- none [95 %]", lambda row: _difference(row, "minus_none", comparison)),
@@ -165,7 +167,7 @@ def _tokens(comparison: Comparison) -> View:
         return f"{row['tokens_mean']:.1f} ± {row['tokens_std']:.1f}"
 
     columns: list[Column] = [
-        ("method", _label),
+        ("method", marked),
         (
             "asked",
             lambda row: (
@@ -200,7 +202,7 @@ def _controls(comparison: Comparison) -> View | None:
     def against(name: str) -> Callable[[Any], str]:
         return lambda row: _difference(row, f"minus_{name}", comparison)
 
-    columns: list[Column] = [("method", _label), *((f"- {name} [95 %]", against(name)) for name in present)]
+    columns: list[Column] = [("method", marked), *((f"- {name} [95 %]", against(name)) for name in present)]
     compared = comparison.frame[[f"minus_{name}" for name in present]].notna().any(axis=1)
     chosen = replace(comparison, frame=comparison.frame[compared].reset_index(drop=True))
     return _view(chosen, f"{_unit(comparison)} less that of controls at the same budget", columns)
@@ -214,7 +216,7 @@ def _skills(comparison: Comparison) -> View | None:
     def skill(name: str) -> Callable[[Any], str]:
         return lambda row: number(row[f"skill_{name}"], 100)
 
-    columns: list[Column] = [("method", _label)]
+    columns: list[Column] = [("method", marked)]
     if hard:
         columns += [
             ("hard [95 %]", lambda row: ranged(row, "hard", 100)),
@@ -234,7 +236,7 @@ def _stages(comparison: Comparison) -> View | None:
     def left(stage: str) -> Callable[[Any], str]:
         return lambda row: number(row["stages"].get(stage, {}).get("mean", float("nan")))
 
-    columns: list[Column] = [("method", _label)]
+    columns: list[Column] = [("method", marked)]
     columns += [(stage if "cluster" in stage else f"after {stage}", left(stage)) for stage in stages]
     shares = (("evidence recall", "evidence_recall"), ("irrelevant", "irrelevant"), ("repeated", "repeated"))
     columns += [(f"{title} %", _share(key)) for title, key in shares]
