@@ -188,6 +188,8 @@ def test_mmbench_from_the_command_line_counts_questions(run, folder):
     assert found["units"] == len({row["unit"] for row in rows}) == 5
     assert found["n"] == len(rows) > 10
     assert 100 * found["accuracy"] == pytest.approx(found["lmms_eval"]["gpt_eval_score,none"])
+    code, _, err = run("report", "whole")
+    assert code == 0, err
     for shard in ("0/2", "1/2"):
         assert run(*words, "results_dir=parts", f"shard={shard}")[0] == 0
     shards = [

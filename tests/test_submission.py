@@ -128,6 +128,8 @@ def test_a_submission_goes_on_and_is_merged(run, folder):
     assert code == 0, err
     (merged,) = (folder / "merged").glob("*/submission.json")
     assert json.loads(merged.read_text()) == json.loads(before)
+    for command in ("figures", "report"):
+        assert "have no scores, which the benchmark's server gives" in refused(run, command, "merged")
     code, out, err = run("table", "merged")
     assert code == 0, err
     assert "no accuracy" in out

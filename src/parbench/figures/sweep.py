@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from parbench.errors import ParbenchError
 from parbench.reading import Results
 from parbench.statistics.answers import Answers, align
 from parbench.statistics.bootstrap import LEVEL, Resampled, resample
@@ -110,6 +111,10 @@ def sweep_of(results: Results, metric: str | None = None) -> Sweep:
     """
     comparison = compare(results, metric)
     frame = comparison.frame
+    if frame["score"].isna().all():
+        raise ParbenchError(
+            f"the runs on {comparison.dataset} have no scores, which the benchmark's server gives: parbench table shows what they kept"
+        )
     runs = results.runs.set_index("run_id", drop=False).loc[frame["run_id"]].reset_index(drop=True)
     answers = align(results.samples, frame["run_id"].tolist())
     points = frame[["run_id", "label", "method", "budget", "failures", "unparseable", "note"]].copy()

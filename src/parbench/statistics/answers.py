@@ -87,11 +87,10 @@ def align(samples: pd.DataFrame, run_ids: list[str]) -> Answers:
 
 
 def by_unit(samples: pd.DataFrame) -> pd.DataFrame:
-    """Samples of a unit as one, named after it: right only if each is, about the first of their images."""
+    """One sample of each unit for all of them, right only if each is: the same one in every run, whatever their order."""
     if "unit" not in samples or samples["unit"].isna().all():
         return samples
-    # The order of samples differs from run to run.
-    ordered = samples.assign(id=samples["unit"].fillna(samples["id"])).sort_values(["image_id", "score"], kind="stable")
-    least = {name: "min" for name in ("score", "image_id") if name in samples}
-    others = {name: "first" for name in samples.columns if name not in ("run_id", "id", *least)}
-    return ordered.groupby(["run_id", "id"], sort=False, as_index=False).agg({**others, **least})
+    unit = samples["unit"].fillna(samples["id"])
+    least = samples.groupby([samples["run_id"], unit])["score"].transform("min")
+    ordered = samples.assign(unit=unit, score=least).sort_values("id", kind="stable")
+    return ordered.drop_duplicates(["run_id", "unit"])
