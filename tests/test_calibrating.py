@@ -192,6 +192,26 @@ def test_another_split_is_calibrated_on_if_it_is_there(folder, capsys):
     assert "split validation is no use for calibrating (data set pope lacks the column" in capsys.readouterr().err
 
 
+def test_of_the_hubs_data_only_what_is_prepared_is_taken(folder):
+    """Its library prepares all splits of a configuration together; files that are read by name are of no split that it knows."""
+    from datasets import load_dataset
+
+    from parbench.harness.sources import splits_at_hand
+
+    files = {split: str(next(pope(folder / split, split, 1).iterdir())) for split in ("test", "validation", "train")}
+    both = {split: files[split] for split in ("test", "validation")}
+    for own, found, split in (
+        (both, ["validation"], "test"),
+        (files, ["train"], "validation"),
+        (files["test"], [], "train"),
+    ):
+        rows = load_dataset("parquet", data_files=own, split=split)
+        assert (
+            splits_at_hand({"split": "test" if own == files["test"] else split, "path": None}, lambda r=rows: r)
+            == found
+        )
+
+
 def test_rows_without_and_with_several_images_are_counted(adapter, folder, cache):
     from miniatures import MINIATURES
 
