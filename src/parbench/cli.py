@@ -13,6 +13,7 @@ USAGE = """\
 parbench COMMAND [KEY=VALUE ...]
 
   eval      one method beside none and the controls: parbench eval method=par dataset=scenes limit=200
+            parbench eval ... --dry-run: what would be fetched and computed, and for how long; sweep too
   sweep     many: parbench sweep methods=[par,fastv] budgets=[128,64] dataset=scenes
             the same by Hydra's grammar: parbench eval -m method=par,fastv budget=128,64 dataset=scenes,pope
   status    what became of a sweep, while it goes on or after: parbench status results_dir=results/runs --json

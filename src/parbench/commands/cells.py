@@ -138,6 +138,7 @@ class Sweep:
             self._fail(group.title, error)
 
     def _opened(self, group: Group) -> OpenGroup:
+        from parbench.harness.preflight import check_before_weights
         from parbench.harness.session import Session
         from parbench.harness.submission import refuse_split
 
@@ -145,10 +146,12 @@ class Sweep:
         opened = OpenGroup(group, Session(group.config, beside=before, elsewhere=self.elsewhere))
         refuse_split(opened.session.dataset.settings)
         # What is wrong with the model is wrong with every cell.
-        opened.session.check_prompts()
-        opened.session.geometry, opened.session.model_fingerprint  # noqa: B018
+        # An experiment's cells may need the model to find thresholds.
+        known = () if group.config.variants else group.cells(opened.session)
+        check_before_weights(opened.session, known)
+        opened.session.model_fingerprint  # noqa: B018
         # What needs no model is checked for all cells before the first threshold is looked for.
-        cells = [cell for cell in group.cells(opened.session) if self._deliverable(cell, opened)]
+        cells = [cell for cell in known or group.cells(opened.session) if self._deliverable(cell, opened)]
         for cell in cells:
             job = self._possible(cell, opened)
             if job and job.run not in [other.run for other in opened.jobs]:

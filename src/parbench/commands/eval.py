@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from omegaconf import DictConfig
 
 from parbench.commands.cells import Cell, Group, Sweep
+from parbench.commands.dry_run import DRY_RUN, dry_run
 from parbench.commands.multirun import products
 from parbench.config import build_reducer, compose_config, names
 from parbench.errors import ParbenchError
@@ -15,17 +16,24 @@ _MANY = ("-m", "--multirun")
 
 
 def run(words: list[str]) -> int:
-    """Evaluate and print the table; with ``-m``, as in Hydra, values with commas between them stand for many evaluations."""
+    """Evaluate and print the table; with ``-m``, as in Hydra, values with commas between them stand for many evaluations.
+
+    With ``--dry-run``, print what would be fetched and computed instead.
+    """
     if other := next((word for word in words if word.startswith("launcher=") and word != "launcher=local"), None):
         raise ParbenchError(
             f"{other} has no place in an evaluation, which runs here: write parbench sweep methods=[NAME] {other}"
         )
+    words, dry = [word for word in words if word != DRY_RUN], DRY_RUN in words
     rest = [word for word in words if word not in _MANY]
+    if len(rest) < len(words) and dry:
+        return dry_run(_groups(rest))
     if len(rest) < len(words):
         return Sweep(_groups(rest), go_on=True).run()
     config = compose_config(rest)
     cells = [*_companions(config, rest), Cell(config.method, config.budget, required=True)]
-    return Sweep([Group(config, lambda session: cells)], go_on=False).run()
+    group = Group(config, lambda session: cells)
+    return dry_run([group]) if dry else Sweep([group], go_on=False).run()
 
 
 def _groups(words: list[str]) -> list[Group]:

@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from parbench.commands.cells import Cell, Group, Sweep
+from parbench.commands.dry_run import DRY_RUN, dry_run
 from parbench.commands.eval import other_method
 from parbench.commands.multirun import products
 from parbench.commands.options import as_list, split_options, whole_number
@@ -21,9 +22,12 @@ DEFAULT_BUDGETS = "192,128,64"
 
 def run(words: list[str]) -> int:
     """Evaluate the grid and print the tables; a cell that the model cannot have is left out with a word."""
+    words, dry = [word for word in words if word != DRY_RUN], DRY_RUN in words
     alone = expand(words)
     titles = [" ".join(word for word in one if word not in words) if len(alone) > 1 else "" for one in alone]
     groups = [_group(one, title) for one, title in zip(alone, titles, strict=True)]
+    if dry:
+        return dry_run(groups)
     launcher: dict[str, Any] = OmegaConf.to_container(groups[0].config.launcher, resolve=True)  # type: ignore[assignment]
     if launcher.get("name") == "local":
         return Sweep(groups, go_on=True).run()

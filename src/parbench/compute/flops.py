@@ -220,8 +220,8 @@ def config_of(model: Mapping[str, Any]) -> Any:
             text_config=LlamaConfig(**geometry["text"]).to_dict(),
             vision_feature_layer=geometry["vision_feature_layer"],
         )
-    from parbench.models.loading import check_folder, locate
+    from parbench.models.loading import check_config, locate
 
-    folder = locate(str(model["path"]), model.get("revision"))
-    check_folder(folder)
+    folder = locate(str(model["path"]), model.get("revision"), weights=False)
+    check_config(folder)
     return LlavaConfig.from_pretrained(folder, local_files_only=True)

@@ -131,23 +131,33 @@ class Session:
     @cached_property
     def geometry(self) -> Any:
         """The model's sizes, without loading it."""
-        from transformers import LlavaConfig
-
         from parbench.models.adapter import geometry_of
 
-        return geometry_of(LlavaConfig.from_pretrained(self._folder(), local_files_only=True))
+        return geometry_of(self._checkpoint_config)
+
+    @property
+    def vision_width(self) -> int:
+        """Hidden size of the vision tower."""
+        return self._checkpoint_config.vision_config.hidden_size
+
+    @cached_property
+    def _checkpoint_config(self) -> Any:
+        from transformers import LlavaConfig
+
+        return LlavaConfig.from_pretrained(self._folder(), local_files_only=True)
 
     def check_prompts(self) -> None:
-        """Whether the model's chat template can ask questions, without loading the model.
+        """Whether the model's processor can be loaded and its chat template can ask questions, without loading the model.
 
         Raises:
-            ParbenchError: It loses them, or their images.
+            ParbenchError: They cannot.
         """
         from parbench.harness.prompts import check_template
         from parbench.models.loading import load_processor
 
+        processor = load_processor(self._folder())
         if resolve_prompt(self.model_settings) == "template":
-            check_template(load_processor(self._folder()), self.model_settings["name"])
+            check_template(processor, self.model_settings["name"])
 
     def _folder(self) -> Path:
         folder = locate(str(self.model_settings["path"]), self.model_settings.get("revision"), weights=False)

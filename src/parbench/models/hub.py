@@ -109,6 +109,22 @@ def listing(name: str, revision: str | None, forms: Sequence[str] = SAFETENSORS)
     return [file for file in files if _matches(file.name, (*SMALL, *wanted))]
 
 
+def data_files(name: str, revision: str | None, split: str, configurations: Sequence[str]) -> list[HubFile] | None:
+    """The files of a data set that hold a split, going by their names; None where the hub cannot be asked."""
+    from huggingface_hub import snapshot_download
+
+    if offline():
+        return None
+    patterns = [f"*{one}*{split}*" for one in configurations] or [f"*{split}*"]
+    try:
+        found: Any = snapshot_download(
+            name, repo_type="dataset", revision=revision, allow_patterns=patterns, dry_run=True
+        )
+    except Exception:  # Whatever a network raises: it cannot be asked.
+        return None
+    return [HubFile(info.filename, info.file_size, not info.will_download) for info in found]
+
+
 def chosen(names: Sequence[str], forms: Sequence[str]) -> tuple[str, ...]:
     """The first form of weights that is among the names; all where none is known."""
     return next(((form,) for form in forms if any(_matches(name, (form,)) for name in names)), tuple(forms))
