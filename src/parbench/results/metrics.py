@@ -71,14 +71,14 @@ def summarise(lines: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> dic
     }
 
 
-def unit_scores(lines: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str | None, float]]:
+def unit_scores(lines: Sequence[Mapping[str, Any]]) -> dict[Any, tuple[str | None, float]]:
     """Skill and score of each unit: of a sample, or of those that count as one and are right only together.
 
     Samples that a server scores have none.
     """
-    found: dict[str, tuple[str | None, float]] = {}
-    for line in (line for line in lines if line["score"] is not None):
-        name = line.get("unit") or line["id"]
+    found: dict[Any, tuple[str | None, float]] = {}
+    for number, line in enumerate(line for line in lines if line["score"] is not None):
+        name = line.get("unit") or number
         skill, score = found.get(name, (line.get("skill"), line["score"]))
         found[name] = skill, min(score, line["score"])
     return found
