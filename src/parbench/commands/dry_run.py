@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from parbench.errors import ParbenchError
+from parbench.errors import ParbenchError, Uncalibrated
 from parbench.results.naming import row_name
 from parbench.results.overview import RunState, duration, overview
 
@@ -77,7 +77,8 @@ def _show_group(session: Session, group: Group) -> None:
     known = overview(results) if results.is_dir() else []
     # Without weights there is no name of a run to look for.
     named = all(source.here for source in found if source.what != "data")
-    planned = [_plan(session, cell, geometry, known if named else None) for cell in cells]
+    rows_here = all(source.here for source in found if source.what == "data")
+    planned = [_plan(session, cell, geometry, known if named else None, rows_here) for cell in cells]
     print(f"runs in {results}:")
     for said in dict.fromkeys(f"  {one.name}: {one.said}" for one in planned):
         print(said)
@@ -114,7 +115,9 @@ def _show_disk(found: Sequence[Source]) -> None:
     print(f"disk: {needed} to be fetched, {size_text(free_space(cache))} free in {cache}")
 
 
-def _plan(session: Session, cell: Cell, geometry: Geometry | None, known: Sequence[RunState] | None) -> Planned:
+def _plan(
+    session: Session, cell: Cell, geometry: Geometry | None, known: Sequence[RunState] | None, rows_here: bool
+) -> Planned:
     """What would become of a cell.
 
     Args:
@@ -122,6 +125,7 @@ def _plan(session: Session, cell: Cell, geometry: Geometry | None, known: Sequen
         cell: The cell.
         geometry: The model's sizes, if they are known.
         known: The runs that are there; None where the cell's own cannot be told for want of weights.
+        rows_here: Whether the data are on this machine; a threshold is looked for by what it would be found on.
     """
     from parbench.config import build_reducer
 
@@ -134,6 +138,8 @@ def _plan(session: Session, cell: Cell, geometry: Geometry | None, known: Sequen
     except ParbenchError as error:
         return Planned(name, built.name, f"left out: {error}", 0)
     try:
+        if built.open_threshold and not rows_here:
+            raise Uncalibrated("its data would be fetched for it")
         mine = None if known is None else _run_id(session, session.reducer(cell.method, cell.budget))
     except ParbenchError:
         # Its threshold is not found yet, or the data that would give it its name are not here.
