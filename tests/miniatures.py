@@ -321,6 +321,61 @@ def _ocrbench() -> Miniature:
     return Miniature(rows, [said for *_, said in cases], "test")
 
 
+def _mmstar() -> Miniature:
+    said = ["A", "A.", "(A) red", "B", "The answer is A", "", "red"]
+    categories = ("coarse perception", "math", "science & technology")
+    rows = [
+        {
+            "index": number, "question": "Which colour? A: red, B: blue", "image": picture(number), "answer": "A",
+            "category": categories[number % 3], "l2_category": ("image style & quality", "geometry")[number % 2],
+            "meta_info": {"source": "made"},
+        }
+        for number in range(len(said))
+    ]  # fmt: skip
+    return Miniature(rows, said, "val")
+
+
+def _realworldqa() -> Miniature:
+    cases = [("A", "A."), ("B", "A"), ("2", "2"), ("2", "two"), ("Downhill", "downhill."), ("C", "")]
+    rows = [
+        {"image": picture(number), "question": "Which one?", "answer": right, "image_path": f"{number}.webp"}
+        for number, (right, _) in enumerate(cases)
+    ]
+    return Miniature(rows, [said for _, said in cases], "test")
+
+
+def _refcoco_rec() -> Miniature:
+    # Two ways to say each region, which the task makes rows of their own.
+    said = ["[0.25, 0.25, 0.75, 0.75]", "at [0, 0, 1, 1].", "[0.25, 0.25, 0.70, 0.75]", "nowhere"]
+    rows = [
+        {
+            "question_id": str(number), "image": picture(number), "question": "", "answer": ["the circle", "the round one"],
+            "segmentation": [0.0] * 6, "bbox": [16.0, 12.0, 32.0, 24.0], "iscrowd": 0, "file_name": f"{number}.jpg",
+        }
+        for number in range(2)
+    ]  # fmt: skip
+    return Miniature(rows, said, "val")
+
+
+def _nocaps() -> Miniature:
+    said = ["a red circle on a table", "the dog", "", "A blue square!"]
+    rows = [
+        {
+            "image": picture(number), "image_coco_url": "", "image_date_captured": "", "image_file_name": f"{number}.jpg",
+            "image_height": 48,
+            "image_width": 64, "image_id": number, "image_license": 0, "image_open_images_id": str(number),
+            "annotations_ids": [0, 1], "annotations_captions": ["a red circle on a table", "one blue square"],
+            "image_domain": "in-domain",
+        }
+        for number in range(len(said))
+    ]  # fmt: skip
+    return Miniature(rows, said, "validation")
+
+
+# lmms-eval's tasks that have no configuration of parbench's own.
+NAMED: dict[str, Callable[[], Miniature]] = {
+    "mmstar": _mmstar, "realworldqa": _realworldqa, "refcoco_bbox_rec_val": _refcoco_rec, "nocaps_val": _nocaps,
+}  # fmt: skip
 MINIATURES: dict[str, Callable[[], Miniature]] = {
     "pope": _pope, "gqa": _gqa, "textvqa": _textvqa, "vqav2": _vqav2, "vizwiz": _vizwiz, "scienceqa": _scienceqa, "mme": _mme,
     "mmbench": _mmbench, "seedbench": _seedbench, "mmmu": _mmmu, "chartqa": _chartqa, "docvqa": _docvqa, "infovqa": _infovqa,

@@ -71,8 +71,7 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     OmegaConf.register_new_resolver("asset", _asset, replace=True)
     OmegaConf.register_new_resolver("choose", lambda condition, yes, no: yes if condition else no, replace=True)
     _check_options(overrides)
-    if (folders := _outside()) and not any(word.startswith("hydra.searchpath") for word in overrides):
-        overrides = [*overrides, f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in folders)}]"]
+    overrides = _with_searchpath(overrides)
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         try:
@@ -89,6 +88,29 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
             ConfigCompositionException,
         ) as error:
             raise _explain(error, overrides) from error
+
+
+def _with_searchpath(overrides: Sequence[str]) -> list[str]:
+    """Overrides with the folders that hold methods from outside and lmms-eval's tasks that are named as data sets.
+
+    Raises:
+        ParbenchError: A data set is neither parbench's nor a task of lmms-eval that parbench runs.
+    """
+    own = [word for word in overrides if word.startswith("hydra.searchpath")]
+    given = [path for word in own for path in re.findall(r"[^][,=]+://[^][,]+", word)]
+    paths = given or [f"file://{folder}" for folder in _outside()]
+    for word in overrides:
+        group, _, option = word.partition("=")
+        if group != "dataset" or not re.fullmatch(r"[\w.+-]+", option) or option in names("dataset"):
+            continue
+        if any((Path(path.removeprefix("file://")) / "dataset" / f"{option}.yaml").is_file() for path in given):
+            continue
+        from parbench.harness.named_tasks import search_folder
+
+        paths.append(f"file://{search_folder(option)}")
+    if not paths:
+        return list(overrides)
+    return [*(word for word in overrides if word not in own), f"hydra.searchpath=[{','.join(paths)}]"]
 
 
 def _check_values(config: DictConfig) -> None:
@@ -144,6 +166,9 @@ def _check_options(overrides: Sequence[str]) -> None:
         folder = conf_folder() / group
         outside = any(other.startswith("hydra.searchpath") for other in overrides)
         plain = re.fullmatch(r"[\w.-]+", option)
+        # Other data sets are lmms-eval's tasks.
+        if group == "dataset":
+            continue
         if group.isidentifier() and folder.is_dir() and plain and option not in names(group) and not outside:
             raise unknown(group, option, names(group))
 

@@ -203,7 +203,7 @@ class Sweep:
         for job in opened.jobs:
             if is_finished(opened.session, job.run):
                 continue
-            opened.session.dataset.check()
+            opened.session.dataset.check(opened.session.config.limit)
             done = 0
             try:
                 with contextlib.closing(open_store(opened.session, job.reducer, wait=False)) as store:

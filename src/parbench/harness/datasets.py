@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Mapping
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from tqdm import tqdm
 
 from parbench.errors import ParbenchError, UnfitSample
+from parbench.harness.checks import check_answers, check_columns, check_metric
 from parbench.harness.circular import CircularGroups, check_pairs, rows_of_first, with_whole_numbers
 from parbench.harness.images import ShownImages, Watched, image_columns, read_row
+from parbench.harness.named_tasks import about
 from parbench.harness.parseable import parseable
-from parbench.harness.scoring import Scorer, right_answer
-from parbench.harness.sources import data_fingerprint, load_rows
+from parbench.harness.scoring import Scorer, right_answer, silent
+from parbench.harness.sources import data_fingerprint, hub_commit, load_rows
 from parbench.harness.submission import refuse_unanswered, with_answer_columns
+from parbench.harness.task_check import measured
+from parbench.harness.task_code import tasks_folder
+from parbench.harness.task_index import read_yaml
 
 # What an OCR system read in a TextVQA image.
 _OCR = "ocr_tokens"
@@ -58,7 +64,14 @@ class PreparedDataset:
             raise ParbenchError(
                 f"dataset.max_new_tokens={most} is no number of tokens from 1 on: leave it out for what the task says"
             )
+        if not self.submits:
+            check_metric(settings, self._yaml)
         self.fingerprint = self._fingerprint()
+
+    @cached_property
+    def commit(self) -> str | None:
+        """The commit of the hub that the rows are from; None for local and generated ones."""
+        return hub_commit(self.settings)
 
     def _fingerprint(self) -> str:
         settings = self.settings
@@ -89,11 +102,7 @@ class PreparedDataset:
     def _yaml(self) -> Path:
         if self.settings["yaml"] is None:
             return next(_TASKS.rglob(f"{self.task_name}.yaml"))
-        # Found without importing lmms-eval.
-        package = find_spec("lmms_eval")
-        if package is None or not package.submodule_search_locations:
-            raise ParbenchError("lmms-eval is not installed: run make setup")
-        return Path(package.submodule_search_locations[0]) / "tasks" / self.settings["yaml"]
+        return tasks_folder() / self.settings["yaml"]
 
     @property
     def chance(self) -> float | None:
@@ -128,17 +137,30 @@ class PreparedDataset:
             raise ParbenchError(f"data set {self.name} is empty: {source} holds no row in split {settings['split']}")
         if self.submits:
             rows = with_answer_columns(settings, rows)
-        needed = [*settings["columns"], *([_OCR] if settings.get("ocr") else [])]
-        missing = [name for name in needed if name not in rows.column_names]
-        if missing:
-            raise ParbenchError(
-                f"data set {self.name} lacks the column {', '.join(missing)} in {source}: it has {', '.join(rows.column_names)}"
-            )
+        needed = {**settings, "columns": [*settings["columns"], *([_OCR] if settings.get("ocr") else [])]}
+        check_columns(needed, rows, source)
+        if settings.get("by_name"):
+            rows = self._processed(rows)
+            tqdm.write(about(settings), file=sys.stderr)
         if column := settings.get("circular"):
             rows = with_whole_numbers(rows, column, self.name)
         if images := settings.get("images_config"):
             return self._joined(rows, load_rows(settings, images))
         return rows
+
+    def _processed(self, rows: Any) -> Any:
+        """Rows as the task's own ``process_docs`` leaves them."""
+        process = self._config.get("process_docs")
+        if process is None:
+            return rows
+        try:
+            with silent():
+                return process(rows)
+        except Exception as error:
+            raise ParbenchError(
+                f"process_docs of lmms-eval's task {self.task_name} fails on these data ({type(error).__name__}: {error}): are they in "
+                f"the schema of {self.settings['hub']}?"
+            ) from error
 
     def _joined(self, rows: Any, images: Any) -> Any:
         from datasets import concatenate_datasets
@@ -158,22 +180,35 @@ class PreparedDataset:
         return concatenate_datasets([rows, chosen], axis=1)
 
     @cached_property
+    def _config(self) -> dict[str, Any]:
+        """The task's configuration with its functions, imported."""
+        from parbench.harness.quiet import quiet
+
+        with quiet(), silent():
+            from lmms_eval.utils import load_yaml_config
+
+            try:
+                return load_yaml_config(str(self._yaml), mode="full")
+            except Exception as error:
+                raise ParbenchError(
+                    f"the code of lmms-eval's task {self.task_name} cannot be imported ({type(error).__name__}: {error})"
+                ) from error
+
+    @cached_property
     def task(self) -> Any:
         """The lmms-eval task."""
         rows = self.rows
         from parbench.harness.quiet import quiet
 
         with quiet():
-            from lmms_eval.utils import load_yaml_config
-
             from parbench.harness.task import LoadedTask
 
-            config = load_yaml_config(str(self._yaml), mode="full")
-            # What is sent to a test server is no measure.
-            measures = [
-                metric for metric in config["metric_list"] if (metric["metric"] == "submission") == self.submits
-            ]
-            config |= {"task": self.task_name, "test_split": self.settings["split"], "metric_list": measures}
+            config = {**self._config, "task": self.task_name, "test_split": self.settings["split"]}
+            if config.get("metric_list"):
+                # What is sent to a test server is no measure.
+                measures = [one["metric"] for one in measured(read_yaml(self._yaml), self._yaml)]
+                kept = ["submission"] if self.submits else measures
+                config["metric_list"] = [metric for metric in config["metric_list"] if metric["metric"] in kept]
             if self.settings.get("ocr"):
                 config["lmms_eval_specific_kwargs"]["default"]["ocr"] = True
             return LoadedTask(config, rows)
@@ -284,8 +319,11 @@ class PreparedDataset:
         pairs = self.settings.get("pairs")
         return rows_of_first(self.rows[pairs], limit // 2) if pairs else None
 
-    def check(self) -> None:
+    def check(self, limit: int | None = None) -> None:
         """Look at the rows for what would keep them from being scored.
+
+        Args:
+            limit: How many of them are asked; None for all.
 
         Raises:
             ParbenchError: There is something.
@@ -297,6 +335,15 @@ class PreparedDataset:
             )
         if self.circular is None and (pairs := self.settings.get("pairs")):
             check_pairs(self.rows[pairs], pairs, self.name)
+        if self.submits:
+            return
+        docs = self.docs()
+        asked = self.limited(limit) or range(len(docs) if limit is None else min(limit, len(docs)))
+        if not self.settings.get("by_name"):
+            # What other tasks mean by their columns is not known.
+            check_answers(self.name, asked, docs)
+        if not self.generated:
+            self.scorer.check(asked, docs)
 
     def evidence(self, doc: Mapping[str, Any]) -> list[list[int]] | None:
         """Boxes of what a question needs (x0, y0, x1, y1; pixels); None where the data do not say."""
@@ -316,7 +363,7 @@ class PreparedDataset:
         Raises:
             ParbenchError: The task has no metric of that name.
         """
-        metric = self.settings["metric"]
+        metric = self.settings["metric"] or list(self.task.aggregation())
         return Scorer(self.task, [metric] if isinstance(metric, str) else metric)
 
     def score(self, doc: Mapping[str, Any], text: str) -> float:

@@ -8,7 +8,7 @@ import inspect
 import io
 import math
 import numbers
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from parbench.errors import ParbenchError, unknown
@@ -77,6 +77,22 @@ class Scorer:
                 f"lmms-eval's task {task.config.task} cannot score a row with the answer {_shown(doc)} ({type(error).__name__}: "
                 f"{str(error) or 'no more is said'}): mend or remove that row"
             ) from error
+
+    def check(self, numbers: Iterable[int], docs: Any) -> None:
+        """See that rows can be scored at all.
+
+        Args:
+            numbers: The rows to look at.
+            docs: All rows, without images.
+
+        Raises:
+            ParbenchError: One cannot, such as for a right answer that its benchmark does not know.
+        """
+        for number in numbers:
+            try:
+                self.values(docs[number], "")
+            except ParbenchError as error:
+                raise ParbenchError(f"row {number}: {error}") from error
 
     def score(self, doc: Mapping[str, Any], text: str) -> float:
         """The score of an answer.

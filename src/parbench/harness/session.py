@@ -248,7 +248,12 @@ class Session:
             # Data that the threshold was found on; None where it was given or there is none.
             "calibration": dict(reducer.found_on) if reducer.found_on else None,
             # A copy in another folder is the same data: the fingerprint says what was read.
-            "dataset": {**self.dataset.settings, "path": None, "data": self.dataset.fingerprint},
+            "dataset": {
+                **self.dataset.settings,
+                "path": None,
+                "revision": self.dataset.commit,
+                "data": self.dataset.fingerprint,
+            },
             "limit": self.config.limit,
             "shard": "/".join(map(str, self.shard)) if self.shard else None,
             "engine": {"name": engine.name, "share": engine.share, "batch_size": engine.batch_size},

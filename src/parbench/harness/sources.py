@@ -6,9 +6,11 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from parbench.errors import ParbenchError
+from parbench.harness.hub_data import load, resolve
 from parbench.harness.named import named_files
 
 _FORMATS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".arrow": "arrow"}
@@ -57,14 +59,15 @@ def is_saved(path: Path) -> bool:
 
 
 def data_fingerprint(dataset: Mapping[str, Any]) -> str:
-    """What identifies a data set's content: sha256 over local files, or the hub's name and revision.
+    """What identifies a data set's content: sha256 over local files, or the hub's name and commit.
 
     Raises:
-        ParbenchError: ``dataset.path`` does not exist or holds no such split.
+        ParbenchError: ``dataset.path`` does not exist or holds no such split, or the hub's data are nowhere to be had.
     """
     path = dataset.get("path")
     if path is None:
-        return f"{dataset['hub']}@{dataset.get('revision') or 'main'}/{dataset.get('config')}/{dataset['split']}"
+        some = f"/{dataset['data_files']}" if dataset.get("data_files") else ""
+        return f"{dataset['hub']}@{hub_commit(dataset)}/{dataset.get('config')}/{dataset['split']}{some}"
     folder = _existing(path)
     names = [dataset.get("config"), dataset.get("images_config")]
     digest = hashlib.sha256()
@@ -215,15 +218,23 @@ def _with_images(rows: Any, folder: Path) -> Any:
     return rows.cast_column("image", Image()) if isinstance(feature, dict) and "bytes" in feature else rows
 
 
-def _from_hub(dataset: Mapping[str, Any], config: str | None) -> Any:
-    import datasets
-    import httpx
-    from huggingface_hub.errors import HfHubHTTPError
+def hub_commit(dataset: Mapping[str, Any]) -> str | None:
+    """The commit of the hub that a data set is read at; None for local files.
 
-    try:
-        return datasets.load_dataset(dataset["hub"], config, split=dataset["split"], revision=dataset.get("revision"))
-    except (OSError, ValueError, HfHubHTTPError, httpx.HTTPError) as error:
+    Raises:
+        ParbenchError: It is nowhere to be had, or comes from no repository of the hub.
+    """
+    if dataset.get("path") is not None or dataset["hub"] is None:
+        return None
+    if dataset["hub"].count("/") != 1:
+        named = shorten(str(dataset.get("data_files") or dataset["hub"]), 120)
         raise ParbenchError(
-            f"the data set {dataset['hub']} is neither in the local cache nor to be downloaded "
-            f"({type(error).__name__}): copy it to this machine and give its folder as dataset.path=/path/to/folder"
-        ) from error
+            f"lmms-eval's task {dataset['task']} reads files that are no data set of the hub ({named}): download them and give them as "
+            "dataset.path"
+        )
+    return resolve(dataset["hub"], dataset.get("revision"), dataset.get("config"))
+
+
+def _from_hub(dataset: Mapping[str, Any], config: str | None) -> Any:
+    commit = hub_commit(dataset)
+    return load(dataset["hub"], config, dataset["split"], str(commit), dataset.get("data_files"))
