@@ -49,7 +49,7 @@ def run(words: list[str]) -> None:
     from parbench.bench.report import picture, show
     from parbench.bench.store import BenchFile
     from parbench.models.adapter import LlavaAdapter
-    from parbench.models.loading import resolve_device
+    from parbench.models.devices import resolve_device
 
     model: dict[str, Any] = OmegaConf.to_container(config.model, resolve=True)  # type: ignore[assignment]
     device = resolve_device(str(model["device"]))

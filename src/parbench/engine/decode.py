@@ -133,7 +133,8 @@ def greedy(
         embeds, positions = newest, next_place
         on = [place for place, row in enumerate(present) if choosing.going[row]]
         if leave is not None and 0 < len(on) <= WORTH_LEAVING * len(present):
-            stay = torch.tensor(on, device=mask.device)
+            # Not on the mask's device: keys and values are where their layers are.
+            stay = torch.tensor(on)
             cache.batch_select_indices(stay)
             leave(stay)
             mask, embeds, positions = mask[stay], embeds[stay], positions[stay]

@@ -194,6 +194,8 @@ class LayerHooks:
         if before is None or normed is None:
             raise RuntimeError("the layer before the stage did not run")
         turn = (self.segments[-1].turn if self.segments else None) or kwargs["position_embeddings"]
+        # The layers may be on several devices; what a method sees is on that of the rows.
+        hidden, normed = hidden.to(self.embeds.device), normed.to(self.embeds.device)
         view = View(
             self.adapter.geometry, number, self.layout, self.begin, self.embeds, hidden, before,
             lambda: attending(layer, hidden, turn), normed, self.rows.seeds,

@@ -62,13 +62,14 @@ class MaskHooks:
         near = self.reducer.neighbours(self.adapter.geometry)
         if near is None:
             return None
-        image, patch = self.rows.image, self.rows.patch.clamp(min=0)
-        causal = torch.ones(hidden.shape[1], hidden.shape[1], dtype=torch.bool, device=hidden.device).tril()
-        seen = causal[None] & self.rows.mask.bool()[:, None]
+        at = hidden.device
+        image, patch, mask = self.rows.image.to(at), self.rows.patch.clamp(min=0).to(at), self.rows.mask.bool().to(at)
+        causal = torch.ones(hidden.shape[1], hidden.shape[1], dtype=torch.bool, device=at).tril()
+        seen = causal[None] & mask[:, None]
         same = (image[:, :, None] == image[:, None]) & (image >= 0)[:, None]
-        seen = torch.where(same, near.to(hidden.device)[patch[:, :, None], patch[:, None]], seen)
-        mask = torch.zeros(seen.shape, dtype=hidden.dtype, device=hidden.device)
-        return mask.masked_fill(~seen, torch.finfo(hidden.dtype).min)[:, None]
+        seen = torch.where(same, near.to(at)[patch[:, :, None], patch[:, None]], seen)
+        allowed = torch.zeros(seen.shape, dtype=hidden.dtype, device=at)
+        return allowed.masked_fill(~seen, torch.finfo(hidden.dtype).min)[:, None]
 
     def zero(self, heads: list[int], width: int, values: Tensor) -> Tensor:
         """[B, S, heads x width] with some heads zeroed at visual tokens, at prefill."""
@@ -77,11 +78,15 @@ class MaskHooks:
         split = values.unflatten(-1, (-1, width))
         chosen = torch.zeros(split.shape[2], dtype=torch.bool, device=values.device)
         chosen[heads] = True
-        return split.masked_fill(((self.rows.image >= 0)[..., None] & chosen)[..., None], 0.0).flatten(2)
+        return split.masked_fill((self._visual(values)[..., None] & chosen)[..., None], 0.0).flatten(2)
 
     def thin(self, _linear: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Before the last feed-forward projection: visual tokens lose the neurons that they may not use."""
         if not self.prefill:
             return args
         unused = torch.arange(args[0].shape[2], device=args[0].device) >= self.reducer.neurons(args[0].shape[2])
-        return (args[0].masked_fill((self.rows.image >= 0)[..., None] & unused, 0.0),)
+        return (args[0].masked_fill(self._visual(args[0])[..., None] & unused, 0.0),)
+
+    def _visual(self, values: Tensor) -> Tensor:
+        """[B, S] whether a token is visual, where ``values`` are: the layers may be on several devices."""
+        return (self.rows.image >= 0).to(values.device)

@@ -172,7 +172,7 @@ class _Packed:
         """Let rows go whose lines have all ended, if that makes the batch enough smaller."""
         stay = [row for row, lines in enumerate(self.lines) if any(line in going for line in lines)]
         if len(stay) <= WORTH_LEAVING * len(self.lines):
-            index = torch.tensor(stay, device=self.whose.device)
+            index = torch.tensor(stay)
             self.cache.batch_select_indices(index)
             self.whose = self.whose[index]
             self.lines = [self.lines[row] for row in stay]

@@ -81,12 +81,14 @@ class UnmergeHooks:
             hidden = hidden[:, :1].expand(-1, self.source.shape[1], -1)
             if len(self.trace.attended) < len(self.adapter.language.layers):
                 self.trace.attended.append(hidden.shape[1] - (self.mask == 0).sum(1))
+        # The layers may be on several devices.
+        at, turn, causal = hidden.device, self.turn, self.causal
         kwargs = {
             **kwargs,
             "hidden_states": hidden,
-            "position_ids": self.positions,
-            "position_embeddings": self.turn,
-            "attention_mask": self.causal,
+            "position_ids": self.positions.to(at),
+            "position_embeddings": turn and (turn[0].to(at), turn[1].to(at)),
+            "attention_mask": None if causal is None else causal.to(at),
         }
         return args[1:], kwargs
 
@@ -96,11 +98,13 @@ class UnmergeHooks:
 
     def repeat(self, _projection: Any, _args: tuple[Any, ...], output: Tensor) -> Tensor | None:
         """After it: each token's at every place of the token; padding gets anything."""
-        return gather(output, self.source.clamp(min=0)) if self.prefill else None
+        return gather(output, self.source.clamp(min=0).to(output.device)) if self.prefill else None
 
     def narrow(self, _projection: Any, args: tuple[Any, ...]) -> tuple[Tensor] | None:
         """Before the output projection: each token's average over its places."""
-        return (averaged(args[0], self.source, self.normed.shape[1]),) if self.prefill else None
+        if not self.prefill:
+            return None
+        return (averaged(args[0], self.source.to(args[0].device), self.normed.shape[1]),)
 
 
 def whole(rows: Rows) -> Tensor:

@@ -116,7 +116,7 @@ class _Computation:
         results = self._answer()
         about = {
             "run_id": store.id,
-            "model": session.model_settings["name"],
+            "model": session.model_title,
             "method": reducer.name,
             "note": reducer.note,
             "dataset": session.dataset.name,

@@ -98,7 +98,8 @@ def merge(shards: Sequence[Shard], root: Path) -> Run:
 
 def _session(shard: Shard, config: Mapping[str, Any]) -> Session:
     """The session that the shards had, on this machine; nothing runs on a device."""
-    session = Session(OmegaConf.create({**config, "model": {**config["model"], "device": "cpu"}}))
+    here = {"device": "cpu", "device_map": None, "max_memory": None, "quantization": None}
+    session = Session(OmegaConf.create({**config, "model": {**config["model"], **here}}))
     identity = shard.identity
     if session.dataset.fingerprint != identity["dataset"]["data"]:
         raise ParbenchError(f"data set {session.dataset.name} is not what the shards of {shard.run} were asked about")

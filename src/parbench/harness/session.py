@@ -19,6 +19,7 @@ from parbench.config import build_reducer, parse_shard
 from parbench.errors import ParbenchError
 from parbench.harness.datasets import PreparedDataset
 from parbench.harness.submission import for_server
+from parbench.models.devices import resolve_device, resolve_dtype
 from parbench.models.fingerprints import fingerprint
 from parbench.models.loading import (
     check_config,
@@ -26,10 +27,10 @@ from parbench.models.loading import (
     has_random_weights,
     locate,
     locate_clip,
-    resolve_device,
-    resolve_dtype,
     resolve_prompt,
 )
+from parbench.models.placement import check_placement, device_type
+from parbench.models.quantization import check_quantization, model_title
 from parbench.redact import redacted
 from parbench.spelling import words_of
 from parbench.tracking import Tracking, tracking_of
@@ -48,11 +49,16 @@ class Session:
         config: The whole configuration.
         beside: A session whose data set is taken if it is the same.
         elsewhere: Whether another machine computes, which has the device; ``model.device=auto`` cannot be known here then.
+        device: Where the model is instead of where the configuration says: one of several that share the work.
     """
 
-    def __init__(self, config: DictConfig, beside: Session | None = None, *, elsewhere: bool = False) -> None:
-        self.config, self.elsewhere = config, elsewhere
+    def __init__(
+        self, config: DictConfig, beside: Session | None = None, *, elsewhere: bool = False, device: str | None = None
+    ) -> None:
+        self.config, self.elsewhere, self.device = config, elsewhere, device
         self.model_settings: dict[str, Any] = OmegaConf.to_container(config.model, resolve=True)  # type: ignore[assignment]
+        if device is not None:
+            self.model_settings["device"] = device
         dataset: dict[str, Any] = OmegaConf.to_container(config.dataset, resolve=True)  # type: ignore[assignment]
         if config.get("submission"):
             dataset = for_server(dataset)
@@ -62,9 +68,11 @@ class Session:
             )
         # Said now rather than after the first results.
         if not elsewhere:
-            resolve_device(str(config.model.device))
+            resolve_device(str(self.model_settings["device"]))
+            check_placement(self.model_settings)
         resolve_dtype(str(config.model.dtype))
         resolve_prompt(self.model_settings)
+        check_quantization(self.model_settings)
         known = beside.dataset if beside else None
         self.dataset: PreparedDataset = known if known and known.settings == dataset else PreparedDataset(dataset)
         self.shard = parse_shard(config.shard)
@@ -165,6 +173,18 @@ class Session:
         return folder
 
     @property
+    def model_title(self) -> str:
+        """What tables call the model."""
+        return model_title(self.model_settings)
+
+    @property
+    def _device_type(self) -> str:
+        """A card's number decides no number."""
+        device = str(self.model_settings["device"])
+        # Elsewhere there may be what is not here.
+        return device_type(self.model_settings) if device == "auto" else device.partition(":")[0]
+
+    @property
     def model_fingerprint(self) -> str:
         """Fingerprint of the checkpoint, without loading it."""
         folder = locate(str(self.model_settings["path"]), self.model_settings.get("revision"))
@@ -230,9 +250,6 @@ class Session:
     def identity(self, reducer: Any) -> dict[str, Any]:
         """Everything that can change a number."""
         settings, engine = self.model_settings, self.config.engine
-        device = str(settings["device"])
-        if device == "auto":
-            device = resolve_device(device).type
         identity = {
             "model": settings["name"],
             "weights": self.model_fingerprint,
@@ -240,7 +257,7 @@ class Session:
             "dtype": settings["dtype"],
             "attention": settings["attention"],
             "prompt": resolve_prompt(settings),
-            "device": device,
+            "device": self._device_type,
             "method": {
                 "class": f"{type(reducer).__module__}.{type(reducer).__qualname__}",
                 **reducer.settings(),
@@ -261,6 +278,9 @@ class Session:
             "code": code_fingerprint(type(reducer)),  # type: ignore[arg-type]
             "versions": versions() | {"parbench": __version__},
         }
+        if kind := settings.get("quantization"):
+            identity["quantization"] = kind
+            identity["versions"]["bitsandbytes"] = importlib.metadata.version("bitsandbytes")
         # A key decides no number, and has no place where others read.
         return redacted(identity)
 

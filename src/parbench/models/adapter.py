@@ -15,6 +15,7 @@ from torch import Tensor
 from parbench.models.fingerprints import fingerprint
 from parbench.models.loading import has_random_weights, load_model, locate_clip, resolve_prompt
 from parbench.models.merging import Merger
+from parbench.models.placement import home
 from parbench.models.text import ClipSpace, load_clip
 from parbench.models.vision import Encoded, encode, process
 
@@ -77,8 +78,8 @@ class LanguageAdapter:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
-        return self.model.device
+        """Where the model is; of one on several devices, where its token embeddings are."""
+        return home(self.model)
 
     @property
     def dtype(self) -> torch.dtype:

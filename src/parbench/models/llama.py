@@ -11,7 +11,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Attending:
-    """What a layer's attention is computed from; the attention kernels give no weights.
+    """What a layer's attention is computed from, on the layer's device; the attention kernels give no weights.
+
+    Results are on the device of what is asked with.
 
     Attributes:
         module: The layer's attention.
@@ -35,16 +37,18 @@ class Attending:
         """
         from transformers.models.llama.modeling_llama import apply_rotary_pos_emb, repeat_kv
 
+        home, at = mask.device, self.hidden.device
+        mask, row, column = mask.to(at), row.to(at), column.to(at)
         where = (row[:, None], column)
         cos, sin = (table.expand(len(mask), -1, -1)[where] for table in self.turn)
         query = self.module.q_proj(self.hidden[where]).unflatten(-1, (-1, self.module.head_dim)).transpose(1, 2)
         query, _ = apply_rotary_pos_emb(query, query, cos, sin)
         keys = repeat_kv(self.keys, self.module.num_key_value_groups)[row]
         scores = (query.float() @ keys.float().transpose(2, 3)).double() * self.module.scaling
-        places = torch.arange(mask.shape[1], device=mask.device)
+        places = torch.arange(mask.shape[1], device=self.hidden.device)
         # A query that is padding sees itself at least, so that nothing is no number.
         seen = (mask[row].bool()[:, None] & (places <= column[..., None])) | (places == column[..., None])
-        return scores.masked_fill(~seen[:, None], float("-inf")).softmax(-1)
+        return scores.masked_fill(~seen[:, None], float("-inf")).softmax(-1).to(home)
 
     def position_bias(self, row: Tensor, column: Tensor) -> Tensor:
         """What rotary positions alone give: scaled product of all-ones queries and keys, [E, Q, S] in float64, no softmax."""
@@ -53,7 +57,8 @@ class Attending:
         cos, sin = (table.double() for table in self.turn)
         ones = torch.ones_like(cos)
         turned = (ones * cos + rotate_half(ones) * sin).expand(len(self.hidden), -1, -1)
-        return turned[row[:, None], column] @ turned[row].transpose(1, 2) * self.module.scaling
+        home, row, column = row.device, row.to(turned.device), column.to(turned.device)
+        return (turned[row[:, None], column] @ turned[row].transpose(1, 2) * self.module.scaling).to(home)
 
 
 def attending(layer: Any, hidden: Tensor, turn: tuple[Tensor, Tensor]) -> Attending:
@@ -63,5 +68,6 @@ def attending(layer: Any, hidden: Tensor, turn: tuple[Tensor, Tensor]) -> Attend
     module = layer.self_attn
     normed = layer.input_layernorm(hidden)
     keys = module.k_proj(normed).unflatten(-1, (-1, module.head_dim)).transpose(1, 2)
+    turn = (turn[0].to(keys.device), turn[1].to(keys.device))
     _, keys = apply_rotary_pos_emb(keys, keys, *turn)
     return Attending(module, normed, turn, keys)

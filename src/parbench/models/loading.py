@@ -12,10 +12,12 @@ import torch
 
 from parbench.errors import ParbenchError, unknown
 from parbench.models import hub
+from parbench.models.devices import resolve_device, resolve_dtype
 from parbench.models.fingerprints import PICKLE
+from parbench.models.placement import bridge, check_placement, placed
+from parbench.models.quantization import check_quantization, quantized
 from parbench.models.unsupported import why_not, why_not_by_name
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 WEIGHTS = ("checkpoint", "random")
 # Who makes the prompt: the checkpoint's chat template, or the conversation that LLaVA-1.5 was trained with.
 PROMPTS = ("template", "vicuna_v1")
@@ -26,42 +28,6 @@ _IMAGE_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 def asset(name: str) -> str:
     """Path of a model that is shipped in the package (``llava-tiny``)."""
     return str(resources.files("parbench").joinpath("assets", name))
-
-
-def resolve_device(device: str) -> torch.device:
-    """``auto`` is CUDA where there is one, else the CPU.
-
-    Raises:
-        ParbenchError: CUDA is asked for and absent, or the name is no device.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise ParbenchError(f"model.device={device} is no device: use auto, cpu, cuda or cuda:0") from error
-    if chosen.type not in ("cpu", "cuda"):
-        raise ParbenchError(f"model.device={device} is not supported: use auto, cpu, cuda or cuda:0")
-    if chosen.type == "cuda" and torch.cuda.is_available() and (chosen.index or 0) >= torch.cuda.device_count():
-        raise ParbenchError(
-            f"model.device={device}, but this machine has {torch.cuda.device_count()} CUDA devices, from cuda:0 on"
-        )
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ParbenchError(
-            f"model.device={device}, but this machine or this build of torch has no CUDA: use model.device=cpu"
-        )
-    return chosen
-
-
-def resolve_dtype(dtype: str) -> torch.dtype:
-    """The torch dtype of a name.
-
-    Raises:
-        ParbenchError: The name is not one of ``DTYPES``.
-    """
-    if dtype not in DTYPES:
-        raise ParbenchError(f"model.dtype={dtype} is not supported: use one of {', '.join(DTYPES)}")
-    return DTYPES[dtype]
 
 
 def has_random_weights(config: Mapping[str, Any]) -> bool:
@@ -264,30 +230,39 @@ def load_model(config: Mapping[str, Any]) -> tuple[Any, Any, Path]:
     """Model and processor of a model configuration.
 
     Args:
-        config: A mapping as in ``conf/model``: path, revision, dtype, device, attention.
+        config: A mapping as in ``conf/model``: path, revision, dtype, device, attention, device_map, max_memory, quantization.
 
     Returns:
         The model in evaluation mode on its device, the processor, and the checkpoint's folder.
 
     Raises:
-        ParbenchError: Anything about path, files, tensors, dtype or device is wrong.
+        ParbenchError: Anything about path, files, tensors, dtype, device or quantisation is wrong.
     """
     from transformers import LlavaForConditionalGeneration
 
+    check_placement(config)
+    check_quantization(config)
     device, dtype = resolve_device(config["device"]), resolve_dtype(config["dtype"])
     # Weights come last: everything else is known without them.
-    check_config(locate(str(config["path"]), config.get("revision"), weights=False))
+    small = locate(str(config["path"]), config.get("revision"), weights=False)
+    check_config(small)
+    somewhere = {**quantized(config, device), **placed(config, small)}
     folder = locate(str(config["path"]), config.get("revision"))
     check_folder(folder)
     processor = load_processor(folder)
-    model = load_strictly(LlavaForConditionalGeneration, folder, dtype=dtype, attn_implementation=config["attention"])
     try:
-        model = model.to(device)
+        model = load_strictly(
+            LlavaForConditionalGeneration, folder, dtype=dtype, attn_implementation=config["attention"], **somewhere
+        )
+        # What is quantised or placed is where it belongs.
+        model = model if somewhere else model.to(device)
     except torch.OutOfMemoryError as error:
         raise ParbenchError(
-            f"the model in {folder} does not fit into the memory of {device}: take a smaller one, a smaller model.dtype or "
-            "another device"
+            f"the model in {folder} does not fit into the memory of {device}: take a smaller one, a smaller model.dtype, another "
+            "device, model.quantization=bnb-8bit or model.device_map=auto"
         ) from error
+    if config.get("device_map") is not None:
+        bridge(model)
     return model.eval(), processor, folder
 
 

@@ -54,6 +54,7 @@ class Merging:
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Before a block: hide the padding and let each token weigh as much as the patches in it."""
         hidden = args[0]
+        self._follow(hidden.device)
         if not self.padding:
             batch, length = hidden.shape[:2]
             self.counts = torch.full((batch,), length, device=hidden.device)
@@ -63,8 +64,12 @@ class Merging:
         # Without a mask an untouched sequence runs through the very kernel of the untouched tower.
         if bool((self.size == 1).all()):
             return None
-        bias = self.size.log().to(hidden.dtype).clamp(min=torch.finfo(hidden.dtype).min)
+        bias = self.size.log().to(hidden).clamp(min=torch.finfo(hidden.dtype).min)
         return (hidden, bias[:, None, None], *args[2:]), kwargs
+
+    def _follow(self, device: torch.device) -> None:
+        """Blocks may be on several devices."""
+        self.counts, self.size, self.owner = self.counts.to(device), self.size.to(device), self.owner.to(device)
 
     def see(self, _projection: Any, _args: Any, keys: Tensor) -> None:
         """Keep the block's keys."""
@@ -93,7 +98,7 @@ class Merging:
 
     def lengths(self, hidden: Sequence[Tensor]) -> Tensor:
         """Tokens of each image that enter each block, and that leave the last one, [B, blocks + 1], given the hidden states."""
-        padding = [*self.padding, (self.size == 0).sum(1)]
+        padding = [pad.to(hidden[0].device) for pad in (*self.padding, (self.size == 0).sum(1))]
         return torch.stack([state.shape[1] - pad for state, pad in zip(hidden, padding, strict=True)], dim=1)
 
     def raster(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,7 +110,7 @@ class Merging:
         Returns:
             Tokens [B, T - 1, C], and the token that each patch is in, [B, N].
         """
-        owner = self.owner[:, 1:]
+        owner = self.owner[:, 1:].to(hidden.device)
         batch, patches = owner.shape
         place = torch.arange(patches, device=owner.device).expand(batch, -1)
         first = torch.full((batch, hidden.shape[1]), patches, device=owner.device)

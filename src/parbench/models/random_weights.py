@@ -8,13 +8,12 @@ from typing import Any
 import torch
 
 from parbench.errors import ParbenchError
+from parbench.models.devices import resolve_device, resolve_dtype
 from parbench.models.loading import (
     asset,
     check_clip_config,
     load_processor,
     locate_clip,
-    resolve_device,
-    resolve_dtype,
 )
 from parbench.models.text import ClipSpace
 

@@ -154,4 +154,6 @@ def encode(model: Any, pixels: Tensor, blocks: Sequence[int] = (), merger: Merge
         hidden = tower(pixels, output_hidden_states=True, return_dict=True, **arguments).hidden_states
     read = hidden[layer]
     lengths = torch.tensor([[state.shape[1] for state in hidden]] * len(pixels), device=pixels.device)
+    # The tower's blocks may be on several devices.
+    queries, keys = ({block: value.to(read.device) for block, value in found.items()} for found in (queries, keys))
     return Encoded(read[:, 1:], read[:, 0], grid, lengths, queries, keys)

@@ -79,7 +79,7 @@ def _state(folder: Path) -> RunState | None:
     try:
         about = {
             "run_id": folder.name,
-            "model": identity["model"],
+            "model": " ".join(filter(None, (identity["model"], identity.get("quantization")))),
             "dataset": identity["dataset"]["name"],
             "method": identity["method"]["name"],
             "budget": identity["method"]["budget"],

@@ -1,0 +1,45 @@
+"""Devices and dtypes by name."""
+
+from __future__ import annotations
+
+import torch
+
+from parbench.errors import ParbenchError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def resolve_device(device: str) -> torch.device:
+    """``auto`` is CUDA where there is one, else the CPU.
+
+    Raises:
+        ParbenchError: CUDA is asked for and absent, or the name is no device.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ParbenchError(f"model.device={device} is no device: use auto, cpu, cuda or cuda:0") from error
+    if chosen.type not in ("cpu", "cuda"):
+        raise ParbenchError(f"model.device={device} is not supported: use auto, cpu, cuda or cuda:0")
+    if chosen.type == "cuda" and torch.cuda.is_available() and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ParbenchError(
+            f"model.device={device}, but this machine has {torch.cuda.device_count()} CUDA devices, from cuda:0 on"
+        )
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ParbenchError(
+            f"model.device={device}, but this machine or this build of torch has no CUDA: use model.device=cpu"
+        )
+    return chosen
+
+
+def resolve_dtype(dtype: str) -> torch.dtype:
+    """The torch dtype of a name.
+
+    Raises:
+        ParbenchError: The name is not one of ``DTYPES``.
+    """
+    if dtype not in DTYPES:
+        raise ParbenchError(f"model.dtype={dtype} is not supported: use one of {', '.join(DTYPES)}")
+    return DTYPES[dtype]
