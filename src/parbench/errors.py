@@ -14,6 +14,10 @@ class Halting(ParbenchError):
     """One that every further cell would meet too, such as a full disk: a sweep ends with it."""
 
 
+class DeviceFailed(Halting):
+    """The device of this process is of no use any more until it is started anew; other devices are."""
+
+
 class Held(ParbenchError):
     """Another process is computing that run."""
 

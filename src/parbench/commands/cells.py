@@ -89,9 +89,11 @@ class Sweep:
 
     Attributes:
         elsewhere: Whether other machines compute.
+        device: Where the models are if not where the configuration says.
     """
 
     elsewhere = False
+    device: str | None = None
 
     def __init__(self, groups: Sequence[Group], *, go_on: bool) -> None:
         self.groups, self.go_on = groups, go_on
@@ -115,15 +117,18 @@ class Sweep:
             for opened in self._open:
                 with self._if_several(opened.group):
                     self._announce(opened, progress)
-            before = None
-            for opened in self._open:
-                if before is not None:
-                    opened.session.succeed(before)
-                with self._if_several(opened.group):
-                    self._compute(opened, progress)
-                before = opened.session
+            self._compute_all(progress)
         self._show()
         return 1 if self._failed else 0
+
+    def _compute_all(self, progress: Progress) -> None:
+        before = None
+        for opened in self._open:
+            if before is not None:
+                opened.session.succeed(before)
+            with self._if_several(opened.group):
+                self._compute(opened, progress)
+            before = opened.session
 
     @contextlib.contextmanager
     def _if_several(self, group: Group) -> Iterator[None]:
@@ -143,7 +148,7 @@ class Sweep:
         from parbench.harness.submission import refuse_split
 
         before = self._open[-1].session if self._open else None
-        opened = OpenGroup(group, Session(group.config, beside=before, elsewhere=self.elsewhere))
+        opened = OpenGroup(group, Session(group.config, beside=before, elsewhere=self.elsewhere, device=self.device))
         refuse_split(opened.session.dataset.settings)
         # What is wrong with the model is wrong with every cell.
         # An experiment's cells may need the model to find thresholds.
@@ -222,11 +227,13 @@ class Sweep:
 
         if not all(is_finished(opened.session, job.run) for job in opened.jobs):
             opened.session.adapter  # noqa: B018 - if it cannot be loaded, every cell has failed
-        # Features that are remembered with the blocks that a method looks into serve all who look into none.
-        ordered = sorted(opened.jobs, key=lambda job: not opened.session.looks_into(job.reducer))
-        held = [job for job in ordered if not self._evaluate(job, opened, progress, wait=False)]
+        held = [job for job in self._in_order(opened) if not self._evaluate(job, opened, progress, wait=False)]
         for job in held:
             self._evaluate(job, opened, progress, wait=True)
+
+    def _in_order(self, opened: OpenGroup) -> list[Job]:
+        # Features that are remembered with the blocks that a method looks into serve all who look into none.
+        return sorted(opened.jobs, key=lambda job: not opened.session.looks_into(job.reducer))
 
     def _evaluate(self, job: Job, opened: OpenGroup, progress: Progress, *, wait: bool) -> bool:
         """Whether it came to an end; a run that another process computes may be left for later."""
@@ -246,9 +253,12 @@ class Sweep:
             return True
         progress.settle(job.run)
         job.folder = found.folder
-        said = "finished before, nothing recomputed" if found.reused else "done"
-        self._say(f"{job.name}: {said} ({found.folder})")
+        self._say_done(job, found.reused)
         return True
+
+    def _say_done(self, job: Job, reused: bool) -> None:
+        said = "finished before, nothing recomputed" if reused else "done"
+        self._say(f"{job.name}: {said} ({job.folder})")
 
     def _say(self, text: str) -> None:
         self._ended += 1

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from omegaconf import DictConfig
 
-from parbench.commands.cells import Cell, Group, Sweep
+from parbench.commands.cells import Cell, Group
 from parbench.commands.dry_run import DRY_RUN, dry_run
 from parbench.commands.multirun import products
 from parbench.config import build_reducer, compose_config, names
 from parbench.errors import ParbenchError
+from parbench.launch.local import local_sweep
 
 _MANY = ("-m", "--multirun")
 
@@ -29,11 +30,11 @@ def run(words: list[str]) -> int:
     if len(rest) < len(words) and dry:
         return dry_run(_groups(rest))
     if len(rest) < len(words):
-        return Sweep(_groups(rest), go_on=True).run()
+        return local_sweep(_groups(rest), go_on=True).run()
     config = compose_config(rest)
     cells = [*_companions(config, rest), Cell(config.method, config.budget, required=True)]
     group = Group(config, lambda session: cells)
-    return dry_run([group]) if dry else Sweep([group], go_on=False).run()
+    return dry_run([group]) if dry else local_sweep([group], go_on=False).run()
 
 
 def _groups(words: list[str]) -> list[Group]:

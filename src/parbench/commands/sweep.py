@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from parbench.commands.cells import Cell, Group, Sweep
+from parbench.commands.cells import Cell, Group
 from parbench.commands.dry_run import DRY_RUN, dry_run
 from parbench.commands.eval import other_method
 from parbench.commands.multirun import products
@@ -14,6 +14,7 @@ from parbench.commands.options import as_list, split_options, whole_number
 from parbench.commands.variants import variant_cells
 from parbench.config import build_reducer, compose_config, names
 from parbench.errors import ParbenchError, unknown
+from parbench.launch.local import local_sweep
 from parbench.reducers.budget import check_budget
 
 DEFAULT_METHODS = "par,prumerge-plus,fastv"
@@ -30,7 +31,7 @@ def run(words: list[str]) -> int:
         return dry_run(groups)
     launcher: dict[str, Any] = OmegaConf.to_container(groups[0].config.launcher, resolve=True)  # type: ignore[assignment]
     if launcher.get("name") == "local":
-        return Sweep(groups, go_on=True).run()
+        return local_sweep(groups, go_on=True).run()
     if launcher.get("name") != "slurm":
         raise unknown("launcher.name", str(launcher.get("name")), ("local", "slurm"))
     from parbench.launch.submit import check_settings

@@ -22,7 +22,7 @@ from parbench.engine.memory import is_out_of_memory
 from parbench.engine.prefix import after_beginnings, can_share_beginnings, shared_beginnings
 from parbench.engine.samples import Answer, Kept, Sample
 from parbench.engine.sequence import Line, Visual, build_line, pad
-from parbench.errors import Halting, ParbenchError, UnfitSample
+from parbench.errors import DeviceFailed, ParbenchError, UnfitSample
 from parbench.models.adapter import LlavaAdapter
 from parbench.models.counting import own_flops
 from parbench.models.vision import Encoded
@@ -132,7 +132,7 @@ class Engine:
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 if isinstance(error, torch.AcceleratorError):
-                    raise Halting(
+                    raise DeviceFailed(
                         f"the device failed ({str(error).splitlines()[0]}): run the same command again to go on"
                     ) from error
                 raise

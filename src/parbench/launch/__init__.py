@@ -1,1 +1,1 @@
-"""Sweeps as jobs of a SLURM cluster: ``launcher=slurm``."""
+"""Sweeps spread over devices of this machine (``launcher.devices``) or over a SLURM cluster (``launcher=slurm``)."""
