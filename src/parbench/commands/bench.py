@@ -50,11 +50,14 @@ def run(words: list[str]) -> None:
     from parbench.bench.store import BenchFile
     from parbench.models.adapter import LlavaAdapter
     from parbench.models.devices import resolve_device
+    from parbench.models.quantization import model_title
 
     model: dict[str, Any] = OmegaConf.to_container(config.model, resolve=True)  # type: ignore[assignment]
     device = resolve_device(str(model["device"]))
     effort = _effort(options, device)
-    out = writable("out", Path(options["out"] or f"results/runs/bench-{model['name']}-{device.type}.json"))
+    out = writable(
+        "out", Path(options["out"] or f"results/runs/bench-{model_title(model).replace(' ', '-')}-{device.type}.json")
+    )
     adapter = LlavaAdapter.load(model)
     store = BenchFile(out, _head(model, adapter, effort, words))
     samples = scenes_samples(adapter, max(batches))
@@ -85,8 +88,17 @@ def _checked(options: dict[str, str], rest: list[str]) -> tuple[DictConfig, list
     for name in methods:
         if name not in names("method"):
             raise unknown("method", name, names("method"))
+    config = compose_config(rest)
+    for key, value in (
+        ("model.device_map", config.model.get("device_map")),
+        ("launcher.devices", config.launcher.get("devices")),
+    ):
+        if value is not None:
+            raise ParbenchError(
+                f"{key}={value} has no place in a benchmark, whose times and memory are those of one device"
+            )
     # Beside itself it shows how much of a ratio is noise.
-    return compose_config(rest), list(dict.fromkeys(["none", *methods]))
+    return config, list(dict.fromkeys(["none", *methods]))
 
 
 def _cells(method: DictConfig, budgets: list[Any]) -> list[tuple[DictConfig, Any]]:
@@ -114,11 +126,12 @@ def _head(model: dict[str, Any], adapter: LlavaAdapter, effort: Effort, words: l
 
     from parbench.bench.memory import how
     from parbench.compute.flops import CONVENTION
+    from parbench.models.quantization import model_title
 
     device, cuda = adapter.device, adapter.device.type == "cuda"
     return {
         "settings": {
-            "model": model["name"],
+            "model": model_title(model),
             "weights": adapter.fingerprint,
             "llm_layers": model.get("llm_layers"),
             "dtype": model["dtype"],
