@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from parbench.errors import Halting, Held, ParbenchError, Uncalibrated
@@ -277,13 +277,29 @@ class Sweep:
     def _show(self) -> None:
         from parbench.tables import show
 
+        tables: dict[str, list[OpenGroup]] = {}
         for opened in self._open:
-            finished = [(job.folder, job.cell.label) for job in opened.jobs if job.folder]
+            tables.setdefault(_without_quantization(opened.group.config), []).append(opened)
+        for together in tables.values():
+            finished = [(job.folder, job.cell.label) for opened in together for job in opened.jobs if job.folder]
             if finished:
-                if opened.group.title:
-                    print(opened.group.title)
+                if title := _shared_title([opened.group.title for opened in together]):
+                    print(title)
                 show(*map(list, zip(*finished, strict=True)))
         if self._failed:
             print(f"parbench: {len(self._failed)} failed; the same command tries again:", file=sys.stderr)
         for name, said in self._failed:
             print(f"  {name}: {said}", file=sys.stderr)
+
+
+def _without_quantization(config: DictConfig) -> str:
+    """What groups of one table have in common."""
+    plain = config.copy()
+    if "quantization" in plain.model:
+        plain.model.quantization = None
+    return OmegaConf.to_yaml(plain, resolve=True)
+
+
+def _shared_title(titles: Sequence[str]) -> str:
+    """The words that all titles have, in order."""
+    return " ".join(word for word in titles[0].split() if all(word in other.split() for other in titles))

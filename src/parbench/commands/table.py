@@ -40,7 +40,7 @@ def run(words: list[str]) -> None:
 
     results = chosen(paths, where, COLUMNS)
 
-    comparison = compare(results, options["metric"] or None)
+    comparison = compare(results, options["metric"] or None, quantized=True)
     if form in ("csv", "parquet"):
         write_data(data(comparison), form, options["out"])
     else:

@@ -23,7 +23,19 @@ if TYPE_CHECKING:
     from parbench.harness.session import Session
 
 # Of a model's settings those that decide no feature, or that fingerprints stand for.
-_ELSEWHERE = ("name", "path", "revision", "clip", "clip_revision", "device", "device_map", "geometry", "relevance_sign")
+_ELSEWHERE = (
+    "name",
+    "path",
+    "revision",
+    "clip",
+    "clip_revision",
+    "device",
+    "device_map",
+    "max_memory",
+    "quantization",
+    "geometry",
+    "relevance_sign",
+)
 # Counts of all images that a search takes at most; most need a third of them.
 _TRIES = 24
 

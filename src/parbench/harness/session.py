@@ -279,8 +279,7 @@ class Session:
             "versions": versions() | {"parbench": __version__},
         }
         if kind := settings.get("quantization"):
-            identity["quantization"] = kind
-            identity["versions"]["bitsandbytes"] = importlib.metadata.version("bitsandbytes")
+            identity["quantization"] = {"name": kind, "bitsandbytes": importlib.metadata.version("bitsandbytes")}
         # A key decides no number, and has no place where others read.
         return redacted(identity)
 

@@ -65,17 +65,19 @@ class Worker:
         threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True).start()
 
     def _read(self, said: IO[str]) -> None:
-        for line in said:
-            message = json.loads(line)
-            self._mailbox.put(Message(self, message.pop("kind"), message))
+        with said:
+            for line in said:
+                message = json.loads(line)
+                self._mailbox.put(Message(self, message.pop("kind"), message))
         # Its last words first.
         self._errors.join()
         self._mailbox.put(Message(self, "gone", {"how": _ended(self._process.wait())}))
 
     def _read_errors(self, said: IO[str]) -> None:
-        for line in said:
-            if line.strip():
-                self._mailbox.put(Message(self, "text", {"line": line.rstrip()}))
+        with said:
+            for line in said:
+                if line.strip():
+                    self._mailbox.put(Message(self, "text", {"line": line.rstrip()}))
 
     def send(self, task: Mapping[str, Any]) -> None:
         """Give it something to do; one that has ended says so by itself."""

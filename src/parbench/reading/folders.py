@@ -107,16 +107,17 @@ def is_finished(folder: Path) -> bool:
 
 
 def in_order(runs: Iterable[Run]) -> list[Run]:
-    """Runs by model, data set, method and budget, the largest budget first; copies of a run left out."""
+    """Runs by model, whole weights before quantised ones, data set, method and budget, the largest budget first; copies left out."""
     once: dict[str, Run] = {}
     for run in runs:
         once.setdefault(run.id, run)
 
-    def place(run: Run) -> tuple[str, str, str, float, str]:
+    def place(run: Run) -> tuple[str, str, str, str, float, str]:
         method = run.identity["method"]
         budget = method.get("budget")
         named = run.identity["dataset"]["name"], method["name"]
-        return run.identity["model"], *named, float("-inf") if budget is None else -budget, run.id
+        quantized = (run.identity.get("quantization") or {}).get("name", "")
+        return run.identity["model"], quantized, *named, float("-inf") if budget is None else -budget, run.id
 
     return sorted(once.values(), key=place)
 

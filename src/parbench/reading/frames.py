@@ -45,6 +45,7 @@ def _row(run: Run) -> dict[str, Any]:
         "found_on": source(run.identity.get("calibration")),
         "note": metrics.get("note", ""),
         **{key: value for key, value in flat.items() if not key.startswith("method")},
+        "quantization": flat.get("quantization") or "",
         "settings": dict(settings),
         **{key: metrics.get(key, {}) for key in ("skills", "stages", "official", "lmms_eval")},
         "identity": run.identity,
@@ -77,7 +78,8 @@ def _labels(runs: Sequence[Run]) -> list[str]:
     named = []
     for place, run in enumerate(runs):
         method = run.identity["method"]
-        named.append(row_name(method))
+        quantized = (run.identity.get("quantization") or {}).get("name")
+        named.append(" ".join(filter(None, (row_name(method), quantized))))
         alike[named[-1], *surroundings(run.identity).values()].append(place)
     for places in alike.values():
         settings = [runs[place].identity["method"] for place in places]

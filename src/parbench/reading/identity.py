@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 # Blocks that have a name of their own are called by it: dataset=scenes, engine=shared, as on the command line.
-_NAMED = ("dataset", "engine", "method")
+_NAMED = ("dataset", "engine", "method", "quantization")
 # What differs from method to method by right.
 _OWN = ("method", "clip", "calibration")
 # The most telling first: runs of other data differ in ten fields, of which a person wants to hear the first.
@@ -45,11 +45,18 @@ def text(value: Any) -> str:
     return ",".join(text(entry) for entry in value) if isinstance(value, list) else str(value)
 
 
-def differing(identities: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    """Fields in which runs of one table would differ, each with its values and how many runs have them."""
+def differing(identities: Sequence[Mapping[str, Any]], beside: Sequence[str] = ()) -> dict[str, dict[str, int]]:
+    """Fields in which runs of one table would differ, each with its values and how many runs have them.
+
+    Args:
+        identities: Of the runs.
+        beside: Blocks that may differ.
+    """
     found: dict[str, dict[str, int]] = {}
     for identity in identities:
         for key, value in surroundings(identity).items():
+            if key.partition(".")[0] in beside:
+                continue
             values = found.setdefault(key, {})
             values[value] = values.get(value, 0) + 1
     apart = {key: values for key, values in found.items() if len(values) > 1}

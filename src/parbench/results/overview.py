@@ -79,7 +79,7 @@ def _state(folder: Path) -> RunState | None:
     try:
         about = {
             "run_id": folder.name,
-            "model": " ".join(filter(None, (identity["model"], identity.get("quantization")))),
+            "model": " ".join(filter(None, (identity["model"], (identity.get("quantization") or {}).get("name")))),
             "dataset": identity["dataset"]["name"],
             "method": identity["method"]["name"],
             "budget": identity["method"]["budget"],

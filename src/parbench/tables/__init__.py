@@ -28,4 +28,4 @@ def show(folders: Sequence[Path], labels: Sequence[str] | None = None) -> None:
         names[folder.name] += [label] if label else []
     wanted = (*_AFTER_RUNS, "stages") if any(names.values()) else _AFTER_RUNS
     called = {run: " = ".join(dict.fromkeys(those)) for run, those in names.items()}
-    print_views(views(compare(results, labels=called), wanted))
+    print_views(views(compare(results, labels=called, quantized=True), wanted))

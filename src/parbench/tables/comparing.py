@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,11 +39,16 @@ KNOWN_CONTROLS = (*CONTROLS, "none", "random-in-llm", "first-n", "cls-topk", "cl
 COLUMNS = ("image_id", "skill", "prediction", "target", "score", "error", "evidence_recall")
 # Columns that go into the comparison as they are.
 _KEPT = (
-    "run_id", "label", "method", "budget", "n", "failures", "unparseable", "tokens_mean", "tokens_std", "tokens_min",
+    "run_id", "label", "quantization", "method", "budget", "n", "failures", "unparseable", "tokens_mean", "tokens_std", "tokens_min",
     "tokens_max", "compression", "irrelevant", "repeated", "flops_vision", "flops_projector", "flops_reducer",
     "flops_llm_prefill", "flops_decode", "flops_total", "flops_prefill", "seconds", "stages", "official", "note",
     "off_budget", "found_on",
 )  # fmt: skip
+
+
+_QUANTIZED = (
+    "none, which others are compared with, is the first; controls are those with the weights quantised in the same way"
+)
 
 
 @dataclass(frozen=True)
@@ -74,32 +79,39 @@ class Comparison:
     notes: tuple[str, ...] = ()
 
 
-def compare(results: Results, metric: str | None = None, labels: Mapping[str, str] | None = None) -> Comparison:
+def compare(
+    results: Results, metric: str | None = None, labels: Mapping[str, str] | None = None, *, quantized: bool = False
+) -> Comparison:
     """Compare runs that differ in nothing but the method.
 
     Args:
         results: The runs, with at least ``COLUMNS`` of their samples.
         metric: One of ``MEASURES``; by default what the data set is reported in.
         labels: What to call runs, by their id, instead of by method and budget.
+        quantized: Whether the model's weights may be quantised in some runs and not in others.
 
     Raises:
         ParbenchError: The runs differ in more, or the measure is not to be had from them.
     """
     runs = results.runs.reset_index(drop=True)
-    refuse_mixture(runs)
+    refuse_mixture(runs, ("quantization",) if quantized else ())
     answers = align(results.samples, runs["run_id"].tolist())
     measure, notes = _measure(answers, metric, runs["dataset.metric"][0])
     skills = _skills(answers)
     frame = runs[list(_KEPT)].copy()
     frame["label"] = [
-        (labels or {}).get(run) or label for run, label in zip(runs["run_id"], runs["label"], strict=True)
+        f"{given} {kind}".rstrip() if (given := (labels or {}).get(run)) else label
+        for run, label, kind in zip(runs["run_id"], runs["label"], runs["quantization"], strict=True)
     ]
     frame["control"] = frame["method"].isin(KNOWN_CONTROLS)
     frame["far_off_budget"] = frame["off_budget"].abs() > FAR
     table = _Table(frame, answers, measure, skills)
     split, first = runs["dataset.split"][0], runs.iloc[0]
+    several = runs["quantization"].nunique() > 1
+    model = first["identity"]["model"] if several else first["model"]
+    notes = (*notes, *([_QUANTIZED] if several else []))
     return Comparison(
-        table.build(), measure, first["model"], f"{first['dataset']} ({split})", answers.questions, len(answers.images),
+        table.build(), measure, model, f"{first['dataset']} ({split})", answers.questions, len(answers.images),
         float(first["chance"]), skills, (*notes, *failures(results.samples, frame), *_several(frame)),
     )  # fmt: skip
 
@@ -107,17 +119,17 @@ def compare(results: Results, metric: str | None = None, labels: Mapping[str, st
 def _several(frame: pd.DataFrame) -> list[str]:
     """Notes where it is not plain which run of a control others are compared with."""
     compared = frame[frame["method"].isin(("none", *CONTROLS))]
-    again = compared[compared.duplicated(["method", "budget"])]["method"].unique()
+    again = compared[compared.duplicated(["method", "budget", "quantization"])]["method"].unique()
     return [f"{method}: several runs at a budget; others are compared with the first of them" for method in again]
 
 
-def refuse_mixture(runs: pd.DataFrame) -> None:
-    """Refuse runs that differ in more than the method.
+def refuse_mixture(runs: pd.DataFrame, beside: Sequence[str] = ()) -> None:
+    """Refuse runs that differ in more than the method and the blocks ``beside`` it.
 
     Raises:
         ParbenchError: Says in which fields, with which values, and how to choose.
     """
-    apart = differing(runs["identity"].tolist())
+    apart = differing(runs["identity"].tolist(), beside)
     if not apart:
         return
     said = []
@@ -168,6 +180,7 @@ class _Table:
     def __init__(self, frame: pd.DataFrame, answers: Answers, measure: Measure, skills: Mapping[str, int]) -> None:
         self.frame, self.answers = frame, answers
         self.columns: dict[str, list[Any]] = {}
+        # Runs whose weights are as they are come first.
         self.none = next(iter(np.flatnonzero(frame["method"] == "none")), None)
         self.hard = self._hard()
         self.sums = self._sums(measure, skills)
@@ -227,6 +240,7 @@ class _Table:
         """The run of a method at a run's budget, other than that run; the first where several settings were tried."""
         budget = self.frame["budget"].iloc[row]
         same = (self.frame["method"] == method) & (self.frame["budget"] == budget)
+        same &= self.frame["quantization"] == self.frame["quantization"].iloc[row]
         return next((int(other) for other in np.flatnonzero(same) if itself or other != row), None)
 
     def _estimates(self, name: str, estimates: list[Estimate | None]) -> None:
