@@ -133,6 +133,7 @@ class Pool:
         message = self._mailbox.get()
         if message.kind == "gone":
             self.workers.remove(message.worker)
+            message.worker.stop(0.0)
         return message
 
 

@@ -45,6 +45,8 @@ def _row(run: Run) -> dict[str, Any]:
         "found_on": source(run.identity.get("calibration")),
         "note": metrics.get("note", ""),
         **{key: value for key, value in flat.items() if not key.startswith("method")},
+        # With how its weights are quantised, which the identity has apart.
+        "model": metrics["model"],
         "quantization": flat.get("quantization") or "",
         "settings": dict(settings),
         **{key: metrics.get(key, {}) for key in ("skills", "stages", "official", "lmms_eval")},
