@@ -31,6 +31,8 @@ def surroundings(identity: Mapping[str, Any]) -> dict[str, Any]:
     if not str(flatten(identity).get("method.class")).startswith("parbench."):
         # The sources of a method outside the package are part of this hash, so that it says nothing about the rest.
         flat.pop("code", None)
+    # Only runs of quantised weights say so.
+    flat.setdefault("quantization", None)
     return {key: text(value) for key, value in flat.items()}
 
 
