@@ -154,7 +154,7 @@ class Sweep:
         # An experiment's cells may need the model to find thresholds.
         known = () if group.config.variants else group.cells(opened.session)
         check_before_weights(opened.session, known)
-        opened.session.model_fingerprint  # noqa: B018
+        opened.session.dataset.fingerprint, opened.session.model_fingerprint  # noqa: B018
         # What needs no model is checked for all cells before the first threshold is looked for.
         cells = [cell for cell in known or group.cells(opened.session) if self._deliverable(cell, opened)]
         for cell in cells:

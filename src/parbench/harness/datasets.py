@@ -66,14 +66,21 @@ class PreparedDataset:
             )
         if not self.submits:
             check_metric(settings, self._yaml)
-        self.fingerprint = self._fingerprint()
+        if self.generated or settings["path"] is not None:
+            self.fingerprint  # noqa: B018 - what is on this machine is looked at now
 
     @cached_property
     def commit(self) -> str | None:
         """The commit of the hub that the rows are from; None for local and generated ones."""
         return hub_commit(self.settings)
 
-    def _fingerprint(self) -> str:
+    @cached_property
+    def fingerprint(self) -> str:
+        """What tells the data, the way they are asked and their scoring from others.
+
+        Raises:
+            ParbenchError: They cannot be found.
+        """
         settings = self.settings
         if self.generated:
             from parbench.errors import unknown
