@@ -68,8 +68,11 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     Raises:
         ParbenchError: An override names an unknown group, option or key, or cannot be parsed.
     """
+    from parbench.harness.local.own_task import by_path
+
     OmegaConf.register_new_resolver("asset", _asset, replace=True)
     OmegaConf.register_new_resolver("choose", lambda condition, yes, no: yes if condition else no, replace=True)
+    overrides = by_path(overrides)
     _check_options(overrides)
     overrides = _with_searchpath(overrides)
     GlobalHydra.instance().clear()

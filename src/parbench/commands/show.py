@@ -17,6 +17,7 @@ def run(words: list[str]) -> None:
     config = compose_config(rest)
     from parbench.engine.engine import Engine
     from parbench.engine.samples import Sample
+    from parbench.figures.images import square
     from parbench.harness.prompts import build_prompt
     from parbench.harness.session import Session
     from parbench.pictures import kept_picture
@@ -47,7 +48,7 @@ def run(words: list[str]) -> None:
     caption = f"{question}\nanswer: {answer.text.strip()}    expected: {dataset.target(doc)}"
     kept_picture(
         out,
-        images[0],
+        square(images[0]),
         kept,
         dataset.evidence(doc) or [],
         f"{reducer.title} ({name}): {kept.tokens} tokens",

@@ -52,8 +52,6 @@ class Images:
 
     def boxes(self, sample: str) -> list[list[int]]:
         """Boxes of what a question needs, in pixels of the square; none where the data do not say."""
-        if not self.dataset.generated:
-            return []
         scale = SIDE / self.dataset.image_size[0]
         found = self.dataset.evidence(self.dataset.docs()[sample_number(sample)]) or []
         return [[round(scale * edge) for edge in box] for box in found]

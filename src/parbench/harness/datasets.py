@@ -12,14 +12,15 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from parbench.errors import ParbenchError, UnfitSample
+from parbench.errors import ParbenchError, UnfitSample, unknown
 from parbench.harness.checks import check_answers, check_columns, check_metric
 from parbench.harness.circular import CircularGroups, check_pairs, rows_of_first, with_whole_numbers
 from parbench.harness.images import ShownImages, Watched, image_columns, read_row
+from parbench.harness.local.sources import SOURCES, fingerprint
 from parbench.harness.named_tasks import about
 from parbench.harness.parseable import parseable
 from parbench.harness.scoring import Scorer, right_answer, silent
-from parbench.harness.sources import data_fingerprint, hub_commit, load_rows
+from parbench.harness.sources import data_fingerprint, hub_commit, load_rows, refuse_ignored
 from parbench.harness.submission import refuse_unanswered, with_answer_columns
 from parbench.harness.task_check import measured
 from parbench.harness.task_code import tasks_folder
@@ -53,6 +54,10 @@ class PreparedDataset:
         self.name: str = settings["name"]
         self.task_name: str = settings["task"]
         self.generated = settings["hub"] is None
+        # Of one's own data, where the rows come from.
+        self.source: str | None = settings.get("source")
+        if self.source == "task" and not settings["yaml"]:
+            raise ParbenchError("dataset=task-by-path needs a task: write dataset=path/to/task.yaml")
         # Whether a server scores the answers.
         self.submits = bool(settings.get("submission"))
         if settings["images"] not in ("real", "noise"):
@@ -66,13 +71,16 @@ class PreparedDataset:
             )
         if not self.submits:
             check_metric(settings, self._yaml)
-        if self.generated or settings["path"] is not None:
+        if self.generated or self.source or settings["path"] is not None:
             self.fingerprint  # noqa: B018 - what is on this machine is looked at now
+        if self.source == "task":
+            # Its functions are a person's own, and nothing is loaded for what does not work.
+            _ = self.scorer
 
     @cached_property
     def commit(self) -> str | None:
         """The commit of the hub that the rows are from; None for local and generated ones."""
-        return hub_commit(self.settings)
+        return None if self.source else hub_commit(self.settings)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -82,8 +90,8 @@ class PreparedDataset:
             ParbenchError: They cannot be found.
         """
         settings = self.settings
+        refuse_ignored(settings)
         if self.generated:
-            from parbench.errors import unknown
             from parbench.scenes.questions import SKILLS
             from parbench.scenes.splits import recorded_fingerprints
 
@@ -93,6 +101,8 @@ class PreparedDataset:
             if settings["skill"] is not None and settings["skill"] not in SKILLS:
                 raise unknown("dataset.skill of scenes", str(settings["skill"]), SKILLS)
             data = f"{known[settings['split']]}/{settings['skill']}"
+        elif self.source:
+            data = fingerprint(self.rows, self._yaml if self.source == "task" else None)
         else:
             data = data_fingerprint(settings)
         # Prompt, generation arguments and scoring are in the task's YAML and beside it.
@@ -109,11 +119,16 @@ class PreparedDataset:
     def _yaml(self) -> Path:
         if self.settings["yaml"] is None:
             return next(_TASKS.rglob(f"{self.task_name}.yaml"))
+        if self.source == "task":
+            return Path(self.settings["yaml"])
         return tasks_folder() / self.settings["yaml"]
 
     @property
     def chance(self) -> float | None:
         """Accuracy of guessing among an answer's possibilities; None where that is not known."""
+        if self.source == "local":
+            options = [len(doc["choices"]) if doc["scoring"] == "choice" else 0 for doc in self.docs()]
+            return sum(1 / count for count in options) / len(options) if all(options) else None
         if not self.generated:
             return None
         from parbench.scenes.splits import chance
@@ -134,6 +149,8 @@ class PreparedDataset:
             from parbench.scenes.dataset import load_scenes
 
             rows = load_scenes(settings["split"], settings["skill"])
+        elif self.source:
+            rows = SOURCES[self.source](settings)
         else:
             rows = load_rows(settings, settings["config"])
         for column, value in (settings.get("where") or {}).items():
@@ -147,8 +164,9 @@ class PreparedDataset:
         needed = {**settings, "columns": [*settings["columns"], *([_OCR] if settings.get("ocr") else [])]}
         check_columns(needed, rows, source)
         if settings.get("by_name"):
-            rows = self._processed(rows)
             tqdm.write(about(settings), file=sys.stderr)
+        if settings.get("by_name") or self.source == "task":
+            rows = self._processed(rows)
         if column := settings.get("circular"):
             rows = with_whole_numbers(rows, column, self.name)
         if images := settings.get("images_config"):
@@ -353,12 +371,12 @@ class PreparedDataset:
             self.scorer.check(asked, docs)
 
     def evidence(self, doc: Mapping[str, Any]) -> list[list[int]] | None:
-        """Boxes of what a question needs (x0, y0, x1, y1; pixels); None where the data do not say."""
-        return doc.get("boxes") if self.generated else None
+        """Boxes of what a question needs (x0, y0, x1, y1; pixels of the middle square); None where the data do not say."""
+        return doc["boxes"] or None if self.source == "local" else doc.get("boxes") if self.generated else None
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Width and height of the images that evidence boxes refer to."""
+        """Width and height of the square that evidence boxes refer to."""
         from parbench.scenes.world import CANVAS
 
         return CANVAS, CANVAS

@@ -12,6 +12,8 @@ from PIL import Image, ImageFile
 
 from parbench.errors import UnfitSample
 
+# Rows that are read at once.
+_SLICE = 64
 _GREY_16 = ("I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -42,8 +44,9 @@ class ShownImages:
 
     def __init__(self, rows: Any, key: str | None = None) -> None:
         from datasets import Image as ImageFeature
-        from datasets import List
+        from datasets import List, disable_progress_bars
 
+        disable_progress_bars()
         columns = image_columns(rows)
         stored: Any = rows.select_columns(columns)
         for column in columns:
@@ -52,6 +55,7 @@ class ShownImages:
         self._stored = stored if columns else None
         self._keys = rows[key] if key in rows.column_names else None
         self._files: dict[str, str] = {}
+        self._contents: dict[int, str | None] = {}
         # By row, then by content; and the content that has a name.
         self._names: list[str] = []
         self._by_content: dict[str, str] = {}
@@ -61,8 +65,14 @@ class ShownImages:
         """Sha256 over the stored images of a row, in order; None where it has none."""
         if self._stored is None:
             return None
-        found = [self._digest(image) for value in self._stored[number].values() for image in _each(value)]
-        return hashlib.sha256(" ".join(found).encode()).hexdigest() if found else None
+        if number not in self._contents:
+            # A slice takes hardly longer than a row.
+            first = number - number % _SLICE
+            columns = self._stored[first : first + _SLICE].values()
+            for row, values in enumerate(zip(*columns, strict=True), first):
+                found = [self._digest(image) for value in values for image in _each(value)]
+                self._contents[row] = hashlib.sha256(" ".join(found).encode()).hexdigest() if found else None
+        return self._contents[number]
 
     def _digest(self, image: Mapping[str, Any]) -> str:
         if image["bytes"] is not None:

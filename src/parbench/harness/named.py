@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -18,14 +19,27 @@ def named_files(file: Path) -> list[Path]:
     Args:
         file: JSON lines, a JSON array, parquet or arrow; names are relative to its folder.
     """
-    found: dict[Path, None] = {}
     try:
-        for text in _texts(file):
-            if text and len(text) < _LONGEST and "\0" not in text and (path := file_beside(file, text)).is_file():
-                found[path] = None
+        return _existing(file, _texts(file))
     except (OSError, ValueError):
         # What cannot be read is said when it is loaded.
-        return list(found)
+        return []
+
+
+def named_beside(file: Path, row: Any) -> list[Path]:
+    """The files that one row names in any column; names are relative to the folder of ``file``."""
+    return _existing(file, _strings(row))
+
+
+def _existing(file: Path, texts: Iterable[str]) -> list[Path]:
+    found: dict[Path, None] = {}
+    for text in texts:
+        if text and len(text) < _LONGEST and "\0" not in text:
+            path = file_beside(file, text)
+            # Text that no file system takes for a name is none.
+            with contextlib.suppress(OSError):
+                if path.is_file():
+                    found[path] = None
     return list(found)
 
 

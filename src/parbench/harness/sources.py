@@ -53,6 +53,26 @@ def visible_files(folder: Path) -> list[Path]:
     )
 
 
+def refuse_ignored(dataset: Mapping[str, Any]) -> None:
+    """Refuse keys that a data set would ignore, so that nobody takes its results for those of other data.
+
+    Args:
+        dataset: A ``conf/dataset`` mapping.
+
+    Raises:
+        ParbenchError: There is one.
+    """
+    name, generated = dataset["name"], dataset["hub"] is None
+    for key in ("path", "config", "revision"):
+        if generated and dataset.get(key) is not None:
+            raise ParbenchError(
+                f"dataset.{key}={dataset[key]} means nothing for {name}, which is generated: for data of your own write dataset=local "
+                "dataset.path=FILE"
+            )
+    if not generated and dataset.get("skill") is not None:
+        raise ParbenchError(f"dataset.skill={dataset['skill']} means nothing for {name}: only scenes has skills")
+
+
 def is_saved(path: Path) -> bool:
     """Whether a folder was written by ``Dataset.save_to_disk``."""
     return (path / "dataset_dict.json").is_file() or (path / "state.json").is_file()

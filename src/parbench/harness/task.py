@@ -9,6 +9,8 @@ from tempfile import mkdtemp
 from types import SimpleNamespace
 from typing import Any
 
+# Imported for its registry: metrics and aggregations by name.
+import lmms_eval.api.metrics  # noqa: F401
 from lmms_eval.api.instance import Instance
 from lmms_eval.api.reasoning import parse_reasoning_tags_config
 from lmms_eval.api.task import ConfigurableTask

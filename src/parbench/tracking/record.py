@@ -131,6 +131,7 @@ def draw(path: Path, line: Mapping[str, Any], session: Session, name: str) -> st
     It is drawn from the line alone: a patch counts as kept where a kept token has its origin in it, whatever its weight there.
     """
     from parbench.engine.samples import Kept
+    from parbench.figures.images import square
     from parbench.pictures import kept_picture
 
     dataset, geometry = session.dataset, session.geometry
@@ -142,5 +143,5 @@ def draw(path: Path, line: Mapping[str, Any], session: Session, name: str) -> st
     kept = Kept(tokens, patches, (1.0,) * len(patches), tuple(range(len(patches))), (geometry.rows, geometry.columns))
     said = f"{line['question']}\nanswer: {line['prediction'].strip()}    expected: {line['target']}"
     heading = f"{name}: {tokens} tokens from {len(patches)} of {geometry.patches} patches"
-    kept_picture(path, dataset.visuals(place)[0], kept, dataset.evidence(doc) or [], heading, said)
+    kept_picture(path, square(dataset.visuals(place)[0]), kept, dataset.evidence(doc) or [], heading, said)
     return f"{line['id']}: {said}"
