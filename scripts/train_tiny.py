@@ -2,6 +2,7 @@
 
     python scripts/train_tiny.py --folder results/training            # all of it, or go on where it stopped
     python scripts/train_tiny.py --folder results/training --only vision
+    python scripts/train_tiny.py --folder results/training-2 --recipe 2     # llava-tiny 2, on from the kept weights
 
 Everything comes from the train split of ``scenes`` and one seed. Kill it at any time; the same command goes on.
 """
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from parbench.tiny.continuation import KEPT, continue_training
 from parbench.tiny.recipe import train_language, train_vision
 
 
@@ -24,9 +26,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--only", choices=("vision", "language"))
+    parser.add_argument(
+        "--recipe", type=int, choices=(1, 2), default=1, help="2: go on from llava-tiny (training/README.md)"
+    )
+    parser.add_argument("--kept", type=Path, default=KEPT, help="recipe 2: folder of the weights to go on from")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     arguments.folder.mkdir(parents=True, exist_ok=True)
+    if arguments.recipe == 2:
+        continue_training(arguments.folder, arguments.kept, arguments.seed)
+        return
     if arguments.only != "language":
         train_vision(arguments.folder, arguments.seed, torch.device(arguments.device))
     if arguments.only != "vision":

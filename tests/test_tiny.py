@@ -208,7 +208,7 @@ def test_thinning_keeps_what_is_asked_about():
     import numpy as np
 
     from parbench.scenes.questions import draw_questions
-    from parbench.tiny.language_stage import draw_thinning
+    from parbench.tiny.sequences import draw_thinning
     from parbench.tiny.vision_stage import draw_picture
 
     stage = Stage("whole", side=24, steps=1, batch=1, things=(4, 8), signs=(1, 2))

@@ -113,8 +113,13 @@ def _blend(image: np.ndarray, mask: np.ndarray, x: int, y: int, colour: np.ndarr
     region[:] = (region * (255 - alpha) + colour * alpha) // 255
 
 
-def render(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
+def render(scene: Scene, ground: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Draw the scene's window.
+
+    Args:
+        scene: What to draw.
+        ground: Int16 [side, side, 3] what lies behind the things (``parbench.scenes.backgrounds``); None for the texture that the
+            splits have.
 
     Returns:
         The picture, uint8 [side, side, 3], and its owner map, int16 [side, side]: 0 background, i + 1 the
@@ -123,7 +128,7 @@ def render(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng([scene.seed, 1])
     left, top, right, _ = scene.window.box
     side = right - left
-    image = _background(rng, side)
+    image = _background(rng, side) if ground is None else ground.copy()
     owner = np.zeros((side, side), dtype=np.int16)
     for number, thing in enumerate(scene.things):
         x, y = thing.box[0] - left, thing.box[1] - top

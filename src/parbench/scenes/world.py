@@ -7,6 +7,7 @@ they mean the same whether the whole canvas or a window of it is rendered (train
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,6 +24,8 @@ SIGN_COLOURS = ("white", "black")
 CHARACTERS = "ACFHKLTUXZ"
 
 DIAMETERS = {"small": (28, 36), "large": (46, 58)}
+# For training beyond the splits: any size between a patch and a half and six patches.
+WIDE_DIAMETERS = {"small": (20, 40), "large": (41, 84)}
 GLYPH_SCALE = 3
 GLYPH_WIDTH, GLYPH_HEIGHT = 5 * GLYPH_SCALE, 7 * GLYPH_SCALE
 GLYPH_PITCH = GLYPH_WIDTH + GLYPH_SCALE
@@ -152,6 +155,7 @@ def sample_scene(
     window: Window | None = None,
     things: tuple[int, int] = (4, 8),
     signs: tuple[int, int] = (1, 2),
+    diameters: Mapping[str, tuple[int, int]] = DIAMETERS,
 ) -> Scene:
     """Draw a scene at random from its seed.
 
@@ -160,6 +164,7 @@ def sample_scene(
         window: Part of the canvas that is rendered; nothing is placed outside it. Default: all of it.
         things: Least and greatest number of objects (both included).
         signs: Least and greatest number of signs (both included).
+        diameters: Least and greatest diameter of each size in pixels.
 
     Returns:
         The scene. Objects that found no free place are left out, so small windows may hold fewer.
@@ -178,7 +183,7 @@ def sample_scene(
     placed = []
     for colour, shape in _draw_kinds(rng, int(rng.integers(things[0], things[1] + 1))):
         size = SIZES[rng.integers(2)]
-        low, high = DIAMETERS[size]
+        low, high = diameters[size]
         diameter = int(rng.integers(low, high + 1))
         if box := _place(rng, diameter, diameter, window, taken):
             taken.append(box)

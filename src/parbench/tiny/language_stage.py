@@ -9,20 +9,19 @@ for what that object is like and where: without it, matching names to patches ta
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
-from parbench.scenes.questions import SKILLS, Question, draw_questions
-from parbench.scenes.world import CANVAS, PATCH, Box, Scene, Window
+from parbench.scenes.questions import Question
+from parbench.scenes.world import PATCH
 from parbench.tiny.loop import Losses, Stage
-from parbench.tiny.vision_stage import TRAIN_SEEDS, Picture, draw_picture, embed_windows, normalise
+from parbench.tiny.referents import Centre, Referent, patch_at, referents, words_of_patches
+from parbench.tiny.sequences import Lesson, Look, Thinning, Turn, draw_lesson
+from parbench.tiny.vision_stage import TRAIN_SEEDS, Picture, draw_picture, embed_patches, normalise
 
-_PLACES = ("one", "two", "three")
 _MULTIPLE = 32
 _HIDDEN = -1
 # Layer whose output the naming words are asked at: halfway, so that the layers above can use what it finds.
@@ -33,116 +32,6 @@ _EARLY = 4
 _LATE = 9
 # Pixels that count as one where places are regressed: small enough that a place within a window matters.
 _UNIT = 56
-Centre = tuple[float, float]
-
-
-def words_of_patches(picture: Picture) -> list[tuple[int, tuple[str, ...]]]:
-    """For each patch that shows something: its index in the window and the words for it."""
-    scene, window = picture.scene, picture.scene.window
-    result = []
-    for index in np.flatnonzero(picture.owner):
-        row, column = divmod(int(index), window.side)
-        upper = "top" if (window.row + row + 0.5) * PATCH < CANVAS / 2 else "bottom"
-        side = "left" if (window.column + column + 0.5) * PATCH < CANVAS / 2 else "right"
-        owner = int(picture.owner[index])
-        if owner > 0:
-            thing = scene.things[owner - 1]
-            words: tuple[str, ...] = (thing.colour, thing.shape, upper, side)
-        else:
-            sign = scene.signs[-owner - 1]
-            place = int(picture.labels["place"][index])
-            words = (sign.colour, "sign", sign.text[place], _PLACES[place])
-        result.append((int(index), words))
-    return result
-
-
-def patch_at(centre: Centre, window: Window) -> int:
-    """Index, in a window, of the patch that holds a point of the canvas."""
-    column, row = (int(value // PATCH) for value in centre)
-    return (row - window.row) * window.side + column - window.column
-
-
-def _where(centre: Centre) -> tuple[str, str]:
-    return "top" if centre[1] < CANVAS / 2 else "bottom", "left" if centre[0] < CANVAS / 2 else "right"
-
-
-def referents(question: Question, scene: Scene) -> list[tuple[str, tuple[str, ...], Centre | None]]:
-    """The words of a question that name something, in order: the word, words that hold for what it names, and where that is.
-
-    The place is the centre in pixels of the canvas; None where several things, or none, are named.
-    """
-    named = [next((t for t in scene.things if t.box == box), None) for box in question.boxes]
-    if question.skill == "count":
-        return [(question.text.split()[-3], (question.answer,), None)]
-    if question.skill == "reading":
-        return [("sign", (question.answer[0],), None)]
-    if question.skill == "existence":
-        shape, first = question.text.split()[4], named[0] if named else None
-        return [(shape, (first.colour, first.shape) if first else ("nothing",), None)]
-    word = {"shape": "object"}.get(question.skill)
-    return [(word or t.shape, (t.colour, t.shape, *_where(t.centre)), t.centre) for t in named if t]
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One question and its answer in the sequence of its picture.
-
-    Attributes:
-        row: Number of the picture in the batch.
-        at: Place of the first token after the visual ones.
-        ids: Token ids: prompt, answer, end.
-        prompt: How many of them are the prompt.
-        question: The question.
-    """
-
-    row: int
-    at: int
-    ids: list[int]
-    prompt: int
-    question: Question
-
-    @property
-    def end(self) -> int:
-        """Place after the last token."""
-        return self.at + len(self.ids)
-
-
-@dataclass(frozen=True)
-class Thinning:
-    """Visual tokens that are left out in a step, so that the model can do with few of them.
-
-    Attributes:
-        kept: [B, k] the tokens that stay, in raster order.
-        compact: Whether positions count on without gaps.
-        shown: For each picture, the boxes of what is still there as a whole; None where anything may be asked.
-    """
-
-    kept: torch.Tensor
-    compact: bool
-    shown: list[set[Box] | None]
-
-
-def draw_thinning(rng: np.random.Generator, pictures: list[Picture]) -> Thinning:
-    """At random: tokens anywhere; or those of all things and some others; or those of some things and some others."""
-    mode = rng.choice(("anywhere", "things", "some things"), p=(0.25, 0.35, 0.4))
-    size = pictures[0].scene.window.side ** 2
-    first: list[np.ndarray] = []
-    shown: list[set[Box] | None] = []
-    for picture in pictures:
-        scene, owner = picture.scene, picture.owner
-        boxes = [thing.box for thing in scene.things] + [sign.box for sign in scene.signs]
-        numbers = [*range(1, len(scene.things) + 1), *(-number - 1 for number in range(len(scene.signs)))]
-        chosen = rng.random(len(boxes)) < (1.0 if mode == "things" else rng.uniform(0.2, 0.9))
-        seen = np.isin(owner, [number for number, taken in zip(numbers, chosen, strict=True) if taken])
-        first.append(seen if mode != "anywhere" else np.zeros(size, dtype=bool))
-        shown.append(
-            {box for box, taken in zip(boxes, chosen, strict=True) if taken} if mode == "some things" else None
-        )
-    more = rng.integers(150, 400) if mode == "anywhere" else rng.integers(0, 150)
-    count = min(size, max(1, max(int(seen.sum()) for seen in first) + int(more)))
-    # What is wanted sorts to the front, the rest in random order behind it.
-    order = [np.argsort(rng.random(size) - 2.0 * seen, kind="stable")[:count] for seen in first]
-    return Thinning(torch.from_numpy(np.sort(np.stack(order), axis=1)), bool(rng.random() < 0.5), shown)
 
 
 def _found(name: str, scores: torch.Tensor, wanted: torch.Tensor) -> Losses:
@@ -178,6 +67,8 @@ class LanguageTrainer(nn.Module):
         self.tokenizer = tokenizer
         self.stage = stage
         self.seed = seed
+        # What matrices are multiplied in; float32 where that is faster (``fastest_precision``).
+        self.precision = torch.bfloat16
         self.prefix = tokenizer("USER: ").input_ids
         self.pieces = tokenizer.get_vocab()
 
@@ -193,31 +84,45 @@ class LanguageTrainer(nn.Module):
                 at = found[-1].end
         return found
 
+    def place_of(self, turn: Turn, referent: Referent) -> int:
+        """Place, after the visual tokens, of the word that stands for what a question names."""
+        phrase = [self.pieces[f"▁{word}"] for word in referent.phrase]
+        size = len(phrase)
+        starts = (at for at in range(turn.prompt - size + 1) if turn.ids[at : at + size] == phrase)
+        return turn.at + next(starts) + size - 1
+
+    def draw(self, rng: np.random.Generator) -> Lesson:
+        """The pictures and questions of a step."""
+        stage = self.stage
+        pictures = [draw_picture(int(s), stage) for s in rng.integers(*TRAIN_SEEDS, size=stage.batch)]
+        return draw_lesson(rng, pictures, stage)
+
     def losses(self, step: int) -> Losses:
         """Losses of a step; the data follow from the step's number and the seed."""
-        stage = self.stage
-        rng = np.random.default_rng([self.seed, step, stage.side, 7])
-        pictures = [draw_picture(int(s), stage) for s in rng.integers(*TRAIN_SEEDS, size=stage.batch)]
-        thinning = draw_thinning(rng, pictures) if rng.random() < stage.thinned else None
-        shown = thinning.shown if thinning else [None] * len(pictures)
-        asked = [
-            draw_questions(rng, picture.scene, stage.questions, dict(stage.emphasis), boxes)
-            for picture, boxes in zip(pictures, shown, strict=True)
-        ]
-        device = self.scale.device
-        with torch.autocast(device.type, torch.bfloat16):
-            with torch.no_grad():
-                pixels = normalise([p.pixels for p in pictures]).to(device)
-                tower = self.llava.model.vision_tower
-                features, _ = embed_windows(
-                    getattr(tower, "vision_model", tower), pixels, [p.scene.window for p in pictures]
-                )
+        lesson = self.draw(np.random.default_rng([self.seed, step, self.stage.side, 7]))
+        with torch.autocast(self.scale.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16):
+            features = self.features(lesson.pictures)
             visual = self.llava.model.multi_modal_projector(features)
-            return self._losses(visual, pictures, self.turns(asked), thinning)
+            return self._losses(visual, lesson) | self._seen(features, lesson)
 
-    def _losses(
-        self, whole: torch.Tensor, pictures: list[Picture], turns: list[Turn], thinning: Thinning | None
-    ) -> Losses:
+    def features(self, pictures: list[Picture]) -> torch.Tensor:
+        """What the vision tower makes of the pictures [B, side * side, d]; without gradient where the tower is frozen."""
+        pixels = normalise([p.pixels for p in pictures]).to(self.scale.device)
+        tower = self.llava.model.vision_tower
+        vision = getattr(tower, "vision_model", tower)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and vision.embeddings.class_embedding.requires_grad):
+            return embed_patches(vision, pixels, [p.scene.window for p in pictures])[:, 1:]
+
+    def _seen(self, features: torch.Tensor, lesson: Lesson) -> Losses:
+        """Losses of a later training on the vision tower."""
+        return {}
+
+    def _extra(self, look: Look, pictures: list[Picture], turns: list[Turn], thinning: Thinning | None) -> Losses:
+        """Losses of a later training on what the language model does inside."""
+        return {}
+
+    def read(self, whole: torch.Tensor, turns: list[Turn], thinning: Thinning | None) -> Look:
+        """Run the language model on the questions, with all visual tokens or some of them."""
         device, size = whole.device, whole.shape[1]
         visual = whole
         if thinning:
@@ -227,7 +132,7 @@ class LanguageTrainer(nn.Module):
         start = len(self.prefix) + count
         longest = max(turn.end for turn in turns)
         length = -(-longest // _MULTIPLE) * _MULTIPLE
-        batch = len(pictures)
+        batch = len(whole)
         ids = torch.zeros(batch, length, dtype=torch.long)
         target = torch.full((batch, length), -100)
         # 0 is the shared prefix, then one group a question; padding sees itself only.
@@ -264,28 +169,40 @@ class LanguageTrainer(nn.Module):
         hidden = output.last_hidden_state
         # The token at i is predicted by the output at i - 1.
         logits = self.llava.lm_head(hidden[:, start - 1 : -1]).float()
-        wanted = target != -100
+        return Look(output.hidden_states, position, allowed, start, visual, hidden, logits, target)
+
+    def _losses(self, whole: torch.Tensor, lesson: Lesson) -> Losses:
+        pictures, thinning, turns = lesson.pictures, lesson.thinning, self.turns(lesson.asked)
+        look = self.read(whole, turns, thinning)
         # Each question counts alike, however long its answer; the end token is easy and counts little.
-        token_loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view(target.shape)
+        target = look.target
+        token_loss = F.cross_entropy(look.logits.flatten(0, 1), target.flatten(), reduction="none").view(target.shape)
         token_loss = token_loss * torch.where(target == self.tokenizer.eos_token_id, 0.1, 1.0)
         losses: Losses = {"answer": token_loss.sum() / len(turns)}
-        if self.stage.named:
-            states = output.hidden_states
+        start, prefix = look.start, len(self.prefix)
+        if self.stage.named and lesson.labelled:
+            states = look.states
             losses |= self._placed(whole, pictures)
             if not thinning:
-                losses |= self._counted(states[_EARLY][:, len(self.prefix) :], pictures, turns)
+                losses |= self._counted(states[_EARLY][:, prefix:], pictures, turns)
             losses |= self._named(states[_MIDDLE][:, start:], pictures, turns)
             losses |= self._compared(states[_LATE][:, start:], pictures, turns)
-        if not thinning:
-            losses |= self._patch_words(visual, hidden[:, len(self.prefix) : start], pictures)
-        right = (logits.argmax(-1) == target) | ~wanted
-        by_skill: dict[str, list[bool]] = {skill: [] for skill in SKILLS}
-        for turn in turns:
-            by_skill[turn.question.skill].append(bool(right[turn.row, turn.at + turn.prompt : turn.end].all()))
-        for skill, hits in by_skill.items():
-            if hits:
-                losses[f"_{'thin_' if thinning else ''}{skill}"] = torch.tensor(np.mean(hits))
+        losses |= self._extra(look, pictures, turns, thinning)
+        if not thinning and lesson.labelled:
+            losses |= self._patch_words(look.visual, look.hidden[:, prefix:start], pictures)
+        by_skill: dict[str, list[bool]] = {}
+        for turn, right in zip(turns, look.right(turns), strict=True):
+            by_skill.setdefault(turn.question.skill, []).append(right)
+        for skill, hits in sorted(by_skill.items()):
+            losses[f"_{'thin_' if thinning else ''}{skill}"] = torch.tensor(np.mean(hits))
         return losses
+
+    @torch.inference_mode()
+    def judge(self, pictures: list[Picture], turns: list[Turn], thinning: Thinning | None = None) -> list[bool]:
+        """For each question, whether the model answers it."""
+        with torch.autocast(self.scale.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16):
+            visual = self.llava.model.multi_modal_projector(self.features(pictures))
+            return self.read(visual, turns, thinning).right(turns)
 
     def _named(self, hidden: torch.Tensor, pictures: list[Picture], turns: list[Turn]) -> Losses:
         """Words that name things know what these are like and where."""
@@ -293,18 +210,16 @@ class LanguageTrainer(nn.Module):
         located: list[tuple[int, int]] = []
         centres: list[Centre] = []
         for turn in turns:
-            after = 0
-            for word, words, centre in referents(turn.question, pictures[turn.row].scene):
-                after = turn.ids.index(self.pieces[f"▁{word}"], after, turn.prompt) + 1
-                at = turn.at + after - 1
-                if centre:
+            for referent in referents(turn.question, pictures[turn.row].scene):
+                at = self.place_of(turn, referent)
+                if referent.centre:
                     located.append((turn.row, at))
-                    centres.append(centre)
-                for wanted in words:
+                    centres.append(referent.centre)
+                for wanted in referent.words:
                     row.append(turn.row)
                     place.append(at)
                     target.append(self.pieces[wanted if len(wanted) == 1 and wanted.isalpha() else f"▁{wanted}"])
-                    weight.append(1 / len(words))
+                    weight.append(1 / len(referent.words))
         normed = self.llava.model.language_model.norm(hidden)
         logits = self.llava.lm_head(normed[row, place]).float()
         losses = F.cross_entropy(logits, torch.tensor(target, device=hidden.device), reduction="none")
@@ -324,7 +239,7 @@ class LanguageTrainer(nn.Module):
         if not related:
             return {}
         centres = [
-            [value for _, _, centre in referents(turn.question, pictures[turn.row].scene) for value in centre or ()]
+            [value for named in referents(turn.question, pictures[turn.row].scene) for value in named.centre or ()]
             for turn in related
         ]
         ends = hidden[[turn.row for turn in related], [turn.at + turn.prompt - 1 for turn in related]]
@@ -345,8 +260,7 @@ class LanguageTrainer(nn.Module):
         places = []
         for number, turn in enumerate(counting):
             scene = pictures[turn.row].scene
-            word = referents(turn.question, scene)[0][0]
-            places.append(count + turn.at + turn.ids.index(self.pieces[f"▁{word}"], 0, turn.prompt))
+            places.append(count + self.place_of(turn, referents(turn.question, scene)[0]))
             for x0, y0, x1, y1 in turn.question.boxes:
                 wanted[number, patch_at(((x0 + x1) / 2, (y0 + y1) / 2), scene.window)] = 1
         rows = [turn.row for turn in counting]

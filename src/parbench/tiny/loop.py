@@ -33,6 +33,13 @@ class Stage:
         named: Weight of the loss on the words that name an object (language stages).
         thinned: Share of the steps in which only some visual tokens enter the model (language stages).
         emphasis: Weights of skills that are asked more often than others (language stages).
+        distinct: Whether a question that was drawn twice is asked once (language stages).
+        counting: Weight of the loss that gives each counted thing its share of attention (language stages).
+        crowded: Share of the pictures that are chosen for having many things to count (language stages).
+        tower: Whether the vision tower is tuned with the language model (language stages).
+        wide: Share of the pictures with things of any size, a third each on the usual, a plain and a photographic ground.
+        reworded: Share of the questions that are asked in another wording (language stages).
+        outside: Share of the steps that are about easy-VQA's train split (language stages), or of the pictures (tower stages).
     """
 
     name: str
@@ -48,6 +55,13 @@ class Stage:
     named: float = 0.3
     thinned: float = 0.0
     emphasis: tuple[tuple[str, float], ...] = ()
+    distinct: bool = False
+    counting: float = 0.0
+    crowded: float = 0.0
+    tower: bool = False
+    wide: float = 0.0
+    reworded: float = 0.0
+    outside: float = 0.0
 
 
 def learning_rate(stage: Stage, step: int) -> float:
@@ -66,6 +80,9 @@ def run_stage(
     *,
     save_every_s: float = 120.0,
     log_every: int = 25,
+    start: int = 0,
+    measure: Callable[[], dict[str, float]] | None = None,
+    measure_every_s: float = 900.0,
 ) -> None:
     """Train one stage, or go on where its checkpoint stops, or skip it if it is done.
 
@@ -77,6 +94,10 @@ def run_stage(
         folder: Where checkpoint and ``log.jsonl`` go.
         save_every_s: Seconds between checkpoints.
         log_every: Steps between log lines.
+        start: Step to begin with where there is no checkpoint: the weights come from a training elsewhere, the optimiser is
+            fresh, and the rate rises again over ``stage.warmup`` steps.
+        measure: Accuracies for the log, taken now and then and after the last step.
+        measure_every_s: Seconds of training between them.
     """
     path = folder / f"{stage.name}.pt"
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -87,11 +108,12 @@ def run_stage(
         lr=stage.rate,
         betas=(0.9, 0.98),
     )
-    first, seconds = 0, 0.0
+    first, seconds, measured = start, 0.0, 0.0
     if path.exists():
         state = torch.load(path, map_location="cpu", weights_only=True)
         model.load_state_dict(state["model"])
-        first, seconds = state["step"], state["seconds"]
+        first, seconds, start = state["step"], state["seconds"], state.get("start", 0)
+        measured = state.get("measured", 0.0)
         if first < stage.steps:
             optimiser.load_state_dict(state["optimiser"])
             print(f"{stage.name}: going on at step {first} of {stage.steps}", flush=True)
@@ -106,6 +128,8 @@ def run_stage(
             "optimiser": None if done else optimiser.state_dict(),
             "step": step,
             "seconds": seconds + time.monotonic() - begun,
+            "start": start,
+            "measured": measured,
             "stage": json.dumps(asdict(stage)),
         }
         partial = path.with_suffix(".partial")
@@ -118,7 +142,7 @@ def run_stage(
     model.train()
     for step in range(first, stage.steps):
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate(stage, step)
+            group["lr"] = learning_rate(stage, step) * (min(1.0, (step - start + 1) / stage.warmup) if start else 1.0)
         values = losses(step)
         total = torch.stack([value for name, value in values.items() if not name.startswith("_")]).sum()
         optimiser.zero_grad(set_to_none=True)
@@ -138,8 +162,7 @@ def run_stage(
                 "seconds": round(seconds + now - begun, 1),
                 **means,
             }
-            with (folder / "log.jsonl").open("a") as log:
-                log.write(json.dumps(line) + "\n")
+            _log(folder, line)
             left = (stage.steps - step - 1) / rate / 60
             shown = " ".join(f"{name} {value:.3f}" for name, value in means.items())
             print(
@@ -147,7 +170,16 @@ def run_stage(
                 flush=True,
             )
             sums, counts = {}, {}
-        if now - saved > save_every_s:
+        done = step + 1 == stage.steps
+        if measure and (done or seconds + now - begun - measured > measure_every_s):
+            measured = seconds + now - begun
+            _log(folder, {"stage": stage.name, "step": step + 1, "seconds": round(measured, 1), **measure()})
+        if now - saved > save_every_s and not done:
             save(step + 1)
             saved = now
     save(stage.steps)
+
+
+def _log(folder: Path, line: dict[str, object]) -> None:
+    with (folder / "log.jsonl").open("a") as log:
+        log.write(json.dumps(line) + "\n")

@@ -16,10 +16,12 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import CLIPModel, PreTrainedTokenizerFast
 
+from parbench.scenes.backgrounds import GROUNDS, draw_ground
 from parbench.scenes.render import render
 from parbench.scenes.world import (
     CHARACTERS,
     COLOURS,
+    DIAMETERS,
     GLYPH_PITCH,
     GRID,
     KINDS,
@@ -28,6 +30,7 @@ from parbench.scenes.world import (
     SIGN_COLOURS,
     SIGN_MARGIN,
     SIZES,
+    WIDE_DIAMETERS,
     Scene,
     Window,
     sample_scene,
@@ -111,8 +114,13 @@ def draw_picture(seed: int, stage: Stage) -> Picture:
     """A training picture: a window at a random place of the canvas, so that all positions are trained."""
     rng = np.random.default_rng([seed, 2])
     row, column = rng.integers(0, GRID - stage.side + 1, size=2)
-    scene = sample_scene(seed, Window(int(row), int(column), stage.side), stage.things, stage.signs)
-    pixels, owner = render(scene)
+    diameters, ground = DIAMETERS, "texture"
+    if stage.wide:
+        other = np.random.default_rng([seed, 5])
+        if other.random() < stage.wide:
+            diameters, ground = WIDE_DIAMETERS, GROUNDS[other.integers(len(GROUNDS))]
+    scene = sample_scene(seed, Window(int(row), int(column), stage.side), stage.things, stage.signs, diameters)
+    pixels, owner = render(scene, draw_ground(ground, seed, stage.side * PATCH))
     return Picture(scene, pixels, patch_owner(owner), label_patches(scene, patch_owner(owner)))
 
 
@@ -128,6 +136,13 @@ def embed_windows(vision: Any, pixels: torch.Tensor, windows: list[Window]) -> t
     Returns:
         Hidden state -2 without CLS [B, side * side, d], and the pooled CLS of the last block [B, d].
     """
+    hidden = embed_patches(vision, pixels, windows)
+    last = vision.encoder.layers[-1](hidden, attention_mask=None)
+    return hidden[:, 1:], vision.post_layernorm(last[:, 0])
+
+
+def embed_patches(vision: Any, pixels: torch.Tensor, windows: list[Window]) -> torch.Tensor:
+    """Hidden state -2 of a CLIP vision tower on windows of the canvas, CLS first, [B, 1 + side * side, d]."""
     embeddings = vision.embeddings
     patches = embeddings.patch_embedding(pixels).flatten(2).transpose(1, 2)
     side = windows[0].side
@@ -137,12 +152,9 @@ def embed_windows(vision: Any, pixels: torch.Tensor, windows: list[Window]) -> t
     patches = patches + table[1 + places.to(table.device)]
     cls = (embeddings.class_embedding + table[0]).expand(len(windows), 1, -1)
     hidden = vision.pre_layrnorm(torch.cat([cls, patches], dim=1))
-    layers = vision.encoder.layers
-    for layer in layers[:-1]:
+    for layer in vision.encoder.layers[:-1]:
         hidden = layer(hidden, attention_mask=None)
-    features = hidden[:, 1:]
-    last = layers[-1](hidden, attention_mask=None)
-    return features, vision.post_layernorm(last[:, 0])
+    return hidden
 
 
 def place_positions(vision: Any) -> None:
@@ -173,6 +185,37 @@ def _caption(rng: np.random.Generator, scene: Scene) -> str:
     return " and ".join(parts[:7]) or "background"
 
 
+def dense_losses(hidden: torch.Tensor, heads: nn.ModuleDict, pictures: list[Picture]) -> Losses:
+    """How well linear heads tell from each patch what it shows.
+
+    Args:
+        hidden: [B * side * side, d] what the tower made of the patches.
+        heads: Linear heads by name, as in ``HEADS``.
+        pictures: The pictures with their labels.
+    """
+    losses: Losses = {}
+    for name, head in heads.items():
+        target = torch.from_numpy(np.concatenate([p.labels[name] for p in pictures])).to(hidden.device)
+        known = ~torch.isnan(target[:, 0]) if name == "centre" else target != IGNORE
+        if not known.any():
+            continue
+        output, wanted = head(hidden[known]).float(), target[known]
+        if name == "centre":
+            losses[name] = 0.3 * F.smooth_l1_loss(output, wanted)
+            continue
+        weight = torch.ones(output.shape[1], device=hidden.device)
+        if name == "kind":
+            weight[0] = 0.15
+        factor = 0.2 if name in ("row", "column", "size") else 1.0
+        losses[name] = factor * F.cross_entropy(output, wanted, weight)
+        if name in ("kind", "colour", "character", "place"):
+            right = output.argmax(-1) == wanted
+            seen = wanted != 0 if name == "kind" else torch.ones_like(right)
+            if seen.any():
+                losses[f"_{name}_acc"] = right[seen].float().mean()
+    return losses
+
+
 class VisionTrainer(nn.Module):
     """CLIP with the dense heads; ``losses`` gives a step's losses."""
 
@@ -200,30 +243,6 @@ class VisionTrainer(nn.Module):
         tokens = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt").to(self.scale.device)
         pooled = self.clip.text_model(**tokens).pooler_output
         return F.normalize(self.clip.text_projection(pooled), dim=-1)
-
-    def _dense(self, features: torch.Tensor, pictures: list[Picture]) -> Losses:
-        hidden = self.norm(features).flatten(0, 1)
-        losses: Losses = {}
-        for name, head in self.heads.items():
-            target = torch.from_numpy(np.concatenate([p.labels[name] for p in pictures])).to(hidden.device)
-            known = ~torch.isnan(target[:, 0]) if name == "centre" else target != IGNORE
-            if not known.any():
-                continue
-            output, wanted = head(hidden[known]).float(), target[known]
-            if name == "centre":
-                losses[name] = 0.3 * F.smooth_l1_loss(output, wanted)
-                continue
-            weight = torch.ones(HEADS[name], device=hidden.device)
-            if name == "kind":
-                weight[0] = 0.15
-            factor = 0.2 if name in ("row", "column", "size") else 1.0
-            losses[name] = factor * F.cross_entropy(output, wanted, weight)
-            if name in ("kind", "colour", "character", "place"):
-                right = output.argmax(-1) == wanted
-                seen = wanted != 0 if name == "kind" else torch.ones_like(right)
-                if seen.any():
-                    losses[f"_{name}_acc"] = right[seen].float().mean()
-        return losses
 
     def _regions(self, features: torch.Tensor, pictures: list[Picture], rng: np.random.Generator) -> Losses:
         projected = self.clip.visual_projection(self.clip.vision_model.post_layernorm(features))
@@ -281,7 +300,7 @@ class VisionTrainer(nn.Module):
                 features, pooled = embed_windows(self.clip.vision_model, pixels, [p.scene.window for p in pictures])
             losses = self._regions(features, pictures, rng)
             if not self.frozen:
-                losses |= self._dense(features, pictures)
+                losses |= dense_losses(self.norm(features).flatten(0, 1), self.heads, pictures)
             pictured = F.normalize(self.clip.visual_projection(pooled), dim=-1).float()
             captions = self.encode_text([_caption(rng, p.scene) for p in pictures]).float()
         logits = self.clip.logit_scale.exp().clamp(max=100) * pictured @ captions.T

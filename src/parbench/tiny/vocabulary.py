@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Iterable, Mapping
 
+import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
-from transformers import CLIPImageProcessorPil, LlavaProcessor, PreTrainedTokenizerFast
+from transformers import CLIPImageProcessorPil, LlavaProcessor, PreTrainedModel, PreTrainedTokenizerFast
 
 from parbench.scenes.world import CANVAS, COLOURS, PATCH, SHAPES, SIGN_COLOURS, SIZES
 
@@ -118,6 +120,30 @@ _WORDS = [
     "background",
 ]
 
+# Words of llava-tiny 2, each with the known word that its rows start as. They come after all others, so that trained rows keep
+# their places.
+ADDED = {
+    "color": "colour",
+    "thing": "object",
+    "things": "objects",
+    "shapes": "objects",
+    "rectangle": "square",
+    "gray": "black",
+    "teal": "green",
+    "brown": "orange",
+    "present": "there",
+    "contain": "show",
+    "number": "many",
+    "Count": "How",
+    "Say": "What",
+    "Compared": "Is",
+    "Can": "Do",
+    "In": "Where",
+    "if": "is",
+    "part": "where",
+    "corner": "where",
+}
+
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{% if message['role'] == 'user' %}USER: {% else %} ASSISTANT: {% endif %}"
@@ -132,7 +158,7 @@ CHAT_TEMPLATE = (
 )
 
 
-def _pieces() -> list[tuple[str, float]]:
+def _pieces(added: Iterable[str]) -> list[tuple[str, float]]:
     words = dict.fromkeys(
         [*_WORDS, *SHAPES, *(f"{shape}s" for shape in SHAPES), "crosses", *COLOURS, *SIZES, *SIGN_COLOURS]
     )
@@ -141,12 +167,17 @@ def _pieces() -> list[tuple[str, float]]:
     pieces += [(f"▁{digit}", -2.0) for digit in string.digits]
     pieces += [("▁\n", -2.0), ("▁", -3.0)]
     pieces += [(character, -5.0) for character in string.ascii_letters + string.digits + string.punctuation]
+    pieces += [(f"▁{word}", -2.0) for word in added]
     return pieces
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """The tokenizer: known words are one token, other words are spelled, so signs read as characters."""
-    pieces = _pieces()
+def build_tokenizer(added: Iterable[str] = ()) -> PreTrainedTokenizerFast:
+    """The tokenizer: known words are one token, other words are spelled, so signs read as characters.
+
+    Args:
+        added: Words beyond llava-tiny's, such as ``ADDED``; their ids come after all others.
+    """
+    pieces = _pieces(added)
     core = Tokenizer(models.Unigram(pieces, unk_id=SPECIAL.index("<unk>"), byte_fallback=False))
     core.normalizer = normalizers.NFKC()
     core.pre_tokenizer = pre_tokenizers.Sequence(
@@ -192,14 +223,26 @@ def build_clip_tokenizer() -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def build_processor() -> LlavaProcessor:
+def extend(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, added: Mapping[str, str]) -> None:
+    """Give a model rows for the words of a tokenizer that it has not; each starts as the known word that ``added`` names."""
+    trained = model.get_input_embeddings().num_embeddings
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    pieces = tokenizer.get_vocab()
+    with torch.no_grad():
+        for word, like in added.items():
+            if pieces[f"▁{word}"] >= trained:
+                for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+                    layer.weight[pieces[f"▁{word}"]] = layer.weight[pieces[f"▁{like}"]]
+
+
+def build_processor(added: Iterable[str] = ()) -> LlavaProcessor:
     """Image processor (336 x 336, CLIP's mean and deviation) and tokenizer together."""
     image_processor = CLIPImageProcessorPil(
         size={"shortest_edge": CANVAS}, crop_size={"height": CANVAS, "width": CANVAS}
     )
     return LlavaProcessor(
         image_processor=image_processor,
-        tokenizer=build_tokenizer(),
+        tokenizer=build_tokenizer(added),
         patch_size=PATCH,
         vision_feature_select_strategy="default",
         chat_template=CHAT_TEMPLATE,

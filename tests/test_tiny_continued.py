@@ -1,0 +1,183 @@
+"""llava-tiny 2's training: what it adds to the world, and that it goes on where it stopped, here or elsewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from parbench.scenes.backgrounds import GROUNDS, HELD_OUT_PHOTOGRAPHS, PHOTOGRAPHS, draw_ground
+from parbench.scenes.questions import candidates
+from parbench.scenes.render import render
+from parbench.scenes.splits import load_split
+from parbench.scenes.wordings import HELD_OUT, WORDINGS, parts, reword
+from parbench.scenes.world import WIDE_DIAMETERS, sample_scene
+from parbench.tiny import continuation
+from parbench.tiny.continuation import KEPT, STAGES, build_trainer, continue_training, keep, load_kept
+from parbench.tiny.counting import share_loss
+from parbench.tiny.loop import learning_rate
+from parbench.tiny.outside import held_out, trained
+from parbench.tiny.referents import referents
+from parbench.tiny.vocabulary import ADDED, build_tokenizer
+
+
+@pytest.mark.parametrize("wordings", [WORDINGS, HELD_OUT])
+def test_every_wording_names_the_same_things_in_single_words(wordings):
+    """Each question of val in each wording: no word is spelled, and what it names is found, in the order it had."""
+    tokenizer = build_tokenizer(ADDED)
+    scenes, items = load_split("val")
+    rng = np.random.default_rng(0)
+    seen = set()
+    for item in items[:500]:
+        question, scene = item.question, scenes[item.image]
+        if question.text in seen:
+            continue
+        seen.add(question.text)
+        for wording in wordings[question.skill]:
+            said = reword(
+                question,
+                rng,
+                {question.skill: (wording,) if "to the {axis}" not in wording else WORDINGS["relation"][:1]},
+            )
+            assert (said.answer, said.boxes) == (question.answer, question.boxes)
+            words = re.findall(r"\w+", said.text)
+            assert all(len(tokenizer.tokenize(word)) == 1 for word in words), said.text
+            before, after = referents(question, scene), referents(said, scene)
+            assert [(named.words, named.centre) for named in before] == [(named.words, named.centre) for named in after]
+            for named in after:
+                size = len(named.phrase)
+                assert any(tuple(words[at : at + size]) == named.phrase for at in range(len(words)))
+
+
+def test_held_out_wordings_are_new_sentences_of_trained_words():
+    def words(wordings):
+        return {
+            word
+            for said in wordings.values()
+            for text in said
+            for word in re.findall(r"\w+", re.sub(r"{\w+}", "", text))
+        }
+
+    assert words(HELD_OUT) <= words(WORDINGS)
+    assert not {text for said in HELD_OUT.values() for text in said} & {
+        text for said in WORDINGS.values() for text in said
+    }
+    assert set(WORDINGS) == set(HELD_OUT)
+
+
+def test_a_question_in_other_words_is_not_said_anew():
+    question = next(iter(candidates(sample_scene(3))))
+    with pytest.raises(ValueError, match="is not how scenes asks"):
+        parts(replace(question, text="Anything there?"))
+
+
+def test_added_words_leave_trained_rows_and_ids():
+    old, new = build_tokenizer(), build_tokenizer(ADDED)
+    assert [old.convert_ids_to_tokens(i) for i in range(len(old))] == [
+        new.convert_ids_to_tokens(i) for i in range(len(old))
+    ]
+    for item in load_split("val")[1]:
+        assert old(item.question.text).input_ids == new(item.question.text).input_ids
+    trainer = build_trainer(0)
+    table = trainer.llava.get_input_embeddings().weight.detach().clone()
+    trainer.begin(next(stage for stage in STAGES if stage.reworded))
+    grown = trainer.llava.get_input_embeddings().weight
+    assert torch.equal(grown[: len(old)], table)
+    assert len(grown) == len(new)
+    assert torch.equal(grown[trainer.pieces["▁color"]], table[trainer.pieces["▁colour"]])
+    assert trainer.llava.lm_head.weight is grown
+
+
+def test_other_grounds_are_fixed_by_the_seed_and_leave_the_world_as_it_was():
+    pytest.importorskip("skimage")
+    scene = sample_scene(11)
+    assert scene == sample_scene(11, diameters={"small": (28, 36), "large": (46, 58)})
+    usual, owner = render(scene)
+    for kind in GROUNDS:
+        ground = draw_ground(kind, 11, 336)
+        pixels, same = render(scene, ground)
+        assert np.array_equal(owner, same)
+        assert np.array_equal(pixels, render(scene, draw_ground(kind, 11, 336))[0])
+        assert np.array_equal(pixels, usual) == (kind == "texture")
+    assert not set(PHOTOGRAPHS) & set(HELD_OUT_PHOTOGRAPHS)
+    sizes = [t.box[2] - t.box[0] for seed in range(40) for t in sample_scene(seed, diameters=WIDE_DIAMETERS).things]
+    assert min(sizes) < 28
+    assert max(sizes) > 58
+
+
+def test_counting_is_right_when_each_thing_weighs_as_much_as_the_start():
+    group = torch.tensor([[1, 2, 2, 3, 0], [1, 2, 0, 0, 0]])
+    even = torch.tensor([[1 / 3, 1 / 6, 1 / 6, 1 / 3, 0.0], [1 / 2, 1 / 2, 0.0, 0.0, 0.0]])
+    things = torch.tensor([2, 1])
+    assert share_loss(even.log(), group, things, 1.0) == pytest.approx(0, abs=1e-4)
+    leaking = torch.tensor([[1 / 4, 1 / 8, 1 / 8, 1 / 4, 1 / 4], [1 / 2, 1 / 2, 0.0, 0.0, 0.0]])
+    assert share_loss(leaking.log(), group, things, 1.0) == pytest.approx(np.log(4 / 3) / 2, abs=1e-4)
+
+
+def test_easy_vqa_is_trained_on_its_train_split_less_a_part():
+    pytest.importorskip("easy_vqa")
+    assert not set(trained()) & set(held_out())
+    assert len(trained()) + len(held_out()) <= 4000
+
+
+LITTLE = replace(
+    STAGES[-1], name="little", side=8, steps=4, batch=2, questions=4, things=(1, 3), signs=(0, 1), warmup=2, outside=0.0
+)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(continuation, "STAGES", (LITTLE,))
+    monkeypatch.setattr(continuation, "measure", lambda trainer, images: {"val_all": 0.5})
+    monkeypatch.setattr(continuation, "fastest_precision", lambda trainer: torch.float32)
+
+
+def test_a_training_goes_on_to_the_same_weights_and_from_what_lasts(tmp_path, quick, monkeypatch):
+    """Killed after two of four steps and started again; then on another machine, which has only what was kept."""
+    pytest.importorskip("skimage")
+    whole, torn, elsewhere, kept = (tmp_path / name for name in ("whole", "torn", "elsewhere", "kept"))
+    for folder in (whole, torn, elsewhere):
+        folder.mkdir()
+    straight = continue_training(whole, kept, 0, (LITTLE,)).state_dict()
+
+    loop = continuation.run_stage
+
+    def killed(stage, trainer, losses, folder, **more):
+        def until_two(step):
+            if step == 2:
+                raise KeyboardInterrupt
+            return losses(step)
+
+        loop(stage, trainer, until_two, folder, save_every_s=0.0, **more)
+
+    monkeypatch.setattr(continuation, "run_stage", killed)
+    with pytest.raises(KeyboardInterrupt):
+        continue_training(torn, kept, 0, (LITTLE,))
+    monkeypatch.setattr(continuation, "run_stage", loop)
+    keep(torn, kept)
+    assert json.loads((kept / "state.json").read_text())["step"] == 2
+    resumed = continue_training(torn, kept, 0, (LITTLE,)).state_dict()
+    assert all(torch.equal(value, resumed[name]) for name, value in straight.items())
+    trainer = build_trainer(0)
+    assert load_kept(trainer, kept) == ("little", 2)
+    again = continue_training(elsewhere, kept, 0, (LITTLE,)).state_dict()
+    lines = [json.loads(line) for line in (elsewhere / "log.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 4
+    assert again.keys() == straight.keys()
+    close = [torch.allclose(value, straight[name], atol=3e-3) for name, value in again.items()]
+    assert sum(close) > 0.9 * len(close)
+
+
+def test_what_is_kept_fits_the_repository():
+    if not (KEPT / "state.json").is_file():
+        pytest.skip("no training is kept here")
+    state = json.loads((KEPT / "state.json").read_text())
+    stage = next(stage for stage in STAGES if stage.name == state["stage"])
+    assert 0 < state["step"] <= stage.steps
+    assert learning_rate(stage, state["step"]) > 0
+    assert (KEPT / "weights.safetensors").stat().st_size < 30e6
+    assert [json.loads(line)["stage"] for line in (KEPT / "log.jsonl").read_text().splitlines()]
