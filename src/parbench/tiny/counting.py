@@ -63,7 +63,9 @@ def attention_of(
     return scores.masked_fill(~look.allowed[rows, places][:, None], -torch.inf).log_softmax(-1)
 
 
-def things_in_sequence(look: Look, prefix: int, picture: Picture, question: Question, kept: np.ndarray | None) -> np.ndarray:
+def things_in_sequence(
+    look: Look, prefix: int, picture: Picture, question: Question, kept: np.ndarray | None
+) -> np.ndarray:
     """For each token of a sequence 0, 1 where it is of the start, and 2 on for the things that the question counts."""
     groups = np.zeros(look.position.shape[1], dtype=np.int64)
     groups[:prefix] = 1
