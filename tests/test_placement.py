@@ -17,6 +17,7 @@ from parbench.harness.session import Session
 from parbench.models.adapter import LlavaAdapter
 from parbench.models.loading import asset
 from parbench.models.placement import bridge, check_placement
+from simulated_cards import SimulatedCards, on_card
 from test_bad_input import refused
 
 
@@ -70,19 +71,55 @@ def test_all_methods_with_parts_on_disk(settings, adapter, scenes):
     assert [name for name in METHODS if given(placed, scenes, name) != given(adapter, scenes, name)] == []
 
 
-def test_all_methods_on_grouped_heads_with_everything_elsewhere(grouped, scenes):
+def test_grouped_heads_with_everything_elsewhere(grouped, scenes):
     plain = LlavaAdapter.load(grouped)
-    wanted = {name: given(plain, scenes, name) for name in METHODS}
-    assert sum(len(found) > 1 for found in wanted.values()) > len(METHODS) - 4
+    # Each kind of method: others run above.
+    some = ("none", "downsample", "dymu", "prumerge", "trim", "fastv", "sparsevlm", "pyramiddrop", "vtw", "yopo")
+    wanted = {name: given(plain, scenes, name) for name in some}
+    assert sum(len(found) > 1 for found in wanted.values()) >= len(some) - 1
     for device_map in ({"": "disk"}, spread(plain, "cpu", "disk"), "auto"):
         placed = LlavaAdapter.load({**grouped, "device_map": device_map})
-        names = METHODS if device_map == {"": "disk"} else ("fastv", "dymu")
+        names = some if device_map == {"": "disk"} else ("fastv", "dymu")
         assert [name for name in names if given(placed, scenes, name) != wanted[name]] == []
     cpu_offload(plain.model, execution_device=torch.device("cpu"))
     bridge(plain.model)
     assert {tensor.device.type for tensor in plain.model.parameters()} == {"cpu", "meta"}
-    names = ("fastv", "yopo", "trim", "downsample")
+    names = ("fastv", "trim", "downsample")
     assert [name for name in names if given(plain, scenes, name) != wanted[name]] == []
+
+
+def test_all_methods_on_four_simulated_cards(settings, adapter, scenes, monkeypatch):
+    """Layer 0 is not where the embeddings are, and neighbours are never on one card."""
+    spread_out = LlavaAdapter.load(settings)
+    tower, language = spread_out.model.model.vision_tower, spread_out.model.model.language_model
+    # What is one tensor cannot be in two places.
+    head = spread_out.model.lm_head
+    head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=False)
+    layers = [*tower.encoder.layers, *language.layers]
+    parts = [(part, (number + 1) % 3) for number, part in enumerate(layers)]
+    parts += [(tower.embeddings, 1), (tower.pre_layrnorm, 1), (tower.post_layernorm, 2), (language.embed_tokens, 0)]
+    parts += [
+        (language.rotary_emb, 0),
+        (language.norm, 3),
+        (head, 2),
+        (spread_out.model.model.multi_modal_projector, 2),
+    ]
+    for part, number in parts:
+        on_card(part, number)
+    wanted = {name: given(adapter, scenes, name) for name in METHODS}
+    # A batch that fails is tried sample by sample, and a failure recorded: here it has to be seen.
+    monkeypatch.setattr(Engine, "_batch_or_single", Engine.run)
+    with SimulatedCards():
+        bridge(spread_out.model)
+        assert spread_out.device == torch.device("cuda:0")
+        with pytest.raises(RuntimeError, match="same device"):
+            language.norm.weight + language.embed_tokens.weight[0]
+        found = {name: given(spread_out, scenes, name) for name in METHODS}
+    for name in METHODS:
+        for (text, kept, ledger, margin, stages), one in zip(found[name], wanted[name], strict=True):
+            # Copies lie elsewhere in memory, which a sum's last bits may show.
+            assert (text, kept, ledger, stages) == (*one[:3], one[4]), name
+            assert margin == pytest.approx(one[3], abs=1e-4), name
 
 
 def test_a_placed_checkpoint_is_whole_too(grouped, folder):

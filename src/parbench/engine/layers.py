@@ -136,8 +136,9 @@ class LayerHooks:
         """Before layer 0: is this a whole sequence, or the next token of one."""
         self.prefill = kwargs["past_key_values"].get_seq_length() == 0
         if self.prefill:
-            self.embeds = args[0] if args else kwargs["hidden_states"]
-            self.layout = self.begin.extended(self.embeds.shape[1], kwargs["position_ids"])
+            at = self.begin.mask.device
+            self.embeds = (args[0] if args else kwargs["hidden_states"]).to(at)
+            self.layout = self.begin.extended(self.embeds.shape[1], kwargs["position_ids"].to(at))
             self.segments, self.mix = [], None
             self.trace.passes.append([])
 
@@ -168,10 +169,11 @@ class LayerHooks:
                 segment.positions = segment.layout.positions
             else:
                 segment.mask = F.pad(segment.mask, (0, hidden.shape[1]), value=1)
-                positions = kwargs["position_ids"].expand(len(segment.mask), -1)
+                positions = kwargs["position_ids"].to(segment.mask.device).expand(len(segment.mask), -1)
                 segment.positions = positions - segment.dropped[:, None] if self.reducer.compacts else positions
-            segment.turn = self.adapter.language.rotary_emb(hidden, position_ids=segment.positions)
-            segment.causal = self._causal(index, hidden, segment.mask, kwargs["past_key_values"])
+            there = hidden.to(segment.mask.device)
+            segment.turn = self.adapter.language.rotary_emb(there, position_ids=segment.positions)
+            segment.causal = self._causal(index, there, segment.mask, kwargs["past_key_values"])
         kwargs = {
             **kwargs,
             "position_ids": segment.positions,

@@ -53,6 +53,7 @@ class UnmergeHooks:
         from transformers.masking_utils import create_causal_mask
 
         hidden, cache = args[0] if args else kwargs["hidden_states"], kwargs["past_key_values"]
+        hidden = hidden.to(self.begin.device)
         self.prefill = cache.get_seq_length() == 0
         if self.prefill:
             # Without a cache, what was generated stands behind the prompt.

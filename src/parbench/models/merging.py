@@ -78,6 +78,7 @@ class Merging:
     def shorten(self, number: int, _norm: Any, args: tuple[Tensor, ...]) -> tuple[Tensor]:
         """Between attention and MLP: merge."""
         (hidden,) = args
+        self._follow(hidden.device)
         heads = self.tower.config.num_attention_heads
         metric = self._keys.double().view(*self._keys.shape[:2], heads, -1).mean(2)
         with own_flops() as counted:

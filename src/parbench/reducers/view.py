@@ -124,8 +124,8 @@ class View:
         return self.at_tokens(self.entering)
 
     def at_tokens(self, values: Tensor) -> Tensor:
-        """Values [B, S', ...] at the visual tokens, [E, N, ...]."""
-        return values[self.layout.row[:, None], self.layout.visual[0]]
+        """Values [B, S', ...] at the visual tokens, [E, N, ...]; the layer that they come from may be on another device."""
+        return values.to(self.layout.row.device)[self.layout.row[:, None], self.layout.visual[0]]
 
     @cached_property
     def last_attention(self) -> Tensor:
