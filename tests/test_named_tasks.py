@@ -12,6 +12,7 @@ from hub_miniature import add_repository, use_hub
 from miniatures import MINIATURES, NAMED, dataset
 from parbench.config import compose_config, names
 from parbench.errors import ParbenchError
+from parbench.harness import task_index
 from parbench.harness.named_tasks import parts_of, settings_of
 
 QUICK = ("method=none", "limit=2", "results_dir=runs")
@@ -80,6 +81,34 @@ def test_groups_name_their_tasks():
     assert parts_of("pope", names("dataset")) is None
     with pytest.raises(ParbenchError, match="runs no task"):
         parts_of("mvbench", names("dataset"))
+
+
+def test_a_group_is_a_run_a_task_and_a_table_over_them(run, folder, monkeypatch):
+    home = folder / "home"
+    small = MINIATURES["pope"]()
+    files = {}
+    for name in ("test", "adversarial"):
+        dataset(small.rows, small.images).to_parquet(folder / "rows.parquet")
+        files[f"Full/{name}-00000-of-00001.parquet"] = (folder / "rows.parquet").read_bytes()
+    add_repository(home, "dataset", "lmms-lab-encoder/POPE", COMMIT, {**files, "README.md": b"A miniature.\n"})
+    use_hub(monkeypatch, home)
+    monkeypatch.setattr("parbench.harness.task_index._stored", lambda: {
+        **{name: task_index._index()[name] for name in ("pope", "pope_adv", "docvqa_test")},
+        "few": {"kind": "tag", "tasks": ["pope", "pope_adv", "docvqa_test"]},
+    })  # fmt: skip
+    code, out, err = run("eval", "dataset=few", *QUICK)
+    assert code == 0, err
+    assert "left out of few: dataset=docvqa_test is refused" in err
+    table = out[out.index("all data sets") :]
+    assert [line.split()[:2] for line in table.splitlines() if line.strip().startswith(("pope", "all q"))] == [
+        ["pope", "2"], ["pope_adv", "2"], ["all", "questions"],
+    ]  # fmt: skip
+    found = identities(folder / "runs")
+    assert {one["name"] for one in found} == {"pope", "pope_adv"}
+    code, again, err = run("sweep", "datasets=[few]", "methods=[none]", "controls=[]", "limit=2", "results_dir=runs")
+    assert code == 0, err
+    assert err.count("nothing recomputed") == 2
+    assert table.split("all questions")[0] in again
 
 
 def in_hub_cache(home: Path, name: str, repository: str, commit: str = COMMIT) -> Path:

@@ -275,6 +275,7 @@ class Sweep:
         self._say(f"{name}: failed: {said}")
 
     def _show(self) -> None:
+        from parbench.commands.task_groups import show_together
         from parbench.tables import show
 
         tables: dict[str, list[OpenGroup]] = {}
@@ -286,6 +287,7 @@ class Sweep:
                 if title := _shared_title([opened.group.title for opened in together]):
                     print(title)
                 show(*map(list, zip(*finished, strict=True)))
+        show_together(self._open)
         if self._failed:
             print(f"parbench: {len(self._failed)} failed; the same command tries again:", file=sys.stderr)
         for name, said in self._failed:

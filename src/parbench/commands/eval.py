@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from parbench.commands.cells import Cell, Group
 from parbench.commands.dry_run import DRY_RUN, dry_run
 from parbench.commands.multirun import products
+from parbench.commands.task_groups import with_tasks
 from parbench.config import build_reducer, compose_config, names
 from parbench.errors import ParbenchError
 from parbench.launch.local import local_sweep
@@ -26,10 +27,13 @@ def run(words: list[str]) -> int:
             f"{other} has no place in an evaluation, which runs here: write parbench sweep methods=[NAME] {other}"
         )
     words, dry = [word for word in words if word != DRY_RUN], DRY_RUN in words
-    rest = [word for word in words if word not in _MANY]
-    if len(rest) < len(words) and dry:
+    given = [word for word in words if word not in _MANY]
+    rest = with_tasks(given)
+    # A group of tasks is many evaluations too.
+    several = len(given) < len(words) or len(products(rest)) > len(products(given)) == 1
+    if several and dry:
         return dry_run(_groups(rest))
-    if len(rest) < len(words):
+    if several:
         return local_sweep(_groups(rest), go_on=True).run()
     config = compose_config(rest)
     cells = [*_companions(config, rest), Cell(config.method, config.budget, required=True)]

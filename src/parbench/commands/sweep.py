@@ -11,6 +11,7 @@ from parbench.commands.dry_run import DRY_RUN, dry_run
 from parbench.commands.eval import other_method
 from parbench.commands.multirun import products
 from parbench.commands.options import as_list, split_options, whole_number
+from parbench.commands.task_groups import with_tasks
 from parbench.commands.variants import variant_cells
 from parbench.config import build_reducer, compose_config, names
 from parbench.errors import ParbenchError, unknown
@@ -66,6 +67,7 @@ def expand(words: list[str]) -> list[list[str]]:
     if options["shards"]:
         parts = whole_number("shards", options["shards"])
         rest.append(f"shard={','.join(f'{part}/{parts}' for part in range(parts))}")
+    rest = with_tasks(rest)
     # The first word varies slowest.
     rest.sort(key=lambda word: not word.startswith("model="))
     return [[*grid, *one] for one in products(rest)]
