@@ -11,8 +11,9 @@ from PIL import Image
 
 import parbench.engine.engine as engine_module
 from helpers import METHODS, reducer, sample, within_reach
-from parbench.engine.engine import Engine, anchors
+from parbench.engine.engine import Engine
 from parbench.engine.install import install
+from parbench.engine.origins import anchors
 from parbench.engine.samples import plan
 from parbench.engine.sequence import Visual, build_rows
 from parbench.errors import ParbenchError

@@ -11,8 +11,8 @@ from helpers import METHODS, reducer, within_reach
 from parbench.compute.flops import costs, sample_flops
 from parbench.compute.ledger import SampleLedger
 from parbench.engine.decode import greedy
-from parbench.engine.engine import through
 from parbench.engine.install import install
+from parbench.engine.origins import through
 from parbench.engine.search import divergences, first_below, kept_heads, visual_share
 from parbench.engine.sequence import Visual, build_rows
 from parbench.errors import ParbenchError

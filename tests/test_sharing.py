@@ -25,33 +25,39 @@ def questions(adapter, scenes):
 def encodings(monkeypatch):
     """How many images each run of the vision tower saw."""
     seen = []
-    original = engine_module.Engine.encode
+    original = engine_module.Engine.encode_pixels
 
-    def counted(self, images):
-        seen.append(len(images))
-        return original(self, images)
+    def counted(self, pixels):
+        seen.append(len(pixels))
+        return original(self, pixels)
 
-    monkeypatch.setattr(engine_module.Engine, "encode", counted)
+    monkeypatch.setattr(engine_module.Engine, "encode_pixels", counted)
     return seen
 
 
-@pytest.mark.parametrize("name", ["none", "prumerge", "visionzip", "divprune", "pool", "downsample", "tome", "random"])
+BEFORE_LLM = ["none", "prumerge", "visionzip", "divprune", "pool", "downsample", "tome", "random"]
+INSIDE_LLM = ["fastv", "sparsevlm", "pyramiddrop", "topv", "random-in-llm"]
+
+
+@pytest.mark.parametrize("name", BEFORE_LLM + INSIDE_LLM)
 def test_what_runs_once_gives_the_logits_of_what_runs_apart(adapter, questions, monkeypatch, name):
     method = reducer(name) if name in ("none", "prumerge") else reducer(name, 64)
     together, alone = [], []
-    greedy, after_beginnings = engine_module.greedy, engine_module.after_beginnings
+    greedy = engine_module.greedy
+    sharing = "up_to_first_stage" if name in INSIDE_LLM else "after_beginnings"
+    original = getattr(engine_module, sharing)
 
     def spy_alone(*arguments, **named):
         alone.extend(greedy(*arguments, **named))
         return alone[-1:]
 
     def spy_together(*arguments):
-        generated, trace = after_beginnings(*arguments)
+        generated, trace = original(*arguments)
         together.extend(generated)
         return generated, trace
 
     monkeypatch.setattr(engine_module, "greedy", spy_alone)
-    monkeypatch.setattr(engine_module, "after_beginnings", spy_together)
+    monkeypatch.setattr(engine_module, sharing, spy_together)
     shared, apart = Engine(adapter, method).answer(questions), []
     for question in questions:
         apart += Engine(adapter, method, share=False).answer([question])
@@ -86,12 +92,15 @@ def test_beginnings_are_shared_by_every_kernel_that_takes_masks(adapter, questio
         adapter.language.config._attn_implementation = kernel
 
 
-@pytest.mark.parametrize("name", ["par", "fastv", "yopo", "trim"])
-def test_methods_that_look_at_the_question_or_act_in_the_llm_share_no_beginning(adapter, questions, monkeypatch, name):
+@pytest.mark.parametrize("name", ["par", "yopo", "trim"])
+def test_methods_that_change_what_enters_the_llm_by_question_or_mask_it_share_no_beginning(
+    adapter, questions, monkeypatch, name
+):
     def never(*_arguments):
         raise AssertionError("a beginning was shared")
 
     monkeypatch.setattr(engine_module, "after_beginnings", never)
+    monkeypatch.setattr(engine_module, "up_to_first_stage", never)
     answers = Engine(adapter, reducer(name, None if name == "yopo" else 64)).answer(questions)
     assert not any(answer.error for answer in answers)
 

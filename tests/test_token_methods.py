@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from helpers import reducer, sample
-from parbench.engine.engine import Engine, anchors
+from parbench.engine.engine import Engine
+from parbench.engine.origins import anchors
 from parbench.errors import ParbenchError
 from parbench.models.vision import Encoded
 from parbench.reducers.probes import READ_BLOCK, Probes

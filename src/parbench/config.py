@@ -125,10 +125,10 @@ def _check_values(config: DictConfig) -> None:
         if also and value != also[0] and not _whole(value):
             where = key if key == "limit" else f"engine.{key}"
             raise ParbenchError(f"{where}={value} is no number from 1 on, nor {also[1]}")
-    for key in ("cache_mb",):
+    for key, what in (("cache_mb", "megabytes"), ("workers", "threads")):
         value = config.engine.get(key)
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise ParbenchError(f"engine.{key}={value} is no number of megabytes from 0 on")
+            raise ParbenchError(f"engine.{key}={value} is no number of {what} from 0 on")
     check_budget(config.budget)
     if not isinstance(config.seed, int) or isinstance(config.seed, bool) or not 0 <= config.seed < 2**32:
         raise ParbenchError(f"seed={config.seed} is not possible: use a whole number from 0 to {2**32 - 1}")

@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from parbench.engine.engine import image_digest, seed_of
+from parbench.engine.pictures import image_digest, seed_of
 from parbench.engine.samples import Sample
 from parbench.errors import ParbenchError
 from parbench.harness.prompts import build_prompt

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -19,7 +20,9 @@ from parbench.engine.features import FeatureCache
 from parbench.engine.install import install
 from parbench.engine.layers import Trace
 from parbench.engine.memory import is_out_of_memory
-from parbench.engine.prefix import after_beginnings, can_share_beginnings, shared_beginnings
+from parbench.engine.origins import anchors, owners, through
+from parbench.engine.pictures import Picture, Read, Reader, ahead, seed_of
+from parbench.engine.prefix import after_beginnings, can_share_beginnings, shared_beginnings, up_to_first_stage
 from parbench.engine.samples import Answer, Kept, Sample
 from parbench.engine.sequence import Line, Visual, build_line, pad
 from parbench.errors import DeviceFailed, ParbenchError, UnfitSample
@@ -30,7 +33,6 @@ from parbench.reducers.base import (
     LayerReducer,
     MaskReducer,
     PixelReducer,
-    Provenance,
     Reducer,
     Reduction,
     TokenReducer,
@@ -38,6 +40,8 @@ from parbench.reducers.base import (
 )
 from parbench.reducers.none import Unreduced
 from parbench.reducers.probes import Probes
+
+_NOTHING: Mapping[str, Future[Read]] = {}
 
 
 @dataclass(frozen=True)
@@ -48,11 +52,13 @@ class _Pictures:
         encoded: What the tower gave.
         seeds: One number an image, from its pixels.
         of: For each sample of the block, the numbers of its images.
+        prompts: For each sample, by id, its token ids, or why it has none.
     """
 
     encoded: Encoded | None
     seeds: list[int]
     of: list[list[int]]
+    prompts: Mapping[str, Tensor | Exception]
 
 
 @dataclass(frozen=True)
@@ -80,13 +86,16 @@ class Engine:
             through the LLM once, where the method does not look at the question. Off, each sample's images are encoded and
             run with its batch, as Hugging Face does: then keep-all is the untouched model bit for bit on the same batch.
         features: Where features of images are remembered, if anywhere.
+        workers: Threads that read images and prompts while others are computed; 0 for none.
 
     Attributes:
         most: The greatest batch that the device's memory holds, once a greater one did not fit.
+        reader: Reads samples for it.
+        waited: Seconds that reading has kept it from computing so far.
     """
 
     def __init__(self, adapter: LlavaAdapter, reducer: Reducer, *, share: bool = True,
-                 features: FeatureCache | None = None) -> None:  # fmt: skip
+                 features: FeatureCache | None = None, workers: int = 0) -> None:  # fmt: skip
         reducer.check(adapter.geometry)
         self.adapter = adapter
         self.reducer = reducer
@@ -99,13 +108,28 @@ class Engine:
         self._outside = first if isinstance(first, TokenReducer) else self._plain
         self._in_tower = isinstance(reducer, PixelReducer | TowerReducer)
         self._unmerges = isinstance(reducer, TowerReducer) and reducer.unmerges
+        self.reader = Reader(
+            adapter, self.features, share, self._outside.blocks if share and not self._in_tower else None
+        )
+        self.workers = workers
+        self.waited = 0.0
         self._chooses_once = share and not self._outside.prompt_aware
         in_llm = isinstance(reducer, LayerReducer | MaskReducer) or self._unmerges
         self._shares_prefix = self._chooses_once and not in_llm
+        self._shares_first_layers = (
+            self._chooses_once
+            and isinstance(reducer, LayerReducer)
+            and reducer.cached
+            and bool(reducer.stages(adapter.geometry))
+        )
 
     @torch.inference_mode()
-    def answer(self, samples: Sequence[Sample]) -> list[Answer]:
+    def answer(self, samples: Sequence[Sample], reading: Mapping[str, Future[Read]] = _NOTHING) -> list[Answer]:
         """Answer a batch.
+
+        Args:
+            samples: The batch.
+            reading: What is read of it by others, by the reader's key; the rest is read here.
 
         Returns:
             One answer a sample, in order. A batch that fails is tried again sample by sample, so that only the failing sample
@@ -117,10 +141,10 @@ class Engine:
         """
         most = self.most or len(samples)
         if len(samples) > most:
-            return [one for at in range(0, len(samples), most) for one in self.answer(samples[at : at + most])]
+            return [one for at in range(0, len(samples), most) for one in self.answer(samples[at : at + most], reading)]
         try:
             begun = time.perf_counter()
-            pictures = self._encode(self._load(samples))
+            pictures = self._encode(samples, self._read(samples, reading))
             found = self._batch_or_single(samples, pictures)
             seconds = (time.perf_counter() - begun) / len(samples)
             return [replace(answer, seconds=seconds) for answer in found]
@@ -145,35 +169,48 @@ class Engine:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         print(f"a batch of {len(samples)} does not fit into memory: going on with {self.most}", file=sys.stderr)
-        return self.answer(samples)
+        return self.answer(samples, reading)
 
-    def _load(self, samples: Sequence[Sample]) -> list[list[Image.Image]]:
-        """Each sample's images; samples of a group share theirs, which are then the same objects and encoded once."""
-        if not self.share:
-            return [sample.load() for sample in samples]
-        groups: dict[str, list[Image.Image]] = {}
-        for sample in samples:
-            if sample.group not in groups:
-                groups[sample.group] = sample.load()
-        return [groups[sample.group] for sample in samples]
+    def answers(self, batches: Sequence[Sequence[Sample]]) -> Generator[list[Answer]]:
+        """Answer batches, while workers read the next ones; see :meth:`answer`.
 
-    def _encode(self, images: Sequence[Sequence[Image.Image]]) -> _Pictures:
+        Close the iterator to end them. What they read is the same as without them, and an error comes with the batch it is of.
+        """
+        with contextlib.closing(ahead(self.reader, batches, self.workers)) as ready:
+            for batch, reading in ready:
+                yield self.answer(batch, reading)
+
+    def _read(self, samples: Sequence[Sample], reading: Mapping[str, Future[Read]]) -> dict[str, Read]:
+        """What is read of each group of samples, waited for or read here."""
+        begun = time.perf_counter()
+        try:
+            return {
+                key: reading[key].result() if key in reading else self.reader.read(group)
+                for key, group in self.reader.groups(samples).items()
+            }
+        finally:
+            self.waited += time.perf_counter() - begun
+
+    def _encode(self, samples: Sequence[Sample], read: Mapping[str, Read]) -> _Pictures:
         unique: dict[int, int] = {}
-        order: list[Image.Image] = []
+        order: list[Picture] = []
         of = []
-        for row in images:
-            numbers = []
-            for image in row:
-                if not self.share or id(image) not in unique:
-                    unique[id(image)] = len(order)
-                    order.append(image)
-                numbers.append(unique[id(image)])
-            of.append(numbers)
+        prompts: dict[str, Tensor | Exception] = {}
+        for sample in samples:
+            mine = read[self.reader.key(sample)]
+            prompts[sample.id] = mine.prompts[sample.id]
+            for picture in mine.pictures:
+                if id(picture) not in unique:
+                    unique[id(picture)] = len(order)
+                    order.append(picture)
+            of.append([unique[id(picture)] for picture in mine.pictures])
         if not order:
-            return _Pictures(None, [], of)
-        digests = [image_digest(image) for image in order]
-        encoded = self.encode(order) if self._in_tower or not self.share else self.remembered(order, digests)
-        return _Pictures(encoded, [seed_of(digest) for digest in digests], of)
+            return _Pictures(None, [], of, prompts)
+        if self._in_tower or not self.share:
+            encoded = self.encode_pixels(torch.cat([picture.pixels() for picture in order]))
+        else:
+            encoded = self._remembered(order)
+        return _Pictures(encoded, [seed_of(picture.digest) for picture in order], of, prompts)
 
     def encode(self, images: Sequence[Image.Image]) -> Encoded:
         """Run the vision tower over images as the method wants it: smaller images, merged tokens, blocks to look at."""
@@ -185,7 +222,8 @@ class Engine:
         return tuple(self._outside.blocks)
 
     def encode_pixels(self, pixels: Tensor) -> Encoded:
-        """The same for images [B, 3, H, W] that are preprocessed."""
+        """The same for preprocessed images [B, 3, H, W]."""
+        pixels = pixels.to(self.adapter.device, self.adapter.dtype)
         if isinstance(self.reducer, PixelReducer):
             pixels = self.reducer.shrink(pixels, self.adapter.geometry)
         merger = None
@@ -193,15 +231,16 @@ class Engine:
             merger = partial(self.reducer.merge, geometry=self.adapter.geometry)
         return self.adapter.encode(pixels, self._outside.blocks, merger)
 
-    def remembered(self, images: Sequence[Image.Image], digests: Sequence[str]) -> Encoded:
-        """The same where nothing acts in the tower, from memory where possible; each image by itself, so that its features never
-        depend on what else is at hand.
-        """
+    def remembered(self, images: Sequence[Image.Image]) -> Encoded:
+        """The same where nothing acts in the tower, from memory where possible."""
+        return self._remembered([self.reader.picture(image) for image in images])
+
+    def _remembered(self, pictures: Sequence[Picture]) -> Encoded:
+        # Each image by itself, so that its features never depend on what else is at hand.
         blocks, parts = self._outside.blocks, []
-        for image, digest in zip(images, digests, strict=True):
-            key = f"{digest}-{image.width}x{image.height}"
-            found = self.features.get(key, blocks)
-            parts.append(found or self.features.put(key, self.encode([image])))
+        for picture in pictures:
+            found = self.features.get(picture.name, blocks)
+            parts.append(found or self.features.put(picture.name, self.encode_pixels(picture.pixels())))
         return Encoded.stack(parts, blocks)
 
     def _batch_or_single(self, samples: Sequence[Sample], pictures: _Pictures) -> list[Answer]:
@@ -215,7 +254,7 @@ class Engine:
                 return [Answer(samples[0].id, "", error=f"{type(error).__name__}: {error}")]
         answers = []
         for number, sample in enumerate(samples):
-            alone = _Pictures(pictures.encoded, pictures.seeds, [pictures.of[number]])
+            alone = replace(pictures, of=[pictures.of[number]])
             answers += self._batch_or_single([sample], alone)
         return answers
 
@@ -235,13 +274,15 @@ class Engine:
                         owning = owners(reduction.provenance, entry) if self._unmerges else None
                         made[entry] = Visual(reduction.tokens[entry, :count], stands, pictures.seeds[number], owning)
                     visuals[s].append(made[entry])
-        lines, limits, unfit = self._lines(samples, visuals)
+        lines, limits, unfit = self._lines(samples, visuals, pictures.prompts)
         if unfit:
             return self._without(unfit, samples, pictures)
         until = [sample.until for sample in samples]
-        shares = self._shares_prefix and can_share_beginnings(self.adapter)
+        shares = (self._shares_prefix or self._shares_first_layers) and can_share_beginnings(self.adapter)
         beginnings = shared_beginnings(lines, of) if shares else None
-        if beginnings is not None:
+        if beginnings is not None and isinstance(self.reducer, LayerReducer):
+            generated, trace = up_to_first_stage(self.adapter, self.reducer, lines, beginnings, limits, until)
+        elif beginnings is not None:
             generated, trace = after_beginnings(self.adapter, beginnings, limits, until)
         else:
             rows = pad(self.adapter, lines)
@@ -261,7 +302,7 @@ class Engine:
         return answers
 
     def _lines(
-        self, samples: Sequence[Sample], visuals: Sequence[Sequence[Visual]]
+        self, samples: Sequence[Sample], visuals: Sequence[Sequence[Visual]], prompts: Mapping[str, Tensor | Exception]
     ) -> tuple[list[Line], list[int], dict[int, str]]:
         """The lines of a batch, how many tokens each may generate, and why some have none, by their number."""
         positions = self.reducer.positions if isinstance(self.reducer, TowerReducer) else self._outside.positions
@@ -271,7 +312,9 @@ class Engine:
         lines, limits, unfit = [], [], {}
         for number, (sample, row) in enumerate(zip(samples, visuals, strict=True)):
             try:
-                prompt = self.adapter.tokenizer(sample.prompt(len(row)), return_tensors="pt").input_ids[0]
+                prompt = prompts[sample.id]
+                if isinstance(prompt, Exception):
+                    raise prompt
                 line, limit = build_line(self.adapter, prompt, row, positions, sample.max_new_tokens)
             except UnfitSample as error:
                 unfit[number] = str(error)
@@ -283,7 +326,7 @@ class Engine:
     def _without(self, unfit: Mapping[int, str], samples: Sequence[Sample], pictures: _Pictures) -> list[Answer]:
         """Answer a batch without some of its samples, which have failed."""
         fit = [number for number in range(len(samples)) if number not in unfit]
-        others = _Pictures(pictures.encoded, pictures.seeds, [pictures.of[number] for number in fit])
+        others = replace(pictures, of=[pictures.of[number] for number in fit])
         answers = iter(self._batch_or_single([samples[number] for number in fit], others) if fit else [])
         return [
             Answer(sample.id, "", error=unfit[number]) if number in unfit else next(answers)
@@ -399,51 +442,3 @@ class Engine:
                     f"method {self.reducer.name} was asked for {asked} visual tokens a layer and delivered {delivered:.1f}"
                 )
         return Answer(sample.id, generated.text, tuple(kept), ledger, generated.margin, stages)
-
-
-def anchors(provenance: Provenance, entry: int, count: int) -> Tensor:
-    """The patch that each token of an image stands for: the one with the greatest weight in it, the lower of equals.
-
-    A token that comes from no patch (CLS) stands at patch 0, before which it has its place.
-    """
-    token, patch, weight = provenance.of(entry)
-    found = torch.zeros(count, dtype=torch.long, device=token.device)
-    order = torch.argsort(patch, descending=True, stable=True)
-    order = order[torch.argsort(weight[order], stable=True)]
-    # Later writes win on the CPU only, so each token is reduced explicitly.
-    best = torch.zeros(count, dtype=torch.long, device=token.device)
-    rank = torch.arange(1, len(order) + 1, device=token.device)
-    best.scatter_reduce_(0, token[order], rank, "amax")
-    has = best > 0
-    found[has] = patch[order][best[has] - 1]
-    return found
-
-
-def owners(provenance: Provenance, entry: int) -> Tensor:
-    """[N] the token that each patch of an image is in, where tokens share the patches out among them."""
-    token, patch, _ = provenance.of(entry)
-    return token[patch.argsort()]
-
-
-def through(
-    inner: tuple[Tensor, Tensor, Tensor], outer: tuple[Tensor, Tensor, Tensor], patches: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Token, patch and weight of tokens made (``inner``) of tokens that were made of patches (``outer``)."""
-    last, middle, share = inner
-    token, patch, weight = outer
-    size = int(torch.cat([middle, token]).max()) + 1 if len(token) else 0
-    first = weight.new_zeros(size, patches).index_put((token, patch), weight)
-    second = weight.new_zeros(int(last.max()) + 1 if len(last) else 0, size).index_put((last, middle), share)
-    whole = second @ first
-    token, patch = whole.nonzero(as_tuple=True)
-    return token, patch, whole[token, patch]
-
-
-def image_digest(image: Image.Image) -> str:
-    """Sha256 of an image's pixels, so that what is remembered and what is random follow the image and nothing else."""
-    return hashlib.sha256(image.convert("RGB").tobytes()).hexdigest()
-
-
-def seed_of(digest: str) -> int:
-    """An image's own number, 63 bits."""
-    return int(digest[:16], 16) >> 1

@@ -22,12 +22,22 @@ class FeatureCache:
         folder: Where features are written as well, and read from; None: nowhere.
         subject: What decides features beside the image: the model's weights, dtype, kernel.
         device: Where features read from the folder go.
+
+    Attributes:
+        images: Digest and name of each image of a source of images, as far as it was read before (see ``Sample.source``).
     """
 
     def __init__(self, limit: int = 0, folder: Path | None = None, subject: str = "", device: str = "cpu") -> None:
         self.limit, self.size, self.device = limit, 0, device
+        self.images: dict[str, tuple[tuple[str, str], ...]] = {}
         self._held: OrderedDict[str, Encoded] = OrderedDict()
         self._folder = folder / hashlib.sha256(subject.encode()).hexdigest()[:16] if folder else None
+
+    def holds(self, image: str, blocks: Sequence[int]) -> bool:
+        """Whether the features of an image are at hand, most likely with the blocks asked for; any thread may ask."""
+        if (found := self._held.get(image)) is not None:
+            return all(block in found.queries for block in blocks)
+        return self._folder is not None and (self._folder / f"{image}.safetensors").exists()
 
     def get(self, image: str, blocks: Sequence[int]) -> Encoded | None:
         """What is known of an image [1, N, C], if that includes queries and keys of the vision blocks asked for."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from parbench.engine.layers import LayerHooks, Trace
+from parbench.engine.layers import LayerHooks, Packed, Trace
 from parbench.engine.masks import MaskHooks
 from parbench.engine.sequence import Rows
 from parbench.engine.unmerge import UnmergeHooks
@@ -15,23 +15,30 @@ from parbench.reducers.base import LayerReducer, MaskReducer, Reducer, TowerRedu
 
 
 @contextmanager
-def install(adapter: LanguageAdapter, reducer: Reducer, rows: Rows) -> Iterator[Trace]:
+def install(
+    adapter: LanguageAdapter, reducer: Reducer, rows: Rows, place: Callable[[], Packed] | None = None
+) -> Iterator[Trace]:
     """While open, the LLM runs ``rows`` with the reducer in it, and what enters each layer at prefill is traced.
 
     The hooks are gone afterwards, whatever happens inside.
+
+    Args:
+        adapter: The model.
+        reducer: The method.
+        rows: The batch.
+        place: Of a ``LayerReducer`` whose lines run side by side before its first stage: where they are.
     """
     trace = Trace()
     depth = len(adapter.language.layers)
-    inside = LayerHooks(adapter, reducer, rows, trace) if isinstance(reducer, LayerReducer) else None
+    inside = LayerHooks(adapter, reducer, rows, trace, place) if isinstance(reducer, LayerReducer) else None
     handles: list[Any] = []
 
     def record(_layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if len(trace.layers) == depth:
             return
         hidden = args[0] if args else kwargs["hidden_states"]
-        here = inside.layout if inside else rows
-        trace.layers.append(hidden.shape[1] - (here.mask == 0).sum(1))
-        trace.visual.append((here.image >= 0).sum(1))
+        trace.layers.append(inside.entering(hidden) if inside else hidden.shape[1] - (rows.mask == 0).sum(1))
+        trace.visual.append(((inside.layout if inside else rows).image >= 0).sum(1))
         if inside and len(trace.layers) == depth:
             trace.origin = inside.origin()
 

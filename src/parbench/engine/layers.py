@@ -82,6 +82,25 @@ class Trace:
         )
 
 
+@dataclass(frozen=True)
+class Packed:
+    """Where tokens of lines are while several lines run side by side behind one beginning.
+
+    Attributes:
+        row: [B] the row that each line is in.
+        column: [B, S] columns of its tokens, in order, padded on the left with others.
+        tokens: [B] how many they are.
+    """
+
+    row: Tensor
+    column: Tensor
+    tokens: Tensor
+
+    def take(self, values: Tensor) -> Tensor:
+        """Values [G, L, ...] of rows, line by line: [B, S, ...], on the device that they are on."""
+        return values[self.row[:, None].to(values.device), self.column.to(values.device)]
+
+
 @dataclass
 class _Segment:
     """The layers between two stages: they see the same tokens and hold equally many keys.
@@ -106,10 +125,20 @@ class LayerHooks:
 
     A forward that finds an empty cache is a prefill: at each stage's layer the method chooses and the sequence gets shorter.
     Later forwards get, segment by segment, the mask and positions that belong to the keys held there.
+
+    Args:
+        adapter: The model.
+        reducer: The method.
+        rows: The lines, a row each.
+        trace: Filled.
+        place: Where the lines are in the forward that runs, if they enter the LLM side by side; each has a row of its own from the
+            first stage on.
     """
 
-    def __init__(self, adapter: LanguageAdapter, reducer: LayerReducer, rows: Rows, trace: Trace) -> None:
-        self.adapter, self.reducer, self.rows, self.trace = adapter, reducer, rows, trace
+    def __init__(self, adapter: LanguageAdapter, reducer: LayerReducer, rows: Rows, trace: Trace,
+                 place: Callable[[], Packed] | None = None) -> None:  # fmt: skip
+        self.adapter, self.reducer, self.rows, self.trace, self.place = adapter, reducer, rows, trace, place
+        self.packed: Packed | None = None
         self.stages = reducer.stages(adapter.geometry)
         self.begin = Layout.start(rows.mask, rows.positions, rows.image, rows.patch)
         self.layout = self.begin
@@ -135,10 +164,14 @@ class LayerHooks:
     def start(self, _layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before layer 0: is this a whole sequence, or the next token of one."""
         self.prefill = kwargs["past_key_values"].get_seq_length() == 0
+        self.packed = self.place() if self.place else None
         if self.prefill:
-            at = self.begin.mask.device
-            self.embeds = (args[0] if args else kwargs["hidden_states"]).to(at)
-            self.layout = self.begin.extended(self.embeds.shape[1], kwargs["position_ids"].to(at))
+            if self.packed:
+                self.embeds, self.layout = self.rows.embeds, self.begin
+            else:
+                at = self.begin.mask.device
+                self.embeds = (args[0] if args else kwargs["hidden_states"]).to(at)
+                self.layout = self.begin.extended(self.embeds.shape[1], kwargs["position_ids"].to(at))
             self.segments, self.mix = [], None
             self.trace.passes.append([])
 
@@ -161,6 +194,10 @@ class LayerHooks:
         hidden = args[0] if args else kwargs["hidden_states"]
         number = sum(at <= index for at in self.stages) - 1
         first = self.stages[number] == index
+        if first and self.packed:
+            kwargs = {**kwargs, "position_ids": self.packed.take(kwargs["position_ids"])}
+            if number == 0:
+                hidden, kwargs = self.unpack(hidden, kwargs, self.packed)
         if first and self.prefill:
             hidden = self.cut(number, layer, hidden, kwargs)
         segment = self.segments[number]
@@ -181,6 +218,22 @@ class LayerHooks:
             "attention_mask": segment.causal,
         }
         return (hidden, *args[1:]), kwargs
+
+    def unpack(self, hidden: Tensor, kwargs: dict[str, Any], packed: Packed) -> tuple[Tensor, dict[str, Any]]:
+        """A row for each line, as if it had run alone up to here."""
+        cosines, sines = kwargs["position_embeddings"]
+        turn = (packed.take(cosines), packed.take(sines))
+        if self.prefill and self.before is not None and self.normed is not None:
+            keys = packed.take(self.before.keys.transpose(1, 2)).transpose(1, 2)
+            self.before = replace(self.before, hidden=packed.take(self.before.hidden), turn=turn, keys=keys)
+            self.normed = packed.take(self.normed)
+        return packed.take(hidden), {**kwargs, "position_embeddings": turn}
+
+    def entering(self, hidden: Tensor) -> Tensor:
+        """[B] tokens of each line that enter a layer at prefill, given the layer's input."""
+        if self.packed and len(self.trace.layers) < self.stages[0]:
+            return self.packed.tokens
+        return hidden.shape[1] - (self.layout.mask == 0).sum(1)
 
     def _causal(self, index: int, hidden: Tensor, mask: Tensor, cache: Any) -> Tensor | None:
         from transformers.masking_utils import create_causal_mask

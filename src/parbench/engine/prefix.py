@@ -12,9 +12,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from parbench.engine.decode import WORTH_LEAVING, Choosing, Generated
 from parbench.engine.install import install
-from parbench.engine.layers import Trace
+from parbench.engine.layers import Packed, Trace
 from parbench.engine.sequence import Line, Rows, pad
 from parbench.models.adapter import LlavaAdapter
+from parbench.reducers.base import LayerReducer
 from parbench.reducers.none import Unreduced
 
 # Whose a key is, where it is no question's: every question's of its row, or nobody's.
@@ -92,6 +93,44 @@ def after_beginnings(
     return choosing.finished(), trace.after(before, owner, own)
 
 
+def up_to_first_stage(
+    adapter: LlavaAdapter, reducer: LayerReducer, lines: Sequence[Line], beginnings: Beginnings,
+    new_tokens: Sequence[int], until: Sequence[tuple[str, ...]],
+) -> tuple[list[Generated], Trace]:  # fmt: skip
+    """Run all lines, sharing their beginnings in the layers before the method's first stage; the trace is that of whole lines.
+
+    Up to there nothing depends on what follows a beginning, so that it runs once, with the rest of its lines side by side behind it.
+    From the stage on, each line has a row of its own.
+    """
+    begin = pad(adapter, beginnings.first)
+    packed = _Packed(adapter, begin, beginnings.owner)
+    choosing = Choosing(adapter, new_tokens, until)
+    present = list(range(len(lines)))
+    feed = {number: (line.ids, line.places) for number, line in enumerate(beginnings.rest)}
+    side = packed.rows(feed)
+    embeds = torch.cat([begin.embeds, side.rows.embeds], dim=1)
+    positions = torch.cat([begin.positions, side.rows.positions], dim=1)
+    with install(adapter, reducer, pad(adapter, lines), lambda: packed.place(present, embeds.shape[1])) as trace:
+        while True:
+            hidden = packed.forward(embeds, positions, side.whose)
+            chosen = choosing.take(present, adapter.logits(hidden[:, -1]))
+            on = [place for place, line in enumerate(present) if choosing.going[line]]
+            if not on:
+                break
+            ids = chosen.cpu()
+            feed = {line: (ids[place : place + 1], feed[line][1][-1:] + 1) for place, line in enumerate(present)}
+            if len(on) <= WORTH_LEAVING * len(present):
+                stay = torch.tensor(on, device=embeds.device)
+                # Before the first stage a beginning is held once, whoever leaves.
+                for layer in packed.cache.layers[reducer.stages(adapter.geometry)[0] :]:
+                    layer.batch_select_indices(stay)
+                trace.leave(stay)
+                present = [present[place] for place in on]
+            side = packed.rows({line: feed[line] for line in present})
+            embeds, positions = side.rows.embeds, side.rows.positions
+    return choosing.finished(), trace
+
+
 @dataclass(frozen=True)
 class _Side:
     """Tokens of several lines side by side, one row a beginning.
@@ -122,6 +161,7 @@ class _Packed:
         self.adapter = adapter
         self.cache = DynamicCache(config=adapter.language.config)
         self.whose = torch.where(begin.mask.bool(), _ALL, _NOBODY)
+        self.owner = torch.tensor(owner, device=adapter.device)
         self.lines = [[line for line, of in enumerate(owner) if of == row] for row in range(len(begin.mask))]
 
     def begin(self, begin: Rows) -> None:
@@ -152,15 +192,28 @@ class _Packed:
 
     def run(self, side: _Side) -> Tensor:
         """[R, d] the last hidden state of each line that was placed."""
-        self.whose = torch.cat([self.whose, side.whose], dim=1)
-        length = side.whose.shape[1]
-        seen = (self.whose[:, None] == _ALL) | (self.whose[:, None] == side.whose[..., None])
+        return self.forward(side.rows.embeds, side.rows.positions, side.whose)[side.last]
+
+    def forward(self, embeds: Tensor, positions: Tensor, whose: Tensor) -> Tensor:
+        """What the LLM makes of further tokens [G, n] of lines, or of the beginnings [G, b] with them behind."""
+        self.whose = torch.cat([self.whose, whose], dim=1)
+        length = embeds.shape[1]
+        entering = self.whose[:, -length:]
+        seen = (self.whose[:, None] == _ALL) | (self.whose[:, None] == entering[..., None])
         seen[..., -length:] &= torch.ones(length, length, dtype=torch.bool, device=seen.device).tril()
-        hidden = self.adapter.language(
-            inputs_embeds=side.rows.embeds, attention_mask=self._for_kernel(seen[:, None]),
-            position_ids=side.rows.positions, past_key_values=self.cache, use_cache=True,
+        return self.adapter.language(
+            inputs_embeds=embeds, attention_mask=self._for_kernel(seen[:, None]), position_ids=positions,
+            past_key_values=self.cache, use_cache=True,
         ).last_hidden_state  # fmt: skip
-        return hidden[side.last]
+
+    def place(self, lines: Sequence[int], length: int) -> Packed:
+        """Where the tokens of some lines are among the last ``length`` columns."""
+        row = self.owner[torch.tensor(lines, device=self.owner.device)]
+        whose = self.whose[row, -length:]
+        mine = (whose == _ALL) | (whose == torch.tensor(lines, device=whose.device)[:, None])
+        tokens = mine.sum(1)
+        column = mine.to(torch.uint8).argsort(dim=1, stable=True)[:, -int(tokens.max()) :]
+        return Packed(row, column, tokens)
 
     def _for_kernel(self, seen: Tensor) -> Tensor:
         if self.adapter.language.config._attn_implementation == "sdpa":

@@ -23,6 +23,8 @@ class Sample:
         group: Samples of one group share their images and are run together.
         max_new_tokens: Tokens that may be generated.
         until: Strings that end the answer.
+        source: What its images come from, such as a row of a data set of known content: as long as a process lives, the same name
+            stands for the same images. None where that is not known.
         unit: Samples of one unit are scored as one, so that they are in one shard; None for a unit of its own.
     """
 
@@ -33,6 +35,7 @@ class Sample:
     group: str
     max_new_tokens: int = 16
     until: tuple[str, ...] = ()
+    source: str | None = None
     unit: str | None = None
 
 

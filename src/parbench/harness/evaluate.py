@@ -151,10 +151,14 @@ class _Computation:
     def _answer(self) -> dict[str, Any]:
         from parbench.compute.flops import costs
         from parbench.engine.engine import Engine
-        from parbench.engine.memory import batch_size
+        from parbench.engine.memory import batch_size, keep_freed
 
         session, store, settings = self.session, self.store, self.session.config.engine
-        engine = Engine(session.adapter, self.reducer, share=settings.share, features=session.features)
+        if session.adapter.device.type == "cpu":
+            keep_freed()
+        engine = Engine(
+            session.adapter, self.reducer, share=settings.share, features=session.features, workers=settings.workers
+        )
         size = store.batch_size(
             lambda: batch_size(session.adapter) if settings.batch_size == "auto" else int(settings.batch_size)
         )

@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from parbench.engine.engine import Engine, image_digest, seed_of
+from parbench.engine.engine import Engine
 from parbench.engine.features import FeatureCache
+from parbench.engine.pictures import image_digest, seed_of
 from parbench.errors import UnfitSample
 from parbench.harness.datasets import PreparedDataset
 from parbench.models.adapter import LlavaAdapter

@@ -104,14 +104,17 @@ class ParbenchLlava(lmms):
         with contextlib.ExitStack() as stack:
             progress = self.progress or stack.enter_context(Progress())
             progress.expect(self.run, len(samples), len(texts), self.title)
-            for numbers in self._batches(samples):
-                missing = [number for number in numbers if samples[number].id not in texts]
-                if missing:
-                    answers = self.engine.answer([samples[number] for number in numbers])
-                    if self.sink:
-                        self.sink([(docs[n], samples[n], answer) for n, answer in zip(numbers, answers, strict=True)])
-                    texts |= {answer.id: answer.text for answer in answers if answer.id not in texts}
-                    progress.step(self.run, len(missing))
+            batches = [
+                batch for batch in self._batches(samples) if any(samples[number].id not in texts for number in batch)
+            ]
+            whole = [[samples[number] for number in batch] for batch in batches]
+            answering = stack.enter_context(contextlib.closing(self.engine.answers(whole)))
+            for numbers, answers in zip(batches, answering, strict=True):
+                if self.sink:
+                    self.sink([(docs[n], samples[n], answer) for n, answer in zip(numbers, answers, strict=True)])
+                new = {answer.id: answer.text for answer in answers if answer.id not in texts}
+                texts |= new
+                progress.step(self.run, len(new))
         return [texts[sample.id] for sample in samples]
 
     def _check_calibration(self, requests: Sequence[Instance]) -> None:
@@ -169,6 +172,7 @@ class ParbenchLlava(lmms):
             max_new_tokens=int(override or arguments.get("max_new_tokens") or most),
             until=(until,) if isinstance(until, str) else tuple(until),
             unit=dataset.unit(doc_id) if dataset else None,
+            source=f"{dataset.fingerprint} {doc_id}" if dataset else None,
         )
 
 
@@ -185,7 +189,12 @@ def _engine_from_names(
         words.append(f"model.device={device}")
     config = compose_config([f"model={model}", f"method={method}", *words])
     session = Session(config)
-    engine = Engine(session.adapter, session.reducer(config.method, budget), share=config.engine.share)
+    engine = Engine(
+        session.adapter,
+        session.reducer(config.method, budget),
+        share=config.engine.share,
+        workers=config.engine.workers,
+    )
     task = session.dataset.task_name
     # Shipped thresholds serve all skills of scenes.
     return engine, [task, *(f"scenes_{skill}" for skill in SKILLS)] if task == "scenes" else [task]

@@ -219,8 +219,15 @@ class LlavaAdapter(LanguageAdapter):
         Raises:
             UnfitSample: One of them would need too much memory.
         """
-        values = process(self.processor.image_processor, images)
-        return values.to(self.device, self.dtype)
+        return self.preprocess(images).to(self.device, self.dtype)
+
+    def preprocess(self, images: Sequence[Image.Image]) -> Tensor:
+        """The same as the processor gives it, on the CPU.
+
+        Raises:
+            UnfitSample: One of them would need too much memory.
+        """
+        return process(self.processor.image_processor, images)
 
     def encode(self, pixels: Tensor, blocks: Sequence[int] = (), merger: Merger | None = None) -> Encoded:
         """See :func:`parbench.models.vision.encode`."""

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from parbench.config import build_reducer, compose_config
-from parbench.engine.engine import anchors
+from parbench.engine.origins import anchors
 from parbench.models.adapter import Geometry, LlavaAdapter
 from parbench.models.vision import Encoded
 from parbench.parity.case import Case, Verdict
