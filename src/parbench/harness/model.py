@@ -172,7 +172,7 @@ class ParbenchLlava(lmms):
             max_new_tokens=int(override or arguments.get("max_new_tokens") or most),
             until=(until,) if isinstance(until, str) else tuple(until),
             unit=dataset.unit(doc_id) if dataset else None,
-            source=f"{dataset.fingerprint} {doc_id}" if dataset else None,
+            source=f"{dataset.fingerprint} {dataset.settings['images']} {doc_id}" if dataset else None,
         )
 
 
