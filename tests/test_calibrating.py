@@ -222,13 +222,16 @@ def test_rows_without_and_with_several_images_are_counted(adapter, folder, cache
         assert found.found_on["questions"] == len(own.dataset.rows)
 
 
-def test_out_of_reach_is_one_sentence(run, folder, cache):
-    code, _, err = run(
-        "eval", "method=par", "method.router=0.5", "budget=500", "results_dir=runs", *words_for(pope(folder / "pope"))
-    )
-    assert code == 2
+def test_out_of_reach_gives_the_nearest_and_is_marked(run, folder, cache):
+    words = ("method=par", "method.router=0.5", *words_for(pope(folder / "pope")))
+    code, out, err = run("eval", "budget=500", "controls=[]", "limit=4", "results_dir=runs", *words)
+    assert code == 0, err
     assert "par @500 on pope (test): target=500 is out of reach" in err
-    assert not (folder / "runs").exists()
+    assert "going on with that" in err
+    assert "par @500 †" in out
+    code, _, err = run("calibrate", "target=500", *words)
+    assert code == 2
+    assert "target=500 is out of reach" in err
 
 
 def test_few_images_give_the_nearest(monkeypatch):

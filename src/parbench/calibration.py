@@ -158,7 +158,8 @@ def search(
     most = count(low)
     if most < target * (1 - FAR):
         raise OutOfReach(
-            f"target={target:g} is out of reach: with nothing dropped by relevance {most:.1f} tokens stay on average"
+            f"target={target:g} is out of reach: with nothing dropped by relevance {most:.1f} tokens stay on average",
+            (low, most),
         )
     tried = {low: most}
     while high - low > 2e-6 and most >= target:
@@ -170,7 +171,10 @@ def search(
     # Few images make a stair of the count: the nearer of the stairs on both sides is as near as it gets.
     nearest = min(tried, key=lambda threshold: abs(tried[threshold] - target))
     if min(tried.values()) > target * (1 + FAR):
-        raise OutOfReach(f"target={target:g} is out of reach: at least {tried[nearest]:.1f} tokens stay on average")
+        raise OutOfReach(
+            f"target={target:g} is out of reach: at least {tried[nearest]:.1f} tokens stay on average",
+            (nearest, tried[nearest]),
+        )
     return nearest, tried[nearest]
 
 

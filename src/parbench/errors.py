@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class ParbenchError(Exception):
@@ -31,7 +32,15 @@ class Uncalibrated(ParbenchError):
 
 
 class OutOfReach(ParbenchError):
-    """No threshold brings a method to the wanted mean."""
+    """No threshold brings a method to the wanted mean.
+
+    Attributes:
+        nearest: The threshold that comes nearest and the mean number of tokens that it leaves, where they were looked for.
+    """
+
+    def __init__(self, message: str, nearest: tuple[Any, float] | None = None) -> None:
+        super().__init__(message)
+        self.nearest = nearest
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> ParbenchError:

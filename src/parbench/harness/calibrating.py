@@ -107,7 +107,7 @@ class Thresholds:
             try:
                 return find_threshold(counter, asked, bar.set_postfix_str, bar.update)
             except OutOfReach as error:
-                raise OutOfReach(f"{name} on {self._named}: {error}") from error
+                raise OutOfReach(f"{name} on {self._named}: {error}", error.nearest) from error
 
     def rest(self) -> None:
         """Let go of images and features; they are read again when needed."""
@@ -148,7 +148,14 @@ class Thresholds:
         }
 
     def _find(self, asked: Reducer) -> dict[str, Any]:
-        threshold, mean = self.find(asked)
+        try:
+            threshold, mean = self.find(asked)
+        except OutOfReach as error:
+            if error.nearest is None:
+                raise
+            # A method that adapts delivers what it can: the table marks a mean that is far from the budget.
+            say(f"{error}: going on with that")
+            threshold, mean = error.nearest
         shown = threshold if not isinstance(threshold, list) else "by block"
         say(
             f"{row_name(asked.settings())}: {mean:.1f} tokens on average with {asked.calibrates} {shown}, found on "

@@ -49,5 +49,5 @@ def find_threshold(
     mean = mean_count(found)
     # Where a block merges all that it can, no threshold merges more.
     if abs(mean - wanted) > max(FAR * wanted, 1):
-        raise OutOfReach(f"target={wanted} is out of reach: the nearest mean is {mean:.1f} tokens")
+        raise OutOfReach(f"target={wanted} is out of reach: the nearest mean is {mean:.1f} tokens", (found, mean))
     return found, mean
