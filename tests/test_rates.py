@@ -47,6 +47,12 @@ def test_the_command_compares_both_engines_with_stock_lmms_eval(run, folder):
     assert [(row["method"], row["same"], row["questions"], row["other_tokens"]) for row in found["agreement"]] == [
         ("none", 24, 24, None), ("none", 24, 24, 0), ("random @64", 24, 24, 0),
     ]  # fmt: skip
+    assert [(row["method"], row["budget"]) for row in found["work"]] == [("none", None), ("random", 64)]
+    none, reduced = found["work"]
+    assert 0 < reduced["flops"] < none["flops"] < 24 * 3e10
+    assert all(0 < row["share_of_matmul_rate"] < 1.2 for row in found["work"])
+    assert all(sum(row["time"].values()) == pytest.approx(1, abs=0.01) for row in found["work"])
+    assert "% of this machine's" in out
     sweep = found["sweep"]
     assert [(cell["method"], cell["budget"], cell["n"]) for cell in sweep["cells"]] == [
         ("none", None, 24), ("random", 64, 24), ("random", 32, 24),

@@ -12,12 +12,15 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, open_dict
 
+from parbench.bench.work_share import flops_done, matmul_rate, where_time_goes
 from parbench.config import compose_config
 from parbench.errors import ParbenchError
 from parbench.harness.evaluate import evaluate, simple_evaluation
 from parbench.harness.session import Session
 
 STOCK = "lmms-eval, llava_hf, batch 1"
+# Questions whose evaluation is looked into for where its time goes.
+_PROFILED = 100
 
 
 class Rates:
@@ -42,6 +45,7 @@ class Rates:
         shared.dataset.task  # noqa: B018 - built before the clock runs
         self.rows: list[dict[str, Any]] = []
         self.cells: list[dict[str, Any]] = []
+        self.work: list[dict[str, Any]] = []
         self.answers: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
         if with_stock:
             self._stock()
@@ -103,6 +107,35 @@ class Rates:
                 seconds,
                 lines,
             )
+            if kind == "shared":
+                self._work(method, budget, seconds)
+
+    def _work(self, method: DictConfig, budget: int | None, seconds: float) -> None:
+        """What share of the machine's matmul rate the sharing engine has reached; the machine is timed right after it."""
+        session = self.sessions["shared"]
+        adapter = session.adapter
+        rate = matmul_rate(adapter.device, adapter.dtype)
+
+        def again() -> None:
+            session.__dict__.pop("features", None)
+            _timed(session, method, budget)
+
+        done = flops_done(again)
+        limit = session.config.limit
+        with open_dict(session.config):
+            session.config.limit = min(limit, _PROFILED)
+        shares = where_time_goes(again)
+        session.config.limit = limit
+        self.work.append(
+            {
+                "method": method.name,
+                "budget": budget,
+                "flops": done,
+                "matmul_flops_per_second": round(rate),
+                "share_of_matmul_rate": round(done / seconds / rate, 3),
+                "time": shares,
+            }
+        )
 
     def sweep(self, methods: Sequence[DictConfig], budgets: Sequence[int]) -> None:
         """Evaluate ``none`` and each method at each budget as a sweep does: by the sharing engine, features remembered throughout.
@@ -134,6 +167,7 @@ class Rates:
             "threads": torch.get_num_threads(),
             "questions": len(next(iter(self.answers.values()))),
             "rates": rates,
+            "work": self.work,
             "sweep": self._sweep(stock),
             "agreement": agreement,
         }

@@ -84,6 +84,14 @@ def _show(found: dict[str, Any]) -> None:
         times = "" if row["times_stock"] is None else f"{row['times_stock']:.1f}"
         table.add_row(row["by"], row["method"], f"{row['seconds']:.1f}", f"{row['rate']:.1f}", times)
     console.print(table)
+    for row in found["work"]:
+        name, time = row["method"] if row["budget"] is None else f"{row['method']} @{row['budget']}", row["time"]
+        console.print(
+            f"{name}, engine=shared: {100 * row['share_of_matmul_rate']:.0f} % of this machine's "
+            f"{row['matmul_flops_per_second'] / 1e9:.0f} GFLOP/s in matrix products; time: {100 * time['products']:.0f} % products and "
+            f"attention, {100 * time['other']:.0f} % other tensor operations, {100 * time['outside']:.0f} % outside torch",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
     if sweep := found["sweep"]:
         times = "" if sweep["times_stock"] is None else f", {sweep['times_stock']:.1f} x stock"
         console.print(

@@ -1,0 +1,72 @@
+"""How much of what a machine can multiply an evaluation reaches, and where the rest of its time goes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from parbench.models.counting import own_flops
+
+# Side of the square matrices that the machine's rate is measured with: large enough to keep every core busy.
+_SIDE = 2048
+_SECONDS = 1.0
+_PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "linear", "conv", "dot_product", "_attention", "matmul", "mkldnn")
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s (2 per multiply-add) of the product of two square matrices, the best of many within a second.
+
+    Args:
+        device: Where.
+        dtype: Of the matrices.
+    """
+    left, right = (torch.randn(_SIDE, _SIDE, device=device).to(dtype) for _ in range(2))
+    best, end = float("inf"), time.perf_counter() + _SECONDS
+    while time.perf_counter() < end or best == float("inf"):
+        begun = time.perf_counter()
+        torch.mm(left, right)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best = min(best, time.perf_counter() - begun)
+    return 2 * _SIDE**3 / best
+
+
+def flops_done(run: Callable[[], Any]) -> int:
+    """FLOPs that a call really does: shared work counts once, as often as it is done."""
+    with own_flops() as counted:
+        run()
+        return counted()
+
+
+def where_time_goes(run: Callable[[], Any]) -> dict[str, float]:
+    """Shares of a call's time on the main thread.
+
+    Returns:
+        ``products`` (matrix products, convolutions, attention), ``other`` (all other tensor operations) and ``outside`` torch
+        (Python, images, tokens, scoring, writing); they add up to 1. Taking the times slows many small operations down, so that
+        the last two come out somewhat large.
+    """
+    begun = time.perf_counter()
+    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as taken:
+        run()
+    seconds = time.perf_counter() - begun
+    products = other = 0.0
+    for event in taken.key_averages():
+        if not event.key.startswith("aten::"):
+            continue
+        name, own = event.key.removeprefix("aten::"), event.self_cpu_time_total / 1e6
+        if any(part in name for part in _PRODUCTS):
+            products += own
+        else:
+            other += own
+    # Work of other threads may run beside the main one's.
+    whole = max(seconds, products + other)
+    return {
+        "products": round(products / whole, 3),
+        "other": round(other / whole, 3),
+        "outside": round(1 - (products + other) / whole, 3),
+    }
