@@ -67,10 +67,10 @@ def _note_batches(log: Path) -> None:
     answer = Engine.answer
     descriptor = os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
 
-    def noted(self: Engine, samples: Sequence[Any]) -> Any:
+    def noted(self: Engine, samples: Sequence[Any], *read: Any) -> Any:
         batch = [self.reducer.name, self.reducer.budget, [sample.id for sample in samples]]
         os.write(descriptor, (json.dumps([os.getpid(), batch]) + "\n").encode())
-        return answer(self, samples)
+        return answer(self, samples, *read)
 
     Engine.answer = noted  # type: ignore[method-assign]
 

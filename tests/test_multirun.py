@@ -81,13 +81,13 @@ def test_fields_of_a_method_that_vary_stand_in_the_table(run):
 def test_methods_that_look_into_the_tower_leave_their_features_to_the_others(run, monkeypatch):
     from parbench.engine.engine import Engine
 
-    encoded, encode = [], Engine.encode
+    encoded, encode = [], Engine.encode_pixels
 
-    def counted(self, images):
+    def counted(self, pixels):
         encoded.append(self.reducer.name)
-        return encode(self, images)
+        return encode(self, pixels)
 
-    monkeypatch.setattr(Engine, "encode", counted)
+    monkeypatch.setattr(Engine, "encode_pixels", counted)
     code, _, err = run("sweep", "methods=[random,visionzip]", "budgets=[64]", *QUICK)
     assert code == 0, err
     assert set(encoded) == {"visionzip"}

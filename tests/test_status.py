@@ -119,7 +119,7 @@ def test_a_sweep_shows_what_is_to_come(run, folder, monkeypatch):
 
     seen = []
 
-    def answer(self, samples):
+    def answer(self, samples, *read):
         seen.append({one.method: one for one in overview(folder / "runs")})
         raise KeyboardInterrupt
 

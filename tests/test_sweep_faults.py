@@ -91,11 +91,11 @@ def test_a_folder_gone_read_only_keeps_what_is_there_of_use(run, folder, monkeyp
     original, answered = engine_module.Engine.answer, []
     with contextlib.ExitStack() as stack:
 
-        def answer(self, samples):
+        def answer(self, samples, *read):
             answered.append((self.reducer.name, samples[0].id))
             if len(answered) == 9:
                 stack.enter_context(read_only(folder / "runs"))
-            return original(self, samples)
+            return original(self, samples, *read)
 
         monkeypatch.setattr(engine_module.Engine, "answer", answer)
         assert "Read-only file system" in refused(run, "sweep", *SMALL)
@@ -154,10 +154,10 @@ def fails(monkeypatch, method: str, error: Exception) -> None:
     """From now on, batches of a method end with an error that is no sample's own."""
     original = engine_module.Engine.answer
 
-    def answer(self, samples):
+    def answer(self, samples, *read):
         if self.reducer.name == method:
             raise error
-        return original(self, samples)
+        return original(self, samples, *read)
 
     monkeypatch.setattr(engine_module.Engine, "answer", answer)
 
@@ -210,11 +210,11 @@ def test_a_run_is_resumed_with_the_batches_that_it_was_begun_with(run, folder, m
     assert run(*words, "results_dir=whole")[0] == 0
     original, answered = engine_module.Engine.answer, []
 
-    def answer(self, samples):
+    def answer(self, samples, *read):
         answered.append(len(samples))
         if len(answered) == 3:
             raise KeyboardInterrupt
-        return original(self, samples)
+        return original(self, samples, *read)
 
     with monkeypatch.context() as patch:
         patch.setattr(engine_module.Engine, "answer", answer)
