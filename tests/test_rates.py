@@ -10,6 +10,7 @@ import torch
 
 from parbench.bench.growth import peak_bytes
 from parbench.bench.rates import agree
+from parbench.bench.work_share import flops_done
 from parbench.errors import ParbenchError
 
 
@@ -23,6 +24,18 @@ def test_answers_that_differ_come_with_the_smaller_margin():
     found = agree(one, other)
     assert (found["questions"], found["same"], found["other_tokens"]) == (3, 2, 0)
     assert found["differing"] == [{"id": "scenes-1", "one": "blue", "other": "green", "margin": 0.25}]
+
+
+def test_work_that_is_done_has_products_and_attention_in_it():
+    query, key = torch.zeros(2, 6, 50, 32), torch.zeros(2, 6, 80, 32)
+    mask = torch.ones(50, 80, dtype=torch.bool)
+
+    def run():
+        torch.nn.functional.scaled_dot_product_attention(query, key, key, attn_mask=mask)
+        torch.mm(torch.zeros(10, 20), torch.zeros(20, 30))
+
+    with torch.inference_mode():
+        assert flops_done(run) == 2 * 2 * (2 * 6 * 50 * 80 * 32) + 2 * 10 * 20 * 30
 
 
 def test_tokens_are_compared_only_where_both_know_them():

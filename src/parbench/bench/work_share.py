@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
-
-from parbench.models.counting import own_flops
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 # Side of the square matrices that the machine's rate is measured with: large enough to keep every core busy.
 _SIDE = 2048
@@ -35,11 +34,19 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * _SIDE**3 / best
 
 
+def _attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, **__: Any) -> int:
+    return sdpa_flop_count(query, key, value)
+
+
+# Torch's counter knows the fused kernels of a GPU alone.
+_ON_CPU = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention}
+
+
 def flops_done(run: Callable[[], Any]) -> int:
-    """FLOPs that a call really does: shared work counts once, as often as it is done."""
-    with own_flops() as counted:
+    """FLOPs that matrix products, convolutions and attention of a call really do: shared work counts once, padding counts too."""
+    with FlopCounterMode(display=False, custom_mapping=_ON_CPU) as counter:
         run()
-        return counted()
+    return counter.get_total_flops()
 
 
 def where_time_goes(run: Callable[[], Any]) -> dict[str, float]:

@@ -152,7 +152,7 @@ class Engine:
             # An image of one of them.
             if len(samples) == 1:
                 return [Answer(samples[0].id, "", error=str(error))]
-            return [answer for sample in samples for answer in self.answer([sample])]
+            return [answer for sample in samples for answer in self.answer([sample], reading)]
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 if isinstance(error, torch.AcceleratorError):

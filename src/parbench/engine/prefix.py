@@ -120,7 +120,8 @@ def up_to_first_stage(
             ids = chosen.cpu()
             feed = {line: (ids[place : place + 1], feed[line][1][-1:] + 1) for place, line in enumerate(present)}
             if len(on) <= WORTH_LEAVING * len(present):
-                stay = torch.tensor(on, device=embeds.device)
+                # Not on the embeddings' device: keys and values are where their layers are.
+                stay = torch.tensor(on)
                 # Before the first stage a beginning is held once, whoever leaves.
                 for layer in packed.cache.layers[reducer.stages(adapter.geometry)[0] :]:
                     layer.batch_select_indices(stay)
