@@ -10,7 +10,7 @@ import torch
 
 from parbench.bench.growth import peak_bytes
 from parbench.bench.rates import agree
-from parbench.bench.work_share import flops_done
+from parbench.bench.work_share import flops_done, where_time_goes
 from parbench.errors import ParbenchError
 
 
@@ -36,6 +36,12 @@ def test_work_that_is_done_has_products_and_attention_in_it():
 
     with torch.inference_mode():
         assert flops_done(run) == 2 * 2 * (2 * 6 * 50 * 80 * 32) + 2 * 10 * 20 * 30
+
+
+def test_the_profiler_s_own_work_is_no_part_of_a_run():
+    square = torch.rand(500, 500)
+    shares = where_time_goes(lambda: [torch.mm(square, square) for _ in range(100)])
+    assert shares["products"] > 0.7
 
 
 def test_tokens_are_compared_only_where_both_know_them():
