@@ -274,7 +274,9 @@ def test_sharing_changes_neither_tokens_nor_answers(adapter, questions):
 
 
 def test_the_plan_depends_on_the_samples_alone():
-    samples = [SimpleNamespace(group=f"image {number // 3}", question="?" * (number % 7)) for number in range(200)]
+    samples = [
+        SimpleNamespace(group=f"image {number // 3}", question="?" * (number % 7), unit=None) for number in range(200)
+    ]
     batches = plan(samples, 8)
     assert sorted(number for batch in batches for number in batch) == list(range(200))
     assert max(map(len, batches)) <= 8
