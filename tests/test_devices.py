@@ -20,6 +20,7 @@ from parbench.cli import main
 from parbench.config import compose_config
 from parbench.errors import ParbenchError
 from parbench.launch.devices import asked_devices
+from parbench.launch.pool import Pool
 from parbench.models.loading import asset
 from test_bad_input import refused
 
@@ -107,6 +108,22 @@ def test_whatever_ends_it_no_process_is_left_and_the_same_command_ends_with_the_
     # Two shards are two tables.
     assert out.count("tokens and costs") == 2
     assert err.count("finished before, nothing recomputed") == 5
+
+
+def test_ctrl_c_between_two_starts_leaves_no_process(monkeypatch):
+    started, start = [], subprocess.Popen
+
+    def interrupted(*words, **options):
+        started.append(start(*words, **options))
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", interrupted)
+    with pytest.raises(KeyboardInterrupt), Pool(threads=1) as pool:
+        pool.start([(0, "cpu"), (1, "cpu")])
+    assert len(started) == 2
+    assert all(process.poll() is not None for process in started)
 
 
 def test_a_model_that_no_device_can_load_is_one_sentence(run, folder):

@@ -225,7 +225,9 @@ class LayerHooks:
         turn = (packed.take(cosines), packed.take(sines))
         if self.prefill and self.before is not None and self.normed is not None:
             keys = packed.take(self.before.keys.transpose(1, 2)).transpose(1, 2)
-            self.before = replace(self.before, hidden=packed.take(self.before.hidden), turn=turn, keys=keys)
+            # The layer before may be on another device than this one: each has its own cosines and sines.
+            before = (packed.take(self.before.turn[0]), packed.take(self.before.turn[1]))
+            self.before = replace(self.before, hidden=packed.take(self.before.hidden), turn=before, keys=keys)
             self.normed = packed.take(self.normed)
         return packed.take(hidden), {**kwargs, "position_embeddings": turn}
 

@@ -9,9 +9,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import IO, Any
 
 # How long a process may take to end by itself when there is nothing left to do.
@@ -47,15 +47,16 @@ class Worker:
         self.device, self.number, self._mailbox = device, number, mailbox
         self.name = f"{device}:{number}" if device == "cpu" else device
         words = [sys.executable, "-m", "parbench.launch.worker", device, str(threads)]
-        with _interrupts_ignored():
-            self._process = subprocess.Popen(
-                words,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                errors="replace",
-            )
+        # In a group of its own it never sees Ctrl-C, which is this process's to deal with.
+        self._process = subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            process_group=0,
+        )
         assert self._process.stdin
         assert self._process.stdout
         assert self._process.stderr
@@ -124,8 +125,9 @@ class Pool:
 
     def start(self, devices: Iterable[tuple[int, str]]) -> list[Worker]:
         """Start a process on each of some numbered devices."""
-        started = [Worker(device, self._threads, number, self._mailbox) for number, device in devices]
-        self.workers += started
+        with _interrupts_held():
+            started = [Worker(device, self._threads, number, self._mailbox) for number, device in devices]
+            self.workers += started
         return started
 
     def hear(self) -> Message:
@@ -138,13 +140,19 @@ class Pool:
 
 
 @contextlib.contextmanager
-def _interrupts_ignored() -> Any:
-    """A process begun here never sees Ctrl-C, which is this one's to deal with."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits until this is over: a process half begun would be nobody's to end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[tuple[int, FrameType | None]] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: held.append((number, frame)))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+    if held and callable(before):
+        before(*held[0])
 
 
 def _ended(code: int) -> str:
