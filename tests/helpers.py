@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 from parbench.config import build_reducer, compose_config, names
 from parbench.engine.samples import Sample
 from parbench.errors import ParbenchError
 from parbench.harness.prompts import build_prompt
 from parbench.reducers.base import MaskReducer
+from parbench.results.run_identity import read_provenance
 
 METHODS = names("method")
 
@@ -55,3 +58,8 @@ def sample(adapter, row, number=0, **fields) -> Sample:
         "max_new_tokens": 8,
     }
     return Sample(**{**defaults, **fields})
+
+
+def identity_of(folder: Path) -> dict[str, Any]:
+    """What tells the run in a folder from others."""
+    return read_provenance(folder / "provenance.json").identity

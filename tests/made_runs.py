@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from parbench.results.metrics import summarise
-from parbench.results.store import run_id
+from parbench.results.run_identity import Provenance, run_id
 
 FLOPS = {"vision": 5e9, "projector": 1e9, "reducer": 1e8, "llm_prefill": 4e9, "decode": 1e9, "total": 11.1e9}
 PATCHES = 576
@@ -23,8 +23,10 @@ def identity(method: str = "none", budget: int | None = None, **fields: Any) -> 
             "name": "scenes", "task": "scenes", "split": "test", "skill": None, "images": "real", "metric": "exact_match",
             "image_key": "image_id", "data": "d0", "columns": ["image", "question"], "path": None,
         },
-        "limit": None, "engine": {"name": "shared", "share": True, "batch_size": "auto"}, "seed": 0, "code": "c0",
-        "versions": {"torch": "2.13.0", "transformers": "5.23.0", "lmms-eval": "0.7.3", "parbench": "0.1.0"},
+        "limit": None, "engine": {"name": "shared", "share": True, "batch_size": "auto"}, "seed": 0, "numerics": 1,
+        "versions": {
+            "torch": "2.13.0", "transformers": "5.23.0", "lmms-eval": "0.7.3", "pillow": "12.0.0", "numpy": "2.3.0", "fvcore": "0.1.5",
+        },
     }  # fmt: skip
     for key, value in fields.items():
         block, _, inner = key.partition("__")
@@ -48,13 +50,19 @@ def line(number: int, score: float, per_image: int = 5, **fields: Any) -> dict[s
 
 
 def write_run(
-    root: Path, lines: Sequence[Mapping[str, Any]], about: Mapping[str, Any], *, note: str = "", finished: bool = True
+    root: Path,
+    lines: Sequence[Mapping[str, Any]],
+    about: Mapping[str, Any],
+    *,
+    note: str = "",
+    finished: bool = True,
+    computed_by: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """A run folder of these samples; ``about`` is its identity."""
     name = run_id(about)
     folder = root / name
     folder.mkdir(parents=True)
-    (folder / "provenance.json").write_text(json.dumps(about))
+    (folder / "provenance.json").write_text(Provenance(dict(about), computed_by).text())
     (folder / "samples.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
     if finished:
         run = {

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from helpers import identity_of
 from test_harness import png, pope
 
 
@@ -238,7 +239,7 @@ def test_rows_that_do_not_fit_fail_and_the_others_are_answered(run, folder):
     lines = [json.loads(line) for line in (metrics.parent / "samples.jsonl").read_text().splitlines()]
     assert {line["id"] for line in lines if line["error"]} == {"pope-0", "pope-1"}
     assert {line["generated"] for line in lines if not line["error"]} == {1}
-    assert json.loads((metrics.parent / "provenance.json").read_text())["dataset"]["max_new_tokens"] == 1
+    assert identity_of(metrics.parent)["dataset"]["max_new_tokens"] == 1
     for value in ("0", "many", "true"):
         assert "dataset.max_new_tokens" in refused(run, *words[:-1], f"dataset.max_new_tokens={value}")
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers import identity_of as stored_identity
 from made_runs import identity as identity_of
 from made_runs import line, write_run
 from miniatures import dataset, picture
@@ -76,7 +77,7 @@ def words_for(folder, *more):
 
 
 def identity(folder, method):
-    found = [json.loads(path.read_text()) for path in folder.glob("*/provenance.json")]
+    found = [stored_identity(path.parent) for path in folder.glob("*/provenance.json")]
     return next(one for one in found if one["method"]["name"] == method)
 
 

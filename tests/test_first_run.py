@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from helpers import identity_of
 from hub_miniature import (
     CLIP,
     CLIP_REVISION,
@@ -164,5 +165,5 @@ def test_the_first_sentence_of_a_user(run, folder, monkeypatch, scenes):
         assert {"none", method, "random", "uniform", "pool", "downsample"} <= set(runs)
         assert runs[method]["failures"] == 0
         assert runs[method]["tokens_kept"]["mean"] == pytest.approx(64, rel=0.05)
-        identity = json.loads((folder / "results" / "runs" / runs[method]["run_id"] / "provenance.json").read_text())
+        identity = identity_of(folder / "results" / "runs" / runs[method]["run_id"])
         assert identity["prompt"] == "vicuna_v1"

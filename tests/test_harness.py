@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers import identity_of
 from parbench.results.store import TIMING_FIELDS
 
 QUICK = ("controls=[]", "limit=20")
@@ -19,7 +20,7 @@ def lines(folder) -> dict[str, list[dict]]:
     found = {}
     for path in folder.glob("*/samples.jsonl"):
         rows = [json.loads(line) for line in path.read_text().splitlines()]
-        method = json.loads((path.parent / "provenance.json").read_text())["method"]["name"]
+        method = identity_of(path.parent)["method"]["name"]
         found[method] = [{key: value for key, value in row.items() if key not in TIMING_FIELDS} for row in rows]
     return found
 

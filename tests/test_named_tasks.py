@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 
+from helpers import identity_of
 from hub_miniature import add_repository, use_hub
 from miniatures import MINIATURES, NAMED, dataset
 from parbench.config import compose_config, names
@@ -141,7 +141,7 @@ def in_datasets_cache(home: Path, name: str, repository: str, commit: str = COMM
 
 
 def identities(folder: Path) -> list[dict]:
-    return [json.loads(path.read_text())["dataset"] for path in folder.glob("*/provenance.json")]
+    return [identity_of(path.parent)["dataset"] for path in folder.glob("*/provenance.json")]
 
 
 def test_sets_in_the_hubs_cache_run_offline_at_the_commit_that_main_is(run, folder, monkeypatch):

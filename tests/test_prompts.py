@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from helpers import identity_of
 from hub_miniature import TYPED_TEMPLATE, build_hub, use_hub
 from parbench.errors import ParbenchError
 from parbench.harness.prompts import build_prompt, check_template
@@ -123,5 +123,5 @@ def test_the_checkpoint_as_published_is_asked_with_the_conversation_of_the_paper
         assert code == 0, err
         assert all(text.startswith(begin) and text.endswith("? ASSISTANT:") for text in asked)
         assert asked.clear() is None
-    known = [json.loads(path.read_text()) for path in (folder / "runs").glob("*/provenance.json")]
+    known = [identity_of(path.parent) for path in (folder / "runs").glob("*/provenance.json")]
     assert {run["prompt"] for run in known} == {"vicuna_v1", "template"}

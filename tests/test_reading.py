@@ -135,12 +135,12 @@ def change(run, file, edit) -> None:
     [
         ("metrics.json", lambda found: found.pop("tokens_kept"), "lacks tokens_kept.mean"),
         ("metrics.json", lambda found: found.update(flops=3e9), "lacks flops.vision"),
-        ("provenance.json", lambda found: found.pop("weights"), "lacks weights"),
-        ("provenance.json", lambda found: found.update(dataset="scenes"), "lacks dataset.name"),
+        ("provenance.json", lambda found: found["identity"].pop("weights"), "lacks weights"),
+        ("provenance.json", lambda found: found["identity"].update(dataset="scenes"), "lacks dataset.name"),
     ],
 )
 def test_a_run_of_another_format_is_named_with_its_version(folder, file, edit, said):
-    run = write_scores(folder, [1, 0], versions={"parbench": "0.0.3"})
+    run = write_run(folder, [line(0, 1.0), line(1, 0.0)], identity(), computed_by=[{"parbench": "0.0.3"}])
     change(run, file, edit)
     with pytest.raises(ParbenchError) as error:
         results.load(folder)
@@ -231,7 +231,7 @@ def test_methods_may_differ_and_surroundings_may_not():
     assert apart == {"limit": {"null": 2, "300": 1}, "versions.torch": {"2.13.0": 2, "2.14.0": 1}}
 
 
-def test_the_code_of_a_method_outside_the_package_is_its_own():
-    outside = identity("mine", 64, method__class="mine.Mine", code="c1")
+def test_the_sources_of_a_method_outside_the_package_are_its_own():
+    outside = identity("mine", 64, method__class="mine.Mine", method_source="c1")
     assert differing([identity(), outside]) == {}
-    assert list(differing([identity(), identity("par", 64, code="c1")])) == ["code"]
+    assert list(differing([identity(), identity("par", 64, numerics=2)])) == ["numerics"]

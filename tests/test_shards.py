@@ -13,10 +13,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from faults import contents
+from helpers import identity_of
 from parbench.config import parse_shard
 from parbench.engine import memory
 from parbench.engine.samples import Sample, part, plan
 from parbench.errors import ParbenchError
+from parbench.results.run_identity import Provenance
 from test_bad_input import refused
 
 
@@ -65,7 +67,7 @@ def named(folder: Path) -> dict[tuple[str, str | None], Path]:
     """Run folders by method and shard."""
     found = {}
     for path in folder.glob("*/provenance.json"):
-        identity = json.loads(path.read_text())
+        identity = identity_of(path.parent)
         found[identity["method"]["name"], identity["shard"]] = path.parent
     return found
 
@@ -155,8 +157,7 @@ def test_an_unfinished_shard_is_named_with_what_it_lacks(run, gathered):
 
 def test_a_shard_of_another_run_is_named(run, gathered):
     foreign = named(gathered)["none", "1/3"]
-    identity = json.loads((foreign / "provenance.json").read_text())
-    (foreign / "provenance.json").write_text(json.dumps({**identity, "seed": 7}))
+    (foreign / "provenance.json").write_text(Provenance({**identity_of(foreign), "seed": 7}).text())
     code, _, err = run("merge", str(gathered))
     assert code == 1
     assert f"1/3 is missing ({foreign} is 1/3 of none on scenes, another run, which differs in seed)" in err
@@ -173,11 +174,10 @@ def test_shards_of_other_batches_are_refused(run, gathered):
 def test_shards_of_other_code_are_not_scored_by_this_one(run, gathered):
     for (method, _), path in named(gathered).items():
         if method == "none":
-            identity = json.loads((path / "provenance.json").read_text())
-            (path / "provenance.json").write_text(json.dumps({**identity, "code": "another"}))
+            (path / "provenance.json").write_text(Provenance({**identity_of(path), "numerics": 0}).text())
     code, _, err = run("merge", str(gathered))
     assert code == 1
-    assert "computed by other code" in err
+    assert "might score them differently" in err
 
 
 def test_a_folder_without_shards_is_said(run, folder):

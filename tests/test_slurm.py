@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from helpers import identity_of
 from parbench.cli import main
 from test_bad_input import refused
 from testbed import SCRIPT, Cluster, missing, results, until
@@ -115,7 +116,7 @@ def started(run, cluster) -> Iterator[Callable[..., Future]]:
 def answers(folder: Path, dataset: str) -> int:
     """How many samples of the first cell that stands still are there."""
     for path in (folder / "runs").glob("*/samples.jsonl"):
-        identity = json.loads((path.parent / "provenance.json").read_text())
+        identity = identity_of(path.parent)
         if (identity["method"]["name"], identity["dataset"]["name"]) == ("pausing", dataset):
             return path.read_bytes().count(b"\n")
     return 0

@@ -20,6 +20,7 @@ import pytest
 import torch
 
 from faults import contents, disk, killed_at, read_only  # noqa: F401
+from helpers import identity_of
 from parbench.engine import engine as engine_module
 from parbench.engine import memory
 from parbench.errors import Halting, Held, ParbenchError
@@ -126,8 +127,8 @@ def test_a_run_that_another_process_computes_is_left_for_later(run, folder):
     assert run("sweep", *SMALL)[0] == 0
     ids = {}
     for path in (folder / "runs").glob("*/provenance.json"):
-        ids[json.loads(path.read_text())["method"]["name"]] = path.parent.name
-    identity = json.loads((folder / "runs" / ids["none"] / "provenance.json").read_text())
+        ids[identity_of(path.parent)["method"]["name"]] = path.parent.name
+    identity = identity_of(folder / "runs" / ids["none"])
     before = contents(folder / "runs")
     shutil.rmtree(folder / "runs")
     held = RunStore(folder / "runs", identity, {})

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers import identity_of
 from parbench.cli import main
 from parbench.config import compose_config
 from parbench.errors import ParbenchError
@@ -125,7 +126,7 @@ def test_an_offline_run_reads_back_whole(run, results):
     assert told.finished == 0
     assert told.about.display_name == "llava-tiny random @64 scenes"
     assert (told.about.project, list(told.about.tags)) == ("parbench", ["a", "b"])
-    assert told.config["identity"] == json.loads((folder / "provenance.json").read_text())
+    assert told.config["identity"] == identity_of(folder)
     assert told.config["limit"] == QUESTIONS
     assert told.config["dataset"]["name"] == "scenes"
     assert told.config["run"] == {"id": folder.name, "folder": str(folder)}
@@ -231,7 +232,7 @@ def killed(results: Path) -> str:
     try:
         while process.poll() is None:
             for samples in results.glob("*/samples.jsonl"):
-                method = json.loads((samples.parent / "provenance.json").read_text())["method"]["name"]
+                method = identity_of(samples.parent)["method"]["name"]
                 count = len(samples.read_bytes().splitlines())
                 if method == "random" and count >= 24 and (samples.parent / "tracking.json").exists():
                     process.send_signal(signal.SIGKILL)
@@ -324,7 +325,7 @@ def test_with_a_key_the_run_is_online_under_its_id(run, results, online):
     folder = of_method(results, "random")
     assert set(online.runs) == {path.name for path in results.iterdir()}
     mine = online.runs[folder.name]
-    assert mine["config"]["identity"]["value"] == json.loads((folder / "provenance.json").read_text())
+    assert mine["config"]["identity"]["value"] == identity_of(folder)
     assert [line["questions"] for line in mine["history"]] == [20, 40, 60]
     assert mine["summary"]["accuracy"] == json.loads((folder / "metrics.json").read_text())["accuracy"]
     assert sum("kept_tokens" in name for name in mine["files"]) == 2

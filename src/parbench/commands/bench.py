@@ -126,6 +126,7 @@ def _head(model: dict[str, Any], adapter: LlavaAdapter, effort: Effort, words: l
 
     from parbench.bench.memory import how
     from parbench.compute.flops import CONVENTION
+    from parbench.models.devices import device_name
     from parbench.models.quantization import model_title
 
     device, cuda = adapter.device, adapter.device.type == "cuda"
@@ -139,7 +140,7 @@ def _head(model: dict[str, Any], adapter: LlavaAdapter, effort: Effort, words: l
             **vars(effort),
         },
         "environment": {
-            "device": torch.cuda.get_device_name(device) if cuda else _processor(),
+            "device": device_name(device),
             "kind": device.type,
             "threads": torch.get_num_threads(),
             "cores": os.cpu_count(),
@@ -156,26 +157,17 @@ def _head(model: dict[str, Any], adapter: LlavaAdapter, effort: Effort, words: l
     }
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
-
-
 def _measure(measurer: Measurer, store: BenchFile, method: DictConfig, budget: Any) -> str:
     """Measure a cell, unless that was done; gives what is to be said about it."""
     from parbench.bench.measure import DeviceFailure
     from parbench.bench.ready import ready
-    from parbench.harness.session import code_fingerprint
+    from parbench.provenance import outside_digest, source_digest
 
     cell = {"method": method.name, "budget": budget, "batch": len(measurer.batch)}
     name = method.name if budget is None else f"{method.name} @{budget}"
     try:
-        kind = type(build_reducer(method, budget))
-        code = code_fingerprint(kind, "bench")  # type: ignore[arg-type]
+        # Any edit can change a time.
+        code = source_digest() + (outside_digest(type(build_reducer(method, budget))) or "")
         if store.measured({**cell, "code": code}):
             return f"{name}: measured before"
         reducer = ready(measurer.adapter, method, budget, measurer.batch)

@@ -187,7 +187,7 @@ class Sweep:
         return False
 
     def _possible(self, cell: Cell, opened: OpenGroup) -> Job | None:
-        from parbench.results.store import run_id
+        from parbench.results.run_identity import run_id
 
         try:
             reducer = opened.session.reducer(cell.method, cell.budget)

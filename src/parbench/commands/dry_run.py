@@ -156,7 +156,7 @@ def _plan(
 
 
 def _run_id(session: Session, reducer: Any) -> str:
-    from parbench.results.store import run_id
+    from parbench.results.run_identity import run_id
 
     return run_id(session.identity(reducer))
 
@@ -177,6 +177,7 @@ def _questions(session: Session) -> int | None:
 def _rates(session: Session, known: Sequence[RunState], results: Path) -> dict[str, float]:
     """Seconds a question by method, by the last finished runs of the same model, dtype and device; ``""`` for any method."""
     from parbench.models.loading import resolve_device
+    from parbench.results.run_identity import FILE, read_provenance
 
     settings = session.model_settings
     try:
@@ -188,7 +189,7 @@ def _rates(session: Session, known: Sequence[RunState], results: Path) -> dict[s
         if run.state != "done" or run.model != settings["name"]:
             continue
         try:
-            about = json.loads((results / run.run_id / "provenance.json").read_text())
+            about = read_provenance(results / run.run_id / FILE).identity
             seconds = json.loads((results / run.run_id / "metrics.json").read_text())["seconds_per_sample"]
         except (OSError, ValueError, KeyError):
             continue

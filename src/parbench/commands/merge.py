@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from parbench.commands.options import results_dir, split_options
 from parbench.errors import Halting, ParbenchError
+from parbench.results.run_identity import run_id
 from parbench.results.shards import check_whole, find_shards
-from parbench.results.store import run_id
 
 if TYPE_CHECKING:
     from parbench.harness.evaluate import Run

@@ -44,6 +44,17 @@ def as_list(key: str, value: str) -> list[Any]:
     return found
 
 
+def as_switch(key: str, value: str) -> bool:
+    """``true`` or ``false``; false where nothing is given.
+
+    Raises:
+        ParbenchError: It is something else.
+    """
+    if value.lower() not in ("", "true", "false"):
+        raise ParbenchError(f"{key}={value} is neither true nor false")
+    return value.lower() == "true"
+
+
 def whole_number(key: str, value: str, least: int = 1) -> int:
     """A whole number.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parbench.commands.choosing import chosen, words_of
-from parbench.commands.options import as_list, split_options
+from parbench.commands.options import as_list, as_switch, split_options
 from parbench.commands.table_output import write_data, write_views
 from parbench.errors import ParbenchError, unknown
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from parbench.tables.comparing import Comparison
 
 _FORMATS = ("terminal", "markdown", "latex", "csv", "parquet")
-_OPTIONS = {"format": "", "out": "", "metric": "", "views": "", "published": ""}
+_OPTIONS = {"format": "", "out": "", "metric": "", "views": "", "published": "", "strict": ""}
 _BY_ENDING = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".parquet": "parquet"}
 
 
@@ -29,7 +29,7 @@ def run(words: list[str]) -> None:
     options, rest = split_options(_plain(words), _OPTIONS)
     paths, where = words_of(rest)
     form = _format(options)
-    if options["published"]:
+    if as_switch("published", options["published"]):
         from parbench.commands.table_published import published
 
         if options["metric"]:
@@ -40,7 +40,8 @@ def run(words: list[str]) -> None:
 
     results = chosen(paths, where, COLUMNS)
 
-    comparison = compare(results, options["metric"] or None, quantized=True)
+    strict = as_switch("strict", options["strict"])
+    comparison = compare(results, options["metric"] or None, quantized=True, strict=strict)
     if form in ("csv", "parquet"):
         write_data(data(comparison), form, options["out"])
     else:
@@ -48,15 +49,15 @@ def run(words: list[str]) -> None:
 
 
 def _plain(words: list[str]) -> list[str]:
-    """``--format csv`` and ``--format=csv`` as ``format=csv``, ``--published`` as ``published=true``."""
+    """``--format csv`` and ``--format=csv`` as ``format=csv``, ``--published`` as ``published=true``, ``--strict`` too."""
     found: list[str] = []
     waiting = ""
     for word in words:
         if waiting:
             found.append(f"{waiting}={word}")
             waiting = ""
-        elif word == "--published":
-            found.append("published=true")
+        elif word in ("--published", "--strict"):
+            found.append(f"{word[2:]}=true")
         elif word.startswith("--"):
             name, sign, _ = word[2:].partition("=")
             if name not in _OPTIONS:

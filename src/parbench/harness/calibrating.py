@@ -132,7 +132,8 @@ class Thresholds:
         return f"{self.data.name} ({self.data.settings['split']})"
 
     def _about(self, asked: Reducer, subject: Subject) -> dict[str, Any]:
-        from parbench.harness.session import code_fingerprint, versions
+        from parbench.numerics import NUMERICS
+        from parbench.provenance import outside_digest, versions
 
         model = {key: value for key, value in self.session.model_settings.items() if key not in _ELSEWHERE}
         return {
@@ -143,7 +144,8 @@ class Thresholds:
             "clip": subject.clip,
             "model": model,
             "found_on": self.found_on,
-            "code": code_fingerprint(type(asked)),  # type: ignore[arg-type]
+            "numerics": NUMERICS,
+            "method_source": outside_digest(type(asked)),
             "versions": versions(),
         }
 

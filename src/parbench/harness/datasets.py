@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import yaml
 from PIL import Image
 from tqdm import tqdm
 
@@ -105,12 +107,16 @@ class PreparedDataset:
             data = fingerprint(self.rows, self._yaml if self.source == "task" else None)
         else:
             data = data_fingerprint(settings)
-        # Prompt, generation arguments and scoring are in the task's YAML and beside it.
-        asked = [
-            path.read_bytes()
-            for path in sorted(self._yaml.parent.iterdir())
-            if path.suffix in ("", ".py", ".yaml") and path.is_file()
-        ]
+        # Prompt, generation arguments and scoring are in the task's YAML and beside it; for parbench's own code `numerics` stands.
+        asked = (
+            _own_task(self._yaml)
+            if self._yaml.is_relative_to(_TASKS)
+            else [
+                path.read_bytes()
+                for path in sorted(self._yaml.parent.iterdir())
+                if path.suffix in ("", ".py", ".yaml") and path.is_file()
+            ]
+        )
         return hashlib.sha256(
             b"\0".join([data.encode(), settings["split"].encode(), settings["images"].encode(), *asked])
         ).hexdigest()
@@ -402,3 +408,19 @@ class PreparedDataset:
     def parseable(self, doc: Mapping[str, Any], text: str) -> bool:
         """Whether an answer is one of those that its question allows, right or wrong (see :func:`parseable`)."""
         return parseable(text, self.target(doc), {} if self.generated else doc)
+
+
+def _own_task(path: Path) -> list[bytes]:
+    """Content of a task's YAML and of what it includes, however they are laid out."""
+    node = yaml.compose(path.read_text(encoding="utf-8"))
+    assert node is not None
+    included = [value.value for key, value in node.value if key.value == "include"]
+    content = json.dumps(_plain(node)).encode()
+    return [content, *(part for name in included for part in _own_task(path.parent / name))]
+
+
+def _plain(node: yaml.Node) -> list[Any]:
+    """A node of YAML as a list of its tag and its content."""
+    if isinstance(node, yaml.MappingNode):
+        return [node.tag, [[_plain(key), _plain(value)] for key, value in node.value]]
+    return [node.tag, [_plain(one) for one in node.value] if isinstance(node, yaml.SequenceNode) else node.value]

@@ -22,6 +22,8 @@ from parbench.harness.quiet import quiet
 from parbench.harness.scoring import as_number, restored, silent
 from parbench.harness.session import Session
 from parbench.harness.submission import take_file
+from parbench.models.devices import device_name
+from parbench.provenance import computed_by
 from parbench.redact import redacted
 from parbench.results.delivery import deviation, in_words, is_far, source
 from parbench.results.evidence import irrelevant, needed_patches, recall, repeated
@@ -164,6 +166,7 @@ class _Computation:
         )
         # What the memory did not hold before, it is not asked to hold again.
         engine.most = store.plan.get("most")
+        store.record(computed_by(device_name(session.adapter.device)))
         prices = costs(session.adapter.model.config)
         with quiet():
             from parbench.harness.model import ParbenchLlava

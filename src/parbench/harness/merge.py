@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra.utils import get_class
 from lmms_eval.api.instance import Instance
 from lmms_eval.api.model import lmms
 from omegaconf import OmegaConf
 
 from parbench.errors import ParbenchError
 from parbench.harness.evaluate import Run, keep_submission, own_metrics, simple_evaluation
-from parbench.harness.session import Session, code_fingerprint
+from parbench.harness.session import Session
+from parbench.numerics import NUMERICS
+from parbench.provenance import versions
 from parbench.results.metrics import summarise
 from parbench.results.naming import sample_id
+from parbench.results.run_identity import joined
 from parbench.results.shards import Shard
 from parbench.results.store import RunStore, read_lines
 
@@ -91,6 +93,7 @@ def merge(shards: Sequence[Shard], root: Path) -> Run:
         if store.batch_size(lambda: size) != size:
             raise ParbenchError(f"{store.folder} was begun with batches of another size: move it away and merge again")
         store.settle(questions=len(lines))
+        store.record(*joined([shard.computed_by for shard in shards]))
         store.append(lines)
         store.finish(metrics)
         return Run(store.folder, metrics, reused=False)
@@ -103,10 +106,10 @@ def _session(shard: Shard, config: Mapping[str, Any]) -> Session:
     identity = shard.identity
     if session.dataset.fingerprint != identity["dataset"]["data"]:
         raise ParbenchError(f"data set {session.dataset.name} is not what the shards of {shard.run} were asked about")
-    if code_fingerprint(get_class(identity["method"]["class"])) != identity["code"]:  # type: ignore[arg-type]
+    if (identity.get("numerics"), identity["versions"]) != (NUMERICS, versions()):
         raise ParbenchError(
-            f"the shards of {shard.run} were computed by other code than this, which might score them differently: merge them with "
-            "the parbench that computed them"
+            f"the shards of {shard.run} were computed by a parbench, or with libraries, that might score them differently: merge them "
+            "with what computed them"
         )
     return session
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import hashlib
 import importlib.metadata
-import inspect
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from parbench import __version__
 from parbench.calibration import Subject
 from parbench.config import build_reducer, parse_shard
 from parbench.errors import ParbenchError
@@ -31,6 +28,8 @@ from parbench.models.loading import (
 )
 from parbench.models.placement import check_placement, device_type
 from parbench.models.quantization import check_quantization, model_title
+from parbench.numerics import NUMERICS
+from parbench.provenance import outside_digest, versions
 from parbench.redact import redacted
 from parbench.spelling import words_of
 from parbench.tracking import Tracking, tracking_of
@@ -38,8 +37,6 @@ from parbench.tracking import Tracking, tracking_of
 if TYPE_CHECKING:
     from parbench.engine.features import FeatureCache
     from parbench.harness.calibrating import Thresholds
-
-_VERSIONED = ("torch", "transformers", "lmms-eval")
 
 
 class Session:
@@ -275,9 +272,11 @@ class Session:
             "shard": "/".join(map(str, self.shard)) if self.shard else None,
             "engine": {"name": engine.name, "share": engine.share, "batch_size": engine.batch_size},
             "seed": self.config.seed,
-            "code": code_fingerprint(type(reducer)),  # type: ignore[arg-type]
-            "versions": versions() | {"parbench": __version__},
+            "numerics": NUMERICS,
+            "versions": versions(),
         }
+        if (digest := outside_digest(type(reducer))) is not None:
+            identity["method_source"] = digest
         if kind := settings.get("quantization"):
             identity["quantization"] = {"name": kind, "bitsandbytes": importlib.metadata.version("bitsandbytes")}
         # A key decides no number, and has no place where others read.
@@ -285,33 +284,5 @@ class Session:
 
 
 @lru_cache
-def versions() -> dict[str, str]:
-    """Versions of the libraries that decide numbers."""
-    return {name: importlib.metadata.version(name) for name in _VERSIONED}
-
-
-@lru_cache
 def _fingerprint(folder: Path) -> str:
     return fingerprint(folder)
-
-
-# Where an edit can change an answer, a score or a count.
-_DECIDING = ("compute", "engine", "harness", "models", "reducers", "results", "scenes", "tasks")
-
-
-@lru_cache
-def code_fingerprint(method: Any, *more: str) -> str:
-    """Sha256 of the sources that decide a run's numbers, a method's own file included wherever it is.
-
-    Args:
-        method: The reducer's class.
-        more: Further packages of parbench that decide.
-    """
-    package = Path(__file__).parents[1]
-    files = {path for part in (*_DECIDING, *more) for path in (package / part).rglob("*.py")}
-    files |= {Path(inspect.getfile(kind)) for kind in method.__mro__ if kind.__module__ not in ("abc", "builtins")}
-    return hashlib.sha256("".join(sorted(map(_hash, files))).encode()).hexdigest()
-
-
-def _hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+from pathlib import Path
+
 import torch
 
 from parbench.errors import ParbenchError
@@ -43,3 +46,15 @@ def resolve_dtype(dtype: str) -> torch.dtype:
     if dtype not in DTYPES:
         raise ParbenchError(f"model.dtype={dtype} is not supported: use one of {', '.join(DTYPES)}")
     return DTYPES[dtype]
+
+
+def device_name(device: torch.device) -> str:
+    """What the maker calls a card, or the processor."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())

@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from parbench import __version__
 from parbench.errors import ParbenchError
+from parbench.results.run_identity import FILE, Provenance, parse_provenance
 
 _SAMPLES: dict[str, Callable[..., IO[str]]] = {
     "samples.jsonl": open,
@@ -21,7 +22,7 @@ _SAMPLES: dict[str, Callable[..., IO[str]]] = {
 # What this version writes and everything that reads runs relies on.
 _IDENTITY = (
     "model", "weights", "dtype", "method.name", "method.class", "dataset.name", "dataset.task", "dataset.metric", "dataset.split",
-    "limit", "engine.name", "seed", "code", "versions.parbench",
+    "limit", "engine.name", "seed", "versions.torch",
 )  # fmt: skip
 _METRICS = (
     "run_id", "model", "method", "dataset", "budget", "n", "failures", "unparseable", "accuracy", "chance", "compression",
@@ -53,7 +54,9 @@ class Run:
     Attributes:
         id: Hash of its identity.
         folder: Where it is.
-        identity: ``provenance.json``.
+        identity: What tells it from other runs, in today's fields.
+        computed_by: Which code on which devices computed it (see ``parbench.provenance.computed_by``).
+        old: Whether its folder is of before format 1, whose identity says less.
         metrics: ``metrics.json``; None while the run is not finished.
         lines: The lines of its samples.
     """
@@ -61,6 +64,8 @@ class Run:
     id: str
     folder: Path
     identity: dict[str, Any]
+    computed_by: tuple[dict[str, Any], ...]
+    old: bool
     metrics: dict[str, Any] | None
     lines: list[dict[str, Any]]
 
@@ -86,7 +91,7 @@ def find(paths: Iterable[Path]) -> Found:
 
 def _walk(path: Path, depth: int) -> tuple[list[Path], list[Path]]:
     """Run folders at or below a folder, and what lies beside them."""
-    if (path / "provenance.json").is_file():
+    if (path / FILE).is_file():
         return [path], []
     try:
         entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
@@ -128,16 +133,14 @@ def read(folder: Path) -> Run:
     Raises:
         ParbenchError: A file is damaged, lacks something, or belongs to another run.
     """
-    from parbench.results.store import run_id
-
-    identity = _json(folder / "provenance.json", "move the folder away and run again")
-    _demand(folder / "provenance.json", identity, _IDENTITY, identity)
-    name, path = run_id(identity), folder / "metrics.json"
+    provenance = _provenance(folder / FILE)
+    identity, name, path = provenance.comparable, provenance.run_id, folder / "metrics.json"
+    about = (identity, provenance.computed_by, not provenance.format)
     metrics = _json(path, "delete it and run again; no sample is lost") if path.exists() else None
-    lines = _lines(folder, identity, finished=metrics is not None)
+    lines = _lines(folder, provenance.computed_by, finished=metrics is not None)
     if metrics is None:
-        return Run(name, folder, identity, None, lines)
-    _demand(path, metrics, _METRICS, identity)
+        return Run(name, folder, *about, None, lines)
+    _demand(path, metrics, _METRICS, provenance.computed_by)
     if metrics["run_id"] != name:
         raise ParbenchError(
             f"{folder} holds metrics of run {metrics['run_id']} beside the provenance of run {name}: put back the files "
@@ -147,7 +150,18 @@ def read(folder: Path) -> Run:
         raise ParbenchError(
             f"{folder} holds {len(lines)} samples and metrics over {metrics['n']}: delete the folder and run again"
         )
-    return Run(name, folder, identity, metrics, lines)
+    return Run(name, folder, *about, metrics, lines)
+
+
+def _provenance(path: Path) -> Provenance:
+    remedy = "move the folder away and run again"
+    found = _json(path, remedy)
+    try:
+        provenance = parse_provenance(found)
+    except ValueError as error:
+        raise ParbenchError(f"{path} cannot be read by parbench {__version__} ({error}): {remedy}") from error
+    _demand(path, provenance.identity, _IDENTITY, provenance.computed_by)
+    return provenance
 
 
 def _json(path: Path, remedy: str) -> dict[str, Any]:
@@ -160,16 +174,15 @@ def _json(path: Path, remedy: str) -> dict[str, Any]:
     return found
 
 
-def _demand(path: Path | str, found: Mapping[str, Any], keys: Sequence[str], identity: Mapping[str, Any]) -> None:
+def _demand(path: Path | str, found: Mapping[str, Any], keys: Sequence[str], by: Sequence[Mapping[str, Any]]) -> None:
     """Refuse what lacks one of these keys, dotted where they are inside another."""
     missing = [key for key in keys if not _has(found, key)]
     if not missing:
         return
-    versions = identity.get("versions")
-    by = versions.get("parbench") if isinstance(versions, Mapping) else None
+    version = by[0].get("parbench") if by else None
     raise ParbenchError(
-        f"{path} is of another format (it lacks {', '.join(missing)}; written by parbench {by or 'of an unknown version'}, this is "
-        f"{__version__}): read it with that version, or run again"
+        f"{path} is of another format (it lacks {', '.join(missing)}; written by parbench {version or '?'}, this is {__version__}): "
+        f"read it with that version, or run again"
     )
 
 
@@ -180,7 +193,7 @@ def _has(found: Mapping[str, Any], key: str) -> bool:
     return isinstance(found.get(block), Mapping) and inner in found[block]
 
 
-def _lines(folder: Path, identity: Mapping[str, Any], *, finished: bool) -> list[dict[str, Any]]:
+def _lines(folder: Path, by: Sequence[Mapping[str, Any]], *, finished: bool) -> list[dict[str, Any]]:
     path = next((folder / name for name in _SAMPLES if (folder / name).is_file()), None)
     if path is None:
         if finished:
@@ -198,7 +211,7 @@ def _lines(folder: Path, identity: Mapping[str, Any], *, finished: bool) -> list
             f"line {len(lines) + 1} of {path} is damaged ({_cause(error)}): delete the run's folder and run again"
         ) from error
     for number, line in enumerate(lines, 1):
-        _demand(f"line {number} of {path}", line if isinstance(line, dict) else {}, _LINE, identity)
+        _demand(f"line {number} of {path}", line if isinstance(line, dict) else {}, _LINE, by)
     return lines
 
 

@@ -51,6 +51,8 @@ def _row(run: Run) -> dict[str, Any]:
         "settings": dict(settings),
         **{key: metrics.get(key, {}) for key in ("skills", "stages", "official", "lmms_eval")},
         "identity": run.identity,
+        "computed_by": list(run.computed_by),
+        "old": run.old,
     }
     return {key: (float("nan") if value is None and key in _NUMBERS else value) for key, value in row.items()}
 

@@ -8,7 +8,7 @@ from typing import Any
 # Blocks that have a name of their own are called by it: dataset=scenes, engine=shared, as on the command line.
 _NAMED = ("dataset", "engine", "method", "quantization")
 # What differs from method to method by right.
-_OWN = ("method", "clip", "calibration")
+_OWN = ("method", "method_source", "clip", "calibration")
 # The most telling first: runs of other data differ in ten fields, of which a person wants to hear the first.
 _ORDER = ("model", "dataset", "dataset.split", "dataset.skill", "dataset.images", "limit", "dtype", "weights")
 
@@ -28,9 +28,6 @@ def flatten(identity: Mapping[str, Any]) -> dict[str, Any]:
 def surroundings(identity: Mapping[str, Any]) -> dict[str, Any]:
     """What has to agree between runs of one table, as text: everything but the method and what belongs to it."""
     flat = {key: value for key, value in flatten(identity).items() if key.partition(".")[0] not in _OWN}
-    if not str(flatten(identity).get("method.class")).startswith("parbench."):
-        # The sources of a method outside the package are part of this hash, so that it says nothing about the rest.
-        flat.pop("code", None)
     # Only runs of quantised weights say so.
     flat.setdefault("quantization", None)
     return {key: text(value) for key, value in flat.items()}
@@ -49,6 +46,8 @@ def text(value: Any) -> str:
 
 def differing(identities: Sequence[Mapping[str, Any]], beside: Sequence[str] = ()) -> dict[str, dict[str, int]]:
     """Fields in which runs of one table would differ, each with its values and how many runs have them.
+
+    What a run of an old format does not say is not held against it.
 
     Args:
         identities: Of the runs.

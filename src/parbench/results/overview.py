@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from parbench.results.naming import row_name
+from parbench.results.run_identity import FILE, read_provenance
 from parbench.results.store import Holder, count_lines, holder
 
 STATES = ("running", "waiting", "stopped", "failed", "done")
@@ -70,13 +71,13 @@ class RunState:
 
 def overview(root: Path) -> list[RunState]:
     """All runs in a folder, by model, data set, method, budget and shard; folders that are no runs are passed over."""
-    found = [state for path in sorted(root.glob("*/provenance.json")) if (state := _state(path.parent))]
+    found = [state for path in sorted(root.glob(f"*/{FILE}")) if (state := _state(path.parent))]
     return sorted(found, key=lambda run: (run.model, run.dataset, run.method, run.budget or 0, run.shard or ""))
 
 
 def _state(folder: Path) -> RunState | None:
-    identity = _read(folder / "provenance.json")
     try:
+        identity = read_provenance(folder / FILE).identity
         about = {
             "run_id": folder.name,
             "model": " ".join(filter(None, (identity["model"], (identity.get("quantization") or {}).get("name")))),
@@ -87,7 +88,7 @@ def _state(folder: Path) -> RunState | None:
             "shard": identity.get("shard"),
             "per_image": bool(identity["method"].get("per_image")),
         }
-    except KeyError:
+    except (KeyError, TypeError, ValueError, OSError):
         return None
     done, total = count_lines(folder / "samples.jsonl"), _read(folder / "plan.json").get("questions")
     if (folder / "metrics.json").exists():

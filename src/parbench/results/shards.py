@@ -13,7 +13,8 @@ from typing import Any
 from parbench.config import parse_shard
 from parbench.errors import ParbenchError
 from parbench.results.naming import row_name
-from parbench.results.store import count_lines, run_id
+from parbench.results.run_identity import FILE, read_provenance, run_id
+from parbench.results.store import count_lines
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,15 @@ class Shard:
 
     Attributes:
         folder: Its folder.
-        identity: What is in its ``provenance.json``.
+        identity: What tells its run from others.
+        computed_by: Which code on which devices computed it.
         number: Which part it is, from 0 on.
         of: Number of parts.
     """
 
     folder: Path
     identity: Mapping[str, Any]
+    computed_by: tuple[Mapping[str, Any], ...]
     number: int
     of: int
 
@@ -69,13 +72,13 @@ def find_shards(paths: Sequence[Path]) -> list[list[Shard]]:
     for path in paths:
         if not path.is_dir():
             raise ParbenchError(f"{path} is no folder: give folders of runs, or of shards")
-        inside = [path] if (path / "provenance.json").exists() else sorted(path.iterdir())
-        folders |= {one.resolve(): one for one in inside if (one / "provenance.json").exists()}
+        inside = [path] if (path / FILE).exists() else sorted(path.iterdir())
+        folders |= {one.resolve(): one for one in inside if (one / FILE).exists()}
     sets: dict[tuple[str, int], list[Shard]] = defaultdict(list)
     for folder in folders.values():
-        identity = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-        if found := parse_shard(identity.get("shard")):
-            shard = Shard(folder, identity, *found)
+        provenance = read_provenance(folder / FILE)
+        if found := parse_shard(provenance.identity.get("shard")):
+            shard = Shard(folder, provenance.identity, provenance.computed_by, *found)
             sets[run_id(shard.whole), shard.of].append(shard)
     if not sets:
         raise ParbenchError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import socket
@@ -22,16 +21,12 @@ from tqdm import tqdm
 
 from parbench.errors import Halting, Held, ParbenchError
 from parbench.files import write_whole
+from parbench.results.run_identity import FILE, Provenance, joined, read_provenance, run_id
 
 # Fields of a line and of the metrics that another machine, or another day, may change; nothing else may.
 TIMING_FIELDS = ("seconds", "seconds_per_sample")
 # What a file system says that has no locks.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-
-
-def run_id(identity: Mapping[str, Any]) -> str:
-    """Content hash of everything that can change a number, 16 hexadecimal digits."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def without_timing(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,7 +87,7 @@ class RunStore:
         self.done: dict[str, dict[str, Any]] = {}
         self.plan: dict[str, Any] = {}
         try:
-            if self.metrics_path.exists() and (self.folder / "provenance.json").exists():
+            if self.metrics_path.exists() and (self.folder / FILE).exists():
                 self._check_identity()
                 return
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -143,23 +138,16 @@ class RunStore:
                 self._held.close()
 
     def _check_identity(self) -> None:
-        provenance = self.folder / "provenance.json"
-        try:
-            found = json.loads(provenance.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise ParbenchError(f"{provenance} is damaged ({error}): move the folder away and run again") from error
-        if run_id(found) != self.id:
-            raise ParbenchError(
-                f"{self.folder} holds a run of another identity ({run_id(found)}): move it away and run again"
-            )
+        found = self.provenance.run_id
+        if found != self.id:
+            raise ParbenchError(f"{self.folder} holds a run of another identity ({found}): move it away and run again")
 
     def _claim(self, identity: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-        provenance = self.folder / "provenance.json"
-        if provenance.exists():
+        if (self.folder / FILE).exists():
             self._check_identity()
         else:
             _write(self.folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
-            _write(provenance, json.dumps(identity, indent=2, sort_keys=True, default=str) + "\n")
+            _write(self.folder / FILE, Provenance(dict(identity)).text())
         if not os.access(self.folder, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
@@ -189,6 +177,33 @@ class RunStore:
             raise ParbenchError(
                 f"{self.metrics_path} is damaged ({error}): delete it and run again; no sample is lost"
             ) from error
+
+    @property
+    def provenance(self) -> Provenance:
+        """Identity of the run, and the code and devices that computed it so far.
+
+        Raises:
+            ParbenchError: The file is damaged.
+        """
+        path = self.folder / FILE
+        try:
+            return read_provenance(path)
+        except ValueError as error:
+            raise ParbenchError(f"{path} is damaged ({error}): move the folder away and run again") from error
+
+    def record(self, *states: Mapping[str, Any]) -> None:
+        """Add code and device that compute this run from now on to its provenance.
+
+        Args:
+            states: As of ``parbench.provenance.computed_by``.
+
+        Raises:
+            Halting: The disk refuses.
+        """
+        known = self.provenance
+        by = joined([known.computed_by, states])
+        if by != list(known.computed_by):
+            _write(self.folder / FILE, Provenance(known.identity, tuple(by)).text())
 
     def batch_size(self, find: Callable[[], int]) -> int:
         """The batch size of this run and of all other shards of the whole: what the first of them found on its machine.

@@ -29,6 +29,7 @@ from parbench.statistics.measures import (
 )
 from parbench.statistics.power import detectable, difference_error
 from parbench.statistics.significance import flips, holm
+from parbench.tables.computed_by import check_same_code, code_notes
 from parbench.tables.failures import failures
 
 # What a method at the same budget is compared with.
@@ -80,7 +81,12 @@ class Comparison:
 
 
 def compare(
-    results: Results, metric: str | None = None, labels: Mapping[str, str] | None = None, *, quantized: bool = False
+    results: Results,
+    metric: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    *,
+    quantized: bool = False,
+    strict: bool = False,
 ) -> Comparison:
     """Compare runs that differ in nothing but the method.
 
@@ -89,12 +95,15 @@ def compare(
         metric: One of ``MEASURES``; by default what the data set is reported in.
         labels: What to call runs, by their id, instead of by method and budget.
         quantized: Whether the model's weights may be quantised in some runs and not in others.
+        strict: Whether to refuse runs that different code or devices computed, instead of a note.
 
     Raises:
         ParbenchError: The runs differ in more, or the measure is not to be had from them.
     """
     runs = results.runs.reset_index(drop=True)
     refuse_mixture(runs, ("quantization",) if quantized else ())
+    if strict:
+        check_same_code(runs)
     answers = align(results.samples, runs["run_id"].tolist())
     measure, notes = _measure(answers, metric, runs["dataset.metric"][0])
     skills = _skills(answers)
@@ -112,7 +121,7 @@ def compare(
     notes = (*notes, *([_QUANTIZED] if several else []))
     return Comparison(
         table.build(), measure, model, f"{first['dataset']} ({split})", answers.questions, len(answers.images),
-        float(first["chance"]), skills, (*notes, *failures(results.samples, frame), *_several(frame)),
+        float(first["chance"]), skills, (*notes, *failures(results.samples, frame), *_several(frame), *code_notes(runs)),
     )  # fmt: skip
 
 

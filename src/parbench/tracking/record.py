@@ -74,7 +74,7 @@ def lines_of(store: RunStore) -> dict[str, dict[str, Any]]:
 
 
 def _identity(store: RunStore) -> dict[str, Any]:
-    return json.loads((store.folder / "provenance.json").read_text(encoding="utf-8"))
+    return store.provenance.identity
 
 
 def title(identity: Mapping[str, Any]) -> str:

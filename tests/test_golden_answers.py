@@ -1,0 +1,83 @@
+"""Golden answers: nothing that parbench computes changes unless ``numerics`` is raised."""
+
+from __future__ import annotations
+
+import json
+import lzma
+from pathlib import Path
+
+import pytest
+
+from helpers import METHODS
+from parbench.reducers.ops import graph
+from record_golden import CERTAIN, computed, differences, golden, recorded
+
+RAISE = "what is computed has changed: raise `numerics` (src/parbench/numerics.py) and record again: scripts/record_golden.py"
+REFERENCE = Path(__file__).parents[1] / "results" / "reference" / "scenes"
+
+
+def changed(now: dict, was: dict) -> list[str]:
+    return [
+        f"{method}, {name}: {text}"
+        for method, questions in was.items()
+        for name, line in questions.items()
+        if name in now.get(method, {})
+        for text in differences(line, now[method][name])
+    ]
+
+
+def test_every_method_is_recorded():
+    known = recorded()
+    names = {name.partition(" ")[0] for name in known}
+    assert names == set(METHODS), "record new methods: scripts/record_golden.py"
+    assert {len(questions) for questions in known.values()} == {40}
+
+
+def test_the_shared_engine_gives_the_golden_answers():
+    now = computed()
+    assert set(now) == set(recorded())
+    assert not changed(now, recorded()), RAISE
+
+
+def test_the_exact_engine_gives_the_golden_answers():
+    now = computed(6, "exact")
+    assert set(now) == set(recorded())
+    assert not changed(now, recorded()), RAISE
+
+
+@pytest.fixture(scope="module")
+def committed() -> dict[str, dict[str, dict]]:
+    """The committed runs of three methods at 64 tokens."""
+    found = {}
+    for path in REFERENCE.glob("*/metrics.json"):
+        metrics = json.loads(path.read_text())
+        if (metrics["method"], metrics["budget"]) in (("par", 64), ("fastv", 64), ("tome", 64)):
+            with lzma.open(path.parent / "samples.jsonl.xz", "rt", encoding="utf-8") as file:
+                lines = map(json.loads, file)
+                found[f"{metrics['method']} @64"] = {line["id"]: golden(line) for line in lines}
+    return found
+
+
+def test_the_committed_runs_hold(committed):
+    now = computed(60, methods=("par", "fastv", "tome"))
+    assert set(now) > set(committed) == {"par @64", "fastv @64", "tome @64"}
+    assert all(len(now[method].keys() & questions.keys()) == 60 for method, questions in committed.items())
+    assert not changed(now, committed), RAISE
+
+
+def test_what_counts_as_a_difference():
+    was = {"prediction": "yes", "score": 1.0, "margin": 2.0, "kept": ["ff"], "visual": [[64, 12]], "flops": 10.0}
+    assert not list(differences(was, was))
+    assert list(differences(was, {**was, "kept": ["fe"]})) == ["kept was ['ff'], is ['fe']"]
+    assert list(differences(was, {**was, "prediction": "no", "score": 0.0})) != []
+    near = {**was, "margin": CERTAIN / 2}
+    assert not list(differences(near, {**near, "prediction": "no", "score": 0.0, "margin": CERTAIN / 4}))
+    assert list(differences(near, {**near, "prediction": "no", "kept": ["fe"]})) == ["kept was ['ff'], is ['fe']"]
+    assert list(differences(was, {**was, "flops": 11.0})) == ["flops was 10.0, is 11.0"]
+
+
+def test_a_changed_threshold_is_seen(monkeypatch):
+    """Nothing changes but from which similarity on PAR's patches are joined."""
+    exact = graph.link
+    monkeypatch.setattr(graph, "link", lambda similarity, kind, level, k: exact(similarity, kind, level + 0.15, k))
+    assert changed(computed(10, methods=["par"]), recorded())
