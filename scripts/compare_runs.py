@@ -11,8 +11,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from parbench.reading.identity import surroundings
 from parbench.results import load
+from parbench.results.comparable import surroundings
 from parbench.statistics.answers import align
 from parbench.statistics.bootstrap import resample
 from parbench.statistics.measures import accuracy

@@ -12,7 +12,7 @@ import lzma
 import shutil
 from pathlib import Path
 
-from parbench.reading.folders import find, is_finished, read
+from parbench.results.folders import find, is_finished, read
 
 _AS_THEY_ARE = ("provenance.json", "plan.json", "metrics.json")
 

@@ -34,7 +34,7 @@ _IMPORTED = (
     "transformers",
     "lmms_eval.evaluator",
     "parbench.commands.sweep",
-    "parbench.harness.model",
+    "parbench.harness.lmms_model",
     "parbench.models.adapter",
 )
 # Held, or of use, only while a run goes on.

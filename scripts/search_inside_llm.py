@@ -13,8 +13,8 @@ import argparse
 import torch
 
 from parbench.config import build_reducer, compose_config
-from parbench.engine.search import divergences, first_below, kept_heads, visual_share
-from parbench.engine.sequence import Rows, Visual, build_rows
+from parbench.engine.inputs import Rows, Visual, build_rows
+from parbench.engine.layer_search import divergences, first_below, kept_heads, visual_share
 from parbench.errors import ParbenchError
 from parbench.harness.prompts import build_prompt
 from parbench.harness.session import Session

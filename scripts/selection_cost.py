@@ -26,13 +26,13 @@ from omegaconf import OmegaConf
 
 from parbench.bench.batch import Batch, read_batch, scenes_samples
 from parbench.bench.clock import Laps, clock_of
+from parbench.bench.instrument import timed_engine
 from parbench.bench.passes import run_pass
-from parbench.bench.ready import ready
-from parbench.bench.watch import timed_engine
-from parbench.compute.flops import config_of
+from parbench.bench.prepare import ready
 from parbench.config import build_reducer, compose_config, names
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LlavaAdapter
+from parbench.models.geometry import config_of
 from parbench.reducers.base import LayerReducer, MaskReducer, Reducer
 from parbench.reducers.none import Unreduced
 

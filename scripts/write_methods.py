@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from parbench.catalogue import methods_page
+from methods_page import methods_page
 
 ROOT = Path(__file__).parents[1]
 

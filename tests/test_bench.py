@@ -12,13 +12,13 @@ from omegaconf import OmegaConf
 from helpers import reducer
 from parbench.bench.batch import read_batch, scenes_samples
 from parbench.bench.clock import HostClock, Laps
+from parbench.bench.instrument import timed_engine
 from parbench.bench.measure import LAPS, Effort, Measurer, speedups
-from parbench.bench.memory import watch_peak
 from parbench.bench.passes import run_pass
-from parbench.bench.ready import ready
-from parbench.bench.spread import ratio, spread
+from parbench.bench.peak_memory import watch_peak
+from parbench.bench.prepare import ready
+from parbench.bench.quartiles import ratio, spread
 from parbench.bench.store import BenchFile
-from parbench.bench.watch import timed_engine
 from parbench.compute.flops import costs, sample_flops
 from parbench.config import compose_config
 from parbench.engine.engine import Engine

@@ -17,15 +17,15 @@ from helpers import identity_of as stored_identity
 from made_runs import identity as identity_of
 from made_runs import line, write_run
 from miniatures import dataset, picture
-from parbench.calibration import SHIPPED
 from parbench.config import compose_config
 from parbench.errors import OutOfReach, ParbenchError, Uncalibrated
 from parbench.harness.calibrating import Thresholds, calibration_data
 from parbench.harness.datasets import PreparedDataset
 from parbench.harness.session import Session
-from parbench.launch.cluster import JobState
-from parbench.launch.submit import Submitted
-from parbench.launch.wait import Ended
+from parbench.reducers.calibration import SHIPPED
+from parbench.sweep.slurm.cluster import JobState
+from parbench.sweep.slurm.submit import Submitted
+from parbench.sweep.slurm.wait import Ended
 
 
 @pytest.fixture(autouse=True)
@@ -236,7 +236,7 @@ def test_out_of_reach_gives_the_nearest_and_is_marked(run, folder, cache):
 
 
 def test_few_images_give_the_nearest(monkeypatch):
-    from parbench.calibration import search
+    from parbench.reducers.calibration import search
 
     def stair(bar):
         return 100.0 if bar < 1 else 30.0
@@ -281,7 +281,7 @@ def test_the_command_in_messages_keeps_what_was_overridden(folder):
     ]  # fmt: skip
     config = compose_config([word for word in words if "where" not in word and "path" not in word])
     config.model.path, config.dataset.path = f"{folder}/a b", str(folder)
-    from parbench.spelling import words_of
+    from parbench.config.spelling import words_of
 
     said = words_of(config, ("model", "method", "dataset"), ("method.budget",))
     composed = compose_config(shlex.split(" ".join(said)))
@@ -316,7 +316,7 @@ def test_damaged_images_do_not_count(adapter, folder, cache):
 
 def test_a_cluster_finds_thresholds_in_its_jobs(run, folder, cache, monkeypatch):
     from parbench.cli import main
-    from parbench.launch import sweep
+    from parbench.sweep.slurm import runner as sweep
 
     class Here:
         """A queue whose jobs run while one waits for them."""
@@ -373,7 +373,7 @@ def test_old_runs_are_marked_too(folder, run):
 def test_inside_lmms_eval_a_threshold_serves_its_own_data(adapter, monkeypatch):
     from types import SimpleNamespace
 
-    from parbench.harness.model import ParbenchLlava
+    from parbench.harness.lmms_model import ParbenchLlava
 
     monkeypatch.setattr(Session, "adapter", adapter)
     model = ParbenchLlava(model="llava-tiny", method="par", budget=64, batch_size=1)

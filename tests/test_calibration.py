@@ -10,12 +10,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-import parbench.calibration as calibration
+import parbench.reducers.calibration as calibration
 from helpers import reducer
-from parbench.calibration import SHIPPED, Subject, calibrated, file_name, other_fields, save, search
 from parbench.config import build_reducer, compose_config
 from parbench.errors import ParbenchError
-from parbench.models.adapter import Geometry
+from parbench.models.geometry import Geometry
+from parbench.reducers.calibration import SHIPPED, Subject, calibrated, file_name, other_fields, save, search
 
 GEOMETRY = Geometry(rows=24, columns=24, layers=12, blocks=6, patch=14)
 SUBJECT = Subject("some-model", "abc", GEOMETRY)

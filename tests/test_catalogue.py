@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from helpers import METHODS
-from parbench.catalogue import methods_page
+from methods_page import methods_page
 
 ROOT = Path(__file__).parents[1]
 

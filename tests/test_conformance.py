@@ -191,7 +191,7 @@ def test_a_method_that_looks_at_the_prompt_says_so(name, adapter, scenes, batch)
 
 def test_features_of_other_images_change_nothing(adapter, scenes):
     """The official code of three methods fails this: quantiles, scales or choices over the whole batch."""
-    from parbench.reducers.probes import Probes
+    from parbench.reducers.token_probes import Probes
 
     images = [scenes[number]["image"].convert("RGB") for number in (0, 15, 30, 45)]
     methods = [reducer(name, None if reducer(name).budget is None else 64) for name in ROWS]

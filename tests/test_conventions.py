@@ -13,8 +13,9 @@ from omegaconf import OmegaConf
 
 from parbench.cli import main
 from parbench.compute.conventions import CONVENTIONS, Tokens, divprune, fastv, pyramiddrop, sizes_of, sparsevlm, true
-from parbench.compute.flops import config_of, costs
+from parbench.compute.flops import costs
 from parbench.config import compose_config
+from parbench.models.geometry import config_of
 
 
 def config(model: str):

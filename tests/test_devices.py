@@ -19,9 +19,9 @@ from faults import contents
 from parbench.cli import main
 from parbench.config import compose_config
 from parbench.errors import ParbenchError
-from parbench.launch.devices import asked_devices
-from parbench.launch.pool import Pool
 from parbench.models.loading import asset
+from parbench.sweep.devices.names import asked_devices
+from parbench.sweep.devices.pool import Pool
 from test_bad_input import refused
 
 WORDS = (
@@ -52,7 +52,7 @@ def until(happened, seconds: float = 120.0) -> None:
 
 def computing(sweep: int) -> list[psutil.Process]:
     children = psutil.Process(sweep).children(recursive=True)
-    return [child for child in children if "parbench.launch.worker" in child.cmdline()]
+    return [child for child in children if "parbench.sweep.devices.worker" in child.cmdline()]
 
 
 def answered(folder: Path) -> int:
@@ -76,7 +76,7 @@ def with_two(run, happened, act) -> tuple[int, str]:
 def test_whatever_ends_it_no_process_is_left_and_the_same_command_ends_with_the_same_bytes(run, folder, single):
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     sweep = subprocess.Popen(
-        [sys.executable, "-m", "parbench.cli", *WORDS, TWO], cwd=folder, env=environment, stdout=subprocess.DEVNULL,
+        [sys.executable, "-m", "parbench", *WORDS, TWO], cwd=folder, env=environment, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )  # fmt: skip
     until(lambda: answered(folder) >= 4)

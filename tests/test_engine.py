@@ -12,10 +12,10 @@ from PIL import Image
 import parbench.engine.engine as engine_module
 from helpers import METHODS, reducer, sample, within_reach
 from parbench.engine.engine import Engine
-from parbench.engine.install import install
+from parbench.engine.hooks.install import install
+from parbench.engine.inputs import Visual, build_rows
 from parbench.engine.origins import anchors
 from parbench.engine.samples import plan
-from parbench.engine.sequence import Visual, build_rows
 from parbench.errors import ParbenchError
 from parbench.reducers.base import LayerReducer, MaskReducer, Provenance
 
@@ -81,7 +81,7 @@ def test_reduced_rows_equal_generation_from_the_same_embeddings(adapter, questio
     method = reducer("prumerge")
     answers = Engine(adapter, method).answer(questions)
     for question, answer in zip(questions, answers, strict=True):
-        from parbench.reducers.probes import Probes
+        from parbench.reducers.token_probes import Probes
 
         with torch.inference_mode():
             encoded = adapter.encode(adapter.pixels(question.load()), method.blocks)

@@ -29,7 +29,7 @@ from parbench.figures.published import published_curves
 from parbench.figures.skills import skill_map
 from parbench.figures.style import CONTROL, HUES, LOOKS, PAPER, SCREEN, Medium, ink, look, luminance
 from parbench.figures.sweep import COLUMNS, Sweep, sweep_of
-from parbench.results.masks import bitmap
+from parbench.results.kept_bitmap import bitmap
 from parbench.tables.published import read
 
 # Another process with another order of sets, on another clock; the same sources, wherever it is started.
@@ -360,7 +360,7 @@ def test_all_pictures_of_a_sweep_are_the_same_bytes_twice(run, tiny_sweep, tmp_p
     assert (code, err) == (0, "")
     names = {Path(path).name for path in out.split()}
     assert names == {f"{name}.{end}" for name in words[1][5:].split(",") for end in ("png", "pdf")}
-    again = [sys.executable, "-m", "parbench.cli", "figures", *words, "out=two"]
+    again = [sys.executable, "-m", "parbench", "figures", *words, "out=two"]
     subprocess.run(
         again,
         check=True,

@@ -87,7 +87,7 @@ def test_nothing_is_fetched_for_what_cannot_be_and_then_only_what_is_needed(fold
         child.communicate(timeout=60)
         env = {**ours, "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
         found = subprocess.run(
-            [sys.executable, "-m", "parbench.cli", *trim, "budget=64"],
+            [sys.executable, "-m", "parbench", *trim, "budget=64"],
             env=env,
             cwd=folder,
             capture_output=True,

@@ -9,9 +9,10 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from parbench.compute.flops import config_of, costs, sample_flops
-from parbench.compute.ledger import SampleLedger
+from parbench.compute.flops import costs, sample_flops
 from parbench.config import compose_config
+from parbench.engine.ledger import SampleLedger
+from parbench.models.geometry import config_of
 
 
 @pytest.fixture(scope="module", params=["llava-tiny", "llava-1.5-7b", "llava-1.5-13b"])

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import lzma
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from helpers import METHODS
-from parbench.reducers.ops import graph
 from record_golden import CERTAIN, computed, differences, golden, recorded
 
 RAISE = "what is computed has changed: raise `numerics` (src/parbench/numerics.py) and record again: scripts/record_golden.py"
-REFERENCE = Path(__file__).parents[1] / "results" / "reference" / "scenes"
+ROOT = Path(__file__).parents[1]
+REFERENCE = ROOT / "results" / "reference" / "scenes"
 
 
 def changed(now: dict, was: dict) -> list[str]:
@@ -76,8 +80,24 @@ def test_what_counts_as_a_difference():
     assert list(differences(was, {**was, "flops": 11.0})) == ["flops was 10.0, is 11.0"]
 
 
-def test_a_changed_threshold_is_seen(monkeypatch):
-    """Nothing changes but from which similarity on PAR's patches are joined."""
-    exact = graph.link
-    monkeypatch.setattr(graph, "link", lambda similarity, kind, level, k: exact(similarity, kind, level + 0.15, k))
-    assert changed(computed(10, methods=["par"]), recorded())
+def test_a_changed_threshold_is_seen(folder):
+    """A parbench that differs in one constant of ``ops``: from where on PruMerge's attention counts as an outlier."""
+    shutil.copytree(ROOT / "conf", folder / "conf")
+    shutil.copytree(ROOT / "src" / "parbench", folder / "src" / "parbench")
+    selection = folder / "src" / "parbench" / "ops" / "selection.py"
+    edited = selection.read_text().replace("q3 + 1.5 * (q3 - q1)", "q3 + 1.4 * (q3 - q1)")
+    assert edited != selection.read_text()
+    selection.write_text(edited)
+    code = "import json, record_golden as golden; print('RUNS', json.dumps(golden.computed(10, methods=['prumerge'])))"
+    paths = os.pathsep.join(map(str, (folder / "src", ROOT / "scripts")))
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (line,) = (line for line in ended.stdout.splitlines() if line.startswith("RUNS "))
+    found = changed(json.loads(line.removeprefix("RUNS ")), recorded())
+    assert found
+    assert all(text.startswith("prumerge, ") for text in found)

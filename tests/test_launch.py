@@ -15,12 +15,12 @@ from parbench.commands.sweep import expand
 from parbench.config import compose_config
 from parbench.errors import ParbenchError
 from parbench.harness.session import Session
-from parbench.launch.cluster import JobState, Watch
-from parbench.launch.job import SweepJob
-from parbench.launch.ledger import Ledger
-from parbench.launch.submit import OURS, Submitted, submit
-from parbench.launch.sweep import job_words
-from parbench.launch.wait import Ended, Queue
+from parbench.sweep.slurm.cluster import JobState, Watch
+from parbench.sweep.slurm.job import SweepJob
+from parbench.sweep.slurm.runner import job_words
+from parbench.sweep.slurm.submit import OURS, Submitted, submit
+from parbench.sweep.slurm.submitted import Ledger
+from parbench.sweep.slurm.wait import Ended, Queue
 from test_bad_input import refused
 
 
@@ -176,7 +176,7 @@ from pathlib import Path
 os.environ |= {"SUBMITIT_EXECUTOR": "slurm", "SUBMITIT_FOLDER": sys.argv[1], "SLURM_JOB_ID": "7"}
 import submitit
 from submitit.core.utils import DelayedSubmission
-from parbench.launch import job
+from parbench.sweep.slurm import job
 
 environment = submitit.JobEnvironment()
 environment.paths.folder.mkdir(parents=True)

@@ -9,14 +9,15 @@ import torch
 
 from helpers import METHODS, reducer, within_reach
 from parbench.compute.flops import costs, sample_flops
-from parbench.compute.ledger import SampleLedger
 from parbench.engine.decode import greedy
-from parbench.engine.install import install
+from parbench.engine.hooks.install import install
+from parbench.engine.inputs import Visual, build_rows
+from parbench.engine.layer_search import divergences, first_below, kept_heads, visual_share
+from parbench.engine.ledger import SampleLedger
 from parbench.engine.origins import through
-from parbench.engine.search import divergences, first_below, kept_heads, visual_share
-from parbench.engine.sequence import Visual, build_rows
 from parbench.errors import ParbenchError
-from parbench.models.adapter import Geometry, LlavaAdapter
+from parbench.models.adapter import LlavaAdapter
+from parbench.models.geometry import Geometry
 from parbench.reducers.base import LayerReducer
 
 INSIDE = [name for name in METHODS if isinstance(reducer(name), LayerReducer)]

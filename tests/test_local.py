@@ -314,7 +314,7 @@ def test_umlauts_in_an_ascii_locale_and_a_home_that_cannot_be_written(folder):
         if not name.startswith(("HF_HOME", "HF_DATASETS_CACHE", "XDG"))
     }
     ran = subprocess.run(
-        [sys.executable, "-m", "parbench.cli", *words],
+        [sys.executable, "-m", "parbench", *words],
         cwd=folder,
         env={**kept, **plain},
         capture_output=True,

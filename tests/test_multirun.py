@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from parbench.commands.multirun import products
+from parbench.sweep.grid import products
 from test_bad_input import refused
 
 QUICK = ("limit=8", "engine.batch_size=4", "controls=[]", "results_dir=runs")

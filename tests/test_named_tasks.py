@@ -12,8 +12,8 @@ from hub_miniature import add_repository, use_hub
 from miniatures import MINIATURES, NAMED, dataset
 from parbench.config import compose_config, names
 from parbench.errors import ParbenchError
-from parbench.harness import task_index
-from parbench.harness.named_tasks import parts_of, settings_of
+from parbench.lmms_tasks import index as task_index
+from parbench.lmms_tasks.by_name import parts_of, settings_of
 
 QUICK = ("method=none", "limit=2", "results_dir=runs")
 COMMIT, OTHER = "a" * 40, "b" * 40
@@ -92,7 +92,7 @@ def test_a_group_is_a_run_a_task_and_a_table_over_them(run, folder, monkeypatch)
         files[f"Full/{name}-00000-of-00001.parquet"] = (folder / "rows.parquet").read_bytes()
     add_repository(home, "dataset", "lmms-lab-encoder/POPE", COMMIT, {**files, "README.md": b"A miniature.\n"})
     use_hub(monkeypatch, home)
-    monkeypatch.setattr("parbench.harness.task_index._stored", lambda: {
+    monkeypatch.setattr("parbench.lmms_tasks.index._stored", lambda: {
         **{name: task_index._index()[name] for name in ("pope", "pope_adv", "docvqa_test")},
         "few": {"kind": "tag", "tasks": ["pope", "pope_adv", "docvqa_test"]},
     })  # fmt: skip

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse.csgraph import connected_components as scipy_components
 
+from parbench.ops.graph import connected_components, cosine, suppress
+from parbench.ops.grid import area_weights, centres, factor, grid_weights
+from parbench.ops.selection import compact, gather, outliers, to_mask, top_k
 from parbench.reducers.base import Provenance, Reduction
-from parbench.reducers.ops.graph import connected_components, cosine, suppress
-from parbench.reducers.ops.grid import area_weights, centres, factor, grid_weights
-from parbench.reducers.ops.selection import compact, gather, outliers, to_mask, top_k
 
 seeds = st.integers(0, 2**32 - 1)
 sizes = st.integers(1, 24)

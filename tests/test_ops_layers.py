@@ -7,11 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from parbench.ops.clusters import density_peaks
+from parbench.ops.rating import numerical_rank, raters
+from parbench.ops.selection import knee
+from parbench.ops.transport import one_sided_mass, rescale, spread
 from parbench.reducers.budget import scaled
-from parbench.reducers.ops.clusters import density_peaks
-from parbench.reducers.ops.rating import numerical_rank, raters
-from parbench.reducers.ops.selection import knee
-from parbench.reducers.ops.transport import one_sided_mass, rescale, spread
 
 seeds = st.integers(0, 2**31)
 

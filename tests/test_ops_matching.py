@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parbench.reducers.ops.matching import (
+from parbench.ops.matching import (
     batch_threshold,
     bipartite,
     capped_merges,

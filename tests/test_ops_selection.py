@@ -10,15 +10,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parbench.reducers.ops.counts import by_share, rank
-from parbench.reducers.ops.dpp import greedy_map
-from parbench.reducers.ops.farthest import farthest_points
-from parbench.reducers.ops.folding import fold, fold_once, least_folded
-from parbench.reducers.ops.graph import cosine
-from parbench.reducers.ops.grid import neighbour_mean
-from parbench.reducers.ops.pairing import thin_by_halves
-from parbench.reducers.ops.remainder import kept_and_mean
-from parbench.reducers.ops.selection import top_k
+from parbench.ops.counts import by_share, rank
+from parbench.ops.dpp import greedy_map
+from parbench.ops.farthest import farthest_points
+from parbench.ops.folding import fold, fold_once, least_folded
+from parbench.ops.graph import cosine
+from parbench.ops.grid import neighbour_mean
+from parbench.ops.pairing import thin_by_halves
+from parbench.ops.remainder import kept_and_mean
+from parbench.ops.selection import top_k
 
 seeds = st.integers(0, 2**32 - 1)
 sizes = st.integers(2, 20)

@@ -9,12 +9,12 @@ import torch
 from omegaconf import OmegaConf
 
 from helpers import METHODS, reducer, sample, within_reach
-from parbench.compute.own import OwnWork
+from parbench.compute.method_overhead import OwnWork
 from parbench.compute.predict import plan
 from parbench.config import compose_config, names
 from parbench.engine.engine import Engine
-from parbench.models.adapter import geometry_of
 from parbench.models.counting import own_flops
+from parbench.models.geometry import geometry_of
 from parbench.reducers.base import LayerReducer, PixelReducer, TowerReducer
 
 # What they multiply depends on the image's or the text's values.

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from helpers import reducer
 from parbench.config import compose_config
 from parbench.errors import ParbenchError
-from parbench.reducers.ops import graph, retrieval
-from parbench.reducers.probes import Probes
+from parbench.ops import graph, retrieval
+from parbench.reducers.token_probes import Probes
 
 VARIANTS = compose_config(["experiment=par_ablation"]).variants
 

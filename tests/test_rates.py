@@ -8,8 +8,8 @@ import sys
 import pytest
 import torch
 
-from parbench.bench.growth import peak_bytes
-from parbench.bench.rates import agree
+from parbench.bench.process_rss import peak_bytes
+from parbench.bench.throughput import agree
 from parbench.bench.work_share import flops_done, where_time_goes
 from parbench.errors import ParbenchError
 

@@ -14,7 +14,7 @@ import pytest
 from made_runs import identity, line, write_run, write_scores
 from parbench import results
 from parbench.errors import ParbenchError
-from parbench.reading.identity import differing, flatten
+from parbench.results.comparable import differing, flatten
 
 
 def one_sentence(error: pytest.ExceptionInfo[ParbenchError]) -> str:

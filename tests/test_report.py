@@ -26,9 +26,9 @@ from parbench.cli import main
 from parbench.figures.images import Images
 from parbench.figures.style import look, luminance
 from parbench.figures.sweep import COLUMNS, sweep_of
-from parbench.report import kept
-from parbench.report.looks import looks
+from parbench.report import viewer as kept
 from parbench.report.page import embedded, page
+from parbench.report.svg_styles import looks
 
 # Another process with another order of sets, on another clock; the same sources, wherever it is started.
 ELSEWHERE = {
@@ -90,7 +90,7 @@ def test_the_viewer_holds_what_the_runs_kept_and_answered(report, tiny_sweep):
 
 
 def test_it_is_the_same_bytes_twice(report, tiny_sweep, tmp_path):
-    command = [sys.executable, "-m", "parbench.cli", "report", str(tiny_sweep), "out=again.html", "images=2"]
+    command = [sys.executable, "-m", "parbench", "report", str(tiny_sweep), "out=again.html", "images=2"]
     subprocess.run(
         command,
         check=True,

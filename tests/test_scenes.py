@@ -18,7 +18,7 @@ from parbench.scenes import splits
 from parbench.scenes.questions import NEGATIVES, SKILLS
 from parbench.scenes.render import render
 from parbench.scenes.world import CANVAS
-from parbench.tiny.vision_stage import TRAIN_SEEDS
+from tiny.vision_stage import TRAIN_SEEDS
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from faults import contents
 from helpers import identity_of
 from parbench.config import parse_shard
-from parbench.engine import memory
+from parbench.engine import batch_size as memory
 from parbench.engine.samples import Sample, part, plan
 from parbench.errors import ParbenchError
 from parbench.results.run_identity import Provenance

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from helpers import reducer, sample
+from parbench.engine import batch_size as memory
 from parbench.engine import engine as engine_module
-from parbench.engine import memory, prefix
+from parbench.engine import shared_prefix as prefix
 from parbench.engine.engine import Engine
 from parbench.engine.features import FeatureCache
 from parbench.errors import ParbenchError

@@ -136,7 +136,7 @@ def met_in_the_middle(cluster: Cluster, folder: Path) -> dict[str, str]:
 
 
 def status(folder: Path) -> list[dict]:
-    command = [sys.executable, "-m", "parbench.cli", "status", "results_dir=runs", "--json"]
+    command = [sys.executable, "-m", "parbench", "status", "results_dir=runs", "--json"]
     return json.loads(subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout)
 
 

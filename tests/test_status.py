@@ -12,7 +12,7 @@ import time
 import pytest
 
 from parbench.errors import ParbenchError
-from parbench.results.overview import RunState, duration, overview, summary
+from parbench.results.status import RunState, duration, overview, summary
 from parbench.results.store import Holder, RunStore
 from test_bad_input import refused
 from test_store import line

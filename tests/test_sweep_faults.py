@@ -21,8 +21,8 @@ import torch
 
 from faults import contents, disk, killed_at, read_only  # noqa: F401
 from helpers import identity_of
+from parbench.engine import batch_size as memory
 from parbench.engine import engine as engine_module
-from parbench.engine import memory
 from parbench.errors import Halting, Held, ParbenchError
 from parbench.results.store import RunStore
 from test_bad_input import refused
@@ -259,7 +259,7 @@ def test_what_the_memory_did_not_hold_is_not_tried_again_after_a_kill(run, folde
 @pytest.mark.slow
 def test_a_sweep_that_is_interrupted_says_so_in_one_sentence_and_goes_on(run, folder):
     words = ("methods=[random]", "budgets=[64]", "controls=[]", "limit=40", "engine.batch_size=4")
-    command = [sys.executable, "-m", "parbench.cli", "sweep", *words, "results_dir=runs"]
+    command = [sys.executable, "-m", "parbench", "sweep", *words, "results_dir=runs"]
     process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     while not list((folder / "runs").glob("*/samples.jsonl")):
         assert process.poll() is None, process.stderr.read()

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from parbench.scenes.splits import rows
-from parbench.tiny.loop import Stage, learning_rate, run_stage
-from parbench.tiny.recipe import LANGUAGE_STAGES, TEXT_STAGES, VISION_STAGES
+from tiny.loop import Stage, learning_rate, run_stage
+from tiny.recipe import LANGUAGE_STAGES, TEXT_STAGES, VISION_STAGES
 
 STAGE = Stage("little", side=6, steps=12, batch=2, things=(1, 2), signs=(0, 1), questions=3, warmup=2)
 
@@ -167,10 +167,10 @@ def test_both_trainers_learn_from_their_first_steps(tmp_path):
     """The real classes on very small pictures: losses are finite, and fall."""
     from transformers import CLIPModel, LlavaForConditionalGeneration
 
-    from parbench.tiny.architecture import clip_config, llava_config
-    from parbench.tiny.language_stage import LanguageTrainer
-    from parbench.tiny.vision_stage import VisionTrainer
-    from parbench.tiny.vocabulary import build_tokenizer
+    from tiny.architecture import clip_config, llava_config
+    from tiny.language_stage import LanguageTrainer
+    from tiny.vision_stage import VisionTrainer
+    from tiny.vocabulary import build_tokenizer
 
     tokenizer = build_tokenizer()
     torch.manual_seed(0)
@@ -208,8 +208,8 @@ def test_thinning_keeps_what_is_asked_about():
     import numpy as np
 
     from parbench.scenes.questions import draw_questions
-    from parbench.tiny.sequences import draw_thinning
-    from parbench.tiny.vision_stage import draw_picture
+    from tiny.sequences import draw_thinning
+    from tiny.vision_stage import draw_picture
 
     stage = Stage("whole", side=24, steps=1, batch=1, things=(4, 8), signs=(1, 2))
     compact = set()

@@ -16,13 +16,13 @@ from parbench.scenes.render import render
 from parbench.scenes.splits import load_split
 from parbench.scenes.wordings import HELD_OUT, WORDINGS, parts, reword
 from parbench.scenes.world import WIDE_DIAMETERS, sample_scene
-from parbench.tiny import continuation
-from parbench.tiny.continuation import KEPT, STAGES, build_trainer, continue_training, keep, load_kept
-from parbench.tiny.counting import share_loss
-from parbench.tiny.loop import learning_rate
-from parbench.tiny.outside import held_out, trained
-from parbench.tiny.referents import referents
-from parbench.tiny.vocabulary import ADDED, build_tokenizer
+from tiny import continuation
+from tiny.continuation import KEPT, STAGES, build_trainer, continue_training, keep, load_kept
+from tiny.counting import share_loss
+from tiny.loop import learning_rate
+from tiny.outside import held_out, trained
+from tiny.referents import referents
+from tiny.vocabulary import ADDED, build_tokenizer
 
 
 @pytest.mark.parametrize("wordings", [WORDINGS, HELD_OUT])

@@ -12,7 +12,7 @@ from parbench.engine.engine import Engine
 from parbench.engine.origins import anchors
 from parbench.errors import ParbenchError
 from parbench.models.vision import Encoded
-from parbench.reducers.probes import READ_BLOCK, Probes
+from parbench.reducers.token_probes import READ_BLOCK, Probes
 
 QUESTIONS = ["What colour is the star?", "Is there a circle? Answer the question using a single word or phrase."]
 

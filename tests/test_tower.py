@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from helpers import reducer, sample
-from parbench.calibration import Subject, block_thresholds, calibrated
 from parbench.compute.flops import costs
 from parbench.engine.engine import Engine
 from parbench.errors import ParbenchError
-from parbench.models.adapter import Geometry
+from parbench.models.geometry import Geometry
 from parbench.models.merging import merge_blocks
+from parbench.ops.matching import merge_average, merge_none
 from parbench.parity import tower
 from parbench.parity.case import load_cases
-from parbench.reducers.ops.matching import merge_average, merge_none
+from parbench.reducers.calibration import Subject, block_thresholds, calibrated
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = [case for case in load_cases(GOLDEN) if case.method in tower.METHODS]

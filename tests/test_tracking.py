@@ -21,7 +21,7 @@ from parbench.cli import main
 from parbench.config import compose_config
 from parbench.errors import ParbenchError
 from parbench.redact import HIDDEN, redacted
-from parbench.results.masks import origins
+from parbench.results.kept_bitmap import origins
 from parbench.tracking.bounded import Lost, bounded
 from parbench.tracking.history import History
 from parbench.tracking.record import spread, summary

@@ -10,16 +10,16 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from helpers import reducer, sample
-from parbench.calibration import Subject, calibrated
 from parbench.compute.flops import costs, sample_flops
-from parbench.compute.ledger import SampleLedger
 from parbench.compute.predict import predict
 from parbench.engine.decode import greedy
 from parbench.engine.engine import Engine
-from parbench.engine.install import install
-from parbench.engine.sequence import Visual, build_rows
-from parbench.engine.unmerge import averaged, whole
+from parbench.engine.hooks.install import install
+from parbench.engine.hooks.unmerge import averaged, whole
+from parbench.engine.inputs import Visual, build_rows
+from parbench.engine.ledger import SampleLedger
 from parbench.models.adapter import LlavaAdapter
+from parbench.reducers.calibration import Subject, calibrated
 
 ONE, TWO, NONE = "What is in <image>?", "Compare <image> with <image>.", "Say something."
 UNMERGED = reducer("dymu", thresholds=0.9, unmerge=True)

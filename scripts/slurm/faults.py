@@ -49,7 +49,7 @@ class Scene:
 
     def start(self, *words: str) -> None:
         """Run the sweep, or run it again."""
-        command = [sys.executable, "-m", "parbench.cli", *WORDS, *SLURM, *words]
+        command = [sys.executable, "-m", "parbench", *WORDS, *SLURM, *words]
         environment = {**os.environ, **self.cluster.environment, "OMP_NUM_THREADS": "1"}
         self.began = self.began or time.monotonic()
         self.command = subprocess.Popen(command, cwd=self.folder, env=environment, stderr=subprocess.PIPE, text=True)
@@ -167,7 +167,7 @@ def main(names: list[str]) -> int:
     place = Path(tempfile.mkdtemp(prefix="parbench-", dir="/tmp"))
     try:
         (place / "local").mkdir()
-        command = [sys.executable, "-m", "parbench.cli", *WORDS]
+        command = [sys.executable, "-m", "parbench", *WORDS]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         subprocess.run(command, cwd=place / "local", check=True, env=environment, stdout=subprocess.DEVNULL)
         expected = results(place / "local" / "runs")

@@ -81,7 +81,3 @@ def _commands() -> dict[str, Callable[[], Callable[[list[str]], int | None]]]:
 
     names = "eval sweep status merge table figures report bench flops show calibrate parity doctor"
     return {name: lazily(name) for name in names.split()}
-
-
-if __name__ == "__main__":
-    sys.exit(main())

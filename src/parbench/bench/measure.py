@@ -13,13 +13,13 @@ import torch
 
 from parbench.bench.batch import Batch
 from parbench.bench.clock import Laps, clock_of
-from parbench.bench.memory import Peak, watch_peak
+from parbench.bench.instrument import timed_engine
 from parbench.bench.passes import Pass, run_pass
-from parbench.bench.spread import ratio, spread
-from parbench.bench.watch import timed_engine
+from parbench.bench.peak_memory import Peak, watch_peak
+from parbench.bench.quartiles import ratio, spread
 from parbench.compute.flops import costs, sample_flops
-from parbench.compute.ledger import SampleLedger
 from parbench.engine.engine import Engine
+from parbench.engine.ledger import SampleLedger
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LlavaAdapter
 from parbench.reducers.base import Reducer

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from parbench.bench.batch import Batch
 from parbench.bench.clock import Laps
-from parbench.bench.watch import projector_laps
+from parbench.bench.instrument import projector_laps
 from parbench.engine.engine import Engine
-from parbench.engine.install import install
+from parbench.engine.hooks.install import install
+from parbench.engine.inputs import Rows, Visual, build_rows
 from parbench.engine.origins import anchors, owners
-from parbench.engine.sequence import Rows, Visual, build_rows
 from parbench.models.adapter import LlavaAdapter
 from parbench.models.counting import uncounted
 from parbench.reducers.base import LayerReducer, Reducer, Reduction, TokenReducer, TowerReducer

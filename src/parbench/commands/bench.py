@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from parbench import __version__
-from parbench.commands.eval import other_method
 from parbench.commands.options import as_list, split_options, whole_number, writable
 from parbench.config import build_reducer, compose_config, names
 from parbench.errors import ParbenchError, unknown
 from parbench.reducers.budget import check_budget
+from parbench.sweep.grid import other_method
 
 if TYPE_CHECKING:
     from parbench.bench.measure import Effort, Measurer
@@ -124,7 +124,7 @@ def _effort(options: dict[str, str], device: Any) -> Effort:
 def _head(model: dict[str, Any], adapter: LlavaAdapter, effort: Effort, words: list[str]) -> dict[str, Any]:
     import torch
 
-    from parbench.bench.memory import how
+    from parbench.bench.peak_memory import how
     from parbench.compute.flops import CONVENTION
     from parbench.models.devices import device_name
     from parbench.models.quantization import model_title
@@ -160,7 +160,7 @@ def _head(model: dict[str, Any], adapter: LlavaAdapter, effort: Effort, words: l
 def _measure(measurer: Measurer, store: BenchFile, method: DictConfig, budget: Any) -> str:
     """Measure a cell, unless that was done; gives what is to be said about it."""
     from parbench.bench.measure import DeviceFailure
-    from parbench.bench.ready import ready
+    from parbench.bench.prepare import ready
     from parbench.provenance import outside_digest, source_digest
 
     cell = {"method": method.name, "budget": budget, "batch": len(measurer.batch)}

@@ -41,7 +41,7 @@ def run(words: list[str]) -> None:
     # Checked before anything runs.
     chosen = {name: compose_config([*rest, f"method={name}"]).method for name in methods}
     configs = {kind: compose_config([*rest, f"engine={kind}", f"limit={questions}"]) for kind in ("exact", "shared")}
-    from parbench.bench.rates import Rates
+    from parbench.bench.throughput import Rates
 
     rates = Rates(configs, with_stock=options["stock"] == "true")
     for name, method in chosen.items():
@@ -49,7 +49,7 @@ def run(words: list[str]) -> None:
     if swept:
         rates.sweep(swept, budgets)
     found = rates.report()
-    from parbench.bench.growth import peak_bytes
+    from parbench.bench.process_rss import peak_bytes
 
     found["memory"] = [
         {

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from parbench.calibration import LOCAL, file_name, save
 from parbench.commands.options import as_list, split_options, whole_number, writable
 from parbench.config import build_reducer, compose_config
 from parbench.errors import ParbenchError
+from parbench.reducers.calibration import LOCAL, file_name, save
 
 
 def run(words: list[str]) -> None:

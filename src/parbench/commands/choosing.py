@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from parbench.commands.options import unquoted
 
 if TYPE_CHECKING:
-    from parbench.reading import Results
+    from parbench.results.loading import Results
 
 DEFAULT = Path("results/runs")
 
@@ -38,7 +38,7 @@ def chosen(
         ParbenchError: There are none.
     """
     from parbench.results import load
-    from parbench.tables.choosing import choose
+    from parbench.results.select import choose
 
     results = load(list(paths) or [DEFAULT], columns=columns)
     foreign = [path for path in results.ignored if path.suffix not in used]

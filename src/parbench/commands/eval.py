@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from omegaconf import DictConfig
 
-from parbench.commands.cells import Cell, Group
-from parbench.commands.dry_run import DRY_RUN, dry_run
-from parbench.commands.multirun import products
-from parbench.commands.task_groups import with_tasks
-from parbench.config import build_reducer, compose_config, names
+from parbench.config import build_reducer, compose_config
 from parbench.errors import ParbenchError
-from parbench.launch.local import local_sweep
+from parbench.sweep.devices.runner import local_sweep
+from parbench.sweep.dry_run import DRY_RUN, dry_run
+from parbench.sweep.grid import of_method, other_method, products
+from parbench.sweep.runner import Cell, Group
+from parbench.sweep.task_groups import with_tasks
 
 _MANY = ("-m", "--multirun")
 
@@ -45,7 +45,7 @@ def _groups(words: list[str]) -> list[Group]:
     """The evaluations of a multirun by what they share: everything but method and budget."""
     together: dict[tuple[str, ...], list[list[str]]] = {}
     for one in products(words):
-        together.setdefault(tuple(word for word in one if not _of_method(word)), []).append(one)
+        together.setdefault(tuple(word for word in one if not of_method(word)), []).append(one)
     groups = []
     for shared, evaluations in together.items():
         cells = [cell for one in evaluations for cell in _cells(one, [word for word in one if word not in words])]
@@ -74,15 +74,3 @@ def _companions(config: DictConfig, words: list[str]) -> list[Cell]:
     if not method.control and method.budget is not None:
         cells += [Cell(other_method(name, words), method.budget) for name in config.controls]
     return cells
-
-
-def other_method(name: str, words: list[str]) -> DictConfig:
-    """Another method's configuration in the same surroundings; overrides of the first one's fields do not concern it."""
-    kept = [word for word in words if not _of_method(word)]
-    if name not in names("method"):
-        raise ParbenchError(f"controls names '{name}', which is no method: known are {', '.join(names('method'))}")
-    return compose_config([*kept, f"method={name}"]).method
-
-
-def _of_method(word: str) -> bool:
-    return word.lstrip("+~").startswith(("method=", "method.", "budget="))

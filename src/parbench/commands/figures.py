@@ -15,7 +15,7 @@ from parbench.errors import ParbenchError, unknown
 if TYPE_CHECKING:
     from parbench.figures.style import Medium
     from parbench.figures.sweep import Sweep
-    from parbench.reading import Results
+    from parbench.results.loading import Results
 
 _OPTIONS = {"out": "results/figures", "only": "", "image": "", "metric": ""}
 NAMES = (

@@ -11,11 +11,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from parbench.commands.eval import other_method
 from parbench.commands.options import as_list, split_options, whole_number
 from parbench.commands.sweep import DEFAULT_BUDGETS
 from parbench.config import build_reducer, compose_config, names
 from parbench.errors import ParbenchError, unknown
+from parbench.sweep.grid import other_method
 
 _OPTIONS = {
     "tokens": "", "text": "", "place": "after_projector", "methods": "", "models": "", "own": "false", "question": "",
@@ -139,7 +139,7 @@ class _Model:
     @cached_property
     def own(self) -> Any:
         """Counts methods' own work."""
-        from parbench.compute.own import QUESTION, OwnWork
+        from parbench.compute.method_overhead import QUESTION, OwnWork
 
         return OwnWork(self.config.model, self.asked.options["question"] or QUESTION)
 
@@ -183,7 +183,7 @@ def predicted(asked: _Asked) -> Iterator[dict[str, Any]]:
 
 def claim(asked: _Asked, name: str) -> Iterator[dict[str, Any]]:
     """What a method saves under each way of counting, for several lengths of the prompt."""
-    from parbench.compute.claim import TEXTS, TOKENS, savings
+    from parbench.compute.savings import TEXTS, TOKENS, savings
 
     if name not in names("method"):
         raise unknown("method", name, names("method"))

@@ -50,7 +50,7 @@ def _times(sweep: Sweep, files: Sequence[Path]) -> Times | None:
 
 def _viewer(sweep: Sweep, most: int) -> dict[str, Any] | None:
     from parbench.figures.images import Images
-    from parbench.report.kept import viewer
+    from parbench.report.viewer import viewer
 
     if not most:
         return None
@@ -62,9 +62,9 @@ def _viewer(sweep: Sweep, most: int) -> dict[str, Any] | None:
 
 
 def _data(sweep: Sweep, times: Times | None, kept: dict[str, Any] | None) -> dict[str, Any]:
-    from parbench.reading.identity import surroundings
-    from parbench.report.looks import looks
     from parbench.report.rows import columns_of, rows_of
+    from parbench.report.svg_styles import looks
+    from parbench.results.comparable import surroundings
 
     columns = columns_of(sweep, times)
     of, chance = sweep.comparison, sweep.chance

@@ -18,9 +18,9 @@ def run(words: list[str]) -> None:
     from parbench.engine.engine import Engine
     from parbench.engine.samples import Sample
     from parbench.figures.images import square
+    from parbench.figures.kept_tokens import kept_picture
     from parbench.harness.prompts import build_prompt
     from parbench.harness.session import Session
-    from parbench.pictures import kept_picture
 
     session = Session(config)
     dataset = session.dataset

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from parbench.commands.options import results_dir, split_options
 from parbench.errors import ParbenchError
-from parbench.results.overview import RunState, duration, overview, summary
+from parbench.results.status import RunState, duration, overview, summary
 
 
 def run(words: list[str]) -> None:

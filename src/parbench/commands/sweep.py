@@ -6,17 +6,16 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from parbench.commands.cells import Cell, Group
-from parbench.commands.dry_run import DRY_RUN, dry_run
-from parbench.commands.eval import other_method
-from parbench.commands.multirun import products
 from parbench.commands.options import as_list, split_options, whole_number
-from parbench.commands.task_groups import with_tasks
-from parbench.commands.variants import variant_cells
 from parbench.config import build_reducer, compose_config, names
 from parbench.errors import ParbenchError, unknown
-from parbench.launch.local import local_sweep
 from parbench.reducers.budget import check_budget
+from parbench.sweep.devices.runner import local_sweep
+from parbench.sweep.dry_run import DRY_RUN, dry_run
+from parbench.sweep.experiment import variant_cells
+from parbench.sweep.grid import other_method, products
+from parbench.sweep.runner import Cell, Group
+from parbench.sweep.task_groups import with_tasks
 
 DEFAULT_METHODS = "par,prumerge-plus,fastv"
 DEFAULT_BUDGETS = "192,128,64"
@@ -35,8 +34,8 @@ def run(words: list[str]) -> int:
         return local_sweep(groups, go_on=True).run()
     if launcher.get("name") != "slurm":
         raise unknown("launcher.name", str(launcher.get("name")), ("local", "slurm"))
-    from parbench.launch.submit import check_settings
-    from parbench.launch.sweep import SlurmSweep, job_words
+    from parbench.sweep.slurm.runner import SlurmSweep, job_words
+    from parbench.sweep.slurm.submit import check_settings
 
     check_settings(launcher)
     alone = [job_words(one, group.config.model.device, launcher) for one, group in zip(alone, groups, strict=True)]

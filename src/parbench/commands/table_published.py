@@ -13,7 +13,7 @@ from parbench.commands.table_output import write_data, write_views
 from parbench.errors import ParbenchError
 
 if TYPE_CHECKING:
-    from parbench.reading import Results
+    from parbench.results.loading import Results
     from parbench.tables.places import Place
     from parbench.tables.published import Own
 
@@ -71,7 +71,7 @@ def _wanted(place: Place, numbers: Mapping[str, str]) -> bool:
 def _own_runs(paths: list[Path], where: Mapping[str, str]) -> Results | None:
     """The own runs; None where none were named and there are none."""
     from parbench.results import load
-    from parbench.tables.choosing import choose
+    from parbench.results.select import choose
     from parbench.tables.comparing import COLUMNS
 
     if not paths and not DEFAULT.is_dir():

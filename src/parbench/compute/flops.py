@@ -7,7 +7,7 @@ runs counted, read or not; the language model's head on the last token only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from parbench.compute.ledger import SampleLedger
+from parbench.engine.ledger import SampleLedger
 
 CONVENTION = "2 FLOPs per multiply-add; attention dense; elementwise work left out; head on the last token"
 
@@ -204,24 +204,3 @@ def sample_flops(cost: Costs, ledger: SampleLedger) -> dict[str, int]:
         "decode": decode,
     }
     return {**parts, "total": sum(parts.values())}
-
-
-def config_of(model: Mapping[str, Any]) -> Any:
-    """The ``LlavaConfig`` of a ``conf/model`` mapping: from its ``geometry``, else from its folder; weights are not read.
-
-    Raises:
-        ParbenchError: There is neither.
-    """
-    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
-
-    if geometry := model.get("geometry"):
-        return LlavaConfig(
-            vision_config=CLIPVisionConfig(**geometry["vision"]).to_dict(),
-            text_config=LlamaConfig(**geometry["text"]).to_dict(),
-            vision_feature_layer=geometry["vision_feature_layer"],
-        )
-    from parbench.models.loading import check_config, locate
-
-    folder = locate(str(model["path"]), model.get("revision"), weights=False)
-    check_config(folder)
-    return LlavaConfig.from_pretrained(folder, local_files_only=True)

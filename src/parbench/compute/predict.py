@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from parbench.compute.conventions import CONVENTIONS, Tokens, sizes_of
-from parbench.compute.flops import config_of, costs
+from parbench.compute.flops import costs
 from parbench.errors import ParbenchError
-from parbench.models.adapter import Geometry, geometry_of
+from parbench.models.geometry import Geometry, config_of, geometry_of
 from parbench.reducers.base import LayerReducer, MaskReducer, PixelReducer, Reducer, TokenReducer, TowerReducer
 
 # LLaVA-1.5's prompt has so many tokens before the image.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from parbench.engine.sequence import Rows
+from parbench.engine.inputs import Rows
 from parbench.models.adapter import LanguageAdapter
 
 # Leaving copies the cache, so it has to make the batch smaller by a quarter.

@@ -14,17 +14,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from parbench.compute.ledger import SampleLedger
+from parbench.engine.batch_size import is_out_of_memory
 from parbench.engine.decode import Generated, greedy
 from parbench.engine.features import FeatureCache
-from parbench.engine.install import install
-from parbench.engine.layers import Trace
-from parbench.engine.memory import is_out_of_memory
+from parbench.engine.hooks.install import install
+from parbench.engine.hooks.layers import Trace
+from parbench.engine.inputs import Line, Visual, build_line, pad
+from parbench.engine.ledger import SampleLedger
 from parbench.engine.origins import anchors, owners, through
 from parbench.engine.pictures import Picture, Read, Reader, ahead, seed_of
-from parbench.engine.prefix import after_beginnings, can_share_beginnings, shared_beginnings, up_to_first_stage
 from parbench.engine.samples import Answer, Kept, Sample
-from parbench.engine.sequence import Line, Visual, build_line, pad
+from parbench.engine.shared_prefix import after_beginnings, can_share_beginnings, shared_beginnings, up_to_first_stage
 from parbench.errors import DeviceFailed, ParbenchError, UnfitSample
 from parbench.models.adapter import LlavaAdapter
 from parbench.models.counting import own_flops
@@ -39,7 +39,7 @@ from parbench.reducers.base import (
     TowerReducer,
 )
 from parbench.reducers.none import Unreduced
-from parbench.reducers.probes import Probes
+from parbench.reducers.token_probes import Probes
 
 _NOTHING: Mapping[str, Future[Read]] = {}
 

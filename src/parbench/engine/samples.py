@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from parbench.compute.ledger import SampleLedger
+from parbench.engine.ledger import SampleLedger
 from parbench.errors import ParbenchError
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from parbench.errors import ParbenchError
 from parbench.figures.sweep import Sweep
 from parbench.harness.datasets import PreparedDataset, noise_like
-from parbench.results.masks import kept_bits
+from parbench.results.kept_bitmap import kept_bits
 from parbench.results.naming import sample_number
 
 # Pixels of the square that a vision tower sees, here and in reports.

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from parbench.errors import ParbenchError
-from parbench.reading import Results
+from parbench.results.loading import Results
 from parbench.statistics.answers import Answers, align
 from parbench.statistics.bootstrap import LEVEL, Resampled, resample
 from parbench.statistics.measures import Measure, mean_of, mean_where_known

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from parbench.calibration import LOCAL, Subject, calibrated, file_name, other_fields
 from parbench.errors import OutOfReach, ParbenchError, Uncalibrated
 from parbench.harness.datasets import PreparedDataset
 from parbench.harness.found import FoundThreshold, say
 from parbench.harness.progress import SECONDS
 from parbench.harness.sources import splits_at_hand
 from parbench.reducers.base import Reducer
+from parbench.reducers.calibration import LOCAL, Subject, calibrated, file_name, other_fields
 from parbench.results.naming import row_name
 
 if TYPE_CHECKING:
-    from parbench.harness.kept import KeptCounter
     from parbench.harness.session import Session
+    from parbench.harness.token_counter import KeptCounter
 
 # Of a model's settings those that decide no feature, or that fingerprints stand for.
 _ELSEWHERE = (
@@ -100,7 +100,7 @@ class Thresholds:
         Raises:
             OutOfReach: No threshold gives the budget; says what can be had.
         """
-        from parbench.harness.thresholds import find_threshold
+        from parbench.harness.calibrate import find_threshold
 
         counter, name = self._counter, row_name(asked.settings())
         with self._bar(f"calibrating {name}", _TRIES * len(counter.groups)) as bar:
@@ -168,7 +168,7 @@ class Thresholds:
     @cached_property
     def _counter(self) -> KeptCounter:
         """The sample, read and preprocessed once for all methods and budgets."""
-        from parbench.harness.kept import KeptCounter, sampled
+        from parbench.harness.token_counter import KeptCounter, sampled
 
         adapter = self.session.adapter
         with self._bar(f"reading {self._named} to calibrate on", self._questions) as bar:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from parbench.errors import ParbenchError, unknown
-from parbench.harness.task_check import measured
-from parbench.harness.task_index import read_yaml
+from parbench.lmms_tasks.check import measured
+from parbench.lmms_tasks.index import read_yaml
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 

@@ -19,14 +19,14 @@ from parbench.harness.checks import check_answers, check_columns, check_metric
 from parbench.harness.circular import CircularGroups, check_pairs, rows_of_first, with_whole_numbers
 from parbench.harness.images import ShownImages, Watched, image_columns, read_row
 from parbench.harness.local.sources import SOURCES, fingerprint
-from parbench.harness.named_tasks import about
 from parbench.harness.parseable import parseable
 from parbench.harness.scoring import Scorer, right_answer, silent
 from parbench.harness.sources import data_fingerprint, hub_commit, load_rows, refuse_ignored
 from parbench.harness.submission import refuse_unanswered, with_answer_columns
-from parbench.harness.task_check import measured
-from parbench.harness.task_code import tasks_folder
-from parbench.harness.task_index import read_yaml
+from parbench.lmms_tasks.by_name import about
+from parbench.lmms_tasks.check import measured
+from parbench.lmms_tasks.code import tasks_folder
+from parbench.lmms_tasks.index import read_yaml
 
 # What an OCR system read in a TextVQA image.
 _OCR = "ocr_tokens"
@@ -213,7 +213,7 @@ class PreparedDataset:
     @cached_property
     def _config(self) -> dict[str, Any]:
         """The task's configuration with its functions, imported."""
-        from parbench.harness.quiet import quiet
+        from parbench.harness.silence import quiet
 
         with quiet(), silent():
             from lmms_eval.utils import load_yaml_config
@@ -229,10 +229,10 @@ class PreparedDataset:
     def task(self) -> Any:
         """The lmms-eval task."""
         rows = self.rows
-        from parbench.harness.quiet import quiet
+        from parbench.harness.silence import quiet
 
         with quiet():
-            from parbench.harness.task import LoadedTask
+            from parbench.harness.lmms_task import LoadedTask
 
             config = {**self._config, "task": self.task_name, "test_split": self.settings["split"]}
             if config.get("metric_list"):

@@ -18,20 +18,20 @@ from parbench.engine.samples import Answer, Sample
 from parbench.errors import Halting
 from parbench.harness.datasets import PreparedDataset
 from parbench.harness.progress import Progress
-from parbench.harness.quiet import quiet
 from parbench.harness.scoring import as_number, restored, silent
 from parbench.harness.session import Session
+from parbench.harness.silence import quiet
 from parbench.harness.submission import take_file
+from parbench.harness.tracker import Tracker, Tracking
 from parbench.models.devices import device_name
 from parbench.provenance import computed_by
 from parbench.redact import redacted
 from parbench.results.delivery import deviation, in_words, is_far, source
 from parbench.results.evidence import irrelevant, needed_patches, recall, repeated
-from parbench.results.masks import bitmap
+from parbench.results.kept_bitmap import bitmap
 from parbench.results.metrics import summarise
 from parbench.results.naming import row_name, sample_number
 from parbench.results.store import RunStore
-from parbench.tracking import Tracker
 
 if TYPE_CHECKING:
     from parbench.compute.flops import Costs
@@ -72,6 +72,7 @@ def evaluate(
     *,
     wait: bool = True,
     progress: Progress | None = None,
+    tracking: Tracking | None = None,
 ) -> Run:
     """Evaluate one method, or go on where a killed run stopped, or reuse the finished one.
 
@@ -81,6 +82,7 @@ def evaluate(
         budget: Instead of its own.
         wait: Whether to wait for a process that computes the same run.
         progress: Where to show it; None for a bar of its own.
+        tracking: Who is told of the run as it goes.
 
     Raises:
         Held: Another process computes the run, and ``wait`` is off.
@@ -88,7 +90,7 @@ def evaluate(
     """
     reducer = session.reducer(method, budget)
     store = open_store(session, reducer, wait=wait)
-    with contextlib.closing(store), session.tracking.run(store) as tracker:
+    with contextlib.closing(store), (tracking or Tracking()).run(store) as tracker:
         if (metrics := store.metrics) is not None:
             tracker.finish(metrics, reused=True)
             return Run(store.folder, metrics, reused=True)
@@ -152,8 +154,8 @@ class _Computation:
 
     def _answer(self) -> dict[str, Any]:
         from parbench.compute.flops import costs
+        from parbench.engine.batch_size import batch_size, keep_freed
         from parbench.engine.engine import Engine
-        from parbench.engine.memory import batch_size, keep_freed
 
         session, store, settings = self.session, self.store, self.session.config.engine
         if session.adapter.device.type == "cpu":
@@ -169,7 +171,7 @@ class _Computation:
         store.record(computed_by(device_name(session.adapter.device)))
         prices = costs(session.adapter.model.config)
         with quiet():
-            from parbench.harness.model import ParbenchLlava
+            from parbench.harness.lmms_model import ParbenchLlava
 
             lm = ParbenchLlava(engine=engine, batch_size=size)
             lm.answered = {line["id"]: line["prediction"] for line in store.done.values()}

@@ -17,7 +17,7 @@ from parbench.models.loading import check_clip_config, locate_clip
 
 if TYPE_CHECKING:
     from parbench.harness.session import Session
-    from parbench.models.adapter import Geometry
+    from parbench.models.geometry import Geometry
 
 
 class Asked(Protocol):
@@ -114,8 +114,7 @@ def possible(session: Session, cells: Sequence[Asked], geometry: Geometry) -> li
 
 def configured_geometry(session: Session) -> Geometry | None:
     """The model's sizes as ``conf/model`` gives them; None where it leaves them to the checkpoint."""
-    from parbench.compute.flops import config_of
-    from parbench.models.adapter import geometry_of
+    from parbench.models.geometry import config_of, geometry_of
 
     return geometry_of(config_of(session.model_settings)) if session.model_settings.get("geometry") else None
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from parbench.calibration import Subject
 from parbench.config import build_reducer, parse_shard
+from parbench.config.spelling import words_of
 from parbench.errors import ParbenchError
 from parbench.harness.datasets import PreparedDataset
 from parbench.harness.submission import for_server
@@ -31,8 +31,7 @@ from parbench.models.quantization import check_quantization, model_title
 from parbench.numerics import NUMERICS
 from parbench.provenance import outside_digest, versions
 from parbench.redact import redacted
-from parbench.spelling import words_of
-from parbench.tracking import Tracking, tracking_of
+from parbench.reducers.calibration import Subject
 
 if TYPE_CHECKING:
     from parbench.engine.features import FeatureCache
@@ -129,14 +128,9 @@ class Session:
         return number // self.shard[1] if self.shard else number
 
     @cached_property
-    def tracking(self) -> Tracking:
-        """Where runs are tracked besides their folders."""
-        return tracking_of(self)
-
-    @cached_property
     def geometry(self) -> Any:
         """The model's sizes, without loading it."""
-        from parbench.models.adapter import geometry_of
+        from parbench.models.geometry import geometry_of
 
         return geometry_of(self._checkpoint_config)
 

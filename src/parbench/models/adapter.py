@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -13,55 +12,12 @@ from PIL import Image
 from torch import Tensor
 
 from parbench.models.fingerprints import fingerprint
+from parbench.models.geometry import Geometry, geometry_of
 from parbench.models.loading import has_random_weights, load_model, locate_clip, resolve_prompt
 from parbench.models.merging import Merger
 from parbench.models.placement import home
 from parbench.models.text import ClipSpace, load_clip
 from parbench.models.vision import Encoded, encode, process
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """The sizes of a model that decide which budgets a method can deliver.
-
-    Attributes:
-        rows: Rows of the patch grid.
-        columns: Columns of the patch grid.
-        layers: LLM layers.
-        blocks: Vision blocks.
-        patch: Side of a patch in pixels.
-        feature: The hidden state of the tower that LLaVA reads (0: the embeddings; negative counts from the end).
-    """
-
-    rows: int
-    columns: int
-    layers: int
-    blocks: int
-    patch: int
-    feature: int = -2
-
-    @property
-    def patches(self) -> int:
-        """Visual tokens of an image without reduction."""
-        return self.rows * self.columns
-
-    @property
-    def read(self) -> int:
-        """Vision blocks that what LLaVA reads depends on."""
-        return self.feature % (self.blocks + 1)
-
-
-def geometry_of(config: Any) -> Geometry:
-    """The geometry in a ``LlavaConfig``."""
-    side = config.vision_config.image_size // config.vision_config.patch_size
-    return Geometry(
-        side,
-        side,
-        config.text_config.num_hidden_layers,
-        config.vision_config.num_hidden_layers,
-        config.vision_config.patch_size,
-        config.vision_feature_layer,
-    )
 
 
 class LanguageAdapter:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from parbench.errors import ParbenchError
 from parbench.models.counting import own_flops
-from parbench.reducers.ops.matching import Merge, merge_average
+from parbench.ops.matching import Merge, merge_average
 
 # Gives, for a block, its metric [B, T, m] and counts [B], which tokens become one.
 Merger = Callable[[int, Tensor, Tensor], Merge]

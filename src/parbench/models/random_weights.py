@@ -35,7 +35,7 @@ def random_model(config: Mapping[str, Any]) -> tuple[Any, Any]:
     """
     from transformers import AutoModelForImageTextToText
 
-    from parbench.compute.flops import config_of
+    from parbench.models.geometry import config_of
 
     processor = load_processor(asset(_PROCESSOR))
     sizes = config_of(config)

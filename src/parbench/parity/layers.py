@@ -17,12 +17,13 @@ from torch import Tensor
 
 from parbench.config import build_reducer, compose_config
 from parbench.engine.decode import greedy
-from parbench.engine.install import install
-from parbench.engine.layers import Stage, Trace
-from parbench.engine.search import divergences, kept_heads, next_logits, visual_share
-from parbench.engine.sequence import Rows
+from parbench.engine.hooks.install import install
+from parbench.engine.hooks.layers import Stage, Trace
+from parbench.engine.inputs import Rows
+from parbench.engine.layer_search import divergences, kept_heads, next_logits, visual_share
 from parbench.errors import ParbenchError
-from parbench.models.adapter import Geometry, LanguageAdapter
+from parbench.models.adapter import LanguageAdapter
+from parbench.models.geometry import Geometry
 from parbench.parity.case import Case, Verdict
 from parbench.reducers.base import LayerReducer, MaskReducer, Reducer
 from parbench.reducers.none import Unreduced

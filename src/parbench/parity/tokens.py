@@ -13,14 +13,15 @@ from torch import Tensor
 
 from parbench.config import build_reducer, compose_config
 from parbench.engine.origins import anchors
-from parbench.models.adapter import Geometry, LlavaAdapter
+from parbench.models.adapter import LlavaAdapter
+from parbench.models.geometry import Geometry
 from parbench.models.vision import Encoded
 from parbench.parity.case import Case, Verdict
 from parbench.reducers.base import Reduction, TokenReducer
 from parbench.reducers.cdpruner import CdPruner
 from parbench.reducers.divprune import DivPrune
-from parbench.reducers.probes import READ_BLOCK, Probes
 from parbench.reducers.prumerge import PruMerge
+from parbench.reducers.token_probes import READ_BLOCK, Probes
 from parbench.reducers.trim import Trim
 from parbench.reducers.visionzip import VisionZip
 from parbench.reducers.vispruner import VisPruner

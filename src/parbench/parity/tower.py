@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from parbench.config import build_reducer, compose_config
-from parbench.models.adapter import Geometry
+from parbench.models.geometry import Geometry
+from parbench.ops.matching import batch_threshold, bipartite, merge_average, running_thresholds
 from parbench.parity.case import Case, Verdict
 from parbench.reducers.base import TowerReducer
-from parbench.reducers.ops.matching import batch_threshold, bipartite, merge_average, running_thresholds
 
 METHODS: tuple[str, ...] = ("dtome",)
 

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from parbench.errors import ParbenchError
+from parbench.ops.matching import Merge, even_merges, most_merges
+from parbench.ops.selection import compact, gather
 from parbench.reducers import budget as budgets
-from parbench.reducers.ops.matching import Merge, even_merges, most_merges
-from parbench.reducers.ops.selection import compact, gather
 
 if TYPE_CHECKING:
-    from parbench.models.adapter import Geometry
+    from parbench.models.geometry import Geometry
     from parbench.models.vision import Encoded
-    from parbench.reducers.probes import Probes
-    from parbench.reducers.view import View
+    from parbench.reducers.layer_probes import View
+    from parbench.reducers.token_probes import Probes
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from typing import Any
 from parbench.errors import ParbenchError
 
 Budget = int | float | None
+# A mean number of kept tokens that is farther from the budget, relatively, is reported wherever it is shown.
+FAR = 0.05
 
 
 def check_budget(budget: Any, key: str = "budget") -> None:

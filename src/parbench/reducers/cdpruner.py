@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from parbench.ops.dpp import greedy_map
+from parbench.ops.graph import cosine
+from parbench.ops.selection import to_mask
 from parbench.reducers.base import Reduction, TokenReducer, one_of
-from parbench.reducers.ops.dpp import greedy_map
-from parbench.reducers.ops.graph import cosine
-from parbench.reducers.ops.selection import to_mask
-from parbench.reducers.probes import Probes
+from parbench.reducers.token_probes import Probes
 from parbench.reducers.wording import strip_format
 
 

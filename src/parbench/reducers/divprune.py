@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from parbench.ops.farthest import farthest_points
+from parbench.ops.graph import cosine
+from parbench.ops.selection import to_mask
 from parbench.reducers.base import Reduction, TokenReducer
-from parbench.reducers.ops.farthest import farthest_points
-from parbench.reducers.ops.graph import cosine
-from parbench.reducers.ops.selection import to_mask
-from parbench.reducers.probes import Probes
+from parbench.reducers.token_probes import Probes
 
 
 @dataclass

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from parbench.models.adapter import Geometry
+from parbench.models.geometry import Geometry
 from parbench.models.vision import Encoded
+from parbench.ops.grid import grid_weights
 from parbench.reducers.base import PixelReducer, Provenance, Reduction
-from parbench.reducers.ops.grid import grid_weights
 from parbench.reducers.pool import coarse_grid
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from parbench.errors import ParbenchError
-from parbench.models.adapter import Geometry
+from parbench.models.geometry import Geometry
+from parbench.ops.matching import Merge, bipartite, merge_first
 from parbench.reducers.base import TowerReducer
-from parbench.reducers.ops.matching import Merge, bipartite, merge_first
 
 
 @dataclass

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from parbench.reducers.base import Choice, one_of
+from parbench.reducers.layer_probes import View
 from parbench.reducers.single_cut import SingleCut
-from parbench.reducers.view import View
 
 
 @dataclass

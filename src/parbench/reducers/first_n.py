@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from parbench.reducers.base import Reduction, TokenReducer
-from parbench.reducers.probes import Probes
+from parbench.reducers.token_probes import Probes
 
 
 @dataclass

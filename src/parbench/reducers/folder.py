@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from parbench.errors import ParbenchError
-from parbench.models.adapter import Geometry
+from parbench.models.geometry import Geometry
+from parbench.ops.folding import fold, least_folded
 from parbench.reducers.base import Provenance, Reduction, TokenReducer
-from parbench.reducers.ops.folding import fold, least_folded
-from parbench.reducers.probes import READ_BLOCK, Probes
+from parbench.reducers.token_probes import READ_BLOCK, Probes
 
 # What one unit of attention is worth in cosine similarity, for alpha = 1.
 _PENALTY = 30.0

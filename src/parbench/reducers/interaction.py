@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from parbench.models.adapter import Geometry
+from parbench.models.geometry import Geometry
+from parbench.ops.selection import knee, top_k
 from parbench.reducers.base import Choice, Reduction, TokenReducer
-from parbench.reducers.ops.selection import knee, top_k
-from parbench.reducers.probes import Probes
+from parbench.reducers.layer_probes import View
 from parbench.reducers.single_cut import SingleCut
-from parbench.reducers.view import View
+from parbench.reducers.token_probes import Probes
 
 
 @dataclass

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from parbench.errors import ParbenchError
+from parbench.ops.grid import neighbour_mean
+from parbench.ops.selection import to_mask, top_k
 from parbench.reducers.base import Reduction, TokenReducer
-from parbench.reducers.ops.grid import neighbour_mean
-from parbench.reducers.ops.selection import to_mask, top_k
-from parbench.reducers.probes import Probes
+from parbench.reducers.token_probes import Probes
 
 
 @dataclass

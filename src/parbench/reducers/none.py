@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from parbench.reducers.base import Reduction, TokenReducer
-from parbench.reducers.probes import Probes
+from parbench.reducers.token_probes import Probes
 
 
 @dataclass

@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from parbench.errors import ParbenchError
-from parbench.models.adapter import Geometry
+from parbench.models.geometry import Geometry
+from parbench.ops import graph, retrieval
+from parbench.ops.selection import compact, gather, to_mask, top_k
 from parbench.reducers.base import Reduction, TokenReducer, one_of
-from parbench.reducers.ops import graph, retrieval
-from parbench.reducers.ops.selection import compact, gather, to_mask, top_k
-from parbench.reducers.probes import Probes
+from parbench.reducers.token_probes import Probes
 from parbench.reducers.wording import rewritten, strip_format
 
 
@@ -40,7 +40,7 @@ class Par(TokenReducer):
         clusters: ``components`` of the graph, ``labels`` propagated over it, or ``leaders`` in order of relevance.
         unit: What is retrieved: each ``member`` whose relevance passes, or each whole ``cluster``.
         cluster_score: Relevance of a cluster: its ``max`` or ``mean`` member's, or its ``centroid``'s.
-        retrieval: What ``bar`` means: ``top``, ``deviation`` or ``mass``, see :func:`parbench.reducers.ops.retrieval.level`.
+        retrieval: What ``bar`` means: ``top``, ``deviation`` or ``mass``, see :func:`parbench.ops.retrieval.level`.
         bar: How relevant a patch or cluster must be; None: calibrated for this model, data and budget.
         routing: ``greedy``: in order of relevance, kept if like none kept; ``crowd``: without order, dropped if like ``crowd``
             others; ``representatives``: the ``crowd`` most relevant of each cluster stay.

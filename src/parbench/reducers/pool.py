@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from parbench.errors import ParbenchError
-from parbench.models.adapter import Geometry
+from parbench.models.geometry import Geometry
+from parbench.ops.grid import factor, grid_weights
 from parbench.reducers.base import Reduction, TokenReducer
-from parbench.reducers.ops.grid import factor, grid_weights
-from parbench.reducers.probes import Probes
+from parbench.reducers.token_probes import Probes
 
 
 def coarse_grid(count: int, geometry: Geometry, method: str) -> tuple[int, int]:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from parbench.errors import ParbenchError
+from parbench.ops.counts import by_share
+from parbench.ops.graph import cosine
+from parbench.ops.selection import outliers, top_k
 from parbench.reducers.base import Reduction, TokenReducer
-from parbench.reducers.ops.counts import by_share
-from parbench.reducers.ops.graph import cosine
-from parbench.reducers.ops.selection import outliers, top_k
-from parbench.reducers.probes import Probes
+from parbench.reducers.token_probes import Probes
 
 
 @dataclass

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from parbench.errors import ParbenchError
-from parbench.reducers.ops.counts import by_share, rank
-from parbench.reducers.ops.selection import outliers, to_mask, top_k
-from parbench.reducers.probes import Probes
+from parbench.ops.counts import by_share, rank
+from parbench.ops.selection import outliers, to_mask, top_k
 from parbench.reducers.prumerge import PruMerge
+from parbench.reducers.token_probes import Probes
 
 
 @dataclass

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from parbench.errors import ParbenchError
-from parbench.models.adapter import Geometry
+from parbench.models.geometry import Geometry
 from parbench.reducers.base import Choice, LayerReducer
 from parbench.reducers.budget import at_depth
-from parbench.reducers.view import View
+from parbench.reducers.layer_probes import View
 
 # LLaVA-1.5-7B's depth, and the release's layers for it.
 _OFFICIAL_LAYERS = 32

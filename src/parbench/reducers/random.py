@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from parbench.ops.selection import to_mask, top_k
 from parbench.reducers.base import Reduction, TokenReducer
-from parbench.reducers.ops.selection import to_mask, top_k
-from parbench.reducers.probes import Probes
+from parbench.reducers.token_probes import Probes
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from parbench.errors import ParbenchError
-from parbench.models.adapter import Geometry
+from parbench.models.geometry import Geometry
 from parbench.reducers.base import LayerReducer
 
 # LLaVA-1.5-7B's depth, for which the layer of FastV's release is given.

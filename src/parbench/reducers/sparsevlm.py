@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from parbench.errors import ParbenchError
-from parbench.models.adapter import Geometry
+from parbench.models.geometry import Geometry
+from parbench.ops.clusters import density_peaks
+from parbench.ops.rating import numerical_rank, raters
+from parbench.ops.selection import gather, top_k
 from parbench.reducers.base import Choice, LayerReducer, one_of
 from parbench.reducers.budget import at_depth, scaled
-from parbench.reducers.ops.clusters import density_peaks
-from parbench.reducers.ops.rating import numerical_rank, raters
-from parbench.reducers.ops.selection import gather, top_k
-from parbench.reducers.view import View
+from parbench.reducers.layer_probes import View
 
 # The release is for LLaVA-1.5-7B: this many layers, heads and visual tokens.
 _LAYERS, _HEADS, _PATCHES = 32, 32, 576

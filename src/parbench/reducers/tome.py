@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from parbench.errors import ParbenchError
-from parbench.models.adapter import Geometry
+from parbench.models.geometry import Geometry
+from parbench.ops.matching import Merge, bipartite, capped_merges, merge_first, merge_none
 from parbench.reducers.base import TowerReducer
-from parbench.reducers.ops.matching import Merge, bipartite, capped_merges, merge_first, merge_none
 
 
 @dataclass

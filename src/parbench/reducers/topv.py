@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 
 from parbench.errors import ParbenchError
+from parbench.ops.transport import one_sided_mass, rescale, spread
 from parbench.reducers.base import Choice
-from parbench.reducers.ops.transport import one_sided_mass, rescale, spread
+from parbench.reducers.layer_probes import View
 from parbench.reducers.single_cut import SingleCut
-from parbench.reducers.view import View
 
 
 @dataclass

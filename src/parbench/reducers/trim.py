@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from parbench.ops.counts import by_share, rank
+from parbench.ops.remainder import kept_and_mean
+from parbench.ops.selection import outliers
 from parbench.reducers.base import Reduction, TokenReducer, one_of
-from parbench.reducers.ops.counts import by_share, rank
-from parbench.reducers.ops.remainder import kept_and_mean
-from parbench.reducers.ops.selection import outliers
-from parbench.reducers.probes import Probes
+from parbench.reducers.token_probes import Probes
 
 
 @dataclass

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from parbench.ops.grid import centres, factor
+from parbench.ops.selection import to_mask
 from parbench.reducers.base import Reduction, TokenReducer
-from parbench.reducers.ops.grid import centres, factor
-from parbench.reducers.ops.selection import to_mask
-from parbench.reducers.probes import Probes
+from parbench.reducers.token_probes import Probes
 
 
 @dataclass

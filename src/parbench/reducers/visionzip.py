@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from parbench.errors import ParbenchError
-from parbench.models.adapter import Geometry
+from parbench.models.geometry import Geometry
+from parbench.ops.selection import compact, gather, to_mask, top_k
 from parbench.reducers.base import Reduction, TokenReducer, one_of
-from parbench.reducers.ops.selection import compact, gather, to_mask, top_k
-from parbench.reducers.probes import READ_BLOCK, Probes
+from parbench.reducers.token_probes import READ_BLOCK, Probes
 
 # Contextual share of the official settings: 10 of 64 tokens, 20 of 128, 30 of 192.
 _CONTEXTUAL = 10 / 64

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from parbench.errors import ParbenchError
+from parbench.ops.graph import cosine
+from parbench.ops.pairing import thin_by_halves
+from parbench.ops.selection import to_mask, top_k
 from parbench.reducers.base import Reduction, TokenReducer
-from parbench.reducers.ops.graph import cosine
-from parbench.reducers.ops.pairing import thin_by_halves
-from parbench.reducers.ops.selection import to_mask, top_k
-from parbench.reducers.probes import READ_BLOCK, Probes
+from parbench.reducers.token_probes import READ_BLOCK, Probes
 
 
 @dataclass

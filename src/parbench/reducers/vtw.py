@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 
 from parbench.errors import ParbenchError
-from parbench.models.adapter import Geometry
+from parbench.models.geometry import Geometry
 from parbench.reducers.base import Choice, LayerReducer
-from parbench.reducers.view import View
+from parbench.reducers.layer_probes import View
 
 # LLaVA-1.5-7B's depth and the release's default K for it.
 _OFFICIAL_LAYERS = 32
@@ -21,8 +21,8 @@ class VTW(LayerReducer):
     """Drops all visual tokens before layer K; the layers from K on see text alone.
 
     Deviations. K: the release's command line takes 16 of 32 layers (its text 15 for the 7B model); ours scales 16 with the depth, and
-    ``parbench.engine.search`` holds the release's search by divergence. A budget is the average over the layers, so it chooses K; one
-    that no K gives to within half a token is refused. Several images a row all go, where the release knows one.
+    ``parbench.engine.layer_search`` holds the release's search by divergence. A budget is the average over the layers, so it
+    chooses K; one that no K gives to within half a token is refused. Several images a row all go, where the release knows one.
 
     Attributes:
         layer: K; None scales the official one, or follows from the budget.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from parbench.errors import ParbenchError
-from parbench.models.adapter import Geometry
+from parbench.models.geometry import Geometry
 from parbench.reducers.base import MaskReducer
 
 # LLaVA-1.5-13B's depth, and the layer from which the release cuts attention to its image.
@@ -25,7 +25,7 @@ class YOPO(MaskReducer):
     keys at most ``window // 2`` rows and columns away, later ones too; a pruned head sees no image key and image tokens get
     nothing from it; from the layer cut on no query sees an image key. Weights are not normalised again.
 
-    Deviations. The head masks that the release ships are not part of this package: ``parbench.engine.search`` finds them by
+    Deviations. The head masks that the release ships are not part of this package: ``parbench.engine.layer_search`` finds them by
     its rule and ``pruned_heads`` takes them; by default all heads stay. Published numbers are of fine-tuned checkpoints,
     this is the training-free method.
 

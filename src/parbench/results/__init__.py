@@ -1,5 +1,5 @@
 """Runs on the disk: written, measured, and read back by ``load``."""
 
-from parbench.reading import Results, load
+from parbench.results.loading import Results, load
 
 __all__ = ["Results", "load"]

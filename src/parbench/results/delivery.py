@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-# A mean that is farther from its budget, relatively, is said wherever it is shown.
-FAR = 0.05
+from parbench.reducers.budget import FAR
+
 MARK = "†"
 
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from parbench.config import parse_shard
+from parbench.config.shard import parse_shard
 from parbench.errors import ParbenchError
 from parbench.results.naming import row_name
 from parbench.results.run_identity import FILE, read_provenance, run_id

@@ -33,7 +33,7 @@ class Split:
     images: int
 
 
-# Training draws from the seeds below 1,000,000,000 (parbench.tiny); the splits' seeds never meet.
+# Training draws from the seeds below 1,000,000,000 (tiny); the splits' seeds never meet.
 SPLITS = {
     "train": Split(0, 400),
     "val": Split(2_000_000_000, 120),

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from parbench.errors import ParbenchError
-from parbench.reading import Results
-from parbench.reading.identity import differing
+from parbench.results.comparable import differing
+from parbench.results.controls import CONTROLS, KNOWN_CONTROLS
 from parbench.results.delivery import FAR
+from parbench.results.loading import Results
 from parbench.statistics.answers import Answers, align
 from parbench.statistics.bootstrap import LEVEL, Estimate, Resampled, resample
 from parbench.statistics.measures import (
@@ -32,10 +33,6 @@ from parbench.statistics.significance import flips, holm
 from parbench.tables.computed_by import check_same_code, code_notes
 from parbench.tables.failures import failures
 
-# What a method at the same budget is compared with.
-CONTROLS = ("random", "uniform", "pool", "downsample")
-# Methods that are controls themselves: reducers/*.py say so, which only importing torch could tell.
-KNOWN_CONTROLS = (*CONTROLS, "none", "random-in-llm", "first-n", "cls-topk", "cls-topk-mean")
 # Columns of the samples that a comparison reads.
 COLUMNS = ("image_id", "skill", "prediction", "target", "score", "error", "evidence_recall")
 # Columns that go into the comparison as they are.

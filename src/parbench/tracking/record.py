@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
+from parbench.config.tracking import WandbSettings
 from parbench.redact import redacted
-from parbench.results.masks import origins
+from parbench.results.kept_bitmap import origins
 from parbench.results.naming import row_name, sample_number
 from parbench.tracking.figures import figures
-from parbench.tracking.settings import WandbSettings
 
 if TYPE_CHECKING:
     from parbench.harness.session import Session
@@ -132,7 +132,7 @@ def draw(path: Path, line: Mapping[str, Any], session: Session, name: str) -> st
     """
     from parbench.engine.samples import Kept
     from parbench.figures.images import square
-    from parbench.pictures import kept_picture
+    from parbench.figures.kept_tokens import kept_picture
 
     dataset, geometry = session.dataset, session.geometry
     place = number(line)

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
-from parbench.tracking import Tracker, Tracking, record
+from parbench.config.tracking import WandbSettings
+from parbench.harness.tracker import Tracker, Tracking
+from parbench.tracking import record
 from parbench.tracking.bounded import Lost, bounded, reason
 from parbench.tracking.history import History, Point
-from parbench.tracking.settings import WandbSettings
 from parbench.tracking.wandb_service import abandon, begin, choose_mode
 
 if TYPE_CHECKING:

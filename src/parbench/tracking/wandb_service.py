@@ -12,8 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from parbench.config.tracking import WandbSettings
 from parbench.tracking.bounded import Lost, bounded
-from parbench.tracking.settings import WandbSettings
 
 # Seconds to wait for an answer to "may I begin?"; a machine without network should not wait longer, once.
 _BEGIN = 30.0

@@ -1,106 +1,13 @@
-"""An lmms-eval task of one's own, by the path of its YAML."""
+"""Rows of a task of one's own."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from parbench.errors import ParbenchError
-
-_NEEDED = ("task", "dataset_path", "doc_to_text")
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads a task's YAML without importing its functions."""
-
-
-_Loader.add_constructor("!function", lambda loader, node: f"!function {node.value}")
-
-
-def by_path(overrides: Sequence[str]) -> list[str]:
-    """Overrides with ``dataset=PATH.yaml`` or ``dataset.yaml=PATH`` spelled out: name, split and metric are the task's.
-
-    Raises:
-        ParbenchError: The file is not there, is no YAML, or no task that parbench runs.
-    """
-    found: list[str] = []
-    for word in overrides:
-        key, _, value = word.partition("=")
-        path = value.strip("'\"")
-        named = key == "dataset" and path.endswith((".yaml", ".yml"))
-        if named or (key == "dataset.yaml" and path and path != "null"):
-            found = [one for one in found if not one.startswith("dataset=")] + _spelled(path)
-        elif key != "dataset" or not any(one.startswith("dataset=task-by-path") for one in found):
-            found.append(word)
-    return found
-
-
-def _spelled(path: str) -> list[str]:
-    file = Path(path).expanduser().resolve()
-    config = read_task(file)
-    split = config.get("test_split") or config.get("validation_split")
-    metrics = [
-        metric["metric"]
-        for metric in config.get("metric_list") or []
-        if isinstance(metric, dict) and "metric" in metric
-    ]
-    values = {"yaml": str(file), "name": config["task"], "task": config["task"], "split": split, "metric": metrics}
-    return [
-        "dataset=task-by-path",
-        *(f"dataset.{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items()),
-    ]
-
-
-def read_task(file: Path) -> dict[str, Any]:
-    """A task's YAML with what it includes; functions as text.
-
-    Raises:
-        ParbenchError: It cannot be read, or lacks what a task needs.
-    """
-    config = _merged(file)
-    missing = [key for key in _NEEDED if not config.get(key)]
-    if missing:
-        raise ParbenchError(f"{file} is no task of lmms-eval: it lacks {', '.join(missing)}")
-    if not (config.get("test_split") or config.get("validation_split")):
-        raise ParbenchError(f"{file} names neither test_split nor validation_split: say which split is asked")
-    if not config.get("metric_list"):
-        raise ParbenchError(f"{file} has no metric_list: say by which metric answers are scored")
-    if config.get("output_type", "generate_until") != "generate_until":
-        raise ParbenchError(f"{file} has output_type {config['output_type']}: parbench answers by generate_until")
-    for key, value in config.items():
-        _check_function(file, key, value)
-    return config
-
-
-def _merged(file: Path) -> dict[str, Any]:
-    try:
-        found = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
-    except OSError as error:
-        raise ParbenchError(f"the task {file} cannot be read ({error.strerror}): give the path of its YAML") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ParbenchError(f"{file} is no YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(found, dict):
-        raise ParbenchError(f"{file} is no task of lmms-eval: it holds no keys")
-    included = found.pop("include", [])
-    merged: dict[str, Any] = {}
-    for name in reversed([included] if isinstance(included, str) else included):
-        merged |= _merged(file.parent / name)
-    return merged | found
-
-
-def _check_function(file: Path, key: str, value: Any) -> None:
-    """See that the file of a function is there."""
-    for one in value if isinstance(value, list) else [value]:
-        for inner in one.values() if isinstance(one, dict) else [one]:
-            if isinstance(inner, str) and inner.startswith("!function "):
-                module = inner.removeprefix("!function ").rpartition(".")[0]
-                place = file.parent / f"{module.replace('.', '/')}.py"
-                if not place.is_file():
-                    raise ParbenchError(f"{key} of {file} is {inner}, and {place} does not exist")
+from parbench.lmms_tasks.by_path import read_task
 
 
 def own_rows(settings: Mapping[str, Any]) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from parbench.harness.task import ScenesTask
+from parbench.harness.lmms_task import ScenesTask
 
 __all__ = ["ScenesTask", "doc_to_visual", "mean_score", "process_results"]
 

@@ -1,0 +1,7 @@
+"""``python -m parbench``: the command line."""
+
+import sys
+
+from parbench.cli import main
+
+sys.exit(main())

@@ -1,0 +1,362 @@
+"""Hooks that drop visual tokens before layers of the LLM, at prefill and while decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from parbench.engine.inputs import Rows
+from parbench.models.adapter import LanguageAdapter
+from parbench.models.counting import own_flops
+from parbench.models.llama import Attending, attending
+from parbench.ops.selection import compact, gather
+from parbench.reducers.base import Choice, LayerReducer, Provenance
+from parbench.reducers.layer_probes import Layout, View
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What happened before a layer.
+
+    Attributes:
+        layer: The layer.
+        before: Where tokens were.
+        choice: What was chosen.
+        layout: Where tokens are from there on.
+    """
+
+    layer: int
+    before: Layout
+    choice: Choice
+    layout: Layout
+
+
+@dataclass
+class Trace:
+    """What happened to a batch at prefill, layer by layer.
+
+    Attributes:
+        layers: For each LLM layer, the tokens of each row that entered it, [B], from tensor shapes.
+        visual: The visual tokens among them, [B].
+        attended: For each LLM layer, the places that attention ran on, [B], where a method has them differ from the tokens.
+        passes: The stages of each run over whole sequences; one run, except without a cache.
+        origin: Which of the tokens that entered the LLM the E images' tokens at the last layer come from.
+        flops: The reducer's own FLOPs inside the LLM, over the batch.
+        leavers: Told which rows go on when others leave the batch.
+    """
+
+    layers: list[Tensor] = field(default_factory=list)
+    visual: list[Tensor] = field(default_factory=list)
+    attended: list[Tensor] = field(default_factory=list)
+    passes: list[list[Stage]] = field(default_factory=list)
+    origin: Provenance | None = None
+    flops: int = 0
+    leavers: list[Callable[[Tensor], None]] = field(default_factory=list)
+
+    def leave(self, stay: Tensor) -> None:
+        """Rows other than those at ``stay`` have left the batch."""
+        for leaver in self.leavers:
+            leaver(stay)
+
+    def after(self, prefix: Trace, owner: Tensor, own: Tensor) -> Trace:
+        """This trace of rows side by side as one of whole lines, whose beginnings ran before.
+
+        Args:
+            prefix: What happened to the beginnings.
+            owner: [B] the beginning, and the row, that each line is behind.
+            own: [B] tokens of each line behind its beginning.
+        """
+        others = torch.zeros_like(prefix.layers[0]).index_add(0, owner, own)[owner] - own
+        return replace(
+            self,
+            layers=[
+                before[owner] + here[owner] - others for before, here in zip(prefix.layers, self.layers, strict=True)
+            ],
+            visual=[before[owner] + here[owner] for before, here in zip(prefix.visual, self.visual, strict=True)],
+        )
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Where tokens of lines are while several lines run side by side behind one beginning.
+
+    Attributes:
+        row: [B] the row that each line is in.
+        column: [B, S] columns of its tokens, in order, padded on the left with others.
+        tokens: [B] how many they are.
+    """
+
+    row: Tensor
+    column: Tensor
+    tokens: Tensor
+
+    def take(self, values: Tensor) -> Tensor:
+        """Values [G, L, ...] of rows, line by line: [B, S, ...], on the device that they are on."""
+        return values[self.row[:, None].to(values.device), self.column.to(values.device)]
+
+
+@dataclass
+class _Segment:
+    """The layers between two stages: they see the same tokens and hold equally many keys.
+
+    Attributes:
+        layout: Where tokens are, at prefill.
+        mask: [B, keys] with generated tokens behind.
+        dropped: [B] tokens that are gone by here.
+        positions, turn, causal: Of the forward that runs.
+    """
+
+    layout: Layout
+    mask: Tensor
+    dropped: Tensor
+    positions: Tensor | None = None
+    turn: tuple[Tensor, Tensor] | None = None
+    causal: Tensor | None = None
+
+
+class LayerHooks:
+    """Runs a ``LayerReducer`` inside the LLM.
+
+    A forward that finds an empty cache is a prefill: at each stage's layer the method chooses and the sequence gets shorter.
+    Later forwards get, segment by segment, the mask and positions that belong to the keys held there.
+
+    Args:
+        adapter: The model.
+        reducer: The method.
+        rows: The lines, a row each.
+        trace: Filled.
+        place: Where the lines are in the forward that runs, if they enter the LLM side by side; each has a row of its own from the
+            first stage on.
+    """
+
+    def __init__(self, adapter: LanguageAdapter, reducer: LayerReducer, rows: Rows, trace: Trace,
+                 place: Callable[[], Packed] | None = None) -> None:  # fmt: skip
+        self.adapter, self.reducer, self.rows, self.trace, self.place = adapter, reducer, rows, trace, place
+        self.packed: Packed | None = None
+        self.stages = reducer.stages(adapter.geometry)
+        self.begin = Layout.start(rows.mask, rows.positions, rows.image, rows.patch)
+        self.layout = self.begin
+        self.embeds = rows.embeds
+        self.segments: list[_Segment] = []
+        self.mix: Tensor | None = None
+        self.before: Attending | None = None
+        self.normed: Tensor | None = None
+        self.prefill = False
+
+    def handles(self) -> list[Any]:
+        """Register the hooks."""
+        layers = self.adapter.language.layers
+        handles = [layers[0].register_forward_pre_hook(self.start, with_kwargs=True)]
+        for at in self.stages:
+            below = layers[at - 1]
+            handles.append(below.self_attn.register_forward_hook(self.look, with_kwargs=True))
+            handles.append(below.mlp.register_forward_pre_hook(self.look_at_norm))
+        for index in range(self.stages[0] if self.stages else len(layers), len(layers)):
+            handles.append(layers[index].register_forward_pre_hook(partial(self.enter, index), with_kwargs=True))
+        return handles
+
+    def start(self, _layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Before layer 0: is this a whole sequence, or the next token of one."""
+        self.prefill = kwargs["past_key_values"].get_seq_length() == 0
+        self.packed = self.place() if self.place else None
+        if self.prefill:
+            if self.packed:
+                self.embeds, self.layout = self.rows.embeds, self.begin
+            else:
+                at = self.begin.mask.device
+                self.embeds = (args[0] if args else kwargs["hidden_states"]).to(at)
+                self.layout = self.begin.extended(self.embeds.shape[1], kwargs["position_ids"].to(at))
+            self.segments, self.mix = [], None
+            self.trace.passes.append([])
+
+    def look(self, attention: Any, args: tuple[Any, ...], kwargs: dict[str, Any], _output: Any) -> None:
+        """After the attention before a stage: what its weights could be computed from."""
+        if self.prefill:
+            hidden = args[0] if args else kwargs["hidden_states"]
+            keys = kwargs["past_key_values"].layers[attention.layer_idx].keys
+            self.before = Attending(attention, hidden, kwargs["position_embeddings"], keys)
+
+    def look_at_norm(self, _mlp: Any, args: tuple[Any, ...]) -> None:
+        """Before the feed-forward part before a stage: its input."""
+        if self.prefill:
+            self.normed = args[0]
+
+    def enter(
+        self, index: int, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Before each layer from the first stage on: give it the sequence, mask and positions that belong to it."""
+        hidden = args[0] if args else kwargs["hidden_states"]
+        number = sum(at <= index for at in self.stages) - 1
+        first = self.stages[number] == index
+        if first and self.packed:
+            kwargs = {**kwargs, "position_ids": self.packed.take(kwargs["position_ids"])}
+            if number == 0:
+                hidden, kwargs = self.unpack(hidden, kwargs, self.packed)
+        if first and self.prefill:
+            hidden = self.cut(number, layer, hidden, kwargs)
+        segment = self.segments[number]
+        if first:
+            if self.prefill:
+                segment.positions = segment.layout.positions
+            else:
+                segment.mask = F.pad(segment.mask, (0, hidden.shape[1]), value=1)
+                positions = kwargs["position_ids"].to(segment.mask.device).expand(len(segment.mask), -1)
+                segment.positions = positions - segment.dropped[:, None] if self.reducer.compacts else positions
+            there = hidden.to(segment.mask.device)
+            segment.turn = self.adapter.language.rotary_emb(there, position_ids=segment.positions)
+            segment.causal = self._causal(index, there, segment.mask, kwargs["past_key_values"])
+        kwargs = {
+            **kwargs,
+            "position_ids": segment.positions,
+            "position_embeddings": segment.turn,
+            "attention_mask": segment.causal,
+        }
+        return (hidden, *args[1:]), kwargs
+
+    def unpack(self, hidden: Tensor, kwargs: dict[str, Any], packed: Packed) -> tuple[Tensor, dict[str, Any]]:
+        """A row for each line, as if it had run alone up to here."""
+        cosines, sines = kwargs["position_embeddings"]
+        turn = (packed.take(cosines), packed.take(sines))
+        if self.prefill and self.before is not None and self.normed is not None:
+            keys = packed.take(self.before.keys.transpose(1, 2)).transpose(1, 2)
+            # The layer before may be on another device than this one: each has its own cosines and sines.
+            before = (packed.take(self.before.turn[0]), packed.take(self.before.turn[1]))
+            self.before = replace(self.before, hidden=packed.take(self.before.hidden), turn=before, keys=keys)
+            self.normed = packed.take(self.normed)
+        return packed.take(hidden), {**kwargs, "position_embeddings": turn}
+
+    def entering(self, hidden: Tensor) -> Tensor:
+        """[B] tokens of each line that enter a layer at prefill, given the layer's input."""
+        if self.packed and len(self.trace.layers) < self.stages[0]:
+            return self.packed.tokens
+        return hidden.shape[1] - (self.layout.mask == 0).sum(1)
+
+    def _causal(self, index: int, hidden: Tensor, mask: Tensor, cache: Any) -> Tensor | None:
+        from transformers.masking_utils import create_causal_mask
+
+        return create_causal_mask(
+            config=self.adapter.language.config, inputs_embeds=hidden, attention_mask=mask, past_key_values=cache,
+            layer_idx=index,
+        )  # fmt: skip
+
+    def cut(self, number: int, layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
+        """Let the method choose; returns the shorter sequence [B, S', d]."""
+        before, normed = self.before, self.normed
+        if before is None or normed is None:
+            raise RuntimeError("the layer before the stage did not run")
+        turn = (self.segments[-1].turn if self.segments else None) or kwargs["position_embeddings"]
+        # The layers may be on several devices; what a method sees is on that of the rows.
+        hidden, normed = hidden.to(self.embeds.device), normed.to(self.embeds.device)
+        view = View(
+            self.adapter.geometry, number, self.layout, self.begin, self.embeds, hidden, before,
+            lambda: attending(layer, hidden, turn), normed, self.rows.seeds,
+        )  # fmt: skip
+        old = self.layout
+        with own_flops() as counted:
+            choice = self.reducer.choose(view)
+            if self.reducer.masked:
+                self.layout = _hidden_from_attention(old, choice)
+            else:
+                hidden, self.layout = _shorten(hidden, view, choice, self.reducer.compacts)
+        self.trace.flops += counted()
+        self.mix = _compose(self.mix, old, choice, int(self.begin.source.max()) + 1)
+        dropped = self.begin.mask.sum(1) - self.layout.mask.sum(1) + self.embeds.shape[1] - self.begin.mask.shape[1]
+        self.segments.append(_Segment(self.layout, self.layout.mask, dropped))
+        self.trace.passes[-1].append(Stage(self.stages[number], old, choice, self.layout))
+        return hidden
+
+    def leave(self, stay: Tensor) -> None:
+        """Go on with some of the rows."""
+        for segment in self.segments:
+            segment.mask, segment.dropped = segment.mask[stay], segment.dropped[stay]
+
+    def origin(self) -> Provenance:
+        """Where the visual tokens of the last layer come from."""
+        index, valid = self.layout.visual
+        if self.mix is not None:
+            return Provenance.from_dense(self.mix, valid.sum(1))
+        image, token = valid.nonzero(as_tuple=True)
+        source = self.layout.source[self.layout.row[image], index[image, token]]
+        return Provenance(image, token, source, torch.ones(len(source), dtype=torch.float64, device=source.device))
+
+
+def _hidden_from_attention(layout: Layout, choice: Choice) -> Layout:
+    index, valid = layout.visual
+    gone, token = (valid & ~choice.keep).nonzero(as_tuple=True)
+    where = (layout.row[gone], index[gone, token])
+    mask, image, patch, source = (
+        value.index_put(where, torch.tensor(empty, device=value.device))
+        for value, empty in ((layout.mask, 0), (layout.image, -1), (layout.patch, -1), (layout.source, -1))
+    )
+    return replace(layout, mask=mask, image=image, patch=patch, source=source)
+
+
+def _compose(mix: Tensor | None, layout: Layout, choice: Choice, size: int) -> Tensor | None:
+    """Weights [E, N', size] of the tokens that entered the LLM in those that are left; None as long as nothing was merged."""
+    if mix is None and choice.merge is None:
+        return None
+    index, valid = layout.visual
+    order, counts = compact(choice.keep)
+    there = torch.arange(order.shape[1], device=order.device)[None] < counts[:, None]
+    # What is dropped goes first: at the first cut that is most of it.
+    if mix is None:
+        source = layout.source[layout.row[:, None], index].clamp(min=0)
+        left = F.one_hot(source.gather(1, order), size).double()
+    else:
+        left = gather(mix, order)
+    if choice.merge is not None and choice.merged is not None:
+        if mix is None:
+            weights = choice.merge * valid[:, None]
+            merged = weights.new_zeros(*weights.shape[:2], size)
+            merged = merged.scatter_add(2, source[:, None].expand_as(weights), weights)
+        else:
+            merged = choice.merge @ mix
+        new = torch.arange(merged.shape[1], device=order.device)[None] < choice.merged[:, None]
+        order, counts = compact(torch.cat([there, new], dim=1))
+        left = gather(torch.cat([left, merged], dim=1), order)
+        there = torch.arange(order.shape[1], device=order.device)[None] < counts[:, None]
+    return left.masked_fill(~there[..., None], 0.0)
+
+
+def _shorten(hidden: Tensor, view: View, choice: Choice, compacts: bool) -> tuple[Tensor, Layout]:
+    """The sequence without what was dropped and with what was merged, padded on the left again."""
+    old = view.layout
+    index, valid = old.visual
+    keep = old.mask.bool() & (old.image < 0)
+    image, token = (choice.keep & valid).nonzero(as_tuple=True)
+    keep[old.row[image], index[image, token]] = True
+    values = [old.positions, old.image, old.patch, old.source]
+    key = torch.arange(keep.shape[1], device=keep.device, dtype=torch.float64).expand(len(keep), -1)
+    if choice.merge is not None and choice.merged is not None and int(choice.merged.sum()):
+        count = choice.merge.shape[1]
+        image, slot = (torch.arange(count, device=keep.device)[None] < choice.merged[:, None]).nonzero(as_tuple=True)
+        where = (old.row[image], keep.shape[1] + old.number[image] * count + slot)
+        more = (int(old.number.max()) + 1) * count
+        tokens = (choice.merge @ view.hidden.double())[image, slot].to(hidden.dtype)
+        hidden = F.pad(hidden, (0, 0, 0, more)).index_put(where, tokens)
+        # A merged token takes the place behind its image's last one, and stands for the patch that weighs most in it.
+        last = index.masked_fill(~valid, -1).amax(1)[image]
+        heaviest = index[image, choice.merge[image, slot].argmax(1)]
+        row = old.row[image]
+        new = [old.positions[row, last], old.number[image], old.patch[row, heaviest], old.source[row, heaviest]]
+        values = [
+            F.pad(value, (0, more), value=-1).index_put(where, entry) for value, entry in zip(values, new, strict=True)
+        ]
+        keep = F.pad(keep, (0, more)).index_put(where, torch.tensor(True, device=keep.device))
+        key = F.pad(key, (0, more)).index_put(where, last.double() + 0.5)
+    lengths = keep.sum(1)
+    longest = int(lengths.max())
+    order = key.masked_fill(~keep, -1.0).argsort(dim=1, stable=True)[:, keep.shape[1] - longest :]
+    real = torch.arange(longest, device=keep.device)[None] >= longest - lengths[:, None]
+    mask = real.long()
+    place, number, patch, source = (value.gather(1, order) for value in values)
+    if compacts:
+        place = (mask.cumsum(1) - 1).clamp(min=0)
+    number, patch, source = (value.masked_fill(~real, -1) for value in (number, patch, source))
+    return gather(hidden, order), Layout(mask, place, number, patch, source, old.row, old.number)

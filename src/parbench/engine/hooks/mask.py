@@ -1,0 +1,92 @@
+"""Hooks that mask what visual tokens see and compute in the LLM; the sequence keeps its length."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from parbench.engine.inputs import Rows
+from parbench.errors import ParbenchError
+from parbench.models.adapter import LanguageAdapter
+from parbench.reducers.base import MaskReducer
+
+
+class MaskHooks:
+    """Runs a ``MaskReducer`` at prefill; values that are zeroed there stay zero in the cache, so decoding needs no more.
+
+    A weight that is masked after the softmax is one whose value is zero, which leaves the attention kernel as it is.
+    """
+
+    def __init__(self, adapter: LanguageAdapter, reducer: MaskReducer, rows: Rows) -> None:
+        self.adapter, self.reducer, self.rows = adapter, reducer, rows
+        self.prefill = False
+        self.allowed: Tensor | None = None
+        groups = adapter.language.layers[0].self_attn.num_key_value_groups
+        if groups > 1 and any(reducer.pruned(index) for index in range(len(adapter.language.layers))):
+            raise ParbenchError(
+                f"method {reducer.name} prunes heads one by one, but this model's heads share their values"
+            )
+
+    def handles(self) -> list[Any]:
+        """Register the hooks."""
+        handles = []
+        cut = self.reducer.unseen(self.adapter.geometry)
+        for index, layer in enumerate(self.adapter.language.layers):
+            attention, pruned = layer.self_attn, self.reducer.pruned(index)
+            handles.append(layer.register_forward_pre_hook(partial(self.enter, index), with_kwargs=True))
+            handles.append(layer.mlp.down_proj.register_forward_pre_hook(self.thin))
+            if index >= cut or pruned:
+                every = list(range(attention.config.num_key_value_heads))
+                hide = partial(self.zero, every if index >= cut else pruned, attention.head_dim)
+                handles.append(attention.v_proj.register_forward_hook(lambda _m, _a, output, hide=hide: hide(output)))
+            if pruned:
+                drop = partial(self.zero, pruned, attention.head_dim)
+                handles.append(attention.o_proj.register_forward_pre_hook(lambda _m, args, drop=drop: (drop(args[0]),)))
+        return handles
+
+    def enter(
+        self, index: int, _layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Before each layer: another attention mask, at prefill."""
+        hidden = args[0] if args else kwargs["hidden_states"]
+        if index == 0:
+            self.prefill = kwargs["past_key_values"].get_seq_length() == 0
+            self.allowed = self._allowed(hidden) if self.prefill else None
+        return args, kwargs if self.allowed is None else {**kwargs, "attention_mask": self.allowed}
+
+    def _allowed(self, hidden: Tensor) -> Tensor | None:
+        """Additive mask [B, 1, S, S]: causal, but among the tokens of one image only neighbours, later ones too."""
+        near = self.reducer.neighbours(self.adapter.geometry)
+        if near is None:
+            return None
+        at = hidden.device
+        image, patch, mask = self.rows.image.to(at), self.rows.patch.clamp(min=0).to(at), self.rows.mask.bool().to(at)
+        causal = torch.ones(hidden.shape[1], hidden.shape[1], dtype=torch.bool, device=at).tril()
+        seen = causal[None] & mask[:, None]
+        same = (image[:, :, None] == image[:, None]) & (image >= 0)[:, None]
+        seen = torch.where(same, near.to(at)[patch[:, :, None], patch[:, None]], seen)
+        allowed = torch.zeros(seen.shape, dtype=hidden.dtype, device=at)
+        return allowed.masked_fill(~seen, torch.finfo(hidden.dtype).min)[:, None]
+
+    def zero(self, heads: list[int], width: int, values: Tensor) -> Tensor:
+        """[B, S, heads x width] with some heads zeroed at visual tokens, at prefill."""
+        if not self.prefill:
+            return values
+        split = values.unflatten(-1, (-1, width))
+        chosen = torch.zeros(split.shape[2], dtype=torch.bool, device=values.device)
+        chosen[heads] = True
+        return split.masked_fill((self._visual(values)[..., None] & chosen)[..., None], 0.0).flatten(2)
+
+    def thin(self, _linear: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Before the last feed-forward projection: visual tokens lose the neurons that they may not use."""
+        if not self.prefill:
+            return args
+        unused = torch.arange(args[0].shape[2], device=args[0].device) >= self.reducer.neurons(args[0].shape[2])
+        return (args[0].masked_fill(self._visual(args[0])[..., None] & unused, 0.0),)
+
+    def _visual(self, values: Tensor) -> Tensor:
+        """[B, S] whether a token is visual, where ``values`` are: the layers may be on several devices."""
+        return (self.rows.image >= 0).to(values.device)

@@ -1,0 +1,102 @@
+"""Searches on samples: for the layer at which visual tokens may be withdrawn (VTW), for heads that may be pruned (YOPO)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from parbench.engine.decode import greedy
+from parbench.engine.hooks.install import install
+from parbench.engine.inputs import Rows
+from parbench.errors import ParbenchError
+from parbench.models.adapter import LanguageAdapter
+from parbench.models.llama import Attending
+from parbench.reducers.base import Reducer
+from parbench.reducers.none import Unreduced
+from parbench.reducers.vtw import VTW
+
+
+def next_logits(adapter: LanguageAdapter, reducer: Reducer, rows: Rows) -> Tensor:
+    """Logits [B, V] of the token after each prompt, with the reducer in the LLM."""
+    with install(adapter, reducer, rows):
+        generated = greedy(adapter, rows, [1] * len(rows.mask), [()] * len(rows.mask))
+    return torch.stack([row.first_logits for row in generated])
+
+
+@torch.inference_mode()
+def divergences(adapter: LanguageAdapter, method: VTW, rows: Rows, layers: Sequence[int]) -> Tensor:
+    """KL(withdrawn || full) of the token after each prompt, [B, len(layers)] in float64.
+
+    Args:
+        adapter: The model.
+        method: Its other settings; the budget does not count.
+        rows: The prompts.
+        layers: Candidates for K.
+    """
+    full = next_logits(adapter, Unreduced(name="none"), rows).double().log_softmax(-1)
+    found = []
+    for layer in layers:
+        candidate = dataclasses.replace(method, budget=None, layer=layer)
+        withdrawn = next_logits(adapter, candidate, rows).double().log_softmax(-1)
+        found.append((withdrawn.exp() * (withdrawn - full)).sum(-1))
+    return torch.stack(found, dim=1)
+
+
+def first_below(divergence: Tensor, layers: Sequence[int], eta: float) -> int:
+    """The smallest of the candidates whose mean divergence over samples [n, len(layers)] is at most ``eta``.
+
+    The release averages over 20 samples, tries layers from 5 on, and takes 0.003 for the 7B model and 0.0005 for the 13B one.
+
+    Raises:
+        ParbenchError: None is.
+    """
+    mean = divergence.mean(0)
+    good = [layer for layer, value in zip(layers, mean.tolist(), strict=True) if value <= eta]
+    if not good:
+        raise ParbenchError(f"eta={eta} is below the divergence of every layer; the least is {float(mean.min()):.3g}")
+    return min(good)
+
+
+@torch.inference_mode()
+def visual_share(adapter: LanguageAdapter, rows: Rows) -> Tensor:
+    """Attention to visual tokens over attention to text, summed over a row's queries: [B, layers, heads] in float64."""
+    found: list[Tensor] = []
+    batch, length = rows.mask.shape
+    every = torch.arange(length, device=rows.mask.device).expand(batch, -1)
+    real, image = rows.mask.bool(), rows.image >= 0
+
+    def measure(attention: Any, args: tuple[Any, ...], kwargs: dict[str, Any], _output: Any) -> None:
+        hidden = args[0] if args else kwargs["hidden_states"]
+        keys = kwargs["past_key_values"].layers[attention.layer_idx].keys
+        attending = Attending(attention, hidden, kwargs["position_embeddings"], keys)
+        weights = attending.rows(rows.mask, torch.arange(batch, device=every.device), every) * real[:, None, :, None]
+        mass = weights.sum(2)
+        found.append((mass * image[:, None]).sum(-1) / (mass * (real & ~image)[:, None]).sum(-1))
+
+    handles = [layer.self_attn.register_forward_hook(measure, with_kwargs=True) for layer in adapter.language.layers]
+    try:
+        next_logits(adapter, Unreduced(name="none"), rows)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return torch.stack(found, dim=1)
+
+
+def kept_heads(share: Tensor, threshold: float, majority: int) -> tuple[Tensor, Tensor]:
+    """YOPO's rule: a head stays if its share is above the threshold in more than ``majority`` samples; layers 0 and 1 stay.
+
+    Args:
+        share: [n, layers, heads], see ``visual_share``.
+        threshold: The release takes 0.2, 0.077 or 0.035 for the 13B model, for 10, 20 or 30 % of heads.
+        majority: The release takes 40 of 100 samples.
+
+    Returns:
+        Votes [layers, heads] and whether each head stays.
+    """
+    votes = share > threshold
+    votes[:, :2] = True
+    return votes.sum(0), votes.sum(0) > majority

@@ -1,0 +1,232 @@
+"""What samples of one image have in common, run through the LLM once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from parbench.engine.decode import WORTH_LEAVING, Choosing, Generated
+from parbench.engine.hooks.install import install
+from parbench.engine.hooks.layers import Packed, Trace
+from parbench.engine.inputs import Line, Rows, pad
+from parbench.models.adapter import LlavaAdapter
+from parbench.reducers.base import LayerReducer
+from parbench.reducers.none import Unreduced
+
+# Whose a key is, where it is no question's: every question's of its row, or nobody's.
+_ALL, _NOBODY = -1, -2
+# Kernels that take any mask.
+_KERNELS = ("sdpa", "eager")
+
+
+def can_share_beginnings(adapter: LlavaAdapter) -> bool:
+    """Whether the model's attention kernel takes the masks that this needs."""
+    return adapter.language.config._attn_implementation in _KERNELS
+
+
+@dataclass(frozen=True)
+class Beginnings:
+    """A batch's lines cut behind the last visual token.
+
+    Attributes:
+        first: The beginnings, each once.
+        owner: For each line, the number of its beginning.
+        rest: What follows in each line.
+    """
+
+    first: list[Line]
+    owner: list[int]
+    rest: list[Line]
+
+
+def shared_beginnings(lines: Sequence[Line], images: Sequence[Sequence[int]]) -> Beginnings | None:
+    """Beginnings that several lines share, given the numbers of each line's images; None if there are none to gain from."""
+    first: list[Line] = []
+    owner, rest = [], []
+    numbers: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
+    for line, shown in zip(lines, images, strict=True):
+        before, behind = line.split()
+        if not len(before.ids) or not len(behind.ids):
+            return None
+        key = (tuple(shown), tuple(before.ids.tolist()))
+        if key not in numbers:
+            numbers[key] = len(first)
+            first.append(before)
+        owner.append(numbers[key])
+        rest.append(behind)
+    return Beginnings(first, owner, rest) if len(first) < len(lines) else None
+
+
+def after_beginnings(
+    adapter: LlavaAdapter, beginnings: Beginnings, new_tokens: Sequence[int], until: Sequence[tuple[str, ...]]
+) -> tuple[list[Generated], Trace]:
+    """Run the beginnings, then the rest of all lines on their keys and values; the trace is that of whole lines.
+
+    The visual tokens are final when they enter the LLM, so that nothing has to act inside it.
+    """
+    nothing = Unreduced(name="none")
+    begin = pad(adapter, beginnings.first)
+    packed = _Packed(adapter, begin, beginnings.owner)
+    with install(adapter, nothing, begin) as before:
+        packed.begin(begin)
+    choosing = Choosing(adapter, new_tokens, until)
+    feed = {number: (line.ids, line.places) for number, line in enumerate(beginnings.rest)}
+    rows = packed.rows(feed)
+    with install(adapter, nothing, rows.rows) as trace:
+        while feed:
+            chosen = choosing.take(rows.asked, adapter.logits(packed.run(rows))).cpu()
+            feed = {
+                number: (chosen[place : place + 1], feed[number][1][-1:] + 1)
+                for place, number in enumerate(rows.asked)
+                if choosing.going[number]
+            }
+            if feed:
+                packed.leave(feed.keys())
+                rows = packed.rows(feed)
+    owner = torch.tensor(beginnings.owner, device=adapter.device)
+    own = torch.tensor([len(line.ids) for line in beginnings.rest], device=adapter.device)
+    return choosing.finished(), trace.after(before, owner, own)
+
+
+def up_to_first_stage(
+    adapter: LlavaAdapter, reducer: LayerReducer, lines: Sequence[Line], beginnings: Beginnings,
+    new_tokens: Sequence[int], until: Sequence[tuple[str, ...]],
+) -> tuple[list[Generated], Trace]:  # fmt: skip
+    """Run all lines, sharing their beginnings in the layers before the method's first stage; the trace is that of whole lines.
+
+    Up to there nothing depends on what follows a beginning, so that it runs once, with the rest of its lines side by side behind it.
+    From the stage on, each line has a row of its own.
+    """
+    begin = pad(adapter, beginnings.first)
+    packed = _Packed(adapter, begin, beginnings.owner)
+    choosing = Choosing(adapter, new_tokens, until)
+    present = list(range(len(lines)))
+    feed = {number: (line.ids, line.places) for number, line in enumerate(beginnings.rest)}
+    side = packed.rows(feed)
+    embeds = torch.cat([begin.embeds, side.rows.embeds], dim=1)
+    positions = torch.cat([begin.positions, side.rows.positions], dim=1)
+    with install(adapter, reducer, pad(adapter, lines), lambda: packed.place(present, embeds.shape[1])) as trace:
+        while True:
+            hidden = packed.forward(embeds, positions, side.whose)
+            chosen = choosing.take(present, adapter.logits(hidden[:, -1]))
+            on = [place for place, line in enumerate(present) if choosing.going[line]]
+            if not on:
+                break
+            ids = chosen.cpu()
+            feed = {line: (ids[place : place + 1], feed[line][1][-1:] + 1) for place, line in enumerate(present)}
+            if len(on) <= WORTH_LEAVING * len(present):
+                # Not on the embeddings' device: keys and values are where their layers are.
+                stay = torch.tensor(on)
+                # Before the first stage a beginning is held once, whoever leaves.
+                for layer in packed.cache.layers[reducer.stages(adapter.geometry)[0] :]:
+                    layer.batch_select_indices(stay)
+                trace.leave(stay)
+                present = [present[place] for place in on]
+            side = packed.rows({line: feed[line] for line in present})
+            embeds, positions = side.rows.embeds, side.rows.positions
+    return choosing.finished(), trace
+
+
+@dataclass(frozen=True)
+class _Side:
+    """Tokens of several lines side by side, one row a beginning.
+
+    Attributes:
+        rows: As the LLM gets them.
+        whose: [G, L] the line that each token is of.
+        asked: The lines, row by row.
+        last: Row and column of each one's last token.
+    """
+
+    rows: Rows
+    whose: Tensor
+    asked: list[int]
+    last: tuple[Tensor, Tensor]
+
+
+class _Packed:
+    """Keys and values of beginnings, each held once, with those of the lines that go on from it side by side behind it.
+
+    A line's tokens see its beginning and what came before in the same line. Nothing is copied for each line, and a row's lines
+    run as one sequence.
+    """
+
+    def __init__(self, adapter: LlavaAdapter, begin: Rows, owner: Sequence[int]) -> None:
+        from transformers import DynamicCache
+
+        self.adapter = adapter
+        self.cache = DynamicCache(config=adapter.language.config)
+        self.whose = torch.where(begin.mask.bool(), _ALL, _NOBODY)
+        self.owner = torch.tensor(owner, device=adapter.device)
+        self.lines = [[line for line, of in enumerate(owner) if of == row] for row in range(len(begin.mask))]
+
+    def begin(self, begin: Rows) -> None:
+        """Run the beginnings."""
+        self.adapter.language(
+            inputs_embeds=begin.embeds, attention_mask=begin.mask, position_ids=begin.positions, past_key_values=self.cache,
+            use_cache=True,
+        )  # fmt: skip
+
+    def rows(self, feed: Mapping[int, tuple[Tensor, Tensor]]) -> _Side:
+        """Place token ids and positions of lines, each [n], behind their beginnings."""
+        here = [[line for line in lines if line in feed] for lines in self.lines]
+
+        def side_by_side(part: Callable[[int], Tensor], empty: int) -> Tensor:
+            rows = [torch.cat([torch.empty(0, dtype=torch.long), *map(part, lines)]) for lines in here]
+            return pad_sequence(rows, batch_first=True, padding_value=empty).to(self.adapter.device)
+
+        ids = side_by_side(lambda line: feed[line][0], 0)
+        places = side_by_side(lambda line: feed[line][1], 0)
+        whose = side_by_side(lambda line: torch.full_like(feed[line][0], line), _NOBODY)
+        nothing = torch.full_like(ids, -1)
+        rows = Rows(self.adapter.embed(ids), (whose >= 0).long(), places, nothing, nothing)
+        lasts = [
+            (row, end - 1) for row, lines in enumerate(here) for end in accumulate(len(feed[line][0]) for line in lines)
+        ]
+        last = torch.tensor(lasts, device=ids.device)
+        return _Side(rows, whose, [line for lines in here for line in lines], (last[:, 0], last[:, 1]))
+
+    def run(self, side: _Side) -> Tensor:
+        """[R, d] the last hidden state of each line that was placed."""
+        return self.forward(side.rows.embeds, side.rows.positions, side.whose)[side.last]
+
+    def forward(self, embeds: Tensor, positions: Tensor, whose: Tensor) -> Tensor:
+        """What the LLM makes of further tokens [G, n] of lines, or of the beginnings [G, b] with them behind."""
+        self.whose = torch.cat([self.whose, whose], dim=1)
+        length = embeds.shape[1]
+        entering = self.whose[:, -length:]
+        seen = (self.whose[:, None] == _ALL) | (self.whose[:, None] == entering[..., None])
+        seen[..., -length:] &= torch.ones(length, length, dtype=torch.bool, device=seen.device).tril()
+        return self.adapter.language(
+            inputs_embeds=embeds, attention_mask=self._for_kernel(seen[:, None]), position_ids=positions,
+            past_key_values=self.cache, use_cache=True,
+        ).last_hidden_state  # fmt: skip
+
+    def place(self, lines: Sequence[int], length: int) -> Packed:
+        """Where the tokens of some lines are among the last ``length`` columns."""
+        row = self.owner[torch.tensor(lines, device=self.owner.device)]
+        whose = self.whose[row, -length:]
+        mine = (whose == _ALL) | (whose == torch.tensor(lines, device=whose.device)[:, None])
+        tokens = mine.sum(1)
+        column = mine.to(torch.uint8).argsort(dim=1, stable=True)[:, -int(tokens.max()) :]
+        return Packed(row, column, tokens)
+
+    def _for_kernel(self, seen: Tensor) -> Tensor:
+        if self.adapter.language.config._attn_implementation == "sdpa":
+            return seen
+        dtype = self.adapter.dtype
+        return torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
+
+    def leave(self, going: Collection[int]) -> None:
+        """Let rows go whose lines have all ended, if that makes the batch enough smaller."""
+        stay = [row for row, lines in enumerate(self.lines) if any(line in going for line in lines)]
+        if len(stay) <= WORTH_LEAVING * len(self.lines):
+            index = torch.tensor(stay)
+            self.cache.batch_select_indices(index)
+            self.whose = self.whose[index]
+            self.lines = [self.lines[row] for row in stay]

@@ -1,1 +1,0 @@
-"""Sweeps spread over devices of this machine (``launcher.devices``) or over a SLURM cluster (``launcher=slurm``)."""

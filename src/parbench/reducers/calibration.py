@@ -1,0 +1,249 @@
+"""Calibrated budgets: the threshold at which an adaptive method keeps a given mean number of tokens on the val split."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from parbench.errors import OutOfReach, ParbenchError
+from parbench.files import write_whole
+from parbench.ops.matching import Merge, batch_threshold, bipartite
+from parbench.reducers.base import Reducer, TowerReducer
+from parbench.reducers.budget import FAR
+
+if TYPE_CHECKING:
+    from parbench.models.geometry import Geometry
+    from parbench.models.merging import Merger
+
+LOCAL = Path("calibrations")
+SHIPPED = Path(__file__).parents[1] / "calibrations"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The model that a threshold is found for.
+
+    Attributes:
+        model: Its name.
+        weights: Its checkpoint's fingerprint.
+        geometry: Its sizes.
+        clip: Fingerprint of the CLIP text tower, for methods that need one.
+    """
+
+    model: str
+    weights: str
+    geometry: Geometry
+    clip: str | None = None
+
+
+def file_name(model: str, method: str) -> str:
+    """Name of the file that holds a method's thresholds on a model."""
+    return f"{model}--{method}.yaml"
+
+
+def other_fields(reducer: Reducer) -> dict[str, Any]:
+    """The fields for which a threshold was found; with other values it would mean nothing."""
+    apart = ("budget", "name", reducer.calibrates, *reducer.uncalibrated)
+    return {key: value for key, value in reducer.settings().items() if key not in apart}
+
+
+def digest(reducer: Reducer, data: str, questions: int) -> str:
+    """A short hash of what a threshold is found for, fields, data and number of questions: a variant's file name."""
+    text = json.dumps([other_fields(reducer), data, questions], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def calibrated(reducer: Reducer, subject: Subject, data: Collection[str] | None = None) -> Reducer:
+    """The reducer with its threshold filled in, if it has one that was left open and a budget; else as it is.
+
+    Args:
+        reducer: The method.
+        subject: The model.
+        data: Fingerprints of the data that the threshold may have been found on; None: any.
+
+    Raises:
+        ParbenchError: There is no calibration for this model, these settings, this budget and this data.
+    """
+    if reducer.open_threshold is None:
+        return reducer
+    name = file_name(subject.model, reducer.name)
+    return first_serving([LOCAL / name, SHIPPED / name], reducer, subject, data)
+
+
+def first_serving(
+    paths: Sequence[Path], reducer: Reducer, subject: Subject, data: Collection[str] | None = None
+) -> Reducer:
+    """The reducer with the threshold of the first file that serves it.
+
+    Raises:
+        ParbenchError: None does; says what is wrong with the first that is there.
+    """
+    refusals = []
+    for path in [path for path in paths if path.is_file()] or paths[:1]:
+        try:
+            return stored(path, reducer, subject, data)
+        except ParbenchError as refusal:
+            refusals.append(refusal)
+    raise refusals[0]
+
+
+def stored(path: Path, reducer: Reducer, subject: Subject, data: Collection[str] | None = None) -> Reducer:
+    """The reducer with the threshold that a file holds for its budget.
+
+    Raises:
+        ParbenchError: The file is not there or damaged, or serves another model, other settings, other data or other budgets.
+    """
+    target = reducer.asked(subject.geometry)
+    model, field = subject.model, str(reducer.calibrates)
+    how = f"run: parbench calibrate model={model} method={reducer.name} target={target}"
+    if not path.is_file():
+        raise ParbenchError(
+            f"method {reducer.name} with budget={target} needs thresholds for {model} and there are none: {how}"
+        )
+    found = _read(path)
+    if data is not None and found["data"] not in data:
+        raise ParbenchError(f"the thresholds in {path} were found on other data: {how}")
+    if found["weights"] != subject.weights:
+        raise ParbenchError(f"the thresholds in {path} were found for other weights than those of {model}: {how}")
+    if reducer.needs_clip and found.get("clip") != subject.clip:
+        raise ParbenchError(f"the thresholds in {path} were found with another CLIP text tower than {model} has: {how}")
+    if found["settings"] != other_fields(reducer):
+        changed = sorted(key for key, value in other_fields(reducer).items() if found["settings"].get(key) != value)
+        raise ParbenchError(f"the thresholds in {path} were found with other values of {', '.join(changed)}: {how}")
+    if target not in found["targets"]:
+        known = ", ".join(str(key) for key in sorted(found["targets"]))
+        raise ParbenchError(f"the thresholds in {path} serve budgets {known}, not {target}: {how}")
+    found_on = {key: found[key] for key in ("dataset", "split", "questions", "data") if found.get(key) is not None}
+    return reducer.with_threshold(found["targets"][target][field], found_on)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if {"weights", "data", "settings", "targets"} <= set(found):
+            return found
+    except (OSError, ValueError, TypeError, yaml.YAMLError):
+        pass
+    raise ParbenchError(f"the thresholds in {path} cannot be read: delete the file and calibrate anew")
+
+
+def search(
+    count: Callable[[float], float], target: float, low: float, high: float, tolerance: float = 0.004
+) -> tuple[float, float]:
+    """Bisect for the threshold at which the mean count is the target.
+
+    Args:
+        count: Mean count at a threshold; falls as it rises.
+        target: Wanted mean.
+        low: A threshold that keeps too many.
+        high: One that keeps too few.
+        tolerance: Relative deviation that is good enough.
+
+    Returns:
+        The threshold, rounded to 6 digits, and its mean count: the nearest where none is good enough.
+
+    Raises:
+        OutOfReach: Every threshold keeps too few, or too many, by more than ``FAR``.
+    """
+    most = count(low)
+    if most < target * (1 - FAR):
+        raise OutOfReach(
+            f"target={target:g} is out of reach: with nothing dropped by relevance {most:.1f} tokens stay on average",
+            (low, most),
+        )
+    tried = {low: most}
+    while high - low > 2e-6 and most >= target:
+        middle = round((low + high) / 2, 6)
+        tried[middle] = found = count(middle)
+        if abs(found - target) <= tolerance * target:
+            return middle, found
+        low, high = (middle, high) if found > target else (low, middle)
+    # Few images make a stair of the count: the nearer of the stairs on both sides is as near as it gets.
+    nearest = min(tried, key=lambda threshold: abs(tried[threshold] - target))
+    if min(tried.values()) > target * (1 + FAR):
+        raise OutOfReach(
+            f"target={target:g} is out of reach: at least {tried[nearest]:.1f} tokens stay on average",
+            (nearest, tried[nearest]),
+        )
+    return nearest, tried[nearest]
+
+
+def block_thresholds(
+    reducer: TowerReducer, encode: Callable[[Merger], None], images: int, geometry: Geometry
+) -> list[float]:
+    """Thresholds, block by block, at which a method that merges by similarity keeps its budget on average.
+
+    A block's threshold lets through, over all images, what the block shall merge on average; then comes the next block,
+    whose tokens depend on it.
+
+    Args:
+        reducer: The method, with a budget.
+        encode: Runs the vision tower over all images with a merger.
+        images: How many they are.
+        geometry: The model's sizes.
+
+    Returns:
+        One threshold for each block that acts, rounded to 6 digits.
+    """
+    found: list[float] = []
+    for number, merged in enumerate(reducer.merges(geometry)):
+        # What follows the block in question does not matter, so its own threshold and the later ones may be anything.
+        fields: dict[str, Any] = {str(reducer.calibrates): found + [1.0] * (geometry.read - number)}
+        tried = dataclasses.replace(reducer, **fields)
+        scores: list[Tensor] = []
+
+        def watch(
+            block: int, metric: Tensor, counts: Tensor, at: int = number, tried: TowerReducer = tried,
+            scores: list[Tensor] = scores,
+        ) -> Merge:  # fmt: skip
+            if block == at:
+                scores.append(bipartite(metric, counts).score.flatten().cpu())
+            return tried.merge(block, metric, counts, geometry)
+
+        encode(watch)
+        found.append(round(batch_threshold(torch.cat(scores), images * merged), 6))
+    return found
+
+
+def save(
+    path: Path, reducer: Reducer, subject: Subject, found_on: Mapping[str, Any], values: dict[int, dict[str, Any]]
+) -> None:
+    """Write thresholds beside those that are there for the same settings and data.
+
+    Args:
+        path: The file.
+        reducer: The method.
+        subject: The model.
+        found_on: ``dataset`` (its name), ``split``, ``questions`` (how many) and ``data`` (its fingerprint).
+        values: For each budget in tokens the threshold, by its field's name, and the ``mean`` that it gives.
+    """
+    entry: dict[str, Any] = {
+        "method": reducer.name,
+        "model": subject.model,
+        "weights": subject.weights,
+        **({"clip": subject.clip} if reducer.needs_clip else {}),
+        **found_on,
+        "settings": other_fields(reducer),
+        "targets": {},
+    }
+    if path.is_file():
+        before = _read(path)
+        if {**before, "targets": {}} == entry:
+            entry["targets"] = before["targets"]
+    entry["targets"] = dict(sorted({**entry["targets"], **values}.items()))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Jobs of several shards find the same thresholds at the same time.
+    with tempfile.TemporaryDirectory(dir=path.parent) as private:
+        written = Path(private) / path.name
+        write_whole(written, yaml.safe_dump(entry, sort_keys=False))
+        written.replace(path)

@@ -1,0 +1,175 @@
+"""What a method inside the LLM may look at; each thing is computed when a method first asks for it, and only then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from parbench.models.llama import Attending
+from parbench.ops.selection import compact
+from parbench.reducers.token_probes import image_noise
+
+if TYPE_CHECKING:
+    from parbench.models.geometry import Geometry
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the tokens of a batch are at some layer, and where the batch's E images are among them.
+
+    Attributes:
+        mask: [B, S] int64, 1 where a token is.
+        positions: [B, S] position ids.
+        image: [B, S] number of the image within its row, -1 for text and padding.
+        patch: [B, S] the patch a visual token stands for, -1 elsewhere.
+        source: [B, S] number of that token within its image as it entered the LLM, -1 elsewhere.
+        row: [E] row of each image.
+        number: [E] its number within the row.
+    """
+
+    mask: Tensor
+    positions: Tensor
+    image: Tensor
+    patch: Tensor
+    source: Tensor
+    row: Tensor
+    number: Tensor
+
+    @staticmethod
+    def start(mask: Tensor, positions: Tensor, image: Tensor, patch: Tensor) -> Layout:
+        """The layout in which rows enter the LLM."""
+        count = image.amax(1) + 1
+        numbers = torch.arange(int(count.max()), device=image.device)
+        row, number = (numbers[None] < count[:, None]).nonzero(as_tuple=True)
+        source = torch.full_like(image, -1)
+        for each in numbers:
+            mine = image == each
+            source = torch.where(mine, mine.cumsum(1) - 1, source)
+        return Layout(mask, positions, image, patch, source, row, number)
+
+    def extended(self, length: int, positions: Tensor) -> Layout:
+        """With generated text tokens behind it, to ``length`` columns."""
+        more = length - self.mask.shape[1]
+        mask = torch.nn.functional.pad(self.mask, (0, more), value=1)
+        image, patch, source = (
+            torch.nn.functional.pad(value, (0, more), value=-1) for value in (self.image, self.patch, self.source)
+        )
+        return Layout(mask, positions, image, patch, source, self.row, self.number)
+
+    @cached_property
+    def visual(self) -> tuple[Tensor, Tensor]:
+        """Columns of each image's tokens, [E, N] padded at the end, and which of them are none of its own (False)."""
+        return _columns(self.image[self.row] == self.number[:, None])
+
+    @cached_property
+    def text(self) -> tuple[Tensor, Tensor]:
+        """The same of the text tokens after each image, [E, T]."""
+        places = torch.arange(self.mask.shape[1], device=self.mask.device)
+        index, valid = self.visual
+        last = index.masked_fill(~valid, -1).amax(1) if index.shape[1] else torch.full_like(self.row, -1)
+        return _columns((self.mask[self.row] == 1) & (self.image[self.row] < 0) & (places > last[:, None]))
+
+
+def _columns(member: Tensor) -> tuple[Tensor, Tensor]:
+    index, counts = compact(member)
+    return index, torch.arange(index.shape[1], device=index.device)[None] < counts[:, None]
+
+
+@dataclass(frozen=True)
+class View:
+    """The batch before a stage, seen by the E images in it; N is the greatest number of tokens an image still has.
+
+    Attributes:
+        geometry: The model's sizes.
+        stage: Number of the stage, from 0.
+        layout: Where tokens are.
+        begin: Where they were when they entered the LLM.
+        embeds: [B, S, d] what entered the LLM.
+        entering: [B, S', d] what would enter the layer.
+        before: The attention of the layer before.
+        itself: Gives that of the layer itself.
+        normed: [B, S', d] what entered the feed-forward part of the layer before, after its norm.
+        seeds: One number an image.
+    """
+
+    geometry: Geometry
+    stage: int
+    layout: Layout
+    begin: Layout
+    embeds: Tensor
+    entering: Tensor
+    before: Attending
+    itself: Callable[[], Attending]
+    normed: Tensor
+    seeds: Sequence[int]
+
+    @property
+    def valid(self) -> Tensor:
+        """[E, N] bool: False pads images that have fewer tokens."""
+        return self.layout.visual[1]
+
+    @property
+    def patch(self) -> Tensor:
+        """[E, N] the patch each token stands for."""
+        return self.at_tokens(self.layout.patch)
+
+    @property
+    def hidden(self) -> Tensor:
+        """[E, N, d] the visual tokens that would enter the layer."""
+        return self.at_tokens(self.entering)
+
+    def at_tokens(self, values: Tensor) -> Tensor:
+        """Values [B, S', ...] at the visual tokens, [E, N, ...]; the layer that they come from may be on another device."""
+        return values.to(self.layout.row.device)[self.layout.row[:, None], self.layout.visual[0]]
+
+    @cached_property
+    def last_attention(self) -> Tensor:
+        """What the last prompt token gave each visual token in the layer before, [E, heads, N] in float64."""
+        return self._last(self.before)
+
+    @cached_property
+    def own_attention(self) -> Tensor:
+        """What it would give in the layer itself, had nothing been dropped, [E, heads, N] in float64."""
+        return self._last(self.itself())
+
+    def _last(self, attending: Attending) -> Tensor:
+        end = torch.full_like(self.layout.row, self.layout.mask.shape[1] - 1)[:, None]
+        return self._to_visual(attending.rows(self.layout.mask, self.layout.row, end))[:, :, 0]
+
+    def text_attention(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """What some text tokens after the image gave each visual token in the layer before.
+
+        Args:
+            chosen: [E, T] bool, over the text tokens after each image.
+
+        Returns:
+            [E, heads, R, N] in float64, padded over R; [E, R] bool, False for padding.
+        """
+        index, valid = _columns(chosen)
+        columns = self.layout.text[0].gather(1, index)
+        return self._to_visual(self.before.rows(self.layout.mask, self.layout.row, columns)), valid
+
+    def position_bias(self, chosen: Tensor) -> Tensor:
+        """What rotary positions alone give between those text tokens and the visual ones, [E, R, N] (see ``Attending``)."""
+        columns = self.layout.text[0].gather(1, _columns(chosen)[0])
+        return self._to_visual(self.before.position_bias(self.layout.row, columns)[:, None])[:, 0]
+
+    def _to_visual(self, values: Tensor) -> Tensor:
+        index = self.layout.visual[0][:, None, None].expand(*values.shape[:3], -1)
+        return values.gather(3, index)
+
+    @cached_property
+    def inputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What entered the LLM: visual embeddings [E, M, d], which are real [E, M]; text after the image [E, T, d], [E, T]."""
+        rows = self.begin.row[:, None]
+        (visual, seen), (text, read) = self.begin.visual, self.begin.text
+        return self.embeds[rows, visual], seen, self.embeds[rows, text], read
+
+    def noise(self, seed: int = 0) -> Tensor:
+        """Uniform noise [E, N], drawn on the CPU from each image's content and ``seed``."""
+        return image_noise(self.seeds, self.valid.shape[1], seed).to(self.layout.mask.device)

@@ -1,0 +1,96 @@
+"""What a method may look at; each thing is computed when a method first asks for it, and only then."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from parbench.models.vision import Encoded
+
+if TYPE_CHECKING:
+    from parbench.models.adapter import LlavaAdapter
+    from parbench.models.geometry import Geometry
+
+# The vision block whose output LLaVA-1.5 reads, counted from the end.
+READ_BLOCK = -2
+
+
+class Probes:
+    """The probes of a batch of B images, each with its own question.
+
+    Attributes:
+        encoded: What the vision tower gave for them.
+        prompts: The B questions, without chat template.
+        seeds: One number an image, from its content: the only randomness a method may use.
+        flops: FLOPs of the text tower so far, by image (texts are remembered between samples, so a counter would miss them).
+        computed: The part of them that was really computed just now, which a counter around the method has seen.
+    """
+
+    def __init__(self, adapter: LlavaAdapter, encoded: Encoded, prompts: Sequence[str], seeds: Sequence[int]) -> None:
+        self._adapter = adapter
+        self.encoded = encoded
+        self.prompts = list(prompts)
+        self.seeds = list(seeds)
+        self.flops = [0] * len(self.prompts)
+        self.computed = 0
+
+    @property
+    def geometry(self) -> Geometry:
+        """The model's sizes."""
+        return self._adapter.geometry
+
+    def cls_attention(self, block: int) -> Tensor:
+        """Softmaxed attention of CLS in a vision block, [B, heads, N + 1] in float64, column 0 = CLS."""
+        key = self.head_keys(block)
+        query = self.encoded.queries[block][:, 0].double().view(*key.shape[:2], 1, key.shape[3])
+        return (query @ key.transpose(2, 3) * key.shape[3] ** -0.5).softmax(-1)[:, :, 0]
+
+    def head_keys(self, block: int) -> Tensor:
+        """Keys of a vision block by head, [B, heads, N + 1, d] in float64, token 0 = CLS."""
+        keys, heads = self.encoded.keys[block].double(), self._adapter.vision_heads
+        return keys.view(*keys.shape[:2], heads, keys.shape[2] // heads).transpose(1, 2)
+
+    @cached_property
+    def clip_patches(self) -> Tensor:
+        """Patches in CLIP's joint space, [B, N, p], not normalised."""
+        return self._adapter.clip_space.patches(self.encoded.features)
+
+    @cached_property
+    def llm_patches(self) -> Tensor:
+        """Patches as the LLM would get them, [B, N, d]."""
+        return self._adapter.project(self.encoded.features)
+
+    def clip_text(self, image: int, texts: Sequence[str], *, whole: bool = False) -> Tensor:
+        """Texts about one image in CLIP's joint space, [T, p], not normalised; their FLOPs go to that image.
+
+        A text longer than the tower's context is cut off, or, as a ``whole``, read in segments that give a row each.
+        """
+        embedded, flops, computed = self._adapter.clip_space.text(texts, whole=whole)
+        self.flops[image] += sum(flops)
+        self.computed += computed
+        return embedded
+
+    def llm_text(self, text: str) -> Tensor:
+        """Input embeddings of a text's tokens in the LLM, [T, d]."""
+        ids = self._adapter.tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids[0]
+        return self._adapter.embed(ids.to(self._adapter.device))
+
+    def noise(self, seed: int = 0) -> Tensor:
+        """Uniform noise [B, N], drawn on the CPU from each image's content and ``seed``."""
+        features = self.encoded.features
+        return image_noise(self.seeds, features.shape[1], seed).to(features.device)
+
+
+def image_noise(images: Sequence[int], count: int, seed: int) -> Tensor:
+    """Uniform noise [B, count] from each image's own number (its content) and ``seed``, on the CPU in float64."""
+    drawn = []
+    for image in images:
+        digest = hashlib.sha256(f"{image} {seed}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+        drawn.append(torch.rand(count, generator=generator, dtype=torch.float64))
+    return torch.stack(drawn)

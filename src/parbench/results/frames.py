@@ -1,0 +1,135 @@
+"""Runs and samples as data frames."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from parbench.errors import unknown
+from parbench.results.comparable import flatten, surroundings, text
+from parbench.results.delivery import deviation, source
+from parbench.results.folders import Run
+from parbench.results.naming import row_name
+
+# FLOPs of a sample up to the first token: vision, projector, the method's own work, LLM prefill.
+_PREFILL = ("vision", "projector", "reducer", "llm_prefill")
+_FLOPS = (*_PREFILL, "decode", "total")
+
+
+def runs_frame(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row a run."""
+    frame = pd.DataFrame([_row(run) for run in runs])
+    frame.insert(1, "label", _labels(runs))
+    return frame
+
+
+def _row(run: Run) -> dict[str, Any]:
+    flat = flatten(run.identity)
+    settings = run.identity["method"]
+    metrics = run.metrics or _so_far(run)
+    row = {
+        "run_id": run.id,
+        "folder": str(run.folder),
+        "finished": run.metrics is not None,
+        **{key: metrics[key] for key in ("model", "dataset", "method", "budget")},
+        **{key: metrics[key] for key in ("n", "failures", "unparseable", "accuracy", "chance")},
+        **{f"tokens_{key}": metrics["tokens_kept"][key] for key in ("mean", "std", "min", "max")},
+        **{key: metrics.get(key) for key in ("compression", "evidence_recall", "irrelevant", "repeated")},
+        **{f"flops_{part}": metrics["flops"][part] for part in _FLOPS},
+        "flops_prefill": sum(metrics["flops"][part] or 0.0 for part in _PREFILL) or None,
+        "seconds": metrics.get("seconds_per_sample"),
+        "off_budget": deviation(metrics["budget"], metrics["tokens_kept"]["mean"], metrics.get("patches")),
+        "found_on": source(run.identity.get("calibration")),
+        "note": metrics.get("note", ""),
+        **{key: value for key, value in flat.items() if not key.startswith("method")},
+        # With how its weights are quantised, which the identity has apart.
+        "model": metrics["model"],
+        "quantization": flat.get("quantization") or "",
+        "settings": dict(settings),
+        **{key: metrics.get(key, {}) for key in ("skills", "stages", "official", "lmms_eval")},
+        "identity": run.identity,
+        "computed_by": list(run.computed_by),
+        "old": run.old,
+    }
+    return {key: (float("nan") if value is None and key in _NUMBERS else value) for key, value in row.items()}
+
+
+_TEXT = {"skill", "error"}
+_NUMBERS = {
+    "budget", "accuracy", "chance", "score", "tokens_kept", "margin", "compression", "evidence_recall", "irrelevant", "repeated",
+    "seconds", "off_budget", "flops_prefill", *(f"flops_{part}" for part in _FLOPS),
+}  # fmt: skip
+
+
+def _so_far(run: Run) -> dict[str, Any]:
+    """What can be said about a run that is not finished."""
+    from parbench.results.metrics import summarise
+
+    method = run.identity["method"]
+    about = {"model": run.identity["model"], "method": method["name"], "dataset": run.identity["dataset"]["name"]}
+    about |= {"figures": run.identity["dataset"].get("figures")}
+    about |= {"run_id": run.id, "budget": method.get("budget"), "chance": None, "lmms_eval": {}}
+    # How many tokens an image has without reduction is known when the run is finished.
+    return {**summarise(run.lines, {**about, "patches": 1}), "compression": None}
+
+
+def _labels(runs: Sequence[Run]) -> list[str]:
+    """Method and budget, and where several runs share these, what tells them apart."""
+    alike: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    named = []
+    for place, run in enumerate(runs):
+        method = run.identity["method"]
+        quantized = (run.identity.get("quantization") or {}).get("name")
+        named.append(" ".join(filter(None, (row_name(method), quantized))))
+        alike[named[-1], *surroundings(run.identity).values()].append(place)
+    for places in alike.values():
+        settings = [runs[place].identity["method"] for place in places]
+        told = [key for key in settings[0] if len({text(other.get(key)) for other in settings}) > 1]
+        for place in places if told else []:
+            method = runs[place].identity["method"]
+            named[place] = row_name(method, *(f"{key}={text(method.get(key))}" for key in told))
+    return named
+
+
+def samples_frame(runs: Sequence[Run], columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """One row a sample.
+
+    Raises:
+        ParbenchError: A column that is asked for is not there.
+    """
+    known: dict[str, None] = {}
+    for run in runs:
+        for line in run.lines[:1] + run.lines[-1:]:
+            known |= dict.fromkeys(line)
+    names = [name for name in known if name not in ("id", "flops")]
+    parts = [f"flops_{part}" for part in _FLOPS]
+    if columns is not None:
+        for name in columns:
+            if name not in (*known, *parts):
+                raise unknown("column of the samples", name, [*names, *parts])
+        # What counts as one is as much a part of a sample as its name.
+        names = [name for name in names if name in columns or name == "unit"]
+        parts = [part for part in parts if part in columns]
+    data: dict[str, list[Any]] = {name: [] for name in ("run_id", "id", *names, *parts)}
+    for run in runs:
+        _extend(data, run, names, parts)
+    frame = pd.DataFrame(data)
+    # A column of nothing but None has no kind of its own.
+    kinds = {"str": _TEXT, "float64": _NUMBERS | set(parts)}
+    return frame.astype({name: kind for kind, those in kinds.items() for name in those if name in frame})
+
+
+def _extend(data: dict[str, list[Any]], run: Run, names: Sequence[str], parts: Sequence[str]) -> None:
+    data["run_id"] += [run.id] * len(run.lines)
+    data["id"] += [line["id"] for line in run.lines]
+    for name in names:
+        data[name] += [line.get(name) for line in run.lines]
+    for part in parts:
+        data[part] += [_flops(line.get("flops"), part.removeprefix("flops_")) for line in run.lines]
+
+
+def _flops(counts: Mapping[str, float] | None, part: str) -> float | None:
+    return counts.get(part) if counts else None

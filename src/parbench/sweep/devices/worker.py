@@ -1,0 +1,163 @@
+"""What runs in a process of its own on one device: cells, one after the other, as they are handed to it.
+
+Tasks come as lines of JSON on the standard input, messages go as lines of JSON on the standard output:
+
+* task: ``config`` (YAML of the whole configuration), ``method`` (YAML), ``budget``, ``wait``
+* ``loaded``: the model is there
+* ``expect``, ``step``: as of ``Progress``
+* ``done``: ``folder``, ``reused``
+* ``held``: another process computes the run
+* ``refused``: the model cannot be loaded here, ``said``
+* ``failed``: ``said``, and whether it is a ``defect``
+* ``device``: the device failed, ``said``; the process is of no use any more
+* ``halting``: nothing can go on, ``said``
+
+The end of the input, which the death of whoever started it is too, is its own end, whatever it does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import sys
+import threading
+from typing import IO, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from parbench.errors import DeviceFailed, Halting, Held, ParbenchError
+from parbench.harness.progress import Progress
+from parbench.harness.session import Session
+from parbench.harness.tracker import Tracking
+from parbench.tracking import tracking_of
+
+
+class _Channel:
+    """Where messages go."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def say(self, kind: str, **content: Any) -> None:
+        """Send a message."""
+        self._file.write(json.dumps({"kind": kind, **content}) + "\n")
+        self._file.flush()
+
+
+class _Told(Progress):
+    """Progress that is shown elsewhere."""
+
+    def __init__(self, channel: _Channel) -> None:
+        super().__init__()
+        self._channel = channel
+
+    def expect(self, run: str, questions: int, done: int, title: str = "") -> None:
+        """See ``Progress``."""
+        self._channel.say("expect", run=run, questions=questions, done=done, title=title)
+
+    def step(self, run: str, questions: int) -> None:
+        """See ``Progress``."""
+        self._channel.say("step", run=run, questions=questions)
+
+
+class Computing:
+    """Computes cells on a device.
+
+    Args:
+        device: By torch's name.
+        channel: Where messages go.
+    """
+
+    def __init__(self, device: str, channel: _Channel) -> None:
+        self.device, self.channel = device, channel
+        self._progress = _Told(channel)
+        self._session: tuple[str, Session] | None = None
+        self._tracking = Tracking()
+
+    def do(self, task: dict[str, Any]) -> None:
+        """Compute a cell, and say what came of it."""
+        try:
+            session = self._opened(task["config"])
+        except Exception as error:
+            self.channel.say("refused", said=_words(error))
+            return
+        self.channel.say("loaded")
+        self._evaluate(session, task)
+
+    def _opened(self, text: str) -> Session:
+        """The session of a configuration, with its model; the last one's is taken over if it is the same."""
+        if self._session is None or self._session[0] != text:
+            config = OmegaConf.create(text)
+            assert isinstance(config, DictConfig)
+            before = self._session[1] if self._session else None
+            session = Session(config, beside=before, device=self.device)
+            if before is not None:
+                session.succeed(before)
+            self._session, self._tracking = (text, session), tracking_of(session)
+        session = self._session[1]
+        session.adapter  # noqa: B018 - loaded here, so that what keeps it from being loaded is told apart
+        return session
+
+    def _evaluate(self, session: Session, task: dict[str, Any]) -> None:
+        from parbench.harness.evaluate import evaluate
+
+        method = OmegaConf.create(task["method"])
+        assert isinstance(method, DictConfig)
+        say = self.channel.say
+        try:
+            found = evaluate(
+                session,
+                method,
+                task["budget"],
+                wait=task["wait"],
+                progress=self._progress,
+                tracking=self._tracking,
+            )
+        except DeviceFailed as error:
+            say("device", said=str(error))
+        except Halting as error:
+            say("halting", said=str(error))
+        except Held:
+            say("held")
+        except Exception as error:
+            say("failed", said=_words(error), defect=not isinstance(error, ParbenchError))
+        else:
+            say("done", folder=str(found.folder), reused=found.reused)
+
+
+def _words(error: Exception) -> str:
+    return str(error) if isinstance(error, ParbenchError) else f"{type(error).__name__}: {error}"
+
+
+def _tasks() -> queue.Queue[dict[str, Any]]:
+    """Tasks as they come; the end of the input ends the process from a thread of its own."""
+    found: queue.Queue[dict[str, Any]] = queue.Queue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            found.put(json.loads(line))
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    return found
+
+
+def main() -> None:
+    """Work until the input ends."""
+    device, threads = sys.argv[1:]
+    # What a library prints is no message.
+    channel = _Channel(os.fdopen(os.dup(1), "w"))
+    os.dup2(2, 1)
+    tasks = _tasks()
+    import torch
+
+    # The number of threads decides how sums are cut up, and so their last bits.
+    torch.set_num_threads(int(threads))
+    computing = Computing(device, channel)
+    while True:
+        computing.do(tasks.get())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""``--dry-run`` of ``eval`` and ``sweep``: what would be fetched and computed, and for how long; nothing of it is done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from parbench.errors import ParbenchError, Uncalibrated
+from parbench.results.naming import row_name
+from parbench.results.status import RunState, duration, overview
+
+if TYPE_CHECKING:
+    from parbench.harness.preflight import Source
+    from parbench.harness.session import Session
+    from parbench.models.geometry import Geometry
+    from parbench.sweep.runner import Cell, Group
+
+DRY_RUN = "--dry-run"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run that a command would compute or has.
+
+    Attributes:
+        name: Method and budget.
+        method: Its name.
+        said: What would become of it.
+        left: Questions to answer; None where nobody has counted them yet.
+    """
+
+    name: str
+    method: str
+    said: str
+    left: int | None
+
+
+def dry_run(groups: Sequence[Group]) -> int:
+    """Print what the groups of a command would fetch and compute.
+
+    Raises:
+        ParbenchError: The command itself would be refused for it.
+    """
+    from parbench.harness.session import Session
+
+    before = None
+    for group in groups:
+        session = Session(group.config, beside=before, elsewhere=True)
+        if group.title:
+            print(group.title)
+        _show_group(session, group)
+        before = session
+    return 0
+
+
+def _show_group(session: Session, group: Group) -> None:
+    from parbench.harness.preflight import configured_geometry, fetchable_data, has_small_files, possible, sources
+    from parbench.harness.submission import refuse_split
+
+    refuse_split(session.dataset.settings)
+    # An experiment's variants may need the model to be listed.
+    cells = () if group.config.variants else group.cells(session)
+    geometry = configured_geometry(session)
+    if has_small_files(session):
+        session.check_prompts()
+        geometry = session.geometry
+    reducers = [reducer for reducer, _ in possible(session, cells, geometry)] if geometry is not None else []
+    found = [*sources(session, any(reducer.needs_clip for reducer in reducers)), fetchable_data(session)]
+    for source in found:
+        print(_source_line(source))
+    _show_disk(found)
+    results = Path(session.config.results_dir)
+    known = overview(results) if results.is_dir() else []
+    # Without weights there is no name of a run to look for.
+    named = all(source.here for source in found if source.what != "data")
+    rows_here = all(source.here for source in found if source.what == "data")
+    planned = [_plan(session, cell, geometry, known if named else None, rows_here) for cell in cells]
+    print(f"runs in {results}:")
+    for said in dict.fromkeys(f"  {one.name}: {one.said}" for one in planned):
+        print(said)
+    if group.config.variants:
+        print("  an experiment's variants are known when its thresholds are")
+    print(_time_line(planned, _rates(session, known, results)))
+
+
+def _source_line(source: Source) -> str:
+    from parbench.models.hub import offline, size_text
+
+    name = source.name if source.revision is None else f"{source.name} @ {source.revision[:8]}"
+    if source.here:
+        return f"{source.what}: {name}: on this machine{f', {source.note}' if source.note else ''}"
+    note = f" ({source.note})" if source.note else ""
+    if (missing := source.missing) is None:
+        why = "not known offline: HF_HUB_OFFLINE is set, and a run would stop here" if offline() else "not known"
+        return f"{source.what}: {name}: to be fetched, size {why}{note}"
+    files = [file for file in source.files or () if not file.cached]
+    large = ", ".join(f"{file.name} {size_text(file.size)}" for file in files if file.size > 50e6)
+    return f"{source.what}: {name}: {size_text(missing)} to be fetched in {len(files)} files{f' ({large})' if large else ''}{note}"
+
+
+def _show_disk(found: Sequence[Source]) -> None:
+    from huggingface_hub import constants
+
+    from parbench.models.hub import free_space, size_text
+
+    if all(source.here for source in found):
+        return
+    cache = Path(constants.HF_HUB_CACHE)
+    total = [source.missing for source in found]
+    needed = "an unknown size" if None in total else size_text(sum(size or 0 for size in total))
+    print(f"disk: {needed} to be fetched, {size_text(free_space(cache))} free in {cache}")
+
+
+def _plan(
+    session: Session, cell: Cell, geometry: Geometry | None, known: Sequence[RunState] | None, rows_here: bool
+) -> Planned:
+    """What would become of a cell.
+
+    Args:
+        session: Model and data set.
+        cell: The cell.
+        geometry: The model's sizes, if they are known.
+        known: The runs that are there; None where the cell's own cannot be told for want of weights.
+        rows_here: Whether the data are on this machine; a threshold is looked for by what it would be found on.
+    """
+    from parbench.config import build_reducer
+
+    built, total = build_reducer(cell.method, cell.budget), _questions(session)
+    name = cell.label or row_name(built.settings())
+    said = "to be computed" if total is None else f"to be computed, {total} questions"
+    try:
+        if geometry is not None:
+            built.check(geometry)
+    except ParbenchError as error:
+        return Planned(name, built.name, f"left out: {error}", 0)
+    try:
+        if built.open_threshold and not rows_here:
+            raise Uncalibrated("its data would be fetched for it")
+        mine = None if known is None else _run_id(session, session.reducer(cell.method, cell.budget))
+    except ParbenchError:
+        # Its threshold is not found yet, or the data that would give it its name are not here.
+        mine = None
+        said += ", after its threshold is found" if built.open_threshold else ""
+    run = next((run for run in known or () if run.run_id == mine), None)
+    if run is not None and run.state == "done":
+        return Planned(name, built.name, f"finished ({session.config.results_dir}/{run.run_id})", 0)
+    if run is not None and run.done:
+        whole = total if total is not None else run.total
+        left = None if whole is None else max(whole - run.done, 0)
+        return Planned(name, built.name, f"{run.state}, {run.done} of {whole or '?'} questions answered", left)
+    return Planned(name, built.name, said, total)
+
+
+def _run_id(session: Session, reducer: Any) -> str:
+    from parbench.results.run_identity import run_id
+
+    return run_id(session.identity(reducer))
+
+
+def _questions(session: Session) -> int | None:
+    """How many questions there are; None where the data would have to be fetched to count them."""
+    from parbench.models.hub import offline
+
+    limit = session.config.limit
+    if session.dataset.settings.get("path") or session.dataset.generated or offline():
+        try:
+            return session.questions
+        except ParbenchError:
+            pass
+    return limit
+
+
+def _rates(session: Session, known: Sequence[RunState], results: Path) -> dict[str, float]:
+    """Seconds a question by method, by the last finished runs of the same model, dtype and device; ``""`` for any method."""
+    from parbench.models.loading import resolve_device
+    from parbench.results.run_identity import FILE, read_provenance
+
+    settings = session.model_settings
+    try:
+        device = resolve_device(str(settings["device"])).type
+    except ParbenchError:
+        return {}
+    measured: list[tuple[float, str, float]] = []
+    for run in known:
+        if run.state != "done" or run.model != settings["name"]:
+            continue
+        try:
+            about = read_provenance(results / run.run_id / FILE).identity
+            seconds = json.loads((results / run.run_id / "metrics.json").read_text())["seconds_per_sample"]
+        except (OSError, ValueError, KeyError):
+            continue
+        same = (about.get("dtype"), str(about.get("device")).partition(":")[0]) == (settings["dtype"], device)
+        if same and seconds:
+            measured.append(((results / run.run_id / "metrics.json").stat().st_mtime, run.method, seconds))
+    rates = {method: seconds for _, method, seconds in sorted(measured)}
+    return {**rates, "": fmean(rates.values())} if rates else {}
+
+
+def _time_line(planned: Sequence[Planned], rates: dict[str, float]) -> str:
+    open_runs = [one for one in planned if one.left != 0]
+    if not open_runs:
+        return "time: nothing to compute"
+    if not rates:
+        return "time: not known, no finished run of this model on this device in there"
+    if any(one.left is None for one in open_runs):
+        return f"time: about {rates['']:.2g} s a question; how many there are is known when the data are"
+    seconds = sum((one.left or 0) * rates.get(one.method, rates[""]) for one in open_runs)
+    return f"time: about {duration(seconds)} at the rate last measured there, loading and thresholds aside"

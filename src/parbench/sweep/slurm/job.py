@@ -1,0 +1,69 @@
+"""What a job runs on its node."""
+
+from __future__ import annotations
+
+import runpy
+import signal
+import sys
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from submitit.helpers import DelayedSubmission
+
+
+@dataclass(frozen=True)
+class SweepJob:
+    """A local sweep over one model, data set and shard.
+
+    Whatever ends it, the same command again is how it goes on: all that it knows is in the results folder.
+
+    Attributes:
+        words: The command line after ``parbench sweep``.
+    """
+
+    words: tuple[str, ...]
+
+    def __call__(self) -> None:
+        """Run it; Slurm takes the exit code for the job's."""
+        _stop_whole()
+        sys.argv = ["parbench", "sweep", *self.words]
+        try:
+            runpy.run_module("parbench", run_name="__main__")
+        except SystemExit as ended:
+            if ended.code:
+                raise
+
+    def checkpoint(self) -> DelayedSubmission:
+        """What submitit puts back into the queue when a time limit or a preemption is announced."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def _stop_whole() -> None:
+    """Make a signal of submitit end the process, whatever is running.
+
+    Where submitit does not requeue, its handler raises a RuntimeError in the middle of anything, even of a forward pass, which then
+    would count as failed.
+    """
+    from submitit import JobEnvironment
+
+    environment = JobEnvironment()
+    number = signal.Signals[f"SIG{environment.USR_SIG}"]
+    handler = signal.getsignal(number)
+    assert callable(handler)
+    submitted = environment.paths.submitted_pickle
+    # Left by a kill in the middle of writing; submitit would refuse to write again.
+    submitted.with_suffix(submitted.suffix + ".save_tmp").unlink(missing_ok=True)
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        try:
+            handler(signum, frame)
+        except Exception as error:
+            advice = "raise launcher.timeout_min or launcher.max_num_timeout; the same command goes on"
+            print(f"parbench: {str(error).rstrip('.')}: {advice}", file=sys.stderr, flush=True)
+            raise SystemExit(1) from error
+
+    signal.signal(number, handle)

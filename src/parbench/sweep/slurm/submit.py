@@ -1,0 +1,133 @@
+"""Handing sweeps in to Slurm by submitit, with the settings of Hydra's launcher for it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from parbench.errors import ParbenchError
+from parbench.sweep.slurm.cluster import partitions
+from parbench.sweep.slurm.job import SweepJob
+
+# Of conf/launcher/slurm.yaml, what is not Hydra's.
+OURS = ("name", "poll_s")
+# Needed before Hydra's class has checked all of them.
+_NEEDED = ("poll_s", "timeout_min", "max_num_timeout", "setup", "additional_parameters")
+# srun reads the number of CPUs from a variable of its own since Slurm 22.05; threads as many as CPUs, unless they are set.
+_SETUP = (
+    '[ -z "${SLURM_CPUS_PER_TASK:-}" ] || '
+    'export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK OMP_NUM_THREADS="${OMP_NUM_THREADS:-$SLURM_CPUS_PER_TASK}"'
+)
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A job that was handed in.
+
+    Attributes:
+        job: Slurm's id.
+        log: What it says on stderr.
+    """
+
+    job: str
+    log: Path
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Whether these are settings of a cluster.
+
+    Raises:
+        ParbenchError: One is missing, or one of ours is of the wrong kind; Hydra's are checked by its class when jobs are handed in.
+    """
+    if missing := [key for key in _NEEDED if key not in settings]:
+        raise ParbenchError(
+            f"the launcher has no {', '.join(missing)}: begin its file with 'defaults: [slurm, _self_]'"
+        )
+    for key, kind, example in (
+        ("setup", list, '["module load cuda"]'),
+        ("additional_parameters", dict, "{reservation: lab}"),
+    ):
+        if settings[key] is not None and not isinstance(settings[key], kind):
+            raise ParbenchError(
+                f"launcher.{key}={settings[key]} is of the wrong kind: write 'launcher.{key}={example}', with its quotes"
+            )
+    poll = settings["poll_s"]
+    if isinstance(poll, bool) or not isinstance(poll, int | float) or poll <= 0:
+        raise ParbenchError(f"launcher.poll_s={poll} is no number of seconds above 0")
+
+
+def submit(jobs: Sequence[SweepJob], settings: Mapping[str, Any], folder: Path) -> list[Submitted]:
+    """Hand in an array of jobs.
+
+    Args:
+        jobs: What to run.
+        settings: ``conf/launcher/slurm.yaml``.
+        folder: Of logs and pickles; the nodes have to see it.
+
+    Raises:
+        ParbenchError: A setting is wrong, or Slurm refuses.
+    """
+    executor = _executor(settings, folder)
+    # submitit repeats what sbatch says, and then raises it.
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), executor.batch():
+            handed = [executor.submit(job) for job in jobs]
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    except RuntimeError as error:
+        raise _refused(str(error), settings) from error
+    if words := said.getvalue().strip():
+        tqdm.write(words, file=sys.stderr)
+    return [Submitted(job.job_id, job.paths.stderr) for job in handed]
+
+
+def _executor(settings: Mapping[str, Any], folder: Path) -> Any:
+    # Hydra's class launches and waits in one call, whose first failed job ends the waiting for all, and which takes a lost node for
+    # a failed job: so its settings and its executor, but a wait of our own.
+    try:
+        from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf, SlurmQueueConf
+        from submitit import AutoExecutor
+    except ImportError as error:
+        raise ParbenchError(
+            "launcher=slurm needs the extra slurm: make setup, or pip install -c requirements.lock hydra-submitit-launcher submitit"
+        ) from error
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    given = {key: value for key, value in settings.items() if key not in OURS}
+    given |= {"name": "parbench", "submitit_folder": str(folder / "%j"), "setup": [_SETUP, *(settings["setup"] or ())]}
+    try:
+        checked = OmegaConf.merge(OmegaConf.structured(SlurmQueueConf), given)
+    except OmegaConfBaseException as error:
+        raise ParbenchError(f"launcher.{error.full_key}: {str(error).splitlines()[0]}") from error
+    fields: dict[str, Any] = OmegaConf.to_container(checked)  # type: ignore[assignment]
+    common = set(OmegaConf.structured(BaseQueueConf))
+    for key in ("_target_", "submitit_folder", "max_num_timeout"):
+        del fields[key]
+    executor = AutoExecutor(folder / "%j", cluster="slurm", slurm_max_num_timeout=settings["max_num_timeout"])
+    executor.update_parameters(**{key if key in common else f"slurm_{key}": value for key, value in fields.items()})
+    return executor
+
+
+def _refused(said: str, settings: Mapping[str, Any]) -> ParbenchError:
+    lines = [line.partition("error: ")[2] or line for line in said.splitlines() if line.strip()]
+    if any("invalid partition" in line.lower() for line in lines):
+        known = ", ".join(partitions())
+        return ParbenchError(f"Slurm knows no partition {settings['partition']}: launcher.partition is one of {known}")
+    return ParbenchError(f"Slurm refuses the jobs: {'; '.join(lines)}")
+
+
+def unwritable(folder: Path, error: OSError) -> ParbenchError:
+    """The error for a folder of jobs that cannot be written."""
+    return ParbenchError(
+        f"the folder {folder} of jobs cannot be written ({error.strerror}): make room, make it writable, or choose another with "
+        "results_dir=/path/to/folder, one that the nodes see too"
+    )

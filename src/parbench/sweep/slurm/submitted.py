@@ -1,0 +1,86 @@
+"""Which jobs were handed in for a results folder, so that the same command finds its jobs again."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from parbench.errors import ParbenchError
+from parbench.sweep.slurm.job import SweepJob
+from parbench.sweep.slurm.submit import Submitted, unwritable
+
+
+class Ledger:
+    """The file ``jobs.jsonl`` in the folder of jobs.
+
+    Args:
+        folder: Where logs and pickles of jobs are too; it is made.
+
+    Raises:
+        ParbenchError: It cannot be made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._path = folder / "jobs.jsonl"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a", encoding="utf-8"):
+                pass
+        except OSError as error:
+            raise unwritable(folder, error) from error
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """So that two commands do not hand in the same jobs.
+
+        Raises:
+            ParbenchError: The file system has no locks.
+        """
+        with self._path.open("a", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError as error:
+                raise ParbenchError(
+                    f"{self._path} cannot be locked ({error.strerror}): results_dir has to be on a file system with locks "
+                    "(Lustre: mounted with -o flock)"
+                ) from error
+            yield
+
+    def last(self) -> dict[SweepJob, Submitted]:
+        """The last job handed in for each command line.
+
+        Raises:
+            ParbenchError: The file is damaged.
+        """
+        # A half-written line is no job that anybody waits for.
+        lines = self._path.read_text(encoding="utf-8").split("\n")[:-1]
+        try:
+            entries = [json.loads(line) for line in lines]
+            return {SweepJob(tuple(entry["words"])): Submitted(entry["job"], Path(entry["log"])) for entry in entries}
+        except (ValueError, TypeError, KeyError) as error:
+            raise ParbenchError(
+                f"{self._path} is damaged: delete it when no job of this folder is in the queue (squeue --me); no result is lost"
+            ) from error
+
+    def add(self, jobs: Sequence[SweepJob], handed: Sequence[Submitted]) -> None:
+        """Write jobs down.
+
+        Raises:
+            ParbenchError: The disk refuses.
+        """
+        entries = [
+            {"job": submitted.job, "words": job.words, "log": str(submitted.log)}
+            for job, submitted in zip(jobs, handed, strict=True)
+        ]
+        try:
+            with self._path.open("r+b") as file:
+                # Behind the last whole line.
+                file.seek(file.read().rfind(b"\n") + 1)
+                file.truncate()
+                file.write("".join(json.dumps(entry) + "\n" for entry in entries).encode())
+        except OSError as error:
+            raise unwritable(self.folder, error) from error

@@ -1,0 +1,31 @@
+"""Writes what lasts of llava-tiny 2's training, and what it is so far as a model.
+
+    python training/keep_training.py --folder results/training-2                     # into training/llava-tiny-2
+    python training/keep_training.py --folder results/training-2 --model results/llava-tiny-2    # a model folder as well
+
+While the training runs, its last checkpoint (at most two minutes old) is taken.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tiny.continuation import KEPT, keep, write_model
+
+
+def main() -> None:
+    """Parse the command line and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, required=True, help="folder of train_tiny.py's checkpoints")
+    parser.add_argument("--kept", type=Path, default=KEPT, help="folder of what lasts")
+    parser.add_argument("--model", type=Path, help="folder for a model in Hugging Face's layout")
+    arguments = parser.parse_args()
+    keep(arguments.folder, arguments.kept)
+    print((arguments.kept / "state.json").read_text(), end="")
+    if arguments.model:
+        write_model(arguments.kept, arguments.model)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""Counting, taught: a head of attention shares its weight evenly among the things that are counted.
+
+A transformer can count what it attends to only against something else: if every thing that matches gets as much weight
+as the start of the sequence, that start's share is 1 / (n + 1), and the answer can be read from it. Left alone, llava-tiny
+found this slowly (things differ in size, and a large one fills ten patches), so some heads are told to do it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from transformers import LlamaModel, LlavaForConditionalGeneration, PreTrainedTokenizerFast
+
+from parbench.scenes.questions import Question, candidates
+from parbench.scenes.world import Scene, sample_scene
+from tiny.language_stage import LanguageTrainer
+from tiny.loop import Losses, Stage
+from tiny.outside import draw_outside
+from tiny.referents import referents
+from tiny.sequences import Lesson, Look, Thinning, Turn, draw_lesson
+from tiny.tower import TowerHeads
+from tiny.vision_stage import TRAIN_SEEDS, Picture, draw_picture
+from tiny.vocabulary import ADDED, build_tokenizer, extend
+
+# Layer, head and how many things the start of the sequence weighs as much as.
+COUNTING_HEADS = ((4, 0, 1.0), (4, 4, 3.0), (5, 1, 1.0), (5, 5, 3.0), (6, 4, 1.0), (6, 5, 3.0))
+# Layer whose input at the word for what is counted must say how many.
+_TOLD = 8
+_TRIES = 4
+
+
+def _rotate(x: torch.Tensor) -> torch.Tensor:
+    low, high = x.chunk(2, dim=-1)
+    return torch.cat([-high, low], dim=-1)
+
+
+def attention_of(
+    model: LlamaModel, look: Look, layer: int, heads: list[int], rows: list[int], places: list[int]
+) -> torch.Tensor:
+    """Logarithms of the attention weights [Q, heads, N] of some tokens in one layer.
+
+    Args:
+        model: The language model.
+        look: What it made of the sequences.
+        layer: Number of the layer.
+        heads: Numbers of the heads.
+        rows: For each asking token its sequence.
+        places: For each asking token its place in the sequence.
+    """
+    block = model.layers[layer]
+    normed = block.input_layernorm(look.states[layer])
+    cos, sin = model.rotary_emb(normed, look.position)
+    size = block.self_attn.head_dim
+    keys = block.self_attn.k_proj(normed).unflatten(-1, (-1, size))[:, :, heads]
+    queries = block.self_attn.q_proj(normed[rows, places]).unflatten(-1, (-1, size))[:, heads]
+    keys = keys * cos[:, :, None] + _rotate(keys) * sin[:, :, None]
+    cos, sin = cos[rows, places][:, None], sin[rows, places][:, None]
+    queries = queries * cos + _rotate(queries) * sin
+    scores = torch.einsum("qhd,qnhd->qhn", queries.float(), keys.float()[rows]) / size**0.5
+    return scores.masked_fill(~look.allowed[rows, places][:, None], -torch.inf).log_softmax(-1)
+
+
+def things_in_sequence(
+    look: Look, prefix: int, picture: Picture, question: Question, kept: np.ndarray | None
+) -> np.ndarray:
+    """For each token of a sequence 0, 1 where it is of the start, and 2 on for the things that the question counts."""
+    groups = np.zeros(look.position.shape[1], dtype=np.int64)
+    groups[:prefix] = 1
+    owner = picture.owner if kept is None else picture.owner[kept]
+    found = 1
+    for number, thing in enumerate(picture.scene.things, 1):
+        if thing.box in question.boxes and (owner == number).any():
+            found += 1
+            groups[prefix : prefix + len(owner)][owner == number] = found
+    return groups
+
+
+class CountingTrainer(LanguageTrainer):
+    """Goes on with the language model, with some heads taught to count and, in some stages, the tower tuned."""
+
+    def __init__(
+        self,
+        llava: LlavaForConditionalGeneration,
+        tokenizer: PreTrainedTokenizerFast,
+        stage: Stage,
+        seed: int,
+        clip_folder: Path,
+    ) -> None:
+        super().__init__(llava, tokenizer, stage, seed)
+        self.tower = TowerHeads(clip_folder)
+
+    def begin(self, stage: Stage) -> None:
+        """Take up a stage; one that asks in other wordings brings the words for them."""
+        self.stage = stage
+        if (stage.reworded or stage.outside) and len(self.tokenizer) == len(build_tokenizer()):
+            self.tokenizer = build_tokenizer(ADDED)
+            self.pieces = self.tokenizer.get_vocab()
+            extend(self.llava, self.tokenizer, ADDED)
+        tower = self.llava.model.vision_tower
+        vision = getattr(tower, "vision_model", tower)
+        for module in (
+            vision.embeddings,
+            vision.pre_layrnorm,
+            *vision.encoder.layers[:-1],
+            self.tower.norm,
+            self.tower.heads,
+        ):
+            module.requires_grad_(stage.tower)
+
+    def _seen(self, features: torch.Tensor, lesson: Lesson) -> Losses:
+        return self.tower(features, lesson) if self.stage.tower else {}
+
+    def draw(self, rng: np.random.Generator) -> Lesson:
+        """The pictures and questions of a step: of a scene, or of easy-VQA."""
+        stage = self.stage
+        if stage.outside and rng.random() < stage.outside:
+            return draw_outside(rng, stage)
+        pictures = [
+            draw_picture(_crowded(rng, stage) if rng.random() < stage.crowded else _seed(rng), stage)
+            for _ in range(stage.batch)
+        ]
+        return draw_lesson(rng, pictures, stage)
+
+    def _extra(self, look: Look, pictures: list[Picture], turns: list[Turn], thinning: Thinning | None) -> Losses:
+        counting = [turn for turn in turns if turn.question.skill == "count"]
+        if not counting or not self.stage.counting:
+            return {}
+        prefix = len(self.prefix)
+        rows, places, groups = [], [], []
+        for turn in counting:
+            picture = pictures[turn.row]
+            rows.append(turn.row)
+            places.append(look.start + self.place_of(turn, referents(turn.question, picture.scene)[0]))
+            kept = thinning.kept[turn.row].numpy() if thinning else None
+            groups.append(things_in_sequence(look, prefix, picture, turn.question, kept))
+        group = torch.from_numpy(np.stack(groups)).to(look.position.device)
+        things = (group.amax(1) - 1).clamp(min=0)
+        model = self.llava.model.language_model
+        wrong = []
+        for layer in sorted({layer for layer, _, _ in COUNTING_HEADS}):
+            heads = [(head, start) for at, head, start in COUNTING_HEADS if at == layer]
+            logs = attention_of(model, look, layer, [head for head, _ in heads], rows, places)
+            for number, (_, start) in enumerate(heads):
+                wrong.append(share_loss(logs[:, number], group, things, start))
+        losses: Losses = {"shared": self.stage.counting * torch.stack(wrong).mean()}
+        losses |= self._told(look.states[_TOLD][rows, places], counting)
+        for (layer, head, _), value in zip(COUNTING_HEADS, wrong, strict=True):
+            losses[f"_shared_{layer}_{head}"] = value.detach()
+        return losses
+
+    def _told(self, hidden: torch.Tensor, counting: list[Turn]) -> Losses:
+        """The word for what is counted says how many, before the question ends."""
+        logits = self.llava.lm_head(self.llava.model.language_model.norm(hidden)).float()
+        number = torch.tensor([self.pieces[f"▁{turn.question.answer}"] for turn in counting], device=hidden.device)
+        right = (logits.argmax(-1) == number).float().mean()
+        return {"told": self.stage.counting * F.cross_entropy(logits, number), "_told_right": right}
+
+
+def share_loss(logs: torch.Tensor, group: torch.Tensor, things: torch.Tensor, start: float) -> torch.Tensor:
+    """Kullback-Leibler divergence of the attention from what counting asks, averaged over questions.
+
+    Args:
+        logs: [Q, N] logarithms of the attention weights.
+        group: [Q, N] 0 what must get nothing, 1 the start of the sequence, 2 on one number a thing.
+        things: [Q] how many things there are.
+        start: Weight of the start of the sequence, where a thing has 1.
+    """
+    most = int(things.max()) + 2
+    mass = logs.new_zeros(len(logs), most).scatter_add(1, group, logs.exp())
+    share = torch.zeros_like(mass)
+    share[:, 1] = start
+    share[:, 2:] = (torch.arange(most - 2, device=logs.device) < things[:, None]).float()
+    share = share / share.sum(1, keepdim=True)
+    return (torch.special.xlogy(share, share) - share * (mass + 1e-6).log()).sum(1).mean()
+
+
+def _seed(rng: np.random.Generator) -> int:
+    return int(rng.integers(*TRAIN_SEEDS))
+
+
+def _crowded(rng: np.random.Generator, stage: Stage) -> int:
+    """The one of a few scenes in which most questions have 3 or 4 as their answer."""
+
+    def many(scene: Scene) -> int:
+        return sum(question.skill == "count" and question.answer in "34" for question in candidates(scene))
+
+    seeds = [_seed(rng) for _ in range(_TRIES)]
+    return max(seeds, key=lambda seed: many(sample_scene(seed, things=stage.things, signs=stage.signs)))

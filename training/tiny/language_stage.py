@@ -1,0 +1,315 @@
+"""Second half of llava-tiny's training: projector and language model, on the frozen vision tower.
+
+As in LLaVA-1.5 the tower stays as it is. All questions about a picture share its visual tokens in one
+sequence, but a mask and restarted positions keep them apart: each is a single-turn question. Two auxiliary
+losses ask visual tokens, as they enter and as they leave the language model, for the words of what they show;
+without them the model learns to answer without looking. A third asks the words that name an object, halfway up,
+for what that object is like and where: without it, matching names to patches takes far longer to be found.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
+
+from parbench.scenes.questions import Question
+from parbench.scenes.world import PATCH
+from tiny.loop import Losses, Stage
+from tiny.referents import Centre, Referent, patch_at, referents, words_of_patches
+from tiny.sequences import Lesson, Look, Thinning, Turn, draw_lesson
+from tiny.vision_stage import TRAIN_SEEDS, Picture, draw_picture, embed_patches, normalise
+
+_MULTIPLE = 32
+_HIDDEN = -1
+# Layer whose output the naming words are asked at: halfway, so that the layers above can use what it finds.
+_MIDDLE = 6
+# Layer at whose output a word for what is counted must match patches.
+_EARLY = 4
+# Layer whose output at a question's end must know where the two things of a relation are.
+_LATE = 9
+# Pixels that count as one where places are regressed: small enough that a place within a window matters.
+_UNIT = 56
+
+
+def _found(name: str, scores: torch.Tensor, wanted: torch.Tensor) -> Losses:
+    """The mean probability given to what is there, for the log; nothing where nothing is there."""
+    if not wanted.any():
+        return {}
+    return {f"_{name}_found": scores.sigmoid()[wanted > 0].mean().detach()}
+
+
+class LanguageTrainer(nn.Module):
+    """Projector and language model of a LLaVA; the vision tower only gives features."""
+
+    def __init__(
+        self,
+        llava: LlavaForConditionalGeneration,
+        tokenizer: PreTrainedTokenizerFast,
+        stage: Stage,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.llava = llava
+        self.llava.model.vision_tower.requires_grad_(False)
+        self.scale = nn.Parameter(torch.tensor(2.3))
+        # Where a visual token or a named thing is, across and down; the heads serve training only.
+        width = llava.config.text_config.hidden_size
+        self.locate = nn.Linear(width, 2)
+        # At the end of a question about two things: where the first is, then the second.
+        self.compare = nn.Linear(width, 4)
+        # Whether a thing's centre is in a visual token's patch: things are counted by their centres, as their sizes differ.
+        self.centred = nn.Linear(width, 1)
+        # Early on, the word for what is counted must match the patches where such things have their centres.
+        self.match = nn.ModuleList([nn.Linear(width, 64), nn.Linear(width, 64)])
+        self.tokenizer = tokenizer
+        self.stage = stage
+        self.seed = seed
+        # What matrices are multiplied in; float32 where that is faster (``fastest_precision``).
+        self.precision = torch.bfloat16
+        self.prefix = tokenizer("USER: ").input_ids
+        self.pieces = tokenizer.get_vocab()
+
+    def turns(self, asked: list[list[Question]]) -> list[Turn]:
+        """The questions of each picture, one after the other."""
+        found = []
+        for row, questions in enumerate(asked):
+            at = 0
+            for question in questions:
+                prompt = self.tokenizer(f"\n{question.text} ASSISTANT:", add_special_tokens=False).input_ids
+                answer = self.tokenizer(question.answer, add_special_tokens=False).input_ids
+                found.append(Turn(row, at, [*prompt, *answer, self.tokenizer.eos_token_id], len(prompt), question))
+                at = found[-1].end
+        return found
+
+    def place_of(self, turn: Turn, referent: Referent) -> int:
+        """Place, after the visual tokens, of the word that stands for what a question names."""
+        phrase = [self.pieces[f"▁{word}"] for word in referent.phrase]
+        size = len(phrase)
+        starts = (at for at in range(turn.prompt - size + 1) if turn.ids[at : at + size] == phrase)
+        return turn.at + next(starts) + size - 1
+
+    def draw(self, rng: np.random.Generator) -> Lesson:
+        """The pictures and questions of a step."""
+        stage = self.stage
+        pictures = [draw_picture(int(s), stage) for s in rng.integers(*TRAIN_SEEDS, size=stage.batch)]
+        return draw_lesson(rng, pictures, stage)
+
+    def losses(self, step: int) -> Losses:
+        """Losses of a step; the data follow from the step's number and the seed."""
+        lesson = self.draw(np.random.default_rng([self.seed, step, self.stage.side, 7]))
+        with torch.autocast(self.scale.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16):
+            features = self.features(lesson.pictures)
+            visual = self.llava.model.multi_modal_projector(features)
+            return self._losses(visual, lesson) | self._seen(features, lesson)
+
+    def features(self, pictures: list[Picture]) -> torch.Tensor:
+        """What the vision tower makes of the pictures [B, side * side, d]; without gradient where the tower is frozen."""
+        pixels = normalise([p.pixels for p in pictures]).to(self.scale.device)
+        tower = self.llava.model.vision_tower
+        vision = getattr(tower, "vision_model", tower)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and vision.embeddings.class_embedding.requires_grad):
+            return embed_patches(vision, pixels, [p.scene.window for p in pictures])[:, 1:]
+
+    def _seen(self, features: torch.Tensor, lesson: Lesson) -> Losses:
+        """Losses of a later training on the vision tower."""
+        return {}
+
+    def _extra(self, look: Look, pictures: list[Picture], turns: list[Turn], thinning: Thinning | None) -> Losses:
+        """Losses of a later training on what the language model does inside."""
+        return {}
+
+    def read(self, whole: torch.Tensor, turns: list[Turn], thinning: Thinning | None) -> Look:
+        """Run the language model on the questions, with all visual tokens or some of them."""
+        device, size = whole.device, whole.shape[1]
+        visual = whole
+        if thinning:
+            index = thinning.kept.to(device)[..., None].expand(-1, -1, whole.shape[2])
+            visual = whole.gather(1, index)
+        count = visual.shape[1]
+        start = len(self.prefix) + count
+        longest = max(turn.end for turn in turns)
+        length = -(-longest // _MULTIPLE) * _MULTIPLE
+        batch = len(whole)
+        ids = torch.zeros(batch, length, dtype=torch.long)
+        target = torch.full((batch, length), -100)
+        # 0 is the shared prefix, then one group a question; padding sees itself only.
+        group = torch.full((batch, start + length), _HIDDEN)
+        group[:, :start] = 0
+        position = torch.zeros(batch, start + length, dtype=torch.long)
+        position[:, :start] = torch.arange(start)
+        first = start
+        if thinning and not thinning.compact:
+            position[:, len(self.prefix) : start] = len(self.prefix) + thinning.kept
+            first = len(self.prefix) + size
+        for number, turn in enumerate(turns, 1):
+            ids[turn.row, turn.at : turn.end] = torch.tensor(turn.ids)
+            target[turn.row, turn.at + turn.prompt : turn.end] = torch.tensor(turn.ids[turn.prompt :])
+            group[turn.row, start + turn.at : start + turn.end] = number
+            position[turn.row, start + turn.at : start + turn.end] = torch.arange(first, first + len(turn.ids))
+        group, ids, target, position = (tensor.to(device) for tensor in (group, ids, target, position))
+        causal = torch.ones(start + length, start + length, dtype=torch.bool, device=device).tril()
+        same = (group[:, None, :] == 0) | (group[:, None, :] == group[:, :, None])
+        allowed = (causal & same) | torch.eye(start + length, dtype=torch.bool, device=device)
+        mask = torch.zeros(allowed.shape, dtype=visual.dtype, device=device).masked_fill(
+            ~allowed, torch.finfo(visual.dtype).min
+        )
+        embed = self.llava.get_input_embeddings()
+        prefix = embed(torch.tensor(self.prefix, device=device)).expand(batch, -1, -1)
+        inputs = torch.cat([prefix, visual.to(prefix.dtype), embed(ids)], dim=1)
+        output = self.llava.model.language_model(
+            inputs_embeds=inputs,
+            attention_mask=mask[:, None],
+            position_ids=position,
+            use_cache=False,
+            output_hidden_states=True,
+        )
+        hidden = output.last_hidden_state
+        # The token at i is predicted by the output at i - 1.
+        logits = self.llava.lm_head(hidden[:, start - 1 : -1]).float()
+        return Look(output.hidden_states, position, allowed, start, visual, hidden, logits, target)
+
+    def _losses(self, whole: torch.Tensor, lesson: Lesson) -> Losses:
+        pictures, thinning, turns = lesson.pictures, lesson.thinning, self.turns(lesson.asked)
+        look = self.read(whole, turns, thinning)
+        # Each question counts alike, however long its answer; the end token is easy and counts little.
+        target = look.target
+        token_loss = F.cross_entropy(look.logits.flatten(0, 1), target.flatten(), reduction="none").view(target.shape)
+        token_loss = token_loss * torch.where(target == self.tokenizer.eos_token_id, 0.1, 1.0)
+        losses: Losses = {"answer": token_loss.sum() / len(turns)}
+        start, prefix = look.start, len(self.prefix)
+        if self.stage.named and lesson.labelled:
+            states = look.states
+            losses |= self._placed(whole, pictures)
+            if not thinning:
+                losses |= self._counted(states[_EARLY][:, prefix:], pictures, turns)
+            losses |= self._named(states[_MIDDLE][:, start:], pictures, turns)
+            losses |= self._compared(states[_LATE][:, start:], pictures, turns)
+        losses |= self._extra(look, pictures, turns, thinning)
+        if not thinning and lesson.labelled:
+            losses |= self._patch_words(look.visual, look.hidden[:, prefix:start], pictures)
+        by_skill: dict[str, list[bool]] = {}
+        for turn, right in zip(turns, look.right(turns), strict=True):
+            by_skill.setdefault(turn.question.skill, []).append(right)
+        for skill, hits in sorted(by_skill.items()):
+            losses[f"_{'thin_' if thinning else ''}{skill}"] = torch.tensor(np.mean(hits))
+        return losses
+
+    @torch.inference_mode()
+    def judge(self, pictures: list[Picture], turns: list[Turn], thinning: Thinning | None = None) -> list[bool]:
+        """For each question, whether the model answers it."""
+        with torch.autocast(self.scale.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16):
+            visual = self.llava.model.multi_modal_projector(self.features(pictures))
+            return self.read(visual, turns, thinning).right(turns)
+
+    def _named(self, hidden: torch.Tensor, pictures: list[Picture], turns: list[Turn]) -> Losses:
+        """Words that name things know what these are like and where."""
+        row, place, target, weight = [], [], [], []
+        located: list[tuple[int, int]] = []
+        centres: list[Centre] = []
+        for turn in turns:
+            for referent in referents(turn.question, pictures[turn.row].scene):
+                at = self.place_of(turn, referent)
+                if referent.centre:
+                    located.append((turn.row, at))
+                    centres.append(referent.centre)
+                for wanted in referent.words:
+                    row.append(turn.row)
+                    place.append(at)
+                    target.append(self.pieces[wanted if len(wanted) == 1 and wanted.isalpha() else f"▁{wanted}"])
+                    weight.append(1 / len(referent.words))
+        normed = self.llava.model.language_model.norm(hidden)
+        logits = self.llava.lm_head(normed[row, place]).float()
+        losses = F.cross_entropy(logits, torch.tensor(target, device=hidden.device), reduction="none")
+        share = torch.tensor(weight, device=hidden.device)
+        found: Losses = {"named": self.stage.named * (losses * share).sum() / share.sum()}
+        if located:
+            rows, columns = zip(*located, strict=True)
+            there = self.locate(normed[list(rows), list(columns)]).float()
+            wanted_place = torch.tensor(centres, device=there.device) / _UNIT
+            found["located"] = F.smooth_l1_loss(there, wanted_place, beta=0.25)
+            found["_off"] = (there - wanted_place).abs().mean().detach()
+        return found
+
+    def _compared(self, hidden: torch.Tensor, pictures: list[Picture], turns: list[Turn]) -> Losses:
+        """The end of a question about two things knows where both are."""
+        related = [turn for turn in turns if turn.question.skill == "relation"]
+        if not related:
+            return {}
+        centres = [
+            [value for named in referents(turn.question, pictures[turn.row].scene) for value in named.centre or ()]
+            for turn in related
+        ]
+        ends = hidden[[turn.row for turn in related], [turn.at + turn.prompt - 1 for turn in related]]
+        there = self.compare(self.llava.model.language_model.norm(ends)).float()
+        wanted = torch.tensor(centres, device=there.device) / _UNIT
+        return {
+            "compared": F.smooth_l1_loss(there, wanted, beta=0.25),
+            "_compared_off": (there - wanted).abs().mean().detach(),
+        }
+
+    def _counted(self, hidden: torch.Tensor, pictures: list[Picture], turns: list[Turn]) -> Losses:
+        """The word for what is counted matches the patches where such things have their centres."""
+        counting = [turn for turn in turns if turn.question.skill == "count"]
+        if not counting:
+            return {}
+        count = pictures[0].scene.window.side ** 2
+        wanted = torch.zeros(len(counting), count)
+        places = []
+        for number, turn in enumerate(counting):
+            scene = pictures[turn.row].scene
+            places.append(count + self.place_of(turn, referents(turn.question, scene)[0]))
+            for x0, y0, x1, y1 in turn.question.boxes:
+                wanted[number, patch_at(((x0 + x1) / 2, (y0 + y1) / 2), scene.window)] = 1
+        rows = [turn.row for turn in counting]
+        normed = self.llava.model.language_model.norm(hidden)
+        words, patches = self.match[0](normed[rows, places]), self.match[1](normed[:, :count])
+        scores = torch.einsum("qd,qnd->qn", words.float(), patches[rows].float()) / 8 - 3
+        wanted = wanted.to(scores.device)
+        loss = F.binary_cross_entropy_with_logits(scores, wanted, pos_weight=scores.new_tensor(10.0))
+        return {"counted": 2 * loss, **_found("counted", scores, wanted)}
+
+    def _placed(self, visual: torch.Tensor, pictures: list[Picture]) -> Losses:
+        """Visual tokens, as they enter, know where they are and whether a thing has its centre in them."""
+        normed = self.llava.model.language_model.norm(visual)
+        there = self.locate(normed).float()
+        window = pictures[0].scene.window
+        place = torch.arange(window.side**2, device=visual.device)
+        corner = torch.tensor([[p.scene.window.column, p.scene.window.row] for p in pictures], device=visual.device)
+        wanted = (
+            (torch.stack([place % window.side, place // window.side], dim=1)[None] + corner[:, None] + 0.5)
+            * PATCH
+            / _UNIT
+        )
+        is_centre = torch.zeros(visual.shape[:2])
+        for row, picture in enumerate(pictures):
+            for thing in picture.scene.things:
+                is_centre[row, patch_at(thing.centre, picture.scene.window)] = 1
+        is_centre = is_centre.to(visual.device)
+        guessed = self.centred(normed).float().squeeze(-1)
+        centred = F.binary_cross_entropy_with_logits(guessed, is_centre, pos_weight=guessed.new_tensor(5.0))
+        return {
+            "placed": F.smooth_l1_loss(there, wanted, beta=0.25),
+            "centred": centred,
+            **_found("centre", guessed, is_centre),
+        }
+
+    def _patch_words(self, visual: torch.Tensor, hidden: torch.Tensor, pictures: list[Picture]) -> Losses:
+        batch, patches, words = [], [], []
+        for b, picture in enumerate(pictures):
+            for index, shown in words_of_patches(picture):
+                batch.append(b)
+                patches.append(index)
+                # A sign's character is a piece of its own, everything else a whole word.
+                words.append([self.pieces[word if len(word) == 1 else f"▁{word}"] for word in shown])
+        if not batch:
+            return {}
+        target = torch.tensor(words, device=visual.device)
+        table = self.llava.get_input_embeddings().weight
+        entering = F.normalize(visual[batch, patches].float(), dim=-1) @ F.normalize(table.float(), dim=-1).T
+        leaving = self.llava.lm_head(hidden[batch, patches]).float()
+        enter = -(self.scale.exp().clamp(max=50) * entering).log_softmax(-1).gather(1, target).mean()
+        leave = -leaving.log_softmax(-1).gather(1, target).mean()
+        return {"enter": 0.3 * enter, "leave": 0.1 * leave}
