@@ -51,7 +51,7 @@ _COUNT_MOST = (("count", 5.0), ("existence", 2.0))
 _WIDE = replace(
     _COUNTING,
     things=(2, 8),
-    rate=4e-4,
+    rate=2e-4,
     floor=0.5,
     thinned=0.7,
     crowded=0.3,
@@ -69,7 +69,15 @@ STAGES = (
     replace(_COUNTING, name="count-b", steps=520, floor=0.1, thinned=0.8, tower=True),
     # Counting alone could be learned on easy pictures; from here on everything together, then down to a small rate.
     replace(
-        _COUNTING, name="count-c", steps=900, floor=0.02, thinned=0.6, crowded=0.3, tower=True, emphasis=_COUNT_MOST
+        _COUNTING,
+        name="count-c",
+        steps=900,
+        rate=1.5e-4,
+        floor=0.02,
+        thinned=0.6,
+        crowded=0.3,
+        tower=True,
+        emphasis=_COUNT_MOST,
     ),
     replace(_WIDE, name="wide-a", steps=1600),
     replace(_WIDE, name="wide-b", steps=900, floor=0.02, thinned=0.6),
