@@ -88,9 +88,10 @@ parity: $(STAMP) ## methods against recorded outputs of official code: make pari
 test: $(STAMP) ## the tests, a file at a time on each core: make test ARGS="-k divprune"
 	$(PY) -m pytest -q -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-lint: $(STAMP) ## style, format, types
+lint: $(STAMP) ## style, format, imports between packages, types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	PYTHONPATH=src $(VENV)/bin/lint-imports
 	$(VENV)/bin/mypy
 
 format: $(STAMP) ## put the code into the form that lint asks for
