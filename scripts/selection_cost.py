@@ -33,7 +33,7 @@ from parbench.config import build_reducer, compose_config, names
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LlavaAdapter
 from parbench.models.geometry import config_of
-from parbench.reducers.base import LayerReducer, MaskReducer, Reducer
+from parbench.reducers import LayerReducer, MaskReducer, Reducer
 from parbench.reducers.none import Unreduced
 
 _LAYERS = 4

@@ -10,7 +10,7 @@ from parbench.config import build_reducer, compose_config, names
 from parbench.engine.samples import Sample
 from parbench.errors import ParbenchError
 from parbench.harness.prompts import build_prompt
-from parbench.reducers.base import MaskReducer
+from parbench.reducers import MaskReducer
 from parbench.results.run_identity import read_provenance
 
 METHODS = names("method")

@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from parbench.config import build_reducer, compose_config, conf_folder, names
 from parbench.errors import ParbenchError
-from parbench.reducers.base import Reducer
+from parbench.reducers import Reducer
 
 GROUPS = ("model", "method", "dataset", "engine", "tracking")
 

@@ -11,7 +11,7 @@ from helpers import METHODS, ROWS, UNBUDGETED, reducer, sample, within_reach
 from parbench.config import compose_config
 from parbench.engine.engine import Engine
 from parbench.errors import ParbenchError
-from parbench.reducers.base import LayerReducer, MaskReducer, PixelReducer, TokenReducer, TowerReducer
+from parbench.reducers import LayerReducer, MaskReducer, PixelReducer, TokenReducer, TowerReducer
 
 # (method, budget): its own rule where it has one, and the budgets of the literature.
 CELLS = [(name, budget) for name in ROWS for budget in (None, 192, 64)]

@@ -17,7 +17,7 @@ from parbench.engine.inputs import Visual, build_rows
 from parbench.engine.origins import anchors
 from parbench.engine.samples import plan
 from parbench.errors import ParbenchError
-from parbench.reducers.base import LayerReducer, MaskReducer, Provenance
+from parbench.reducers import LayerReducer, MaskReducer, Provenance
 
 
 def hooks(adapter) -> int:

@@ -18,7 +18,7 @@ from parbench.engine.origins import through
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LlavaAdapter
 from parbench.models.geometry import Geometry
-from parbench.reducers.base import LayerReducer
+from parbench.reducers import LayerReducer
 
 INSIDE = [name for name in METHODS if isinstance(reducer(name), LayerReducer)]
 LLAVA_7B, LLAVA_13B, TINY = Geometry(24, 24, 32, 24, 14), Geometry(24, 24, 40, 24, 14), Geometry(24, 24, 12, 6, 14)

@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components as scipy_components
 from parbench.ops.graph import connected_components, cosine, suppress
 from parbench.ops.grid import area_weights, centres, factor, grid_weights
 from parbench.ops.selection import compact, gather, outliers, to_mask, top_k
-from parbench.reducers.base import Provenance, Reduction
+from parbench.reducers import Provenance, Reduction
 
 seeds = st.integers(0, 2**32 - 1)
 sizes = st.integers(1, 24)

@@ -15,7 +15,7 @@ from parbench.config import compose_config, names
 from parbench.engine.engine import Engine
 from parbench.models.counting import own_flops
 from parbench.models.geometry import geometry_of
-from parbench.reducers.base import LayerReducer, PixelReducer, TowerReducer
+from parbench.reducers import LayerReducer, PixelReducer, TowerReducer
 
 # What they multiply depends on the image's or the text's values.
 BY_VALUE = {"par", "sparsevlm", "interaction", "dymu"}

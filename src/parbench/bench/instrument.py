@@ -10,7 +10,7 @@ from typing import TypeVar
 from parbench.bench.clock import Laps
 from parbench.engine.engine import Engine
 from parbench.models.adapter import LlavaAdapter
-from parbench.reducers.base import LayerReducer, Reducer
+from parbench.reducers import LayerReducer, Reducer
 
 # What a class does itself: making the image smaller, pairing tokens in a vision block, making the tokens before the LLM, choosing
 # at a layer inside it.

@@ -22,7 +22,7 @@ from parbench.engine.engine import Engine
 from parbench.engine.ledger import SampleLedger
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LlavaAdapter
-from parbench.reducers.base import Reducer
+from parbench.reducers import Reducer
 from parbench.reducers.none import Unreduced
 
 LAPS = ("vision", "projector", "selection", "assembly", "prefill", "ttft", "decode", "total")

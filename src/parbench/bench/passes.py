@@ -19,7 +19,7 @@ from parbench.engine.inputs import Rows, Visual, build_rows
 from parbench.engine.origins import anchors, owners
 from parbench.models.adapter import LlavaAdapter
 from parbench.models.counting import uncounted
-from parbench.reducers.base import LayerReducer, Reducer, Reduction, TokenReducer, TowerReducer
+from parbench.reducers import LayerReducer, Reducer, Reduction, TokenReducer, TowerReducer
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from parbench.errors import ParbenchError
 from parbench.harness.calibrate import find_threshold
 from parbench.harness.token_counter import KeptCounter
 from parbench.models.adapter import LlavaAdapter
-from parbench.reducers.base import Reducer, TowerReducer
+from parbench.reducers import Reducer, TowerReducer
 from parbench.reducers.calibration import Subject, calibrated, search
 
 _STEPS = 20

@@ -102,7 +102,7 @@ def _checked(options: dict[str, str], rest: list[str]) -> tuple[DictConfig, list
 
 
 def _cells(method: DictConfig, budgets: list[Any]) -> list[tuple[DictConfig, Any]]:
-    from parbench.reducers.base import MaskReducer
+    from parbench.reducers import MaskReducer
 
     if method.name == "none" or isinstance(build_reducer(method), MaskReducer):
         # They drop nothing and take no budget.

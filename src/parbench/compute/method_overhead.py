@@ -28,7 +28,7 @@ from parbench.models.geometry import config_of, geometry_of
 from parbench.models.random_weights import clip_sizes
 from parbench.models.text import ClipSpace
 from parbench.models.vision import Encoded
-from parbench.reducers.base import LayerReducer, Reducer, TokenReducer, TowerReducer
+from parbench.reducers import LayerReducer, Reducer, TokenReducer, TowerReducer
 from parbench.reducers.calibration import search
 
 QUESTION = "What is the color of the car to the left of the house?"

@@ -10,7 +10,7 @@ from parbench.compute.conventions import CONVENTIONS, Tokens, sizes_of
 from parbench.compute.flops import costs
 from parbench.errors import ParbenchError
 from parbench.models.geometry import Geometry, config_of, geometry_of
-from parbench.reducers.base import LayerReducer, MaskReducer, PixelReducer, Reducer, TokenReducer, TowerReducer
+from parbench.reducers import LayerReducer, MaskReducer, PixelReducer, Reducer, TokenReducer, TowerReducer
 
 # LLaVA-1.5's prompt has so many tokens before the image.
 SYSTEM = 35

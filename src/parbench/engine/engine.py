@@ -29,7 +29,7 @@ from parbench.errors import DeviceFailed, ParbenchError, UnfitSample
 from parbench.models.adapter import LlavaAdapter
 from parbench.models.counting import own_flops
 from parbench.models.vision import Encoded
-from parbench.reducers.base import (
+from parbench.reducers import (
     LayerReducer,
     MaskReducer,
     PixelReducer,

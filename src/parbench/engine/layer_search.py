@@ -15,7 +15,7 @@ from parbench.engine.inputs import Rows
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LanguageAdapter
 from parbench.models.llama import Attending
-from parbench.reducers.base import Reducer
+from parbench.reducers import Reducer
 from parbench.reducers.none import Unreduced
 from parbench.reducers.vtw import VTW
 

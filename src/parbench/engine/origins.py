@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from parbench.reducers.base import Provenance
+from parbench.reducers import Provenance
 
 
 def anchors(provenance: Provenance, entry: int, count: int) -> Tensor:

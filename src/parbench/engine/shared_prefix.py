@@ -15,7 +15,7 @@ from parbench.engine.hooks.install import install
 from parbench.engine.hooks.layers import Packed, Trace
 from parbench.engine.inputs import Line, Rows, pad
 from parbench.models.adapter import LlavaAdapter
-from parbench.reducers.base import LayerReducer
+from parbench.reducers import LayerReducer
 from parbench.reducers.none import Unreduced
 
 # Whose a key is, where it is no question's: every question's of its row, or nobody's.

@@ -10,7 +10,7 @@ from typing import Any
 from parbench.engine.engine import Engine
 from parbench.errors import OutOfReach
 from parbench.harness.token_counter import KeptCounter
-from parbench.reducers.base import Reducer, TowerReducer
+from parbench.reducers import Reducer, TowerReducer
 from parbench.reducers.budget import FAR
 from parbench.reducers.calibration import block_thresholds, search
 

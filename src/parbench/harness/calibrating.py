@@ -14,7 +14,7 @@ from parbench.harness.datasets import PreparedDataset
 from parbench.harness.found import FoundThreshold, say
 from parbench.harness.progress import SECONDS
 from parbench.harness.sources import splits_at_hand
-from parbench.reducers.base import Reducer
+from parbench.reducers import Reducer
 from parbench.reducers.calibration import LOCAL, Subject, calibrated, file_name, other_fields
 from parbench.results.naming import row_name
 

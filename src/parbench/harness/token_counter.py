@@ -21,7 +21,7 @@ from parbench.models.adapter import LlavaAdapter
 from parbench.models.counting import uncounted
 from parbench.models.merging import Merger
 from parbench.models.vision import Encoded
-from parbench.reducers.base import TowerReducer
+from parbench.reducers import TowerReducer
 
 # Bytes for the features of the images, which every threshold that is tried needs again.
 _REMEMBERED = 4 << 30

@@ -25,7 +25,7 @@ from parbench.errors import ParbenchError
 from parbench.models.adapter import LanguageAdapter
 from parbench.models.geometry import Geometry
 from parbench.parity.case import Case, Verdict
-from parbench.reducers.base import LayerReducer, MaskReducer, Reducer
+from parbench.reducers import LayerReducer, MaskReducer, Reducer
 from parbench.reducers.none import Unreduced
 from parbench.reducers.sparsevlm import SparseVLM
 from parbench.reducers.vtw import VTW

@@ -17,7 +17,7 @@ from parbench.models.adapter import LlavaAdapter
 from parbench.models.geometry import Geometry
 from parbench.models.vision import Encoded
 from parbench.parity.case import Case, Verdict
-from parbench.reducers.base import Reduction, TokenReducer
+from parbench.reducers import Reduction, TokenReducer
 from parbench.reducers.cdpruner import CdPruner
 from parbench.reducers.divprune import DivPrune
 from parbench.reducers.prumerge import PruMerge

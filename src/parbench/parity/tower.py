@@ -12,7 +12,7 @@ from parbench.config import build_reducer, compose_config
 from parbench.models.geometry import Geometry
 from parbench.ops.matching import batch_threshold, bipartite, merge_average, running_thresholds
 from parbench.parity.case import Case, Verdict
-from parbench.reducers.base import TowerReducer
+from parbench.reducers import TowerReducer
 
 METHODS: tuple[str, ...] = ("dtome",)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from parbench.errors import OutOfReach, ParbenchError
 from parbench.files import write_whole
 from parbench.ops.matching import Merge, batch_threshold, bipartite
-from parbench.reducers.base import Reducer, TowerReducer
+from parbench.reducers import Reducer, TowerReducer
 from parbench.reducers.budget import FAR
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from torch import Tensor
 from parbench.ops.dpp import greedy_map
 from parbench.ops.graph import cosine
 from parbench.ops.selection import to_mask
-from parbench.reducers.base import Reduction, TokenReducer, one_of
+from parbench.reducers import Reduction, TokenReducer, one_of
 from parbench.reducers.token_probes import Probes
 from parbench.reducers.wording import strip_format
 

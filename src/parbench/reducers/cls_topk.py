@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from parbench.ops.selection import to_mask, top_k
-from parbench.reducers.base import Reduction, TokenReducer
+from parbench.reducers import Reduction, TokenReducer
 from parbench.reducers.token_probes import READ_BLOCK, Probes
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from parbench.ops.remainder import kept_and_mean
-from parbench.reducers.base import Reduction
+from parbench.reducers import Reduction
 from parbench.reducers.cls_topk import ClsTopK
 from parbench.reducers.token_probes import Probes
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from parbench.models.geometry import Geometry
 from parbench.models.vision import Encoded
 from parbench.ops.grid import grid_weights
-from parbench.reducers.base import PixelReducer, Provenance, Reduction
+from parbench.reducers import PixelReducer, Provenance, Reduction
 from parbench.reducers.pool import coarse_grid
 
 

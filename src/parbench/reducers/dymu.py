@@ -9,7 +9,7 @@ from torch import Tensor
 from parbench.errors import ParbenchError
 from parbench.models.geometry import Geometry
 from parbench.ops.matching import Merge, bipartite, merge_first
-from parbench.reducers.base import TowerReducer
+from parbench.reducers import TowerReducer
 
 
 @dataclass

@@ -11,7 +11,7 @@ from torch import Tensor
 from parbench.errors import ParbenchError
 from parbench.models.geometry import Geometry
 from parbench.ops.folding import fold, least_folded
-from parbench.reducers.base import Provenance, Reduction, TokenReducer
+from parbench.reducers import Provenance, Reduction, TokenReducer
 from parbench.reducers.token_probes import READ_BLOCK, Probes
 
 # What one unit of attention is worth in cosine similarity, for alpha = 1.

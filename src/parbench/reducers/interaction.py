@@ -10,7 +10,7 @@ from torch import Tensor
 
 from parbench.models.geometry import Geometry
 from parbench.ops.selection import knee, top_k
-from parbench.reducers.base import Choice, Reduction, TokenReducer
+from parbench.reducers import Choice, Reduction, TokenReducer
 from parbench.reducers.layer_probes import View
 from parbench.reducers.single_cut import SingleCut
 from parbench.reducers.token_probes import Probes

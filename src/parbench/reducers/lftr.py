@@ -11,7 +11,7 @@ from torch import Tensor
 from parbench.errors import ParbenchError
 from parbench.ops.grid import neighbour_mean
 from parbench.ops.selection import to_mask, top_k
-from parbench.reducers.base import Reduction, TokenReducer
+from parbench.reducers import Reduction, TokenReducer
 from parbench.reducers.token_probes import Probes
 
 

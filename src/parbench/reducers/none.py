@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from parbench.reducers.base import Reduction, TokenReducer
+from parbench.reducers import Reduction, TokenReducer
 from parbench.reducers.token_probes import Probes
 
 

@@ -13,7 +13,7 @@ from parbench.errors import ParbenchError
 from parbench.models.geometry import Geometry
 from parbench.ops import graph, retrieval
 from parbench.ops.selection import compact, gather, to_mask, top_k
-from parbench.reducers.base import Reduction, TokenReducer, one_of
+from parbench.reducers import Reduction, TokenReducer, one_of
 from parbench.reducers.token_probes import Probes
 from parbench.reducers.wording import rewritten, strip_format
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from parbench.errors import ParbenchError
 from parbench.models.geometry import Geometry
 from parbench.ops.grid import factor, grid_weights
-from parbench.reducers.base import Reduction, TokenReducer
+from parbench.reducers import Reduction, TokenReducer
 from parbench.reducers.token_probes import Probes
 
 

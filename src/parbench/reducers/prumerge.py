@@ -11,7 +11,7 @@ from parbench.errors import ParbenchError
 from parbench.ops.counts import by_share
 from parbench.ops.graph import cosine
 from parbench.ops.selection import outliers, top_k
-from parbench.reducers.base import Reduction, TokenReducer
+from parbench.reducers import Reduction, TokenReducer
 from parbench.reducers.token_probes import Probes
 
 

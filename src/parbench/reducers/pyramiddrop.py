@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from parbench.errors import ParbenchError
 from parbench.models.geometry import Geometry
-from parbench.reducers.base import Choice, LayerReducer
+from parbench.reducers import Choice, LayerReducer
 from parbench.reducers.budget import at_depth
 from parbench.reducers.layer_probes import View
 

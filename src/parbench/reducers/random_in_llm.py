@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from parbench.reducers.base import Choice
+from parbench.reducers import Choice
 from parbench.reducers.layer_probes import View
 from parbench.reducers.single_cut import SingleCut
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from parbench.errors import ParbenchError
 from parbench.models.geometry import Geometry
-from parbench.reducers.base import LayerReducer
+from parbench.reducers import LayerReducer
 
 # LLaVA-1.5-7B's depth, for which the layer of FastV's release is given.
 _OFFICIAL_LAYERS = 32

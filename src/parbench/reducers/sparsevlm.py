@@ -13,7 +13,7 @@ from parbench.models.geometry import Geometry
 from parbench.ops.clusters import density_peaks
 from parbench.ops.rating import numerical_rank, raters
 from parbench.ops.selection import gather, top_k
-from parbench.reducers.base import Choice, LayerReducer, one_of
+from parbench.reducers import Choice, LayerReducer, one_of
 from parbench.reducers.budget import at_depth, scaled
 from parbench.reducers.layer_probes import View
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from parbench.errors import ParbenchError
 from parbench.models.geometry import Geometry
 from parbench.ops.matching import Merge, bipartite, capped_merges, merge_first, merge_none
-from parbench.reducers.base import TowerReducer
+from parbench.reducers import TowerReducer
 
 
 @dataclass

@@ -8,7 +8,7 @@ import torch
 
 from parbench.errors import ParbenchError
 from parbench.ops.transport import one_sided_mass, rescale, spread
-from parbench.reducers.base import Choice
+from parbench.reducers import Choice
 from parbench.reducers.layer_probes import View
 from parbench.reducers.single_cut import SingleCut
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from parbench.ops.counts import by_share, rank
 from parbench.ops.remainder import kept_and_mean
 from parbench.ops.selection import outliers
-from parbench.reducers.base import Reduction, TokenReducer, one_of
+from parbench.reducers import Reduction, TokenReducer, one_of
 from parbench.reducers.token_probes import Probes
 
 

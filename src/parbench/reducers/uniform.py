@@ -9,7 +9,7 @@ from torch import Tensor
 
 from parbench.ops.grid import centres, factor
 from parbench.ops.selection import to_mask
-from parbench.reducers.base import Reduction, TokenReducer
+from parbench.reducers import Reduction, TokenReducer
 from parbench.reducers.token_probes import Probes
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from parbench.errors import ParbenchError
 from parbench.models.geometry import Geometry
 from parbench.ops.selection import compact, gather, to_mask, top_k
-from parbench.reducers.base import Reduction, TokenReducer, one_of
+from parbench.reducers import Reduction, TokenReducer, one_of
 from parbench.reducers.token_probes import READ_BLOCK, Probes
 
 # Contextual share of the official settings: 10 of 64 tokens, 20 of 128, 30 of 192.

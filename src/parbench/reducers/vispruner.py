@@ -11,7 +11,7 @@ from parbench.errors import ParbenchError
 from parbench.ops.graph import cosine
 from parbench.ops.pairing import thin_by_halves
 from parbench.ops.selection import to_mask, top_k
-from parbench.reducers.base import Reduction, TokenReducer
+from parbench.reducers import Reduction, TokenReducer
 from parbench.reducers.token_probes import READ_BLOCK, Probes
 
 

@@ -8,7 +8,7 @@ import torch
 
 from parbench.errors import ParbenchError
 from parbench.models.geometry import Geometry
-from parbench.reducers.base import Choice, LayerReducer
+from parbench.reducers import Choice, LayerReducer
 from parbench.reducers.layer_probes import View
 
 # LLaVA-1.5-7B's depth and the release's default K for it.

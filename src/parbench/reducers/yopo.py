@@ -10,7 +10,7 @@ from torch import Tensor
 
 from parbench.errors import ParbenchError
 from parbench.models.geometry import Geometry
-from parbench.reducers.base import MaskReducer
+from parbench.reducers import MaskReducer
 
 # LLaVA-1.5-13B's depth, and the layer from which the release cuts attention to its image.
 _OFFICIAL_LAYERS = 40

@@ -11,7 +11,7 @@ from parbench.engine.hooks.mask import MaskHooks
 from parbench.engine.hooks.unmerge import UnmergeHooks
 from parbench.engine.inputs import Rows
 from parbench.models.adapter import LanguageAdapter
-from parbench.reducers.base import LayerReducer, MaskReducer, Reducer, TowerReducer
+from parbench.reducers import LayerReducer, MaskReducer, Reducer, TowerReducer
 
 
 @contextmanager

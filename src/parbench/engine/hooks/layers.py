@@ -16,7 +16,7 @@ from parbench.models.adapter import LanguageAdapter
 from parbench.models.counting import own_flops
 from parbench.models.llama import Attending, attending
 from parbench.ops.selection import compact, gather
-from parbench.reducers.base import Choice, LayerReducer, Provenance
+from parbench.reducers import Choice, LayerReducer, Provenance
 from parbench.reducers.layer_probes import Layout, View
 
 

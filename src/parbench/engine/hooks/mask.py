@@ -11,7 +11,7 @@ from torch import Tensor
 from parbench.engine.inputs import Rows
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LanguageAdapter
-from parbench.reducers.base import MaskReducer
+from parbench.reducers import MaskReducer
 
 
 class MaskHooks:

@@ -1,0 +1,1 @@
+"""One base class for each place where a method acts."""

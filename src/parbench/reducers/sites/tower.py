@@ -1,0 +1,89 @@
+"""Methods that act inside the vision tower."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from parbench.errors import ParbenchError
+from parbench.ops.matching import Merge, even_merges, most_merges
+from parbench.reducers.base import Reducer, one_of
+from parbench.reducers.provenance import Provenance, Reduction
+
+if TYPE_CHECKING:
+    from parbench.models.geometry import Geometry
+    from parbench.models.vision import Encoded
+
+
+@dataclass
+class TowerReducer(Reducer):
+    """Merges tokens inside the vision tower, in each block up to the one that LLaVA reads, between attention and MLP.
+
+    Merged tokens become their size-weighted average; attention adds the logarithm of a token's size to its logits, so that a
+    token weighs as much as the patches in it. The LLM gets the tokens in raster order of the first patch in each.
+
+    Attributes:
+        positions: ``compact``: the shortened sequence counts on without gaps; ``keep``: a token has the position of the first
+            patch in it.
+    """
+
+    site = "tower"
+    positions: str = "compact"
+
+    def __post_init__(self) -> None:
+        """Refuse values that no reading of the method has."""
+        one_of(self, positions=("compact", "keep"))
+
+    @abstractmethod
+    def merge(self, block: int, metric: Tensor, counts: Tensor, geometry: Geometry) -> Merge:
+        """Which tokens of each image become one in a block, each image by itself.
+
+        Args:
+            block: The 0-based vision block.
+            metric: [B, T, m] keys of the block's tokens, mean over heads, CLS first, padded at the end.
+            counts: [B] tokens of each image, CLS included.
+            geometry: The model's sizes.
+        """
+
+    @property
+    def unmerges(self) -> bool:
+        """Whether the LLM's attention has every patch again, each with what its token has, at its original position."""
+        return False
+
+    @abstractmethod
+    def merges(self, geometry: Geometry) -> list[int]:
+        """Tokens merged at each acting block; where images decide, what the budget means on average."""
+
+    def origin(self, encoded: Encoded, geometry: Geometry) -> Reduction:
+        """What the tower gave, with the patches that each token is the average of."""
+        if encoded.owner is None:
+            raise RuntimeError("the tower ran without merging")
+        order = encoded.owner.argsort(dim=1, stable=True)
+        token = encoded.owner.gather(1, order)
+        size = torch.zeros(encoded.features.shape[:2], dtype=torch.float64, device=token.device)
+        size.scatter_add_(1, token, torch.ones_like(token, dtype=size.dtype))
+        image = torch.arange(len(token), device=token.device)[:, None].expand_as(token)
+        weight = 1 / size.gather(1, token)
+        provenance = Provenance(image.flatten(), token.flatten(), order.flatten(), weight.flatten())
+        return Reduction(encoded.features, token.amax(1) + 1, provenance)
+
+    def even(self, geometry: Geometry) -> list[int]:
+        """Tokens to be merged at each acting block, shared out evenly, so that the budget is left.
+
+        Raises:
+            ParbenchError: There is no budget, or so few tokens cannot be reached; says the least.
+        """
+        budget, length = self.count(geometry), geometry.patches + 1
+        plan = even_merges(length, geometry.patches - budget, geometry.read)
+        if plan is None:
+            for _ in range(geometry.read):
+                length -= most_merges(length)
+            raise ParbenchError(
+                f"budget={budget} of method {self.name} is out of reach: each of {geometry.read} vision blocks merges at most half "
+                f"of its tokens, so the least is {length - 1}"
+            )
+        return plan
