@@ -46,6 +46,7 @@ def test_a_method_is_shown_beside_none_and_not_computed_twice(run, folder):
     assert found["random"]["n"] == 20
     assert found["random"]["tokens_kept"] == {"mean": 64, "std": 0, "min": 64, "max": 64}
     assert found["none"]["evidence_recall"] == 1
+    assert found["none"]["control"] is found["random"]["control"] is True
     assert set(found["none"]["flops"]) == {"vision", "projector", "reducer", "llm_prefill", "decode", "total"}
     # The task's own aggregate is ours.
     assert found["none"]["lmms_eval"]["exact_match,none"] == pytest.approx(found["none"]["accuracy"])
@@ -63,6 +64,7 @@ def test_two_results_folders_hold_the_same_samples(run, folder):
     one, two = lines(folder / "one"), lines(folder / "two")
     assert set(one) == {"none", "prumerge"}
     assert one == two
+    assert metrics(folder / "one")["prumerge"]["control"] is False
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_lines(run, folder):

@@ -122,6 +122,7 @@ class _Computation:
             "run_id": store.id,
             "model": session.model_title,
             "method": reducer.name,
+            "control": reducer.control,
             "note": reducer.note,
             "dataset": session.dataset.name,
             "budget": reducer.budget,

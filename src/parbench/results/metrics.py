@@ -19,7 +19,7 @@ def summarise(lines: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> dic
         lines: The lines of ``samples.jsonl``.
         run: run_id, model, method, dataset, budget, chance, patches (visual tokens an image has without reduction), and
             ``lmms_eval``, the task's own metrics; ``note``, if a reader has to know something; ``shard``, if it is one;
-            ``figures``, which of ``official`` its data set is reported in.
+            ``figures``, which of ``official`` its data set is reported in; ``control``, whether the method is one.
 
     Returns:
         The fixed keys of ``metrics.json`` (accuracy in 0..1, failed samples in the denominator; FLOPs per sample, 2 per
@@ -44,6 +44,7 @@ def summarise(lines: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> dic
         "run_id": run["run_id"],
         "model": run["model"],
         "method": run["method"],
+        "control": run.get("control"),
         "dataset": run["dataset"],
         "budget": run["budget"],
         "n": len(lines),
