@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from omegaconf import OmegaConf
 
@@ -22,6 +24,22 @@ def test_every_configuration_composes(group, name):
 @pytest.mark.parametrize("name", names("method"))
 def test_every_method_can_be_built(name):
     assert isinstance(build_reducer(compose_config([f"method={name}"]).method), Reducer)
+
+
+@pytest.mark.parametrize("name", names("method"))
+def test_a_method_built_in_python_is_the_one_that_the_configuration_builds(name):
+    method = compose_config([f"method={name}", "model=llava-1.5-7b"]).method
+    configured = build_reducer(method)
+    plain = type(configured)(budget=configured.budget, name=name)
+    for field in dataclasses.fields(plain):
+        default, value = getattr(plain, field.name), getattr(configured, field.name)
+        # A dataclass keeps a sequence as a tuple where YAML has a list.
+        assert (
+            type(value)(default) == value
+            if isinstance(value, list)
+            else (type(default), default) == (type(value), value)
+        )
+    assert set(method) - {"_target_"} == {field.name for field in dataclasses.fields(plain)}
 
 
 def test_a_model_has_the_same_keys_whatever_it_is():

@@ -33,7 +33,8 @@ class Par(TokenReducer):
         template: Where the query goes in (``clip`` space).
         strip: Whether the sentence that says how to answer is left out.
         similarity: Of patches to queries: ``cosine`` or ``dot``.
-        relevance_sign: 1, or -1 for towers in which background patches score highest (real CLIP; TRIM and CDPruner negate).
+        relevance_sign: -1 for towers in which background patches score highest (real CLIP; TRIM and CDPruner negate), or 1; the model's
+            own in the configuration.
         graph: What patches are compared by, with one another: cosine of ``features`` at ``place``, or in the query's ``space``.
         edges: From the similarity ``edge`` on (``threshold``), the image's ``quantile`` of it, or mutual nearest ``neighbours``.
         edge, neighbours: See ``edges``; a patch follows ``leaders`` from ``edge`` on.
@@ -67,7 +68,7 @@ class Par(TokenReducer):
     template: str = "a photo of a {}"
     strip: bool = True
     similarity: str = "cosine"
-    relevance_sign: int = 1
+    relevance_sign: int = -1
     graph: str = "features"
     edges: str = "threshold"
     edge: float = 0.8
