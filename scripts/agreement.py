@@ -61,8 +61,8 @@ def interval(random: np.random.Generator) -> float:
 def flip(random: np.random.Generator) -> float:
     """McNemar's p, against statsmodels and against scipy's binomial test."""
     found = flips(*pair(random))
-    theirs = mcnemar([[0, found.lost], [found.won, 0]], exact=True).pvalue
-    return max(abs(found.p - theirs), abs(found.p - binomtest(found.lost, found.lost + found.won).pvalue))
+    theirs = mcnemar([[0, found.broken], [found.fixed, 0]], exact=True).pvalue
+    return max(abs(found.p - theirs), abs(found.p - binomtest(found.broken, found.broken + found.fixed).pvalue))
 
 
 def corrected(random: np.random.Generator) -> float:

@@ -355,7 +355,7 @@ def main() -> None:
         for world in (World(images, 0.92, 0.88, 0.1) for images in given.images):
             smallest, share = power(world, given.simulations, given.draws)
             rows.append([str(world.images), f"{100 * smallest:.1f}", f"{100 * share:.1f}"])
-        show(["images", "detectable", "found"], rows)
+        show(["images", "mde", "found"], rows)
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def test_a_sweep_over_quantisations_is_one_table(run, folder):
     assert code == 0, err
     rows = out.splitlines()
     assert len(rows) == 7
-    assert "minus_none_low" in rows[0]
+    assert "delta_none_low" in rows[0]
     code, out, _ = run("table", "runs", "quantization=bnb-4bit")
     assert code == 0
     assert "llava-tiny bnb-4bit on scenes" in out

@@ -54,7 +54,7 @@ def test_a_row_of_the_table_is_what_its_samples_say(table, label):
     assert row["score"] == pytest.approx(sum(scores) / len(scores))
     assert row["retained"] == pytest.approx(sum(scores) / sum(one["score"] for one in whole))
     flips = [(before["score"], after["score"]) for before, after in zip(whole, mine, strict=True)]
-    assert (row["lost"], row["won"]) == (flips.count((1.0, 0.0)), flips.count((0.0, 1.0)))
+    assert (row["broken"], row["fixed"]) == (flips.count((1.0, 0.0)), flips.count((0.0, 1.0)))
     kept = [one["tokens_kept"] for one in mine]
     assert row["tokens_mean"] == pytest.approx(sum(kept) / len(kept))
     assert row["compression"] == pytest.approx(1 - row["tokens_mean"] / 576)

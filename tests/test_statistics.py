@@ -240,7 +240,7 @@ def test_mcnemar_is_scipys_and_statsmodels(lost, won):
     before = np.array([True] * lost + [False] * won + [True, False] * 5)
     now = np.array([False] * lost + [True] * won + [True, False] * 5)
     found = flips(now, before)
-    assert (found.lost, found.won) == (lost, won)
+    assert (found.broken, found.fixed) == (lost, won)
     assert found.p == pytest.approx(mcnemar([[5, lost], [won, 5]], exact=True).pvalue)
     if lost + won:
         assert found.p == pytest.approx(binomtest(lost, lost + won).pvalue)

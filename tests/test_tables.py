@@ -53,7 +53,7 @@ def test_rows_are_ordered_and_every_number_has_its_interval(runs):
     frame = rows(runs)
     assert list(frame.index)[:3] == ["none", "good @128", "good @64"]
     assert list(frame["score"][2:]) == sorted(frame["score"][2:], reverse=True)
-    for name in ("score", "minus_none", "retained", "minus_random"):
+    for name in ("score", "delta_none", "retained", "delta_random"):
         row = frame.loc["poor @64"]
         assert row[f"{name}_low"] < row[name] < row[f"{name}_high"]
 
@@ -61,19 +61,19 @@ def test_rows_are_ordered_and_every_number_has_its_interval(runs):
 def test_differences_are_from_none_and_from_controls_at_the_same_budget(runs):
     frame = rows(runs)
     good = frame.loc["good @64"]
-    assert good["minus_none"] == pytest.approx(-0.05)
+    assert good["delta_none"] == pytest.approx(-0.05)
     assert good["retained"] == pytest.approx(170 / 180)
-    assert good["minus_random"] == pytest.approx(0.85 - 0.45)
-    assert good["minus_downsample"] == pytest.approx(0.85 - 0.3)
+    assert good["delta_random"] == pytest.approx(0.85 - 0.45)
+    assert good["delta_downsample"] == pytest.approx(0.85 - 0.3)
     # There are no controls at 128.
-    assert np.isnan(frame.loc["good @128", "minus_random"])
-    assert np.isnan(frame.loc["random @64", "minus_random"])
-    assert np.isnan(frame.loc["none", "minus_none"])
+    assert np.isnan(frame.loc["good @128", "delta_random"])
+    assert np.isnan(frame.loc["random @64", "delta_random"])
+    assert np.isnan(frame.loc["none", "delta_none"])
 
 
 def test_flips_are_told_apart(runs):
     good = rows(runs).loc["good @64"]
-    assert (good["lost"], good["won"]) == (10, 0)
+    assert (good["broken"], good["fixed"]) == (10, 0)
     assert good["flips_p"] == pytest.approx(2 * 0.5**10)
 
 
@@ -98,9 +98,9 @@ def test_holm_corrects_within_a_budget(runs):
     frame = rows(runs)
     at_64 = frame[frame["budget"] == 64]
     assert len(at_64) == 6
-    assert list(at_64["minus_none_p_holm"]) == pytest.approx(holm(at_64["minus_none_p"].tolist()))
+    assert list(at_64["delta_none_p_holm"]) == pytest.approx(holm(at_64["delta_none_p"].tolist()))
     alone = frame.loc["good @128"]
-    assert alone["minus_none_p_holm"] == alone["minus_none_p"]
+    assert alone["delta_none_p_holm"] == alone["delta_none_p"]
 
 
 def test_the_best_is_named_only_where_every_difference_holds(runs):
@@ -114,7 +114,7 @@ def test_the_best_is_named_only_where_every_difference_holds(runs):
 def test_without_none_there_is_nothing_to_be_less_than(folder):
     write_scores(folder, scores(0.5), "random", 64)
     frame = rows(folder)
-    assert "minus_none" not in frame
+    assert "delta_none" not in frame
     assert frame.loc["random @64", "score"] == 0.5
 
 
@@ -128,7 +128,7 @@ def test_a_share_of_nothing_is_no_number(run, folder):
     _, out, _ = run("table", str(folder), "--format=csv")
     row = pd.read_csv(io.StringIO(out)).set_index("method").loc["par"]
     assert np.isnan(row["retained"])
-    assert row["minus_none"] == pytest.approx(1 / 3)
+    assert row["delta_none"] == pytest.approx(1 / 3)
 
 
 def test_a_path_may_hold_an_equals_sign(run, folder):
@@ -378,7 +378,7 @@ def test_latex_is_balanced_and_escaped(runs):
 
 def test_signs_are_set_as_signs():
     assert escape("-3.4 [-5.2, -1.6] *") == r"$-$3.4 [$-$5.2, $-$1.6] $^*$"
-    assert escape("- none") == "$-$ none"
+    assert escape("Δ vs none") == r"$\Delta$ vs none"
     assert escape("random-in-llm @64 (a_b, 5 %)") == r"random-in-llm @64 (a\_b, 5 \%)"
 
 
@@ -390,7 +390,7 @@ def test_data_come_back_as_they_were(run, runs, folder, name, read):
     found = read(folder / "tables" / name).set_index("label")
     expected = rows(runs)
     assert list(found.index) == list(expected.index)
-    assert found.loc["good @64", "minus_none_low"] == pytest.approx(expected.loc["good @64", "minus_none_low"])
+    assert found.loc["good @64", "delta_none_low"] == pytest.approx(expected.loc["good @64", "delta_none_low"])
     assert bool(found.loc["good @64", "best"])
     # Asked and delivered.
     assert (found.loc["good @64", "budget"], found.loc["good @64", "tokens_mean"]) == (64, 64)

@@ -113,7 +113,7 @@ def rows_of(sweep: Sweep, columns: Sequence[Column], times: Times | None) -> lis
 def _frame(sweep: Sweep, times: Times | None) -> pd.DataFrame:
     frame, table = sweep.points.copy(), sweep.comparison.frame
     for end in ("", "_low", "_high"):
-        for key, name, scale in (("against", "minus_none", sweep.measure.scale), ("hard", "hard", 100)):
+        for key, name, scale in (("against", "delta_none", sweep.measure.scale), ("hard", "hard", 100)):
             frame[f"{key}{end}"] = scale * table[f"{name}{end}"] if f"{name}{end}" in table else np.nan
     frame[["off_budget", "far_off_budget"]] = table[["off_budget", "far_off_budget"]].to_numpy()
     frame["saved"] = 100 * table["saved"] if "saved" in table else np.nan

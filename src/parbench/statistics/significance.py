@@ -14,20 +14,20 @@ class Flips:
     """Questions that one run answers otherwise than the one it is compared with.
 
     Attributes:
-        lost: Right before, wrong now.
-        won: Wrong before, right now.
+        broken: Right before, wrong now.
+        fixed: Wrong before, right now.
         p: McNemar's exact test: two-sided, that both are equally likely. It takes questions as independent of one another.
     """
 
-    lost: int
-    won: int
+    broken: int
+    fixed: int
     p: float
 
 
 def flips(right: np.ndarray, before: np.ndarray) -> Flips:
     """Flips from one run's right answers to another's [S], [S]."""
-    lost, won = int((before & ~right).sum()), int((~before & right).sum())
-    return Flips(lost, won, float(binomtest(lost, lost + won).pvalue) if lost + won else 1.0)
+    broken, fixed = int((before & ~right).sum()), int((~before & right).sum())
+    return Flips(broken, fixed, float(binomtest(broken, broken + fixed).pvalue) if broken + fixed else 1.0)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -201,7 +201,7 @@ class _Table:
         for control in CONTROLS:
             others = [self._at_budget(control, row) for row in self.rows]
             if any(other is not None for other in others):
-                self._difference(f"minus_{control}", others)
+                self._difference(f"delta_{control}", others)
         self.columns["best"] = self._best()
         frame = pd.concat([self.frame, pd.DataFrame(self.columns, index=self.frame.index)], axis=1)
         order = frame.assign(reduced=frame["method"] != "none")
@@ -282,12 +282,12 @@ class _Table:
         if none is None:
             return
         others = [None if row == none else int(none) for row in self.rows]
-        self._difference("minus_none", others)
+        self._difference("delta_none", others)
         self._estimates("retained", self._compared(others, np.divide))
         self.columns["saved"] = (1 - self.frame["flops_prefill"] / self.frame["flops_prefill"].iloc[none]).tolist()
         sums = self.sums["score"]
         freedom = sums.freedom
-        self.columns["detectable"] = [
+        self.columns["mde"] = [
             float("nan") if other is None
             else detectable(difference_error(sums, row, other), int(min(freedom[row], freedom[other])))
             for row, other in zip(self.rows, others, strict=True)
@@ -297,8 +297,8 @@ class _Table:
             None if other is None else flips(right[row], right[other])
             for row, other in zip(self.rows, others, strict=True)
         ]
-        self.columns["lost"] = [flip.lost if flip else 0 for flip in found]
-        self.columns["won"] = [flip.won if flip else 0 for flip in found]
+        self.columns["broken"] = [flip.broken if flip else 0 for flip in found]
+        self.columns["fixed"] = [flip.fixed if flip else 0 for flip in found]
         self._p_values("flips", [flip.p if flip else float("nan") for flip in found])
 
     def _best(self) -> list[bool]:

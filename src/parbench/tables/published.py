@@ -214,4 +214,6 @@ def _view(title: str, part: pd.DataFrame) -> View:
     notes = [f"{', '.join(text for text in where if text)}: {note}" for *where, note in dict.fromkeys(said) if note]
     if part["off_budget"].map(is_far).any():
         notes.append(f"{MARK}: more than {100 * FAR:.0f} % off the budget that was asked for, on average")
-    return View(title, ("method", "tokens", "value", "of none %", "TFLOP", "source"), tuple(rows), breaks, tuple(notes))
+    return View(
+        title, ("method", "tokens", "value", "retained %", "TFLOP", "source"), tuple(rows), breaks, tuple(notes)
+    )

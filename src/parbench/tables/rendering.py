@@ -17,6 +17,7 @@ from parbench.tables.views import Cell, View
 # Where the output is no terminal, rich takes 80 columns, which breaks rows.
 WIDTH = 120
 _LATEX = {
+    "Δ": r"$\Delta$",
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "†": r"$^\dagger$",
     "<": "$<$", ">": "$>$", "→": r"$\to$", "*": r"$^*$",
@@ -114,6 +115,6 @@ def _latex_table(view: View) -> str:
 
 
 def escape(text: str) -> str:
-    """Text as LaTeX prints it; a minus before a number, or before a control, as one."""
+    """Text as LaTeX prints it; a minus before a number as one."""
     escaped = "".join(_LATEX.get(character, character) for character in text)
-    return re.sub(r"(?<!\w)-(?=\d| \w)", "$-$", escaped)
+    return re.sub(r"(?<!\w)-(?=\d)", "$-$", escaped)

@@ -142,20 +142,24 @@ def _answers(comparison: Comparison) -> View:
         ("method", marked),
         ("tokens", lambda row: number(row["tokens_mean"])),
         (f"{_unit(comparison)} [95 %]", lambda row: ranged(row, "score", measure.scale, measure.digits)),
-        ("- none [95 %]", lambda row: _difference(row, "minus_none", comparison)),
-        ("of none % [95 %]", lambda row: ranged(row, "retained", 100)),
-        ("lost / won", lambda row: "" if pd.isna(row.get("flips_p")) else f"{row['lost']:.0f} / {row['won']:.0f}"),
+        ("Δ vs none [95 %]", lambda row: _difference(row, "delta_none", comparison)),
+        ("retained % [95 %]", lambda row: ranged(row, "retained", 100)),
+        (
+            "broken / fixed",
+            lambda row: "" if pd.isna(row.get("flips_p")) else f"{row['broken']:.0f} / {row['fixed']:.0f}",
+        ),
         ("p", lambda row: p_text(row.get("flips_p_holm", float("nan")))),
-        ("shows", lambda row: number(row.get("detectable", float("nan")), measure.scale, measure.digits)),
+        ("MDE", lambda row: number(row.get("mde", float("nan")), measure.scale, measure.digits)),
     ]
     notes = [
         "[95 %]: from 10,000 resamples of images with all their questions, the same for every row; * differs from zero after Holm's "
         "correction over the rows of a budget",
     ]
-    if "minus_none" in comparison.frame:
+    if "delta_none" in comparison.frame:
         notes += [
-            "lost / won: questions right without reduction and wrong now / the reverse; p: McNemar's exact test, after Holm",
-            "shows: the smallest true difference from none that these questions show in four of five cases, before correction",
+            "broken / fixed: questions right without reduction and wrong now / the reverse; p: McNemar's exact test, after Holm",
+            "MDE: minimum detectable effect, the smallest true difference from none that these questions show with 80 % power, "
+            "before correction",
         ]
     if comparison.frame["best"].any():
         notes.append("bold: better than every other row of its budget, each difference holding after Holm")
@@ -163,18 +167,18 @@ def _answers(comparison: Comparison) -> View:
 
 
 def _tokens(comparison: Comparison) -> View:
-    def delivered(row: Any) -> str:
+    def kept(row: Any) -> str:
         return f"{row['tokens_mean']:.1f} ± {row['tokens_std']:.1f}"
 
     columns: list[Column] = [
         ("method", marked),
         (
-            "asked",
+            "budget",
             lambda row: (
-                "" if row["method"] == "none" else "own rule" if pd.isna(row["budget"]) else f"{row['budget']:g}"
+                "" if row["method"] == "none" else "adaptive" if pd.isna(row["budget"]) else f"{row['budget']:g}"
             ),
         ),
-        ("delivered", delivered),
+        ("tokens kept", kept),
         ("compression", lambda row: f"{number(row['compression'], 100)} %"),
         ("evidence recall %", lambda row: ranged(row, "evidence_recall", 100)),
         ("prefill TFLOP", lambda row: number(row["flops_prefill"], 1e-12, 4)),
@@ -184,7 +188,7 @@ def _tokens(comparison: Comparison) -> View:
         ("unparseable", lambda row: f"{row['unparseable']}" if row["unparseable"] else ""),
     ]
     notes = [
-        "delivered: visual tokens, mean ± deviation over samples, averaged over LLM layers",
+        "tokens kept: visual tokens, mean ± standard deviation over samples, averaged over LLM layers",
         "FLOPs: 2 per multiply-add, from the vision tower to the first token",
     ]
     if (comparison.frame[["failures", "unparseable"]] > 0).any(axis=None):
@@ -195,15 +199,15 @@ def _tokens(comparison: Comparison) -> View:
 
 
 def _controls(comparison: Comparison) -> View | None:
-    present = [name for name in CONTROLS if f"minus_{name}" in comparison.frame]
+    present = [name for name in CONTROLS if f"delta_{name}" in comparison.frame]
     if not present:
         return None
 
     def against(name: str) -> Callable[[Any], str]:
-        return lambda row: _difference(row, f"minus_{name}", comparison)
+        return lambda row: _difference(row, f"delta_{name}", comparison)
 
-    columns: list[Column] = [("method", marked), *((f"- {name} [95 %]", against(name)) for name in present)]
-    compared = comparison.frame[[f"minus_{name}" for name in present]].notna().any(axis=1)
+    columns: list[Column] = [("method", marked), *((f"Δ vs {name} [95 %]", against(name)) for name in present)]
+    compared = comparison.frame[[f"delta_{name}" for name in present]].notna().any(axis=1)
     chosen = replace(comparison, frame=comparison.frame[compared].reset_index(drop=True))
     return _view(chosen, f"{_unit(comparison)} less that of controls at the same budget", columns)
 
