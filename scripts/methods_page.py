@@ -14,6 +14,8 @@ from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 from parbench.config import compose_config, names
+from parbench.parity.case import load_cases
+from parbench.parity.finding import parity_of
 
 _SITES = {
     "pixels": "image, before the vision tower",
@@ -62,13 +64,8 @@ def methods_page(golden: Path) -> str:
 
 def _cases(golden: Path) -> Counter[str]:
     """Recorded cases by the name of our method."""
-    found: Counter[str] = Counter()
-    for path in golden.glob("*.json"):
-        method = json.loads(path.read_text(encoding="utf-8")).get("method", "")
-        # Recorded together, as one formula; ToMe's own have a fixed number of merges.
-        name = "tome" if path.stem.startswith("tome") else {"dtome": "dymu"}.get(method, method.replace("_", "-"))
-        found[name] += 1
-    return found
+    pairs = ((parity_of(case.method), case) for case in load_cases(golden))
+    return Counter(parity.method(case) for parity, case in pairs if parity)
 
 
 def _row(name: str, kind: Any, cases: int) -> str:

@@ -12,9 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from parbench.parity import layers, tokens
 from parbench.parity.case import load_cases
-from parbench.parity.runners import compare, served
+from parbench.parity.finding import parity_of, shipped
+from parbench.parity.layers import LayerParity
+from parbench.parity.runners import compare
+from parbench.parity.tokens import TokenParity
 from test_ops_selection import plain_farthest, plain_folding, plain_thinning
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -37,16 +39,20 @@ def outcomes():
 def test_what_official_code_chose_is_chosen(name, outcomes):
     outcome = outcomes(name)
     assert outcome.status == "match", (outcome.reason, outcome.verdict)
-    if CASES[name].method in layers.METHODS:
+    if isinstance(parity_of(CASES[name].method), LayerParity):
         assert not outcome.reason
 
 
 def test_every_method_that_is_served_has_a_recorded_case():
-    assert {case.method for case in CASES.values()} == set(served())
+    assert {case.method for case in CASES.values()} == set(shipped())
+
+
+def token_method(case) -> bool:
+    return isinstance(parity_of(case.method), TokenParity)
 
 
 def test_indices_and_order_are_compared_for_every_case_of_a_choice(outcomes):
-    for outcome in (outcomes(name) for name, case in CASES.items() if case.method in tokens.METHODS):
+    for outcome in (outcomes(name) for name, case in CASES.items() if token_method(case)):
         assert outcome.verdict.indices is True
         assert outcome.verdict.order is True
         assert outcome.verdict.values < 1e-5

@@ -9,10 +9,16 @@ import pytest
 import torch
 
 from parbench.errors import ParbenchError
-from parbench.parity import layers
+from parbench.parity import base, layers
 from parbench.parity.case import load_cases
+from parbench.parity.finding import parity_of, shipped
 
-CASES = {case.name: case for case in load_cases(Path(__file__).parent / "golden") if case.method in layers.METHODS}
+METHODS = {name for name in shipped() if isinstance(parity_of(name), layers.LayerParity)}
+CASES = {case.name: case for case in load_cases(Path(__file__).parent / "golden") if case.method in METHODS}
+
+
+def compared(case):
+    return parity_of(case.method).run(case)
 
 
 def case_of(name, **parameters):
@@ -21,7 +27,7 @@ def case_of(name, **parameters):
 
 
 def test_every_method_has_cases():
-    assert {case.method for case in CASES.values()} == set(layers.METHODS)
+    assert {case.method for case in CASES.values()} == METHODS
 
 
 @pytest.mark.parametrize(
@@ -38,14 +44,14 @@ def test_every_method_has_cases():
     ],
 )
 def test_other_parameters_do_not_match(name, parameters):
-    assert not layers.run(case_of(name, **parameters)).matches
+    assert not compared(case_of(name, **parameters)).matches
 
 
 def test_another_position_policy_does_not_match(monkeypatch):
     """The cases tell original positions from counted ones."""
-    default = layers._default("fastv")
-    monkeypatch.setattr(layers, "_default", lambda _name: dataclasses.replace(default, positions="compact"))
-    verdict = layers.run(CASES["fastv_kv_k2_keep144_seed0"])
+    compact = dataclasses.replace(base.default("fastv"), positions="compact")
+    monkeypatch.setattr(base, "default", lambda _name: compact)
+    verdict = compared(CASES["fastv_kv_k2_keep144_seed0"])
     assert verdict.logits > 0.01
     assert "position_ids_after differs" in verdict.notes
 
@@ -55,27 +61,27 @@ def test_ties_go_by_the_recorded_noise():
     case = CASES["sparsevlm_v15_64_l246_seed0"]
     quiet = {name: value for name, value in case.recorded.items() if not name.endswith("_noise")}
     flipped = {name: 1 - value if name.endswith("_noise") else value for name, value in case.recorded.items()}
-    found = [layers.run(dataclasses.replace(case, recorded=recorded)).values for recorded in (quiet, flipped)]
-    assert layers.run(case).values < 1e-5
+    found = [compared(dataclasses.replace(case, recorded=recorded)).values for recorded in (quiet, flipped)]
+    assert compared(case).values < 1e-5
     assert max(found) > 1e-5
 
 
 def test_what_cannot_be_compared_is_said():
     case = CASES["fastv_kv_k2_keep144_seed0"]
-    assert "before layer 1" in layers.unsupported(case_of(case.name, K=0))
-    assert "no square grid" in layers.unsupported(case_of(case.name, image_length=575))
-    assert "no method inside the LLM" in layers.unsupported(dataclasses.replace(case, method="trim"))
+    fastv = parity_of("fastv")
+    assert "before layer 1" in fastv.unsupported(case_of(case.name, K=0))
+    assert "no square grid" in fastv.unsupported(case_of(case.name, image_length=575))
 
 
 def test_a_missing_model_is_named(tmp_path):
     case = dataclasses.replace(CASES["fastv_kv_k2_keep144_seed0"], folder=tmp_path)
     with pytest.raises(ParbenchError, match=r"needs inllm_model_seed0\.safetensors, which is not in"):
-        layers.run(case)
+        compared(case)
 
 
 def test_hooks_are_gone_after_a_case():
     case = CASES["sparsevlm_v15_64_l246_seed0"]
-    layers.run(case)
-    model = layers._adapter(case).model
+    compared(case)
+    model = layers.adapter_of(case).model
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
     assert not torch.is_grad_enabled() or all(not weight.requires_grad for weight in model.parameters())

@@ -17,12 +17,13 @@ from parbench.errors import ParbenchError
 from parbench.models.geometry import Geometry
 from parbench.models.merging import merge_blocks
 from parbench.ops.matching import merge_average, merge_none
-from parbench.parity import tower
 from parbench.parity.case import load_cases
+from parbench.parity.finding import parity_of
 from parbench.reducers.calibration import Subject, block_thresholds, calibrated
 
 GOLDEN = Path(__file__).parent / "golden"
-CASES = [case for case in load_cases(GOLDEN) if case.method in tower.METHODS]
+CASES = [case for case in load_cases(GOLDEN) if case.method == "dtome"]
+DTOME = parity_of("dtome")
 LARGE = Geometry(rows=24, columns=24, layers=32, blocks=24, patch=14)
 
 
@@ -45,18 +46,18 @@ def hooks(adapter):
 def test_a_changed_recording_is_noticed(name):
     case = next(case for case in CASES if case.name == "tome_fixed_r16_seed0")
     changed = {**case.recorded, name: case.recorded[name].flip(0)}
-    assert not tower.run(dataclasses.replace(case, recorded=changed)).matches
+    assert not DTOME.run(dataclasses.replace(case, recorded=changed)).matches
 
 
 def test_a_changed_threshold_is_noticed():
     case = next(case for case in CASES if case.name == "dtome_calibration")
     changed = {**case.recorded, "running_thresholds": case.recorded["running_thresholds"] + 1e-3}
-    assert not tower.run(dataclasses.replace(case, recorded=changed)).matches
+    assert not DTOME.run(dataclasses.replace(case, recorded=changed)).matches
 
 
 def test_a_tower_without_cls_is_not_compared():
     case = dataclasses.replace(CASES[0], parameters={**CASES[0].parameters, "class_token": False})
-    assert "CLS" in tower.unsupported(case)
+    assert "CLS" in DTOME.unsupported(case)
 
 
 @pytest.mark.parametrize("method", [reducer("tome", 576), reducer("dymu", thresholds=1.1)], ids=["tome", "dymu"])

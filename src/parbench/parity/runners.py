@@ -1,17 +1,13 @@
-"""Which module compares which recorded method."""
+"""Runs recorded cases, each with what compares its method."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Literal
 
-from parbench.parity import layers, tokens, tower
 from parbench.parity.case import Case, Verdict
-
-# Each has METHODS, the recorded names that it serves; unsupported(case), why it cannot compare a case, or None; and run(case).
-_MODULES: tuple[ModuleType, ...] = (tokens, layers, tower)
+from parbench.parity.finding import parity_of
 
 
 @dataclass(frozen=True)
@@ -31,24 +27,19 @@ class Outcome:
     reason: str = ""
 
 
-def served() -> dict[str, ModuleType]:
-    """The module that compares each recorded method."""
-    return {name: module for module in _MODULES for name in module.METHODS}
-
-
 def compare(cases: Iterable[Case]) -> list[Outcome]:
     """Run every case; one that fails does not stop the others."""
-    modules = served()
-    return [_compare(case, modules.get(case.method)) for case in cases]
+    return [_compare(case) for case in cases]
 
 
-def _compare(case: Case, module: ModuleType | None) -> Outcome:
-    if module is None:
-        return Outcome(case, Verdict(), "skipped", f"no method {case.method} here")
+def _compare(case: Case) -> Outcome:
     try:
-        if reason := module.unsupported(case):
+        parity = parity_of(case.method)
+        if parity is None:
+            return Outcome(case, Verdict(), "skipped", f"nothing compares cases of {case.method} here")
+        if reason := parity.unsupported(case):
             return Outcome(case, Verdict(), "skipped", reason)
-        verdict: Verdict = module.run(case)
+        verdict = parity.run(case)
     except Exception as error:
         # Whatever a method raises, the case does not match and the others still count.
         first = str(error).partition("\n")[0]

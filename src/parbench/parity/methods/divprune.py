@@ -1,0 +1,25 @@
+"""DivPrune against recorded cases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from parbench.parity.case import Case, Verdict
+from parbench.parity.tokens import TokenParity, TokenRun
+from parbench.reducers.divprune import DivPrune
+
+
+class _DivPrune(TokenParity[DivPrune]):
+    """Kept patches, and the order in which they are chosen."""
+
+    def fields(self, case: Case, patches: int) -> dict[str, Any]:
+        """A share of the patches."""
+        return {"budget": round(case.parameters["ratio"] * patches)}
+
+    def compare(self, found: TokenRun[DivPrune], verdict: Verdict) -> None:
+        """The order too."""
+        super().compare(found, verdict)
+        verdict.chosen(found.method.choose(found.features, found.probes)[0], found.case.tensor("selection_order"))
+
+
+PARITY = _DivPrune()
