@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers import METHODS
 from methods_page import methods_page
+from parbench.config import names
 
 ROOT = Path(__file__).parents[1]
 
@@ -23,7 +23,7 @@ def test_the_page_is_not_stale(page):
 
 
 def test_every_method_and_every_field_of_its_own_is_described(page):
-    for name in METHODS:
+    for name in names("method", outside=False):
         section = page.split(f"\n## {name}\n")[1].split("\n## ")[0]
         for line in section.splitlines():
             if line.startswith("| `"):

@@ -21,13 +21,15 @@ import parbench
 from helpers import METHODS, reducer
 from made_runs import identity, line, write_run, write_scores
 from parbench import results
+from parbench.config import build_reducer, compose_config
 from parbench.errors import ParbenchError
-from parbench.figures import curves, evidence, gallery, labels, style, times
+from parbench.figures import curves, evidence, gallery, labels, looks, style, times
 from parbench.figures.files import save
 from parbench.figures.images import SIDE, Images, square
+from parbench.figures.looks import CONTROL, look
 from parbench.figures.published import published_curves
 from parbench.figures.skills import skill_map
-from parbench.figures.style import CONTROL, HUES, LOOKS, PAPER, SCREEN, Medium, ink, look, luminance
+from parbench.figures.style import HUES, PAPER, SCREEN, Medium, ink, luminance
 from parbench.figures.sweep import COLUMNS, Sweep, sweep_of
 from parbench.results.kept_bitmap import bitmap
 from parbench.tables.published import read
@@ -41,11 +43,11 @@ ELSEWHERE = {
 }
 MEDIA = [pytest.param(SCREEN, id="screen"), pytest.param(PAPER, id="paper")]
 SITES = {
-    "pixels": style.BEFORE,
-    "tokens": style.BEFORE,
-    "tower": style.TOWER,
-    "layers": style.INSIDE,
-    "mask": style.INSIDE,
+    "pixels": looks.BEFORE,
+    "tokens": looks.BEFORE,
+    "tower": looks.TOWER,
+    "layers": looks.INSIDE,
+    "mask": looks.INSIDE,
 }
 
 
@@ -87,10 +89,10 @@ def every_method(tmp_path_factory) -> Sweep:
 
 
 def test_every_method_has_a_look_and_no_two_share_one():
-    assert sorted(LOOKS) == sorted(METHODS)
-    assert len({(one.colour, one.marker, one.hollow) for one in LOOKS.values()}) == len(LOOKS)
+    every = [look(name) for name in METHODS]
+    assert len({(one.colour, one.marker, one.hollow) for one in every}) == len(METHODS)
     # Also without colour, but for the greys, which stand apart.
-    methods = [(one.marker, one.hollow) for one in LOOKS.values() if one.group != CONTROL]
+    methods = [(one.marker, one.hollow) for one in every if one.group != CONTROL]
     assert len(set(methods)) == len(methods)
 
 
@@ -101,17 +103,71 @@ def test_a_look_says_where_the_method_works(name):
 
 
 def test_controls_are_grey_and_methods_are_not():
-    for one in LOOKS.values():
+    for one in map(look, METHODS):
         parts = [one.colour[place : place + 2] for place in (1, 3, 5)]
         assert (len(set(parts)) == 1) == (one.group == CONTROL)
 
 
 def test_a_method_outside_of_the_package_always_looks_the_same():
-    code = "from parbench.figures.style import look; print(look('mine'))"
+    code = "from parbench.figures.looks import look; print(look('mine'))"
     environments = [{**os.environ, "PYTHONHASHSEED": seed} for seed in ("1", "2")]
     said = {subprocess.check_output([sys.executable, "-c", code], env=one, text=True) for one in environments}
     assert said == {f"{look('mine')}\n"}
     assert look("mine").colour in HUES
+
+
+@pytest.fixture
+def own(folder, monkeypatch):
+    """Writes methods into a folder of one's own that parbench knows; a style is a line of YAML."""
+    monkeypatch.setenv("PARBENCH_SEARCHPATH", str(folder))
+    (folder / "method").mkdir()
+
+    def write(name: str, target: str, style: str = "") -> None:
+        (folder / "method" / f"{name}.yaml").write_text(f"_target_: {target}\nname: {name}\nbudget: 64\n{style}\n")
+
+    return write
+
+
+def test_methods_without_a_style_look_like_no_other(own):
+    named = [f"m{number}" for number in range(12)]
+    for name in named:
+        own(name, "parbench.reducers.divprune.DivPrune")
+    every = [look(name) for name in (*METHODS, *named)]
+    assert len({(one.colour, one.marker, one.hollow) for one in every}) == len(every)
+
+
+def test_a_method_without_a_style_is_grouped_as_its_class_says(own):
+    targets = {"before": "divprune.DivPrune", "tower": "tome.ToMe", "inside": "fastv.FastV", "control": "random.Random"}
+    for name, target in targets.items():
+        own(name, f"parbench.reducers.{target}")
+    own("gone", "nowhere.Gone")
+    assert [look(name).group for name in targets] == [looks.BEFORE, looks.TOWER, looks.INSIDE, CONTROL]
+    assert look("control").colour in style.COLOURS - set(HUES)
+    assert look("gone").group == looks.BEFORE
+
+
+def test_a_style_of_ones_own_is_taken_and_is_no_part_of_the_method(own):
+    own("mine", "parbench.reducers.divprune.DivPrune", "style: {colour: indigo, marker: H, hollow: true}")
+    assert look("mine") == looks.Look(looks.BEFORE, style.INDIGO, "H", hollow=True)
+    method = compose_config(["method=mine"]).method
+    assert "style" not in method
+    assert build_reducer(method).settings()["name"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("purple", "takes colour and marker"),
+        ("{marker: o}", "takes colour and marker"),
+        ("{colour: pink, marker: o}", "style.colour=pink of method mine is not there: use one of orange"),
+        ("{colour: blue, marker: blob}", "style.marker=blob of method mine is none of matplotlib's markers"),
+        ("{group: outside, colour: blue, marker: o}", "use one of before, tower, inside, control"),
+    ],
+)
+def test_an_impossible_style_is_refused(own, written, said):
+    own("mine", "parbench.reducers.divprune.DivPrune", f"style: {written}")
+    with pytest.raises(ParbenchError, match=said):
+        look("mine")
 
 
 # Machado, Oliveira and Fernandes (2009): full dichromacy, on linear RGB.

@@ -24,7 +24,8 @@ from made_runs import write_scores
 from parbench import results
 from parbench.cli import main
 from parbench.figures.images import Images
-from parbench.figures.style import look, luminance
+from parbench.figures.looks import look
+from parbench.figures.style import luminance
 from parbench.figures.sweep import COLUMNS, sweep_of
 from parbench.report import viewer as kept
 from parbench.report.page import embedded, page

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import METHODS, reducer
 from made_runs import identity, line, write_run, write_scores
 from parbench.errors import ParbenchError
 from parbench.results import load
 from parbench.statistics.significance import holm
 from parbench.tables import show
-from parbench.tables.comparing import KNOWN_CONTROLS, compare
+from parbench.tables.comparing import compare
 from parbench.tables.rendering import escape, latex, markdown, plain
 from parbench.tables.views import VIEWS, number, ranged, views
 
@@ -224,8 +224,21 @@ def test_mme_without_categories_falls_back_to_accuracy_and_says_so(folder):
         compare(load(folder), "points")
 
 
-def test_known_controls_are_those_that_say_so():
-    assert set(KNOWN_CONTROLS) == {name for name in METHODS if reducer(name).control}
+def test_a_control_is_what_its_record_says(folder):
+    """Runs from before it was recorded go by their names."""
+    made = {"none": None, "random": None, "par": None, "brightest": True, "uniform": False}
+    for name, control in made.items():
+        run = write_run(folder, [line(0, 1.0)], identity(name, None if name == "none" else 64))
+        metrics = json.loads((run / "metrics.json").read_text())
+        (run / "metrics.json").write_text(json.dumps({**metrics, "control": control}))
+    frame = compare(load(folder)).frame.set_index("method")
+    assert frame["control"].to_dict() == {
+        "none": True,
+        "random": True,
+        "par": False,
+        "brightest": True,
+        "uniform": False,
+    }
 
 
 # What is refused.

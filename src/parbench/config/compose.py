@@ -17,7 +17,7 @@ from hydra.errors import (
     MissingConfigException,
     OverrideParseException,
 )
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from parbench.config.groups import conf_folder, names, outside_folders
@@ -61,7 +61,7 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
             config = compose("config", overrides=list(overrides))
             OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
             _check_values(config)
-            return config
+            return _without_style(config)
         except OverrideParseException as error:
             raise ParbenchError(f"the override '{error.override}' cannot be parsed: write key=value") from error
         except (
@@ -95,6 +95,13 @@ def _with_searchpath(overrides: Sequence[str]) -> list[str]:
     if not paths:
         return list(overrides)
     return [*(word for word in overrides if word not in own), f"hydra.searchpath=[{','.join(paths)}]"]
+
+
+def _without_style(config: DictConfig) -> DictConfig:
+    """How pictures draw a method is no part of a run."""
+    with open_dict(config):
+        config.method.pop("style", None)
+    return config
 
 
 def _check_values(config: DictConfig) -> None:

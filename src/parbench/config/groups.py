@@ -18,7 +18,13 @@ def outside_folders() -> list[Path]:
     return [Path(folder).resolve() for folder in os.environ.get("PARBENCH_SEARCHPATH", "").split(os.pathsep) if folder]
 
 
-def names(group: str) -> list[str]:
-    """Names in a group of ``conf/``, such as the known methods."""
-    folders = [conf_folder(), *outside_folders()]
+def names(group: str, *, outside: bool = True) -> list[str]:
+    """Names in a group of ``conf/``, such as the known methods; those of folders outside the package too unless not wanted."""
+    folders = [conf_folder(), *(outside_folders() if outside else ())]
     return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
+
+
+def option_file(group: str, name: str) -> Path | None:
+    """The YAML of a name in a group, None where there is none; the package's comes first."""
+    files = (folder / group / f"{name}.yaml" for folder in (conf_folder(), *outside_folders()))
+    return next((file for file in files if file.is_file()), None)

@@ -12,7 +12,8 @@ import pandas as pd
 
 from parbench.figures.frame import CHANCE, NONE, Margins, panels, reference
 from parbench.figures.labels import Named, beside, column, mark, trace, width_of
-from parbench.figures.style import BEFORE, CONTROL, INSIDE, TOWER, Medium, look, styled
+from parbench.figures.looks import BEFORE, CONTROL, INSIDE, TOWER, look
+from parbench.figures.style import Medium, styled
 from parbench.figures.sweep import Sweep
 
 # More lines than these are not told apart in one panel.

@@ -10,7 +10,8 @@ import pandas as pd
 from parbench.figures.curves import y_title
 from parbench.figures.frame import CHANCE, NONE, Margins, axes_at, lines_beneath, panels, reference
 from parbench.figures.labels import Named, beside, mark, row_names, trace, width_of
-from parbench.figures.style import Medium, look, styled
+from parbench.figures.looks import look
+from parbench.figures.style import Medium, styled
 from parbench.figures.sweep import Sweep
 
 # How strong a point is drawn: of the smallest budget, and of the largest.

@@ -14,7 +14,8 @@ from parbench.errors import ParbenchError, unknown
 from parbench.figures.frame import axes_at, lines_beneath
 from parbench.figures.images import SIDE, Images, by_question, differing_questions, single
 from parbench.figures.labels import mark
-from parbench.figures.style import BAD, CONTROL, GOOD, NEEDED, Medium, ink, look, styled
+from parbench.figures.looks import CONTROL, look
+from parbench.figures.style import BAD, GOOD, NEEDED, Medium, ink, styled
 from parbench.figures.sweep import Sweep
 
 # Methods and questions that fit a README and a column.

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from parbench.figures.style import Look, Medium
+from parbench.figures.looks import Look
+from parbench.figures.style import Medium
 
 # Where a label may stand to its point: how far, in sizes of its text, and in which directions, the usual ones first.
 _FAR = (0.8, 1.6, 2.6, 3.8, 5.2, 6.8)

@@ -10,7 +10,8 @@ import pandas as pd
 
 from parbench.figures.frame import axes_at, lines_beneath
 from parbench.figures.labels import Named, column, mark, trace, width_of
-from parbench.figures.style import Medium, look, styled
+from parbench.figures.looks import look
+from parbench.figures.style import Medium, styled
 
 # Benchmarks in the order of pictures, with the metric most papers give.
 _SHOWN = {

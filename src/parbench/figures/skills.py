@@ -9,7 +9,8 @@ import pandas as pd
 
 from parbench.figures.frame import axes_at, lines_beneath
 from parbench.figures.labels import row_names, width_of
-from parbench.figures.style import Medium, look, styled
+from parbench.figures.looks import look
+from parbench.figures.style import Medium, styled
 from parbench.figures.sweep import Skills, Sweep
 
 # Percentage points at which a colour is full; more panels than this are not read.

@@ -1,8 +1,7 @@
-"""How a method looks in every picture: one colour, marker and line each; and the two media that pictures are drawn for."""
+"""What pictures are drawn with: the colours, and the two media that they are drawn for."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,38 +12,8 @@ ORANGE, SKY, GREEN, BLUE = "#E69F00", "#56B4E9", "#009E73", "#0072B2"
 VERMILLION, PURPLE, WINE, INDIGO = "#D55E00", "#CC79A7", "#882255", "#332288"
 HUES = (ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE, WINE, INDIGO)
 # Controls are greys, told apart by their markers.
-DARK, MIDDLE, LIGHT = "#444444", "#777777", "#9A9A9A"
+BLACK, DARK, MIDDLE, LIGHT = "#000000", "#444444", "#777777", "#9A9A9A"
 GOOD, BAD, NEEDED = "#009E73", "#D55E00", "#56B4E9"
-# Where methods work, which is told by the line, and what is only there to compare with.
-BEFORE, TOWER, INSIDE, CONTROL = "before the LLM", "inside the tower", "inside the LLM", "controls"
-LINES = {BEFORE: "solid", TOWER: "dashdot", INSIDE: "dashed", CONTROL: "solid"}
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a method is drawn.
-
-    Attributes:
-        group: Where it works, or that it is a control.
-        colour: Of line, band and marker.
-        marker: Matplotlib's name of it.
-        hollow: Whether the marker is an outline.
-    """
-
-    group: str
-    colour: str
-    marker: str
-    hollow: bool = False
-
-    @property
-    def line(self) -> str:
-        """Matplotlib's name of the line style."""
-        return LINES[self.group]
-
-    @property
-    def ink(self) -> str:
-        """The colour as that of text."""
-        return ink(self.colour)
 
 
 def ink(colour: str) -> str:
@@ -53,47 +22,6 @@ def ink(colour: str) -> str:
     while 1.05 / (luminance(parts) + 0.05) < 4.5:
         parts = [int(0.95 * part) for part in parts]
     return "#" + "".join(f"{part:02X}" for part in parts)
-
-
-# Relatives share a hue, one of them with a hollow marker; no two methods share colour and marker.
-LOOKS = {
-    "none": Look(CONTROL, "#000000", "_"),
-    "par": Look(BEFORE, VERMILLION, "o"),
-    "prumerge": Look(BEFORE, ORANGE, "s"),
-    "prumerge-plus": Look(BEFORE, ORANGE, "s", hollow=True),
-    "visionzip": Look(BEFORE, BLUE, "^"),
-    "vispruner": Look(BEFORE, BLUE, "^", hollow=True),
-    "divprune": Look(BEFORE, GREEN, "D"),
-    "cdpruner": Look(BEFORE, GREEN, "D", hollow=True),
-    "trim": Look(BEFORE, PURPLE, "v"),
-    "folder": Look(BEFORE, SKY, "p"),
-    "lftr": Look(BEFORE, SKY, "p", hollow=True),
-    "tome": Look(TOWER, WINE, "h"),
-    "dymu": Look(TOWER, WINE, "h", hollow=True),
-    "fastv": Look(INSIDE, BLUE, "X"),
-    "sparsevlm": Look(INSIDE, ORANGE, "P"),
-    "pyramiddrop": Look(INSIDE, GREEN, "<"),
-    "topv": Look(INSIDE, PURPLE, ">"),
-    "vtw": Look(INSIDE, SKY, "d"),
-    "interaction": Look(INSIDE, WINE, "*"),
-    "yopo": Look(INSIDE, INDIGO, "8"),
-    "random": Look(CONTROL, DARK, "x"),
-    "random-in-llm": Look(CONTROL, MIDDLE, "+"),
-    "uniform": Look(CONTROL, DARK, "o", hollow=True),
-    "first-n": Look(CONTROL, LIGHT, "d", hollow=True),
-    "pool": Look(CONTROL, MIDDLE, "s", hollow=True),
-    "downsample": Look(CONTROL, DARK, "v"),
-    "cls-topk": Look(CONTROL, LIGHT, "^"),
-    "cls-topk-mean": Look(CONTROL, LIGHT, "^", hollow=True),
-}
-
-
-def look(method: str) -> Look:
-    """How a method is drawn; one that the package does not know gets what its name says, the same every time."""
-    if method in LOOKS:
-        return LOOKS[method]
-    digest = hashlib.sha256(method.encode()).digest()
-    return Look(BEFORE, HUES[digest[0] % len(HUES)], f"${(method[:1] or '?').upper()}$")
 
 
 def luminance(rgb: list[int]) -> float:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from parbench.figures.style import INSIDE, TOWER, look, luminance
+from parbench.figures.looks import INSIDE, TOWER, look
+from parbench.figures.style import luminance
 
 _DASHES = {INSIDE: "5 3", TOWER: "7 3 1.5 3"}
 # The page's background in the dark, see report.css.

@@ -1,6 +1,17 @@
-"""Which methods others are compared with."""
+"""Which methods others are compared with, and which runs are of a control."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 # At the same budget.
 CONTROLS = ("random", "uniform", "pool", "downsample")
-# Methods that are controls themselves: reducers/*.py say so, which only importing torch could tell.
-KNOWN_CONTROLS = (*CONTROLS, "none", "random-in-llm", "first-n", "cls-topk", "cls-topk-mean")
+# The controls of runs from before metrics.json said whether the method is one; this list does not grow.
+_OLD = (*CONTROLS, "none", "random-in-llm", "first-n", "cls-topk", "cls-topk-mean")
+
+
+def is_control(metrics: Mapping[str, Any]) -> bool:
+    """Whether the method of a run is a control, as the run's record says."""
+    said = metrics.get("control")
+    return metrics["method"] in _OLD if said is None else bool(said)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from parbench.errors import unknown
 from parbench.results.comparable import flatten, surroundings, text
+from parbench.results.controls import is_control
 from parbench.results.delivery import deviation, source
 from parbench.results.folders import Run
 from parbench.results.naming import row_name
@@ -44,6 +45,7 @@ def _row(run: Run) -> dict[str, Any]:
         "off_budget": deviation(metrics["budget"], metrics["tokens_kept"]["mean"], metrics.get("patches")),
         "found_on": source(run.identity.get("calibration")),
         "note": metrics.get("note", ""),
+        "control": is_control(metrics),
         **{key: value for key, value in flat.items() if not key.startswith("method")},
         # With how its weights are quantised, which the identity has apart.
         "model": metrics["model"],

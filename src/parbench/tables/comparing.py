@@ -11,7 +11,7 @@ import pandas as pd
 
 from parbench.errors import ParbenchError
 from parbench.results.comparable import differing
-from parbench.results.controls import CONTROLS, KNOWN_CONTROLS
+from parbench.results.controls import CONTROLS
 from parbench.results.delivery import FAR
 from parbench.results.loading import Results
 from parbench.statistics.answers import Answers, align
@@ -40,7 +40,7 @@ _KEPT = (
     "run_id", "label", "quantization", "method", "budget", "n", "failures", "unparseable", "tokens_mean", "tokens_std", "tokens_min",
     "tokens_max", "compression", "irrelevant", "repeated", "flops_vision", "flops_projector", "flops_reducer",
     "flops_llm_prefill", "flops_decode", "flops_total", "flops_prefill", "seconds", "stages", "official", "note",
-    "off_budget", "found_on",
+    "off_budget", "found_on", "control",
 )  # fmt: skip
 
 
@@ -109,7 +109,6 @@ def compare(
         f"{given} {kind}".rstrip() if (given := (labels or {}).get(run)) else label
         for run, label, kind in zip(runs["run_id"], runs["label"], runs["quantization"], strict=True)
     ]
-    frame["control"] = frame["method"].isin(KNOWN_CONTROLS)
     frame["far_off_budget"] = frame["off_budget"].abs() > FAR
     table = _Table(frame, answers, measure, skills)
     split, first = runs["dataset.split"][0], runs.iloc[0]

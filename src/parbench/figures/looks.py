@@ -1,0 +1,135 @@
+"""How a method looks in every picture: one colour, marker and line each, by ``style`` in its YAML or by its name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from parbench.config.groups import names, option_file
+from parbench.errors import ParbenchError
+from parbench.figures import style
+from parbench.figures.style import DARK, HUES, LIGHT, MIDDLE, ink
+
+# Where methods work, which is told by the line, and what is only there to compare with.
+BEFORE, TOWER, INSIDE, CONTROL = "before the LLM", "inside the tower", "inside the LLM", "controls"
+LINES = {BEFORE: "solid", TOWER: "dashdot", INSIDE: "dashed", CONTROL: "solid"}
+# As a YAML names them: relatives share a hue, one of them with a hollow marker; controls are greys.
+_GROUPS = {"before": BEFORE, "tower": TOWER, "inside": INSIDE, "control": CONTROL}
+_HUES = ("orange", "sky", "green", "blue", "vermillion", "purple", "wine", "indigo")
+_GREYS = ("black", "dark", "middle", "light")
+_SITES = {"pixels": BEFORE, "tokens": BEFORE, "tower": TOWER, "layers": INSIDE, "mask": INSIDE}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a method is drawn.
+
+    Attributes:
+        group: Where it works, or that it is a control.
+        colour: Of line, band and marker.
+        marker: Matplotlib's name of it.
+        hollow: Whether the marker is an outline.
+    """
+
+    group: str
+    colour: str
+    marker: str
+    hollow: bool = False
+
+    @property
+    def line(self) -> str:
+        """Matplotlib's name of the line style."""
+        return LINES[self.group]
+
+    @property
+    def ink(self) -> str:
+        """The colour as that of text."""
+        return ink(self.colour)
+
+
+def look(method: str) -> Look:
+    """How a method is drawn: as its YAML says, else with its first letter in a colour that its name picks, the same every time.
+
+    Raises:
+        ParbenchError: ``style`` in its YAML is not possible.
+    """
+    found = looks(tuple(path for name in names("method") if (path := option_file("method", name))))
+    return found[method] if method in found else _unused(method, BEFORE, found)
+
+
+@lru_cache(maxsize=8)
+def looks(files: tuple[Path, ...]) -> Mapping[str, Look]:
+    """How the methods of these files are drawn; those without a ``style`` share no look with another, as far as letters go.
+
+    Raises:
+        ParbenchError: A ``style`` is not possible.
+    """
+    settings = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) or {} for path in files}
+    found = {name: _declared(name, said) for name, said in settings.items() if "style" in said}
+    for name in sorted(settings.keys() - found):
+        found[name] = _unused(name, _group(settings[name]), found)
+    return found
+
+
+def _declared(name: str, settings: Mapping[str, Any]) -> Look:
+    said = settings["style"]
+    if not isinstance(said, dict) or not {"colour", "marker"} <= said.keys() <= {"group", "colour", "marker", "hollow"}:
+        raise ParbenchError(
+            f"style of method {name} is not possible: it takes colour and marker, and may have group and hollow"
+        )
+    if "group" in said and said["group"] not in _GROUPS:
+        raise ParbenchError(
+            f"style.group={said['group']} of method {name} is not there: use one of {', '.join(_GROUPS)}"
+        )
+    group = _GROUPS[said["group"]] if "group" in said else _group(settings)
+    colours = _GREYS if group == CONTROL else _HUES
+    if said["colour"] not in colours:
+        raise ParbenchError(
+            f"style.colour={said['colour']} of method {name} is not there: use one of {', '.join(colours)}"
+        )
+    _check_marker(name, said["marker"])
+    return Look(group, getattr(style, said["colour"].upper()), said["marker"], bool(said.get("hollow", False)))
+
+
+def _check_marker(name: str, marker: Any) -> None:
+    from matplotlib.markers import MarkerStyle
+
+    try:
+        MarkerStyle(marker)
+    except ValueError as error:
+        raise ParbenchError(
+            f"style.marker={marker} of method {name} is none of matplotlib's markers: use o or $A$"
+        ) from error
+
+
+def _group(settings: Mapping[str, Any]) -> str:
+    """Where a method works, as its class says; before the LLM where the class is not to be had."""
+    from hydra.utils import get_class
+
+    try:
+        kind: Any = get_class(settings["_target_"])
+    except Exception:
+        # A picture of a finished run can do without the class.
+        return BEFORE
+    return CONTROL if kind.control else _SITES.get(kind.site, BEFORE)
+
+
+def _unused(method: str, group: str, others: Mapping[str, Look]) -> Look:
+    """The first letter in the colour that the name picks, or the next one that no other method has."""
+    colours = (DARK, MIDDLE, LIGHT) if group == CONTROL else HUES
+    first = hashlib.sha256(method.encode()).digest()[0] % len(colours)
+    marker = f"${(method[:1] or '?').upper()}$"
+    taken = {(one.colour, one.marker, one.hollow) for one in others.values()}
+    free = [
+        Look(group, colour, marker, hollow)
+        for hollow, colour in product((False, True), colours[first:] + colours[:first])
+        if (colour, marker, hollow) not in taken
+    ]
+    return free[0] if free else Look(group, colours[first], marker)
