@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from parbench.results.store import TIMING_FIELDS
+from parbench.results.record import TIMING_FIELDS
 
 _TIMES = re.compile(rb'"(%s)": [^,}\n]+' % "|".join(TIMING_FIELDS).encode())
 _IMPORTED = (

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from parbench.results.store import TIMING_FIELDS
+from parbench.results.record import TIMING_FIELDS
 
 TIMES = re.compile(rb'"(%s)": [^,}\n]+' % "|".join(TIMING_FIELDS).encode())
 

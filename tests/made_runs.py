@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from parbench.results.metrics import summarise
+from parbench.results.record import RunMetrics, SampleRecord
 from parbench.results.run_identity import Provenance, run_id
 
 FLOPS = {"vision": 5e9, "projector": 1e9, "reducer": 1e8, "llm_prefill": 4e9, "decode": 1e9, "total": 11.1e9}
@@ -49,6 +50,33 @@ def line(number: int, score: float, per_image: int = 5, **fields: Any) -> dict[s
     }  # fmt: skip
 
 
+def sample(found: Mapping[str, Any]) -> SampleRecord:
+    """A line as the harness has it; ``score`` and such may be all that there is."""
+    needed = {
+        "id": "scenes-0",
+        "image_id": "image 0",
+        "task": "scenes",
+        "prediction": "yes",
+        "target": "yes",
+        "score": 1.0,
+    }
+    return SampleRecord.parse({**needed, "unparseable": False, "error": None, "tokens_kept": 64.0, **found}, "a line")
+
+
+def metrics_of(lines: Sequence[SampleRecord]) -> RunMetrics:
+    """Metrics of samples of a run about which nothing is known."""
+    about = {
+        "run_id": "0",
+        "model": "m",
+        "method": "x",
+        "dataset": "d",
+        "budget": 64,
+        "chance": 0.25,
+        "patches": PATCHES,
+    }
+    return summarise(lines, {**about, "lmms_eval": {}})
+
+
 def write_run(
     root: Path,
     lines: Sequence[Mapping[str, Any]],
@@ -69,7 +97,7 @@ def write_run(
             "run_id": name, "model": about["model"], "method": about["method"]["name"], "dataset": about["dataset"]["name"],
             "budget": about["method"].get("budget"), "chance": 0.25, "patches": PATCHES, "lmms_eval": {}, "note": note,
         }  # fmt: skip
-        (folder / "metrics.json").write_text(json.dumps(summarise(lines, run)))
+        (folder / "metrics.json").write_text(json.dumps(summarise([sample(one) for one in lines], run).to_json()))
     return folder
 
 

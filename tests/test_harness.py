@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from helpers import identity_of
-from parbench.results.store import TIMING_FIELDS
+from parbench.results.record import TIMING_FIELDS
 
 QUICK = ("controls=[]", "limit=20")
 

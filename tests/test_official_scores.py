@@ -9,11 +9,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from made_runs import sample
 from parbench.config import compose_config
 from parbench.engine.samples import Sample, part, plan, together
 from parbench.harness.datasets import PreparedDataset
 from parbench.results.metrics import unit_scores
 from parbench.results.official import official
+from parbench.results.record import SampleRecord
 from test_bad_input import refused
 from test_harness import lines, metrics, png
 
@@ -61,7 +63,7 @@ def prepared(name: str, path: Path, *words: str) -> PreparedDataset:
     return PreparedDataset(OmegaConf.to_container(config.dataset, resolve=True))
 
 
-def answered(dataset: PreparedDataset, said) -> list[dict]:
+def answered(dataset: PreparedDataset, said) -> list[SampleRecord]:
     """What the samples of a run hold for scoring, with answers that are given."""
     found = []
     for number, doc in enumerate(dataset.docs()):
@@ -74,7 +76,7 @@ def answered(dataset: PreparedDataset, said) -> list[dict]:
         }
         line |= {name: doc.get(name) for name in dataset.settings.get("keeps", ())}
         line["unit"] = dataset.unit(number)
-        found.append(line)
+        found.append(sample(line))
     return found
 
 
@@ -129,7 +131,7 @@ def test_mmbench_is_scored_by_its_groups_as_lmms_eval_does(folder, text):
     assert len(found) == 120
     assert 100 * own == pytest.approx(by_lmms_eval(dataset, said, "gpt_eval_score", output=folder), abs=1e-9)
     # Not what the mean over rows would say.
-    assert own < sum(line["score"] for line in made) / len(made) - 0.05
+    assert own < sum(line.score for line in made) / len(made) - 0.05
     # A limit counts questions, wherever their rows lie.
     chosen = dataset.limited(30)
     assert {dataset.unit(number) for number in chosen} == set(list(dict.fromkeys(map(dataset.unit, range(360))))[:30])
@@ -229,7 +231,7 @@ def test_popes_figures_are_lmms_evals_by_category_too(folder):
     found = official("pope", made)
     assert list(found) == ["all", "random", "popular", "adversarial"]
     for name, figures in found.items():
-        rows = [number for number, line in enumerate(made) if name in ("all", line["category"])]
+        rows = [number for number, line in enumerate(made) if name in ("all", line.get("category"))]
         for key in ("accuracy", "precision", "recall", "f1_score"):
             value = by_lmms_eval(dataset, said, f"pope_{key}", rows)
             assert figures[key.removesuffix("_score")] == pytest.approx(value, abs=1e-12), (name, key)
@@ -265,7 +267,7 @@ def test_mmes_points_are_lmms_evals(folder):
         value = by_lmms_eval(dataset, said, f"mme_{title}_score")
         assert found[title]["points"] == pytest.approx(value, abs=1e-9)
         assert found[title]["points"] == pytest.approx(found[title]["accuracy"] + found[title]["accuracy_plus"])
-    rows = [number for number, line in enumerate(made) if line["category"] == "OCR"]
+    rows = [number for number, line in enumerate(made) if line.get("category") == "OCR"]
     assert found["OCR"]["points"] == pytest.approx(by_lmms_eval(dataset, said, "mme_perception_score", rows))
     assert found["OCR"]["images"] == 40
 

@@ -11,9 +11,10 @@ import time
 
 import pytest
 
+from made_runs import metrics_of
 from parbench.errors import ParbenchError
 from parbench.results.status import RunState, duration, overview, summary
-from parbench.results.store import Holder, RunStore
+from parbench.results.store import RunStore
 from test_bad_input import refused
 from test_store import line
 
@@ -32,12 +33,12 @@ def runs(folder):
         store.settle(questions=100)
     for name in ("a", "b", "c"):
         stores[name].append([line(number) for number in range(10)])
-    stores["a"].finish({"n": 100})
+    stores["a"].finish(metrics_of([]))
     stores["b"].fail(ParbenchError("out of order: mend it"))
     stores["d"].append([line(number) for number in range(10)])
     stores["d"].begin()
     stores["d"].append([line(number) for number in range(10, 40)])
-    stores["d"]._say_who(Holder(os.getpid(), socket.gethostname(), time.time() - 60, 10))
+    stores["d"].sign(time.time() - 60, 10)
     for name in ("a", "b", "c", "e"):
         stores[name].close()
     yield folder / "runs"

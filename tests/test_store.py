@@ -8,14 +8,16 @@ import socket
 
 import pytest
 
+from made_runs import FLOPS, metrics_of, sample
 from parbench.errors import ParbenchError
+from parbench.results.record import SampleRecord
 from parbench.results.store import RunStore, run_id
 
 IDENTITY = {"model": "m", "method": {"name": "x", "budget": 64}}
 
 
-def line(number: int) -> dict:
-    return {"id": f"q{number}", "prediction": "yes", "score": 1.0}
+def line(number: int, **fields) -> SampleRecord:
+    return sample({"id": f"q{number}", "flops": FLOPS, **fields})
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def test_a_half_written_last_line_is_cut_off_and_the_rest_kept(folder, store):
     again = store(folder)
     assert list(again.done) == ["q1", "q2"]
     again.append([line(2), line(3)])
-    assert first.samples_path.read_bytes() == whole + json.dumps(line(3)).encode() + b"\n"
+    assert first.samples_path.read_bytes() == whole + json.dumps(line(3).to_json()).encode() + b"\n"
 
 
 def test_a_damaged_line_inside_is_named(folder, store):
@@ -74,8 +76,9 @@ def test_another_identity_never_mixes_in(folder, store):
 
 def test_truncated_metrics_are_named(folder, store):
     first = store(folder)
-    first.finish({"accuracy": 1.0})
-    assert store(folder).metrics == {"accuracy": 1.0}
+    first.append([line(1)])
+    first.finish(metrics_of([line(1)]))
+    assert store(folder).metrics == metrics_of([line(1)])
     first.metrics_path.write_text('{"accuracy": ')
     with pytest.raises(ParbenchError, match="damaged"):
         _ = store(folder).metrics

@@ -21,6 +21,7 @@ import torch
 
 from faults import contents, disk, killed_at, read_only  # noqa: F401
 from helpers import identity_of
+from made_runs import metrics_of
 from parbench.engine import batch_size as memory
 from parbench.engine import engine as engine_module
 from parbench.errors import Halting, Held, ParbenchError
@@ -39,8 +40,8 @@ def work(root: Path) -> None:
             store.settle(questions=6)
             store.begin()
             for number in (0, 2, 4):
-                store.append([{**line(number), "kept": "f" * 3000}, line(number + 1)])
-            store.finish({"n": len(store.done)})
+                store.append([line(number, kept=["f" * 3000]), line(number + 1)])
+            store.finish(metrics_of(list(store.done.values())))
 
 
 def test_a_run_killed_at_any_line_of_the_store_ends_with_the_same_bytes(folder):
@@ -48,7 +49,9 @@ def test_a_run_killed_at_any_line_of_the_store_ends_with_the_same_bytes(folder):
     expected = contents(folder / "whole")
     for step in itertools.count(1):
         root = folder / str(step)
-        if not killed_at(step, partial(work, root), ("results/store.py", "parbench/files.py")):
+        if not killed_at(
+            step, partial(work, root), ("results/store.py", "results/plan.py", "parbench/files.py", "parbench/locks.py")
+        ):
             break
         work(root)
         assert contents(root) == expected, f"killed before line {step}"
@@ -249,7 +252,7 @@ def test_what_the_memory_did_not_hold_is_not_tried_again_after_a_kill(run, folde
     assert run(*words)[0] == 130
     runs.append("first")
     (plan,) = (folder / "runs").glob("*/plan.json")
-    assert json.loads(plan.read_text()) == {"batch_size": 8, "most": 4, "questions": 30}
+    assert json.loads(plan.read_text()) == {"format": 1, "batch_size": 8, "most": 4, "questions": 30}
     del tried[:]
     tried.extend([0] * 6)
     assert run(*words)[0] == 0

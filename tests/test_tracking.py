@@ -17,11 +17,13 @@ from pathlib import Path
 import pytest
 
 from helpers import identity_of
+from made_runs import sample
 from parbench.cli import main
 from parbench.config import compose_config
 from parbench.errors import ParbenchError
 from parbench.redact import HIDDEN, redacted
 from parbench.results.kept_bitmap import origins
+from parbench.results.record import SampleRecord
 from parbench.tracking.bounded import Lost, bounded
 from parbench.tracking.history import History
 from parbench.tracking.record import spread, summary
@@ -518,7 +520,7 @@ def test_what_is_a_secret_and_what_is_not(monkeypatch):
 # Parts.
 
 
-def line(number: int, **fields) -> dict:
+def line(number: int, **fields) -> SampleRecord:
     plain = {
         "error": None,
         "score": float(number % 3 == 0),
@@ -527,7 +529,7 @@ def line(number: int, **fields) -> dict:
         "images": 1,
         "tokens_kept": number,
     }
-    return {"id": f"q-{number}", "evidence_recall": None, **plain, **fields}
+    return sample({"id": f"q-{number}", **plain, **fields})
 
 
 def test_the_history_is_the_same_in_pieces():

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from parbench.results.store import without_timing
+from parbench.results.record import without_timing
 
 SCRIPT = Path(__file__).parent / "cluster"
 _PROGRAMS = ("munged", "slurmctld", "slurmd", "slurmdbd", "mariadbd", "sbatch")

@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from parbench.files import write_whole
+
 Losses = dict[str, torch.Tensor]
 
 
@@ -132,9 +134,7 @@ def run_stage(
             "measured": measured,
             "stage": json.dumps(asdict(stage)),
         }
-        partial = path.with_suffix(".partial")
-        torch.save(state, partial)
-        partial.replace(path)
+        write_whole(path, lambda partial: torch.save(state, partial))
 
     begun = saved = time.monotonic()
     sums: dict[str, float] = {}

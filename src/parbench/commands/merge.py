@@ -56,7 +56,7 @@ def _show(found: list[Run]) -> None:
     from parbench.tables import show
 
     def subject(run: Run) -> tuple[str, str, int]:
-        return run.metrics["model"], run.metrics["dataset"], run.metrics["n"]
+        return run.metrics.model, run.metrics.dataset, run.metrics.n
 
     for _, runs in groupby(sorted(found, key=subject), key=subject):
         show([run.folder for run in runs])

@@ -31,6 +31,7 @@ from parbench.results.evidence import irrelevant, needed_patches, recall, repeat
 from parbench.results.kept_bitmap import bitmap
 from parbench.results.metrics import summarise
 from parbench.results.naming import row_name, sample_number
+from parbench.results.record import RunMetrics, SampleRecord
 from parbench.results.store import RunStore
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Run:
     """
 
     folder: Path
-    metrics: dict[str, Any]
+    metrics: RunMetrics
     reused: bool
 
 
@@ -140,10 +141,10 @@ class _Computation:
         self.tracker.finish(metrics)
         return Run(store.folder, metrics, reused=False)
 
-    def _warn(self, metrics: Mapping[str, Any]) -> None:
+    def _warn(self, metrics: RunMetrics) -> None:
         """Say where the delivered mean is far from the budget; tables mark it."""
-        reducer, mean = self.reducer, metrics["tokens_kept"]["mean"]
-        off = deviation(metrics["budget"], mean, metrics["patches"])
+        reducer, mean = self.reducer, metrics.tokens_kept["mean"]
+        off = deviation(metrics.budget, mean, metrics.patches)
         if off is None or not is_far(off):
             return
         on = f", its {reducer.calibrates} found on {source(reducer.found_on)}" if reducer.found_on else ""
@@ -175,7 +176,7 @@ class _Computation:
             from parbench.harness.lmms_model import ParbenchLlava
 
             lm = ParbenchLlava(engine=engine, batch_size=size)
-            lm.answered = {line["id"]: line["prediction"] for line in store.done.values()}
+            lm.answered = {line.id: line.prediction for line in store.done.values()}
             lm.dataset, lm.progress = session.dataset, self.progress
             lm.run, lm.title = store.id, row_name(self.reducer.settings())
 
@@ -186,7 +187,7 @@ class _Computation:
             def sink(batch: list[tuple[Any, Sample, Answer]]) -> None:
                 if engine.most is not None:
                     store.settle(most=engine.most)
-                store.append(_line(session, engine, prices, doc, sample, answer) for doc, sample, answer in batch)
+                store.append(_record(session, engine, prices, doc, sample, answer) for doc, sample, answer in batch)
                 self.tracker.update()
 
             lm.begin, lm.sink = begin, sink
@@ -288,46 +289,49 @@ def _no_tasks() -> Any:
     return TaskManager(include_defaults=False)
 
 
-def _line(session: Session, engine: Engine, prices: Costs, doc: Any, sample: Sample, answer: Answer) -> dict[str, Any]:
+def _record(session: Session, engine: Engine, prices: Costs, doc: Any, sample: Sample, answer: Answer) -> SampleRecord:
     from parbench.compute.flops import sample_flops
 
-    dataset, geometry = session.dataset, engine.adapter.geometry
+    dataset, geometry, ledger = session.dataset, engine.adapter.geometry, answer.ledger
+    row = sample_number(sample.id)
+    return SampleRecord(
+        id=sample.id,
+        image_id=dataset.image_key(doc, row),
+        task=dataset.task_name,
+        skill=doc.get("skill"),
+        question=sample.question,
+        prediction=answer.text,
+        target=dataset.target(doc),
+        score=_score(dataset, doc, answer),
+        unparseable=answer.error is None and not dataset.parseable(doc, answer.text),
+        error=answer.error,
+        images=len(answer.kept),
+        tokens_kept=ledger.tokens_kept if ledger else None,
+        layers=_runs(ledger.layers) if ledger else None,
+        visual=_runs(ledger.visual) if ledger else None,
+        generated=ledger.generated if ledger else None,
+        stages=answer.stages,
+        kept=[bitmap(kept.patches, geometry.patches) for kept in answer.kept],
+        margin=answer.margin if math.isfinite(answer.margin) else None,
+        **_evidence(dataset, doc, answer),
+        flops=sample_flops(prices, ledger) if ledger else None,
+        seconds=round(answer.seconds, 6),
+        unit=dataset.unit(row),
+        kept_columns={name: doc.get(name) for name in dataset.settings.get("keeps", ())},
+    )
+
+
+def _evidence(dataset: PreparedDataset, doc: Any, answer: Answer) -> dict[str, float | None]:
+    """What is kept of what the question needs; nothing where its boxes are not known."""
     boxes = dataset.evidence(doc)
-    ledger = answer.ledger
-    line: dict[str, Any] = {
-        "id": sample.id,
-        "image_id": dataset.image_key(doc, sample_number(sample.id)),
-        "task": dataset.task_name,
-        "skill": doc.get("skill"),
-        "question": sample.question,
-        "prediction": answer.text,
-        "target": dataset.target(doc),
-        "score": _score(dataset, doc, answer),
-        "unparseable": answer.error is None and not dataset.parseable(doc, answer.text),
-        "error": answer.error,
-        "images": len(answer.kept),
-        "tokens_kept": ledger.tokens_kept if ledger else None,
-        "layers": _runs(ledger.layers) if ledger else None,
-        "visual": _runs(ledger.visual) if ledger else None,
-        "generated": ledger.generated if ledger else None,
-        "stages": answer.stages,
-        "kept": [bitmap(kept.patches, geometry.patches) for kept in answer.kept],
-        "margin": answer.margin if math.isfinite(answer.margin) else None,
-        "evidence_recall": None,
-        "irrelevant": None,
-        "repeated": None,
-        "flops": sample_flops(prices, ledger) if ledger else None,
-        "seconds": round(answer.seconds, 6),
+    if boxes is None or not answer.kept:
+        return {}
+    needed = needed_patches(boxes, dataset.image_size, answer.kept[0].grid)
+    return {
+        "evidence_recall": recall(answer.kept[0], needed),
+        "irrelevant": irrelevant(answer.kept[0], needed),
+        "repeated": repeated(answer.kept[0], boxes, dataset.image_size),
     }
-    line |= {name: doc.get(name) for name in dataset.settings.get("keeps", ())}
-    if (unit := dataset.unit(sample_number(sample.id))) is not None:
-        line["unit"] = unit
-    if boxes is not None and answer.kept:
-        needed = needed_patches(boxes, dataset.image_size, answer.kept[0].grid)
-        line["evidence_recall"] = recall(answer.kept[0], needed)
-        line["irrelevant"] = irrelevant(answer.kept[0], needed)
-        line["repeated"] = repeated(answer.kept[0], boxes, dataset.image_size)
-    return line
 
 
 def _score(dataset: PreparedDataset, doc: Any, answer: Answer) -> float | None:

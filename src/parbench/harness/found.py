@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from typing import IO, Any
+from typing import Any
 
 from tqdm import tqdm
 
 from parbench.cache import cache_root
 from parbench.files import write_whole
+from parbench.locks import FileLock, LockOwner
 
 
 def say(text: str) -> None:
@@ -66,16 +66,11 @@ class FoundThreshold:
         with contextlib.ExitStack() as stack:
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                lock = stack.enter_context(self.path.with_suffix(".lock").open("a"))
-                self._acquire(lock)
+                stack.enter_context(FileLock(self.path.with_suffix(".lock"), self._say_busy)).sign(LockOwner.this())
             except OSError:
                 # Why is said when the threshold cannot be written; both find the same.
                 pass
             yield
 
-    def _acquire(self, lock: IO[str]) -> None:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"another process finds the threshold {self.path.stem}: waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    def _say_busy(self, owner: LockOwner) -> None:
+        say(f"{owner} finds the threshold {self.path.stem}: waiting for it")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,11 +18,14 @@ from parbench.harness.evaluate import Run, keep_submission, own_metrics, simple_
 from parbench.harness.session import Session
 from parbench.numerics import NUMERICS
 from parbench.provenance import versions
-from parbench.results.metrics import summarise
+from parbench.results.metrics import read_metrics, summarise
 from parbench.results.naming import sample_id
+from parbench.results.record import SampleRecord
 from parbench.results.run_identity import joined
+from parbench.results.samples import FILE as SAMPLES
+from parbench.results.samples import read_samples
 from parbench.results.shards import Shard
-from parbench.results.store import RunStore, read_lines
+from parbench.results.store import RunStore
 
 
 class StoredAnswers(lmms):
@@ -80,11 +82,11 @@ def merge(shards: Sequence[Shard], root: Path) -> Run:
         if (metrics := store.metrics) is not None:
             return Run(store.folder, metrics, reused=True)
         session = _session(first, config)
-        lines = [line for shard in shards for line in read_lines(shard.folder / "samples.jsonl")]
+        lines = [line for shard in shards for line in read_samples(shard.folder / SAMPLES, shard.computed_by)]
         _check_lines(lines, store)
-        results = simple_evaluation(session, StoredAnswers({line["id"]: line["prediction"] for line in lines}))
-        said = json.loads((first.folder / "metrics.json").read_text(encoding="utf-8"))
-        about = {**said, "run_id": store.id, "shard": None, "lmms_eval": own_metrics(session.dataset, results)}
+        results = simple_evaluation(session, StoredAnswers({line.id: line.prediction for line in lines}))
+        said = read_metrics(first.folder / "metrics.json")
+        about = {**vars(said), "run_id": store.id, "shard": None, "lmms_eval": own_metrics(session.dataset, results)}
         if session.dataset.submits:
             keep_submission(session, store)
         about["figures"] = None if session.dataset.submits else session.dataset.settings.get("figures")
@@ -114,8 +116,8 @@ def _session(shard: Shard, config: Mapping[str, Any]) -> Session:
     return session
 
 
-def _check_lines(lines: Sequence[Mapping[str, Any]], store: RunStore) -> None:
-    names = [line["id"] for line in lines]
+def _check_lines(lines: Sequence[SampleRecord], store: RunStore) -> None:
+    names = [line.id for line in lines]
     name, times = Counter(names).most_common(1)[0]
     if times > 1:
         raise ParbenchError(f"question {name} is in {times} shards: run the shards again with one engine.batch_size")

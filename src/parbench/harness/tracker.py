@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
+from parbench.results.record import RunMetrics
 from parbench.results.store import RunStore
 
 
@@ -15,7 +15,7 @@ class Tracker:
     def update(self) -> None:
         """Further samples are in the run's folder."""
 
-    def finish(self, metrics: Mapping[str, Any], *, reused: bool = False) -> None:
+    def finish(self, metrics: RunMetrics, *, reused: bool = False) -> None:
         """The run is finished; ``reused``: it was so before."""
 
     def __enter__(self) -> Self:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import os
-import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import yaml
 
 from parbench.cache import cache_root
 from parbench.errors import ParbenchError
+from parbench.files import write_whole
 from parbench.lmms_tasks.check import measured, why_not
 from parbench.lmms_tasks.code import tasks_folder
 from parbench.lmms_tasks.index import all_names, entry, members, read_yaml
@@ -87,9 +86,7 @@ def search_folder(name: str, others: Collection[str] = ()) -> Path:
     if not file.is_file():
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as stream:
-                stream.write(text)
-            os.replace(stream.name, file)
+            write_whole(file, text, shared=True)
         except OSError as error:
             raise ParbenchError(
                 f"the configuration of lmms-eval's task {name} cannot be written to {file.parent} ({error.strerror}): name another "

@@ -6,7 +6,6 @@ import contextlib
 import importlib.metadata
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from parbench.cache import cache_root
+from parbench.cache import cache_root, keep
 from parbench.errors import ParbenchError
 from parbench.lmms_tasks.code import tasks_folder
 
@@ -117,11 +116,7 @@ def _stored() -> dict[str, Entry]:
         return json.loads(file.read_text())
     found = _index()
     # A cache that cannot be written costs two seconds each time, no more.
-    with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as stream:
-            json.dump(found, stream)
-        os.replace(stream.name, file)
+    keep(file, json.dumps(found))
     return found
 
 

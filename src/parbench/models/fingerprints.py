@@ -52,7 +52,7 @@ def file_sha256(path: Path) -> str:
         found = _read(real)
         # Another process may have added to it meanwhile.
         known = {**_known(memory), str(real): [*state, found]}
-        keep(memory, lambda partial: partial.write_text(json.dumps(known)))
+        keep(memory, json.dumps(known))
     if real.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", real.name) and real.name != found:
         raise ParbenchError(
             f"{path} is damaged: its content is not what the hub's cache says it is; delete {real} and download or copy it again"

@@ -60,7 +60,7 @@ def tower_difference(llava: Path, clip: Path, sizes: Any) -> TowerDifference | N
     except (OSError, ValueError, TypeError):
         pass
     found = _compare(dict(_tower(llava, _LLAVA)), dict(_pickled_or_safe(clip, sizes)))
-    keep(memory, lambda partial: partial.write_text(json.dumps(found and vars(found))))
+    keep(memory, json.dumps(found and vars(found)))
     return found
 
 

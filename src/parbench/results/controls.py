@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from parbench.results.record import RunMetrics
 
 # At the same budget.
 CONTROLS = ("random", "uniform", "pool", "downsample")
@@ -11,7 +10,6 @@ CONTROLS = ("random", "uniform", "pool", "downsample")
 _OLD = (*CONTROLS, "none", "random-in-llm", "first-n", "cls-topk", "cls-topk-mean")
 
 
-def is_control(metrics: Mapping[str, Any]) -> bool:
+def is_control(metrics: RunMetrics) -> bool:
     """Whether the method of a run is a control, as the run's record says."""
-    said = metrics.get("control")
-    return metrics["method"] in _OLD if said is None else bool(said)
+    return metrics.method in _OLD if metrics.control is None else metrics.control

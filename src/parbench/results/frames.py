@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -14,10 +15,18 @@ from parbench.results.controls import is_control
 from parbench.results.delivery import deviation, source
 from parbench.results.folders import Run
 from parbench.results.naming import row_name
+from parbench.results.record import FLOPS_PARTS, METRICS_FIELDS, SAMPLE_FIELDS, RunMetrics, columns
 
 # FLOPs of a sample up to the first token: vision, projector, the method's own work, LLM prefill.
 _PREFILL = ("vision", "projector", "reducer", "llm_prefill")
-_FLOPS = (*_PREFILL, "decode", "total")
+# Metrics that are several columns of the runs, or have a shorter name there.
+_SPREAD_OUT = ("tokens_kept", "flops", "seconds_per_sample")
+_PARTS = tuple(f"flops_{part}" for part in FLOPS_PARTS)
+_NUMBERS_OF_RUNS = columns(METRICS_FIELDS, "number") | {"seconds", "off_budget", "flops_prefill", *_PARTS}
+_KINDS_OF_SAMPLES = {
+    "str": columns(SAMPLE_FIELDS, "text"),
+    "float64": columns(SAMPLE_FIELDS, "number") | set(_PARTS),
+}
 
 
 def runs_frame(runs: Sequence[Run]) -> pd.DataFrame:
@@ -35,38 +44,27 @@ def _row(run: Run) -> dict[str, Any]:
         "run_id": run.id,
         "folder": str(run.folder),
         "finished": run.metrics is not None,
-        **{key: metrics[key] for key in ("model", "dataset", "method", "budget")},
-        **{key: metrics[key] for key in ("n", "failures", "unparseable", "accuracy", "chance")},
-        **{f"tokens_{key}": metrics["tokens_kept"][key] for key in ("mean", "std", "min", "max")},
-        **{key: metrics.get(key) for key in ("compression", "evidence_recall", "irrelevant", "repeated")},
-        **{f"flops_{part}": metrics["flops"][part] for part in _FLOPS},
-        "flops_prefill": sum(metrics["flops"][part] or 0.0 for part in _PREFILL) or None,
-        "seconds": metrics.get("seconds_per_sample"),
-        "off_budget": deviation(metrics["budget"], metrics["tokens_kept"]["mean"], metrics.get("patches")),
+        **{name: getattr(metrics, name) for name in METRICS_FIELDS if name not in _SPREAD_OUT},
+        **{f"tokens_{key}": value for key, value in metrics.tokens_kept.items()},
+        **{f"flops_{part}": metrics.flops[part] for part in FLOPS_PARTS},
+        "flops_prefill": sum(metrics.flops[part] or 0.0 for part in _PREFILL) or None,
+        "seconds": metrics.seconds_per_sample,
+        "off_budget": deviation(metrics.budget, metrics.tokens_kept["mean"], metrics.patches),
         "found_on": source(run.identity.get("calibration")),
-        "note": metrics.get("note", ""),
         "control": is_control(metrics),
         **{key: value for key, value in flat.items() if not key.startswith("method")},
         # With how its weights are quantised, which the identity has apart.
-        "model": metrics["model"],
+        "model": metrics.model,
         "quantization": flat.get("quantization") or "",
         "settings": dict(settings),
-        **{key: metrics.get(key, {}) for key in ("skills", "stages", "official", "lmms_eval")},
         "identity": run.identity,
         "computed_by": list(run.computed_by),
         "old": run.old,
     }
-    return {key: (float("nan") if value is None and key in _NUMBERS else value) for key, value in row.items()}
+    return {key: (float("nan") if value is None and key in _NUMBERS_OF_RUNS else value) for key, value in row.items()}
 
 
-_TEXT = {"skill", "error"}
-_NUMBERS = {
-    "budget", "accuracy", "chance", "score", "tokens_kept", "margin", "compression", "evidence_recall", "irrelevant", "repeated",
-    "seconds", "off_budget", "flops_prefill", *(f"flops_{part}" for part in _FLOPS),
-}  # fmt: skip
-
-
-def _so_far(run: Run) -> dict[str, Any]:
+def _so_far(run: Run) -> RunMetrics:
     """What can be said about a run that is not finished."""
     from parbench.results.metrics import summarise
 
@@ -75,7 +73,7 @@ def _so_far(run: Run) -> dict[str, Any]:
     about |= {"figures": run.identity["dataset"].get("figures")}
     about |= {"run_id": run.id, "budget": method.get("budget"), "chance": None, "lmms_eval": {}}
     # How many tokens an image has without reduction is known when the run is finished.
-    return {**summarise(run.lines, {**about, "patches": 1}), "compression": None}
+    return replace(summarise(run.lines, {**about, "patches": 1}), compression=float("nan"), patches=None)
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
@@ -96,41 +94,47 @@ def _labels(runs: Sequence[Run]) -> list[str]:
     return named
 
 
-def samples_frame(runs: Sequence[Run], columns: Sequence[str] | None = None) -> pd.DataFrame:
+def samples_frame(runs: Sequence[Run], chosen: Sequence[str] | None = None) -> pd.DataFrame:
     """One row a sample.
+
+    Args:
+        runs: The runs.
+        chosen: Only these columns, besides ``run_id`` and ``id``; all where None.
 
     Raises:
         ParbenchError: A column that is asked for is not there.
     """
-    known: dict[str, None] = {}
-    for run in runs:
-        for line in run.lines[:1] + run.lines[-1:]:
-            known |= dict.fromkeys(line)
-    names = [name for name in known if name not in ("id", "flops")]
-    parts = [f"flops_{part}" for part in _FLOPS]
-    if columns is not None:
-        for name in columns:
-            if name not in (*known, *parts):
+    names, parts = _columns_of(runs), list(_PARTS)
+    if chosen is not None:
+        for name in chosen:
+            if name not in ("id", *names, *parts):
                 raise unknown("column of the samples", name, [*names, *parts])
         # What counts as one is as much a part of a sample as its name.
-        names = [name for name in names if name in columns or name == "unit"]
-        parts = [part for part in parts if part in columns]
+        names = [name for name in names if name in chosen or name == "unit"]
+        parts = [part for part in parts if part in chosen]
     data: dict[str, list[Any]] = {name: [] for name in ("run_id", "id", *names, *parts)}
     for run in runs:
         _extend(data, run, names, parts)
     frame = pd.DataFrame(data)
     # A column of nothing but None has no kind of its own.
-    kinds = {"str": _TEXT, "float64": _NUMBERS | set(parts)}
-    return frame.astype({name: kind for kind, those in kinds.items() for name in those if name in frame})
+    return frame.astype({name: kind for kind, those in _KINDS_OF_SAMPLES.items() for name in those if name in frame})
+
+
+def _columns_of(runs: Sequence[Run]) -> list[str]:
+    """The fields of samples, and the data sets' own columns; ``unit`` only where samples have one."""
+    ends = [line for run in runs for line in run.lines[:1] + run.lines[-1:]]
+    united = any(line.unit is not None for line in ends)
+    names = [name for name in SAMPLE_FIELDS if name not in ("id", "flops") and (name != "unit" or united)]
+    return [*names, *dict.fromkeys(name for line in ends for name in line.kept_columns)]
 
 
 def _extend(data: dict[str, list[Any]], run: Run, names: Sequence[str], parts: Sequence[str]) -> None:
     data["run_id"] += [run.id] * len(run.lines)
-    data["id"] += [line["id"] for line in run.lines]
+    data["id"] += [line.id for line in run.lines]
     for name in names:
         data[name] += [line.get(name) for line in run.lines]
     for part in parts:
-        data[part] += [_flops(line.get("flops"), part.removeprefix("flops_")) for line in run.lines]
+        data[part] += [_flops(line.flops, part.removeprefix("flops_")) for line in run.lines]
 
 
 def _flops(counts: Mapping[str, float] | None, part: str) -> float | None:

@@ -2,86 +2,109 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
 
+from parbench.errors import ParbenchError
 from parbench.results.official import official
+from parbench.results.record import FLOPS_PARTS, RunMetrics, SampleRecord
+from parbench.results.samples import cause
 
-FLOPS_PARTS = ("vision", "projector", "reducer", "llm_prefill", "decode", "total")
+
+def read_metrics(path: Path, computed_by: Sequence[Mapping[str, Any]] = ()) -> RunMetrics:
+    """A ``metrics.json``.
+
+    Raises:
+        ParbenchError: It is damaged, or of another format.
+    """
+    remedy = "delete it and run again; no sample is lost"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ParbenchError(f"{path} is damaged ({cause(error)}): {remedy}") from error
+    if not isinstance(found, dict):
+        raise ParbenchError(f"{path} is no file of parbench, which writes a JSON object there: {remedy}")
+    return RunMetrics.parse(found, str(path), computed_by)
 
 
-def summarise(lines: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> dict[str, Any]:
+def summarise(lines: Sequence[SampleRecord], run: Mapping[str, Any]) -> RunMetrics:
     """Metrics of a run.
 
     Args:
-        lines: The lines of ``samples.jsonl``.
-        run: run_id, model, method, dataset, budget, chance, patches (visual tokens an image has without reduction), and
-            ``lmms_eval``, the task's own metrics; ``note``, if a reader has to know something; ``shard``, if it is one;
-            ``figures``, which of ``official`` its data set is reported in; ``control``, whether the method is one.
+        lines: Its samples.
+        run: What they do not tell, by the names of ``RunMetrics``: run_id, model, method, dataset, budget, chance, patches and
+            lmms_eval; ``control``, ``shard`` and ``note`` where there is something to say; and ``figures``, which of
+            :func:`official` its data set is reported in.
 
     Returns:
-        The fixed keys of ``metrics.json`` (accuracy in 0..1, failed samples in the denominator; FLOPs per sample, 2 per
-        multiply-add), then ``units`` (what accuracy is the share of, where several samples count as one), ``shard``,
-        ``patches``, ``skills``, ``stages``, ``irrelevant``, ``repeated``, ``seconds_per_sample``, ``official`` (see
-        :func:`official`), ``lmms_eval`` and ``note``.
+        Means over the samples that were answered; in accuracy failed ones count as wrong.
     """
-    answered = [line for line in lines if line["error"] is None]
-    pictured = [line for line in answered if line["images"]]
-    kept = [line["tokens_kept"] / line["images"] for line in pictured]
+    answered = [line for line in lines if line.error is None]
+    pictured = [line for line in answered if line.images]
+    kept = [line.tokens_kept / line.images for line in pictured if line.tokens_kept is not None]
     scores = unit_scores(lines)
-    by_skill: dict[str, list[float]] = defaultdict(list)
-    for skill, score in scores.values():
+    return RunMetrics(
+        run_id=run["run_id"],
+        model=run["model"],
+        method=run["method"],
+        control=run.get("control"),
+        dataset=run["dataset"],
+        budget=run["budget"],
+        n=len(lines),
+        failures=len(lines) - len(answered),
+        unparseable=sum(bool(line.unparseable) for line in lines),
+        accuracy=_mean([score for _, score in scores.values()]),
+        chance=run["chance"],
+        tokens_kept=_spread(kept),
+        compression=1 - fmean(kept) / run["patches"] if kept else 0.0,
+        evidence_recall=_mean([line.evidence_recall for line in answered]),
+        flops={part: _mean([line.flops[part] for line in answered if line.flops]) for part in FLOPS_PARTS},
+        units=len(scores),
+        shard=run.get("shard"),
+        patches=run["patches"],
+        skills=_by_skill(scores.values()),
+        stages=_by_stage(pictured),
+        irrelevant=_mean([line.irrelevant for line in answered]),
+        repeated=_mean([line.repeated for line in answered]),
+        seconds_per_sample=_mean([line.seconds for line in answered]),
+        official=official(run.get("figures"), lines),
+        lmms_eval=run["lmms_eval"],
+        note=run.get("note", ""),
+    )
+
+
+def _by_skill(scores: Iterable[tuple[str | None, float]]) -> dict[str, float]:
+    found: dict[str, list[float]] = defaultdict(list)
+    for skill, score in scores:
         if skill:
-            by_skill[skill].append(score)
-    mean_kept = fmean(kept) if kept else 0.0
-    stages: dict[str, list[float]] = defaultdict(list)
-    for line in pictured:
-        for name, count in line["stages"].items():
-            stages[name].append(count / line["images"])
-    return {
-        "run_id": run["run_id"],
-        "model": run["model"],
-        "method": run["method"],
-        "control": run.get("control"),
-        "dataset": run["dataset"],
-        "budget": run["budget"],
-        "n": len(lines),
-        "failures": len(lines) - len(answered),
-        "unparseable": sum(bool(line["unparseable"]) for line in lines),
-        "accuracy": _mean([score for _, score in scores.values()]),
-        "chance": run["chance"],
-        "tokens_kept": _spread(kept),
-        "compression": 1 - mean_kept / run["patches"] if kept else 0.0,
-        "evidence_recall": _mean([line["evidence_recall"] for line in answered if line["evidence_recall"] is not None]),
-        "flops": {part: _mean([line["flops"][part] for line in answered]) for part in FLOPS_PARTS},
-        "units": len(scores),
-        "shard": run.get("shard"),
-        "patches": run["patches"],
-        "skills": {skill: fmean(scores) for skill, scores in sorted(by_skill.items())},
-        "stages": {name: _spread(counts) for name, counts in stages.items()},
-        **{
-            name: _mean([line[name] for line in answered if line.get(name) is not None])
-            for name in ("irrelevant", "repeated")
-        },
-        "seconds_per_sample": _mean([line["seconds"] for line in answered]),
-        "official": official(run.get("figures"), lines),
-        "lmms_eval": run["lmms_eval"],
-        "note": run.get("note", ""),
-    }
+            found[skill].append(score)
+    return {skill: fmean(mine) for skill, mine in sorted(found.items())}
 
 
-def unit_scores(lines: Sequence[Mapping[str, Any]]) -> dict[Any, tuple[str | None, float]]:
+def _by_stage(lines: Iterable[SampleRecord]) -> dict[str, dict[str, float]]:
+    found: dict[str, list[float]] = defaultdict(list)
+    for line in lines:
+        for name, count in line.stages.items():
+            found[name].append(count / line.images)
+    return {name: _spread(counts) for name, counts in found.items()}
+
+
+def unit_scores(lines: Sequence[SampleRecord]) -> dict[Any, tuple[str | None, float]]:
     """Skill and score of each unit: of a sample, or of those that count as one and are right only together.
 
     Samples that a server scores have none.
     """
     found: dict[Any, tuple[str | None, float]] = {}
-    for number, line in enumerate(line for line in lines if line["score"] is not None):
-        name = line.get("unit") or number
-        skill, score = found.get(name, (line.get("skill"), line["score"]))
-        found[name] = skill, min(score, line["score"])
+    for number, line in enumerate(lines):
+        if line.score is None:
+            continue
+        name = line.unit or number
+        skill, score = found.get(name, (line.skill, line.score))
+        found[name] = skill, min(score, line.score)
     return found
 
 
@@ -91,5 +114,7 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
     return {"mean": fmean(values), "std": pstdev(values), "min": min(values), "max": max(values)}
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return fmean(values) if values else None
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Of those that are known."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from statistics import fmean
 from typing import Any
 
 from parbench.errors import unknown
+from parbench.results.record import SampleRecord
 
 # MME's subtasks (arXiv 2306.13394) that count as perception; all others count as cognition.
 PERCEPTION = (
@@ -16,15 +17,13 @@ PERCEPTION = (
 # The categories of POPE in the order that papers have them.
 _POPE = ("random", "popular", "adversarial")
 
-Line = Mapping[str, Any]
 
-
-def official(name: str | None, lines: Iterable[Line]) -> dict[str, dict[str, Any]]:
+def official(name: str | None, lines: Iterable[SampleRecord]) -> dict[str, dict[str, Any]]:
     """The figures of a benchmark.
 
     Args:
         name: ``pope`` or ``mme``; None for none.
-        lines: Lines of ``samples.jsonl`` with what ``dataset.keeps`` names.
+        lines: Samples, with the columns that ``dataset.keeps`` names.
 
     Returns:
         Of POPE, by ``all`` and category: ``accuracy, precision, recall, f1, yes_ratio``, all 0..1. Of MME, by ``perception``,
@@ -40,7 +39,7 @@ def official(name: str | None, lines: Iterable[Line]) -> dict[str, dict[str, Any
     return FIGURES[name](list(lines))
 
 
-def pope(lines: list[Line]) -> dict[str, dict[str, Any]]:
+def pope(lines: list[SampleRecord]) -> dict[str, dict[str, Any]]:
     """POPE (arXiv 2305.10355): of the answer yes; the ratio of it is the model's, whatever the right answers are."""
     there = {line.get("category") for line in lines}
     parts = {"all": lines}
@@ -48,14 +47,14 @@ def pope(lines: list[Line]) -> dict[str, dict[str, Any]]:
     return {name: _of_yes(part) for name, part in parts.items() if part}
 
 
-def _of_yes(lines: list[Line]) -> dict[str, float]:
-    said = [(line["prediction"].lower().strip(), str(line["target"]).lower().strip()) for line in lines]
+def _of_yes(lines: list[SampleRecord]) -> dict[str, float]:
+    said = [(line.prediction.lower().strip(), str(line.target).lower().strip()) for line in lines]
     hit, false = said.count(("yes", "yes")), said.count(("yes", "no"))
     # Answers that are neither are wrong, but not missed: as in lmms-eval.
     missed = said.count(("no", "yes"))
     precision, recall = _over(hit, hit + false), _over(hit, hit + missed)
     return {
-        "accuracy": fmean(line["score"] for line in lines),
+        "accuracy": fmean(_points(line) for line in lines),
         "precision": precision,
         "recall": recall,
         "f1": _over(2 * precision * recall, precision + recall),
@@ -63,15 +62,21 @@ def _of_yes(lines: list[Line]) -> dict[str, float]:
     }
 
 
+def _points(line: SampleRecord) -> float:
+    """Of a benchmark that no server scores."""
+    assert line.score is not None
+    return line.score
+
+
 def _over(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
 
 
-def mme(lines: list[Line]) -> dict[str, dict[str, Any]]:
+def mme(lines: list[SampleRecord]) -> dict[str, dict[str, Any]]:
     """MME: per category the share of questions, and of images with both questions right, in per cent; sums over categories."""
     pairs: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for line in lines:
-        pairs[str(line.get("category"))][str(line.get("question_id"))].append(line["score"])
+        pairs[str(line.get("category"))][str(line.get("question_id"))].append(_points(line))
     categories = {}
     for name, images in pairs.items():
         accuracy = fmean(100.0 * fmean(scores) for scores in images.values())
@@ -90,4 +95,4 @@ def mme(lines: list[Line]) -> dict[str, dict[str, Any]]:
     return {**sums, **dict(sorted(categories.items()))}
 
 
-FIGURES: dict[str, Callable[[list[Line]], dict[str, dict[str, Any]]]] = {"pope": pope, "mme": mme}
+FIGURES: dict[str, Callable[[list[SampleRecord]], dict[str, dict[str, Any]]]] = {"pope": pope, "mme": mme}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,10 @@ from typing import Any
 from parbench.config.shard import parse_shard
 from parbench.errors import ParbenchError
 from parbench.results.naming import row_name
+from parbench.results.plan import read_plan
 from parbench.results.run_identity import FILE, read_provenance, run_id
-from parbench.results.store import count_lines
+from parbench.results.samples import FILE as SAMPLES
+from parbench.results.samples import count_samples
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,7 @@ class Shard:
     @cached_property
     def plan(self) -> dict[str, Any]:
         """What was settled before it began: batch size and number of questions."""
-        path = self.folder / "plan.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return read_plan(self.folder)
 
     @property
     def finished(self) -> bool:
@@ -108,7 +108,7 @@ def check_whole(shards: Sequence[Shard], others: Sequence[Shard] = ()) -> list[S
         elif len(mine) > 1:
             wrong.append(f"{number}/{of} is there {len(mine)} times ({', '.join(str(one.folder) for one in mine)})")
         elif not mine[0].finished:
-            done = count_lines(mine[0].folder / "samples.jsonl")
+            done = count_samples(mine[0].folder / SAMPLES)
             wrong.append(f"{number}/{of} is not finished ({done} of {mine[0].plan.get('questions', '?')} questions)")
     sizes = {shard.plan.get("batch_size") for shard in shards if shard.finished}
     if len(sizes) > 1:

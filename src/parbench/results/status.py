@@ -10,9 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from parbench.locks import LockOwner
 from parbench.results.naming import row_name
 from parbench.results.run_identity import FILE, read_provenance
-from parbench.results.store import Holder, count_lines, holder
+from parbench.results.samples import FILE as SAMPLES
+from parbench.results.samples import count_samples
+from parbench.results.store import computing
 
 STATES = ("running", "waiting", "stopped", "failed", "done")
 
@@ -90,17 +93,17 @@ def _state(folder: Path) -> RunState | None:
         }
     except (KeyError, TypeError, ValueError, OSError):
         return None
-    done, total = count_lines(folder / "samples.jsonl"), _read(folder / "plan.json").get("questions")
+    done, total = count_samples(folder / SAMPLES), _read(folder / "plan.json").get("questions")
     if (folder / "metrics.json").exists():
         return RunState(**about, done=done, total=total or done, state="done")
-    if (by := holder(folder)) is not None:
+    if (by := computing(folder)) is not None:
         return RunState(**about, done=done, total=total, state="running", holder=str(by), rate=_rate(by, done))
     if failed := _read(folder / "failed.json"):
         return RunState(**about, done=done, total=total, state="failed", reason=failed.get("reason"))
     return RunState(**about, done=done, total=total, state="stopped" if done else "waiting")
 
 
-def _rate(by: Holder, done: int) -> float | None:
+def _rate(by: LockOwner, done: int) -> float | None:
     if by.since is None or done <= by.done:
         return None
     # Clocks of two machines may differ.

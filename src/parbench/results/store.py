@@ -2,56 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import fcntl
 import json
 import os
-import socket
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import yaml
 from tqdm import tqdm
 
 from parbench.errors import Halting, Held, ParbenchError
 from parbench.files import write_whole
+from parbench.locks import FileLock, LockOwner, lock_owner
+from parbench.results.metrics import read_metrics
+from parbench.results.plan import FILE as PLAN
+from parbench.results.plan import agreed_batch_size, read_plan, write_plan
+from parbench.results.record import RunMetrics, SampleRecord
 from parbench.results.run_identity import FILE, Provenance, joined, read_provenance, run_id
+from parbench.results.samples import FILE as SAMPLES
+from parbench.results.samples import read_samples
 
-# Fields of a line and of the metrics that another machine, or another day, may change; nothing else may.
-TIMING_FIELDS = ("seconds", "seconds_per_sample")
+LOCK = ".lock"
 # What a file system says that has no locks.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-
-
-def without_timing(found: Mapping[str, Any]) -> dict[str, Any]:
-    """A line or metrics, but for what may differ between two computations."""
-    return {key: value for key, value in found.items() if key not in TIMING_FIELDS}
-
-
-@dataclass(frozen=True)
-class Holder:
-    """Who computes a run.
-
-    Attributes:
-        pid: Its process; 0 where it has not said so yet.
-        host: The machine that it runs on.
-        since: When it began to answer, seconds since 1970; None: it is still getting ready.
-        done: Samples that were there by then.
-    """
-
-    pid: int = 0
-    host: str = ""
-    since: float | None = None
-    done: int = 0
-
-    def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}" if self.pid else "another process"
 
 
 class RunStore:
@@ -79,12 +56,12 @@ class RunStore:
     ) -> None:
         self.id = run_id(identity)
         self.folder = Path(root) / self.id
-        self.samples_path = self.folder / "samples.jsonl"
+        self.samples_path = self.folder / SAMPLES
         self.metrics_path = self.folder / "metrics.json"
         # Shards of one run agree in the folder of the whole.
         self._whole = Path(root) / run_id({**identity, "shard": None})
-        self._held: Any = None
-        self.done: dict[str, dict[str, Any]] = {}
+        self._held: FileLock | None = None
+        self.done: dict[str, SampleRecord] = {}
         self.plan: dict[str, Any] = {}
         try:
             if self.metrics_path.exists() and (self.folder / FILE).exists():
@@ -93,8 +70,8 @@ class RunStore:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock(wait)
             self._claim(identity, config)
-            self.plan = _settled(self.folder)
-            self.done = {line["id"]: line for line in self._read()}
+            self.plan = read_plan(self.folder)
+            self.done = {line.id: line for line in self._read()}
         except OSError as error:
             self.close()
             raise Halting(
@@ -106,16 +83,16 @@ class RunStore:
             raise
 
     def _lock(self, wait: bool) -> None:
-        """Held until ``close``; the system frees it when the holder dies. Whoever comes second waits, and then reads."""
-        self._held = (self.folder / ".lock").open("a+", encoding="utf-8")
-        try:
-            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            said = f"run {self.id} is being computed by {_read_holder(self._held)}"
+        """Held until ``close``; whoever comes second waits, and then reads."""
+
+        def busy(owner: LockOwner) -> None:
+            said = f"run {self.id} is being computed by {owner}"
             if not wait:
                 raise Held(said) from None
             tqdm.write(f"{said}: waiting for it", file=sys.stderr)
-            fcntl.flock(self._held, fcntl.LOCK_EX)
+
+        try:
+            self._held = FileLock(self.folder / LOCK, busy)
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
@@ -123,19 +100,17 @@ class RunStore:
                 f"the file system of {self.folder} has no locks ({error.strerror}), so that two processes could write one run: "
                 "mount it with locks (Lustre: -o flock) or choose another folder with results_dir=/path/to/folder"
             ) from error
-        self._say_who(Holder(os.getpid(), socket.gethostname()))
+        self.sign()
 
-    def _say_who(self, who: Holder) -> None:
-        self._held.truncate(0)
-        self._held.write(json.dumps(asdict(who)))
-        self._held.flush()
+    def sign(self, since: float | None = None, done: int = 0) -> None:
+        """Say who computes the run, and since when and from how many samples on it answers (see ``LockOwner``)."""
+        assert self._held is not None
+        self._held.sign(LockOwner.this(since, done))
 
     def close(self) -> None:
         """Let others have the folder."""
         if self._held is not None:
-            # What a full disk did not take before, it does not take now; the lock goes all the same.
-            with contextlib.suppress(OSError):
-                self._held.close()
+            self._held.release()
 
     def _check_identity(self) -> None:
         found = self.provenance.run_id
@@ -151,7 +126,7 @@ class RunStore:
         if not os.access(self.folder, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    def _read(self) -> list[dict[str, Any]]:
+    def _read(self) -> list[SampleRecord]:
         """Complete lines; what a kill left half-written at the end is cut off."""
         if not self.samples_path.exists():
             return []
@@ -160,23 +135,16 @@ class RunStore:
         if whole != len(data):
             with self.samples_path.open("r+b") as file:
                 file.truncate(whole)
-        return read_lines(self.samples_path)
+        return read_samples(self.samples_path, self.provenance.computed_by)
 
     @property
-    def metrics(self) -> dict[str, Any] | None:
+    def metrics(self) -> RunMetrics | None:
         """The metrics of a finished run, else None.
 
         Raises:
-            ParbenchError: The file is truncated.
+            ParbenchError: The file is damaged, or of another format.
         """
-        if not self.metrics_path.exists():
-            return None
-        try:
-            return json.loads(self.metrics_path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise ParbenchError(
-                f"{self.metrics_path} is damaged ({error}): delete it and run again; no sample is lost"
-            ) from error
+        return read_metrics(self.metrics_path, self.provenance.computed_by) if self.metrics_path.exists() else None
 
     @property
     def provenance(self) -> Provenance:
@@ -213,9 +181,9 @@ class RunStore:
         """
         if "batch_size" not in self.plan:
             try:
-                self.settle(batch_size=_agreed(self._whole, find))
+                self.settle(batch_size=agreed_batch_size(self._whole, find))
             except OSError as error:
-                raise _refused(self._whole / "plan.json", error) from error
+                raise _refused(self._whole / PLAN, error) from error
         return int(self.plan["batch_size"])
 
     def settle(self, **facts: Any) -> None:
@@ -227,14 +195,17 @@ class RunStore:
         if self.plan.items() >= facts.items():
             return
         self.plan |= facts
-        _settle(self.folder, self.plan)
+        try:
+            write_plan(self.folder, self.plan)
+        except OSError as error:
+            raise _refused(self.folder / PLAN, error) from error
 
     def begin(self) -> None:
         """From now on samples are answered: progress counts from here, and an earlier failure is history."""
         try:
             for name in ("failed.json", "failed.partial"):
                 (self.folder / name).unlink(missing_ok=True)
-            self._say_who(Holder(os.getpid(), socket.gethostname(), time.time(), len(self.done)))
+            self.sign(time.time(), len(self.done))
         except OSError as error:
             raise _refused(self.folder, error) from error
 
@@ -244,104 +215,35 @@ class RunStore:
         details = "" if isinstance(error, ParbenchError) else "".join(traceback.format_exception(error))
         _write(self.folder / "failed.json", json.dumps({"reason": said, "details": details}, indent=2) + "\n")
 
-    def append(self, lines: Iterable[Mapping[str, Any]]) -> None:
+    def append(self, lines: Iterable[SampleRecord]) -> None:
         """Add samples that are not there yet; they are on the disk when this returns.
 
         Raises:
             Halting: The disk refuses; what was complete stays.
         """
-        fresh = [line for line in lines if line["id"] not in self.done]
+        fresh = [line for line in lines if line.id not in self.done]
         try:
             with self.samples_path.open("a", encoding="utf-8") as file:
                 for line in fresh:
-                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                    file.write(json.dumps(line.to_json(), ensure_ascii=False) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise _refused(self.samples_path, error) from error
-        self.done |= {line["id"]: dict(line) for line in fresh}
+        self.done |= {line.id: line for line in fresh}
 
-    def finish(self, metrics: Mapping[str, Any]) -> None:
+    def finish(self, metrics: RunMetrics) -> None:
         """Write the metrics; the run is finished from then on.
 
         Raises:
             Halting: The disk refuses; no sample is lost.
         """
-        _write(self.metrics_path, json.dumps(metrics, indent=2) + "\n")
+        _write(self.metrics_path, json.dumps(metrics.to_json(), indent=2) + "\n")
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The complete lines of a ``samples.jsonl``.
-
-    Raises:
-        ParbenchError: One is damaged.
-    """
-    data = path.read_bytes()
-    lines = []
-    for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), 1):
-        try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise ParbenchError(
-                f"line {number} of {path} is damaged ({error}): delete the run's folder and run again"
-            ) from error
-    return lines
-
-
-def count_lines(path: Path) -> int:
-    """How many samples are there."""
-    try:
-        with path.open("rb") as file:
-            return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
-    except FileNotFoundError:
-        return 0
-
-
-def holder(folder: Path) -> Holder | None:
+def computing(folder: Path) -> LockOwner | None:
     """Who computes the run of a folder at this moment, if anybody does."""
-    try:
-        with (folder / ".lock").open() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return _read_holder(file)
-    except OSError:
-        # Nobody ever held it, or not where this can be seen.
-        pass
-    return None
-
-
-def _read_holder(file: IO[str]) -> Holder:
-    file.seek(0)
-    try:
-        return Holder(**json.loads(file.read()))
-    except (ValueError, TypeError):
-        # It is writing just now.
-        return Holder()
-
-
-def _settled(folder: Path) -> dict[str, Any]:
-    path = folder / "plan.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except json.JSONDecodeError as error:
-        raise ParbenchError(f"{path} is damaged ({error}): delete the run's folder and run again") from error
-
-
-def _settle(folder: Path, facts: Mapping[str, Any]) -> None:
-    _write(folder / "plan.json", json.dumps(facts, indent=2, sort_keys=True) + "\n")
-
-
-def _agreed(folder: Path, find: Callable[[], int]) -> int:
-    """The batch size in a folder's plan, put there now if there is none; of several processes the first one's counts."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".plan.lock").open("a", encoding="utf-8") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        facts = _settled(folder)
-        if "batch_size" not in facts:
-            facts["batch_size"] = find()
-            _settle(folder, facts)
-        return int(facts["batch_size"])
+    return lock_owner(folder / LOCK)
 
 
 def _refused(path: Path, error: OSError) -> Halting:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,6 +176,7 @@ def _questions(session: Session) -> int | None:
 def _rates(session: Session, known: Sequence[RunState], results: Path) -> dict[str, float]:
     """Seconds a question by method, by the last finished runs of the same model, dtype and device; ``""`` for any method."""
     from parbench.models.loading import resolve_device
+    from parbench.results.metrics import read_metrics
     from parbench.results.run_identity import FILE, read_provenance
 
     settings = session.model_settings
@@ -190,8 +190,8 @@ def _rates(session: Session, known: Sequence[RunState], results: Path) -> dict[s
             continue
         try:
             about = read_provenance(results / run.run_id / FILE).identity
-            seconds = json.loads((results / run.run_id / "metrics.json").read_text())["seconds_per_sample"]
-        except (OSError, ValueError, KeyError):
+            seconds = read_metrics(results / run.run_id / "metrics.json").seconds_per_sample
+        except (OSError, ValueError, ParbenchError):
             continue
         same = (about.get("dtype"), str(about.get("device")).partition(":")[0]) == (settings["dtype"], device)
         if same and seconds:

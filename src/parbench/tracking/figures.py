@@ -6,19 +6,19 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from parbench.results.record import RunMetrics, SampleRecord
+
 _BAR, _LINE = "#56B4E9", "#0072B2"
 
 
-def figures(
-    folder: Path, lines: Iterable[Mapping[str, Any]], metrics: Mapping[str, Any], title: str
-) -> dict[str, Path]:
+def figures(folder: Path, lines: Iterable[SampleRecord], metrics: RunMetrics, title: str) -> dict[str, Path]:
     """Draw into a folder what a run has to show; names and files."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    layers, skills = by_layer(lines), metrics["skills"]
+    layers, skills = by_layer(lines), metrics.skills
     wanted: dict[str, Callable[[Any], None]] = {}
     if skills:
         wanted["skills"] = lambda axis: _skills(axis, skills)
@@ -36,9 +36,9 @@ def figures(
     return drawn
 
 
-def by_layer(lines: Iterable[Mapping[str, Any]]) -> list[float]:
+def by_layer(lines: Iterable[SampleRecord]) -> list[float]:
     """Mean visual tokens of a sample at each layer of the LLM, from the layers' [count, layers] runs."""
-    counts = [[count for count, layers in line["visual"] for _ in range(layers)] for line in lines if line["visual"]]
+    counts = [[count for count, layers in line.visual for _ in range(layers)] for line in lines if line.visual]
     return [sum(column) / len(column) for column in zip(*counts, strict=True)]
 
 

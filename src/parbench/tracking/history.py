@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import islice
-from typing import Any
+
+from parbench.results.record import SampleRecord
 
 Point = tuple[int, dict[str, float]]
 
@@ -24,11 +25,11 @@ class History:
         self._counts: dict[str, int] = {}
         self._units: dict[str, float] = {}
 
-    def take(self, lines: Mapping[str, Mapping[str, Any]]) -> list[Point]:
+    def take(self, lines: Mapping[str, SampleRecord]) -> list[Point]:
         """The points that are new.
 
         Args:
-            lines: All lines of ``samples.jsonl`` so far, by id, in their order.
+            lines: All samples so far, by id, in their order.
         """
         before = len(self.points)
         fresh = list(islice(reversed(lines.values()), len(lines) - self._seen))  # type: ignore[call-overload]
@@ -45,23 +46,22 @@ class History:
         self.points.append(self._point())
         return self.points[-1:]
 
-    def _add(self, line: Mapping[str, Any]) -> None:
+    def _add(self, line: SampleRecord) -> None:
         self._seen += 1
-        failed = line["error"] is not None
+        failed = line.error is not None
         self._accuracy(line)
         self._mean("failures", float(failed))
-        self._mean("unparseable", float(bool(line["unparseable"])))
+        self._mean("unparseable", float(bool(line.unparseable)))
         if failed:
             return
-        self._mean("seconds_per_sample", line["seconds"])
-        if line["images"]:
-            self._mean("tokens_kept", line["tokens_kept"] / line["images"])
-        if line["evidence_recall"] is not None:
-            self._mean("evidence_recall", line["evidence_recall"])
+        self._mean("seconds_per_sample", line.seconds)
+        if line.images and line.tokens_kept is not None:
+            self._mean("tokens_kept", line.tokens_kept / line.images)
+        self._mean("evidence_recall", line.evidence_recall)
 
-    def _accuracy(self, line: Mapping[str, Any]) -> None:
+    def _accuracy(self, line: SampleRecord) -> None:
         """Samples of a unit are right only together."""
-        unit, score = line.get("unit") or line["id"], line["score"]
+        unit, score = line.unit or line.id, line.score
         if score is None:
             return
         if unit in self._units:
@@ -70,7 +70,9 @@ class History:
             self._mean("accuracy", score)
         self._units[unit] = min(score, self._units.get(unit, score))
 
-    def _mean(self, name: str, value: float) -> None:
+    def _mean(self, name: str, value: float | None) -> None:
+        if value is None:
+            return
         self._sums[name] = self._sums.get(name, 0.0) + value
         self._counts[name] = self._counts.get(name, 0) + 1
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,8 @@ from parbench.config.tracking import WandbSettings
 from parbench.redact import redacted
 from parbench.results.kept_bitmap import origins
 from parbench.results.naming import row_name, sample_number
+from parbench.results.record import RunMetrics, SampleRecord
+from parbench.results.samples import read_samples
 from parbench.tracking.figures import figures
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from parbench.results.store import RunStore
 
 T = TypeVar("T")
-# Of a sample's line, in this order.
+# Of a sample, in this order.
 COLUMNS = (
     "id", "image_id", "skill", "question", "prediction", "target", "score", "unparseable", "error", "tokens_kept", "evidence_recall",
     "irrelevant", "repeated", "margin", "seconds",
@@ -43,9 +44,7 @@ class Shown:
     figures: dict[str, Path]
 
 
-def shown(
-    folder: Path, store: RunStore, session: Session, metrics: Mapping[str, Any], settings: WandbSettings
-) -> Shown:
+def shown(folder: Path, store: RunStore, session: Session, metrics: RunMetrics, settings: WandbSettings) -> Shown:
     """Choose and draw, into a folder, what is shown of a finished run."""
     identity = _identity(store)
     name = title(identity)
@@ -53,8 +52,8 @@ def shown(
     rows = chosen(every, settings.samples)
     pictures = {}
     for line in drawable(rows, settings.pictures):
-        path = folder / f"{line['id']}.png"
-        pictures[line["id"]] = path, draw(path, line, session, method(identity))
+        path = folder / f"{line.id}.png"
+        pictures[line.id] = path, draw(path, line, session, method(identity))
     return Shown([row(line) for line in rows], pictures, figures(folder, every, metrics, name))
 
 
@@ -65,12 +64,15 @@ def configuration(store: RunStore) -> dict[str, Any]:
     return redacted({**config, "identity": _identity(store), "run": run})
 
 
-def lines_of(store: RunStore) -> dict[str, dict[str, Any]]:
-    """The lines of a run's samples, by id; of a finished run too, which its store need not have read."""
+def lines_of(store: RunStore) -> dict[str, SampleRecord]:
+    """A run's samples, by id; of a finished run too, which its store need not have read.
+
+    Raises:
+        ParbenchError: One is damaged.
+    """
     if store.done:
         return store.done
-    lines = map(json.loads, store.samples_path.read_bytes().splitlines())
-    return {line["id"]: line for line in lines}
+    return {line.id: line for line in read_samples(store.samples_path)}
 
 
 def _identity(store: RunStore) -> dict[str, Any]:
@@ -105,27 +107,27 @@ def spread(items: Sequence[T], most: int) -> list[T]:
     return [items[place * len(items) // count] for place in range(count)]
 
 
-def chosen(lines: Iterable[Mapping[str, Any]], rows: int) -> list[Mapping[str, Any]]:
+def chosen(lines: Iterable[SampleRecord], rows: int) -> list[SampleRecord]:
     """The samples of the table, in the data set's order."""
     return spread(sorted(lines, key=number), rows)
 
 
-def drawable(lines: Iterable[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:
+def drawable(lines: Iterable[SampleRecord], most: int) -> list[SampleRecord]:
     """Those of some samples that get a picture: one image, answered."""
-    return spread([line for line in lines if line["images"] == 1 and line["error"] is None], most)
+    return spread([line for line in lines if line.images == 1 and line.error is None], most)
 
 
-def number(line: Mapping[str, Any]) -> int:
+def number(line: SampleRecord) -> int:
     """A sample's row in its data set."""
-    return sample_number(line["id"])
+    return sample_number(line.id)
 
 
-def row(line: Mapping[str, Any]) -> list[Any]:
+def row(line: SampleRecord) -> list[Any]:
     """A sample's line of the table; a target as text, since data sets mix numbers, lists and words."""
-    return [str(line[name]) if name == "target" else line.get(name) for name in COLUMNS]
+    return [str(line.target) if name == "target" else getattr(line, name) for name in COLUMNS]
 
 
-def draw(path: Path, line: Mapping[str, Any], session: Session, name: str) -> str:
+def draw(path: Path, line: SampleRecord, session: Session, name: str) -> str:
     """Write the picture of what was kept for a sample; the caption that goes with it.
 
     It is drawn from the line alone: a patch counts as kept where a kept token has its origin in it, whatever its weight there.
@@ -137,11 +139,12 @@ def draw(path: Path, line: Mapping[str, Any], session: Session, name: str) -> st
     dataset, geometry = session.dataset, session.geometry
     place = number(line)
     doc = dataset.docs()[place]
-    patches = origins(line["kept"][0], geometry.patches)
+    patches = origins(line.kept[0], geometry.patches)
     # At the last layer: that is what the patches belong to.
-    tokens = line["visual"][-1][0]
+    assert line.visual is not None
+    tokens = line.visual[-1][0]
     kept = Kept(tokens, patches, (1.0,) * len(patches), tuple(range(len(patches))), (geometry.rows, geometry.columns))
-    said = f"{line['question']}\nanswer: {line['prediction'].strip()}    expected: {line['target']}"
+    said = f"{line.question}\nanswer: {line.prediction.strip()}    expected: {line.target}"
     heading = f"{name}: {tokens} tokens from {len(patches)} of {geometry.patches} patches"
     kept_picture(path, square(dataset.visuals(place)[0]), kept, dataset.evidence(doc) or [], heading, said)
-    return f"{line['id']}: {said}"
+    return f"{line.id}: {said}"

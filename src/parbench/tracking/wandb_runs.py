@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,10 @@ from omegaconf import OmegaConf
 from tqdm import tqdm
 
 from parbench.config.tracking import WandbSettings
+from parbench.errors import ParbenchError
+from parbench.files import write_whole
 from parbench.harness.tracker import Tracker, Tracking
+from parbench.results.record import RunMetrics
 from parbench.tracking import record
 from parbench.tracking.bounded import Lost, bounded, reason
 from parbench.tracking.history import History, Point
@@ -97,13 +100,13 @@ class WandbTracker(Tracker):
         if points := self.history.take(self.store.done):
             self._do(lambda live: _log(live, points))
 
-    def finish(self, metrics: Mapping[str, Any], *, reused: bool = False) -> None:
+    def finish(self, metrics: RunMetrics, *, reused: bool = False) -> None:
         """Tell the rest, and close the W&B run."""
         if (reused and self._told()) or not self.tracking.usable:
             return
         try:
             points = [*self.history.take(record.lines_of(self.store)), *self.history.end()]
-        except (OSError, ValueError, KeyError) as error:
+        except ParbenchError as error:
             say(f"run {self.store.id} is not tracked: its samples cannot be read ({reason(error)})")
             return
         with contextlib.ExitStack() as until_told:
@@ -144,7 +147,7 @@ class WandbTracker(Tracker):
         self._mark(finished=False)
         bounded(lambda: _log(self.live, self.history.points), self.settings.patience)
 
-    def _shown(self, until_told: contextlib.ExitStack, metrics: Mapping[str, Any]) -> record.Shown:
+    def _shown(self, until_told: contextlib.ExitStack, metrics: RunMetrics) -> record.Shown:
         try:
             folder = Path(until_told.enter_context(tempfile.TemporaryDirectory()))
             return record.shown(folder, self.store, self.tracking.session, metrics, self.settings)
@@ -167,11 +170,9 @@ class WandbTracker(Tracker):
             "finished": finished,
             "where": [*(place for place in before if place != where), where],
         }
-        partial = path.with_suffix(".partial")
         # Without it a finished run is told once more.
         with contextlib.suppress(OSError):
-            partial.write_text(json.dumps(noted, indent=2) + "\n")
-            partial.replace(path)
+            write_whole(path, json.dumps(noted, indent=2) + "\n")
 
     def _told(self) -> bool:
         """Whether this run is in this project already, from its beginning to its end."""
@@ -192,7 +193,7 @@ def _log(live: Any, points: list[Point]) -> None:
             live.log(values, step=step)
 
 
-def _end(live: Any, points: list[Point], shown: record.Shown, metrics: Mapping[str, Any]) -> None:
+def _end(live: Any, points: list[Point], shown: record.Shown, metrics: RunMetrics) -> None:
     import wandb
 
     _log(live, points)
@@ -205,8 +206,8 @@ def _end(live: Any, points: list[Point], shown: record.Shown, metrics: Mapping[s
         media["samples"] = wandb.Table(columns=[*record.COLUMNS, "kept"], data=rows)
     if media:
         # At the last point of the history, unless W&B is further already, as where a run is told a second time.
-        live.log(media, step=max(metrics["n"], live.step))
-    live.summary.update(record.summary(metrics))
+        live.log(media, step=max(metrics.n, live.step))
+    live.summary.update(record.summary(vars(metrics)))
     live.finish()
 
 

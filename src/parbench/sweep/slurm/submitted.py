@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from parbench.errors import ParbenchError
+from parbench.locks import FileLock
 from parbench.sweep.slurm.job import SweepJob
 from parbench.sweep.slurm.submit import Submitted, unwritable
 
@@ -40,14 +40,14 @@ class Ledger:
         Raises:
             ParbenchError: The file system has no locks.
         """
-        with self._path.open("a", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX)
-            except OSError as error:
-                raise ParbenchError(
-                    f"{self._path} cannot be locked ({error.strerror}): results_dir has to be on a file system with locks "
-                    "(Lustre: mounted with -o flock)"
-                ) from error
+        try:
+            lock = FileLock(self._path)
+        except OSError as error:
+            raise ParbenchError(
+                f"{self._path} cannot be locked ({error.strerror}): results_dir has to be on a file system with locks "
+                "(Lustre: mounted with -o flock)"
+            ) from error
+        with lock:
             yield
 
     def last(self) -> dict[SweepJob, Submitted]:

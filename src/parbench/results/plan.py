@@ -1,0 +1,54 @@
+"""What was settled once for a run, ``plan.json``: a resumed run is planned in the same way, and its shards agree."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from parbench.errors import ParbenchError
+from parbench.files import write_whole
+from parbench.locks import FileLock
+from parbench.results.record import FORMAT, check_format
+
+FILE = "plan.json"
+
+
+def read_plan(folder: Path) -> dict[str, Any]:
+    """What was settled for the run of a folder so far: ``batch_size``, ``questions``, ``most`` (see ``RunStore``).
+
+    Raises:
+        ParbenchError: The file is damaged, or of a later format.
+    """
+    path = folder / FILE
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError as error:
+        raise ParbenchError(f"{path} is damaged ({error}): delete the run's folder and run again") from error
+    check_format(found, str(path))
+    return {name: value for name, value in found.items() if name != "format"}
+
+
+def write_plan(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Record what is settled.
+
+    Raises:
+        OSError: The disk refuses.
+    """
+    write_whole(folder / FILE, json.dumps({"format": FORMAT, **facts}, indent=2, sort_keys=True) + "\n")
+
+
+def agreed_batch_size(folder: Path, find: Callable[[], int]) -> int:
+    """The batch size in a folder's plan, put there now if there is none; of several processes the first one's counts.
+
+    Raises:
+        OSError: The disk refuses.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".plan.lock"):
+        facts = read_plan(folder)
+        if "batch_size" not in facts:
+            facts["batch_size"] = find()
+            write_plan(folder, facts)
+        return int(facts["batch_size"])

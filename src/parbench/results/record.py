@@ -1,0 +1,331 @@
+"""The files of a run as types: ``SampleRecord``, a line of ``samples.jsonl``, and ``RunMetrics``, ``metrics.json``.
+
+Each field says here, once, what it means, in which unit and shape, whether it is timing, and which kind of column it is in pandas.
+``docs/results.md`` is written from it. Files of before format 1 have no ``format``; what they lack gets the fields' defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any, Self
+
+from parbench import __version__
+from parbench.errors import ParbenchError
+
+FORMAT = 1
+FLOPS_PARTS = ("vision", "projector", "reducer", "llm_prefill", "decode", "total")
+_SPREAD = ("mean", "std", "min", "max")
+
+
+def _about(
+    said: str,
+    kind: str,
+    *,
+    default: Any = MISSING,
+    factory: Any = MISSING,
+    timing: bool = False,
+    column: str = "",
+    inside: Sequence[str] = (),
+    left_out: bool = False,
+) -> Any:
+    """A field of a record.
+
+    Args:
+        said: What it means, with unit and shape.
+        kind: Its type in JSON, for readers of the documentation.
+        default: What it is where a file of before does not have it; without any, a file has to have it.
+        factory: The same, for what can change.
+        timing: Whether another machine, or another day, may change it; nothing else may.
+        column: ``number`` or ``text`` where a column of nothing but null needs to be told its kind.
+        inside: Keys that its object has to have.
+        left_out: Whether it is not written where it is null.
+    """
+    known = {} if default is MISSING else {"default": default}
+    known |= {} if factory is MISSING else {"default_factory": factory}
+    about = {
+        "said": said,
+        "kind": kind,
+        "timing": timing,
+        "column": column,
+        "inside": tuple(inside),
+        "left_out": left_out,
+    }
+    return field(**known, metadata=about)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleRecord:
+    """One sample of a run: a line of ``samples.jsonl``. Its fields say what they are in their metadata and in docs/results.md."""
+
+    id: str = _about("The sample: the task and the row of its data set, `scenes-54`.", "text")
+    image_id: str = _about("Its image; the intervals of tables resample images.", "text")
+    task: str = _about("The task of lmms-eval.", "text")
+    skill: str | None = _about(
+        "What the question is about, where the data set says.", "text or null", default=None, column="text"
+    )
+    question: str = _about("The question as it was asked, without the prompt's frame.", "text", default="")
+    prediction: str = _about("The answer; empty where the sample failed.", "text")
+    target: object = _about("The right answer, as the task has it.", "any")
+    score: float | None = _about(
+        "Points of the answer, 0..1; null where the benchmark's server gives them.", "number or null", column="number"
+    )
+    unparseable: bool = _about("Whether the answer can be no answer to this question; it counts as wrong.", "bool")
+    error: str | None = _about("Why the sample failed; null where it was answered.", "text or null", column="text")
+    images: int = _about("Images of the sample.", "int", default=1)
+    tokens_kept: float | None = _about(
+        "Visual tokens of the sample, mean over the LLM's layers; null where it failed.",
+        "number or null",
+        column="number",
+    )
+    layers: Sequence[Sequence[int]] | None = _about(
+        "Tokens of the sequence at each LLM layer, as `[tokens, layers]` pairs: `[[78, 12]]` is 78 at 12 layers.",
+        "pairs or null",
+        default=None,
+    )
+    visual: Sequence[Sequence[int]] | None = _about(
+        "Visual tokens at each LLM layer, as `[tokens, layers]` pairs.", "pairs or null", default=None
+    )
+    generated: int | None = _about("Tokens generated, the end token included.", "int or null", default=None)
+    stages: Mapping[str, float] = _about(
+        "Visual tokens of the sample after each stage of the method, by the stage's name.", "object", factory=dict
+    )
+    kept: Sequence[str] = _about(
+        "For each image the patches in which a kept token has its origin: a bit a patch in raster order, the first one highest, "
+        "as hexadecimal digits.",
+        "list of text",
+        factory=list,
+    )
+    margin: float | None = _about(
+        "Smallest difference between the two highest logits over the generated tokens: how near the answer was to another.",
+        "number or null",
+        default=None,
+        column="number",
+    )
+    evidence_recall: float | None = _about(
+        "Share of the patches a question needs that kept tokens come from, 0..1; null where its boxes are not known.",
+        "number or null",
+        default=None,
+        column="number",
+    )
+    irrelevant: float | None = _about(
+        "Share of the kept tokens that the question does not need, 0..1.",
+        "number or null",
+        default=None,
+        column="number",
+    )
+    repeated: float | None = _about(
+        "Share of the kept tokens in a needed box that holds another one, 0..1.",
+        "number or null",
+        default=None,
+        column="number",
+    )
+    flops: Mapping[str, float] | None = _about(
+        f"FLOPs of the sample, 2 per multiply-add, by part: {', '.join(f'`{part}`' for part in FLOPS_PARTS)}.",
+        "object or null",
+        default=None,
+    )
+    seconds: float | None = _about(
+        "Seconds of the sample: its share of its batch's time.",
+        "number or null",
+        default=None,
+        timing=True,
+        column="number",
+    )
+    unit: str | None = _about(
+        "What it counts as one with: samples of a unit are right only together.",
+        "text",
+        default=None,
+        left_out=True,
+    )
+    kept_columns: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The line: ``format``, the fields in order, and the columns of the data set that ``dataset.keeps`` names."""
+        return {"format": FORMAT, **_values(self, SAMPLE_FIELDS), **self.kept_columns}
+
+    def get(self, name: str) -> Any:
+        """A field, or a column of the data set; None where the line has none of that name."""
+        return getattr(self, name) if name in SAMPLE_FIELDS else self.kept_columns.get(name)
+
+    @classmethod
+    def parse(cls, found: Any, where: str, computed_by: Sequence[Mapping[str, Any]] = ()) -> Self:
+        """A line as JSON gives it.
+
+        Args:
+            found: The line.
+            where: What messages call it.
+            computed_by: Who wrote it, for messages.
+
+        Raises:
+            ParbenchError: It is no object, lacks a field that has no default, or is of a later format.
+        """
+        line = _checked(found, where, _NEEDED_OF_SAMPLES, computed_by)
+        known = {name: value for name, value in line.items() if name in SAMPLE_FIELDS}
+        if len(known) + ("format" in line) == len(line):
+            return cls(**known)
+        columns = {name: value for name, value in line.items() if name not in known and name != "format"}
+        return cls(**known, kept_columns=columns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunMetrics:
+    """The metrics of a finished run: ``metrics.json``. Its fields say what they are in their metadata and in docs/results.md."""
+
+    run_id: str = _about("The run: the hash of its identity, and its folder's name.", "text")
+    model: str = _about("The model, and how its weights are quantised.", "text")
+    method: str = _about("The method.", "text")
+    control: bool | None = _about(
+        "Whether the method is a control; null in files of before it was said.", "bool or null", default=None
+    )
+    dataset: str = _about("The data set.", "text")
+    budget: float | None = _about(
+        "Visual tokens of an image that were asked for; null for the method's own rule.",
+        "number or null",
+        column="number",
+    )
+    n: int = _about("Samples.", "int")
+    failures: int = _about("Samples that failed; they count as wrong.", "int")
+    unparseable: int = _about("Answers that can be no answer; they count as wrong.", "int")
+    accuracy: float | None = _about(
+        "Mean score over units, 0..1; null where a server scores.", "number or null", column="number"
+    )
+    chance: float | None = _about("Accuracy of guessing, 0..1, where it is known.", "number or null", column="number")
+    tokens_kept: Mapping[str, float] = _about(
+        "Visual tokens of an image, mean over the LLM's layers: `mean`, `std`, `min`, `max` over the answered samples.",
+        "object",
+        inside=_SPREAD,
+    )
+    compression: float = _about("Share of the visual tokens of an image that is gone, 0..1.", "number", column="number")
+    evidence_recall: float | None = _about("Mean of the samples' `evidence_recall`.", "number or null", column="number")
+    flops: Mapping[str, float | None] = _about(
+        f"Mean FLOPs of a sample, 2 per multiply-add, by part: {', '.join(f'`{part}`' for part in FLOPS_PARTS)}.",
+        "object",
+        inside=FLOPS_PARTS,
+    )
+    units: int | None = _about(
+        "What accuracy is the share of: samples, or groups of them that count as one.", "int or null", default=None
+    )
+    shard: str | None = _about("Which part of the questions, `0/4`; null for all.", "text or null", default=None)
+    patches: int | None = _about("Visual tokens of an image without reduction.", "int or null", default=None)
+    skills: Mapping[str, float] = _about("Accuracy by skill.", "object", factory=dict)
+    stages: Mapping[str, Mapping[str, float]] = _about(
+        "Visual tokens of an image after each stage of the method: `mean`, `std`, `min`, `max`.",
+        "object of objects",
+        factory=dict,
+    )
+    irrelevant: float | None = _about(
+        "Mean of the samples' `irrelevant`.", "number or null", default=None, column="number"
+    )
+    repeated: float | None = _about("Mean of the samples' `repeated`.", "number or null", default=None, column="number")
+    seconds_per_sample: float | None = _about(
+        "Mean seconds of an answered sample.", "number or null", default=None, timing=True, column="number"
+    )
+    official: Mapping[str, Mapping[str, float]] = _about(
+        "The figures in which the data set's papers report, by category (POPE, MME).", "object of objects", factory=dict
+    )
+    lmms_eval: Mapping[str, Any] = _about(
+        "The task's own metrics as lmms-eval aggregates them.", "object", factory=dict
+    )
+    note: str = _about("What a reader of the table has to know of the method.", "text", default="")
+
+    def to_json(self) -> dict[str, Any]:
+        """The file's content: ``format``, then the fields in order."""
+        return {"format": FORMAT, **_values(self, METRICS_FIELDS)}
+
+    @classmethod
+    def parse(cls, found: Any, where: str, computed_by: Sequence[Mapping[str, Any]] = ()) -> Self:
+        """The file's content as JSON gives it; what this parbench does not know in it is left out.
+
+        Raises:
+            ParbenchError: It is no object, lacks a field that has no default, or is of a later format.
+        """
+        metrics = _checked(found, where, _NEEDED_OF_METRICS, computed_by)
+        return cls(**{name: value for name, value in metrics.items() if name in METRICS_FIELDS})
+
+
+def _fields(kind: type) -> dict[str, Field[Any]]:
+    return {one.name: one for one in fields(kind) if one.metadata}
+
+
+SAMPLE_FIELDS = _fields(SampleRecord)
+METRICS_FIELDS = _fields(RunMetrics)
+
+
+def _needed(known: Mapping[str, Field[Any]]) -> tuple[str, ...]:
+    """Names without a default, dotted for what has to be inside them."""
+    needed = [one for one in known.values() if one.default is MISSING and one.default_factory is MISSING]
+    return tuple(name for one in needed for name in _dotted(one))
+
+
+def _dotted(one: Field[Any]) -> list[str]:
+    return [f"{one.name}.{key}" for key in one.metadata["inside"]] or [one.name]
+
+
+_NEEDED_OF_SAMPLES = _needed(SAMPLE_FIELDS)
+_NEEDED_OF_METRICS = _needed(METRICS_FIELDS)
+# Fields of both files that another machine, or another day, may change; nothing else may.
+TIMING_FIELDS = tuple(
+    name for known in (SAMPLE_FIELDS, METRICS_FIELDS) for name, one in known.items() if one.metadata["timing"]
+)
+
+
+def columns(known: Mapping[str, Field[Any]], kind: str) -> frozenset[str]:
+    """The fields that are ``number`` or ``text`` in pandas, even where every value is null."""
+    return frozenset(name for name, one in known.items() if one.metadata["column"] == kind)
+
+
+def without_timing(found: Mapping[str, Any]) -> dict[str, Any]:
+    """A line or metrics as JSON, but for what may differ between two computations."""
+    return {key: value for key, value in found.items() if key not in TIMING_FIELDS}
+
+
+def _values(record: Any, known: Mapping[str, Field[Any]]) -> dict[str, Any]:
+    found = {name: getattr(record, name) for name in known}
+    return {name: value for name, value in found.items() if value is not None or not known[name].metadata["left_out"]}
+
+
+def check_format(found: Mapping[str, Any], where: str) -> None:
+    """Refuse what a later parbench wrote.
+
+    Raises:
+        ParbenchError: It is of another format than this one's, or than that of before there were formats.
+    """
+    if (said := found.get("format", FORMAT)) != FORMAT:
+        raise ParbenchError(
+            f"{where} is of format {said}, and parbench {__version__} reads up to {FORMAT}: read it with the parbench that wrote it"
+        )
+
+
+def demand(
+    found: Mapping[str, Any], where: str, keys: Sequence[str], computed_by: Sequence[Mapping[str, Any]] = ()
+) -> None:
+    """Refuse what lacks one of these keys, dotted where they are inside another.
+
+    Raises:
+        ParbenchError: Names what is missing, and the version that wrote it where that is known.
+    """
+    missing = [key for key in keys if not _has(found, key)]
+    if not missing:
+        return
+    version = computed_by[0].get("parbench") if computed_by else None
+    raise ParbenchError(
+        f"{where} is of another format (it lacks {', '.join(missing)}; written by parbench {version or '?'}, this is {__version__}): "
+        f"read it with that version, or run again"
+    )
+
+
+def _checked(
+    found: Any, where: str, needed: Sequence[str], computed_by: Sequence[Mapping[str, Any]]
+) -> Mapping[str, Any]:
+    line = found if isinstance(found, Mapping) else {}
+    check_format(line, where)
+    demand(line, where, needed, computed_by)
+    return line
+
+
+def _has(found: Mapping[str, Any], key: str) -> bool:
+    block, _, inner = key.partition(".")
+    if not inner:
+        return block in found
+    return isinstance(found.get(block), Mapping) and inner in found[block]
