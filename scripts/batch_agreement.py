@@ -11,8 +11,9 @@ from __future__ import annotations
 import argparse
 
 from parbench.config import compose_config, names
+from parbench.engine.batching import plan
 from parbench.engine.engine import Engine
-from parbench.engine.samples import Sample, plan
+from parbench.engine.samples import Sample
 from parbench.errors import ParbenchError
 from parbench.harness.prompts import build_prompt
 from parbench.harness.session import Session

@@ -66,8 +66,8 @@ def main() -> None:
                 answered = sum(len(batch) for batch in answers)
             seconds = time.perf_counter() - begun
             print(
-                f"repeat {repeat}, {workers} workers: {answered} images in {seconds:.2f} s, waited {engine.waited:.2f} s "
-                f"({100 * engine.waited / seconds:.0f} %)",
+                f"repeat {repeat}, {workers} workers: {answered} images in {seconds:.2f} s, waited {engine.images.waited:.2f} s "
+                f"({100 * engine.images.waited / seconds:.0f} %)",
                 flush=True,
             )
 

@@ -33,7 +33,7 @@ from parbench.config import build_reducer, compose_config, names
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LlavaAdapter
 from parbench.models.geometry import config_of
-from parbench.reducers import LayerReducer, MaskReducer, Reducer
+from parbench.reducers import Reducer
 from parbench.reducers.none import Unreduced
 
 _LAYERS = 4
@@ -117,7 +117,7 @@ def main() -> None:
         try:
             budget = None if name == "yopo" else arguments.budget
             config = compose_config([f"method={name}"]).method
-            inside = isinstance(build_reducer(config, budget), LayerReducer | MaskReducer)
+            inside = build_reducer(config, budget).site in ("layers", "mask")
             runs = deep if inside else adapter
             method = ready(runs, config, budget, batches[0])
             # Around each method, so that a machine that slows down slows both.

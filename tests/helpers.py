@@ -10,7 +10,6 @@ from parbench.config import build_reducer, compose_config, names
 from parbench.engine.samples import Sample
 from parbench.errors import ParbenchError
 from parbench.harness.prompts import build_prompt
-from parbench.reducers import MaskReducer
 from parbench.results.run_identity import read_provenance
 
 METHODS = names("method")
@@ -44,7 +43,7 @@ def within_reach(name: str, geometry, **fields):
 
 
 # Methods that drop nothing and so take no budget.
-UNBUDGETED = [name for name in METHODS if name == "none" or isinstance(reducer(name), MaskReducer)]
+UNBUDGETED = [name for name in METHODS if not reducer(name).takes_budget]
 
 
 def sample(adapter, row, number=0, **fields) -> Sample:

@@ -11,7 +11,6 @@ from helpers import METHODS, ROWS, UNBUDGETED, reducer, sample, within_reach
 from parbench.config import compose_config
 from parbench.engine.engine import Engine
 from parbench.errors import ParbenchError
-from parbench.reducers import LayerReducer, MaskReducer, PixelReducer, TokenReducer, TowerReducer
 
 # (method, budget): its own rule where it has one, and the budgets of the literature.
 CELLS = [(name, budget) for name in ROWS for budget in (None, 192, 64)]
@@ -20,12 +19,7 @@ CELLS = [(name, budget) for name, budget in CELLS if not (name in UNBUDGETED and
 
 def built(name, budget, adapter):
     method = reducer(name, budget)
-    if (
-        budget is None
-        and not method.adaptive
-        and method.budget is None
-        and not isinstance(method, LayerReducer | MaskReducer)
-    ):
+    if budget is None and not method.adaptive and method.budget is None and method.site not in ("layers", "mask"):
         pytest.skip("has no rule of its own")
     if budget is not None and within_reach(name, adapter.geometry).budget > budget:
         pytest.skip("cannot deliver so few tokens on this model")
@@ -94,9 +88,9 @@ def test_what_is_asked_is_delivered(name, budget, adapter, answers):
     for answer in answers(name, budget):
         assert answer.error is None
         assert 1 <= answer.ledger.tokens_kept <= 576
-        if asked is not None and (method.exact_budget or isinstance(method, LayerReducer)):
+        if asked is not None and (method.exact_budget or method.site == "layers"):
             # Inside the LLM a budget is an average over layers, which whole tokens meet to within half a token a layer.
-            slack = 0.5 if isinstance(method, LayerReducer) else 0
+            slack = 0.5 if method.site == "layers" else 0
             assert abs(answer.ledger.tokens_kept - asked) <= slack
 
 
@@ -110,7 +104,7 @@ def test_provenance_is_of_this_image(name, budget, answers, adapter):
         method = built(name, budget, adapter)
         # CLS, where a method sends it on, comes first and from no patch.
         nowhere = {0} if getattr(method, "send_cls", False) else set()
-        assert set(range(kept.tokens)) - set(kept.token) == nowhere or isinstance(method, LayerReducer)
+        assert set(range(kept.tokens)) - set(kept.token) == nowhere or method.site == "layers"
         assert kept.tokens == answer.ledger.visual[-1]
 
 
@@ -129,7 +123,7 @@ def test_the_ledger_is_consistent(name, budget, answers, adapter, batch):
 @pytest.mark.parametrize(("name", "budget"), CELLS)
 def test_a_sample_alone_keeps_what_it_keeps_in_a_batch(name, budget, adapter, batch, answers):
     method = built(name, budget, adapter)
-    if isinstance(method, PixelReducer):
+    if method.site == "pixels":
         pytest.skip("keeps every token of the smaller image")
     engine = Engine(adapter, method)
     together = answers(name, budget)
@@ -150,7 +144,7 @@ def untouched(adapter, batch):
 @pytest.mark.parametrize("name", ROWS)
 def test_keeping_everything_is_the_identity(name, adapter, batch, untouched):
     method = reducer(name, None if name in UNBUDGETED else 576)
-    if isinstance(method, MaskReducer):
+    if method.site == "mask":
         pytest.skip("keeps everything anyway; its masks have a test of their own")
     if method.calibrates and not method.exact_budget:
         pytest.skip("its budget is a mean; keeping everything is not one of its results")
@@ -171,7 +165,7 @@ def test_the_same_again_is_the_same(name, adapter, batch):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in ROWS if isinstance(reducer(name), TokenReducer | TowerReducer) and name != "none"]
+    "name", [name for name in ROWS if reducer(name).site in ("tokens", "tower") and name != "none"]
 )
 @pytest.mark.parametrize("positions", ["compact", "keep"])
 def test_both_position_policies_run(name, positions, adapter, batch):
@@ -195,7 +189,7 @@ def test_features_of_other_images_change_nothing(adapter, scenes):
 
     images = [scenes[number]["image"].convert("RGB") for number in (0, 15, 30, 45)]
     methods = [reducer(name, None if reducer(name).budget is None else 64) for name in ROWS]
-    methods = [method for method in methods if isinstance(method, TokenReducer)]
+    methods = [method for method in methods if method.site == "tokens"]
     encoded = adapter.encode(adapter.pixels(images), sorted({block for method in methods for block in method.blocks}))
     for method in methods:
         questions, seeds = ["What colour is the star?"] * 4, [11, 12, 13, 14]

@@ -11,13 +11,14 @@ from PIL import Image
 
 import parbench.engine.engine as engine_module
 from helpers import METHODS, reducer, sample, within_reach
+from parbench.engine.batching import plan
 from parbench.engine.engine import Engine
 from parbench.engine.hooks.install import install
 from parbench.engine.inputs import Visual, build_rows
 from parbench.engine.origins import anchors
-from parbench.engine.samples import plan
+from parbench.engine.sites import site_of
 from parbench.errors import ParbenchError
-from parbench.reducers import LayerReducer, MaskReducer, Provenance
+from parbench.reducers import Provenance
 
 
 def hooks(adapter) -> int:
@@ -149,7 +150,7 @@ def test_text_only_and_several_images_in_one_batch(adapter, scenes):
     for name in METHODS:
         # Two full images exceed the tiny model's context.
         method = within_reach(name, adapter.geometry)
-        full = name == "none" or isinstance(method, LayerReducer | MaskReducer)
+        full = name == "none" or method.site in ("layers", "mask")
         chosen = batch[:2] if full else batch
         answers = Engine(adapter, method).answer(chosen)
         assert [answer.error for answer in answers] == [None] * len(chosen), name
@@ -188,7 +189,7 @@ def test_hooks_are_gone_after_an_exception(adapter, questions):
     inside = []
 
     def fail() -> None:
-        with install(adapter, reducer("fastv", 192), rows):
+        with install(adapter, site_of(reducer("fastv", 192), adapter.geometry), rows):
             inside.append(hooks(adapter))
             raise ZeroDivisionError
 

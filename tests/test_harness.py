@@ -237,8 +237,8 @@ def test_answers_are_those_of_lmms_evals_own_llava_hf(settings, adapter, scenes,
     from lmms_eval.models.simple.llava_hf import LlavaHf
 
     from helpers import reducer, sample
+    from parbench.engine.batching import plan
     from parbench.engine.engine import Engine
-    from parbench.engine.samples import plan
 
     theirs = LlavaHf(pretrained=settings["path"], device="cpu", device_map="cpu", dtype="float32", batch_size=1)
     rows = [scenes[number] for number in range(200)]

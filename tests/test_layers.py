@@ -15,12 +15,12 @@ from parbench.engine.inputs import Visual, build_rows
 from parbench.engine.layer_search import divergences, first_below, kept_heads, visual_share
 from parbench.engine.ledger import SampleLedger
 from parbench.engine.origins import through
+from parbench.engine.sites import site_of
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LlavaAdapter
 from parbench.models.geometry import Geometry
-from parbench.reducers import LayerReducer
 
-INSIDE = [name for name in METHODS if isinstance(reducer(name), LayerReducer)]
+INSIDE = [name for name in METHODS if reducer(name).site == "layers"]
 LLAVA_7B, LLAVA_13B, TINY = Geometry(24, 24, 32, 24, 14), Geometry(24, 24, 40, 24, 14), Geometry(24, 24, 12, 6, 14)
 # Every site of the stages, with the fields that change what happens there.
 VARIANTS = [(name, {}) for name in INSIDE] + [
@@ -63,10 +63,10 @@ def generate(adapter, method, rows, monkeypatch, cached=None, tokens=8):
     logits = []
     handle = adapter.model.lm_head.register_forward_hook(lambda _m, _a, output: logits.append(output[:, -1]))
     try:
-        with install(adapter, method, rows) as trace:
+        site = site_of(method, adapter.geometry)
+        with install(adapter, site, rows) as trace:
             batch = len(rows.mask)
-            default = not isinstance(method, LayerReducer) or method.cached
-            found = greedy(adapter, rows, [tokens] * batch, [()] * batch, default if cached is None else cached)
+            found = greedy(adapter, rows, [tokens] * batch, [()] * batch, site.cached if cached is None else cached)
     finally:
         handle.remove()
     return [row.ids for row in found], torch.stack(logits), trace
@@ -285,11 +285,15 @@ def test_what_masks_would_save_is_less_than_everything(adapter):
     total = 576 + 40
     full = costs(config).prefill([total] * layers)
     idle = reducer("yopo", window=None, layer=layers, feed_forward=1)
-    assert idle.skipped(config.text_config, adapter.geometry, total, 1) == 0
-    half = dataclasses.replace(idle, feed_forward=2).skipped(config.text_config, adapter.geometry, total, 1)
+
+    def saved(method):
+        return site_of(method, adapter.geometry).skipped_flops(config.text_config, total, 1)
+
+    assert saved(idle) == 0
+    half = saved(dataclasses.replace(idle, feed_forward=2))
     text = config.text_config
     assert half == layers * 576 * 3 * text.hidden_size * text.intermediate_size
-    skipped = reducer("yopo").skipped(text, adapter.geometry, total, 1)
+    skipped = saved(reducer("yopo"))
     assert half < skipped < full
     ledger = SampleLedger(((577,) * 7,), 576, 0, (total,) * layers, (576,) * layers, 1, skipped)
     assert sample_flops(costs(config), ledger)["llm_prefill"] == full - skipped

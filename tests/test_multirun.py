@@ -79,15 +79,15 @@ def test_fields_of_a_method_that_vary_stand_in_the_table(run):
 
 
 def test_methods_that_look_into_the_tower_leave_their_features_to_the_others(run, monkeypatch):
-    from parbench.engine.engine import Engine
+    from parbench.engine.images import ImageEncoder
 
-    encoded, encode = [], Engine.encode_pixels
+    encoded, encode = [], ImageEncoder.encode
 
     def counted(self, pixels):
-        encoded.append(self.reducer.name)
+        encoded.append(self.site.reducer.name)
         return encode(self, pixels)
 
-    monkeypatch.setattr(Engine, "encode_pixels", counted)
+    monkeypatch.setattr(ImageEncoder, "encode", counted)
     code, _, err = run("sweep", "methods=[random,visionzip]", "budgets=[64]", *QUICK)
     assert code == 0, err
     assert set(encoded) == {"visionzip"}

@@ -11,7 +11,8 @@ import pytest
 
 from made_runs import sample
 from parbench.config import compose_config
-from parbench.engine.samples import Sample, part, plan, together
+from parbench.engine.batching import part, plan, together
+from parbench.engine.samples import Sample
 from parbench.harness.datasets import PreparedDataset
 from parbench.results.metrics import unit_scores
 from parbench.results.official import official

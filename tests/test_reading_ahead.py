@@ -43,7 +43,7 @@ def test_answers_are_those_without_workers_and_known_images_are_not_decoded(adap
     for name, workers in (("random", 0), ("random", 2), ("fastv", 2)):
         engine = Engine(adapter, reducer(name, 64), features=features, workers=workers)
         found[name, workers] = [answer for answers in engine.answers(batches) for answer in answers]
-        assert engine.waited > 0
+        assert engine.images.waited > 0
     for one, other in zip(found["random", 0], found["random", 2], strict=True):
         assert dataclasses.replace(one, seconds=0.0) == dataclasses.replace(other, seconds=0.0)
     assert sorted({group for group, _ in loads}) == sorted({one.group for one in questions})

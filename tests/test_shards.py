@@ -16,7 +16,8 @@ from faults import contents
 from helpers import identity_of
 from parbench.config import parse_shard
 from parbench.engine import batch_size as memory
-from parbench.engine.samples import Sample, part, plan
+from parbench.engine.batching import part, plan
+from parbench.engine.samples import Sample
 from parbench.errors import ParbenchError
 from parbench.results.run_identity import Provenance
 from test_bad_input import refused

@@ -13,6 +13,8 @@ from parbench.engine import engine as engine_module
 from parbench.engine import shared_prefix as prefix
 from parbench.engine.engine import Engine
 from parbench.engine.features import FeatureCache
+from parbench.engine.images import ImageEncoder
+from parbench.engine.sites import Site, site_of
 from parbench.errors import ParbenchError
 
 
@@ -26,13 +28,13 @@ def questions(adapter, scenes):
 def encodings(monkeypatch):
     """How many images each run of the vision tower saw."""
     seen = []
-    original = engine_module.Engine.encode_pixels
+    original = ImageEncoder.encode
 
     def counted(self, pixels):
         seen.append(len(pixels))
         return original(self, pixels)
 
-    monkeypatch.setattr(engine_module.Engine, "encode_pixels", counted)
+    monkeypatch.setattr(ImageEncoder, "encode", counted)
     return seen
 
 
@@ -45,8 +47,8 @@ def test_what_runs_once_gives_the_logits_of_what_runs_apart(adapter, questions, 
     method = reducer(name) if name in ("none", "prumerge") else reducer(name, 64)
     together, alone = [], []
     greedy = engine_module.greedy
-    sharing = "up_to_first_stage" if name in INSIDE_LLM else "after_beginnings"
-    original = getattr(engine_module, sharing)
+    site = type(site_of(method, adapter.geometry))
+    original = site.run_shared
 
     def spy_alone(*arguments, **named):
         alone.extend(greedy(*arguments, **named))
@@ -58,7 +60,7 @@ def test_what_runs_once_gives_the_logits_of_what_runs_apart(adapter, questions, 
         return generated, trace
 
     monkeypatch.setattr(engine_module, "greedy", spy_alone)
-    monkeypatch.setattr(engine_module, sharing, spy_together)
+    monkeypatch.setattr(site, "run_shared", spy_together)
     shared, apart = Engine(adapter, method).answer(questions), []
     for question in questions:
         apart += Engine(adapter, method, share=False).answer([question])
@@ -100,8 +102,7 @@ def test_methods_that_change_what_enters_the_llm_by_question_or_mask_it_share_no
     def never(*_arguments):
         raise AssertionError("a beginning was shared")
 
-    monkeypatch.setattr(engine_module, "after_beginnings", never)
-    monkeypatch.setattr(engine_module, "up_to_first_stage", never)
+    monkeypatch.setattr(Site, "run_shared", never)
     answers = Engine(adapter, reducer(name, None if name == "yopo" else 64)).answer(questions)
     assert not any(answer.error for answer in answers)
 
@@ -174,7 +175,7 @@ def test_images_are_encoded_once_for_all_methods(adapter, questions, encodings):
 
 
 def test_remembered_features_stay_within_their_bytes(adapter, questions, encodings):
-    one = Engine(adapter, reducer("none")).encode(questions[0].load()).nbytes
+    one = Engine(adapter, reducer("none")).images.encode(adapter.pixels(questions[0].load())).nbytes
     features = FeatureCache(one + one // 2)
     engine = Engine(adapter, reducer("random", 64), features=features)
     for _ in range(2):

@@ -18,6 +18,7 @@ from parbench.engine.hooks.install import install
 from parbench.engine.hooks.unmerge import averaged, whole
 from parbench.engine.inputs import Visual, build_rows
 from parbench.engine.ledger import SampleLedger
+from parbench.engine.sites import site_of
 from parbench.models.adapter import LlavaAdapter
 from parbench.reducers.calibration import Subject, calibrated
 
@@ -66,7 +67,7 @@ def generate(adapter, rows, monkeypatch, method=UNMERGED, tokens=8, cached=True)
     logits = []
     handle = adapter.model.lm_head.register_forward_hook(lambda _m, _a, output: logits.append(output[:, -1]))
     try:
-        with install(adapter, method, rows) as trace:
+        with install(adapter, site_of(method, adapter.geometry), rows) as trace:
             found = greedy(adapter, rows, [tokens] * len(rows.mask), [()] * len(rows.mask), cached)
     finally:
         handle.remove()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +11,13 @@ from torch import Tensor
 from parbench.bench.batch import Batch
 from parbench.bench.clock import Laps
 from parbench.bench.instrument import projector_laps
+from parbench.engine.assemble import visuals
 from parbench.engine.engine import Engine
 from parbench.engine.hooks.install import install
-from parbench.engine.inputs import Rows, Visual, build_rows
-from parbench.engine.origins import anchors, owners
+from parbench.engine.inputs import Rows, build_rows
 from parbench.models.adapter import LlavaAdapter
 from parbench.models.counting import uncounted
-from parbench.reducers import LayerReducer, Reducer, Reduction, TokenReducer, TowerReducer
+from parbench.reducers import Reduction
 
 
 @dataclass(frozen=True)
@@ -47,19 +45,17 @@ def run_pass(engine: Engine, batch: Batch, laps: Laps, new_tokens: int) -> Pass:
     """
     adapter = engine.adapter
     adapter.forget_texts()
-    with uncounted(), _ready(adapter, batch.pixels), projector_laps(adapter, laps):
+    with uncounted(), projector_laps(adapter, laps):
         laps.restart()
         laps.begin("ttft")
         with laps.lap("vision"):
-            encoded = engine.encode(batch.images)
-        reduction, _ = engine.reduce(encoded, batch.seeds, range(len(batch)), batch.questions)
+            encoded = engine.images.encode(batch.pixels)
+        reduction, _ = engine.reduce(encoded, batch.questions, batch.seeds)
         with laps.lap("assembly"):
             rows = _rows(engine, batch, reduction, new_tokens)
         laps.begin("prefill")
-        with install(adapter, engine.reducer, rows):
-            answers = _Answers(
-                adapter, rows, keeps=not isinstance(engine.reducer, LayerReducer) or engine.reducer.cached
-            )
+        with install(adapter, engine.site, rows):
+            answers = _Answers(adapter, rows, keeps=engine.site.cached)
             answers.step()
             laps.end("prefill")
             laps.end("ttft")
@@ -70,30 +66,9 @@ def run_pass(engine: Engine, batch: Batch, laps: Laps, new_tokens: int) -> Pass:
     return Pass(laps.seconds(), torch.stack(answers.ids, dim=1), held)
 
 
-@contextmanager
-def _ready(adapter: LlavaAdapter, pixels: Tensor) -> Iterator[None]:
-    # The engine asks for an image's pixels, which are there.
-    vars(adapter)["pixels"] = lambda _images: pixels
-    try:
-        yield
-    finally:
-        del vars(adapter)["pixels"]
-
-
 def _rows(engine: Engine, batch: Batch, reduction: Reduction, new_tokens: int) -> Rows:
-    unmerges = isinstance(engine.reducer, TowerReducer) and engine.reducer.unmerges
-    visuals = []
-    for entry, count in enumerate(reduction.counts.tolist()):
-        stands = anchors(reduction.provenance, entry, count)
-        owner = owners(reduction.provenance, entry) if unmerges else None
-        visuals.append([Visual(reduction.tokens[entry, :count], stands, batch.seeds[entry], owner)])
-    positions = "keep" if unmerges else _positions(engine.reducer, engine.adapter)
-    return build_rows(engine.adapter, batch.prompts, visuals, positions, [new_tokens] * len(batch))
-
-
-def _positions(reducer: Reducer, adapter: LlavaAdapter) -> str:
-    first = reducer.before(adapter.geometry) if isinstance(reducer, LayerReducer) else reducer
-    return first.positions if isinstance(first, TokenReducer | TowerReducer) else "compact"
+    images = [[image] for image in visuals(engine.site, reduction, batch.seeds)]
+    return build_rows(engine.adapter, batch.prompts, images, engine.site.positions, [new_tokens] * len(batch))
 
 
 class _Answers:

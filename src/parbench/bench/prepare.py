@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import sys
-from statistics import fmean
-from typing import Any
 
 from omegaconf import DictConfig
 
 from parbench.bench.batch import Batch
 from parbench.config import build_reducer
-from parbench.engine.engine import Engine
 from parbench.errors import ParbenchError
 from parbench.harness.calibrate import find_threshold
 from parbench.harness.token_counter import KeptCounter
 from parbench.models.adapter import LlavaAdapter
-from parbench.reducers import Reducer, TowerReducer
-from parbench.reducers.calibration import Subject, calibrated, search
+from parbench.reducers import Reducer
+from parbench.reducers.calibration import Subject, calibrated
 
-_STEPS = 20
+# A few images need not keep fewer tokens all the way down the range.
+_CUTS = 20
 
 
 def ready(adapter: LlavaAdapter, method: DictConfig, budget: int | float | None, batch: Batch) -> Reducer:
@@ -42,27 +39,10 @@ def ready(adapter: LlavaAdapter, method: DictConfig, budget: int | float | None,
         clip = adapter.clip_fingerprint if built.needs_clip else None
         with contextlib.suppress(ParbenchError):
             return calibrated(built, Subject(adapter.name, adapter.fingerprint, adapter.geometry, clip))
-    return dataclasses.replace(built, **{field: _threshold(_counter(adapter, batch), built)})
+    threshold, _ = find_threshold(_counter(adapter, batch), built, say=lambda _said: None, cuts=_CUTS)
+    return dataclasses.replace(built, **{field: threshold})
 
 
 def _counter(adapter: LlavaAdapter, batch: Batch) -> KeptCounter:
     pairs = [(image, [question]) for image, question in zip(batch.images, batch.questions, strict=True)]
     return KeptCounter(adapter, pairs)
-
-
-def _threshold(counter: KeptCounter, asked: Reducer) -> Any:
-    if isinstance(asked, TowerReducer):
-        with contextlib.redirect_stdout(sys.stderr):
-            return find_threshold(counter, asked)[0]
-
-    def count(value: float) -> float:
-        fields: dict[str, Any] = {str(asked.calibrates): value}
-        tried = dataclasses.replace(asked, **fields)
-        return fmean(counter.counts(Engine(counter.adapter, tried)))
-
-    wanted = asked.count(counter.adapter.geometry)
-    # One image may keep more again where nothing of it passes: the first way down is the one to search.
-    low, high = asked.calibration_range
-    steps = [low + (high - low) * step / _STEPS for step in range(_STEPS + 1)]
-    after = next((step for step in range(1, _STEPS) if count(steps[step]) <= wanted), _STEPS)
-    return search(count, wanted, steps[after - 1], steps[after])[0]

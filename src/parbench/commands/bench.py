@@ -102,9 +102,7 @@ def _checked(options: dict[str, str], rest: list[str]) -> tuple[DictConfig, list
 
 
 def _cells(method: DictConfig, budgets: list[Any]) -> list[tuple[DictConfig, Any]]:
-    from parbench.reducers import MaskReducer
-
-    if method.name == "none" or isinstance(build_reducer(method), MaskReducer):
+    if not build_reducer(method).takes_budget:
         # They drop nothing and take no budget.
         return [(method, None)]
     return [(method, budget) for budget in budgets]

@@ -125,7 +125,7 @@ class _Asked:
             return
         for name in self.several("method"):
             method = other_method(name, self.rest)
-            fixed = build_reducer(method).title == "none" or build_reducer(method).site == "mask"
+            fixed = not build_reducer(method).takes_budget
             for count in [None] if fixed else self.counts():
                 yield build_reducer(method, count), count
 

@@ -11,24 +11,22 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from parbench.compute.predict import Plan
-from parbench.engine.engine import Engine
 from parbench.engine.hooks.install import install
 from parbench.engine.inputs import Rows
+from parbench.engine.plan import TokenPlan
+from parbench.engine.sites import Site, site_of
 from parbench.models.adapter import LanguageAdapter, LlavaAdapter
-from parbench.models.counting import own_flops
 from parbench.models.geometry import config_of, geometry_of
 from parbench.models.random_weights import clip_sizes
 from parbench.models.text import ClipSpace
 from parbench.models.vision import Encoded
-from parbench.reducers import LayerReducer, Reducer, TokenReducer, TowerReducer
+from parbench.reducers import Reducer
 from parbench.reducers.calibration import search
 
 QUESTION = "What is the color of the car to the left of the house?"
@@ -49,7 +47,7 @@ class OwnWork:
         self._counted: dict[str, int] = {}
 
     @torch.inference_mode()
-    def __call__(self, reducer: Reducer, plan: Plan, behind: int, system: int) -> int:
+    def __call__(self, reducer: Reducer, plan: TokenPlan, behind: int, system: int) -> int:
         """FLOPs for one image and question, text tower included.
 
         Args:
@@ -58,7 +56,7 @@ class OwnWork:
             behind: Text tokens behind the image.
             system: Text tokens before it.
         """
-        inside = (behind, system) if isinstance(reducer, LayerReducer) else ()
+        inside = (behind, system) if site_of(reducer, self.shapes.geometry).layers_read else ()
         key = repr((reducer, plan.tokens, inside))
         if key not in self._counted:
             with torch.random.fork_rng(devices=[]):
@@ -66,59 +64,38 @@ class OwnWork:
                 self._counted[key] = self._count(reducer, plan, behind, system)
         return self._counted[key]
 
-    def _count(self, reducer: Reducer, plan: Plan, behind: int, system: int) -> int:
-        if isinstance(reducer, TowerReducer):
-            return self._merging(reducer, plan.tower)
-        if isinstance(reducer, TokenReducer):
-            settled = self._settled(reducer, plan.tokens)
-            return self._between(settled, settled)[0]
-        if isinstance(reducer, LayerReducer):
-            first = reducer.before(self.shapes.geometry)
-            before, left = self._between(reducer, first) if first else (0, plan.visual[0])
-            return before + self._inside(reducer, left, behind, system)
-        # Resizing and masking are no products.
-        return 0
+    def _count(self, reducer: Reducer, plan: TokenPlan, behind: int, system: int) -> int:
+        site = site_of(reducer, self.shapes.geometry)
+        total, visual = site.vision_flops(plan.tower, self.config.vision_config), plan.visual[0]
+        if site.acts_between:
+            own, visual = self._between(self._settled(reducer, plan.tokens))
+            total += own
+        return total + (self._inside(site, visual, behind, system) if site.layers_read else 0)
 
-    def _merging(self, reducer: TowerReducer, tower: Sequence[int]) -> int:
-        """Pairing in each vision block, given the tokens that enter each."""
-        if reducer.calibrates:
-            # The work is to compare all pairs, wherever the threshold is.
-            reducer = _with(reducer, reducer.calibrates, 1.0)
-        geometry, vision = self.shapes.geometry, self.config.vision_config
-        width = vision.hidden_size // vision.num_attention_heads
-        total = 0
-        for block, (entering, _) in enumerate(pairwise(tower[: geometry.read + 1])):
-            metric = torch.randn(1, entering, width, dtype=torch.float64)
-            with own_flops() as counted:
-                reducer.merge(block, metric, torch.tensor([entering]), geometry)
-            total += counted()
-        return total
-
-    def _between(self, reducer: Reducer, first: TokenReducer) -> tuple[int, int]:
+    def _between(self, reducer: Reducer) -> tuple[int, int]:
         """Work of the method's part between vision tower and LLM, and the tokens left of the random image."""
-        image = self.shapes.image(first.blocks)
-        reduction, flops = Engine(self.shapes, reducer).reduce(image, [0], [0], [self.question])
+        site = site_of(reducer, self.shapes.geometry)
+        reduction, flops = site.reduce(self.shapes, self.shapes.image(site.blocks), [self.question], [0])
+        site.check_reduced(reduction)
         return flops[0], int(reduction.counts[0])
 
-    def _settled(self, reducer: TokenReducer, tokens: int) -> TokenReducer:
+    def _settled(self, reducer: Reducer, tokens: int) -> Reducer:
         """With the threshold that leaves so many tokens of the random image, where there is one to be calibrated."""
         field = reducer.open_threshold
         if field is None:
             return reducer
 
         def left(value: float) -> float:
-            tried = _with(reducer, field, value)
-            return self._between(tried, tried)[1]
+            return self._between(_with(reducer, field, value))[1]
 
         # Counted too: the text tower's work is remembered with a text, and would be remembered as nothing.
         value, _ = search(left, tokens, *reducer.calibration_range)
         return _with(reducer, field, value)
 
-    def _inside(self, reducer: LayerReducer, visual: int, behind: int, system: int) -> int:
+    def _inside(self, site: Site[Reducer], visual: int, behind: int, system: int) -> int:
         """Work inside the LLM on so many visual tokens."""
         geometry = self.shapes.geometry
-        stages = reducer.stages(geometry)
-        adapter = LanguageAdapter(_language(self.config, {at + d for at in stages for d in (-1, 0)}), geometry)
+        adapter = LanguageAdapter(_language(self.config, site.layers_read), geometry)
         length = system + visual + behind
         places = torch.arange(length)[None]
         seen = (places >= system) & (places < system + visual)
@@ -132,7 +109,7 @@ class OwnWork:
         )
         from transformers import DynamicCache
 
-        with install(adapter, reducer, rows) as trace:
+        with install(adapter, site, rows) as trace:
             adapter.language(
                 inputs_embeds=rows.embeds, attention_mask=rows.mask, position_ids=rows.positions,
                 past_key_values=DynamicCache(config=adapter.language.config), use_cache=True,
@@ -140,8 +117,9 @@ class OwnWork:
         return trace.flops
 
 
-def _with(reducer: Any, field: str, value: float) -> Any:
-    return dataclasses.replace(reducer, **{field: value})
+def _with(reducer: Reducer, field: str, value: float) -> Reducer:
+    fields: dict[str, Any] = {field: value}
+    return dataclasses.replace(reducer, **fields)
 
 
 class Shapes(LlavaAdapter):

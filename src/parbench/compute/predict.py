@@ -2,43 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from parbench.compute.conventions import CONVENTIONS, Tokens, sizes_of
 from parbench.compute.flops import costs
+from parbench.engine.plan import TokenPlan
+from parbench.engine.sites import Site, site_of
 from parbench.errors import ParbenchError
 from parbench.models.geometry import Geometry, config_of, geometry_of
-from parbench.reducers import LayerReducer, MaskReducer, PixelReducer, Reducer, TokenReducer, TowerReducer
+from parbench.reducers import Reducer
+from parbench.reducers.none import Unreduced
 
 # LLaVA-1.5's prompt has so many tokens before the image.
 SYSTEM = 35
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Tokens of one image, place by place, that a method would have at a budget.
-
-    Attributes:
-        tokens: Visual tokens that are left (the average over layers for methods inside the LLM).
-        tower: Tokens that enter each vision block, and that leave the last, CLS included.
-        projected: Those that the projector sees.
-        visual: Those that enter each LLM layer.
-        free: Whether the method does nothing that is counted.
-    """
-
-    tokens: int
-    tower: Sequence[int]
-    projected: int
-    visual: Sequence[int]
-    free: bool
-
-
 class OwnWork(Protocol):
     """Counts a method's own work for one image and question."""
 
-    def __call__(self, reducer: Reducer, plan: Plan, behind: int, system: int) -> int:
+    def __call__(self, reducer: Reducer, plan: TokenPlan, behind: int, system: int) -> int:
         """FLOPs with so many text tokens behind and before the image."""
 
 
@@ -74,12 +57,8 @@ def predict(
     config = config_of(model)
     cost, geometry = costs(config), geometry_of(config)
     made = plan(model["name"], geometry, reducer, tokens, place)
-    attended: list[int] = []
-    if isinstance(reducer, TowerReducer) and reducer.unmerges:
-        attended = [geometry.patches + text] * geometry.layers
-    skipped = 0
-    if isinstance(reducer, MaskReducer):
-        skipped = reducer.skipped(config.text_config, geometry, geometry.patches + text, 1)
+    attended = [count + text for count in made.attended]
+    skipped = _site(reducer, geometry, place).skipped_flops(config.text_config, geometry.patches + text, 1)
     work = 0 if made.free else None
     if work is None and own is not None and reducer is not None:
         work = own(reducer, made, *split(text, system))
@@ -100,7 +79,7 @@ def predict(
     }
 
 
-def plan(name: str, geometry: Geometry, reducer: Reducer | None, tokens: int | None, place: str) -> Plan:
+def plan(name: str, geometry: Geometry, reducer: Reducer | None, tokens: int | None, place: str) -> TokenPlan:
     """Where how many tokens of an image would be; see :func:`predict`, for the model ``name``.
 
     Raises:
@@ -112,24 +91,12 @@ def plan(name: str, geometry: Geometry, reducer: Reducer | None, tokens: int | N
         tokens = geometry.patches
     if not isinstance(tokens, int) or isinstance(tokens, bool) or not 1 <= tokens <= geometry.patches:
         raise ParbenchError(f"tokens={tokens} is impossible for {name}: use 1 to {geometry.patches}")
-    before, free = place == "before_projector", True
-    tower = [geometry.patches + 1] * (geometry.blocks + 1)
-    if isinstance(reducer, TowerReducer):
-        merged = reducer.merges(geometry)
-        tower = [geometry.patches + 1 - sum(merged[:block]) for block in range(geometry.blocks + 1)]
-        tokens, before, free = tower[-1] - 1, True, False
-    visual = [tokens] * geometry.layers
-    if isinstance(reducer, LayerReducer):
-        visual = reducer.by_layer(geometry)
-        if reducer.budget is None:
-            tokens = round(sum(visual) / geometry.layers)
-        outside = reducer.before(geometry)
-        before, free = outside is not None and outside.place == "before_projector", reducer.free
-    elif isinstance(reducer, PixelReducer):
-        tower = [tokens + 1] * (geometry.blocks + 1)
-    elif isinstance(reducer, TokenReducer):
-        before, free = reducer.place == "before_projector", reducer.free
-    return Plan(tokens, tower, tokens if before else tower[-1] - 1, visual, free)
+    return _site(reducer, geometry, place).plan(tokens)
+
+
+def _site(reducer: Reducer | None, geometry: Geometry, place: str) -> Site[Reducer]:
+    """The site of a method, or of any method at ``place`` that costs nothing itself."""
+    return site_of(Unreduced(name="none", place=place) if reducer is None else reducer, geometry)
 
 
 def _asked(reducer: Reducer, geometry: Geometry) -> int | None:

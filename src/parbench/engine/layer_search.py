@@ -12,17 +12,17 @@ from torch import Tensor
 from parbench.engine.decode import greedy
 from parbench.engine.hooks.install import install
 from parbench.engine.inputs import Rows
+from parbench.engine.sites import site_of
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LanguageAdapter
 from parbench.models.llama import Attending
 from parbench.reducers import Reducer
-from parbench.reducers.none import Unreduced
 from parbench.reducers.vtw import VTW
 
 
-def next_logits(adapter: LanguageAdapter, reducer: Reducer, rows: Rows) -> Tensor:
-    """Logits [B, V] of the token after each prompt, with the reducer in the LLM."""
-    with install(adapter, reducer, rows):
+def next_logits(adapter: LanguageAdapter, reducer: Reducer | None, rows: Rows) -> Tensor:
+    """Logits [B, V] of the token after each prompt, with the reducer in the LLM; None: with nothing in it."""
+    with install(adapter, site_of(reducer, adapter.geometry) if reducer else None, rows):
         generated = greedy(adapter, rows, [1] * len(rows.mask), [()] * len(rows.mask))
     return torch.stack([row.first_logits for row in generated])
 
@@ -37,7 +37,7 @@ def divergences(adapter: LanguageAdapter, method: VTW, rows: Rows, layers: Seque
         rows: The prompts.
         layers: Candidates for K.
     """
-    full = next_logits(adapter, Unreduced(name="none"), rows).double().log_softmax(-1)
+    full = next_logits(adapter, None, rows).double().log_softmax(-1)
     found = []
     for layer in layers:
         candidate = dataclasses.replace(method, budget=None, layer=layer)
@@ -79,7 +79,7 @@ def visual_share(adapter: LanguageAdapter, rows: Rows) -> Tensor:
 
     handles = [layer.self_attn.register_forward_hook(measure, with_kwargs=True) for layer in adapter.language.layers]
     try:
-        next_logits(adapter, Unreduced(name="none"), rows)
+        next_logits(adapter, None, rows)
     finally:
         for handle in handles:
             handle.remove()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from PIL import Image
 
 from parbench.engine.ledger import SampleLedger
-from parbench.errors import ParbenchError
 
 
 @dataclass(frozen=True)
@@ -81,76 +80,3 @@ class Answer:
     stages: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     error: str | None = None
-
-
-# Batches among which samples of like length are brought together.
-_WINDOW = 8
-
-
-def together(samples: Sequence[Sample]) -> list[int]:
-    """For each sample the number of the first one that it has to stay with: they share images, or a unit."""
-    first = list(range(len(samples)))
-
-    def found(number: int) -> int:
-        while first[number] != number:
-            first[number] = number = first[first[number]]
-        return number
-
-    seen: dict[tuple[str, str], int] = {}
-    for number, sample in enumerate(samples):
-        names = [("group", sample.group)] + ([] if sample.unit is None else [("unit", sample.unit)])
-        for name in names:
-            one, other = sorted((found(seen.setdefault(name, number)), found(number)))
-            first[other] = one
-    return [found(number) for number in range(len(samples))]
-
-
-def plan(samples: Sequence[Sample], batch_size: int) -> list[list[int]]:
-    """Batches of sample numbers, from the samples alone, so that a resumed run rounds as an unbroken one.
-
-    Samples of a group (an image) or unit stay together as long as a batch holds them. Within a window of a few batches, groups are
-    ordered by their longest question, so that little is padded.
-    """
-    groups: dict[int, list[int]] = {}
-    for number, first in enumerate(together(samples)):
-        groups.setdefault(first, []).append(number)
-    windows: list[list[list[int]]] = [[]]
-    for group in groups.values():
-        if sum(map(len, windows[-1])) >= _WINDOW * batch_size:
-            windows.append([])
-        windows[-1].append(group)
-    batches: list[list[int]] = []
-    for window in windows:
-        batch: list[int] = []
-        for group in sorted(window, key=lambda members: max(len(samples[n].question) for n in members)):
-            if batch and len(batch) + len(group) > batch_size:
-                batches.append(batch)
-                batch = []
-            batch += group
-            while len(batch) > batch_size:
-                batches.append(batch[:batch_size])
-                batch = batch[batch_size:]
-        if batch:
-            batches.append(batch)
-    return batches
-
-
-def part(samples: Sequence[Sample], batches: Sequence[Sequence[int]], shard: tuple[int, int]) -> list[Sequence[int]]:
-    """Part i of n of a plan: neighbouring batches, about as many in each part, no group or unit in two parts.
-
-    Raises:
-        ParbenchError: There are not as many batches that share no group.
-    """
-    number, of = shard
-    firsts = together(samples)
-    # Batches that share a group stay together; they are neighbours.
-    units: list[list[Sequence[int]]] = []
-    for batch in batches:
-        joined = units and firsts[units[-1][-1][-1]] == firsts[batch[0]]
-        units[-1].append(batch) if joined else units.append([batch])
-    if len(units) < of:
-        raise ParbenchError(
-            f"shard={number}/{of} is cut too fine: {len(samples)} questions make {len(units)} batches that share no image, so use "
-            f"at most {len(units)} shards, or a smaller engine.batch_size"
-        )
-    return [batch for unit in units[number * len(units) // of : (number + 1) * len(units) // of] for batch in unit]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,11 +13,14 @@ from torch.nn.utils.rnn import pad_sequence
 
 from parbench.engine.decode import WORTH_LEAVING, Choosing, Generated
 from parbench.engine.hooks.install import install
-from parbench.engine.hooks.layers import Packed, Trace
+from parbench.engine.hooks.layers import Packed
 from parbench.engine.inputs import Line, Rows, pad
+from parbench.engine.trace import Trace
 from parbench.models.adapter import LlavaAdapter
 from parbench.reducers import LayerReducer
-from parbench.reducers.none import Unreduced
+
+if TYPE_CHECKING:
+    from parbench.engine.sites.base import Site
 
 # Whose a key is, where it is no question's: every question's of its row, or nobody's.
 _ALL, _NOBODY = -1, -2
@@ -69,15 +73,14 @@ def after_beginnings(
 
     The visual tokens are final when they enter the LLM, so that nothing has to act inside it.
     """
-    nothing = Unreduced(name="none")
     begin = pad(adapter, beginnings.first)
     packed = _Packed(adapter, begin, beginnings.owner)
-    with install(adapter, nothing, begin) as before:
+    with install(adapter, None, begin) as before:
         packed.begin(begin)
     choosing = Choosing(adapter, new_tokens, until)
     feed = {number: (line.ids, line.places) for number, line in enumerate(beginnings.rest)}
     rows = packed.rows(feed)
-    with install(adapter, nothing, rows.rows) as trace:
+    with install(adapter, None, rows.rows) as trace:
         while feed:
             chosen = choosing.take(rows.asked, adapter.logits(packed.run(rows))).cpu()
             feed = {
@@ -94,7 +97,7 @@ def after_beginnings(
 
 
 def up_to_first_stage(
-    adapter: LlavaAdapter, reducer: LayerReducer, lines: Sequence[Line], beginnings: Beginnings,
+    adapter: LlavaAdapter, site: Site[LayerReducer], lines: Sequence[Line], beginnings: Beginnings,
     new_tokens: Sequence[int], until: Sequence[tuple[str, ...]],
 ) -> tuple[list[Generated], Trace]:  # fmt: skip
     """Run all lines, sharing their beginnings in the layers before the method's first stage; the trace is that of whole lines.
@@ -110,7 +113,7 @@ def up_to_first_stage(
     side = packed.rows(feed)
     embeds = torch.cat([begin.embeds, side.rows.embeds], dim=1)
     positions = torch.cat([begin.positions, side.rows.positions], dim=1)
-    with install(adapter, reducer, pad(adapter, lines), lambda: packed.place(present, embeds.shape[1])) as trace:
+    with install(adapter, site, pad(adapter, lines), lambda: packed.place(present, embeds.shape[1])) as trace:
         while True:
             hidden = packed.forward(embeds, positions, side.whose)
             chosen = choosing.take(present, adapter.logits(hidden[:, -1]))
@@ -123,7 +126,7 @@ def up_to_first_stage(
                 # Not on the embeddings' device: keys and values are where their layers are.
                 stay = torch.tensor(on)
                 # Before the first stage a beginning is held once, whoever leaves.
-                for layer in packed.cache.layers[reducer.stages(adapter.geometry)[0] :]:
+                for layer in packed.cache.layers[site.reducer.stages(adapter.geometry)[0] :]:
                     layer.batch_select_indices(stay)
                 trace.leave(stay)
                 present = [present[place] for place in on]

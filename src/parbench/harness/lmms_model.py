@@ -11,8 +11,9 @@ from lmms_eval.api.model import lmms
 from PIL import Image
 
 from parbench.engine.batch_size import batch_size as batch_size_of
+from parbench.engine.batching import part, plan
 from parbench.engine.engine import Engine
-from parbench.engine.samples import Answer, Sample, part, plan
+from parbench.engine.samples import Answer, Sample
 from parbench.errors import ParbenchError
 from parbench.harness.datasets import PreparedDataset
 from parbench.harness.progress import Progress

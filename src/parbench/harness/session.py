@@ -235,8 +235,9 @@ class Session:
 
     def looks_into(self, reducer: Any) -> tuple[int, ...]:
         """Vision blocks whose queries and keys a method wants beside the features."""
-        first = reducer.before(self.geometry) if hasattr(reducer, "before") else reducer
-        return tuple(getattr(first, "blocks", ()))
+        from parbench.engine.sites import site_of
+
+        return site_of(reducer, self.geometry).blocks
 
     def identity(self, reducer: Any) -> dict[str, Any]:
         """Everything that can change a number."""

@@ -21,7 +21,6 @@ from parbench.models.adapter import LlavaAdapter
 from parbench.models.counting import uncounted
 from parbench.models.merging import Merger
 from parbench.models.vision import Encoded
-from parbench.reducers import TowerReducer
 
 # Bytes for the features of the images, which every threshold that is tried needs again.
 _REMEMBERED = 4 << 30
@@ -97,19 +96,17 @@ class KeptCounter:
     def _counts(self, engine: Engine, group: Asked) -> list[int]:
         questions = group.questions
         with uncounted():
-            reduction, _ = engine.reduce(
-                self._encoded(engine, group), [seed_of(group.digest)], [0] * len(questions), questions
-            )
+            same = torch.zeros(len(questions), dtype=torch.long, device=self.adapter.device)
+            encoded = self._encoded(engine, group).take(same)
+            reduction, _ = engine.reduce(encoded, questions, [seed_of(group.digest)] * len(questions))
         return reduction.counts.tolist()
 
     def _encoded(self, engine: Engine, group: Asked) -> Encoded:
         # What a method does inside the tower depends on its threshold, so that nothing can be remembered.
-        if isinstance(engine.reducer, TowerReducer):
-            return engine.encode_pixels(group.pixels.to(self.adapter.device))
-        found = self.features.get(group.digest, engine.blocks)
-        if found is None:
-            found = self.features.put(group.digest, engine.encode_pixels(group.pixels.to(self.adapter.device)))
-        return found
+        if engine.site.acts_in_vision:
+            return engine.images.encode(group.pixels)
+        found = self.features.get(group.digest, engine.site.blocks)
+        return found or self.features.put(group.digest, engine.images.encode(group.pixels))
 
 
 def sampled(

@@ -17,14 +17,15 @@ from torch import Tensor
 
 from parbench.engine.decode import greedy
 from parbench.engine.hooks.install import install
-from parbench.engine.hooks.layers import Stage, Trace
 from parbench.engine.inputs import Rows
+from parbench.engine.sites import site_of
+from parbench.engine.trace import Stage, Trace
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LanguageAdapter
 from parbench.models.geometry import Geometry
 from parbench.parity.base import Parity, built
 from parbench.parity.case import Case, Verdict
-from parbench.reducers import LayerReducer, Reducer
+from parbench.reducers import Reducer
 
 
 @dataclass
@@ -103,9 +104,9 @@ class LayerParity(Parity):
 
     def _answered(self, case: Case) -> LayerRun:
         adapter, rows, method = adapter_of(case), rows_of(case), self.reducer(case)
-        cached = not isinstance(method, LayerReducer) or method.cached
-        with install(adapter, method, rows) as trace, _watch(adapter) as seen:
-            (generated,) = greedy(adapter, rows, [len(case.recorded["decode_ids"])], [()], cached=cached)
+        site = site_of(method, adapter.geometry)
+        with install(adapter, site, rows) as trace, _watch(adapter) as seen:
+            (generated,) = greedy(adapter, rows, [len(case.recorded["decode_ids"])], [()], cached=site.cached)
         return LayerRun(case, method, adapter, rows, seen, trace, generated.ids)
 
 

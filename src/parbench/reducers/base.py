@@ -27,6 +27,7 @@ class Reducer(ABC):
         adaptive: Whether the number of tokens depends on the image when no budget is given.
         control: Whether it is a control rather than a method.
         calibrates: The field that is a threshold to be calibrated for a mean budget, if there is one.
+        takes_budget: Whether a budget means anything to it: a number of tokens can be dropped.
         free: Whether it only picks tokens, with no arithmetic on them, so that its own work is no FLOPs.
         uncalibrated: Fields that the threshold does not depend on, beside budget and name.
         calibration_range: Values of it that keep surely too many and surely too few tokens.
@@ -42,6 +43,7 @@ class Reducer(ABC):
     uncalibrated: ClassVar[tuple[str, ...]] = ()
     calibration_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     free: ClassVar[bool] = False
+    takes_budget: ClassVar[bool] = True
 
     budget: int | float | None = None
     name: str = ""

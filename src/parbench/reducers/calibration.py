@@ -178,6 +178,18 @@ def search(
     return nearest, tried[nearest]
 
 
+def first_descent(
+    count: Callable[[float], float], target: float, low: float, high: float, steps: int
+) -> tuple[float, float]:
+    """The first of so many equal parts of a range in which the count falls to the target; the last part if none is.
+
+    One image may keep more again where nothing of it passes, so that the count need not fall all the way.
+    """
+    cuts = [low + (high - low) * step / steps for step in range(steps + 1)]
+    end = next((step for step in range(1, steps) if count(cuts[step]) <= target), steps)
+    return cuts[end - 1], cuts[end]
+
+
 def block_thresholds(
     reducer: TowerReducer, encode: Callable[[Merger], None], images: int, geometry: Geometry
 ) -> list[float]:

@@ -17,6 +17,7 @@ class Unreduced(TokenReducer):
     title = "none"
     control = True
     free = True
+    takes_budget = False
     # It promises nothing, so it needs no budget.
     adaptive = True
 

@@ -3,83 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
+from parbench.engine.hooks.base import LlmHooks
 from parbench.engine.inputs import Rows
+from parbench.engine.trace import Stage, Trace
 from parbench.models.adapter import LanguageAdapter
 from parbench.models.counting import own_flops
 from parbench.models.llama import Attending, attending
 from parbench.ops.selection import compact, gather
 from parbench.reducers import Choice, LayerReducer, Provenance
 from parbench.reducers.layer_probes import Layout, View
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What happened before a layer.
-
-    Attributes:
-        layer: The layer.
-        before: Where tokens were.
-        choice: What was chosen.
-        layout: Where tokens are from there on.
-    """
-
-    layer: int
-    before: Layout
-    choice: Choice
-    layout: Layout
-
-
-@dataclass
-class Trace:
-    """What happened to a batch at prefill, layer by layer.
-
-    Attributes:
-        layers: For each LLM layer, the tokens of each row that entered it, [B], from tensor shapes.
-        visual: The visual tokens among them, [B].
-        attended: For each LLM layer, the places that attention ran on, [B], where a method has them differ from the tokens.
-        passes: The stages of each run over whole sequences; one run, except without a cache.
-        origin: Which of the tokens that entered the LLM the E images' tokens at the last layer come from.
-        flops: The reducer's own FLOPs inside the LLM, over the batch.
-        leavers: Told which rows go on when others leave the batch.
-    """
-
-    layers: list[Tensor] = field(default_factory=list)
-    visual: list[Tensor] = field(default_factory=list)
-    attended: list[Tensor] = field(default_factory=list)
-    passes: list[list[Stage]] = field(default_factory=list)
-    origin: Provenance | None = None
-    flops: int = 0
-    leavers: list[Callable[[Tensor], None]] = field(default_factory=list)
-
-    def leave(self, stay: Tensor) -> None:
-        """Rows other than those at ``stay`` have left the batch."""
-        for leaver in self.leavers:
-            leaver(stay)
-
-    def after(self, prefix: Trace, owner: Tensor, own: Tensor) -> Trace:
-        """This trace of rows side by side as one of whole lines, whose beginnings ran before.
-
-        Args:
-            prefix: What happened to the beginnings.
-            owner: [B] the beginning, and the row, that each line is behind.
-            own: [B] tokens of each line behind its beginning.
-        """
-        others = torch.zeros_like(prefix.layers[0]).index_add(0, owner, own)[owner] - own
-        return replace(
-            self,
-            layers=[
-                before[owner] + here[owner] - others for before, here in zip(prefix.layers, self.layers, strict=True)
-            ],
-            visual=[before[owner] + here[owner] for before, here in zip(prefix.visual, self.visual, strict=True)],
-        )
 
 
 @dataclass(frozen=True)
@@ -120,7 +61,7 @@ class _Segment:
     causal: Tensor | None = None
 
 
-class LayerHooks:
+class LayerHooks(LlmHooks):
     """Runs a ``LayerReducer`` inside the LLM.
 
     A forward that finds an empty cache is a prefill: at each stage's layer the method chooses and the sequence gets shorter.
@@ -137,7 +78,8 @@ class LayerHooks:
 
     def __init__(self, adapter: LanguageAdapter, reducer: LayerReducer, rows: Rows, trace: Trace,
                  place: Callable[[], Packed] | None = None) -> None:  # fmt: skip
-        self.adapter, self.reducer, self.rows, self.trace, self.place = adapter, reducer, rows, trace, place
+        super().__init__(rows)
+        self.adapter, self.reducer, self.trace, self.place = adapter, reducer, trace, place
         self.packed: Packed | None = None
         self.stages = reducer.stages(adapter.geometry)
         self.begin = Layout.start(rows.mask, rows.positions, rows.image, rows.patch)
@@ -149,7 +91,7 @@ class LayerHooks:
         self.normed: Tensor | None = None
         self.prefill = False
 
-    def handles(self) -> list[Any]:
+    def handles(self) -> list[RemovableHandle]:
         """Register the hooks."""
         layers = self.adapter.language.layers
         handles = [layers[0].register_forward_pre_hook(self.start, with_kwargs=True)]
@@ -236,6 +178,11 @@ class LayerHooks:
         if self.packed and len(self.trace.layers) < self.stages[0]:
             return self.packed.tokens
         return hidden.shape[1] - (self.layout.mask == 0).sum(1)
+
+    @property
+    def image(self) -> Tensor:
+        """[B, S] number of the image that each token is of, where tokens are now; -1 for text and padding."""
+        return self.layout.image
 
     def _causal(self, index: int, hidden: Tensor, mask: Tensor, cache: Any) -> Tensor | None:
         from transformers.masking_utils import create_causal_mask

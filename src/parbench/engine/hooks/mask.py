@@ -7,21 +7,24 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
+from parbench.engine.hooks.base import LlmHooks
 from parbench.engine.inputs import Rows
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LanguageAdapter
 from parbench.reducers import MaskReducer
 
 
-class MaskHooks:
+class MaskHooks(LlmHooks):
     """Runs a ``MaskReducer`` at prefill; values that are zeroed there stay zero in the cache, so decoding needs no more.
 
     A weight that is masked after the softmax is one whose value is zero, which leaves the attention kernel as it is.
     """
 
     def __init__(self, adapter: LanguageAdapter, reducer: MaskReducer, rows: Rows) -> None:
-        self.adapter, self.reducer, self.rows = adapter, reducer, rows
+        super().__init__(rows)
+        self.adapter, self.reducer = adapter, reducer
         self.prefill = False
         self.allowed: Tensor | None = None
         groups = adapter.language.layers[0].self_attn.num_key_value_groups
@@ -30,7 +33,7 @@ class MaskHooks:
                 f"method {reducer.name} prunes heads one by one, but this model's heads share their values"
             )
 
-    def handles(self) -> list[Any]:
+    def handles(self) -> list[RemovableHandle]:
         """Register the hooks."""
         handles = []
         cut = self.reducer.unseen(self.adapter.geometry)

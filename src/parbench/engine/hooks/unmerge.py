@@ -7,14 +7,16 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
-from parbench.engine.hooks.layers import Trace
+from parbench.engine.hooks.base import LlmHooks
 from parbench.engine.inputs import Rows
+from parbench.engine.trace import Trace
 from parbench.models.adapter import LanguageAdapter
 from parbench.ops.selection import gather
 
 
-class UnmergeHooks:
+class UnmergeHooks(LlmHooks):
     """Runs rows of merged tokens in an LLM whose attention has the un-merged sequence, at its original positions.
 
     At prefill queries, keys and values are computed once a token and repeated at each place that the token holds; what attention
@@ -23,6 +25,7 @@ class UnmergeHooks:
     """
 
     def __init__(self, adapter: LanguageAdapter, rows: Rows, trace: Trace) -> None:
+        super().__init__(rows)
         self.adapter, self.trace = adapter, trace
         self.begin, self.columns = whole(rows), rows.embeds.shape[1]
         self.prefill = False
@@ -31,7 +34,7 @@ class UnmergeHooks:
         self.turn: tuple[Tensor, Tensor] | None = None
         self.causal: Tensor | None = None
 
-    def handles(self) -> list[Any]:
+    def handles(self) -> list[RemovableHandle]:
         """Register the hooks."""
         layers = self.adapter.language.layers
         handles = [layers[0].register_forward_pre_hook(self.start, with_kwargs=True)]

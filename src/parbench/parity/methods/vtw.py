@@ -9,7 +9,6 @@ import torch
 from parbench.engine.layer_search import divergences, next_logits
 from parbench.parity.case import Case, Verdict
 from parbench.parity.layers import LayerParity, adapter_of, before_layer_one, rows_of
-from parbench.reducers.none import Unreduced
 from parbench.reducers.vtw import VTW
 
 
@@ -34,7 +33,7 @@ class _Vtw(LayerParity):
         verdict, adapter, rows = Verdict(), adapter_of(case), rows_of(case)
         found = divergences(adapter, VTW(name="vtw"), rows, case.parameters["candidates"])
         verdict.close(found[0], case.recorded["kl_per_candidate"])
-        verdict.close(next_logits(adapter, Unreduced(name="none"), rows)[0], case.recorded["full_logits"], logits=True)
+        verdict.close(next_logits(adapter, None, rows)[0], case.recorded["full_logits"], logits=True)
         return verdict
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -23,6 +23,7 @@ class MaskReducer(Reducer):
     """
 
     site = "mask"
+    takes_budget = False
 
     @property
     def note(self) -> str:
@@ -51,28 +52,3 @@ class MaskReducer(Reducer):
             raise ParbenchError(
                 f"budget={self.budget} of method {self.name} has no use, since every token stays: leave budget=null"
             )
-
-    def skipped(self, config: Any, geometry: Geometry, total: int, images: int) -> int:
-        """FLOPs (2 per multiply-add) of a prefill that a real implementation would not spend.
-
-        Projections are spent in full; attention counts as dense, as everywhere.
-
-        Args:
-            config: The LLM's configuration.
-            geometry: The model's sizes.
-            total: Tokens of the sequence.
-            images: Images in it.
-        """
-        visual, near = images * geometry.patches, self.neighbours(geometry)
-        hidden_pairs = images * (geometry.patches**2 - int(near.sum())) if near is not None else 0
-        heads, width = config.num_attention_heads, config.hidden_size // config.num_attention_heads
-        neurons = config.intermediate_size - self.neurons(config.intermediate_size)
-        saved = 0
-        for layer in range(config.num_hidden_layers):
-            pruned = len(self.pruned(layer))
-            # Pairs of query and key that a head leaves out; each costs a product with the key and one with the value.
-            whole = hidden_pairs if layer < self.unseen(geometry) else total * visual
-            alone = total * visual + visual * (total - visual)
-            saved += 4 * width * ((heads - pruned) * whole + pruned * alone)
-            saved += 2 * 3 * config.hidden_size * neurons * visual
-        return saved

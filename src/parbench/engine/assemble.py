@@ -1,0 +1,69 @@
+"""Visual tokens and prompts put together to the lines that the LLM runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from parbench.engine.batch import Batch
+from parbench.engine.inputs import Line, Visual, build_line
+from parbench.engine.origins import anchors, owners
+from parbench.engine.samples import Sample
+from parbench.engine.sites import Site
+from parbench.errors import UnfitSample
+from parbench.models.adapter import LlavaAdapter
+from parbench.reducers import Reducer, Reduction
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The lines of a batch.
+
+    Attributes:
+        lines: One for each sample that has one.
+        limits: Tokens that each may generate.
+        unfit: Why a sample has no line, by its number.
+    """
+
+    lines: list[Line]
+    limits: list[int]
+    unfit: dict[int, str]
+
+
+def visuals(site: Site[Reducer], reduction: Reduction, seeds: Sequence[int]) -> list[Visual]:
+    """Each entry of a reduction as the LLM gets it.
+
+    Args:
+        site: The method that chose.
+        reduction: Its tokens are in the LLM's embedding space.
+        seeds: The number of each entry's image.
+    """
+    found = []
+    for entry, count in enumerate(reduction.counts.tolist()):
+        stands = anchors(reduction.provenance, entry, count)
+        owner = owners(reduction.provenance, entry) if site.needs_owners else None
+        found.append(Visual(reduction.tokens[entry, :count], stands, seeds[entry], owner))
+    return found
+
+
+def assemble(adapter: LlavaAdapter, batch: Batch) -> Lines:
+    """Put the visual tokens of a batch in the place of its prompts' image placeholders."""
+    chosen = batch.chosen
+    made = visuals(batch.site, chosen.reduction, chosen.seeds) if chosen.reduction else []
+    found = Lines([], [], {})
+    for number, (sample, entries) in enumerate(zip(batch.samples, chosen.entries, strict=True)):
+        try:
+            line, limit = _line(adapter, batch, sample, [made[entry] for entry in entries])
+        except UnfitSample as error:
+            found.unfit[number] = str(error)
+        else:
+            found.lines.append(line)
+            found.limits.append(limit)
+    return found
+
+
+def _line(adapter: LlavaAdapter, batch: Batch, sample: Sample, images: Sequence[Visual]) -> tuple[Line, int]:
+    prompt = batch.images.prompts[sample.id]
+    if isinstance(prompt, Exception):
+        raise prompt
+    return build_line(adapter, prompt, images, batch.site.positions, sample.max_new_tokens)

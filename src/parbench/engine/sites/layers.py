@@ -1,0 +1,94 @@
+"""The site of methods that drop visual tokens before layers of the LLM."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Self
+
+from parbench.engine.decode import Generated
+from parbench.engine.hooks.layers import LayerHooks, Packed
+from parbench.engine.inputs import Line, Rows
+from parbench.engine.ledger import SampleLedger
+from parbench.engine.plan import TokenPlan
+from parbench.engine.shared_prefix import Beginnings, up_to_first_stage
+from parbench.engine.sites.base import Site, Wrapper, with_wrapped
+from parbench.engine.sites.tokens import TokenSite
+from parbench.engine.trace import Trace
+from parbench.errors import ParbenchError
+from parbench.models.adapter import LanguageAdapter, LlavaAdapter
+from parbench.models.geometry import Geometry
+from parbench.reducers import LayerReducer, Reduction
+
+
+class LayerSite(Site[LayerReducer]):
+    """Before layers of the LLM; a part of the method may act between the vision tower and the LLM."""
+
+    name = "layers"
+    own_work = ("choose",)
+
+    def __init__(self, reducer: LayerReducer, geometry: Geometry) -> None:
+        super().__init__(reducer, geometry)
+        self.between = reducer.before(geometry) or self.between
+
+    @property
+    def shares_beginnings(self) -> bool:
+        """Whether there are layers before the first stage to share."""
+        return self.reducer.cached and bool(self.reducer.stages(self.geometry))
+
+    @property
+    def cached(self) -> bool:
+        """As the method says."""
+        return self.reducer.cached
+
+    @property
+    def layers_read(self) -> set[int]:
+        """Those before and behind each stage."""
+        return {stage + offset for stage in self.reducer.stages(self.geometry) for offset in (-1, 0)}
+
+    def hooks(
+        self, adapter: LanguageAdapter, rows: Rows, trace: Trace, place: Callable[[], Packed] | None = None
+    ) -> LayerHooks:
+        """Cuts the sequence at each stage."""
+        return LayerHooks(adapter, self.reducer, rows, trace, place)
+
+    def run_shared(
+        self, adapter: LlavaAdapter, lines: Sequence[Line], beginnings: Beginnings, new_tokens: Sequence[int],
+        until: Sequence[tuple[str, ...]],
+    ) -> tuple[list[Generated], Trace]:  # fmt: skip
+        """Share the layers before the first stage."""
+        return up_to_first_stage(adapter, self, lines, beginnings, new_tokens, until)
+
+    def check_reduced(self, _reduction: Reduction) -> None:
+        """The budget is an average over layers, which nothing before the LLM can break."""
+
+    def check_ledger(self, ledger: SampleLedger, images: int) -> None:
+        """Refuse an average over layers that is not the budget: whole tokens a layer meet it to within half a token.
+
+        Raises:
+            ParbenchError: The method did not deliver its budget.
+        """
+        asked = self.reducer.asked(self.geometry)
+        if asked is None or not images:
+            return
+        delivered = ledger.tokens_kept / images
+        if abs(delivered - asked) > 0.5:
+            raise ParbenchError(
+                f"method {self.reducer.name} was asked for {asked} visual tokens a layer and delivered {delivered:.1f}"
+            )
+
+    def plan(self, tokens: int) -> TokenPlan:
+        """What the method leaves layer by layer."""
+        visual = self.reducer.by_layer(self.geometry)
+        if self.reducer.budget is None:
+            tokens = round(sum(visual) / self.geometry.layers)
+        before = self.acts_between and self.between.place == "before_projector"
+        made = super().plan(tokens)
+        return replace(made, visual=visual, projected=tokens if before else self.geometry.patches)
+
+    def wrapped(self, wrap: Wrapper) -> Self:
+        """See :meth:`Site.wrapped`; the part before the LLM is wrapped too."""
+        made = super().wrapped(wrap)
+        if self.acts_between:
+            made.between = with_wrapped(self.between, TokenSite.own_work, wrap)
+        return made

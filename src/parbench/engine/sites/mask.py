@@ -1,0 +1,52 @@
+"""The site of methods that mask what visual tokens see and compute in the LLM."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from parbench.engine.hooks.layers import Packed
+from parbench.engine.hooks.mask import MaskHooks
+from parbench.engine.inputs import Rows
+from parbench.engine.plan import TokenPlan
+from parbench.engine.sites.base import Site
+from parbench.engine.trace import Trace
+from parbench.models.adapter import LanguageAdapter
+from parbench.reducers import MaskReducer
+
+
+class MaskSite(Site[MaskReducer]):
+    """In all layers of the LLM, where every token stays."""
+
+    name = "mask"
+
+    def hooks(
+        self, adapter: LanguageAdapter, rows: Rows, _trace: Trace, _place: Callable[[], Packed] | None = None
+    ) -> MaskHooks:
+        """Masks attention, values and neurons."""
+        return MaskHooks(adapter, self.reducer, rows)
+
+    def plan(self, tokens: int) -> TokenPlan:
+        """Every token everywhere; masking is no product."""
+        return replace(super().plan(tokens), free=True)
+
+    def skipped_flops(self, config: Any, total: int, images: int) -> int:
+        """What the masks would save; see :meth:`Site.skipped_flops`.
+
+        Projections are spent in full; attention counts as dense, as everywhere.
+        """
+        reducer, geometry = self.reducer, self.geometry
+        visual, near = images * geometry.patches, reducer.neighbours(geometry)
+        hidden_pairs = images * (geometry.patches**2 - int(near.sum())) if near is not None else 0
+        heads, width = config.num_attention_heads, config.hidden_size // config.num_attention_heads
+        neurons = config.intermediate_size - reducer.neurons(config.intermediate_size)
+        saved = 0
+        for layer in range(config.num_hidden_layers):
+            pruned = len(reducer.pruned(layer))
+            # Pairs of query and key that a head leaves out; each costs a product with the key and one with the value.
+            whole = hidden_pairs if layer < reducer.unseen(geometry) else total * visual
+            alone = total * visual + visual * (total - visual)
+            saved += 4 * width * ((heads - pruned) * whole + pruned * alone)
+            saved += 2 * 3 * config.hidden_size * neurons * visual
+        return saved

@@ -1,0 +1,110 @@
+"""The site of methods that merge tokens inside the vision tower."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from parbench.engine.hooks.base import LlmHooks
+from parbench.engine.hooks.layers import Packed
+from parbench.engine.hooks.unmerge import UnmergeHooks
+from parbench.engine.inputs import Rows
+from parbench.engine.plan import TokenPlan
+from parbench.engine.sites.base import Site
+from parbench.engine.trace import Trace
+from parbench.errors import OutOfReach
+from parbench.models.adapter import LanguageAdapter, LlavaAdapter
+from parbench.models.counting import own_flops
+from parbench.models.merging import Merger
+from parbench.models.vision import Encoded
+from parbench.reducers import Reduction, TowerReducer
+from parbench.reducers.budget import FAR
+from parbench.reducers.calibration import block_thresholds
+
+
+class TowerSite(Site[TowerReducer]):
+    """Inside the vision tower; the LLM's attention may have every patch again."""
+
+    name = "tower"
+    acts_in_vision = True
+    own_work = ("merge",)
+
+    @property
+    def shares_beginnings(self) -> bool:
+        """Whether nothing acts inside the LLM."""
+        return not self.reducer.unmerges
+
+    @property
+    def positions(self) -> str:
+        """The method's; the context has to hold every patch where attention has every patch."""
+        return "keep" if self.reducer.unmerges else self.reducer.positions
+
+    @property
+    def needs_owners(self) -> bool:
+        """Whether attention has every patch again."""
+        return self.reducer.unmerges
+
+    def encode(self, adapter: LlavaAdapter, pixels: Tensor) -> Encoded:
+        """Run the vision tower with the method in it."""
+        return adapter.encode(pixels, merger=partial(self.reducer.merge, geometry=self.geometry))
+
+    def reduce(
+        self, adapter: LlavaAdapter, encoded: Encoded, questions: Sequence[str], _seeds: Sequence[int]
+    ) -> tuple[Reduction, list[int]]:
+        """The tokens that the tower gave."""
+        given = self.reducer.origin(encoded, self.geometry)
+        reduction = Reduction(adapter.project(given.tokens), given.counts, given.provenance)
+        return reduction, [encoded.work] * len(questions)
+
+    def hooks(
+        self, adapter: LanguageAdapter, rows: Rows, trace: Trace, _place: Callable[[], Packed] | None = None
+    ) -> LlmHooks:
+        """Un-merges for attention, where the method does."""
+        return UnmergeHooks(adapter, rows, trace) if self.reducer.unmerges else LlmHooks(rows)
+
+    def plan(self, tokens: int) -> TokenPlan:
+        """What the method merges block by block; where images decide, the even shares that calibration aims at."""
+        geometry = self.geometry
+        merged = self.reducer.merges(geometry)
+        tower = [geometry.patches + 1 - sum(merged[:block]) for block in range(geometry.blocks + 1)]
+        left = tower[-1] - 1
+        attended = [geometry.patches] * geometry.layers if self.reducer.unmerges else ()
+        return TokenPlan(left, tower, left, [left] * geometry.layers, False, attended)
+
+    def vision_flops(self, tower: Sequence[int], config: Any) -> int:
+        """Pairing random keys in each vision block."""
+        reducer = self.reducer
+        if reducer.calibrates:
+            # The work is to compare all pairs, wherever the threshold is.
+            reducer = _with(reducer, reducer.calibrates, 1.0)
+        width = config.hidden_size // config.num_attention_heads
+        total = 0
+        for block, (entering, _) in enumerate(pairwise(tower[: self.geometry.read + 1])):
+            metric = torch.randn(1, entering, width, dtype=torch.float64)
+            with own_flops() as counted:
+                reducer.merge(block, metric, torch.tensor([entering]), self.geometry)
+            total += counted()
+        return total
+
+    def find_threshold(
+        self, mean_count: Callable[[Any], float], encode: Callable[[Merger], None], images: int, _steps: int = 0, /
+    ) -> tuple[Any, float]:
+        """One threshold a vision block; see :meth:`Site.find_threshold`."""
+        wanted = self.reducer.count(self.geometry)
+        found = block_thresholds(self.reducer, encode, images, self.geometry)
+        mean = mean_count(found)
+        # Where a block merges all that it can, no threshold merges more.
+        if abs(mean - wanted) > max(FAR * wanted, 1):
+            raise OutOfReach(f"target={wanted} is out of reach: the nearest mean is {mean:.1f} tokens", (found, mean))
+        return found, mean
+
+
+def _with(reducer: TowerReducer, field: str, value: float) -> TowerReducer:
+    fields: dict[str, Any] = {field: value}
+    return dataclasses.replace(reducer, **fields)
