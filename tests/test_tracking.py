@@ -435,15 +435,19 @@ def test_calls_are_bounded():
 def test_threads_of_a_wandb_that_was_given_up_say_nothing_and_others_do(monkeypatch):
     from parbench.tracking.wandb_service import _hush_threads
 
-    heard = []
+    heard, gone = [], threading.Event()
     monkeypatch.setattr(threading, "excepthook", heard.append)
-    _hush_threads()
+    usual, threads = threading.excepthook, []
     for name in ("wandb.sdk.wandb_run", "wandbox"):
-        there = {"__name__": name}
-        exec("def fail(): raise OSError('gone')", there)
-        thread = threading.Thread(target=there["fail"])
-        thread.start()
+        there = {"__name__": name, "gone": gone}
+        exec("def fail():\n    gone.wait()\n    raise OSError('gone')", there)
+        threads.append(threading.Thread(target=there["fail"]))
+        threads[-1].start()
+    _hush_threads()
+    gone.set()
+    for thread in threads:
         thread.join()
+    assert threading.excepthook is usual
     assert [raised.exc_traceback.tb_next.tb_next.tb_frame.f_globals["__name__"] for raised in heard] == ["wandbox"]
 
 

@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if arguments is None:
         _in_utf8()
+        _have_process()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
         print(USAGE)
@@ -57,6 +58,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("parbench: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130
+
+
+# Libraries that are silent from their first import on. Elsewhere parbench silences them only while it uses them.
+_SILENT = {
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DATASETS_VERBOSITY": "critical",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+}
+
+
+def _have_process() -> None:
+    """Take the process for parbench's own, which a caller's from Python is not."""
+    from parbench.engine.allocator import own_process
+
+    own_process()
+    for name, value in _SILENT.items():
+        os.environ.setdefault(name, value)
 
 
 def _in_utf8() -> None:

@@ -140,10 +140,7 @@ def aims(rows: Sequence[Row]) -> list[str]:
 
 def picture(content: Mapping[str, Any], path: Path) -> None:
     """Write a PNG: predicted and measured speed-up of each method, of prefill and of the first token, a row of axes a batch size."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     rows = [row for row in measured(content["rows"]) if row["method"] != "none"]
     batches = sorted({row["batch"] for row in rows})
@@ -151,9 +148,8 @@ def picture(content: Mapping[str, Any], path: Path) -> None:
         return
     methods = sorted({row["method"] for row in rows}, reverse=True)
     height = 0.24 * len(methods) + 1.2
-    figure, axes = plt.subplots(
-        len(batches), 2, figsize=(11, height * len(batches) + 0.4), dpi=110, squeeze=False, sharey=True
-    )
+    figure = Figure(figsize=(11, height * len(batches) + 0.4), dpi=110)
+    axes = figure.subplots(len(batches), 2, squeeze=False, sharey=True)
     for line, batch in zip(axes, batches, strict=True):
         for axis, stage, name in zip(line, ("prefill", "ttft"), ("LLM prefill", "pixels to first token"), strict=True):
             _speedups(axis, [row for row in rows if row["batch"] == batch], stage, methods)
@@ -163,7 +159,6 @@ def picture(content: Mapping[str, Any], path: Path) -> None:
     figure.suptitle(heading(content), fontsize=11)
     figure.tight_layout()
     figure.savefig(path, metadata={"Software": None})
-    plt.close(figure)
 
 
 def _speedups(axis: Any, rows: Sequence[Row], stage: str, methods: Sequence[str]) -> None:

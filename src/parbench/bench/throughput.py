@@ -17,6 +17,7 @@ from parbench.config import compose_config
 from parbench.errors import ParbenchError
 from parbench.harness.evaluate import evaluate, simple_evaluation
 from parbench.harness.session import Session
+from parbench.harness.silence import quiet
 
 STOCK = "lmms-eval, llava_hf, batch 1"
 # Questions whose evaluation is looked into for where its time goes.
@@ -57,8 +58,6 @@ class Rates:
         )
 
     def _stock(self) -> None:
-        from parbench.harness.silence import quiet
-
         session = self.sessions["shared"]
         settings = session.model_settings
         with quiet():

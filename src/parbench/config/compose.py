@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,27 @@ _KINDS: dict[str, tuple[type, ...]] = {
 }  # fmt: skip
 
 
+def _register_resolvers() -> None:
+    """OmegaConf keeps resolvers for the whole process, so parbench's have its name in theirs and stand in nobody's way."""
+    OmegaConf.register_new_resolver("parbench.asset", _asset, replace=True)
+    OmegaConf.register_new_resolver(
+        "parbench.choose", lambda condition, yes, no: yes if condition else no, replace=True
+    )
+
+
+@contextlib.contextmanager
+def _own_hydra() -> Iterator[None]:
+    """A Hydra over parbench's configurations; afterwards the one of whoever uses parbench is there again."""
+    hydra = GlobalHydra.instance()
+    before = hydra.hydra
+    hydra.clear()
+    try:
+        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = before
+
+
 def _asset(name: str) -> str:
     from parbench.models.loading import asset
 
@@ -50,13 +72,11 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     """
     from parbench.lmms_tasks.by_path import by_path
 
-    OmegaConf.register_new_resolver("asset", _asset, replace=True)
-    OmegaConf.register_new_resolver("choose", lambda condition, yes, no: yes if condition else no, replace=True)
+    _register_resolvers()
     overrides = by_path(overrides)
     _check_options(overrides)
     overrides = _with_searchpath(overrides)
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+    with _own_hydra():
         try:
             config = compose("config", overrides=list(overrides))
             OmegaConf.to_container(config, resolve=True, throw_on_missing=True)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
-
 import torch
 
 from parbench.models.adapter import LlavaAdapter
@@ -16,9 +13,6 @@ _SHARE = {"cuda": 0.5, "cpu": 0.1}
 _MOST = {"cuda": 128, "cpu": 40}
 # Prompt and answer beside the visual tokens.
 _TEXT = 128
-# Of glibc's mallopt: above which size freed memory at the heap's end goes back to the system, and how many allocations may be
-# mapped from it one by one.
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
 def row_bytes(adapter: LlavaAdapter) -> int:
@@ -47,21 +41,3 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and "not enough memory" in str(error)
     )
-
-
-def keep_freed() -> bool:
-    """Let a process on a CPU use memory again that it has freed, rather than ask the system for it anew for every large tensor.
-
-    The system hands memory out zeroed, page by page, which takes a fifth of an evaluation's CPU time. What the process holds at
-    most stays about the same, but it holds it until its end.
-
-    Returns:
-        Whether the C library can be told: only Linux's glibc has this.
-    """
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        tell = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return False
-    return bool(tell(_MMAP_MAX, 0)) and bool(tell(_TRIM_THRESHOLD, 2**31 - 1))

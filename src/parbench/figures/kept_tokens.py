@@ -39,10 +39,7 @@ def kept_picture(
         title: Method and budget.
         caption: Question, answers and counts; may have several lines.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
     rows, columns = kept.grid
@@ -51,7 +48,8 @@ def kept_picture(
     height, width = pixels.shape[:2]
     down, across = np.arange(height) * rows // height, np.arange(width) * columns // width
     strength = share[down][:, across][..., None]
-    figure, axes = plt.subplots(1, 2, figsize=(9, 5.4), dpi=120)
+    figure = Figure(figsize=(9, 5.4), dpi=120)
+    axes = figure.subplots(1, 2)
     axes[0].imshow(pixels)
     axes[1].imshow(pixels * (0.18 + 0.82 * strength))
     axes[0].set_title("image and needed boxes", fontsize=10)
@@ -79,4 +77,3 @@ def kept_picture(
     figure.tight_layout(rect=(0, 0.12, 1, 1))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Software": None})
-    plt.close(figure)

@@ -21,6 +21,7 @@ from parbench.harness.images import ShownImages, Watched, image_columns, read_ro
 from parbench.harness.local.sources import SOURCES, fingerprint
 from parbench.harness.parseable import parseable
 from parbench.harness.scoring import Scorer, right_answer, silent
+from parbench.harness.silence import quiet, quiet_datasets
 from parbench.harness.sources import data_fingerprint, hub_commit, load_rows, refuse_ignored
 from parbench.harness.submission import refuse_unanswered, with_answer_columns
 from parbench.lmms_tasks.by_name import about
@@ -144,6 +145,7 @@ class PreparedDataset:
         return sum(guessed[skill] for skill in skills) / len(skills)
 
     @cached_property
+    @quiet_datasets()
     def rows(self) -> Any:
         """All rows, with images that are decoded when looked at.
 
@@ -213,8 +215,6 @@ class PreparedDataset:
     @cached_property
     def _config(self) -> dict[str, Any]:
         """The task's configuration with its functions, imported."""
-        from parbench.harness.silence import quiet
-
         with quiet(), silent():
             from lmms_eval.utils import load_yaml_config
 
@@ -229,8 +229,6 @@ class PreparedDataset:
     def task(self) -> Any:
         """The lmms-eval task."""
         rows = self.rows
-        from parbench.harness.silence import quiet
-
         with quiet():
             from parbench.harness.lmms_task import LoadedTask
 

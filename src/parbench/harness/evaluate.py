@@ -156,7 +156,8 @@ class _Computation:
 
     def _answer(self) -> dict[str, Any]:
         from parbench.compute.flops import costs
-        from parbench.engine.batch_size import batch_size, keep_freed
+        from parbench.engine.allocator import keep_freed
+        from parbench.engine.batch_size import batch_size
         from parbench.engine.engine import Engine
 
         session, store, settings = self.session, self.store, self.session.config.engine

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from parbench.errors import UnfitSample
+from parbench.harness.silence import quiet_datasets
 
 # Rows that are read at once.
 _SLICE = 64
@@ -42,11 +43,11 @@ class ShownImages:
         key: Column whose values name images, as long as they name one image each; None where there is none.
     """
 
+    @quiet_datasets()
     def __init__(self, rows: Any, key: str | None = None) -> None:
         from datasets import Image as ImageFeature
-        from datasets import List, disable_progress_bars
+        from datasets import List
 
-        disable_progress_bars()
         columns = image_columns(rows)
         stored: Any = rows.select_columns(columns)
         for column in columns:

@@ -12,6 +12,7 @@ from typing import Any
 from parbench.errors import ParbenchError
 from parbench.harness.hub_data import load, resolve
 from parbench.harness.named import named_files
+from parbench.harness.silence import quiet_datasets
 
 _FORMATS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".arrow": "arrow"}
 
@@ -168,6 +169,7 @@ def _is_prepared(rows: Any, own: str, other: str) -> bool:
     return False
 
 
+@quiet_datasets()
 def load_rows(dataset: Mapping[str, Any], config: str | None) -> Any:
     """The rows of ``dataset.split`` as a ``datasets.Dataset``, images as image features.
 
@@ -182,9 +184,6 @@ def load_rows(dataset: Mapping[str, Any], config: str | None) -> Any:
     import pyarrow.parquet as pq
 
     split, path = dataset["split"], dataset.get("path")
-    datasets.disable_progress_bars()
-    # What goes wrong is raised, and said once.
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     if path is None:
         return _from_hub(dataset, config)
     folder = _existing(path)

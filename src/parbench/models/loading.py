@@ -16,6 +16,7 @@ from parbench.models.devices import resolve_device, resolve_dtype
 from parbench.models.fingerprints import PICKLE
 from parbench.models.placement import bridge, check_placement, placed
 from parbench.models.quantization import check_quantization, quantized
+from parbench.models.silence import quiet_transformers
 from parbench.models.unsupported import why_not, why_not_by_name
 
 WEIGHTS = ("checkpoint", "random")
@@ -191,6 +192,8 @@ def check_clip_folder(folder: Path) -> None:
     check_clip_config(folder)
 
 
+# What is missing or surplus is raised in one sentence.
+@quiet_transformers()
 def load_strictly(cls: Any, folder: Path, **arguments: Any) -> Any:
     """``from_pretrained`` that accepts neither missing, surplus nor misshapen tensors.
 
@@ -198,11 +201,7 @@ def load_strictly(cls: Any, folder: Path, **arguments: Any) -> Any:
         ParbenchError: The checkpoint does not fit the class exactly; the first tensors are named.
     """
     from safetensors import SafetensorError
-    from transformers.utils import logging
 
-    # What is missing or surplus is raised below, in one sentence.
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
     try:
         model, info = cls.from_pretrained(
             folder, use_safetensors=True, trust_remote_code=False, local_files_only=True,
@@ -226,6 +225,7 @@ def load_strictly(cls: Any, folder: Path, **arguments: Any) -> Any:
     return model.requires_grad_(False)
 
 
+@quiet_transformers()
 def load_model(config: Mapping[str, Any]) -> tuple[Any, Any, Path]:
     """Model and processor of a model configuration.
 
@@ -266,6 +266,7 @@ def load_model(config: Mapping[str, Any]) -> tuple[Any, Any, Path]:
     return model.eval(), processor, folder
 
 
+@quiet_transformers()
 def load_processor(folder: Path | str) -> Any:
     """The processor of a checkpoint's folder.
 

@@ -15,12 +15,14 @@ from parbench.models.loading import (
     load_processor,
     locate_clip,
 )
+from parbench.models.silence import quiet_transformers
 from parbench.models.text import ClipSpace
 
 # No checkpoint, no tokenizer: the shipped model's reads prompts and images instead.
 _PROCESSOR = "llava-tiny"
 
 
+@quiet_transformers()
 def random_model(config: Mapping[str, Any]) -> tuple[Any, Any]:
     """Model and processor of a model configuration's sizes, made on its device.
 
@@ -60,6 +62,7 @@ def random_model(config: Mapping[str, Any]) -> tuple[Any, Any]:
     return model, processor
 
 
+@quiet_transformers()
 def random_clip(config: Mapping[str, Any], tower: Any) -> ClipSpace:
     """The CLIP text tower and projections that would belong to such a model, with random weights.
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from parbench.models.clip_pickle import converted, is_pickled
 from parbench.models.counting import counting, own_flops
 from parbench.models.loading import check_clip_config, check_clip_folder, load_strictly, locate_clip
+from parbench.models.silence import quiet_transformers
 from parbench.models.towers import tower_difference
 
 
@@ -72,6 +73,7 @@ class ClipSpace:
         return torch.cat(embeddings), flops, computed
 
 
+@quiet_transformers()
 def load_clip(path: str, revision: str | None, tower: Any, device: torch.device, dtype: torch.dtype, llava: Path | None = None,
               ) -> ClipSpace:  # fmt: skip
     """Text tower and projections of a CLIP checkpoint, joined with a LLaVA's own vision tower.

@@ -13,10 +13,7 @@ _BAR, _LINE = "#56B4E9", "#0072B2"
 
 def figures(folder: Path, lines: Iterable[SampleRecord], metrics: RunMetrics, title: str) -> dict[str, Path]:
     """Draw into a folder what a run has to show; names and files."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     layers, skills = by_layer(lines), metrics.skills
     wanted: dict[str, Callable[[Any], None]] = {}
@@ -26,13 +23,13 @@ def figures(folder: Path, lines: Iterable[SampleRecord], metrics: RunMetrics, ti
         wanted["layers"] = lambda axis: _layers(axis, layers)
     drawn: dict[str, Path] = {}
     for name, draw in wanted.items():
-        figure, axis = plt.subplots(figsize=(6, 3.6), dpi=120)
+        figure = Figure(figsize=(6, 3.6), dpi=120)
+        axis = figure.subplots()
         draw(axis)
         axis.set_title(title, fontsize=10, parse_math=False)
         figure.tight_layout()
         drawn[name] = folder / f"figure-{name}.png"
         figure.savefig(drawn[name], metadata={"Software": None})
-        plt.close(figure)
     return drawn
 
 

@@ -6,7 +6,6 @@ import contextlib
 import os
 import threading
 import time
-import traceback
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -138,11 +137,11 @@ def abandon() -> None:
     """End the wandb service that we started: left alone it would hold up the end of this process until it had sent everything."""
     import psutil
 
+    _hush_threads()
     for process in _services():
         if process.pid not in (_before or set()):
             with contextlib.suppress(psutil.Error):
                 process.kill()
-    _hush_threads()
     with contextlib.suppress(Lost):
         bounded(_teardown, _TEARDOWN)
 
@@ -154,12 +153,14 @@ def _teardown() -> None:
 
 
 def _hush_threads() -> None:
-    """What threads of wandb say when they find their service gone is no news to anybody."""
-    usual = threading.excepthook
+    """What threads of wandb say when they find their service gone is no news to anybody.
 
-    def hook(raised: Any) -> None:
-        inside = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(raised.exc_traceback)]
-        if not any(name.partition(".")[0] == "wandb" for name in inside):
-            usual(raised)
+    Each of them is told by itself: ``threading.excepthook`` belongs to the whole process.
+    """
+    for thread in threading.enumerate():
+        if _of_wandb(type(thread)) or _of_wandb(getattr(thread, "_target", None)):
+            thread._invoke_excepthook = lambda *_: None  # type: ignore[attr-defined]
 
-    threading.excepthook = hook
+
+def _of_wandb(code: Any) -> bool:
+    return (getattr(code, "__module__", None) or "").partition(".")[0] == "wandb"

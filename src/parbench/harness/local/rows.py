@@ -14,11 +14,13 @@ from parbench.harness.local.boxes import in_square
 from parbench.harness.local.reading import Records, read_records
 from parbench.harness.local.scoring import SCORINGS, VOTES
 from parbench.harness.named import named_beside
+from parbench.harness.silence import quiet_datasets
 
 SHORT = "\nAnswer the question using a single word or phrase."
 LETTER = "\nAnswer with the option's letter from the given choices directly."
 
 
+@quiet_datasets()
 def local_rows(settings: Mapping[str, Any]) -> Any:
     """The rows of ``dataset=local`` as a ``datasets.Dataset``, with the same columns whatever the file has.
 
@@ -198,9 +200,8 @@ def _check_ids(records: Records, rows: Sequence[Mapping[str, Any]], column: str)
 
 def _with_images(rows: list[dict[str, Any]], images: Any) -> tuple[Any, list[Any]]:
     """The rows as a ``datasets.Dataset`` with their images, and apart from it their boxes, which may have any shape."""
-    from datasets import Dataset, Features, Image, List, Value, concatenate_datasets, disable_progress_bars
+    from datasets import Dataset, Features, Image, List, Value, concatenate_datasets
 
-    disable_progress_bars()
     text = Value("string")
     names = ("question_id", "image_id", "question", "prompt", "answer", "scoring", "skill")
     features = Features({**dict.fromkeys(names, text), "answers": List(text), "choices": List(text)})

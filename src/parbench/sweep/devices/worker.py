@@ -26,6 +26,7 @@ from typing import IO, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from parbench.engine.allocator import own_process
 from parbench.errors import DeviceFailed, Halting, Held, ParbenchError
 from parbench.harness.progress import Progress
 from parbench.harness.session import Session
@@ -146,6 +147,7 @@ def _tasks() -> queue.Queue[dict[str, Any]]:
 def main() -> None:
     """Work until the input ends."""
     device, threads = sys.argv[1:]
+    own_process()
     # What a library prints is no message.
     channel = _Channel(os.fdopen(os.dup(1), "w"))
     os.dup2(2, 1)
