@@ -100,13 +100,13 @@ def test_other_data_needs_no_command_of_its_own(run, folder, cache):
     assert err.count("nothing recomputed") == 2
 
 
-def test_thresholds_are_shared_and_remade_where_they_are_damaged(adapter, folder, cache, capsys, monkeypatch):
+def test_thresholds_are_shared_and_remade_where_they_are_damaged(adapter, folder, cache, caplog, monkeypatch):
     one = session(adapter, *words_for(pope(folder / "pope"), "calibration.questions=12"))
     found = one.reducer(compose_config(["method=par"]).method, 0.111)
     (path,) = cache.glob("*.json")
     path.write_text(path.read_text()[:50])
     again = session(adapter, *one_words(folder)).reducer(compose_config(["method=par"]).method, 64)
-    assert "is damaged" in capsys.readouterr().err
+    assert "is damaged" in caplog.text
     assert again == found
     # A machine without the model takes what is there, and does not look for what is not.
     login = Session(compose_config(list(one_words(folder))), elsewhere=True)
@@ -119,14 +119,14 @@ def test_thresholds_are_shared_and_remade_where_they_are_damaged(adapter, folder
     assert len(list(cache.glob("*.json"))) == 2
     monkeypatch.setenv("PARBENCH_CACHE", "/proc/nowhere")
     assert session(adapter, *one_words(folder)).reducer(compose_config(["method=par"]).method, 64) == found
-    assert "cannot be kept in /proc/nowhere/calibrations" in capsys.readouterr().err
+    assert "cannot be kept in /proc/nowhere/calibrations" in caplog.text
 
 
 def one_words(folder):
     return words_for(folder / "pope", "calibration.questions=12")
 
 
-def test_of_two_processes_one_finds_it(folder, cache, monkeypatch, capsys):
+def test_of_two_processes_one_finds_it(folder, cache, monkeypatch, caplog):
     calls = []
 
     def find(thresholds, asked):
@@ -147,7 +147,7 @@ def test_of_two_processes_one_finds_it(folder, cache, monkeypatch, capsys):
         thread.join()
     assert found == [1.5, 1.5]
     assert len(calls) == 1
-    assert "waiting for it" in capsys.readouterr().err
+    assert "waiting for it" in caplog.text
 
 
 def test_shipped_thresholds_serve_scenes_only(adapter, folder, cache, monkeypatch):
@@ -176,7 +176,7 @@ def test_what_is_calibrated_ahead_serves_that_data(run, adapter, folder, cache):
     own.reducer(compose_config(["method=dymu"]).method, 64)
 
 
-def test_another_split_is_calibrated_on_if_it_is_there(folder, capsys):
+def test_another_split_is_calibrated_on_if_it_is_there(folder, caplog):
     settings = compose_config([f"dataset.path={folder / 'pope'}", "dataset=pope"]).dataset
     pope(folder / "pope")
     assert calibration_data(PreparedDataset(settings), None).settings["split"] == "test"
@@ -190,7 +190,7 @@ def test_another_split_is_calibrated_on_if_it_is_there(folder, capsys):
         folder / "pope" / "validation-00000-of-00001.parquet"
     )
     assert calibration_data(PreparedDataset(settings), None).settings["split"] == "test"
-    assert "split validation is no use for calibrating (data set pope lacks the column" in capsys.readouterr().err
+    assert "split validation is no use for calibrating (data set pope lacks the column" in caplog.text
 
 
 def test_of_the_hubs_data_only_what_is_prepared_is_taken(folder):

@@ -54,7 +54,7 @@ def text_space(path, adapter, revision=None):
     return load_clip(str(path), revision, tower, adapter.device, adapter.dtype, adapter.folder)
 
 
-def test_the_pickled_clip_gives_what_the_safe_one_gives_and_is_converted_once(home, adapter, monkeypatch, capsys):
+def test_the_pickled_clip_gives_what_the_safe_one_gives_and_is_converted_once(home, adapter, monkeypatch, caplog):
     texts = ["a photo of a red circle", "nothing"]
     safe, found = text_space(asset("llava-tiny/clip"), adapter), text_space(CLIP, adapter, CLIP_REVISION)
     torch.testing.assert_close(found.text(texts)[0], safe.text(texts)[0], rtol=0, atol=0)
@@ -70,13 +70,13 @@ def test_the_pickled_clip_gives_what_the_safe_one_gives_and_is_converted_once(ho
     kept.write_bytes(kept.read_bytes()[:999])
     with pytest.raises(ParbenchError, match="nothing of it was executed"):
         text_space(CLIP, adapter, CLIP_REVISION)
-    assert "warning" not in capsys.readouterr().err
+    assert "warning" not in caplog.text
 
 
-def test_a_cache_that_cannot_be_written_is_said_and_not_needed(home, adapter, monkeypatch, capsys):
+def test_a_cache_that_cannot_be_written_is_said_and_not_needed(home, adapter, monkeypatch, caplog):
     monkeypatch.setenv("PARBENCH_CACHE", "/proc/nowhere")
     text_space(CLIP, adapter, CLIP_REVISION)
-    assert "PARBENCH_CACHE" in capsys.readouterr().err
+    assert "PARBENCH_CACHE" in caplog.text
 
 
 class Bomb:
@@ -122,7 +122,7 @@ def test_another_pickle_is_refused(run, settings, clip, folder):
     assert "safetensors only" in refused(run, "eval", f"model.path={checkpoint}", "method=none", *RUN)
 
 
-def test_a_clip_whose_vision_tower_is_another_is_told(run, clip, adapter, capsys):
+def test_a_clip_whose_vision_tower_is_another_is_told(run, clip, adapter, caplog):
     from transformers import CLIPConfig
 
     sizes = CLIPConfig.from_pretrained(clip)
@@ -140,7 +140,7 @@ def test_a_clip_whose_vision_tower_is_another_is_told(run, clip, adapter, capsys
         assert (found.tensors, found.worst) == (1, name.removeprefix("vision_model."))
         assert found.largest == pytest.approx(0.5, abs=1e-3)
     text_space(clip, adapter)
-    said = capsys.readouterr().err
+    said = caplog.text
     assert "warning" in said
     assert name.removeprefix("vision_model.") in said
     config = json.loads((clip / "config.json").read_text())

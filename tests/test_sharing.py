@@ -123,7 +123,7 @@ def test_rows_that_have_ended_leave_without_changing_the_others(adapter, questio
     assert [answer.text for answer in together] == [answer.text for answer in alone]
 
 
-def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(adapter, questions, monkeypatch, capsys):
+def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(adapter, questions, monkeypatch, caplog):
     original, tried = engine_module.Engine.run, []
 
     def small(self, samples, pictures):
@@ -138,7 +138,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(adapter, questi
     assert [answer.id for answer in answers] == [question.id for question in questions]
     assert not any(answer.error for answer in answers)
     assert tried == [6, 3, 1, 1, 1, 1, 1, 1]
-    assert "a batch of 3 does not fit into memory: going on with 1" in capsys.readouterr().err
+    assert "a batch of 3 does not fit into memory: going on with 1" in caplog.text
     engine.answer(questions[:4])
     assert max(tried[8:]) == 1, "what did not fit is not tried again"
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 
 from parbench import __version__
 from parbench.errors import ParbenchError, unknown
+from parbench.log import shown
+
+_log = logging.getLogger(__name__)
 
 USAGE = """\
 parbench COMMAND [KEY=VALUE ...]
@@ -28,6 +32,7 @@ parbench COMMAND [KEY=VALUE ...]
   parity    our methods against recorded outputs of official code: parbench parity tests/golden --json
   doctor    what this machine and this installation offer
 
+-q shows warnings and errors only beside the results; -v also when and where each message came about, and what caused an error.
 Keys are Hydra overrides of conf/: model, method, dataset, budget, limit, shard, results_dir, method.FIELD, model.FIELD ...
 """
 
@@ -41,6 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _in_utf8()
         _have_process()
     words = list(sys.argv[1:] if arguments is None else arguments)
+    with shown(_level(words)):
+        return _run([word for word in words if word not in _LEVELS])
+
+
+def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print(USAGE)
         return 0 if words else 2
@@ -53,11 +63,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise unknown("command", words[0], commands)
         return commands[words[0]]()(words[1:]) or 0
     except ParbenchError as error:
-        print(f"parbench: {error}", file=sys.stderr)
+        _log.error(f"parbench: {error}", exc_info=error)
         return 2
     except KeyboardInterrupt:
-        print("parbench: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        _log.error("parbench: interrupted; the same command goes on where it stopped")
         return 130
+
+
+_LEVELS = {"-v": logging.DEBUG, "--verbose": logging.DEBUG, "-q": logging.WARNING, "--quiet": logging.WARNING}
+
+
+def _level(words: Sequence[str]) -> int:
+    """From which level on messages are shown: the last of the words that name one decides."""
+    return next((_LEVELS[word] for word in reversed(words) if word in _LEVELS), logging.INFO)
 
 
 # Libraries that are silent from their first import on. Elsewhere parbench silences them only while it uses them.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import os
 import platform
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from parbench.bench.measure import Effort, Measurer
     from parbench.bench.store import BenchFile
     from parbench.models.adapter import LlavaAdapter
+
+_log = logging.getLogger(__name__)
 
 _OPTIONS = {
     "methods": "par,prumerge-plus,fastv", "budgets": "64", "batch": "1", "repeats": "5", "warmup": "1", "new_tokens": "16",
@@ -70,7 +72,7 @@ def run(words: list[str]) -> None:
         measurer = Measurer(adapter, batch, effort)
         for number, (method, budget) in enumerate(cells, 1):
             said = _measure(measurer, store, method, budget)
-            print(f"batch {size} [{number}/{len(cells)}] {said}", file=sys.stderr, flush=True)
+            _log.info(f"batch {size} [{number}/{len(cells)}] {said}")
     store.write()
     show(store.content)
     picture(store.content, out.with_suffix(".png"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +12,8 @@ from parbench.commands.options import unquoted
 
 if TYPE_CHECKING:
     from parbench.results.loading import Results
+
+_log = logging.getLogger(__name__)
 
 DEFAULT = Path("results/runs")
 
@@ -46,5 +48,5 @@ def chosen(
         if those:
             named = ", ".join(str(path) for path in those[:3])
             more = f" and {len(those) - 3} more" if len(those) > 3 else ""
-            print(f"left out: {named}{more} ({what})", file=sys.stderr)
+            _log.warning(f"left out: {named}{more} ({what})")
     return replace(results, runs=choose(results.runs, where))

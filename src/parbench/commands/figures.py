@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from parbench.figures.style import Medium
     from parbench.figures.sweep import Sweep
     from parbench.results.loading import Results
+
+_log = logging.getLogger(__name__)
 
 _OPTIONS = {"out": "results/figures", "only": "", "image": "", "metric": ""}
 NAMES = (
@@ -182,4 +184,4 @@ def _published() -> Picture:
 
 
 def _left_out(name: str, why: str) -> None:
-    print(f"left out: {name} ({why})", file=sys.stderr)
+    _log.warning(f"left out: {name} ({why})")

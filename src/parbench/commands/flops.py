@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from parbench.commands.sweep import DEFAULT_BUDGETS
 from parbench.config import build_reducer, compose_config, names
 from parbench.errors import ParbenchError, unknown
 from parbench.sweep.grid import other_method
+
+_log = logging.getLogger(__name__)
 
 _OPTIONS = {
     "tokens": "", "text": "", "place": "after_projector", "methods": "", "models": "", "own": "false", "question": "",
@@ -173,7 +176,7 @@ def predicted(asked: _Asked) -> Iterator[dict[str, Any]]:
                     if not asked.options["methods"]:
                         raise
                     refused = error
-                    print(f"left out: {error}", file=sys.stderr)
+                    _log.warning(f"left out: {error}")
                     continue
                 left += count is not None
                 yield found

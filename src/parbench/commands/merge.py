@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,8 @@ from parbench.results.shards import check_whole, find_shards
 
 if TYPE_CHECKING:
     from parbench.harness.evaluate import Run
+
+_log = logging.getLogger(__name__)
 
 
 def run(words: list[str]) -> int:
@@ -42,12 +44,12 @@ def run(words: list[str]) -> int:
             failed.append(error)
             continue
         done = "merged before" if merged.reused else f"{len(whole)} shards merged"
-        print(f"{whole[0].run}: {done} ({merged.folder})", file=sys.stderr)
+        _log.info(f"{whole[0].run}: {done} ({merged.folder})")
         found.append(merged)
     if len(sets) == 1 and failed:
         raise failed[0]
     for said in failed:
-        print(f"parbench: {said}", file=sys.stderr)
+        _log.error(f"parbench: {said}", exc_info=said)
     _show(found)
     return 1 if failed else 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,8 @@ from parbench.errors import ParbenchError
 if TYPE_CHECKING:
     from parbench.figures.sweep import Sweep
     from parbench.figures.times import Times
+
+_log = logging.getLogger(__name__)
 
 _OPTIONS = {"out": "results/report.html", "images": "12", "metric": ""}
 
@@ -44,7 +46,7 @@ def _times(sweep: Sweep, files: Sequence[Path]) -> Times | None:
 
     found = [times for path in files for times in read_times(path, sweep)]
     if len(found) > 1:
-        print(f"times in the report: batch {found[0].batch} on {found[0].device} only", file=sys.stderr)
+        _log.info(f"times in the report: batch {found[0].batch} on {found[0].device} only")
     return found[0] if found else None
 
 
@@ -57,7 +59,7 @@ def _viewer(sweep: Sweep, most: int) -> dict[str, Any] | None:
     try:
         return viewer(sweep, Images(sweep), most)
     except ParbenchError as error:
-        print(f"left out: the viewer of kept tokens ({error})", file=sys.stderr)
+        _log.warning(f"left out: the viewer of kept tokens ({error})")
         return None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from parbench.results.loading import Results
     from parbench.tables.places import Place
     from parbench.tables.published import Own
+
+_log = logging.getLogger(__name__)
 
 _NOTE = (
     "papers count FLOPs in different ways and round differently; own runs have 95 % intervals, papers give none; "
@@ -41,7 +43,7 @@ def published(paths: list[Path], where: Mapping[str, str], form: str, out: str) 
         parts.append(beside(part, owns))
     whole = pd.concat(parts, ignore_index=True)
     if not (whole["source"] == "own run").any():
-        print("no own run of these models and benchmarks: published numbers only", file=sys.stderr)
+        _log.warning("no own run of these models and benchmarks: published numbers only")
     if form in ("csv", "parquet"):
         write_data(whole, form, out)
         return
@@ -81,7 +83,7 @@ def _own_runs(paths: list[Path], where: Mapping[str, str]) -> Results | None:
     except ParbenchError as error:
         if paths:
             raise
-        print(f"no own runs: {error}", file=sys.stderr)
+        _log.warning(f"no own runs: {error}")
         return None
     if "method" in where:
         # Papers have methods that own runs lack.
@@ -112,10 +114,7 @@ def _own(mine: Results, place: Place) -> Own | None:
     benchmark = place.benchmark
     if benchmark == "mme" and mine.runs["limit"].notna().any():
         limits = ", ".join(f"{limit:g}" for limit in sorted(mine.runs["limit"].dropna().unique()))
-        print(
-            f"left out: own runs of mme have limit={limits}, and its points are sums over whole categories",
-            file=sys.stderr,
-        )
+        _log.warning(f"left out: own runs of mme have limit={limits}, and its points are sums over whole categories")
         return None
     comparisons = {}
     for measure in dict.fromkeys(measure for _, measure in METRICS.values() if measure in MEASURES):

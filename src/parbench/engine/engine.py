@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import sys
+import logging
 import time
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future
@@ -29,6 +29,8 @@ from parbench.errors import DeviceFailed, ParbenchError, UnfitSample
 from parbench.models.adapter import LlavaAdapter
 from parbench.models.vision import Encoded
 from parbench.reducers import Reducer, Reduction
+
+_log = logging.getLogger(__name__)
 
 _NOTHING: Mapping[str, Future[Read]] = {}
 
@@ -111,7 +113,7 @@ class Engine:
         self.most = len(samples) // 2
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        print(f"a batch of {len(samples)} does not fit into memory: going on with {self.most}", file=sys.stderr)
+        _log.warning(f"a batch of {len(samples)} does not fit into memory: going on with {self.most}")
         return self.answer(samples, reading)
 
     def answers(self, batches: Sequence[Sequence[Sample]]) -> Generator[list[Answer]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable
 from statistics import fmean
 from typing import Any
@@ -13,11 +14,13 @@ from parbench.harness.token_counter import KeptCounter
 from parbench.models.merging import Merger
 from parbench.reducers import Reducer
 
+_log = logging.getLogger(__name__)
+
 
 def find_threshold(
     counter: KeptCounter,
     asked: Reducer,
-    say: Callable[[str], object] = lambda said: print(f"  {said}", flush=True),
+    say: Callable[[str], object] = lambda said: _log.info(f"  {said}"),
     step: Callable[[], object] = lambda: None,
     cuts: int = 0,
 ) -> tuple[Any, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from tqdm import tqdm
 
 from parbench.errors import OutOfReach, ParbenchError, Uncalibrated
 from parbench.harness.datasets import PreparedDataset
-from parbench.harness.found import FoundThreshold, say
+from parbench.harness.found import FoundThreshold
 from parbench.harness.progress import SECONDS
 from parbench.harness.sources import splits_at_hand
 from parbench.reducers import Reducer
@@ -21,6 +22,8 @@ from parbench.results.naming import row_name
 if TYPE_CHECKING:
     from parbench.harness.session import Session
     from parbench.harness.token_counter import KeptCounter
+
+_log = logging.getLogger(__name__)
 
 # Of a model's settings those that decide no feature, or that fingerprints stand for.
 _ELSEWHERE = (
@@ -119,7 +122,7 @@ class Thresholds:
             return calibrated(asked, subject, self._serving)
         except ParbenchError as refusal:
             if (LOCAL / file_name(subject.model, asked.name)).is_file():
-                say(f"not used: {str(refusal).partition(': run: ')[0]}")
+                _log.warning(f"not used: {str(refusal).partition(': run: ')[0]}")
             return None
 
     @property
@@ -156,10 +159,10 @@ class Thresholds:
             if error.nearest is None:
                 raise
             # A method that adapts delivers what it can: the table marks a mean that is far from the budget.
-            say(f"{error}: going on with that")
+            _log.warning(f"{error}: going on with that")
             threshold, mean = error.nearest
         shown = threshold if not isinstance(threshold, list) else "by block"
-        say(
+        _log.info(
             f"{row_name(asked.settings())}: {mean:.1f} tokens on average with {asked.calibrates} {shown}, found on "
             f"{self._counter.questions} pairs of image and question of {self._named}"
         )
@@ -213,7 +216,7 @@ def _usual(dataset: PreparedDataset) -> PreparedDataset:
             other.question(other.docs()[0])
         except (ParbenchError, LookupError, TypeError, ValueError, AttributeError) as error:
             # Splits of one data set may differ in their columns.
-            say(f"{dataset.name}: split {split} is no use for calibrating ({error})")
+            _log.warning(f"{dataset.name}: split {split} is no use for calibrating ({error})")
             continue
         return other
     return dataset

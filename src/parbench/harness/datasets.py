@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
+import logging
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing import Any
 
 import yaml
 from PIL import Image
-from tqdm import tqdm
 
 from parbench.errors import ParbenchError, UnfitSample, unknown
 from parbench.harness.checks import check_answers, check_columns, check_metric
@@ -28,6 +27,8 @@ from parbench.lmms_tasks.by_name import about
 from parbench.lmms_tasks.check import measured
 from parbench.lmms_tasks.code import tasks_folder
 from parbench.lmms_tasks.index import read_yaml
+
+_log = logging.getLogger(__name__)
 
 # What an OCR system read in a TextVQA image.
 _OCR = "ocr_tokens"
@@ -172,7 +173,7 @@ class PreparedDataset:
         needed = {**settings, "columns": [*settings["columns"], *([_OCR] if settings.get("ocr") else [])]}
         check_columns(needed, rows, source)
         if settings.get("by_name"):
-            tqdm.write(about(settings), file=sys.stderr)
+            _log.info(about(settings))
         if settings.get("by_name") or self.source == "task":
             rows = self._processed(rows)
         if column := settings.get("circular"):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
-import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -37,6 +37,8 @@ from parbench.results.store import RunStore
 if TYPE_CHECKING:
     from parbench.compute.flops import Costs
     from parbench.engine.engine import Engine
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -149,9 +151,8 @@ class _Computation:
             return
         on = f", its {reducer.calibrates} found on {source(reducer.found_on)}" if reducer.found_on else ""
         how = f"; to calibrate anew: {self.session.calibrate_command(reducer)}" if reducer.calibrates else ""
-        tqdm.write(
-            f"warning: {row_name(reducer.settings())} delivered {mean:.1f} visual tokens an image, {in_words(off)} the budget{on}{how}",
-            file=sys.stderr,
+        _log.warning(
+            f"warning: {row_name(reducer.settings())} delivered {mean:.1f} visual tokens an image, {in_words(off)} the budget{on}{how}"
         )
 
     def _answer(self) -> dict[str, Any]:
@@ -200,7 +201,7 @@ def keep_submission(session: Session, store: RunStore) -> None:
     """The server's file to the run's folder; a part of the data has none."""
     found = take_file(session.dataset.task, None if session.shard else store.folder)
     if found:
-        tqdm.write(f"the file for the server is {found}", file=sys.stderr)
+        _log.info(f"the file for the server is {found}")
 
 
 def own_metrics(dataset: PreparedDataset, results: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,20 +5,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import sys
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
-
-from tqdm import tqdm
 
 from parbench.cache import cache_root
 from parbench.files import write_whole
 from parbench.locks import FileLock, LockOwner
 
-
-def say(text: str) -> None:
-    """A line on the error output, above any progress bar."""
-    tqdm.write(text, file=sys.stderr)
+_log = logging.getLogger(__name__)
 
 
 class FoundThreshold:
@@ -45,7 +40,7 @@ class FoundThreshold:
             return None
         except (OSError, ValueError, KeyError, TypeError):
             pass
-        say(f"{self.path} is damaged: its threshold is found anew")
+        _log.warning(f"{self.path} is damaged: its threshold is found anew")
         return None
 
     def write(self, threshold: Any, mean: float) -> None:
@@ -55,7 +50,7 @@ class FoundThreshold:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(self.path, json.dumps(entry, indent=2) + "\n")
         except OSError as error:
-            say(
+            _log.warning(
                 f"the threshold cannot be kept in {self.path.parent} ({error.strerror}), so that each run finds it anew: name another "
                 "folder in PARBENCH_CACHE"
             )
@@ -73,4 +68,4 @@ class FoundThreshold:
             yield
 
     def _say_busy(self, owner: LockOwner) -> None:
-        say(f"{owner} finds the threshold {self.path.stem}: waiting for it")
+        _log.warning(f"{owner} finds the threshold {self.path.stem}: waiting for it")

@@ -6,7 +6,7 @@ OpenAI published CLIP ViT-L/14-336 as ``pytorch_model.bin`` and in no safer form
 
 from __future__ import annotations
 
-import sys
+import logging
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,11 +16,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from tqdm import tqdm
 
 from parbench.cache import cache_root, keep
 from parbench.errors import ParbenchError
 from parbench.models.fingerprints import PICKLE, file_sha256
+
+_log = logging.getLogger(__name__)
 
 # What LLaVA's own vision tower does not bring.
 KEPT = ("text_model.", "text_projection.", "visual_projection.")
@@ -58,10 +59,9 @@ def converted(folder: Path, sizes: Any) -> dict[str, Tensor]:
     tensors = {name: value for name, value in read(folder, sizes).items() if name.startswith(KEPT)}
     metadata = {"format": "pt", "converted_from": PICKLE, "converted_from_sha256": digest}
     if error := keep(kept, lambda partial: save_file(tensors, partial, metadata=metadata)):
-        tqdm.write(
+        _log.warning(
             f"note: {kept.parent} cannot be written ({error.strerror}): the CLIP in {folder} is read from its {PICKLE} each time; name "
-            "another folder in PARBENCH_CACHE",
-            file=sys.stderr,
+            "another folder in PARBENCH_CACHE"
         )
     return tensors
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from tqdm import tqdm
 
 from parbench.models.clip_pickle import converted, is_pickled
 from parbench.models.counting import counting, own_flops
 from parbench.models.loading import check_clip_config, check_clip_folder, load_strictly, locate_clip
 from parbench.models.silence import quiet_transformers
 from parbench.models.towers import tower_difference
+
+_log = logging.getLogger(__name__)
 
 
 class ClipSpace:
@@ -101,10 +102,9 @@ def load_clip(path: str, revision: str | None, tower: Any, device: torch.device,
         clip = load_strictly(CLIPModel, folder, dtype=dtype)
         del clip.vision_model
     if llava is not None and (difference := tower_difference(llava, folder, sizes)):
-        tqdm.write(
+        _log.warning(
             f"warning: the vision tower of the CLIP in {folder} is not the one in {llava} ({difference}): text is compared with "
-            "patches of another tower",
-            file=sys.stderr,
+            "patches of another tower"
         )
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     tokenizer.padding_side = "right"

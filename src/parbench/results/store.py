@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tqdm import tqdm
 
 from parbench.errors import Halting, Held, ParbenchError
 from parbench.files import write_whole
@@ -25,6 +24,8 @@ from parbench.results.record import RunMetrics, SampleRecord
 from parbench.results.run_identity import FILE, Provenance, joined, read_provenance, run_id
 from parbench.results.samples import FILE as SAMPLES
 from parbench.results.samples import read_samples
+
+_log = logging.getLogger(__name__)
 
 LOCK = ".lock"
 # What a file system says that has no locks.
@@ -89,7 +90,7 @@ class RunStore:
             said = f"run {self.id} is being computed by {owner}"
             if not wait:
                 raise Held(said) from None
-            tqdm.write(f"{said}: waiting for it", file=sys.stderr)
+            _log.warning(f"{said}: waiting for it")
 
         try:
             self._held = FileLock(self.folder / LOCK, busy)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,8 @@ from parbench.sweep.runner import Cell
 if TYPE_CHECKING:
     from parbench.harness.session import Session
     from parbench.harness.token_counter import KeptCounter
+
+_log = logging.getLogger(__name__)
 
 
 def variant_cells(session: Session, words: list[str]) -> list[Cell]:
@@ -33,7 +35,7 @@ def variant_cells(session: Session, words: list[str]) -> list[Cell]:
         try:
             method = finder.filled(method)
         except OutOfReach as error:
-            print(f"left out: {label}: {error}", file=sys.stderr)
+            _log.warning(f"left out: {label}: {error}")
             continue
         cells.append(Cell(method, config.budget, label=str(label)))
     return cells

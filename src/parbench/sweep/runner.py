@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import sys
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
-from tqdm import tqdm
 
 from parbench.errors import Halting, Held, ParbenchError, Uncalibrated
 from parbench.results.naming import row_name
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from parbench.harness.progress import Progress
     from parbench.harness.session import Session
     from parbench.harness.tracker import Tracking
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ class Sweep:
         """
         if cell.required:
             raise error
-        tqdm.write(f"left out: {error}", file=sys.stderr)
+        _log.warning(f"left out: {error}")
         return False
 
     def _possible(self, cell: Cell, opened: OpenGroup) -> Job | None:
@@ -275,11 +276,11 @@ class Sweep:
         said = "finished before, nothing recomputed" if reused else "done"
         self._say(f"{job.name}: {said} ({job.folder})")
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: str, error: Exception | None = None) -> None:
         self._ended += 1
         # What could not be opened has no cells to count.
         total = max(self._ended, sum(len(opened.jobs) for opened in self._open))
-        tqdm.write(f"[{self._ended}/{total}] {text}", file=sys.stderr)
+        _log.log(logging.ERROR if error else logging.INFO, f"[{self._ended}/{total}] {text}", exc_info=error)
 
     def _fail(self, name: str, error: Exception, folder: Path | None = None) -> None:
         said = str(error)
@@ -287,7 +288,7 @@ class Sweep:
             # A defect of a method or of parbench: where it is stands in the run's folder.
             said = f"{type(error).__name__}: {error} (see {folder}/failed.json)"
         self._failed.append((name, said))
-        self._say(f"{name}: failed: {said}")
+        self._say(f"{name}: failed: {said}", error)
 
     def _show(self) -> None:
         from parbench.sweep.task_groups import show_together
@@ -304,9 +305,9 @@ class Sweep:
                 show(*map(list, zip(*finished, strict=True)))
         show_together(self._open)
         if self._failed:
-            print(f"parbench: {len(self._failed)} failed; the same command tries again:", file=sys.stderr)
+            _log.error(f"parbench: {len(self._failed)} failed; the same command tries again:")
         for name, said in self._failed:
-            print(f"  {name}: {said}", file=sys.stderr)
+            _log.error(f"  {name}: {said}")
 
 
 def _without_quantization(config: DictConfig) -> str:

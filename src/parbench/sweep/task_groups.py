@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import sys
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
-from tqdm import tqdm
 
 from parbench.config import names
 
 if TYPE_CHECKING:
     from parbench.sweep.runner import OpenGroup
+
+_log = logging.getLogger(__name__)
 
 
 def with_tasks(words: Sequence[str]) -> list[str]:
@@ -45,7 +46,7 @@ def _tasks(value: str) -> list[str]:
             tasks.append(part)
             continue
         for said in found[1]:
-            tqdm.write(f"left out of {part}: {said}", file=sys.stderr)
+            _log.warning(f"left out of {part}: {said}")
         tasks += found[0]
     return list(dict.fromkeys(tasks))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
+import logging
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
-from tqdm import tqdm
 
 from parbench.config.tracking import WandbSettings
 from parbench.errors import ParbenchError
@@ -27,6 +26,8 @@ from parbench.tracking.wandb_service import abandon, begin, choose_mode
 if TYPE_CHECKING:
     from parbench.harness.session import Session
     from parbench.results.store import RunStore
+
+_log = logging.getLogger(__name__)
 
 # What the run's folder says of its W&B run.
 MARKER = "tracking.json"
@@ -65,7 +66,7 @@ class WandbTracking(Tracking):
     def begun(self, address: str) -> None:
         """A W&B run is open; the first one online says where."""
         if self.mode == "online" and not self._said:
-            say(f"runs are tracked in {address}")
+            _log.info(f"tracking: runs are tracked in {address}")
         self._said = True
 
     def fail(self, why: str) -> None:
@@ -76,11 +77,15 @@ class WandbTracking(Tracking):
             self._say_offline(f"W&B failed online ({why})")
             return
         self.mode = None
-        say(f"W&B failed ({why}): from here on runs are not tracked; the evaluation goes on and loses nothing")
+        _log.warning(
+            f"tracking: W&B failed ({why}): from here on runs are not tracked; the evaluation goes on and loses nothing"
+        )
 
     def _say_offline(self, why: str) -> None:
         folder = self.settings.folder
-        say(f"{why}: runs are tracked offline in {folder}; send them with wandb sync {folder}/offline-run-*")
+        _log.warning(
+            f"tracking: {why}: runs are tracked offline in {folder}; send them with wandb sync {folder}/offline-run-*"
+        )
 
 
 class WandbTracker(Tracker):
@@ -107,7 +112,7 @@ class WandbTracker(Tracker):
         try:
             points = [*self.history.take(record.lines_of(self.store)), *self.history.end()]
         except ParbenchError as error:
-            say(f"run {self.store.id} is not tracked: its samples cannot be read ({reason(error)})")
+            _log.warning(f"tracking: run {self.store.id} is not tracked: its samples cannot be read ({reason(error)})")
             return
         with contextlib.ExitStack() as until_told:
             shown = self._shown(until_told, metrics)
@@ -152,7 +157,7 @@ class WandbTracker(Tracker):
             folder = Path(until_told.enter_context(tempfile.TemporaryDirectory()))
             return record.shown(folder, self.store, self.tracking.session, metrics, self.settings)
         except Exception as error:
-            say(f"samples and pictures of run {self.store.id} are left out ({reason(error)})")
+            _log.warning(f"tracking: samples and pictures of run {self.store.id} are left out ({reason(error)})")
             return record.Shown([], {}, {})
 
     def _mark(self, *, finished: bool) -> None:
@@ -179,11 +184,6 @@ class WandbTracker(Tracker):
         noted = _read(self.store.folder / MARKER)
         wanted = {"project": self.settings.project, "entity": self.settings.entity, "finished": True}
         return all(noted.get(key) == value for key, value in wanted.items())
-
-
-def say(sentence: str) -> None:
-    """One sentence for people, above a progress bar."""
-    tqdm.write(f"tracking: {sentence}", file=sys.stderr)
 
 
 def _log(live: Any, points: list[Point]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import queue
 import signal
 import subprocess
@@ -13,6 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import IO, Any
+
+_log = logging.getLogger(__name__)
 
 # How long a process may take to end by itself when there is nothing left to do.
 _PATIENCE_S = 10.0
@@ -46,7 +49,9 @@ class Worker:
     def __init__(self, device: str, threads: int, number: int, mailbox: queue.Queue[Message]) -> None:
         self.device, self.number, self._mailbox = device, number, mailbox
         self.name = f"{device}:{number}" if device == "cpu" else device
-        words = [sys.executable, "-m", "parbench.sweep.devices.worker", device, str(threads)]
+        # It says what is heard here, and no more.
+        level = _log.getEffectiveLevel()
+        words = [sys.executable, "-m", "parbench.sweep.devices.worker", device, str(threads), str(level)]
         # In a group of its own it never sees Ctrl-C, which is this process's to deal with.
         self._process = subprocess.Popen(
             words,

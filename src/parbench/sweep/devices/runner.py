@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import sys
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
-from tqdm import tqdm
 
 from parbench.errors import Halting, ParbenchError
 from parbench.sweep.devices.names import asked_devices
@@ -19,6 +18,8 @@ from parbench.sweep.runner import Group, Job, OpenGroup, Sweep
 
 if TYPE_CHECKING:
     from parbench.harness.progress import Progress
+
+_log = logging.getLogger(__name__)
 
 
 def local_sweep(groups: Sequence[Group], *, go_on: bool) -> Sweep:
@@ -133,7 +134,7 @@ class DeviceSweep(Sweep):
         worker, said = message.worker, message.content
         match message.kind:
             case "text":
-                tqdm.write(f"{worker.name}: {said['line']}", file=sys.stderr)
+                _log.warning(f"{worker.name}: {said['line']}")
             case "expect":
                 progress.expect(**said)
             case "step":
@@ -176,7 +177,7 @@ class DeviceSweep(Sweep):
         task = self._doing.pop(worker)
         task.part.refused[worker.number] = said
         if len(task.part.refused) < len(self._devices):
-            tqdm.write(f"{worker.name} is left out: {said}", file=sys.stderr)
+            _log.warning(f"{worker.name} is left out: {said}")
             self._waiting.insert(0, task)
             return
         lost = [task, *(other for other in self._waiting if other.part is task.part)]

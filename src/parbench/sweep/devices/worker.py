@@ -31,6 +31,7 @@ from parbench.errors import DeviceFailed, Halting, Held, ParbenchError
 from parbench.harness.progress import Progress
 from parbench.harness.session import Session
 from parbench.harness.tracker import Tracking
+from parbench.log import shown
 from parbench.tracking import tracking_of
 
 
@@ -146,7 +147,7 @@ def _tasks() -> queue.Queue[dict[str, Any]]:
 
 def main() -> None:
     """Work until the input ends."""
-    device, threads = sys.argv[1:]
+    device, threads, level = sys.argv[1:]
     own_process()
     # What a library prints is no message.
     channel = _Channel(os.fdopen(os.dup(1), "w"))
@@ -157,8 +158,9 @@ def main() -> None:
     # The number of threads decides how sums are cut up, and so their last bits.
     torch.set_num_threads(int(threads))
     computing = Computing(device, channel)
-    while True:
-        computing.do(tasks.get())
+    with shown(int(level)):
+        while True:
+            computing.do(tasks.get())
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import runpy
 import signal
 import sys
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def _stop_whole() -> None:
             handler(signum, frame)
         except Exception as error:
             advice = "raise launcher.timeout_min or launcher.max_num_timeout; the same command goes on"
-            print(f"parbench: {str(error).rstrip('.')}: {advice}", file=sys.stderr, flush=True)
+            _log.error(f"parbench: {str(error).rstrip('.')}: {advice}", exc_info=error)
             raise SystemExit(1) from error
 
     signal.signal(number, handle)

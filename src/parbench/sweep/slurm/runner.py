@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from tqdm import tqdm
 
 from parbench.errors import ParbenchError, Uncalibrated
 from parbench.sweep.runner import Cell, Group, Job, OpenGroup, Sweep
@@ -23,6 +21,8 @@ from parbench.sweep.slurm.wait import Ended, Queue
 if TYPE_CHECKING:
     from parbench.harness.progress import Progress
     from parbench.harness.session import Session
+
+_log = logging.getLogger(__name__)
 
 # Of the results folder; beside the runs.
 FOLDER = ".slurm"
@@ -87,7 +87,7 @@ class SlurmSweep(Sweep):
         try:
             ended = self._jobs_ended(queue, later)
         except KeyboardInterrupt:
-            print(queue.advice(), file=sys.stderr)
+            _log.warning(queue.advice())
             return 130
         for group in later:
             self._open_later(group, ended[self._job_of[id(group)]])
@@ -131,7 +131,7 @@ class SlurmSweep(Sweep):
             self._say(f"{cell.job.name}: done ({cell.folder})")
         found = Counter(_short(state) for state in states)
         if found and found != self._seen:
-            tqdm.write(f"jobs: {', '.join(f'{count} {name}' for name, count in found.items())}", file=sys.stderr)
+            _log.info(f"jobs: {', '.join(f'{count} {name}' for name, count in found.items())}")
             self._seen = found
 
     def _await_files(self, ended: Mapping[SweepJob, Ended], progress: Progress) -> None:

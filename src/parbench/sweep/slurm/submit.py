@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import io
-import sys
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from parbench.errors import ParbenchError
 from parbench.sweep.slurm.cluster import partitions
 from parbench.sweep.slurm.job import SweepJob
+
+_log = logging.getLogger(__name__)
 
 # Of conf/launcher/slurm.yaml, what is not Hydra's.
 OURS = ("name", "poll_s")
@@ -85,7 +85,7 @@ def submit(jobs: Sequence[SweepJob], settings: Mapping[str, Any], folder: Path) 
     except RuntimeError as error:
         raise _refused(str(error), settings) from error
     if words := said.getvalue().strip():
-        tqdm.write(words, file=sys.stderr)
+        _log.info(words)
     return [Submitted(job.job_id, job.paths.stderr) for job in handed]
 
 

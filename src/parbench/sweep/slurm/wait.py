@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
-import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from parbench.errors import ParbenchError
 from parbench.sweep.slurm.cluster import OVER, JobState, Watch, ask, cancel
 from parbench.sweep.slurm.job import SweepJob
 from parbench.sweep.slurm.submit import Submitted, submit
 from parbench.sweep.slurm.submitted import Ledger
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,8 @@ class Queue:
                 raise ParbenchError("Slurm does not answer (squeue): try again when `sinfo` shows the cluster")
             self.jobs = {job: handed for job, handed in known.items() if states[handed.job].name not in OVER}
             for handed in self.jobs.values():
-                tqdm.write(
-                    f"job {handed.job} of an earlier command goes on, with that command's launcher settings: waiting for it",
-                    file=sys.stderr,
+                _log.warning(
+                    f"job {handed.job} of an earlier command goes on, with that command's launcher settings: waiting for it"
                 )
             new = [job for job in jobs if job not in self.jobs]
             if new:
@@ -111,7 +110,7 @@ class Queue:
         answered = True
         while len(watch.poll()) < len(self.jobs):
             if answered and not watch.answers:
-                tqdm.write("Slurm does not answer (squeue): asking again", file=sys.stderr)
+                _log.warning("Slurm does not answer (squeue): asking again")
             answered = watch.answers
             look(watch.states.values() if watch.answers else ())
             time.sleep(self._settings["poll_s"])

@@ -1,0 +1,83 @@
+"""What a command says on the error output, how much of it, and that Python's users hear warnings only."""
+
+from __future__ import annotations
+
+import logging
+import re
+import subprocess
+import sys
+
+import pytest
+from tqdm import tqdm
+
+from parbench import __version__
+from parbench.cli import main
+from parbench.log import shown
+
+WRONG = ("eval", "method=[par")
+
+
+def test_an_error_is_one_sentence(run):
+    code, out, err = run(*WRONG)
+    assert (code, out) == (2, "")
+    assert re.fullmatch(r"parbench: the override .* cannot be parsed: write key=value or key=value,value\n", err)
+
+
+@pytest.mark.parametrize("words", [("-v", *WRONG), (*WRONG, "--verbose")])
+def test_verbose_says_when_where_and_what_caused_it(run, words):
+    code, _, err = run(*words)
+    assert code == 2
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ ERROR parbench\.cli: parbench: the override ", err)
+    assert "OverrideParseException" in err
+    assert "direct cause" in err
+
+
+def test_quiet_leaves_results_and_warnings(run):
+    words = ("eval", "method=none", "controls=[]", "limit=2", "results_dir=runs")
+    code, out, err = run(*words)
+    assert code == 0
+    assert "none: done" in err
+    code, quiet_out, quiet_err = run("-q", *words)
+    assert (code, quiet_out) == (0, out)
+    assert "none" not in quiet_err
+    code, _, err = run("table", "runs", "nowhere", "-q")
+    assert code == 2
+    assert err.startswith("parbench: ")
+
+
+def test_a_command_leaves_no_handler_behind(run):
+    logger = logging.getLogger("parbench")
+    before = list(logger.handlers), logger.level, logger.propagate
+    run(*WRONG)
+    run("-v", "--version")
+    assert (list(logger.handlers), logger.level, logger.propagate) == before
+
+
+def test_messages_stand_above_a_progress_bar(capsys):
+    with shown(), tqdm(total=2, desc="asking") as bar:
+        bar.update(1)
+        logging.getLogger("parbench.some.module").info("100 % done")
+    lines = re.split(r"[\r\n]+", capsys.readouterr().err)
+    assert "100 % done" in lines
+
+
+def test_python_hears_warnings_only():
+    code = """
+import logging
+import parbench.cli
+log = logging.getLogger("parbench.some.module")
+log.info("progress")
+log.warning("a warning")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "a warning\n")
+
+
+def test_the_package_is_a_command():
+    done = subprocess.run([sys.executable, "-m", "parbench", "--version"], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == (f"parbench {__version__}\n", "")
+
+
+def test_without_a_command_the_usage_is_printed(capsys):
+    assert main(["-q"]) == 2
+    assert "parbench COMMAND" in capsys.readouterr().out
