@@ -13,11 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from tabulate import tabulate
 
 from testbed import Cluster, missing, results, until
 
@@ -174,11 +172,17 @@ def main(names: list[str]) -> int:
         rows = []
         for name in names or FAULTS:
             rows.append(run(name, place, expected))
-            print(tabulate(rows[-1:], tablefmt="github"), flush=True)
+            print(markdown(rows[-1]), flush=True)
     finally:
         shutil.rmtree(place)
-    print(tabulate(rows, headers=("fault", "what came of it", "seconds", "cells", "files"), tablefmt="github"))
+    heads = ("fault", "what came of it", "seconds", "cells", "files")
+    print(*map(markdown, (heads, ["---"] * len(heads), *rows)), sep="\n")
     return int(any(row[-1] != "as local" for row in rows))
+
+
+def markdown(row: Sequence[object]) -> str:
+    """A row of a table in Markdown."""
+    return f"| {' | '.join(map(str, row))} |"
 
 
 def run(name: str, place: Path, expected: dict[str, tuple[object, ...]]) -> tuple[object, ...]:

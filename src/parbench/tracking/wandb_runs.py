@@ -103,7 +103,7 @@ class WandbTracker(Tracker):
     def update(self) -> None:
         """Tell the points that are new."""
         if points := self.history.take(self.store.done):
-            self._do(lambda live: _log(live, points))
+            self._do(lambda live: _tell(live, points))
 
     def finish(self, metrics: RunMetrics, *, reused: bool = False) -> None:
         """Tell the rest, and close the W&B run."""
@@ -150,7 +150,7 @@ class WandbTracker(Tracker):
         self.live = bounded(lambda: begin(self.settings, self.store.id, name, config, mode), self.settings.patience)
         self.tracking.begun(str(self.live.project_url))
         self._mark(finished=False)
-        bounded(lambda: _log(self.live, self.history.points), self.settings.patience)
+        bounded(lambda: _tell(self.live, self.history.points), self.settings.patience)
 
     def _shown(self, until_told: contextlib.ExitStack, metrics: RunMetrics) -> record.Shown:
         try:
@@ -186,7 +186,7 @@ class WandbTracker(Tracker):
         return all(noted.get(key) == value for key, value in wanted.items())
 
 
-def _log(live: Any, points: list[Point]) -> None:
+def _tell(live: Any, points: list[Point]) -> None:
     """Tell the points that the W&B run does not have: one that is continued online says where it was."""
     for step, values in points:
         if step >= live.step:
@@ -196,7 +196,7 @@ def _log(live: Any, points: list[Point]) -> None:
 def _end(live: Any, points: list[Point], shown: record.Shown, metrics: RunMetrics) -> None:
     import wandb
 
-    _log(live, points)
+    _tell(live, points)
     drawn = {name: wandb.Image(str(path), caption=caption) for name, (path, caption) in shown.pictures.items()}
     media: dict[str, Any] = {f"figures/{name}": wandb.Image(str(path)) for name, path in shown.figures.items()}
     if drawn:
