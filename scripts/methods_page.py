@@ -76,7 +76,7 @@ def _row(name: str, kind: Any, cases: int) -> str:
         f"[`{name}`](#{name})",
         kind.title,
         f"[{number}](https://arxiv.org/abs/{number})" if number else "control",
-        _SITES[kind.site] + (f" ({config.place.replace('_', ' ')})" if "place" in config else ""),
+        _SITES.get(kind.site, kind.site) + (f" ({config.place.replace('_', ' ')})" if "place" in config else ""),
         "yes" if kind.prompt_aware else "no",
         "yes" if kind.adaptive and name != "none" else "no",
         str(config.get("positions", "")),

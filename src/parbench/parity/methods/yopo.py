@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from parbench.engine.layer_search import kept_heads, visual_share
 from parbench.parity.case import Case, Verdict
 from parbench.parity.layers import LayerParity, LayerRun, adapter_of, exact, rows_of
-from parbench.reducers import MaskReducer
+from parbench.reducers.yopo import YOPO
 
 # The image tokens of which cases record more.
 _PROBES = (0, 23, 24, 100, 300, 575)
@@ -37,7 +37,7 @@ class _Yopo(LayerParity):
     def compare(self, found: LayerRun, verdict: Verdict) -> None:
         """Neighbourhoods, and what the probed image tokens are after each layer."""
         recorded, probes = found.case.recorded, torch.tensor(_PROBES)
-        near = found.method.neighbours(found.adapter.geometry) if isinstance(found.method, MaskReducer) else None
+        near = cast(YOPO, found.method).neighbours(found.adapter.geometry)
         if near is not None:
             exact(verdict, "neighbour_count", near.sum(1), recorded)
             exact(verdict, "neighbour_mask_rows", near[probes].int(), recorded)
