@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from parbench.errors import ParbenchError
+from parbench.files import write_whole
 
 
 class BenchFile:
@@ -66,12 +66,10 @@ class BenchFile:
 
     def write(self) -> None:
         """Write the whole file, or leave the old one whole."""
-        partial = self.path.with_name(f".{self.path.name}.partial")
         head = json.dumps({key: value for key, value in self.content.items() if key != "rows"}, indent=1)
         # A row a line, so that a change of one is a change of one.
         rows = ",\n".join("  " + json.dumps(row) for row in self.rows)
-        partial.write_text(f'{head[:-2]},\n "rows": [\n{rows}\n ]\n}}\n')
-        os.replace(partial, self.path)
+        write_whole(self.path, f'{head[:-2]},\n "rows": [\n{rows}\n ]\n}}\n', shared=True)
 
 
 def _rounded(value: Any) -> Any:

@@ -178,7 +178,7 @@ def _timed(session: Session, method: DictConfig, budget: int | None) -> tuple[fl
         with open_dict(session.config):
             session.config.results_dir = folder
         begun = time.perf_counter()
-        run = evaluate(session, method, budget)
+        run = evaluate(session, session.reducer(method, budget))
         seconds = time.perf_counter() - begun
         return seconds, [json.loads(line) for line in (Path(run.folder) / "samples.jsonl").read_text().splitlines()]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from parbench.errors import Halting, ParbenchError
+from parbench.files import write_whole
 from parbench.models.vision import Encoded
 
 
@@ -76,16 +76,12 @@ def _write(path: Path, encoded: Encoded) -> None:
     tensors = {"features": encoded.features, "cls": encoded.cls, "lengths": encoded.lengths}
     for name, blocks in (("queries", encoded.queries), ("keys", encoded.keys)):
         tensors |= {f"{name}.{block}": value for block, value in blocks.items()}
-    # Another process may write the same image at the same time.
-    partial = path.with_suffix(f".{os.getpid()}")
+    tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
+    grid = {"rows": str(encoded.grid[0]), "columns": str(encoded.grid[1])}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(
-            {name: value.cpu().contiguous() for name, value in tensors.items()},
-            partial,
-            {"rows": str(encoded.grid[0]), "columns": str(encoded.grid[1])},
-        )
-        partial.replace(path)
+        # Another process may write the same image at the same time.
+        write_whole(path, lambda partial: save_file(tensors, partial, grid), shared=True)
     except (OSError, SafetensorError) as error:
         raise Halting(
             f"features cannot be remembered in {path.parent} ({error}): make room, or set engine.cache_dir=null; the same command "

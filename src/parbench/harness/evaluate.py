@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from tqdm import tqdm
 
 from parbench.engine.samples import Answer, Sample
@@ -56,9 +56,8 @@ class Run:
     reused: bool
 
 
-def open_store(session: Session, reducer: Any, *, wait: bool = True) -> RunStore:
-    """The folder of a session's run with a reducer."""
-    identity = session.identity(reducer)
+def open_store(session: Session, identity: Mapping[str, Any], *, wait: bool = True) -> RunStore:
+    """The folder of a session's run of an identity (``Session.identity``)."""
     whole = {**OmegaConf.to_container(session.config, resolve=True), "method": identity["method"]}  # type: ignore[dict-item]
     return RunStore(Path(session.config.results_dir), identity, redacted(whole), wait=wait)
 
@@ -70,9 +69,9 @@ def is_finished(session: Session, run: str) -> bool:
 
 def evaluate(
     session: Session,
-    method: DictConfig,
-    budget: int | float | None = None,
+    reducer: Any,
     *,
+    identity: Mapping[str, Any] | None = None,
     wait: bool = True,
     progress: Progress | None = None,
     tracking: Tracking | None = None,
@@ -81,8 +80,8 @@ def evaluate(
 
     Args:
         session: Model and data set.
-        method: Configuration of the method.
-        budget: Instead of its own.
+        reducer: The method, ready for the model (``Session.reducer``).
+        identity: Of the run, where it is known already; the same as ``session.identity(reducer)``.
         wait: Whether to wait for a process that computes the same run.
         progress: Where to show it; None for a bar of its own.
         tracking: Who is told of the run as it goes.
@@ -91,8 +90,7 @@ def evaluate(
         Held: Another process computes the run, and ``wait`` is off.
         ParbenchError: Anything a person has to put right; what was computed stays in the run's folder.
     """
-    reducer = session.reducer(method, budget)
-    store = open_store(session, reducer, wait=wait)
+    store = open_store(session, identity or session.identity(reducer), wait=wait)
     with contextlib.closing(store), (tracking or Tracking()).run(store) as tracker:
         if (metrics := store.metrics) is not None:
             tracker.finish(metrics, reused=True)
@@ -129,7 +127,7 @@ class _Computation:
             "note": reducer.note,
             "dataset": session.dataset.name,
             "budget": reducer.budget,
-            "shard": session.identity(reducer)["shard"],
+            "shard": session.shard_name,
             "chance": session.dataset.chance,
             "patches": session.adapter.geometry.patches,
             "lmms_eval": own_metrics(session.dataset, results),

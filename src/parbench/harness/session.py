@@ -77,6 +77,11 @@ class Session:
                 f"limit={config.limit} splits what {config.dataset.name} scores together: use a multiple of 2"
             )
 
+    @property
+    def shard_name(self) -> str | None:
+        """Which part of the questions, as the configuration has it; None for all."""
+        return "/".join(map(str, self.shard)) if self.shard else None
+
     @cached_property
     def adapter(self) -> Any:
         """The model, loaded when first needed."""
@@ -264,7 +269,7 @@ class Session:
                 "data": self.dataset.fingerprint,
             },
             "limit": self.config.limit,
-            "shard": "/".join(map(str, self.shard)) if self.shard else None,
+            "shard": self.shard_name,
             "engine": {"name": engine.name, "share": engine.share, "batch_size": engine.batch_size},
             "seed": self.config.seed,
             "numerics": NUMERICS,

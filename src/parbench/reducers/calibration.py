@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -255,7 +254,4 @@ def save(
     entry["targets"] = dict(sorted({**entry["targets"], **values}.items()))
     path.parent.mkdir(parents=True, exist_ok=True)
     # Jobs of several shards find the same thresholds at the same time.
-    with tempfile.TemporaryDirectory(dir=path.parent) as private:
-        written = Path(private) / path.name
-        write_whole(written, yaml.safe_dump(entry, sort_keys=False))
-        written.replace(path)
+    write_whole(path, yaml.safe_dump(entry, sort_keys=False), shared=True)

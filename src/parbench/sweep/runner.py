@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -63,13 +63,15 @@ class Job:
     Attributes:
         cell: The cell.
         reducer: Its method, ready for the model.
-        run: Its run's id.
+        identity: What tells its run from others.
+        run: Its run's id, the hash of that.
         name: What messages call it.
         folder: Its run's folder, once finished.
     """
 
     cell: Cell
     reducer: Any
+    identity: Mapping[str, Any]
     run: str
     name: str
     folder: Path | None = None
@@ -165,9 +167,9 @@ class Sweep:
         check_before_weights(opened.session, known)
         opened.session.dataset.fingerprint, opened.session.model_fingerprint  # noqa: B018
         # What needs no model is checked for all cells before the first threshold is looked for.
-        cells = [cell for cell in known or group.cells(opened.session) if self._deliverable(cell, opened)]
-        for cell in cells:
-            job = self._possible(cell, opened)
+        checked = [(cell, self._checked(cell, opened)) for cell in known or group.cells(opened.session)]
+        for cell, reducer in checked:
+            job = None if reducer is None else self._possible(cell, reducer, opened)
             if job and job.run not in [other.run for other in opened.jobs]:
                 opened.jobs.append(job)
         opened.session.thresholds.rest()
@@ -176,16 +178,17 @@ class Sweep:
             opened.session.release()
         return opened
 
-    def _deliverable(self, cell: Cell, opened: OpenGroup) -> bool:
+    def _checked(self, cell: Cell, opened: OpenGroup) -> Any:
+        """The cell's method without its threshold; None where the model cannot have it."""
         try:
-            opened.session.checked(cell.method, cell.budget)
-            return True
+            return opened.session.checked(cell.method, cell.budget)
         except ParbenchError as error:
-            return self._left_out(cell, error)
+            self._left_out(cell, error)
+            return None
 
     @staticmethod
-    def _left_out(cell: Cell, error: ParbenchError) -> bool:
-        """Say why a cell is left out: False.
+    def _left_out(cell: Cell, error: ParbenchError) -> None:
+        """Say why a cell is left out.
 
         Raises:
             ParbenchError: It is required.
@@ -193,22 +196,23 @@ class Sweep:
         if cell.required:
             raise error
         _log.warning(f"left out: {error}")
-        return False
 
-    def _possible(self, cell: Cell, opened: OpenGroup) -> Job | None:
+    def _possible(self, cell: Cell, checked: Any, opened: OpenGroup) -> Job | None:
+        """The cell as a job, its threshold found; None where that cannot be."""
         from parbench.results.run_identity import run_id
 
         try:
-            reducer = opened.session.reducer(cell.method, cell.budget)
+            reducer = opened.session.thresholds.filled(checked)
             # What belongs to its identity has to be there too: said now rather than after the others' results.
-            run = run_id(opened.session.identity(reducer))
+            identity = opened.session.identity(reducer)
         except Uncalibrated:
             raise
         except ParbenchError as error:
             self._left_out(cell, error)
             return None
         name = cell.label or row_name(reducer.settings())
-        return Job(cell, reducer, run, f"{name}, {opened.group.title}" if opened.group.title else name)
+        title = f"{name}, {opened.group.title}" if opened.group.title else name
+        return Job(cell, reducer, identity, run_id(identity), title)
 
     def _announce(self, opened: OpenGroup, progress: Progress) -> None:
         """Make the folders of runs that are to come, so that others see them, and count their questions."""
@@ -220,7 +224,7 @@ class Sweep:
             opened.session.dataset.check(opened.session.config.limit)
             done = 0
             try:
-                with contextlib.closing(open_store(opened.session, job.reducer, wait=False)) as store:
+                with contextlib.closing(open_store(opened.session, job.identity, wait=False)) as store:
                     done = len(store.done)
                     if not opened.session.shard:
                         store.settle(questions=opened.session.questions)
@@ -251,8 +255,8 @@ class Sweep:
         try:
             found = evaluate(
                 opened.session,
-                job.cell.method,
-                job.cell.budget,
+                job.reducer,
+                identity=job.identity,
                 wait=wait,
                 progress=progress,
                 tracking=opened.tracking,

@@ -195,7 +195,7 @@ class DeviceSweep(Sweep):
         session = task.part.opened.session
         with (
             contextlib.suppress(ParbenchError),
-            contextlib.closing(open_store(session, task.job.reducer, wait=False)) as store,
+            contextlib.closing(open_store(session, task.job.identity, wait=False)) as store,
         ):
             store.fail(error)
         self._failed_cell(worker, error, progress)

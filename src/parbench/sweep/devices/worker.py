@@ -110,8 +110,7 @@ class Computing:
         try:
             found = evaluate(
                 session,
-                method,
-                task["budget"],
+                session.reducer(method, task["budget"]),
                 wait=task["wait"],
                 progress=self._progress,
                 tracking=self._tracking,

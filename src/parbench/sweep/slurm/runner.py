@@ -150,9 +150,9 @@ class SlurmSweep(Sweep):
         with self._if_several(group):
             self._open.append(self._opened(group))
 
-    def _possible(self, cell: Cell, opened: OpenGroup) -> Job | None:
+    def _possible(self, cell: Cell, checked: Any, opened: OpenGroup) -> Job | None:
         try:
-            return super()._possible(cell, opened)
+            return super()._possible(cell, checked, opened)
         except Uncalibrated as error:
             if id(opened.group) not in self._ended_jobs:
                 raise
@@ -167,7 +167,7 @@ class SlurmSweep(Sweep):
         missed = []
         for job in opened.jobs:
             try:
-                with contextlib.closing(open_store(opened.session, job.reducer, wait=False)) as store:
+                with contextlib.closing(open_store(opened.session, job.identity, wait=False)) as store:
                     finished = store.metrics is not None
                 if finished:
                     job.folder = store.folder
