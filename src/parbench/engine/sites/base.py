@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from torch import Tensor
@@ -138,8 +139,7 @@ class Site(Generic[R_co]):
             reduction = method.reduce(features, probes)
         own = (counted() - probes.computed) // len(questions)
         if before:
-            projected = adapter.project(reduction.tokens)
-            reduction = Reduction(projected, reduction.counts, reduction.provenance, reduction.stages)
+            reduction = replace(reduction, tokens=adapter.project(reduction.tokens))
         return reduction, [own + text for text in probes.flops]
 
     def hooks(

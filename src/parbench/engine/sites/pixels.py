@@ -35,8 +35,7 @@ class PixelSite(Site[PixelReducer]):
     ) -> tuple[Reduction, list[int]]:
         """The tokens of the smaller images."""
         given = self.reducer.origin(encoded, self.geometry)
-        reduction = Reduction(adapter.project(given.tokens), given.counts, given.provenance)
-        return reduction, [encoded.work] * len(questions)
+        return replace(given, tokens=adapter.project(given.tokens)), [encoded.work] * len(questions)
 
     def plan(self, tokens: int) -> TokenPlan:
         """Every vision block has the smaller image; resizing is no product."""

@@ -59,8 +59,7 @@ class TowerSite(Site[TowerReducer]):
     ) -> tuple[Reduction, list[int]]:
         """The tokens that the tower gave."""
         given = self.reducer.origin(encoded, self.geometry)
-        reduction = Reduction(adapter.project(given.tokens), given.counts, given.provenance)
-        return reduction, [encoded.work] * len(questions)
+        return dataclasses.replace(given, tokens=adapter.project(given.tokens)), [encoded.work] * len(questions)
 
     def hooks(
         self, adapter: LanguageAdapter, rows: Rows, trace: Trace, _place: Callable[[], Packed] | None = None
