@@ -32,6 +32,7 @@ VENV  := .venv
 STAMP := $(VENV)/.stamp
 PY    := $(VENV)/bin/python
 RUN   := $(VENV)/bin/parbench
+PYTEST := $(PY) -m pytest -q -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 given = $(if $($(1)),$(2)=$($(1)))
 lists = $(if $($(1)),'$(2)=[$($(1))]')
@@ -39,12 +40,12 @@ lists = $(if $($(1)),'$(2)=[$($(1))]')
 asked = $(if $(filter-out undefined default file,$(origin $(1))),$(call given,$(1),$(2)))
 WHERE = $(call given,RESULTS,results_dir)
 
-.PHONY: help setup setup-gpu eval sweep status merge table figures report bench parity test lint format clean
+.PHONY: help setup setup-gpu eval sweep status merge table figures report bench parity test test-fast test-external lint format clean
 
 help: ## this list
 	@echo "make TARGET [VARIABLE=value ...]"
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo "  MODEL=$(MODEL) METHOD=$(METHOD) DATASET=$(DATASET) BUDGET=$(BUDGET) LIMIT=$(LIMIT)"
 	@echo "  METHODS=a,b BUDGETS=64,128 LAUNCHER=slurm RESULTS= ARGS='more overrides'"
@@ -85,8 +86,14 @@ bench: $(STAMP) ## time and memory beside what FLOPs predict: make bench METHODS
 parity: $(STAMP) ## methods against recorded outputs of official code: make parity DIR=tests/golden
 	$(RUN) parity $(DIR) $(ARGS)
 
-test: $(STAMP) ## the tests, a file at a time on each core: make test ARGS="-k divprune"
-	$(PY) -m pytest -q -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+test: $(STAMP) ## the tests that need no service, a file at a time on each core: make test ARGS="-k divprune"
+	$(PYTEST) -m "not external" $(ARGS)
+
+test-fast: $(STAMP) ## a few minutes of them: all without weights, and a method of each site from end to end
+	$(PYTEST) -m "(unit or smoke) and not long" $(ARGS)
+
+test-external: $(STAMP) ## the others: SLURM, Chromium, W&B, notebooks, disks that are full; skipped where there is none
+	$(PYTEST) -m external $(ARGS)
 
 lint: $(STAMP) ## style, format, imports between packages, types
 	$(VENV)/bin/ruff check .

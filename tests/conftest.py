@@ -16,6 +16,7 @@ if "PYTHONPATH" in os.environ:
 
 import hypothesis
 import pytest
+import tiers
 import torch
 
 # How long an example takes says more about the machine than about the code.
@@ -27,8 +28,16 @@ hypothesis.settings.load_profile("parbench")
 _LONG = ("test_slurm.py", "test_notebooks.py", "test_tracking.py", "test_conformance.py", "test_sweep_faults.py")
 
 
+def pytest_configure(config):
+    for name, needs in tiers.TIERS.items():
+        config.addinivalue_line("markers", f"{name}: {needs}")
+
+
+# Before -m chooses.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: _LONG.index(item.path.name) if item.path.name in _LONG else len(_LONG))
+    tiers.mark(items)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -48,7 +57,46 @@ def settings() -> dict:
 
 
 @pytest.fixture(scope="session")
-def adapter(settings):
+def geometry(settings):
+    """Sizes of llava-tiny, without its weights."""
+    from parbench.models.geometry import config_of, geometry_of
+
+    return geometry_of(config_of(settings))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _loaded(_cache, settings):
+    """Commands that tests run in this process share the shipped model and scenes."""
+    from shared_state import one_model, scenes_once
+
+    with one_model(settings) as loaded, scenes_once():
+        yield loaded
+
+
+@pytest.fixture(autouse=True)
+def _nothing_leaks(_loaded):
+    """A test leaves the shared model as it found it."""
+    from shared_state import state
+
+    before = {key: state(model) for key, model in _loaded.items()}
+    yield
+    assert before == {key: state(_loaded[key]) for key in before}, "the test changed the model that all tests share"
+
+
+@pytest.fixture(autouse=True)
+def _no_weights(request, _loaded, monkeypatch):
+    """A test of the first tier loads no model."""
+    if "unit" in tiers.tiers_of(request.node):
+        from parbench.models.adapter import LlavaAdapter
+
+        def refuse(_config):
+            raise AssertionError("this test loads a model: mark it model, or let it ask for the fixture adapter")
+
+        monkeypatch.setattr(LlavaAdapter, "load", refuse)
+
+
+@pytest.fixture(scope="session")
+def adapter(settings, _loaded):
     from parbench.models.adapter import LlavaAdapter
 
     return LlavaAdapter.load(settings)

@@ -13,8 +13,11 @@ from pathlib import Path
 
 import pytest
 
+import parbench
+from parbench.models.adapter import LlavaAdapter
 from parbench.results.record import TIMING_FIELDS
 
+_OURS = str(Path(parbench.__file__).parent)
 TIMES = re.compile(rb'"(%s)": [^,}\n]+' % "|".join(TIMING_FIELDS).encode())
 
 
@@ -27,15 +30,15 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def killed_at(step: int, work: Callable[[], None], files: tuple[str, ...]) -> bool:
-    """Whether a process that does the work was killed before it executed its step-th line in one of the source files."""
+def killed_at(step: int, work: Callable[[], None]) -> bool:
+    """Whether a process that does the work was killed before it executed its step-th line in parbench's own code."""
     if pid := os.fork():
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
     count = 0
 
     def trace(frame, event, _argument):
         nonlocal count
-        if not frame.f_code.co_filename.endswith(files):
+        if not frame.f_code.co_filename.startswith(_OURS):
             return None
         count += event == "line"
         if count == step:
@@ -54,6 +57,21 @@ def _mount(*words: str | Path) -> None:
     done = subprocess.run(["mount", *words], capture_output=True, text=True)
     if done.returncode:
         pytest.skip(f"a disk that is full or read-only needs the right to mount one ({done.stderr.strip()})")
+
+
+@contextlib.contextmanager
+def entering(adapter: LlavaAdapter, look: Callable[[int, int], None]) -> Iterator[None]:
+    """Before each forward of the LLM, ``look`` is told how many rows it has and how many tokens a row, padding included.
+
+    What it raises comes from inside the forward, as the device's own errors do.
+    """
+
+    def told(_layer, args, kwargs):
+        rows, tokens, _ = (args[0] if args else kwargs["hidden_states"]).shape
+        look(rows, tokens)
+
+    with adapter.language.layers[0].register_forward_pre_hook(told, with_kwargs=True):
+        yield
 
 
 class Disk:

@@ -29,7 +29,7 @@ from parbench.sweep.slurm.wait import Ended
 
 
 @pytest.fixture(autouse=True)
-def _cache(monkeypatch, tmp_path):
+def _elsewhere(monkeypatch, tmp_path):
     """Nothing is known; scenes stay where they are built."""
     monkeypatch.chdir(tmp_path)
 

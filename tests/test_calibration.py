@@ -131,7 +131,6 @@ def test_llava_tiny_ships_with_thresholds_for_par(target, settings):
     assert found["targets"][target]["mean"] == pytest.approx(target, rel=0.005)
 
 
-@pytest.mark.slow
 def test_the_command_reaches_the_target_on_val(run, folder):
     code, out, err = run("calibrate", "method=par", "target=100", "questions=30", "out=found.yaml")
     assert code == 0, err

@@ -35,7 +35,6 @@ def test_every_experiment_composes(name):
         compose_config([f"experiment={name}", *overrides])
 
 
-@pytest.mark.slow
 def test_variants_get_thresholds_and_stand_in_one_table(mine, run, folder):
     code, out, err = run("sweep", "experiment=mine", "limit=16")
     assert code == 0, err

@@ -43,6 +43,7 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.cli
 def test_nothing_is_fetched_for_what_cannot_be_and_then_only_what_is_needed(folder):
     files = {f"models/{LLAVA}": (LLAVA_REVISION, llava_files()), f"models/{CLIP}": (CLIP_REVISION, clip_files())}
     trim = ("eval", *SEVEN, "method=trim", "controls=[]", "limit=1")

@@ -15,6 +15,8 @@ import pytest
 from parbench.config import names as option_names
 from record_golden import CERTAIN, computed, differences, golden, recorded
 
+pytestmark = pytest.mark.model
+
 RAISE = "what is computed has changed: raise `numerics` (src/parbench/numerics.py) and record again: scripts/record_golden.py"
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "results" / "reference" / "scenes"
@@ -44,8 +46,9 @@ def test_the_shared_engine_gives_the_golden_answers():
     assert not changed(now, recorded()), RAISE
 
 
+@pytest.mark.smoke
 def test_the_exact_engine_gives_the_golden_answers():
-    now = computed(6, "exact")
+    now = computed(10, "exact")
     assert set(now) >= set(recorded())
     assert not changed(now, recorded()), RAISE
 

@@ -279,6 +279,7 @@ def test_large_files_are_read_once(folder, monkeypatch):
     assert len(read) == 2
 
 
+@pytest.mark.model
 def test_nothing_of_the_published_names_is_lost(home, monkeypatch):
     settings = {"path": "llava-hf/llava-1.5-7b-hf", "revision": LLAVA_REVISION, "device": "cpu", "dtype": "float32"}
     model = LlavaAdapter.load({**settings, "name": "seven", "attention": "sdpa", "prompt": "vicuna_v1"}).model

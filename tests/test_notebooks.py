@@ -71,7 +71,6 @@ def execute(tmp_path, monkeypatch):
     return run
 
 
-@pytest.mark.slow
 def test_the_quickstart(execute, tmp_path):
     said = execute(NOTEBOOKS[0])
     for label in ("none", "random @64", "uniform @64", "pool @64", "downsample @64", "par @64"):
@@ -80,7 +79,6 @@ def test_the_quickstart(execute, tmp_path):
     assert len(list((tmp_path / "results" / "quickstart").glob("*/metrics.json"))) == 6
 
 
-@pytest.mark.slow
 def test_the_paper_figures(execute, tmp_path):
     said = execute(NOTEBOOKS[1])
     assert said.count("image/png") == 7
@@ -90,7 +88,6 @@ def test_the_paper_figures(execute, tmp_path):
     assert (tmp_path / "kept-at-64.pdf").read_bytes().startswith(b"%PDF")
 
 
-@pytest.mark.slow
 def test_a_method_is_added(execute, tmp_path):
     said = execute(NOTEBOOKS[2])
     assert "brightest @64" in said

@@ -43,7 +43,7 @@ def test_it_is_known_by_name_with_the_environment_variable(mine, run, monkeypatc
     assert "brightest" in err
 
 
-@pytest.mark.slow
+@pytest.mark.cli
 def test_it_passes_the_conformance_matrix(mine):
     """In a process of its own, since methods are discovered when the tests are collected."""
     environment = {**os.environ, "PARBENCH_SEARCHPATH": str(mine), "PYTHONPATH": str(mine)}

@@ -71,6 +71,7 @@ def test_all_methods_with_parts_on_disk(settings, adapter, scenes):
     assert [name for name in METHODS if given(placed, scenes, name) != given(adapter, scenes, name)] == []
 
 
+@pytest.mark.model
 def test_grouped_heads_with_everything_elsewhere(grouped, scenes):
     plain = LlavaAdapter.load(grouped)
     # Each kind of method: others run above.
@@ -90,7 +91,7 @@ def test_grouped_heads_with_everything_elsewhere(grouped, scenes):
 
 def test_all_methods_on_four_simulated_cards(settings, adapter, scenes, monkeypatch):
     """Layer 0 is not where the embeddings are, and neighbours are never on one card."""
-    spread_out = LlavaAdapter.load(settings)
+    spread_out = LlavaAdapter.load({**settings, "name": "spread out"})
     tower, language = spread_out.model.model.vision_tower, spread_out.model.model.language_model
     # What is one tensor cannot be in two places.
     head = spread_out.model.lm_head
@@ -122,6 +123,7 @@ def test_all_methods_on_four_simulated_cards(settings, adapter, scenes, monkeypa
             assert margin == pytest.approx(one[3], abs=1e-4), name
 
 
+@pytest.mark.model
 def test_a_placed_checkpoint_is_whole_too(grouped, folder):
     from safetensors.torch import load_file, save_file
 

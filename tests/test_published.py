@@ -104,7 +104,7 @@ def test_the_file_is_what_the_script_makes_of_what_was_collected(numbers):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     collected = pd.read_csv(folder() / "collected.csv")
-    assert len(collected) == len(numbers) == 1469
+    assert len(collected) == len(numbers)
     made = module.infer(pd.DataFrame([module.clean(row) for _, row in collected.iterrows()]))
     assert (made["value"] == numbers["value"]).all()
     for name in ("method", "source", "metric", "note", "place", "setting", "subset"):

@@ -29,6 +29,7 @@ def kept(adapter, scenes, name: str) -> list:
     return [[one.patches for one in answer.kept] for answer in answers]
 
 
+@pytest.mark.model
 @needs_bitsandbytes
 def test_methods_look_into_quantised_models(settings, scenes):
     whole = LlavaAdapter.load({**settings, "dtype": "bfloat16"})

@@ -50,7 +50,6 @@ def test_tokens_are_compared_only_where_both_know_them():
     assert agree(known, lines(("red", 1.0), kept=["0f"]))["other_tokens"] == 1
 
 
-@pytest.mark.slow
 def test_the_command_compares_both_engines_with_stock_lmms_eval(run, folder):
     pytest.importorskip("decord")
     code, out, err = run("bench", "--engine", "questions=24", "methods=none,random", "sweep=[random]", "budgets=[64,32]",
@@ -81,7 +80,7 @@ def test_the_command_compares_both_engines_with_stock_lmms_eval(run, folder):
     assert "gives the same answer as lmms-eval, llava_hf, batch 1 to 24 of 24 questions" in out.replace("\n", " ")
 
 
-@pytest.mark.slow
+@pytest.mark.cli
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system does not tell it")
 def test_peak_memory_is_that_of_a_process_of_its_own(folder):
     # A parent that is larger than its child must not count.

@@ -49,6 +49,7 @@ def identity_now(*words: str) -> dict:
     return session.identity(session.reducer(config.method))
 
 
+@pytest.mark.cli
 def test_an_edited_comment_and_a_reworded_message_leave_all_ids(folder):
     shutil.copytree(PACKAGE.parents[1] / "conf", folder / "conf")
     shutil.copytree(PACKAGE, folder / "src" / "parbench")
@@ -69,6 +70,7 @@ def test_an_edited_comment_and_a_reworded_message_leave_all_ids(folder):
     assert ids(*WORDS, PYTHONPATH=str(folder / "src")) == before
 
 
+@pytest.mark.cli
 def test_a_new_method_outside_leaves_all_ids_and_has_one_of_its_own(folder, monkeypatch):
     before = [run_id(identity_now(word, "method.budget=64")) for word in WORDS]
     (folder / "method").mkdir()

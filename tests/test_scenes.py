@@ -122,6 +122,7 @@ def test_fingerprints_are_of_all_splits():
     assert json.dumps(splits.recorded_fingerprints())
 
 
+@pytest.mark.long
 def test_two_jobs_that_build_a_split_at_the_same_time_do_not_meet(tmp_path):
     command = [sys.executable, "-c", "from parbench.scenes.splits import data_folder; print(data_folder('val'))"]
     environment = {**os.environ, "PARBENCH_CACHE": str(tmp_path)}

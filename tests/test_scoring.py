@@ -78,10 +78,10 @@ def of_scores(name: str, rows: list[dict], scores: list[float]) -> float | None:
     return sum(scores) / (1000 if name == "ocrbench" else len(scores))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name",
-    # Java cuts captions into words, which takes its time.
-    [*MINIATURES, *(pytest.param(name, marks=pytest.mark.slow) if name == "nocaps_val" else name for name in NAMED)],
+    [*MINIATURES, *NAMED],
 )
 def test_scores_and_aggregates_are_lmms_evals(name, tmp_path):
     from parbench.harness.evaluate import own_metrics, simple_evaluation

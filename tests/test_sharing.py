@@ -7,14 +7,12 @@ import dataclasses
 import pytest
 import torch
 
+from faults import entering
 from helpers import reducer, sample
 from parbench.engine import batch_size as memory
-from parbench.engine import engine as engine_module
 from parbench.engine import shared_prefix as prefix
 from parbench.engine.engine import Engine
 from parbench.engine.features import FeatureCache
-from parbench.engine.images import ImageEncoder
-from parbench.engine.sites import Site, site_of
 from parbench.errors import ParbenchError
 
 
@@ -25,17 +23,22 @@ def questions(adapter, scenes):
 
 
 @pytest.fixture
-def encodings(monkeypatch):
+def encodings(adapter):
     """How many images each run of the vision tower saw."""
     seen = []
-    original = ImageEncoder.encode
 
-    def counted(self, pixels):
-        seen.append(len(pixels))
-        return original(self, pixels)
+    def count(_embeddings, args, kwargs):
+        seen.append(len(args[0] if args else kwargs["pixel_values"]))
 
-    monkeypatch.setattr(ImageEncoder, "encode", counted)
-    return seen
+    with adapter.model.model.vision_tower.embeddings.register_forward_pre_hook(count, with_kwargs=True):
+        yield seen
+
+
+def answered(adapter, engine, samples):
+    """Answers, and how many tokens the LLM read for them before it wrote any."""
+    read = []
+    with entering(adapter, lambda rows, tokens: read.append(rows * tokens if tokens > 1 else 0)):
+        return engine.answer(samples), sum(read)
 
 
 BEFORE_LLM = ["none", "prumerge", "visionzip", "divprune", "pool", "downsample", "tome", "random"]
@@ -43,33 +46,14 @@ INSIDE_LLM = ["fastv", "sparsevlm", "pyramiddrop", "topv", "random-in-llm"]
 
 
 @pytest.mark.parametrize("name", BEFORE_LLM + INSIDE_LLM)
-def test_what_runs_once_gives_the_logits_of_what_runs_apart(adapter, questions, monkeypatch, name):
+def test_what_runs_once_gives_what_runs_apart(adapter, questions, name):
     method = reducer(name) if name in ("none", "prumerge") else reducer(name, 64)
-    together, alone = [], []
-    greedy = engine_module.greedy
-    site = type(site_of(method, adapter.geometry))
-    original = site.run_shared
-
-    def spy_alone(*arguments, **named):
-        alone.extend(greedy(*arguments, **named))
-        return alone[-1:]
-
-    def spy_together(*arguments):
-        generated, trace = original(*arguments)
-        together.extend(generated)
-        return generated, trace
-
-    monkeypatch.setattr(engine_module, "greedy", spy_alone)
-    monkeypatch.setattr(site, "run_shared", spy_together)
-    shared, apart = Engine(adapter, method).answer(questions), []
-    for question in questions:
-        apart += Engine(adapter, method, share=False).answer([question])
-    assert len(together) == len(alone) == len(questions)
-    for one, other in zip(together, alone, strict=True):
-        torch.testing.assert_close(one.first_logits, other.first_logits, rtol=1e-3, atol=1e-3)
-        assert one.ids == other.ids
-    for one, other in zip(shared, apart, strict=True):
-        assert one.kept == other.kept
+    shared, read = answered(adapter, Engine(adapter, method), questions)
+    apart = [answered(adapter, Engine(adapter, method, share=False), [question]) for question in questions]
+    assert read < 0.75 * sum(alone for _, alone in apart)
+    for one, ((other,), _) in zip(shared, apart, strict=True):
+        assert (one.text, one.kept) == (other.text, other.kept)
+        assert one.margin == pytest.approx(other.margin, rel=1e-3, abs=1e-3)
         # A method's own work is an equal share of its batch's, padding included.
         assert dataclasses.replace(one.ledger, reducer_flops=other.ledger.reducer_flops) == other.ledger
 
@@ -96,15 +80,10 @@ def test_beginnings_are_shared_by_every_kernel_that_takes_masks(adapter, questio
 
 
 @pytest.mark.parametrize("name", ["par", "yopo", "trim"])
-def test_methods_that_change_what_enters_the_llm_by_question_or_mask_it_share_no_beginning(
-    adapter, questions, monkeypatch, name
-):
-    def never(*_arguments):
-        raise AssertionError("a beginning was shared")
-
-    monkeypatch.setattr(Site, "run_shared", never)
-    answers = Engine(adapter, reducer(name, None if name == "yopo" else 64)).answer(questions)
+def test_methods_that_change_what_enters_the_llm_by_question_or_mask_it_share_no_beginning(adapter, questions, name):
+    answers, read = answered(adapter, Engine(adapter, reducer(name, None if name == "yopo" else 64)), questions)
     assert not any(answer.error for answer in answers)
+    assert read >= sum(answer.ledger.layers[0] for answer in answers)
 
 
 @pytest.mark.parametrize("name", ["none", "fastv", "par"])
@@ -123,32 +102,31 @@ def test_rows_that_have_ended_leave_without_changing_the_others(adapter, questio
     assert [answer.text for answer in together] == [answer.text for answer in alone]
 
 
-def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(adapter, questions, monkeypatch, caplog):
-    original, tried = engine_module.Engine.run, []
+def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(adapter, questions, caplog):
+    tried, expected = [], Engine(adapter, reducer("random", 64), share=False).answer(questions)
 
-    def small(self, samples, pictures):
-        tried.append(len(samples))
-        if len(samples) > 2:
+    def small(rows, _tokens):
+        tried.append(rows)
+        if rows > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return original(self, samples, pictures)
 
-    monkeypatch.setattr(engine_module.Engine, "run", small)
-    engine = Engine(adapter, reducer("random", 64))
-    answers = engine.answer(questions)
-    assert [answer.id for answer in answers] == [question.id for question in questions]
+    engine = Engine(adapter, reducer("random", 64), share=False)
+    with entering(adapter, small):
+        answers = engine.answer(questions)
+        assert max(tried) == 6
+        assert "a batch of 3 does not fit into memory: going on with 1" in caplog.text
+        del tried[:]
+        engine.answer(questions[:4])
+        assert max(tried) == 1, "what did not fit is not tried again"
+    assert [(one.id, one.text, one.kept) for one in answers] == [(one.id, one.text, one.kept) for one in expected]
     assert not any(answer.error for answer in answers)
-    assert tried == [6, 3, 1, 1, 1, 1, 1, 1]
-    assert "a batch of 3 does not fit into memory: going on with 1" in caplog.text
-    engine.answer(questions[:4])
-    assert max(tried[8:]) == 1, "what did not fit is not tried again"
 
 
-def test_memory_that_holds_no_sample_is_said(adapter, questions, monkeypatch):
-    def never(*_arguments):
+def test_memory_that_holds_no_sample_is_said(adapter, questions):
+    def never(_rows, _tokens):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: not enough memory: you tried")
 
-    monkeypatch.setattr(engine_module.Engine, "run", never)
-    with pytest.raises(ParbenchError, match="does not hold a single sample"):
+    with entering(adapter, never), pytest.raises(ParbenchError, match="does not hold a single sample"):
         Engine(adapter, reducer("none")).answer(questions)
 
 

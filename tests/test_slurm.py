@@ -23,7 +23,7 @@ from testbed import SCRIPT, Cluster, missing, results, until
 
 pytestmark = [
     pytest.mark.skipif(bool(missing()), reason=missing() or "there is SLURM"),
-    pytest.mark.slow,
+    pytest.mark.external,
 ]
 
 # A job that stands still in the middle of a cell meets its fault there, on a machine of any speed.

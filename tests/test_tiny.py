@@ -72,6 +72,7 @@ def test_every_word_of_scenes_is_one_token(adapter):
         )
 
 
+@pytest.mark.model
 def test_bfloat16_answers_on_the_cpu(settings, scenes):
     from helpers import reducer, sample
     from parbench.engine.engine import Engine
@@ -162,7 +163,7 @@ def test_the_learning_rate_warms_up_and_falls_to_its_floor():
     assert rates[2:] == sorted(rates[2:], reverse=True)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_both_trainers_learn_from_their_first_steps(tmp_path):
     """The real classes on very small pictures: losses are finite, and fall."""
     from transformers import CLIPModel, LlavaForConditionalGeneration

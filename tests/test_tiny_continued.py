@@ -136,6 +136,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(continuation, "fastest_precision", lambda trainer: torch.float32)
 
 
+@pytest.mark.long
 def test_a_training_goes_on_to_the_same_weights_and_from_what_lasts(tmp_path, quick, monkeypatch):
     """Killed after two of four steps and started again; then on another machine, which has only what was kept."""
     pytest.importorskip("skimage")

@@ -206,7 +206,6 @@ def test_tracking_is_no_part_of_a_runs_identity(run, results, finished):
     assert {path.name for path in results.iterdir()} == {path.name for path in finished.iterdir()}
 
 
-@pytest.mark.slow
 def test_none_imports_nothing_of_wandb(tmp_path):
     script = """
         import sys
@@ -248,7 +247,6 @@ def killed(results: Path) -> str:
     raise AssertionError("it came to its end before it was killed")
 
 
-@pytest.mark.slow
 def test_a_killed_run_goes_on_under_its_id_and_tells_what_an_unbroken_one_tells(run, tmp_path, finished, server):
     results, unbroken = tmp_path / "mine" / "runs", tmp_path / "unbroken" / "runs"
     run_id = killed(results)

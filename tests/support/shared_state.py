@@ -1,0 +1,68 @@
+"""What the tests of one process share: the shipped model and scenes, loaded once, and proof that no test changed them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from parbench.harness.datasets import PreparedDataset
+from parbench.models.adapter import LlavaAdapter
+
+
+def _key(settings: Mapping[str, Any]) -> str:
+    return json.dumps(settings, sort_keys=True, default=str)
+
+
+@contextmanager
+def one_model(settings: Mapping[str, Any]) -> Iterator[dict[str, LlavaAdapter]]:
+    """``LlavaAdapter.load`` of exactly these settings gives one object; any other path, dtype or place is loaded anew."""
+    load, wanted, loaded = LlavaAdapter.load, _key(settings), {}
+
+    def shared(config: Mapping[str, Any]) -> LlavaAdapter:
+        if _key(config) != wanted:
+            return load(config)
+        if wanted not in loaded:
+            loaded[wanted] = load(config)
+        return loaded[wanted]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LlavaAdapter, "load", shared)
+        yield loaded
+
+
+@contextmanager
+def scenes_once() -> Iterator[None]:
+    """Each ``scenes`` data set, with its rows and its lmms-eval task, is prepared once for each cache folder."""
+    prepared: dict[str, PreparedDataset] = {}
+
+    def shared(cls: type[PreparedDataset], settings: Mapping[str, Any]) -> PreparedDataset:
+        if settings["hub"] is not None or settings.get("source"):
+            return object.__new__(cls)
+        key = f"{os.environ['PARBENCH_CACHE']} {_key(dict(settings))}"
+        return prepared.setdefault(key, object.__new__(cls))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PreparedDataset, "__new__", shared)
+        yield
+
+
+_KINDS = ("_forward_hooks", "_forward_pre_hooks")
+
+
+def _ours(hook: Any) -> bool:
+    """Hugging Face puts in hooks of its own at a model's first forward, and leaves them there."""
+    return not getattr(hook, "__module__", "").startswith(("transformers.", "torch."))
+
+
+def state(adapter: LlavaAdapter) -> tuple[Any, ...]:
+    """What a test could leave changed in a model: hooks, configuration, what ends an answer, weights, attributes."""
+    model = adapter.model
+    hooks = sum(_ours(hook) for one in model.modules() for kind in _KINDS for hook in getattr(one, kind).values())
+    replaced = sum("forward" in vars(one) for one in model.modules())
+    weights = sum(parameter._version for parameter in model.parameters())
+    return hooks, replaced, weights, model.training, repr(model.config), repr(model.generation_config)
