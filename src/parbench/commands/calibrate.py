@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from parbench.commands.options import as_list, split_options, whole_number, writable
 from parbench.config import build_reducer, compose_config
@@ -36,8 +37,9 @@ def run(words: list[str]) -> None:
     values = {}
     for one in asked:
         # A threshold that is given is what is looked for here.
-        found, mean = session.thresholds.find(dataclasses.replace(one, **{method.calibrates: None}))
-        values[one.budget] = {method.calibrates: found, "mean": round(mean, 2)}
+        open_again: dict[str, Any] = {method.calibrates: None}
+        found, mean = session.thresholds.find(dataclasses.replace(one, **open_again))
+        values[one.count(session.geometry)] = {method.calibrates: found, "mean": round(mean, 2)}
         print(f"target {one.budget}: {method.calibrates}={found}, mean {mean:.2f}")
     save(out, method, session.subject(method), session.thresholds.found_on, values)
     print(f"written to {out}")

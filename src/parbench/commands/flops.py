@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -17,6 +17,9 @@ from parbench.commands.sweep import DEFAULT_BUDGETS
 from parbench.config import build_reducer, compose_config, names
 from parbench.errors import ParbenchError, unknown
 from parbench.sweep.grid import other_method
+
+if TYPE_CHECKING:
+    from parbench.reducers import Reducer
 
 _log = logging.getLogger(__name__)
 
@@ -146,7 +149,7 @@ class _Model:
 
         return OwnWork(self.config.model, self.asked.options["question"] or QUESTION)
 
-    def row(self, reducer: Any, count: int | None, text: int, *, own: bool, conventions: bool) -> dict[str, Any]:
+    def row(self, reducer: Reducer, count: int | None, text: int, *, own: bool, conventions: bool) -> dict[str, Any]:
         """A predicted row, with the other conventions where wanted."""
         from parbench.compute.predict import other_counts, predict
 

@@ -7,7 +7,7 @@ import dataclasses
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -26,6 +26,9 @@ from parbench.config.shard import parse_shard
 from parbench.config.tracking import check_tracking
 from parbench.errors import ParbenchError, unknown
 from parbench.reducers.budget import check_budget
+
+if TYPE_CHECKING:
+    from parbench.reducers import Reducer
 
 _KEYS = (
     "model", "method", "dataset", "engine", "tracking", "launcher", "budget", "limit", "shard", "calibration", "controls",
@@ -193,7 +196,7 @@ def _explain(error: Exception, overrides: Sequence[str]) -> ParbenchError:
     return unknown(f"configuration key{f' in {parent}' if parent else ''}", last, options)
 
 
-def build_reducer(method: DictConfig, budget: int | float | None = None) -> Any:
+def build_reducer(method: DictConfig, budget: int | float | None = None) -> Reducer:
     """The reducer of a method's configuration, with another budget if one is given.
 
     Raises:

@@ -37,6 +37,7 @@ from parbench.results.store import RunStore
 if TYPE_CHECKING:
     from parbench.compute.flops import Costs
     from parbench.engine.engine import Engine
+    from parbench.reducers import Reducer
 
 _log = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ class _Computation:
     """A run that is not finished."""
 
     session: Session
-    reducer: Any
+    reducer: Reducer
     store: RunStore
     tracker: Tracker
     progress: Progress | None

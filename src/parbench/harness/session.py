@@ -36,6 +36,9 @@ from parbench.reducers.calibration import Subject
 if TYPE_CHECKING:
     from parbench.engine.features import FeatureCache
     from parbench.harness.calibrating import Thresholds
+    from parbench.models.adapter import LlavaAdapter
+    from parbench.models.geometry import Geometry
+    from parbench.reducers import Reducer
 
 
 class Session:
@@ -83,7 +86,7 @@ class Session:
         return "/".join(map(str, self.shard)) if self.shard else None
 
     @cached_property
-    def adapter(self) -> Any:
+    def adapter(self) -> LlavaAdapter:
         """The model, loaded when first needed."""
         from parbench.models.adapter import LlavaAdapter
 
@@ -133,7 +136,7 @@ class Session:
         return number // self.shard[1] if self.shard else number
 
     @cached_property
-    def geometry(self) -> Any:
+    def geometry(self) -> Geometry:
         """The model's sizes, without loading it."""
         from parbench.models.geometry import geometry_of
 
@@ -187,11 +190,11 @@ class Session:
         check_folder(folder)
         return _fingerprint(folder)
 
-    def subject(self, reducer: Any) -> Subject:
+    def subject(self, reducer: Reducer) -> Subject:
         """What a method's threshold is found for."""
         return Subject(self.model_settings["name"], self.model_fingerprint, self.geometry, self._clip(reducer))
 
-    def _clip(self, reducer: Any) -> str | None:
+    def _clip(self, reducer: Reducer) -> str | None:
         """Fingerprint of the CLIP text tower, if the method needs it."""
         settings = self.model_settings
         if not reducer.needs_clip:
@@ -202,7 +205,7 @@ class Session:
             )
         return _fingerprint(locate_clip(str(settings["clip"]), settings.get("clip_revision")))
 
-    def reducer(self, method: DictConfig, budget: int | float | None = None) -> Any:
+    def reducer(self, method: DictConfig, budget: int | float | None = None) -> Reducer:
         """A method ready for this model: its budget checked and in tokens, its threshold filled in.
 
         Raises:
@@ -211,7 +214,7 @@ class Session:
         """
         return self.thresholds.filled(self.checked(method, budget))
 
-    def checked(self, method: DictConfig, budget: int | float | None = None) -> Any:
+    def checked(self, method: DictConfig, budget: int | float | None = None) -> Reducer:
         """The same without its threshold, which it may take the model to find.
 
         Raises:
@@ -229,7 +232,7 @@ class Session:
 
         return Thresholds(self)
 
-    def calibrate_command(self, reducer: Any) -> str:
+    def calibrate_command(self, reducer: Reducer) -> str:
         """What finds a method's threshold ahead, as a person writes it."""
         config, method = self.config, str(reducer.name)
         skip = [f"method.{name}" for name in ("budget", reducer.calibrates)]
@@ -238,13 +241,13 @@ class Session:
         words = [*words_of(config, groups, skip), *([] if "method" in groups else [f"method={method}"])]
         return " ".join(["parbench calibrate", *words, f"target={reducer.budget:g}"])
 
-    def looks_into(self, reducer: Any) -> tuple[int, ...]:
+    def looks_into(self, reducer: Reducer) -> tuple[int, ...]:
         """Vision blocks whose queries and keys a method wants beside the features."""
         from parbench.engine.sites import site_of
 
         return site_of(reducer, self.geometry).blocks
 
-    def identity(self, reducer: Any) -> dict[str, Any]:
+    def identity(self, reducer: Reducer) -> dict[str, Any]:
         """Everything that can change a number."""
         settings, engine = self.model_settings, self.config.engine
         identity = {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from parbench.errors import ParbenchError, Uncalibrated
 from parbench.results.naming import row_name
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from parbench.harness.preflight import Source
     from parbench.harness.session import Session
     from parbench.models.geometry import Geometry
+    from parbench.reducers import Reducer
     from parbench.sweep.runner import Cell, Group
 
 DRY_RUN = "--dry-run"
@@ -154,7 +155,7 @@ def _plan(
     return Planned(name, built.name, said, total)
 
 
-def _run_id(session: Session, reducer: Any) -> str:
+def _run_id(session: Session, reducer: Reducer) -> str:
     from parbench.results.run_identity import run_id
 
     return run_id(session.identity(reducer))

@@ -69,7 +69,7 @@ class _Finder:
             if self.given.elsewhere:
                 raise OutOfReach(f"the job of {asked.name} found no {field} for it: its log says why") from error
             found, mean = find_threshold(self.counter, asked)
-            entry = {asked.asked(session.geometry): {field: found, "mean": round(mean, 2)}}
+            entry = {asked.count(session.geometry): {field: found, "mean": round(mean, 2)}}
             save(own, asked, session.subject(asked), session.thresholds.found_on, entry)
         filled = method.copy()
         with open_dict(filled):

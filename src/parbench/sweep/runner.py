@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from parbench.harness.progress import Progress
     from parbench.harness.session import Session
     from parbench.harness.tracker import Tracking
+    from parbench.reducers import Reducer
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class Job:
     """
 
     cell: Cell
-    reducer: Any
+    reducer: Reducer
     identity: Mapping[str, Any]
     run: str
     name: str
