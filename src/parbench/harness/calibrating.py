@@ -230,5 +230,5 @@ def _whole_scenes(dataset: PreparedDataset) -> set[str]:
     """Fingerprint of the data that shipped thresholds were found on, where a data set is of that kind."""
     if not _is_scenes(dataset) or dataset.settings["images"] != "real":
         return set()
-    whole: Mapping[str, Any] = {**dataset.settings, "split": "val", "skill": None}
+    whole: Mapping[str, Any] = {**dataset.settings, "task": "scenes", "split": "val", "skill": None}
     return {PreparedDataset(whole).fingerprint}
