@@ -70,7 +70,7 @@ def is_finished(session: Session, run: str) -> bool:
 
 def evaluate(
     session: Session,
-    reducer: Any,
+    reducer: Reducer,
     *,
     identity: Mapping[str, Any] | None = None,
     wait: bool = True,
