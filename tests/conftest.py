@@ -16,8 +16,9 @@ if "PYTHONPATH" in os.environ:
 
 import hypothesis
 import pytest
-import tiers
 import torch
+
+import tiers
 
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("parbench", deadline=None)

@@ -8,17 +8,16 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from parbench.config import names as option_names
+from paths import ROOT
 from record_golden import CERTAIN, computed, differences, golden, recorded
 
 pytestmark = pytest.mark.model
 
 RAISE = "what is computed has changed: raise `numerics` (src/parbench/numerics.py) and record again: scripts/record_golden.py"
-ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "results" / "reference" / "scenes"
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from shared_state import state
-from tiers import tiers_of
 
 from parbench.harness.datasets import PreparedDataset
 from parbench.models.adapter import LlavaAdapter
+from shared_state import state
+from tiers import tiers_of
 
 
 def test_every_test_is_in_one_tier(request):

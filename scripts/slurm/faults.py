@@ -1,7 +1,7 @@
 """Faults on a real SLURM cluster, one after the other: what a sweep makes of each, and how long that takes.
 
 python scripts/slurm/faults.py [FAULT ...] prints a table; each fault has a cluster and a results folder of its own. The quick ones
-are in tests/test_slurm.py too.
+are in tests/sweep/test_slurm.py too.
 """
 
 from __future__ import annotations

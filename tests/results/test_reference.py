@@ -1,0 +1,75 @@
+"""The committed runs of results/reference: whole, and what the committed table says of them."""
+
+from __future__ import annotations
+
+import json
+import lzma
+
+import pandas as pd
+import pytest
+
+from helpers import METHODS
+from parbench.results import load
+from parbench.tables.comparing import compare
+from paths import ROOT
+
+REFERENCE = ROOT / "results" / "reference"
+RUNS = REFERENCE / "scenes"
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    return pd.read_csv(REFERENCE / "scenes.csv", dtype={"run_id": str}).set_index("run_id", drop=False)
+
+
+def answers(run: str) -> list[dict]:
+    return [json.loads(line) for line in lzma.open(RUNS / run / "samples.jsonl.xz", "rt", encoding="utf-8")]
+
+
+def test_the_methods_of_the_table_are_there_at_every_budget(table):
+    asked = table[table["budget"].notna()]
+    budgets = asked.groupby("method")["budget"].agg(set)
+    assert "none" in set(table["method"]) <= set(METHODS)
+    refused = {"none": set(), "yopo": set(), "vtw": {192}}
+    for method in set(table["method"]):
+        assert budgets.get(method, set()) == refused.get(method, {192, 128, 64}), method
+
+
+def test_nothing_of_the_machine_that_made_them_is_stored():
+    for path in RUNS.glob("*/*.*"):
+        if path.suffix in (".yaml", ".json"):
+            assert "/home/" not in path.read_text()
+            assert "path: /" not in path.read_text()
+
+
+@pytest.mark.parametrize("label", ["par @64", "fastv @128", "prumerge"])
+def test_a_row_of_the_table_is_what_its_samples_say(table, label):
+    by_label = table.set_index("label")
+    row, none = by_label.loc[label], by_label.loc["none"]
+    mine, whole = answers(row["run_id"]), answers(none["run_id"])
+    assert [one["id"] for one in mine] == [one["id"] for one in whole]
+    assert not any(one["error"] for one in mine)
+    scores = [one["score"] for one in mine]
+    assert row["n"] == len(scores) == 1000
+    assert row["score"] == pytest.approx(sum(scores) / len(scores))
+    assert row["retained"] == pytest.approx(sum(scores) / sum(one["score"] for one in whole))
+    flips = [(before["score"], after["score"]) for before, after in zip(whole, mine, strict=True)]
+    assert (row["broken"], row["fixed"]) == (flips.count((1.0, 0.0)), flips.count((0.0, 1.0)))
+    kept = [one["tokens_kept"] for one in mine]
+    assert row["tokens_mean"] == pytest.approx(sum(kept) / len(kept))
+    assert row["compression"] == pytest.approx(1 - row["tokens_mean"] / 576)
+    recalls = [one["evidence_recall"] for one in mine if one["evidence_recall"] is not None]
+    assert row["evidence_recall"] == pytest.approx(sum(recalls) / len(recalls))
+    parts = ("vision", "projector", "reducer", "llm_prefill")
+    spent = [sum(one["flops"][part] for one in mine) / len(mine) for part in parts]
+    assert row["flops_prefill"] == pytest.approx(sum(spent))
+
+
+def test_the_table_is_that_of_the_runs(table):
+    fresh = compare(load(RUNS)).frame.set_index("run_id", drop=False)
+    assert list(fresh.index) == list(table.index)
+    numbers = [name for name in fresh.select_dtypes("number") if name in table]
+    assert len(numbers) > 40
+    pd.testing.assert_frame_equal(
+        fresh[numbers].astype(float), table[numbers].astype(float), check_exact=False, rtol=1e-6, atol=1e-9
+    )
