@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import warnings
+from types import SimpleNamespace
 
 import datasets
 import matplotlib
@@ -66,11 +67,13 @@ def host(tmp_path, monkeypatch):
     logger.remove(handler)
 
 
+@pytest.mark.model
 def test_an_evaluation_leaves_the_settings_of_its_host(host, tmp_path):
     before = settings_of_the_process()
     config = compose_config(["method=par", "method.per_image=true", "limit=4", f"results_dir={tmp_path / 'runs'}"])
-    run = evaluate(Session(config), config.method)
-    assert run.metrics["n"] == 4
+    session = Session(config)
+    run = evaluate(session, session.reducer(config.method))
+    assert run.metrics.n == 4
     assert settings_of_the_process() == before
     assert compose("mine").answer == 42
     logger.info("still there")
@@ -106,7 +109,9 @@ def test_pictures_leave_the_hosts_windows_alone(host, tmp_path):
     mine = plt.figure()
     kept = Kept(tokens=2, grid=(2, 2), patches=(0, 3), token=(0, 1), weights=(1.0, 1.0))
     kept_picture(tmp_path / "kept.png", Image.new("RGB", (8, 8)), kept, [(0, 0, 4, 4)], "par @2", "What is it?")
-    drawn = figures(tmp_path, [{"visual": [[4, 2], [2, 2]]}], {"skills": {"colour": 0.5}}, "par @2")
+    drawn = figures(
+        tmp_path, [SimpleNamespace(visual=[[4, 2], [2, 2]])], SimpleNamespace(skills={"colour": 0.5}), "par @2"
+    )
     assert (tmp_path / "kept.png").is_file()
     assert all(path.is_file() for path in drawn.values())
     assert plt.get_fignums() == [mine.number]
