@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-import os
+import importlib
+import io
+import json
 import re
-import subprocess
 import sys
 
+import pandas as pd
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from parbench.config import build_reducer, compose_config
+from parbench.figures.looks import BEFORE, CONTROL, Look, look
+from parbench.figures.style import INDIGO
+from parbench.parity.base import default
+from parbench.testing import check_method
+from parbench.testing.conformance import BUDGET_CHECKS, CHECKS
 from paths import ROOT
 
 
@@ -21,7 +31,11 @@ def mine(tmp_path, monkeypatch):
     (tmp_path / "mine" / "brightest.py").write_text(code)
     (tmp_path / "mine" / "method" / "brightest.yaml").write_text(config)
     monkeypatch.syspath_prepend(tmp_path / "mine")
-    return tmp_path / "mine"
+    yield tmp_path / "mine"
+    # Another test writes modules of the same names.
+    default.cache_clear()
+    for name in ("brightest", "brightest_parity", "corner"):
+        sys.modules.pop(name, None)
 
 
 def test_it_is_evaluated_through_the_search_path(mine, run):
@@ -42,13 +56,98 @@ def test_it_is_known_by_name_with_the_environment_variable(mine, run, monkeypatc
     assert "brightest" in err
 
 
-@pytest.mark.cli
-def test_it_passes_the_conformance_matrix(mine):
-    """In a process of its own, since methods are discovered when the tests are collected."""
-    environment = {**os.environ, "PARBENCH_SEARCHPATH": str(mine), "PYTHONPATH": str(mine)}
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-k", "brightest", "tests/reducers/test_conformance.py"],
-        cwd=ROOT, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:]
-    assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 15
+# A control.
+CORNER = """
+from dataclasses import dataclass
+import torch
+from parbench.ops.selection import to_mask
+from parbench.reducers import Reduction, TokenReducer
+
+@dataclass
+class Corner(TokenReducer):
+    \"\"\"Keeps the last tokens in raster order.\"\"\"
+
+    title = "Corner"
+    control = True
+
+    def reduce(self, features, probes):
+        count, size = self.count(probes.geometry), features.shape[1]
+        kept = torch.arange(size - count, size).expand(len(features), count)
+        return Reduction.select(features, to_mask(kept, size))
+"""
+
+
+@pytest.fixture
+def known(mine, monkeypatch):
+    """Two methods of one's own that parbench knows: one with a style, and a control without."""
+    (mine / "corner.py").write_text(CORNER)
+    (mine / "method" / "corner.yaml").write_text(
+        "_target_: corner.Corner\nname: corner\nbudget: 64\nplace: before_projector\npositions: compact\n"
+    )
+    with (mine / "method" / "brightest.yaml").open("a") as file:
+        file.write("style: {colour: indigo, marker: H}\n")
+    monkeypatch.setenv("PARBENCH_SEARCHPATH", str(mine))
+    return mine
+
+
+def test_everything_that_takes_runs_takes_it(known, run, folder):
+    """Sweep, table, figures, report and show, with no edit to a file of parbench."""
+    words = ["methods=[brightest]", "controls=[random,corner]", "budgets=[64]", "limit=12", "results_dir=runs"]
+    code, _, err = run("sweep", *words)
+    assert code == 0, err
+    code, out, err = run("table", "runs", "format=csv")
+    assert code == 0, err
+    rows = pd.read_csv(io.StringIO(out)).set_index("label")
+    assert rows["control"].to_dict() == {
+        "none": True, "random @64": True, "corner @64": True, "brightest @64": False,
+    }  # fmt: skip
+    assert rows.loc["brightest @64", "tokens_mean"] == 64
+    code, _, err = run("figures", "runs", "out=pictures")
+    assert code == 0, err
+    assert list((folder / "pictures").glob("*.png"))
+    code, _, err = run("report", "runs", "out=report.html")
+    assert code == 0, err
+    page = (folder / "report.html").read_text()
+    assert "brightest @64" in page
+    assert INDIGO in page
+    code, _, err = run("show", "method=brightest", "sample=3", "out=one.png")
+    assert code == 0, err
+
+
+def test_looks_of_ones_own(known):
+    assert look("brightest") == Look(BEFORE, INDIGO, "H")
+    assert look("corner").group == CONTROL
+
+
+@pytest.mark.parametrize("name", ["brightest", "corner"])
+def test_it_is_held_to_the_conformance_checks(known, adapter, name):
+    passed = check_method(build_reducer(compose_config([f"method={name}"]).method), adapter)
+    assert {check.__name__ for check in CHECKS} <= set(passed)
+    assert {f"{check.__name__} at 64" for check in BUDGET_CHECKS} <= set(passed)
+
+
+def test_its_recorded_cases_are_compared_by_a_module_beside_it(known, run, folder):
+    """The example of the page; without the module they are skipped."""
+    features = torch.randn(576, 8, generator=torch.Generator().manual_seed(0))
+    kept = features.double().norm(dim=-1).argsort(descending=True)[:64].sort().values
+    save_file({"features": features}, folder / "inputs.safetensors")
+    save_file({"kept_indices": kept, "output_tokens": features[kept]}, folder / "one.safetensors")
+    about = {
+        "method": "brightest",
+        "parameters": {"k": 64},
+        "inputs_file": "inputs.safetensors",
+        "inputs_used": ["features"],
+    }
+    (folder / "one.json").write_text(json.dumps(about))
+    code, out, _ = run("parity", str(folder), "--json")
+    assert (code, json.loads(out)[0]["verdict"]) == (0, "skipped")
+    page = (ROOT / "docs" / "adding-a-method.md").read_text()
+    (parity,) = (text for text in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "brightest_parity" in text)
+    (known / "brightest_parity.py").write_text(parity)
+    importlib.invalidate_caches()
+    code, out, _ = run("parity", str(folder), "--json")
+    (line,) = json.loads(out)
+    assert (code, line["verdict"], line["indices"], line["order"]) == (0, "match", True, True), line
+    (folder / "one.json").write_text(json.dumps({**about, "parameters": {"k": 63}}))
+    code, out, _ = run("parity", str(folder), "--json")
+    assert (code, json.loads(out)[0]["verdict"]) == (1, "mismatch")

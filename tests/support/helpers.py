@@ -9,8 +9,8 @@ from typing import Any
 from parbench.config import build_reducer, compose_config, names
 from parbench.engine.samples import Sample
 from parbench.errors import ParbenchError
-from parbench.harness.prompts import build_prompt
 from parbench.results.run_identity import read_provenance
+from parbench.testing.questions import scenes_question
 
 METHODS = names("method")
 
@@ -48,15 +48,7 @@ UNBUDGETED = [name for name in METHODS if not reducer(name).takes_budget]
 
 def sample(adapter, row, number=0, **fields) -> Sample:
     """A question of ``scenes`` as the harness would ask it."""
-    defaults = {
-        "id": f"scenes-{number}",
-        "prompt": lambda images: build_prompt(adapter, row["question"], images),
-        "question": row["question"],
-        "load": lambda: [row["image"].convert("RGB")],
-        "group": row["image_id"],
-        "max_new_tokens": 8,
-    }
-    return Sample(**{**defaults, **fields})
+    return dataclasses.replace(scenes_question(adapter, row, number), **fields)
 
 
 def identity_of(folder: Path) -> dict[str, Any]:

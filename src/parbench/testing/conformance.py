@@ -1,0 +1,277 @@
+"""Conformance checks: what every method has to hold, wherever it acts and whoever wrote it.
+
+Each check is a function of a subject, some at a budget too. It raises AssertionError with what is wrong, and
+:class:`~parbench.testing.subject.NotApplicable` where it says nothing about the method.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import torch
+
+from parbench.engine.samples import Answer, Sample
+from parbench.errors import ParbenchError
+from parbench.models.adapter import LlavaAdapter
+from parbench.reducers import Reducer, TokenReducer
+from parbench.reducers.none import Unreduced
+from parbench.reducers.token_probes import Probes
+from parbench.testing.questions import few_questions
+from parbench.testing.subject import NotApplicable, Subject, Trial
+
+
+def check_method(method: Reducer, adapter: LlavaAdapter, samples: Sequence[Sample] | None = None) -> list[str]:
+    """Run all checks on a method.
+
+    Args:
+        method: The method as its YAML builds it.
+        adapter: The model to try it on; llava-tiny takes a few seconds.
+        samples: Questions, several about one image; eight of scenes if None.
+
+    Returns:
+        The names of the checks that it passed; those that do not apply to it are left out.
+
+    Raises:
+        AssertionError: It fails some; each is named with what is wrong.
+    """
+    subject = Subject(method, Trial(adapter, few_questions(adapter) if samples is None else samples))
+    passed, failed = [], []
+    for name, check in _all_checks(subject):
+        try:
+            check()
+        except NotApplicable:
+            continue
+        except (AssertionError, ParbenchError) as error:
+            failed.append(f"{name}: {error}")
+        else:
+            passed.append(name)
+    if failed:
+        raise AssertionError("\n".join([f"{method.name or type(method).__name__} does not conform:", *failed]))
+    return passed
+
+
+def _all_checks(subject: Subject) -> Iterator[tuple[str, Callable[[], None]]]:
+    for check in CHECKS:
+        yield check.__name__, partial(check, subject)
+    for check_at in BUDGET_CHECKS:
+        yield check_at.__name__, partial(check_at, subject, None)
+        budget = subject.trial.patches // 9
+        yield f"{check_at.__name__} at {budget}", partial(check_at, subject, budget)
+
+
+def _demand(condition: bool, sentence: str) -> None:
+    # No assert statement, which python -O leaves out.
+    if not condition:
+        raise AssertionError(sentence)
+
+
+# --- whatever the budget
+
+
+def says_what_it_is(subject: Subject) -> None:
+    """Name, title, docstring, and a paper unless it is a control."""
+    method = subject.method
+    _demand(bool(method.name), "it has no name: the YAML gives it one")
+    _demand(bool(getattr(method, "title", "")), "its class has no title")
+    _demand(bool(type(method).__doc__), "its class has no docstring")
+    _demand(bool(method.paper) or method.control, "its class names no paper and is no control")
+
+
+def refuses_impossible_budgets(subject: Subject) -> None:
+    """Each in a sentence that names the budget."""
+    if isinstance(subject.method, Unreduced):
+        raise NotApplicable("has no budget")
+    for budget in (0, -3, subject.trial.patches + 1, 12.5, True):
+        try:
+            dataclasses.replace(subject.method, budget=budget).check(subject.trial.adapter.geometry)
+        except ParbenchError as error:
+            _demand("budget=" in str(error), f"the refusal of budget={budget} does not name it: {error}")
+        else:
+            raise AssertionError(f"budget={budget} is not refused")
+
+
+def takes_a_ratio(subject: Subject) -> None:
+    """A ratio is that share of the tokens."""
+    if isinstance(subject.method, Unreduced):
+        raise NotApplicable("has no budget")
+    asked = dataclasses.replace(subject.method, budget=0.111).asked(subject.trial.adapter.geometry)
+    wanted = round(0.111 * subject.trial.patches)
+    _demand(asked == wanted, f"budget=0.111 asks for {asked} tokens, not {wanted}")
+
+
+def keeps_everything(subject: Subject) -> None:
+    """With all tokens kept it is the identity, bit for bit."""
+    if subject.method.site == "mask":
+        raise NotApplicable("keeps everything anyway")
+    method = subject.at(subject.trial.patches if subject.method.takes_budget else None)
+    if method.calibrates and not method.exact_budget:
+        raise NotApplicable("its budget is a mean")
+    answers = subject.engine(method, share=False).answer(subject.trial.samples)
+    for ours, plain in zip(answers, subject.trial.unreduced, strict=True):
+        _demand(ours.error is None, f"{ours.id} fails: {ours.error}")
+        same = (_layers(ours), ours.margin, ours.text) == (_layers(plain), plain.margin, plain.text)
+        _demand(same, f"{ours.id} is answered otherwise with all tokens kept than without reduction")
+
+
+def repeats_itself(subject: Subject) -> None:
+    """The same again is the same."""
+    method, samples = subject.small(), subject.trial.samples[:3]
+    first, second = (subject.engine(method).answer(samples) for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        same = (one.kept, one.text, one.margin) == (other.kept, other.text, other.margin)
+        _demand(same, f"{one.id} comes out otherwise the second time: draw from probes.noise")
+
+
+def places_what_it_keeps(subject: Subject) -> None:
+    """Both policies of positions keep the same tokens and place them otherwise."""
+    method = subject.method
+    if method.site not in ("tokens", "tower") or not method.takes_budget:
+        raise NotApplicable("has no policy of positions")
+    samples, budget = subject.trial.samples[:2], subject.trial.patches // 9
+    compact, keep = (
+        subject.engine(subject.at(budget, positions=policy)).answer(samples) for policy in ("compact", "keep")
+    )
+    for one, other in zip(compact, keep, strict=True):
+        _demand(one.error is None and other.error is None, f"{one.id} fails: {one.error or other.error}")
+        _demand(one.kept == other.kept, f"what is kept of {one.id} depends on positions")
+        _demand(one.margin != other.margin, f"positions makes no difference to {one.id}")
+
+
+def says_whether_it_reads_the_question(subject: Subject) -> None:
+    """Who keeps different tokens for two questions about one image is prompt-aware, and nobody else."""
+    # Unshared: else the engine chooses once an image for a method that is not prompt-aware, and shows it no question.
+    answers = subject.engine(subject.small(), share=False).answer(subject.trial.about_one_image)
+    differs = len({answer.kept[0].patches for answer in answers}) > 1
+    aware = subject.method.prompt_aware
+    _demand(
+        not differs or aware, "it keeps different tokens for two questions about one image: say prompt_aware = True"
+    )
+    _demand(differs or not aware, "it says prompt_aware and keeps the same tokens for all questions about an image")
+
+
+def looks_at_one_image(subject: Subject) -> None:
+    """What is kept of an image depends only on that image, whatever else is in the batch."""
+    adapter = subject.trial.adapter
+    method = subject.small() if subject.method.budget is not None else subject.method
+    if not isinstance(method, TokenReducer):
+        raise NotApplicable("acts elsewhere; answers alone and in a batch are compared")
+    images = {sample.group: sample.load()[0] for sample in subject.trial.samples}
+    with torch.inference_mode():
+        encoded = adapter.encode(adapter.pixels(list(images.values())), sorted(set(method.blocks)))
+    questions, seeds = ["What colour is the star?"] * len(images), list(range(11, 11 + len(images)))
+    together = method.reduce(encoded.features, Probes(adapter, encoded, questions, seeds))
+    for number, image in enumerate(images):
+        one = encoded.take(torch.tensor([number]))
+        alone = method.reduce(one.features, Probes(adapter, one, questions[:1], seeds[number : number + 1]))
+        same = int(together.counts[number]) == int(alone.counts[0])
+        same = same and torch.equal(together.provenance.of(number)[1], alone.provenance.of(0)[1])
+        _demand(same, f"other images in the batch change what is kept of {image}")
+
+
+def leaves_no_hooks(subject: Subject) -> None:
+    """The model has the hooks afterwards that it had before."""
+    before = _hooks(subject.trial.adapter)
+    subject.engine(subject.small()).answer(subject.trial.samples[:1])
+    _demand(_hooks(subject.trial.adapter) == before, "hooks are left in the model")
+
+
+# --- at a budget
+
+
+def delivers_its_budget(subject: Subject, budget: int | None) -> None:
+    """As many tokens as were asked for, where the method does not say that only the mean is promised."""
+    method = subject.deliverable(budget)
+    asked, inside = method.asked(subject.trial.adapter.geometry), method.site == "layers"
+    for answer in subject.answers(budget):
+        _demand(answer.error is None and answer.ledger is not None, f"{answer.id} fails: {answer.error}")
+        kept = _tokens(answer)
+        _demand(1 <= kept <= subject.trial.patches, f"{answer.id} keeps {kept:g} of {subject.trial.patches} tokens")
+        if asked is not None and (method.exact_budget or inside):
+            # Inside the LLM a budget is an average over layers, which whole tokens meet to within half a token a layer.
+            exact = abs(kept - asked) <= (0.5 if inside else 0)
+            _demand(exact, f"{answer.id} keeps {kept:g} tokens where {asked} were asked for")
+
+
+def knows_where_tokens_come_from(subject: Subject, budget: int | None) -> None:
+    """Provenance points into this image's patches, and every token has some."""
+    method, geometry = subject.deliverable(budget), subject.trial.adapter.geometry
+    # CLS, where a method sends it on, comes first and from no patch.
+    nowhere = {0} if getattr(method, "send_cls", False) else set()
+    for answer in subject.answers(budget):
+        (kept,) = answer.kept
+        _demand(kept.grid == (geometry.rows, geometry.columns), f"{answer.id}: the grid is {kept.grid}")
+        lengths = {len(kept.patches), len(kept.weights), len(kept.token)}
+        _demand(len(lengths) == 1, f"{answer.id}: patches, weights and tokens are not as many")
+        inside = all(0 <= patch < geometry.patches for patch in kept.patches)
+        _demand(inside, f"{answer.id}: a patch is none of the image's")
+        orphans = set(range(kept.tokens)) - set(kept.token) - nowhere
+        _demand(not orphans, f"{answer.id}: tokens {sorted(orphans)} come from no patch")
+
+
+def counts_what_runs(subject: Subject, budget: int | None) -> None:
+    """The ledger agrees with the tokens that are kept and with the prompt."""
+    adapter = subject.trial.adapter
+    for answer, sample in zip(subject.answers(budget), subject.trial.samples, strict=True):
+        ledger = answer.ledger
+        if ledger is None:
+            raise AssertionError(f"{answer.id} fails: {answer.error}")
+        _demand(len(ledger.layers) == len(ledger.visual) == adapter.geometry.layers, f"{answer.id}: a layer is missing")
+        # The image's placeholder is one token of the prompt.
+        text = len(adapter.tokenizer(sample.prompt(1)).input_ids) - 1
+        found = {full - visual for full, visual in zip(ledger.layers, ledger.visual, strict=True)}
+        _demand(found == {text}, f"{answer.id}: {found} text tokens, not {text}")
+        _demand(list(ledger.visual) == sorted(ledger.visual, reverse=True), f"{answer.id}: tokens become more again")
+        _demand(
+            answer.kept[0].tokens == ledger.visual[-1], f"{answer.id}: the last layer has other tokens than are kept"
+        )
+        _demand(1 <= ledger.generated <= sample.max_new_tokens, f"{answer.id}: {ledger.generated} tokens generated")
+
+
+def keeps_the_same_alone(subject: Subject, budget: int | None) -> None:
+    """A sample alone is answered as in a batch, with the same tokens."""
+    method = subject.deliverable(budget)
+    if method.site == "pixels":
+        raise NotApplicable("keeps every token of the smaller image")
+    engine, together = subject.engine(method), subject.answers(budget)
+    last = len(together) - 1
+    # The first and the last image; two questions about one where the question matters.
+    for number in (0, 1, last) if method.prompt_aware else (0, last):
+        (alone,) = engine.answer([subject.trial.samples[number]])
+        mine, theirs = alone.kept[0], together[number].kept[0]
+        same = (mine.patches, mine.token) == (theirs.patches, theirs.token)
+        _demand(same, f"{alone.id} keeps other tokens alone than in a batch: select in float64, look at one sample")
+        _demand(alone.text == together[number].text, f"{alone.id} is answered otherwise alone than in a batch")
+
+
+CHECKS: tuple[Callable[[Subject], None], ...] = (
+    says_what_it_is,
+    refuses_impossible_budgets,
+    takes_a_ratio,
+    keeps_everything,
+    repeats_itself,
+    places_what_it_keeps,
+    says_whether_it_reads_the_question,
+    looks_at_one_image,
+    leaves_no_hooks,
+)
+BUDGET_CHECKS: tuple[Callable[[Subject, int | None], None], ...] = (
+    delivers_its_budget,
+    knows_where_tokens_come_from,
+    counts_what_runs,
+    keeps_the_same_alone,
+)
+
+
+def _tokens(answer: Answer) -> float:
+    return answer.ledger.tokens_kept if answer.ledger else 0.0
+
+
+def _layers(answer: Answer) -> tuple[int, ...]:
+    return answer.ledger.layers if answer.ledger else ()
+
+
+def _hooks(adapter: LlavaAdapter) -> int:
+    modules = adapter.model.modules()
+    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in modules)

@@ -1,0 +1,38 @@
+"""Questions that methods are tested on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from parbench.engine.samples import Sample
+from parbench.harness.prompts import build_prompt
+from parbench.models.adapter import LlavaAdapter
+from parbench.scenes.dataset import load_scenes
+
+# Eight questions about three images, some of them about the same one.
+_ROWS = (0, 3, 8, 12, 13, 15, 22, 25)
+
+
+def scenes_question(adapter: LlavaAdapter, row: Mapping[str, Any], number: int = 0) -> Sample:
+    """A question of ``scenes`` as the harness would ask it.
+
+    Args:
+        adapter: The model.
+        row: A row of the data set.
+        number: Tells it from others.
+    """
+    return Sample(
+        id=f"scenes-{number}",
+        prompt=lambda images: build_prompt(adapter, row["question"], images),
+        question=row["question"],
+        load=lambda: [row["image"].convert("RGB")],
+        group=row["image_id"],
+        max_new_tokens=8,
+    )
+
+
+def few_questions(adapter: LlavaAdapter) -> list[Sample]:
+    """Eight questions of scenes' test split about three images."""
+    scenes = load_scenes("test")
+    return [scenes_question(adapter, scenes[row], number) for number, row in enumerate(_ROWS)]

@@ -1,0 +1,120 @@
+"""A method under test, and what it answers at each budget."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from parbench.engine.engine import Engine
+from parbench.engine.samples import Answer, Sample
+from parbench.errors import ParbenchError
+from parbench.models.adapter import LlavaAdapter
+from parbench.reducers import Reducer
+from parbench.reducers.none import Unreduced
+
+
+class NotApplicable(Exception):
+    """A check says nothing about this method."""
+
+
+class Trial:
+    """A model and questions that methods are tried on.
+
+    Args:
+        adapter: The model.
+        samples: The questions; several images among them, and several questions about one of these.
+    """
+
+    def __init__(self, adapter: LlavaAdapter, samples: Sequence[Sample]) -> None:
+        self.adapter = adapter
+        self.samples = list(samples)
+
+    @cached_property
+    def unreduced(self) -> list[Answer]:
+        """The answers without reduction."""
+        return Engine(self.adapter, Unreduced(name="none"), share=False).answer(self.samples)
+
+    @property
+    def patches(self) -> int:
+        """Visual tokens of an image without reduction."""
+        return self.adapter.geometry.patches
+
+    @cached_property
+    def about_one_image(self) -> list[Sample]:
+        """The questions about the first image."""
+        return [sample for sample in self.samples if sample.group == self.samples[0].group]
+
+
+class Subject:
+    """A method on trial. Thresholds that need calibration have the value 0.5.
+
+    Args:
+        method: The method, with a budget of its own or without.
+        trial: What it is tried on.
+    """
+
+    def __init__(self, method: Reducer, trial: Trial) -> None:
+        self.method = _with_threshold(method)
+        self.trial = trial
+        self._answers: dict[int | None, list[Answer]] = {}
+
+    def at(self, budget: int | None, **fields: Any) -> Reducer:
+        """The method with a budget, None for that of its own, and other fields."""
+        changed = fields if budget is None else {"budget": budget, **fields}
+        return _with_threshold(dataclasses.replace(self.method, **changed))
+
+    def deliverable(self, budget: int | None) -> Reducer:
+        """The method at a budget.
+
+        Raises:
+            NotApplicable: It has no rule of its own, takes no budget, or cannot keep so few tokens on this model.
+        """
+        if budget is not None and not self.method.takes_budget:
+            raise NotApplicable("takes no budget")
+        method = self.at(budget)
+        ruled = method.adaptive or method.site == "layers" or not method.takes_budget
+        if method.budget is None and not ruled:
+            raise NotApplicable("has no rule of its own")
+        try:
+            method.check(self.trial.adapter.geometry)
+        except ParbenchError as error:
+            raise NotApplicable("cannot deliver so few tokens on this model") from error
+        return method
+
+    def small(self) -> Reducer:
+        """The method at a ninth of the tokens, or at the next budget that it can deliver (VTW has whole layers only).
+
+        Raises:
+            AssertionError: It delivers none of them.
+        """
+        patches = self.trial.patches
+        for budget in (patches // 9, patches // 6, patches // 3) if self.method.takes_budget else (None,):
+            try:
+                return self.deliverable(budget)
+            except NotApplicable:
+                continue
+        raise AssertionError(f"{self.method.name} delivers neither a ninth nor a third of the tokens")
+
+    def answers(self, budget: int | None) -> list[Answer]:
+        """The answers to all questions in one batch, computed once.
+
+        Raises:
+            NotApplicable: See :meth:`deliverable`.
+        """
+        if budget not in self._answers:
+            self._answers[budget] = self.engine(self.deliverable(budget)).answer(self.trial.samples)
+        return self._answers[budget]
+
+    def engine(self, method: Reducer, **options: Any) -> Engine:
+        """An engine with the method; ``options`` are the engine's."""
+        return Engine(self.trial.adapter, method, **options)
+
+
+def _with_threshold(method: Reducer) -> Reducer:
+    field = method.calibrates
+    if not field or getattr(method, field) is not None or method.exact_budget:
+        return method
+    fields: dict[str, Any] = {field: 0.5}
+    return dataclasses.replace(method, **fields)
