@@ -3,6 +3,7 @@
 Questions on which a processor without AVX-512 keeps other tokens are left out: two tokens there are as good as the same.
 
     python scripts/record_golden.py            # after raising NUMERICS in src/parbench/numerics.py
+    python scripts/record_golden.py brightest  # a new method, on the questions that are recorded already
     python scripts/record_golden.py --check    # compare only, and say what differs
 
 tests/test_golden_answers.py recomputes them. As long as they are the same, an edit has changed no number and `numerics` stays.
@@ -97,8 +98,6 @@ def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]
 def write(runs: Mapping[str, Mapping[str, Mapping[str, Any]]], folder: Path = FOLDER) -> None:
     """A file a method, a line a question."""
     folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.glob("*.jsonl"):
-        path.unlink()
     for method, questions in runs.items():
         lines = (json.dumps({"id": name, **line}) + "\n" for name, line in questions.items())
         (folder / f"{method.replace(' ', '')}.jsonl").write_text("".join(lines))
@@ -123,9 +122,31 @@ def certain(
     return agreed[:QUESTIONS]
 
 
-def _computed_elsewhere() -> dict[str, dict[str, dict[str, Any]]]:
+def add(methods: Sequence[str], folder: Path = FOLDER) -> None:
+    """Record further methods on the questions that the others are recorded on.
+
+    Raises:
+        RuntimeError: Two processors do not agree on a method, or nothing is recorded yet.
+    """
+    asked = next(iter(recorded(folder).values()), None)
+    if asked is None:
+        raise RuntimeError("nothing is recorded yet: name no method, so that all are recorded")
+    here, there = computed(methods=methods), _computed_elsewhere(methods)
+    found = {}
+    for name, run in here.items():
+        if name.partition(" ")[0] not in methods:
+            continue
+        unsure = [question for question in asked if list(differences(run[question], there[name][question]))]
+        if unsure:
+            raise RuntimeError(f"two processors keep or answer otherwise with {name} on {', '.join(unsure)}")
+        found[name] = {question: run[question] for question in asked}
+    write(found, folder)
+
+
+def _computed_elsewhere(methods: Sequence[str] = ("all",)) -> dict[str, dict[str, dict[str, Any]]]:
     """What a process computes that uses AVX2 only."""
-    code = "import json, record_golden as golden; print('RUNS', json.dumps(golden.computed()))"
+    call = f"golden.computed(methods={list(methods)!r})"
+    code = f"import json, record_golden as golden; print('RUNS', json.dumps({call}))"
     ended = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, **AVX2},
@@ -141,10 +162,17 @@ def main() -> int:
     """Record, or compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where anything differs")
-    check = parser.parse_args().check
+    parser.add_argument("methods", nargs="*", help="new methods to record beside the others; all anew by default")
+    arguments = parser.parse_args()
+    check = arguments.check
+    if arguments.methods:
+        add(arguments.methods)
+        return 0
     now, was = computed(), recorded()
     if not check:
         names = certain(now, _computed_elsewhere())
+        for path in FOLDER.glob("*.jsonl"):
+            path.unlink()
         write({method: {name: run[name] for name in names} for method, run in now.items()})
     found = [
         f"{method}, {name}: {text}"

@@ -13,7 +13,7 @@ import pytest
 
 from parbench.config import names as option_names
 from paths import ROOT
-from record_golden import CERTAIN, computed, differences, golden, recorded
+from record_golden import CERTAIN, FOLDER, add, computed, differences, golden, recorded
 
 pytestmark = pytest.mark.model
 
@@ -35,7 +35,9 @@ def test_every_method_is_recorded():
     known = recorded()
     names = {name.partition(" ")[0] for name in known}
     shipped = set(option_names("method", outside=False))
-    assert names == shipped, f"record {shipped ^ names}: scripts/record_golden.py"
+    assert names == shipped, (
+        f"record {sorted(shipped - names)}: scripts/record_golden.py NAME; drop {sorted(names - shipped)}"
+    )
     assert {len(questions) for questions in known.values()} == {40}
 
 
@@ -70,6 +72,13 @@ def test_the_committed_runs_hold(committed):
     assert set(now) > set(committed) == {"par @64", "fastv @64", "tome @64"}
     assert all(len(now[method].keys() & questions.keys()) == 60 for method, questions in committed.items())
     assert not changed(now, committed), RAISE
+
+
+def test_a_new_method_is_recorded_beside_the_others(folder):
+    shutil.copy(FOLDER / "none.jsonl", folder)
+    add(["first-n"], folder)
+    assert {path.name for path in folder.iterdir()} == {"none.jsonl", "first-n@64.jsonl"}
+    assert not changed(recorded(folder), recorded())
 
 
 def test_what_counts_as_a_difference():
