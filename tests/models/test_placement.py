@@ -63,11 +63,17 @@ def given(adapter, scenes, name: str) -> list:
     return [(one.text, one.kept, one.ledger, one.margin, one.stages) for one in answers]
 
 
-def test_all_methods_with_parts_on_disk(settings, adapter, scenes):
+@pytest.fixture(scope="module")
+def on_one_device(adapter, scenes) -> dict[str, list]:
+    """What every method gives with llava-tiny in one piece."""
+    return {name: given(adapter, scenes, name) for name in METHODS}
+
+
+def test_all_methods_with_parts_on_disk(settings, adapter, scenes, on_one_device):
     placed = LlavaAdapter.load({**settings, "device_map": spread(adapter, "disk", "disk")})
     assert {tensor.device.type for tensor in placed.model.parameters()} == {"cpu", "meta"}
     assert placed.device.type == "cpu"
-    assert [name for name in METHODS if given(placed, scenes, name) != given(adapter, scenes, name)] == []
+    assert [name for name in METHODS if given(placed, scenes, name) != on_one_device[name]] == []
 
 
 @pytest.mark.model
@@ -88,7 +94,7 @@ def test_grouped_heads_with_everything_elsewhere(grouped, scenes):
     assert [name for name in names if given(plain, scenes, name) != wanted[name]] == []
 
 
-def test_all_methods_on_four_simulated_cards(settings, adapter, scenes, monkeypatch):
+def test_all_methods_on_four_simulated_cards(settings, scenes, on_one_device, monkeypatch):
     """Layer 0 is not where the embeddings are, and neighbours are never on one card."""
     spread_out = LlavaAdapter.load({**settings, "name": "spread out"})
     tower, language = spread_out.model.model.vision_tower, spread_out.model.model.language_model
@@ -106,7 +112,6 @@ def test_all_methods_on_four_simulated_cards(settings, adapter, scenes, monkeypa
     ]
     for part, number in parts:
         on_card(part, number)
-    wanted = {name: given(adapter, scenes, name) for name in METHODS}
     # A batch that fails is tried sample by sample, and a failure recorded: here it has to be seen.
     monkeypatch.setattr(Engine, "_batch_or_single", Engine.run)
     with SimulatedCards():
@@ -116,7 +121,7 @@ def test_all_methods_on_four_simulated_cards(settings, adapter, scenes, monkeypa
             language.norm.weight + language.embed_tokens.weight[0]
         found = {name: given(spread_out, scenes, name) for name in METHODS}
     for name in METHODS:
-        for (text, kept, ledger, margin, stages), one in zip(found[name], wanted[name], strict=True):
+        for (text, kept, ledger, margin, stages), one in zip(found[name], on_one_device[name], strict=True):
             # Copies lie elsewhere in memory, which a sum's last bits may show.
             assert (text, kept, ledger, stages) == (*one[:3], one[4]), name
             assert margin == pytest.approx(one[3], abs=1e-4), name

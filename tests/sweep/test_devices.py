@@ -25,7 +25,7 @@ from parbench.sweep.devices.names import asked_devices
 from parbench.sweep.devices.pool import Pool
 
 WORDS = (
-    "sweep", "methods=[par]", "budgets=[64]", "controls=[random]", "limit=24", "engine.batch_size=4", "shards=2",
+    "sweep", "methods=[uniform]", "budgets=[64]", "controls=[random]", "limit=24", "engine.batch_size=4", "shards=2",
     "results_dir=runs",
 )  # fmt: skip
 TWO = "launcher.devices=[cpu:0,cpu:1]"

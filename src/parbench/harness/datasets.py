@@ -131,7 +131,7 @@ class PreparedDataset:
             return Path(self.settings["yaml"])
         return tasks_folder() / self.settings["yaml"]
 
-    @property
+    @cached_property
     def chance(self) -> float | None:
         """Accuracy of guessing among an answer's possibilities; None where that is not known."""
         if self.source == "local":
