@@ -13,9 +13,10 @@ from functools import partial
 import torch
 
 from parbench.engine.samples import Answer, Sample
+from parbench.engine.sites import site_of
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LlavaAdapter
-from parbench.reducers import Reducer, TokenReducer
+from parbench.reducers import Reducer
 from parbench.reducers.none import Unreduced
 from parbench.reducers.token_probes import Probes
 from parbench.testing.questions import few_questions
@@ -154,9 +155,10 @@ def says_whether_it_reads_the_question(subject: Subject) -> None:
 def looks_at_one_image(subject: Subject) -> None:
     """What is kept of an image depends only on that image, whatever else is in the batch."""
     adapter = subject.trial.adapter
-    method = subject.small() if subject.method.budget is not None else subject.method
-    if not isinstance(method, TokenReducer):
+    if subject.method.site != "tokens":
         raise NotApplicable("acts elsewhere; answers alone and in a batch are compared")
+    given = subject.small() if subject.method.budget is not None else subject.method
+    method = site_of(given, adapter.geometry).between
     images = {sample.group: sample.load()[0] for sample in subject.trial.samples}
     with torch.inference_mode():
         encoded = adapter.encode(adapter.pixels(list(images.values())), sorted(set(method.blocks)))
