@@ -115,8 +115,8 @@ def main() -> None:
         if name == "none":
             continue
         try:
-            budget = None if name == "yopo" else arguments.budget
             config = compose_config([f"method={name}"]).method
+            budget = arguments.budget if build_reducer(config).takes_budget else None
             inside = build_reducer(config, budget).site in ("layers", "mask")
             runs = deep if inside else adapter
             method = ready(runs, config, budget, batches[0])
