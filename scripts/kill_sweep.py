@@ -37,7 +37,7 @@ _IMPORTED = (
     "parbench.harness.lmms_model",
     "parbench.models.adapter",
 )
-# Held, or of use, only while a run goes on.
+# RunLockedError, or of use, only while a run goes on.
 _LOCKS = (".lock", ".plan.lock")
 
 

@@ -11,15 +11,15 @@ class ParbenchError(Exception):
     """One clear sentence: what is wrong, where, and what would be right."""
 
 
-class Halting(ParbenchError):
+class FatalError(ParbenchError):
     """One that every further cell would meet too, such as a full disk: a sweep ends with it."""
 
 
-class DeviceFailed(Halting):
+class DeviceFailed(FatalError):
     """The device of this process is of no use any more until it is started anew; other devices are."""
 
 
-class Held(ParbenchError):
+class RunLockedError(ParbenchError):
     """Another process is computing that run."""
 
 

@@ -163,7 +163,7 @@ class WandbServer:
 
     def _CreateArtifact(self, _: Any) -> Any:
         latest = {"id": _ARTIFACT, "versionIndex": 0}
-        # Held already, so that nothing of it is sent: tables come as files of the run too.
+        # RunLockedError already, so that nothing of it is sent: tables come as files of the run too.
         made = {
             "id": _ARTIFACT,
             "state": "COMMITTED",

@@ -24,7 +24,7 @@ from helpers import identity_of, refused
 from made_runs import metrics_of
 from parbench.engine import batch_size as memory
 from parbench.engine import engine as engine_module
-from parbench.errors import Halting, Held, ParbenchError
+from parbench.errors import FatalError, ParbenchError, RunLockedError
 from parbench.results.store import RunStore
 from paths import ROOT
 from stored import IDENTITY, line
@@ -74,7 +74,7 @@ def test_a_disk_that_is_full_at_any_moment_loses_nothing(folder, disk):  # noqa:
         disk.resize(f"{4 * pages}k")
         try:
             work(disk.folder / "runs")
-        except Halting as error:
+        except FatalError as error:
             said.append(str(error))
         disk.resize("1m")
         work(disk.folder / "runs")
@@ -129,7 +129,7 @@ def test_a_file_system_without_locks_is_said(folder, monkeypatch, number):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("fcntl.flock", refuse)
-    with pytest.raises(Halting, match=r"has no locks .* results_dir="):
+    with pytest.raises(FatalError, match=r"has no locks .* results_dir="):
         RunStore(folder, IDENTITY, {})
 
 
@@ -142,7 +142,7 @@ def test_a_run_that_another_process_computes_is_left_for_later(run, folder):
     before = contents(folder / "runs")
     shutil.rmtree(folder / "runs")
     held = RunStore(folder / "runs", identity, {})
-    with pytest.raises(Held, match=f"process {os.getpid()}"):
+    with pytest.raises(RunLockedError, match=f"process {os.getpid()}"):
         RunStore(folder / "runs", identity, {}, wait=False)
 
     def release() -> None:
@@ -201,7 +201,7 @@ def test_a_failed_cell_is_reported_and_the_others_go_on(run, folder, monkeypatch
 
 
 def test_a_device_that_fails_ends_the_sweep(run, folder, monkeypatch):
-    fails(monkeypatch, "random", Halting("the device failed: run the same command again to go on"))
+    fails(monkeypatch, "random", FatalError("the device failed: run the same command again to go on"))
     assert "the device failed" in refused(run, "sweep", "methods=[random,uniform]", *SMALL[1:])
     assert len(list((folder / "runs").glob("*/metrics.json"))) == 1
 

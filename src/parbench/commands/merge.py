@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parbench.commands.options import results_dir, split_options
-from parbench.errors import Halting, ParbenchError
+from parbench.errors import FatalError, ParbenchError
 from parbench.results.run_identity import run_id
 from parbench.results.shards import check_whole, find_shards
 
@@ -38,7 +38,7 @@ def run(words: list[str]) -> int:
 
         try:
             merged = merge(whole, root)
-        except Halting:
+        except FatalError:
             raise
         except ParbenchError as error:
             failed.append(error)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from parbench.errors import Halting, ParbenchError
+from parbench.errors import FatalError, ParbenchError
 from parbench.files import write_whole
 from parbench.models.vision import Encoded
 
@@ -83,7 +83,7 @@ def _write(path: Path, encoded: Encoded) -> None:
         # Another process may write the same image at the same time.
         write_whole(path, lambda partial: save_file(tensors, partial, grid), shared=True)
     except (OSError, SafetensorError) as error:
-        raise Halting(
+        raise FatalError(
             f"features cannot be remembered in {path.parent} ({error}): make room, or set engine.cache_dir=null; the same command "
             "then goes on"
         ) from error

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from tqdm import tqdm
 
 from parbench.engine.samples import Answer, Sample
-from parbench.errors import Halting
+from parbench.errors import FatalError
 from parbench.harness.datasets import PreparedDataset
 from parbench.harness.progress import Progress
 from parbench.harness.scoring import as_number, restored, silent
@@ -88,7 +88,7 @@ def evaluate(
         tracking: Who is told of the run as it goes.
 
     Raises:
-        Held: Another process computes the run, and ``wait`` is off.
+        RunLockedError: Another process computes the run, and ``wait`` is off.
         ParbenchError: Anything a person has to put right; what was computed stays in the run's folder.
     """
     store = open_store(session, identity or session.identity(reducer), wait=wait)
@@ -98,10 +98,10 @@ def evaluate(
             return Run(store.folder, metrics, reused=True)
         try:
             return _Computation(session, reducer, store, tracker, progress).run()
-        except Halting:
+        except FatalError:
             raise
         except Exception as error:
-            with contextlib.suppress(Halting):
+            with contextlib.suppress(FatalError):
                 store.fail(error)
             raise
 

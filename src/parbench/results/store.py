@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from parbench.errors import Halting, Held, ParbenchError
+from parbench.errors import FatalError, ParbenchError, RunLockedError
 from parbench.files import write_whole
 from parbench.locks import FileLock, LockOwner, lock_owner
 from parbench.results.metrics import read_metrics
@@ -47,8 +47,8 @@ class RunStore:
         done: The samples that are there, by id, in order.
 
     Raises:
-        Halting: The folder cannot be written.
-        Held: Another process computes the run, and ``wait`` is off.
+        FatalError: The folder cannot be written.
+        RunLockedError: Another process computes the run, and ``wait`` is off.
         ParbenchError: The folder is damaged, or holds another run.
     """
 
@@ -75,7 +75,7 @@ class RunStore:
             self.done = {line.id: line for line in self._read()}
         except OSError as error:
             self.close()
-            raise Halting(
+            raise FatalError(
                 f"the results folder {self.folder} cannot be written ({error.strerror}): make it writable or choose another with "
                 "results_dir=/path/to/folder"
             ) from error
@@ -84,12 +84,12 @@ class RunStore:
             raise
 
     def _lock(self, wait: bool) -> None:
-        """Held until ``close``; whoever comes second waits, and then reads."""
+        """RunLockedError until ``close``; whoever comes second waits, and then reads."""
 
         def busy(owner: LockOwner) -> None:
             said = f"run {self.id} is being computed by {owner}"
             if not wait:
-                raise Held(said) from None
+                raise RunLockedError(said) from None
             _log.warning(f"{said}: waiting for it")
 
         try:
@@ -97,7 +97,7 @@ class RunStore:
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
-            raise Halting(
+            raise FatalError(
                 f"the file system of {self.folder} has no locks ({error.strerror}), so that two processes could write one run: "
                 "mount it with locks (Lustre: -o flock) or choose another folder with results_dir=/path/to/folder"
             ) from error
@@ -167,7 +167,7 @@ class RunStore:
             states: As of ``parbench.provenance.computed_by``.
 
         Raises:
-            Halting: The disk refuses.
+            FatalError: The disk refuses.
         """
         known = self.provenance
         by = joined([known.computed_by, states])
@@ -178,7 +178,7 @@ class RunStore:
         """The batch size of this run and of all other shards of the whole: what the first of them found on its machine.
 
         Raises:
-            Halting: The disk refuses.
+            FatalError: The disk refuses.
         """
         if "batch_size" not in self.plan:
             try:
@@ -191,7 +191,7 @@ class RunStore:
         """Record facts that a resumed run needs.
 
         Raises:
-            Halting: The disk refuses.
+            FatalError: The disk refuses.
         """
         if self.plan.items() >= facts.items():
             return
@@ -220,7 +220,7 @@ class RunStore:
         """Add samples that are not there yet; they are on the disk when this returns.
 
         Raises:
-            Halting: The disk refuses; what was complete stays.
+            FatalError: The disk refuses; what was complete stays.
         """
         fresh = [line for line in lines if line.id not in self.done]
         try:
@@ -237,7 +237,7 @@ class RunStore:
         """Write the metrics; the run is finished from then on.
 
         Raises:
-            Halting: The disk refuses; no sample is lost.
+            FatalError: The disk refuses; no sample is lost.
         """
         _write(self.metrics_path, json.dumps(metrics.to_json(), indent=2) + "\n")
 
@@ -247,8 +247,8 @@ def computing(folder: Path) -> LockOwner | None:
     return lock_owner(folder / LOCK)
 
 
-def _refused(path: Path, error: OSError) -> Halting:
-    return Halting(
+def _refused(path: Path, error: OSError) -> FatalError:
+    return FatalError(
         f"{path} cannot be written ({error.strerror}): make room or make it writable, then run the same command again; it goes on "
         "where it stopped"
     )

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from parbench.cache import cache_root
-from parbench.errors import Halting, ParbenchError, unknown
+from parbench.errors import FatalError, ParbenchError, unknown
 from parbench.scenes.questions import SKILLS, Question, candidates
 from parbench.scenes.render import render
 from parbench.scenes.world import CHARACTERS, Scene, sample_scene
@@ -187,7 +187,7 @@ def data_folder(name: str, root: Path | None = None) -> Path:
                 with contextlib.suppress(OSError):
                     os.rename(Path(partial) / name, folder)
         except OSError as error:
-            raise Halting(
+            raise FatalError(
                 f"the {name} split of scenes cannot be built in {folder.parent} ({error.strerror}): make room there, or name another "
                 "folder in PARBENCH_CACHE"
             ) from error

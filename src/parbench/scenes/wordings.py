@@ -1,7 +1,7 @@
 """The questions of ``scenes`` in other words: several wordings a skill for training, and some that training never meets.
 
 The splits ask in the wording of ``parbench.scenes.questions`` and stay as they are; here their questions are said anew, with
-the same answer and evidence. Held-out wordings are made of words that training knows.
+the same answer and evidence. RunLockedError-out wordings are made of words that training knows.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from parbench.errors import Halting, Held, ParbenchError, Uncalibrated
+from parbench.errors import FatalError, ParbenchError, RunLockedError, Uncalibrated
 from parbench.results.naming import row_name
 from parbench.tracking import tracking_of
 
@@ -117,7 +117,7 @@ class Sweep:
         """Evaluate, and print a table a group; the exit code is 1 if a cell failed.
 
         Raises:
-            Halting: Nothing can go on, such as on a full disk; what was answered is kept.
+            FatalError: Nothing can go on, such as on a full disk; what was answered is kept.
             ParbenchError: Something is wrong with all cells, or, unless the others go on, with one.
         """
         from parbench.harness.progress import Progress
@@ -147,7 +147,7 @@ class Sweep:
         """What is wrong with a group as a whole does not keep others from going on, if there are any."""
         try:
             yield
-        except (Halting, Uncalibrated):
+        except (FatalError, Uncalibrated):
             raise
         except ParbenchError as error:
             if not self.go_on or len(self.groups) == 1:
@@ -229,7 +229,7 @@ class Sweep:
                     done = len(store.done)
                     if not opened.session.shard:
                         store.settle(questions=opened.session.questions)
-            except Halting:
+            except FatalError:
                 raise
             except ParbenchError:
                 # Somebody computes it, or it is damaged: said when its turn comes.
@@ -262,9 +262,9 @@ class Sweep:
                 progress=progress,
                 tracking=opened.tracking,
             )
-        except Halting:
+        except FatalError:
             raise
-        except Held:
+        except RunLockedError:
             return False
         except Exception as error:
             if not self.go_on:

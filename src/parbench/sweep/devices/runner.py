@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from parbench.errors import Halting, ParbenchError
+from parbench.errors import FatalError, ParbenchError
 from parbench.sweep.devices.names import asked_devices
 from parbench.sweep.devices.pool import Message, Pool, Worker
 from parbench.sweep.runner import Group, Job, OpenGroup, Sweep
@@ -139,8 +139,8 @@ class DeviceSweep(Sweep):
                 progress.expect(**said)
             case "step":
                 progress.step(**said)
-            case "halting":
-                raise Halting(said["said"])
+            case "fatal":
+                raise FatalError(said["said"])
             case "gone" if worker in self._doing:
                 self._lost(worker, f"its process on {worker.name} {said['how']}", progress)
                 self._replace(worker, pool)

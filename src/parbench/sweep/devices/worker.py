@@ -10,7 +10,7 @@ Tasks come as lines of JSON on the standard input, messages go as lines of JSON 
 * ``refused``: the model cannot be loaded here, ``said``
 * ``failed``: ``said``, and whether it is a ``defect``
 * ``device``: the device failed, ``said``; the process is of no use any more
-* ``halting``: nothing can go on, ``said``
+* ``fatal``: nothing can go on, ``said``
 
 The end of the input, which the death of whoever started it is too, is its own end, whatever it does.
 """
@@ -27,7 +27,7 @@ from typing import IO, Any
 from omegaconf import DictConfig, OmegaConf
 
 from parbench.engine.allocator import own_process
-from parbench.errors import DeviceFailed, Halting, Held, ParbenchError
+from parbench.errors import DeviceFailed, FatalError, ParbenchError, RunLockedError
 from parbench.harness.progress import Progress
 from parbench.harness.session import Session
 from parbench.harness.tracker import Tracking
@@ -117,9 +117,9 @@ class Computing:
             )
         except DeviceFailed as error:
             say("device", said=str(error))
-        except Halting as error:
-            say("halting", said=str(error))
-        except Held:
+        except FatalError as error:
+            say("fatal", said=str(error))
+        except RunLockedError:
             say("held")
         except Exception as error:
             say("failed", said=_words(error), defect=not isinstance(error, ParbenchError))
