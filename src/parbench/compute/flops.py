@@ -167,8 +167,8 @@ def _costs(text: str) -> Costs:
         embed = nn.Linear(vision.num_channels * vision.patch_size**2, vision.hidden_size, bias=False)
 
         def prefill(length: int) -> int:
-            turn = torch.empty(1, length, head_width)
-            return count(layer, torch.empty(1, length, llm.hidden_size), turn, turn)
+            position_embeddings = torch.empty(1, length, head_width)
+            return count(layer, torch.empty(1, length, llm.hidden_size), position_embeddings, position_embeddings)
 
         return Costs(
             embed=count(embed, torch.empty(1, embed.in_features)),

@@ -61,24 +61,24 @@ class Line:
         ids: Token ids, the placeholder's where a visual token is.
         image: Number of the image, -1 for text.
         patch: The patch that a visual token stands for, -1 for text.
-        places: Position ids.
+        position_ids: [L] position ids.
         visuals: Its images.
     """
 
     ids: Tensor
     image: Tensor
     patch: Tensor
-    places: Tensor
+    position_ids: Tensor
     visuals: tuple[Visual, ...]
 
     def split(self) -> tuple[Line, Line]:
         """Up to its last visual token, and what follows."""
         images = (self.image >= 0).nonzero()
         end = int(images[-1]) + 1 if len(images) else 0
-        (ids, more), (image, no), (patch, none), (places, later) = (
-            (part[:end], part[end:]) for part in (self.ids, self.image, self.patch, self.places)
+        (ids, more), (image, no), (patch, none), (position_ids, later) = (
+            (part[:end], part[end:]) for part in (self.ids, self.image, self.patch, self.position_ids)
         )
-        return Line(ids, image, patch, places, self.visuals), Line(more, no, none, later, ())
+        return Line(ids, image, patch, position_ids, self.visuals), Line(more, no, none, later, ())
 
 
 def build_line(
@@ -123,8 +123,8 @@ def build_line(
             f"a prompt of {position} tokens exceeds the context of {adapter.context} tokens of {adapter.name}, which also has to hold "
             "the answer: shorten the question"
         )
-    ids, image, patch, places = (torch.cat(pieces) for pieces in parts)
-    return Line(ids, image, patch, places, tuple(visuals)), min(new_tokens, room)
+    ids, image, patch, position_ids = (torch.cat(pieces) for pieces in parts)
+    return Line(ids, image, patch, position_ids, tuple(visuals)), min(new_tokens, room)
 
 
 def pad(adapter: LlavaAdapter, lines: Sequence[Line]) -> Rows:
@@ -143,7 +143,7 @@ def pad(adapter: LlavaAdapter, lines: Sequence[Line]) -> Rows:
     return Rows(
         embeds,
         batch([torch.ones_like(line.ids) for line in lines], 0),
-        batch([line.places for line in lines], 0),
+        batch([line.position_ids for line in lines], 0),
         image,
         batch([line.patch for line in lines], -1),
         tuple(visual.seed for visual in visuals),
@@ -162,6 +162,6 @@ def build_rows(adapter: LlavaAdapter, prompts: Sequence[Tensor], visuals: Sequen
     return pad(adapter, [build_line(adapter, prompt, row, positions, more)[0] for prompt, row, more in given])
 
 
-def _extend(parts: tuple[list[Tensor], ...], ids: Tensor, image: int, patch: Tensor, places: Tensor) -> None:
-    for pieces, piece in zip(parts, (ids, torch.full_like(ids, image), patch, places), strict=True):
+def _extend(parts: tuple[list[Tensor], ...], ids: Tensor, image: int, patch: Tensor, position_ids: Tensor) -> None:
+    for pieces, piece in zip(parts, (ids, torch.full_like(ids, image), patch, position_ids), strict=True):
         pieces.append(piece)

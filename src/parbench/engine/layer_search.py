@@ -15,7 +15,7 @@ from parbench.engine.inputs import Rows
 from parbench.engine.sites import site_of
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LanguageAdapter
-from parbench.models.llama import Attending
+from parbench.models.llama import AttentionInputs
 from parbench.reducers import Reducer
 from parbench.reducers.vtw import VTW
 
@@ -72,8 +72,8 @@ def visual_share(adapter: LanguageAdapter, rows: Rows) -> Tensor:
     def measure(attention: Any, args: tuple[Any, ...], kwargs: dict[str, Any], _output: Any) -> None:
         hidden = args[0] if args else kwargs["hidden_states"]
         keys = kwargs["past_key_values"].layers[attention.layer_idx].keys
-        attending = Attending(attention, hidden, kwargs["position_embeddings"], keys)
-        weights = attending.rows(rows.mask, torch.arange(batch, device=every.device), every) * real[:, None, :, None]
+        inputs = AttentionInputs(attention, hidden, kwargs["position_embeddings"], keys)
+        weights = inputs.rows(rows.mask, torch.arange(batch, device=every.device), every) * real[:, None, :, None]
         mass = weights.sum(2)
         found.append((mass * image[:, None]).sum(-1) / (mass * (real & ~image)[:, None]).sum(-1))
 

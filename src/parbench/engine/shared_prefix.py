@@ -78,7 +78,7 @@ def after_beginnings(
     with install(adapter, None, begin) as before:
         packed.begin(begin)
     choosing = Choosing(adapter, new_tokens, until)
-    feed = {number: (line.ids, line.places) for number, line in enumerate(beginnings.rest)}
+    feed = {number: (line.ids, line.position_ids) for number, line in enumerate(beginnings.rest)}
     rows = packed.rows(feed)
     with install(adapter, None, rows.rows) as trace:
         while feed:
@@ -109,7 +109,7 @@ def up_to_first_stage(
     packed = _Packed(adapter, begin, beginnings.owner)
     choosing = Choosing(adapter, new_tokens, until)
     present = list(range(len(lines)))
-    feed = {number: (line.ids, line.places) for number, line in enumerate(beginnings.rest)}
+    feed = {number: (line.ids, line.position_ids) for number, line in enumerate(beginnings.rest)}
     side = packed.rows(feed)
     embeds = torch.cat([begin.embeds, side.rows.embeds], dim=1)
     positions = torch.cat([begin.positions, side.rows.positions], dim=1)
@@ -184,10 +184,10 @@ class _Packed:
             return pad_sequence(rows, batch_first=True, padding_value=empty).to(self.adapter.device)
 
         ids = side_by_side(lambda line: feed[line][0], 0)
-        places = side_by_side(lambda line: feed[line][1], 0)
+        position_ids = side_by_side(lambda line: feed[line][1], 0)
         whose = side_by_side(lambda line: torch.full_like(feed[line][0], line), _NOBODY)
         nothing = torch.full_like(ids, -1)
-        rows = Rows(self.adapter.embed(ids), (whose >= 0).long(), places, nothing, nothing)
+        rows = Rows(self.adapter.embed(ids), (whose >= 0).long(), position_ids, nothing, nothing)
         lasts = [
             (row, end - 1) for row, lines in enumerate(here) for end in accumulate(len(feed[line][0]) for line in lines)
         ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from parbench.models.llama import Attending
+from parbench.models.llama import AttentionInputs
 from parbench.ops.selection import compact
 from parbench.reducers.token_probes import image_noise
 
@@ -103,8 +103,8 @@ class View:
     begin: Layout
     embeds: Tensor
     entering: Tensor
-    before: Attending
-    itself: Callable[[], Attending]
+    before: AttentionInputs
+    itself: Callable[[], AttentionInputs]
     normed: Tensor
     seeds: Sequence[int]
 
@@ -137,9 +137,9 @@ class View:
         """What it would give in the layer itself, had nothing been dropped, [E, heads, N] in float64."""
         return self._last(self.itself())
 
-    def _last(self, attending: Attending) -> Tensor:
+    def _last(self, inputs: AttentionInputs) -> Tensor:
         end = torch.full_like(self.layout.row, self.layout.mask.shape[1] - 1)[:, None]
-        return self._to_visual(attending.rows(self.layout.mask, self.layout.row, end))[:, :, 0]
+        return self._to_visual(inputs.rows(self.layout.mask, self.layout.row, end))[:, :, 0]
 
     def text_attention(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """What some text tokens after the image gave each visual token in the layer before.
@@ -155,7 +155,7 @@ class View:
         return self._to_visual(self.before.rows(self.layout.mask, self.layout.row, columns)), valid
 
     def position_bias(self, chosen: Tensor) -> Tensor:
-        """What rotary positions alone give between those text tokens and the visual ones, [E, R, N] (see ``Attending``)."""
+        """What rotary positions alone give between those text tokens and the visual ones, [E, R, N] (see ``AttentionInputs``)."""
         columns = self.layout.text[0].gather(1, _columns(chosen)[0])
         return self._to_visual(self.before.position_bias(self.layout.row, columns)[:, None])[:, 0]
 

@@ -17,7 +17,7 @@ from parbench.engine.inputs import Rows
 from parbench.engine.trace import Stage, Trace
 from parbench.models.adapter import LanguageAdapter
 from parbench.models.counting import own_flops
-from parbench.models.llama import Attending, attending
+from parbench.models.llama import AttentionInputs, attention_inputs
 from parbench.ops.selection import compact, gather
 from parbench.reducers import Choice, LayerReducer, Provenance
 from parbench.reducers.layer_probes import Layout, View
@@ -48,17 +48,17 @@ class _Segment:
 
     Attributes:
         layout: Where tokens are, at prefill.
-        mask: [B, keys] with generated tokens behind.
+        mask: [B, keys], 1 where a token is, generated ones after the prompt's.
         dropped: [B] tokens that are gone by here.
-        positions, turn, causal: Of the forward that runs.
+        position_ids, position_embeddings, attention_mask: What the layers of the forward that runs are given.
     """
 
     layout: Layout
     mask: Tensor
     dropped: Tensor
-    positions: Tensor | None = None
-    turn: tuple[Tensor, Tensor] | None = None
-    causal: Tensor | None = None
+    position_ids: Tensor | None = None
+    position_embeddings: tuple[Tensor, Tensor] | None = None
+    attention_mask: Tensor | None = None
 
 
 class LayerHooks(LlmHooks):
@@ -87,7 +87,7 @@ class LayerHooks(LlmHooks):
         self.embeds = rows.embeds
         self.segments: list[_Segment] = []
         self.mix: Tensor | None = None
-        self.before: Attending | None = None
+        self.before: AttentionInputs | None = None
         self.normed: Tensor | None = None
         self.prefill = False
 
@@ -122,7 +122,7 @@ class LayerHooks(LlmHooks):
         if self.prefill:
             hidden = args[0] if args else kwargs["hidden_states"]
             keys = kwargs["past_key_values"].layers[attention.layer_idx].keys
-            self.before = Attending(attention, hidden, kwargs["position_embeddings"], keys)
+            self.before = AttentionInputs(attention, hidden, kwargs["position_embeddings"], keys)
 
     def look_at_norm(self, _mlp: Any, args: tuple[Any, ...]) -> None:
         """Before the feed-forward part before a stage: its input."""
@@ -145,33 +145,33 @@ class LayerHooks(LlmHooks):
         segment = self.segments[number]
         if first:
             if self.prefill:
-                segment.positions = segment.layout.positions
+                segment.position_ids = segment.layout.positions
             else:
                 segment.mask = F.pad(segment.mask, (0, hidden.shape[1]), value=1)
                 positions = kwargs["position_ids"].to(segment.mask.device).expand(len(segment.mask), -1)
-                segment.positions = positions - segment.dropped[:, None] if self.reducer.compacts else positions
+                segment.position_ids = positions - segment.dropped[:, None] if self.reducer.compacts else positions
             there = hidden.to(segment.mask.device)
-            segment.turn = self.adapter.language.rotary_emb(there, position_ids=segment.positions)
-            segment.causal = self._causal(index, there, segment.mask, kwargs["past_key_values"])
+            segment.position_embeddings = self.adapter.language.rotary_emb(there, position_ids=segment.position_ids)
+            segment.attention_mask = self._causal(index, there, segment.mask, kwargs["past_key_values"])
         kwargs = {
             **kwargs,
-            "position_ids": segment.positions,
-            "position_embeddings": segment.turn,
-            "attention_mask": segment.causal,
+            "position_ids": segment.position_ids,
+            "position_embeddings": segment.position_embeddings,
+            "attention_mask": segment.attention_mask,
         }
         return (hidden, *args[1:]), kwargs
 
     def unpack(self, hidden: Tensor, kwargs: dict[str, Any], packed: Packed) -> tuple[Tensor, dict[str, Any]]:
         """A row for each line, as if it had run alone up to here."""
         cosines, sines = kwargs["position_embeddings"]
-        turn = (packed.take(cosines), packed.take(sines))
+        position_embeddings = (packed.take(cosines), packed.take(sines))
         if self.prefill and self.before is not None and self.normed is not None:
             keys = packed.take(self.before.keys.transpose(1, 2)).transpose(1, 2)
             # The layer before may be on another device than this one: each has its own cosines and sines.
-            before = (packed.take(self.before.turn[0]), packed.take(self.before.turn[1]))
-            self.before = replace(self.before, hidden=packed.take(self.before.hidden), turn=before, keys=keys)
+            before = (packed.take(self.before.position_embeddings[0]), packed.take(self.before.position_embeddings[1]))
+            self.before = replace(self.before, hidden=packed.take(self.before.hidden), position_embeddings=before, keys=keys)
             self.normed = packed.take(self.normed)
-        return packed.take(hidden), {**kwargs, "position_embeddings": turn}
+        return packed.take(hidden), {**kwargs, "position_embeddings": position_embeddings}
 
     def entering(self, hidden: Tensor) -> Tensor:
         """[B] tokens of each line that enter a layer at prefill, given the layer's input."""
@@ -197,12 +197,12 @@ class LayerHooks(LlmHooks):
         before, normed = self.before, self.normed
         if before is None or normed is None:
             raise RuntimeError("the layer before the stage did not run")
-        turn = (self.segments[-1].turn if self.segments else None) or kwargs["position_embeddings"]
+        position_embeddings = (self.segments[-1].position_embeddings if self.segments else None) or kwargs["position_embeddings"]
         # The layers may be on several devices; what a method sees is on that of the rows.
         hidden, normed = hidden.to(self.embeds.device), normed.to(self.embeds.device)
         view = View(
             self.adapter.geometry, number, self.layout, self.begin, self.embeds, hidden, before,
-            lambda: attending(layer, hidden, turn), normed, self.rows.seeds,
+            lambda: attention_inputs(layer, hidden, position_embeddings), normed, self.rows.seeds,
         )  # fmt: skip
         old = self.layout
         with own_flops() as counted:

@@ -30,9 +30,9 @@ class UnmergeHooks(LlmHooks):
         self.begin, self.columns = whole(rows), rows.embeds.shape[1]
         self.prefill = False
         # Of the forward that runs.
-        self.source = self.mask = self.positions = self.normed = torch.empty(0)
-        self.turn: tuple[Tensor, Tensor] | None = None
-        self.causal: Tensor | None = None
+        self.source = self.mask = self.position_ids = self.normed = torch.empty(0)
+        self.position_embeddings: tuple[Tensor, Tensor] | None = None
+        self.attention_mask: Tensor | None = None
 
     def handles(self) -> list[RemovableHandle]:
         """Register the hooks."""
@@ -67,9 +67,9 @@ class UnmergeHooks(LlmHooks):
         else:
             new = hidden.shape[1]
             self.mask = F.pad(self.mask, (0, new), value=1)
-        self.positions = (self.mask.cumsum(1) - 1).clamp(min=0)[:, -new:]
-        self.turn = self.adapter.language.rotary_emb(hidden, position_ids=self.positions)
-        self.causal = create_causal_mask(
+        self.position_ids = (self.mask.cumsum(1) - 1).clamp(min=0)[:, -new:]
+        self.position_embeddings = self.adapter.language.rotary_emb(hidden, position_ids=self.position_ids)
+        self.attention_mask = create_causal_mask(
             config=self.adapter.language.config, inputs_embeds=hidden.new_empty(len(hidden), new, 1),
             attention_mask=self.mask, past_key_values=cache,
         )  # fmt: skip
@@ -86,12 +86,12 @@ class UnmergeHooks(LlmHooks):
             if len(self.trace.attended) < len(self.adapter.language.layers):
                 self.trace.attended.append(hidden.shape[1] - (self.mask == 0).sum(1))
         # The layers may be on several devices.
-        at, turn, causal = hidden.device, self.turn, self.causal
+        at, position_embeddings, causal = hidden.device, self.position_embeddings, self.attention_mask
         kwargs = {
             **kwargs,
             "hidden_states": hidden,
-            "position_ids": self.positions.to(at),
-            "position_embeddings": turn and (turn[0].to(at), turn[1].to(at)),
+            "position_ids": self.position_ids.to(at),
+            "position_embeddings": position_embeddings and (position_embeddings[0].to(at), position_embeddings[1].to(at)),
             "attention_mask": None if causal is None else causal.to(at),
         }
         return args[1:], kwargs
