@@ -169,7 +169,9 @@ class LayerHooks(LlmHooks):
             keys = packed.take(self.before.keys.transpose(1, 2)).transpose(1, 2)
             # The layer before may be on another device than this one: each has its own cosines and sines.
             before = (packed.take(self.before.position_embeddings[0]), packed.take(self.before.position_embeddings[1]))
-            self.before = replace(self.before, hidden=packed.take(self.before.hidden), position_embeddings=before, keys=keys)
+            self.before = replace(
+                self.before, hidden=packed.take(self.before.hidden), position_embeddings=before, keys=keys
+            )
             self.normed = packed.take(self.normed)
         return packed.take(hidden), {**kwargs, "position_embeddings": position_embeddings}
 
@@ -197,7 +199,9 @@ class LayerHooks(LlmHooks):
         before, normed = self.before, self.normed
         if before is None or normed is None:
             raise RuntimeError("the layer before the stage did not run")
-        position_embeddings = (self.segments[-1].position_embeddings if self.segments else None) or kwargs["position_embeddings"]
+        position_embeddings = (self.segments[-1].position_embeddings if self.segments else None) or kwargs[
+            "position_embeddings"
+        ]
         # The layers may be on several devices; what a method sees is on that of the rows.
         hidden, normed = hidden.to(self.embeds.device), normed.to(self.embeds.device)
         view = View(

@@ -91,7 +91,8 @@ class UnmergeHooks(LlmHooks):
             **kwargs,
             "hidden_states": hidden,
             "position_ids": self.position_ids.to(at),
-            "position_embeddings": position_embeddings and (position_embeddings[0].to(at), position_embeddings[1].to(at)),
+            "position_embeddings": position_embeddings
+            and (position_embeddings[0].to(at), position_embeddings[1].to(at)),
             "attention_mask": None if causal is None else causal.to(at),
         }
         return args[1:], kwargs
