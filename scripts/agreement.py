@@ -89,9 +89,7 @@ def pope(random: np.random.Generator) -> float:
 
 def mme(random: np.random.Generator) -> float:
     """MME points of 60 questions in three categories."""
-    images = np.array(
-        [f"{('OCR', 'existence', 'code_reasoning')[number % 3]}/{number:02}" for number in range(30)]
-    ).repeat(2)
+    images = np.array([f"{('OCR', 'existence', 'code_reasoning')[number % 3]}/{number:02}" for number in range(30)]).repeat(2)
     scores = random.integers(0, 2, 60).astype(float)
     rows = [
         {"question_id": image, "category": image.partition("/")[0], "score": score}

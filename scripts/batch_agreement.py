@@ -60,8 +60,9 @@ def main() -> None:
     for name in arguments.methods:
         budget = None if name == "none" else arguments.budget
         try:
-            engine = Engine(session.adapter, session.reducer(compose_config([f"method={name}"]).method, budget),
-                            features=session.features)  # fmt: skip
+            engine = Engine(
+                session.adapter, session.reducer(compose_config([f"method={name}"]).method, budget), features=session.features
+            )
         except ParbenchError as error:
             print(f"{name}: left out, {error}", flush=True)
             continue

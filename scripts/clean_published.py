@@ -1,4 +1,5 @@
-"""Writes results/published/published.csv from collected.csv beside it: one meaning a column; results/published/README.md says which.
+"""Writes results/published/published.csv from collected.csv beside it: one meaning a column; results/published/README.md says
+which.
 
     python scripts/clean_published.py
 
@@ -57,17 +58,28 @@ METHODS = {
     "TopK": ("topk", "", False),
 }
 BENCHMARKS = {
-    "GQA": "gqa", "MMBench": "mmbench", "MMBench-CN": "mmbench-cn", "MME": "mme", "MM-Vet": "mm-vet", "POPE": "pope",
-    "ScienceQA-IMG": "scienceqa", "SEED": "seedbench", "TextVQA": "textvqa", "VizWiz": "vizwiz", "VQAv2": "vqav2",
+    "GQA": "gqa",
+    "MMBench": "mmbench",
+    "MMBench-CN": "mmbench-cn",
+    "MME": "mme",
+    "MM-Vet": "mm-vet",
+    "POPE": "pope",
+    "ScienceQA-IMG": "scienceqa",
+    "SEED": "seedbench",
+    "TextVQA": "textvqa",
+    "VizWiz": "vizwiz",
+    "VQAv2": "vqav2",
     "AVERAGE(relative)": "average",
-}  # fmt: skip
+}
 # As collected: metric, subset, and what was inferred.
 METRICS = {
     "accuracy(%)": ("accuracy", "", ""),
     "accuracy(%) [val split]": ("accuracy", "val", ""),
     "accuracy(%) [image subset]": ("accuracy", "image", ""),
     "accuracy(%) [image subset inferred from vanilla ~66; paper prints SEED]": (
-        "accuracy", "image", "image subset inferred from the unreduced value",
+        "accuracy",
+        "image",
+        "image subset inferred from the unreduced value",
     ),
     "F1/score(%)": ("f1-or-accuracy", "", ""),
     "perception score": ("perception", "", ""),
@@ -75,10 +87,10 @@ METRICS = {
     "perception+cognition score": ("points", "", ""),
     "GPT score": ("gpt-score", "", ""),
     "% of vanilla": ("relative", "", ""),
-}  # fmt: skip
+}
 # What the unreduced model's value tells of all numbers of a model in a table, where sources do not say it: the column that says it,
-# what it says, and between which values. TextVQA is about 12 points lower without OCR tokens, MMBench about 10 points higher as a mean
-# over rows, and VQAv2 about 2 points lower on val.
+# what it says, and between which values. TextVQA is about 12 points lower without OCR tokens, MMBench about 10 points higher as a
+# mean over rows, and VQAv2 about 2 points lower on val.
 INFERRED = {
     "textvqa": ("setting", "OCR tokens", {"llava-1.5-7b": (57.7, 58.7), "llava-1.5-13b": (60.8, 61.8)}),
     "mmbench": ("setting", "CircularEval", {"llava-1.5-7b": (63.5, 66.5), "llava-1.5-13b": (67.0, 69.5)}),
@@ -87,9 +99,16 @@ INFERRED = {
 MODELS = {"LLaVA-1.5-7B": "llava-1.5-7b", "LLaVA-1.5-13B": "llava-1.5-13b"}
 # Where a method is published: numbers of its own authors.
 OWN = {
-    "visionzip": "2412.04467", "sparsevlm": "2410.04417", "pyramiddrop": "2410.17247", "divprune": "2503.02175",
-    "prumerge": "2403.15388", "prumerge-plus": "2403.15388", "fastv": "2403.06764", "cdpruner": "2506.10967", "par": "2410.07278",
-}  # fmt: skip
+    "visionzip": "2412.04467",
+    "sparsevlm": "2410.04417",
+    "pyramiddrop": "2410.17247",
+    "divprune": "2503.02175",
+    "prumerge": "2403.15388",
+    "prumerge-plus": "2403.15388",
+    "fastv": "2403.06764",
+    "cdpruner": "2506.10967",
+    "par": "2410.07278",
+}
 # Sources that are no paper: what they are called.
 OTHERS = {
     "README results table of a public repository (VScan-style layout; second-hand)": "a public README (VScan's layout)",

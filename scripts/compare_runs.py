@@ -3,7 +3,8 @@
     python scripts/compare_runs.py results/runs/0123456789abcdef results/runs/*
 
 Prints, for each other run of the same model, data set and limit, the first one's accuracy minus its own, with the 95 % interval of
-docs/statistics.md. `parbench table` compares with no reduction and the controls; this, with any run, and across versions of the code.
+docs/statistics.md. `parbench table` compares with no reduction and the controls; this, with any run, and across versions of the
+code.
 """
 
 from __future__ import annotations
@@ -39,9 +40,7 @@ def main() -> None:
     [found] = resample([accuracy(answers)])
     mine = alike.index(name)
     about = runs.loc[name]
-    print(
-        f"{about['label']}: {100 * about['accuracy']:.1f} % at {about['tokens_mean']:.1f} tokens, {about['n']} questions"
-    )
+    print(f"{about['label']}: {100 * about['accuracy']:.1f} % at {about['tokens_mean']:.1f} tokens, {about['n']} questions")
     print("\n| against | visual tokens | accuracy | difference | 95 % interval |\n|---|---:|---:|---:|---:|")
     for place in sorted(range(len(alike)), key=lambda place: -found.point[place]):
         if place == mine:

@@ -6,7 +6,8 @@
 Two runs answer the same questions; questions of an image are alike (intraclass correlation), and so are the two runs. Prints
 Markdown: coverage of 95 % intervals for every measure (docs/statistics.md holds what it printed), then percentile, BCa, studentised
 and normal intervals beside ours, then how often a best method is named where all are equally good, and the power at the smallest
-difference that tables call detectable. With --runs, images are drawn from finished runs instead, whose answers are taken as the truth:
+difference that tables call detectable. With --runs, images are drawn from finished runs instead, whose answers are taken as the
+truth:
 
     python scripts/coverage.py --runs results/runs --images 30 95
 """
@@ -77,9 +78,7 @@ def answers(random: np.random.Generator, chances: np.ndarray, questions: int) ->
     runs, *shape = chances.shape
     common = random.random((*shape, questions))
     same = random.random((*shape, questions)) < COMMON_QUESTION
-    return np.stack(
-        [np.where(same, common, random.random((*shape, questions))) < chances[run][..., None] for run in range(runs)]
-    )
+    return np.stack([np.where(same, common, random.random((*shape, questions))) < chances[run][..., None] for run in range(runs)])
 
 
 def vqa(world: World, random: np.random.Generator, sims: int) -> tuple[Sums, list[float]]:

@@ -52,9 +52,7 @@ def main() -> None:
     adapter = LlavaAdapter.load(OmegaConf.to_container(config.model, resolve=True))
     question = "What colour is the circle?"
     samples = [
-        Sample(
-            str(number), partial(build_prompt, adapter, question), question, partial(load, jpeg(number)), str(number), 4
-        )
+        Sample(str(number), partial(build_prompt, adapter, question), question, partial(load, jpeg(number)), str(number), 4)
         for number in range(arguments.images)
     ]
     batches = [samples[at : at + arguments.batch] for at in range(0, len(samples), arguments.batch)]

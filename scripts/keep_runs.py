@@ -2,7 +2,8 @@
 
     python scripts/keep_runs.py results/runs results/reference/scenes
 
-The same runs give the same bytes. `parbench table`, `figures`, `report` and `parbench.results.load` read such a folder as any other.
+The same runs give the same bytes. `parbench table`, `figures`, `report` and `parbench.results.load` read such a folder as any
+other.
 """
 
 from __future__ import annotations

@@ -90,9 +90,7 @@ class EndedEarlyError(RuntimeError):
     """A sweep came to its end before it was killed as often as it should be."""
 
 
-def kill_and_resume(
-    words: Sequence[str], folder: Path, log: Path, kills: int, times: tuple[float, float], seed: int
-) -> list[int]:
+def kill_and_resume(words: Sequence[str], folder: Path, log: Path, kills: int, times: tuple[float, float], seed: int) -> list[int]:
     """Start and kill so many times, then let it end; gives the ids of the killed processes.
 
     Args:
@@ -149,9 +147,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def killed_often(
-    words: Sequence[str], folder: Path, kills: int, times: tuple[float, float], seed: int
-) -> tuple[Path, list[int]]:
+def killed_often(words: Sequence[str], folder: Path, kills: int, times: tuple[float, float], seed: int) -> tuple[Path, list[int]]:
     """A folder in which a sweep was killed so many times, and the ids of the killed processes.
 
     The first sweep of all may have been slower than later ones; where they end too early, kills come earlier, in a new folder.
@@ -220,8 +216,7 @@ def compare(words: Sequence[str], folder: Path, kills: int, seed: int) -> dict[s
         "computed_again_otherwise": others,
         "batches_of_two_at_the_same_time": sorted(Counter(pid for pid, _ in together).values()),
         "computed_twice_at_the_same_time": len(together) - len({batch for _, batch in together}),
-        "same_batches": len({frozenset(batch for _, batch in one) for one in (noted, together, batches(whole / "log"))})
-        == 1,
+        "same_batches": len({frozenset(batch for _, batch in one) for one in (noted, together, batches(whole / "log"))}) == 1,
         "files": len(expected),
         "files_that_differ": differing,
     }

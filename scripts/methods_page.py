@@ -45,8 +45,7 @@ def methods_page(golden: Path) -> str:
     """
     cases = _cases(golden)
     classes: dict[str, Any] = {
-        name: get_class(compose_config([f"method={name}"]).method["_target_"])
-        for name in names("method", outside=False)
+        name: get_class(compose_config([f"method={name}"]).method["_target_"]) for name in names("method", outside=False)
     }
     parts = [_INTRODUCTION, "| method | | paper | site | looks at the prompt | adaptive | positions | parity |"]
     parts.append("|---|---|---|---|---|---|---|---|")

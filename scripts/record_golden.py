@@ -103,20 +103,14 @@ def write(runs: Mapping[str, Mapping[str, Mapping[str, Any]]], folder: Path = FO
         (folder / f"{method.replace(' ', '')}.jsonl").write_text("".join(lines))
 
 
-def certain(
-    here: Mapping[str, Mapping[str, Mapping[str, Any]]], there: Mapping[str, Mapping[str, Mapping[str, Any]]]
-) -> list[str]:
+def certain(here: Mapping[str, Mapping[str, Mapping[str, Any]]], there: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
     """The first questions on which two processors agree for every method.
 
     Raises:
         RuntimeError: There are too few of them.
     """
     asked = sorted(next(iter(here.values())), key=sample_number)
-    agreed = [
-        name
-        for name in asked
-        if not any(list(differences(run[name], there[method][name])) for method, run in here.items())
-    ]
+    agreed = [name for name in asked if not any(list(differences(run[name], there[method][name])) for method, run in here.items())]
     if len(agreed) < QUESTIONS:
         raise RuntimeError(f"two processors agree on {len(agreed)} of {len(asked)} questions: raise CANDIDATES")
     return agreed[:QUESTIONS]

@@ -70,10 +70,7 @@ def deepened(adapter: LlavaAdapter, layers: int) -> LlavaAdapter:
 def prefill_seconds(adapter: LlavaAdapter, batches: Sequence[Batch], layers: int) -> list[float]:
     """Unreduced, from pixels to the first token, for each batch; LLM layers that are not there are added."""
     marks: list[float] = []
-    hooks = [
-        layer.register_forward_pre_hook(lambda *_: marks.append(time.perf_counter()))
-        for layer in adapter.language.layers
-    ]
+    hooks = [layer.register_forward_pre_hook(lambda *_: marks.append(time.perf_counter())) for layer in adapter.language.layers]
     laps = Laps(clock_of(adapter.device))
     engine, found = timed_engine(adapter, Unreduced(name="none"), laps), []
     try:
@@ -108,7 +105,8 @@ def main() -> None:
     batches = [read_batch(adapter, [sample]) for sample in scenes_samples(adapter, arguments.questions)]
     prefill_seconds(adapter, batches[:1], layers)
     print(
-        f"{adapter.name}: own time at {arguments.budget} tokens, batch 1, {torch.get_num_threads()} threads, {len(batches)} questions"
+        f"{adapter.name}: own time at {arguments.budget} tokens, batch 1, {torch.get_num_threads()} threads, {len(batches)} "
+        f"questions"
     )
     print("\n| method | own ms | share of unreduced prefill |\n|---|---:|---:|")
     for name in arguments.methods:

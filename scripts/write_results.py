@@ -21,9 +21,7 @@ def with_tables(text: str) -> str:
     """The page with its tables as the types have them now."""
     for file, known in _TABLES.items():
         begin, end = f"<!-- fields of {file} -->", "<!-- end -->"
-        text = re.sub(
-            f"{begin}.*?{end}", lambda _, known=known, marks=(begin, end): _table(known, *marks), text, flags=re.S
-        )
+        text = re.sub(f"{begin}.*?{end}", lambda _, known=known, marks=(begin, end): _table(known, *marks), text, flags=re.S)
     return text
 
 

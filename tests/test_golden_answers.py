@@ -35,9 +35,7 @@ def test_every_method_is_recorded():
     known = recorded()
     names = {name.partition(" ")[0] for name in known}
     shipped = set(option_names("method", outside=False))
-    assert names == shipped, (
-        f"record {sorted(shipped - names)}: scripts/record_golden.py NAME; drop {sorted(names - shipped)}"
-    )
+    assert names == shipped, f"record {sorted(shipped - names)}: scripts/record_golden.py NAME; drop {sorted(names - shipped)}"
     assert {len(questions) for questions in known.values()} == {40}
 
 

@@ -61,9 +61,7 @@ def execute(tmp_path, monkeypatch):
 
     def run(path: Path) -> str:
         notebook = nbformat.read(path, as_version=4)
-        NotebookClient(
-            notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
-        ).execute()
+        NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
         outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
         said = [output.get("text", "") + str(output.get("data", {}).get("text/plain", "")) for output in outputs]
         kinds = [kind for output in outputs for kind in output.get("data", {})]

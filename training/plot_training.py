@@ -40,9 +40,13 @@ def main() -> None:
         for number, (name, minute) in enumerate(stages.items()):
             axis.axvline(minute, color="0.8", linewidth=0.8, zorder=0)
             axis.text(
-                minute, 1.01 + 0.05 * (number % 2), name.partition("-")[2],
-                transform=axis.get_xaxis_transform(), fontsize=7, color="0.4",
-            )  # fmt: skip
+                minute,
+                1.01 + 0.05 * (number % 2),
+                name.partition("-")[2],
+                transform=axis.get_xaxis_transform(),
+                fontsize=7,
+                color="0.4",
+            )
         axis.set_xlabel("minutes of training")
         axis.legend(fontsize=7, ncol=2)
     vision.set_ylabel("loss (vision tower and text tower)")

@@ -26,9 +26,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--only", choices=("vision", "language"))
-    parser.add_argument(
-        "--recipe", type=int, choices=(1, 2), default=1, help="2: go on from llava-tiny (training/README.md)"
-    )
+    parser.add_argument("--recipe", type=int, choices=(1, 2), default=1, help="2: go on from llava-tiny (training/README.md)")
     parser.add_argument("--kept", type=Path, default=KEPT, help="recipe 2: folder of the weights to go on from")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

@@ -21,9 +21,14 @@ from testbed import Cluster, missing, results, until
 
 # Six cells; with a cluster of two nodes of one CPU, one job a node.
 WORDS = (
-    "sweep", "methods=[random,uniform]", "budgets=[64]", "controls=[]", "limit=200", "dataset=scenes,scenes_relation",
+    "sweep",
+    "methods=[random,uniform]",
+    "budgets=[64]",
+    "controls=[]",
+    "limit=200",
+    "dataset=scenes,scenes_relation",
     "results_dir=runs",
-)  # fmt: skip
+)
 SLURM = ("launcher=slurm", "launcher.mem_gb=1", "launcher.poll_s=1")
 
 

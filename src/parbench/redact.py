@@ -16,9 +16,7 @@ _FIELD = re.compile(
 _VARIABLE = re.compile(r"(KEY|TOKEN|SECRET|PASSWD|PASSWORD|CREDENTIALS?)$", re.I)
 # A shorter one may be an everyday word.
 _SHORTEST = 8
-_KNOWN = re.compile(
-    r"\b(hf_\w{16,}|gh[pousr]_\w{16,}|github_pat_\w{16,}|sk-[\w-]{16,}|wandb_v\d_\w{16,}|AKIA[0-9A-Z]{16})"
-)
+_KNOWN = re.compile(r"\b(hf_\w{16,}|gh[pousr]_\w{16,}|github_pat_\w{16,}|sk-[\w-]{16,}|wandb_v\d_\w{16,}|AKIA[0-9A-Z]{16})")
 _IN_ADDRESS = re.compile(r"(?<=://)[^/\s@]+(?=@)")
 
 

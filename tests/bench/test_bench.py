@@ -1,4 +1,6 @@
-"""The benchmark: what is measured is what evaluations run, counts are exact, files go on. No test looks at how long anything takes."""
+"""The benchmark: what is measured is what evaluations run, counts are exact, files go on. No test looks at how long anything
+takes.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +30,34 @@ from parbench.models.adapter import LlavaAdapter
 _QUICK = ("batch=2", "repeats=1", "warmup=0", "new_tokens=2", "out=bench.json")
 _SMALL = {
     "vision_feature_layer": -2,
-    "vision": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 336,
-               "patch_size": 14, "projection_dim": 16},
-    "text": {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 8, "num_attention_heads": 4,
-             "num_key_value_heads": 4, "vocab_size": 240, "max_position_embeddings": 2048},
-    "clip": {"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 240,
-                  "max_position_embeddings": 77, "projection_dim": 16},
-}  # fmt: skip
+    "vision": {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "image_size": 336,
+        "patch_size": 14,
+        "projection_dim": 16,
+    },
+    "text": {
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "vocab_size": 240,
+        "max_position_embeddings": 2048,
+    },
+    "clip": {
+        "hidden_size": 24,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "vocab_size": 240,
+        "max_position_embeddings": 77,
+        "projection_dim": 16,
+    },
+}
 
 
 @pytest.fixture(scope="module")

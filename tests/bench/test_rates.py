@@ -52,19 +52,24 @@ def test_tokens_are_compared_only_where_both_know_them():
 
 def test_the_command_compares_both_engines_with_stock_lmms_eval(run, folder):
     pytest.importorskip("decord")
-    code, out, err = run("bench", "--engine", "questions=24", "methods=none,random", "sweep=[random]", "budgets=[64,32]",
-                         "out=rates.json")  # fmt: skip
+    code, out, err = run(
+        "bench", "--engine", "questions=24", "methods=none,random", "sweep=[random]", "budgets=[64,32]", "out=rates.json"
+    )
     assert code == 0, err
     found = json.loads((folder / "rates.json").read_text())
     assert [(row["by"], row["method"]) for row in found["rates"]] == [
         ("lmms-eval, llava_hf, batch 1", "none"),
-        ("parbench, engine=exact", "none"), ("parbench, engine=shared", "none"),
-        ("parbench, engine=exact", "random @64"), ("parbench, engine=shared", "random @64"),
-    ]  # fmt: skip
+        ("parbench, engine=exact", "none"),
+        ("parbench, engine=shared", "none"),
+        ("parbench, engine=exact", "random @64"),
+        ("parbench, engine=shared", "random @64"),
+    ]
     assert found["rates"][0]["times_stock"] == 1
     assert [(row["method"], row["same"], row["questions"], row["other_tokens"]) for row in found["agreement"]] == [
-        ("none", 24, 24, None), ("none", 24, 24, 0), ("random @64", 24, 24, 0),
-    ]  # fmt: skip
+        ("none", 24, 24, None),
+        ("none", 24, 24, 0),
+        ("random @64", 24, 24, 0),
+    ]
     assert [(row["method"], row["budget"]) for row in found["work"]] == [("none", None), ("random", 64)]
     none, reduced = found["work"]
     assert 0 < reduced["flops"] < none["flops"] < 24 * 3e10
@@ -73,8 +78,10 @@ def test_the_command_compares_both_engines_with_stock_lmms_eval(run, folder):
     assert "% of this machine's" in out
     sweep = found["sweep"]
     assert [(cell["method"], cell["budget"], cell["n"]) for cell in sweep["cells"]] == [
-        ("none", None, 24), ("random", 64, 24), ("random", 32, 24),
-    ]  # fmt: skip
+        ("none", None, 24),
+        ("random", 64, 24),
+        ("random", 32, 24),
+    ]
     assert sweep["rate"] == pytest.approx(72 / sweep["seconds"], rel=0.01)
     assert "a sweep of 3 cells" in out
     assert "gives the same answer as lmms-eval, llava_hf, batch 1 to 24 of 24 questions" in out.replace("\n", " ")

@@ -47,8 +47,14 @@ def test_nothing_is_fetched_for_what_cannot_be_and_then_only_what_is_needed(fold
     files = {f"models/{LLAVA}": (LLAVA_REVISION, llava_files()), f"models/{CLIP}": (CLIP_REVISION, clip_files())}
     trim = ("eval", *SEVEN, "method=trim", "controls=[]", "limit=1")
     with HubServer(files) as server:
-        ours = {**os.environ, "HF_ENDPOINT": server.address, "HF_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "0",
-                "PARBENCH_CACHE": os.environ["PARBENCH_CACHE"], "HF_HUB_DISABLE_XET": "1"}  # fmt: skip
+        ours = {
+            **os.environ,
+            "HF_ENDPOINT": server.address,
+            "HF_HOME": str(folder / "home"),
+            "HF_HUB_OFFLINE": "0",
+            "PARBENCH_CACHE": os.environ["PARBENCH_CACHE"],
+            "HF_HUB_DISABLE_XET": "1",
+        }
         child = subprocess.Popen(
             [sys.executable, "-c", SCRIPT],
             env=ours,

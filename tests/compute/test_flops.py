@@ -32,9 +32,7 @@ def closed_layer(config, queries: int, keys: int) -> int:
 def test_the_llm_is_the_closed_form(config):
     text = config.text_config
     for length in (1, 77, 124, 636):
-        expected = (
-            text.num_hidden_layers * closed_layer(config, length, length) + 2 * text.hidden_size * text.vocab_size
-        )
+        expected = text.num_hidden_layers * closed_layer(config, length, length) + 2 * text.hidden_size * text.vocab_size
         assert costs(config).prefill([length] * text.num_hidden_layers) == pytest.approx(expected, rel=1e-3)
 
 
@@ -116,8 +114,16 @@ def flops(run, *words):
 def test_the_command_gives_the_published_figures_for_7b(run):
     full, reduced = flops(run, "model=llava-1.5-7b", "tokens=[576,64]", "text=60")
     assert set(full) == {
-        "model", "method", "tokens", "text", "vision", "projector", "reducer", "llm_prefill", "total",
-    }  # fmt: skip
+        "model",
+        "method",
+        "tokens",
+        "text",
+        "vision",
+        "projector",
+        "reducer",
+        "llm_prefill",
+        "total",
+    }
     assert full["llm_prefill"] == pytest.approx(8.45e12, rel=5e-3)
     assert reduced["llm_prefill"] == pytest.approx(1.61e12, rel=5e-3)
     assert full["total"] == pytest.approx(8.86e12, rel=5e-3)
@@ -125,9 +131,7 @@ def test_the_command_gives_the_published_figures_for_7b(run):
 
 
 def test_reducing_before_the_projector_saves_there_too(run):
-    after, before = (
-        flops(run, "model=llava-1.5-7b", "tokens=64", f"place={place}_projector")[0] for place in ("after", "before")
-    )
+    after, before = (flops(run, "model=llava-1.5-7b", "tokens=64", f"place={place}_projector")[0] for place in ("after", "before"))
     assert before["projector"] == after["projector"] * 64 // 576
 
 

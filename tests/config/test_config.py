@@ -34,11 +34,7 @@ def test_a_method_built_in_python_is_the_one_that_the_configuration_builds(name)
     for field in dataclasses.fields(plain):
         default, value = getattr(plain, field.name), getattr(configured, field.name)
         # A dataclass keeps a sequence as a tuple where YAML has a list.
-        assert (
-            type(value)(default) == value
-            if isinstance(value, list)
-            else (type(default), default) == (type(value), value)
-        )
+        assert type(value)(default) == value if isinstance(value, list) else (type(default), default) == (type(value), value)
     assert set(method) - {"_target_"} == {field.name for field in dataclasses.fields(plain)}
 
 

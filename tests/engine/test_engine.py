@@ -61,9 +61,7 @@ def test_keeping_all_is_hugging_faces_model_bit_for_bit(adapter, questions, logi
     assert [answer.text for answer in answers] == [adapter.decode(row) for row in generated]
 
 
-@pytest.mark.parametrize(
-    "name", ["random", "uniform", "pool", "prumerge", "prumerge-plus", "downsample", "fastv", "tome"]
-)
+@pytest.mark.parametrize("name", ["random", "uniform", "pool", "prumerge", "prumerge-plus", "downsample", "fastv", "tome"])
 def test_a_full_budget_is_hugging_faces_model_bit_for_bit(name, adapter, questions, logits):
     Engine(adapter, reducer(name, 576), share=False).answer(questions)
     expected, _ = untouched(adapter, questions)
@@ -217,9 +215,7 @@ def test_what_does_not_fit_fails_alone_and_answers_end_with_the_context(adapter,
     frame = len(adapter.tokenizer("USER: <image>\n red ASSISTANT:").input_ids) - 2
     full = 1024 - 576 - frame
     two = dataclasses.replace(questions[1], id="two", prompt=lambda _images: "USER: <image> <image> what? ASSISTANT:")
-    words = dataclasses.replace(
-        two, id="text", load=list, group="text", prompt=lambda _images: "USER: <image> ASSISTANT:"
-    )
+    words = dataclasses.replace(two, id="text", load=list, group="text", prompt=lambda _images: "USER: <image> ASSISTANT:")
     batch = [padded(full), questions[0], padded(full - 1), two, padded(full - 6, max_new_tokens=1000), words]
     alone = {one.id: Engine(adapter, reducer("none")).answer([one])[0] for one in batch}
     for share in (True, False):
@@ -266,9 +262,7 @@ def test_sharing_changes_neither_tokens_nor_answers(adapter, questions):
 
 
 def test_the_plan_depends_on_the_samples_alone():
-    samples = [
-        SimpleNamespace(group=f"image {number // 3}", question="?" * (number % 7), unit=None) for number in range(200)
-    ]
+    samples = [SimpleNamespace(group=f"image {number // 3}", question="?" * (number % 7), unit=None) for number in range(200)]
     batches = plan(samples, 8)
     assert sorted(number for batch in batches for number in batch) == list(range(200))
     assert max(map(len, batches)) <= 8
@@ -281,9 +275,11 @@ def test_the_plan_depends_on_the_samples_alone():
 
 def test_an_anchor_is_the_patch_of_greatest_weight():
     provenance = Provenance(
-        torch.zeros(5, dtype=torch.long), torch.tensor([0, 0, 1, 1, 1]), torch.tensor([7, 3, 9, 2, 4]),
+        torch.zeros(5, dtype=torch.long),
+        torch.tensor([0, 0, 1, 1, 1]),
+        torch.tensor([7, 3, 9, 2, 4]),
         torch.tensor([0.2, 0.8, 0.5, 0.5, 0.1], dtype=torch.float64),
-    )  # fmt: skip
+    )
     assert anchors(provenance, 0, 2).tolist() == [3, 2]
 
 

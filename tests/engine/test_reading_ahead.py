@@ -56,11 +56,7 @@ def test_answers_are_those_without_workers_and_known_images_are_not_decoded(adap
     # Features that went away are computed again.
     small = FeatureCache()
     small.images = features.images
-    again = [
-        answer
-        for answers in Engine(adapter, reducer("random", 64), features=small).answers(batches)
-        for answer in answers
-    ]
+    again = [answer for answers in Engine(adapter, reducer("random", 64), features=small).answers(batches) for answer in answers]
     assert [one.text for one in again] == [one.text for one in found["random", 0]]
 
 

@@ -89,9 +89,7 @@ def test_methods_that_change_what_enters_the_llm_by_question_or_mask_it_share_no
 @pytest.mark.parametrize("name", ["none", "fastv", "par"])
 def test_rows_that_have_ended_leave_without_changing_the_others(adapter, questions, name):
     method = reducer(name, None if name == "none" else 64)
-    ragged = [
-        dataclasses.replace(one, max_new_tokens=limit) for one, limit in zip(questions, (1, 9, 1, 1, 5, 1), strict=True)
-    ]
+    ragged = [dataclasses.replace(one, max_new_tokens=limit) for one, limit in zip(questions, (1, 9, 1, 1, 5, 1), strict=True)]
     adapter.model.generation_config.eos_token_id, ends = [], adapter.model.generation_config.eos_token_id
     try:
         together = Engine(adapter, method).answer(ragged)
@@ -133,9 +131,7 @@ def test_memory_that_holds_no_sample_is_said(adapter, questions):
 def test_batches_are_planned_from_the_whole_memory(adapter, monkeypatch):
     most = memory.batch_size(adapter)
     assert 1 <= most <= 40
-    monkeypatch.setattr(
-        "psutil.virtual_memory", lambda: type("Memory", (), {"total": 35 * memory.row_bytes(adapter)})()
-    )
+    monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"total": 35 * memory.row_bytes(adapter)})())
     assert memory.batch_size(adapter) == 3
 
 

@@ -91,10 +91,7 @@ def endless(adapter, monkeypatch):
 @pytest.fixture
 def questions(adapter, scenes):
     """Four questions on two images, of unequal limits."""
-    return [
-        sample(adapter, scenes[number], number, max_new_tokens=limit)
-        for number, limit in ((0, 4), (1, 2), (10, 4), (11, 4))
-    ]
+    return [sample(adapter, scenes[number], number, max_new_tokens=limit) for number, limit in ((0, 4), (1, 2), (10, 4), (11, 4))]
 
 
 def method(budget):

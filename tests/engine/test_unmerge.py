@@ -97,8 +97,9 @@ def by_hand(adapter, embeds, places):
     hidden = embeds
     for layer in language.layers:
         attention, normed = layer.self_attn, layer.input_layernorm(hidden)[order]
-        heads = [part(normed).view(length, -1, width).transpose(0, 1) for part in
-                 (attention.q_proj, attention.k_proj, attention.v_proj)]  # fmt: skip
+        heads = [
+            part(normed).view(length, -1, width).transpose(0, 1) for part in (attention.q_proj, attention.k_proj, attention.v_proj)
+        ]
         query, key = turned(heads[0]), turned(heads[1]).repeat_interleave(attention.num_key_value_groups, 0)
         value = heads[2].repeat_interleave(attention.num_key_value_groups, 0)
         weights = (query @ key.transpose(1, 2) * width**-0.5).masked_fill(~seen, float("-inf")).softmax(-1)
@@ -287,10 +288,7 @@ def test_a_batch_answers_as_single_samples_do(adapter, scenes, answers):
 
 def test_keeping_all_is_the_untouched_model(adapter, scenes):
     samples = [sample(adapter, scenes[number], number) for number in (0, 15)]
-    found = [
-        Engine(adapter, method).answer(samples)
-        for method in (reducer("none"), reducer("dymu", thresholds=1.1, unmerge=True))
-    ]
+    found = [Engine(adapter, method).answer(samples) for method in (reducer("none"), reducer("dymu", thresholds=1.1, unmerge=True))]
     for plain, ours in zip(*found, strict=True):
         assert (ours.text, ours.margin) == (plain.text, plain.margin)
         assert ours.ledger.layers == ours.ledger.attended == plain.ledger.layers

@@ -75,11 +75,17 @@ def every_method(tmp_path_factory) -> Sweep:
             }
             lines = [
                 line(
-                    question, float(easy[question] < skill), tokens_kept=tokens, flops=flops, evidence_recall=random.random(),
-                    irrelevant=random.random(), repeated=random.random() / 3, skill=("colour", "count", "reading")[question % 3],
+                    question,
+                    float(easy[question] < skill),
+                    tokens_kept=tokens,
+                    flops=flops,
+                    evidence_recall=random.random(),
+                    irrelevant=random.random(),
+                    repeated=random.random() / 3,
+                    skill=("colour", "count", "reading")[question % 3],
                 )
                 for question in range(80)
-            ]  # fmt: skip
+            ]
             about = identity(method, budget, method__class=f"parbench.{method}")
             write_run(folder, lines, about)
     return swept(folder)
@@ -265,9 +271,7 @@ def texts(figure) -> list[tuple[Any, np.ndarray]]:
         for tick in axis.get_major_ticks():
             if not axis.axes.axison or not low <= tick.get_loc() <= high:
                 ready |= {tick.label1, tick.label2}
-    written = [
-        text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip() and text not in ready
-    ]
+    written = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip() and text not in ready]
     return [(text, np.array(text.get_window_extent(canvas.get_renderer()).extents)) for text in written]
 
 
@@ -433,11 +437,14 @@ def test_all_pictures_of_a_sweep_are_the_same_bytes_twice(run, tiny_sweep, tmp_p
 def bench_file(path: Path, sweep: Sweep, fields: dict | None = None, **settings) -> Path:
     rows = [
         {
-            "method": method, "budget": budget, "batch": 1, "fields": {"name": method, "budget": budget, **(fields or {})},
+            "method": method,
+            "budget": budget,
+            "batch": 1,
+            "fields": {"name": method, "budget": budget, **(fields or {})},
             "measured": {"seconds": {"ttft": {"median": seconds, "low": 0.9 * seconds, "high": 1.1 * seconds}}},
         }
         for method, budget, seconds in (("none", None, 0.2), ("par", 64, 0.1), ("fastv", 64, 0.12), ("uniform", 64, 0.08))
-    ]  # fmt: skip
+    ]
     about = {field: sweep.runs[field].iloc[0] for field in ("model", "weights", "dtype")} | {"repeats": 5} | settings
     refused = {"method": "vtw", "budget": 64, "batch": 1, "refused": "whole layers only"}
     content = {
@@ -492,13 +499,9 @@ def test_published_numbers_need_no_runs(run):
 
 def test_what_cannot_be_drawn_is_left_out_with_a_word(run, folder):
     for method, budget in (("none", None), ("par", 64)):
-        lines = [
-            line(number, 1.0, skill=None, evidence_recall=None, irrelevant=None, repeated=None) for number in range(10)
-        ]
+        lines = [line(number, 1.0, skill=None, evidence_recall=None, irrelevant=None, repeated=None) for number in range(10)]
         write_run(folder / "runs", lines, identity(method, budget))
-    code, out, err = run(
-        "figures", "runs", "only=skills,evidence,redundancy,kept,accuracy-seconds,accuracy-compression"
-    )
+    code, out, err = run("figures", "runs", "only=skills,evidence,redundancy,kept,accuracy-seconds,accuracy-compression")
     assert code == 0
     assert [Path(path).stem for path in out.split()] == ["accuracy-compression"] * 2
     assert [said.split()[2] for said in err.splitlines()] == [

@@ -54,12 +54,16 @@ def pope(folder, split="test", images=10):
     """A local copy of a few rows in the hub's schema, two questions an image."""
     rows = [
         {
-            "id": str(number), "question_id": str(number), "answer": ("yes", "no")[number % 2], "category": "random",
+            "id": str(number),
+            "question_id": str(number),
+            "answer": ("yes", "no")[number % 2],
+            "category": "random",
             "question": f"Is there a {('dog', 'red circle', 'car')[number % 3]} in the image?",
-            "image_source": f"COCO_{number // 2}", "image": photo(number // 2),
+            "image_source": f"COCO_{number // 2}",
+            "image": photo(number // 2),
         }
         for number in range(2 * images)
-    ]  # fmt: skip
+    ]
     folder.mkdir(exist_ok=True)
     dataset(rows, ("image",)).to_parquet(folder / f"{split}-00000-of-00001.parquet")
     return folder
@@ -138,9 +142,7 @@ def test_of_two_processes_one_finds_it(folder, cache, monkeypatch, caplog):
     monkeypatch.setattr(Thresholds, "_counter", dataclasses.make_dataclass("Counter", ["questions"])(3))
     config, found = compose_config(list(words_for(pope(folder / "pope")))), []
     shards = [Session(compose_config([*words_for(folder / "pope"), f"shard={part}/2"])) for part in (0, 1)]
-    threads = [
-        threading.Thread(target=lambda one=one: found.append(one.reducer(config.method, 64).bar)) for one in shards
-    ]
+    threads = [threading.Thread(target=lambda one=one: found.append(one.reducer(config.method, 64).bar)) for one in shards]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -186,9 +188,7 @@ def test_another_split_is_calibrated_on_if_it_is_there(folder, caplog):
     with pytest.raises(ParbenchError, match="calibrate on split=validation"):
         calibration_data(PreparedDataset(settings), "test")
     # One without what questions are made of is passed over, with a word.
-    dataset([{"image": picture(0), "answer": "yes"}], ("image",)).to_parquet(
-        folder / "pope" / "validation-00000-of-00001.parquet"
-    )
+    dataset([{"image": picture(0), "answer": "yes"}], ("image",)).to_parquet(folder / "pope" / "validation-00000-of-00001.parquet")
     assert calibration_data(PreparedDataset(settings), None).settings["split"] == "test"
     assert "split validation is no use for calibrating (data set pope lacks the column" in caplog.text
 
@@ -207,10 +207,7 @@ def test_of_the_hubs_data_only_what_is_prepared_is_taken(folder):
         (files["test"], [], "train"),
     ):
         rows = load_dataset("parquet", data_files=own, split=split)
-        assert (
-            splits_at_hand({"split": "test" if own == files["test"] else split, "path": None}, lambda r=rows: r)
-            == found
-        )
+        assert splits_at_hand({"split": "test" if own == files["test"] else split, "path": None}, lambda r=rows: r) == found
 
 
 def test_rows_without_and_with_several_images_are_counted(adapter, folder, cache):
@@ -276,9 +273,16 @@ def test_each_image_by_itself_is_a_row_of_its_own(run, folder):
 
 def test_the_command_in_messages_keeps_what_was_overridden(folder):
     words = [
-        "model.device=cpu", f"model.path={folder}/a b", "method=par", "method.edge=0.5", "method.template='this is a {}'",
-        "dataset=pope", f"dataset.path={folder}", "dataset.where={category: random}", "limit=3",
-    ]  # fmt: skip
+        "model.device=cpu",
+        f"model.path={folder}/a b",
+        "method=par",
+        "method.edge=0.5",
+        "method.template='this is a {}'",
+        "dataset=pope",
+        f"dataset.path={folder}",
+        "dataset.where={category: random}",
+        "limit=3",
+    ]
     config = compose_config([word for word in words if "where" not in word and "path" not in word])
     config.model.path, config.dataset.path = f"{folder}/a b", str(folder)
     from parbench.config.spelling import words_of
@@ -303,9 +307,7 @@ def test_damaged_images_do_not_count(adapter, folder, cache):
     from datasets import load_dataset
 
     (path,) = pope(folder / "pope").glob("*.parquet")
-    rows = list(
-        load_dataset("parquet", data_files=str(path), split="train").cast_column("image", ImageFeature(decode=False))
-    )
+    rows = list(load_dataset("parquet", data_files=str(path), split="train").cast_column("image", ImageFeature(decode=False)))
     for row in rows[:8]:
         row["image"] = {"bytes": row["image"]["bytes"][:200], "path": None}
     dataset(rows, ("image",)).to_parquet(path)

@@ -22,9 +22,21 @@ def test_a_method_is_shown_beside_none_and_not_computed_twice(run, folder):
     found = metrics(folder / "runs")
     assert set(found) == {"none", "random"}
     expected = {
-        "run_id", "model", "method", "dataset", "budget", "n", "failures", "unparseable", "accuracy", "chance",
-        "tokens_kept", "compression", "evidence_recall", "flops",
-    }  # fmt: skip
+        "run_id",
+        "model",
+        "method",
+        "dataset",
+        "budget",
+        "n",
+        "failures",
+        "unparseable",
+        "accuracy",
+        "chance",
+        "tokens_kept",
+        "compression",
+        "evidence_recall",
+        "flops",
+    }
     assert expected <= set(found["random"])
     assert found["random"]["n"] == 20
     assert found["random"]["tokens_kept"] == {"mean": 64, "std": 0, "min": 64, "max": 64}
@@ -64,9 +76,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_lines(run, folder):
 
 
 def test_sweeps_go_over_methods_and_budgets(run, folder):
-    code, out, err = run(
-        "sweep", "methods=[random,prumerge]", "budgets=[64,32]", "controls=[]", "limit=6", "results_dir=runs"
-    )
+    code, out, err = run("sweep", "methods=[random,prumerge]", "budgets=[64,32]", "controls=[]", "limit=6", "results_dir=runs")
     assert code == 0, err
     for row in ("none", "random @64", "random @32", "prumerge @64", "prumerge @32"):
         assert row in out
@@ -129,9 +139,7 @@ def test_textvqa_from_json_lines_and_image_files(run, folder):
 def test_noise_in_place_of_images_is_the_blind_baseline(run, folder):
     words = ("dataset=pope", f"dataset.path={pope(folder / 'pope')}")
     _, real = scored(run, folder, *words)
-    code, _, err = run(
-        "eval", "method=random", "budget=64", "controls=[]", "results_dir=blind", "dataset.images=noise", *words
-    )
+    code, _, err = run("eval", "method=random", "budget=64", "controls=[]", "results_dir=blind", "dataset.images=noise", *words)
     assert code == 0, err
     blind = lines(folder / "blind")["random"]
     assert [row["id"] for row in blind] == [row["id"] for row in real]
@@ -165,9 +173,14 @@ def test_lmms_eval_runs_our_model_and_tasks_by_name():
     tasks = TaskManager(include_path=str(resources.files("parbench") / "tasks"), include_defaults=False)
     assert {"scenes", "scenes_colour", "scenes_reading"} <= set(tasks.all_tasks)
     results = simple_evaluate(
-        model="parbench_llava", model_args="model=llava-tiny,method=random,budget=64", tasks=["scenes_colour"],
-        task_manager=tasks, limit=4, batch_size=2, bootstrap_iters=0,
-    )  # fmt: skip
+        model="parbench_llava",
+        model_args="model=llava-tiny,method=random,budget=64",
+        tasks=["scenes_colour"],
+        task_manager=tasks,
+        limit=4,
+        batch_size=2,
+        bootstrap_iters=0,
+    )
     assert 0 <= results["results"]["scenes_colour"]["exact_match,none"] <= 1
     assert results["results"]["scenes_colour"]["exact_match_stderr_clustered,none"] is not None
 
@@ -188,11 +201,17 @@ def test_answers_are_those_of_lmms_evals_own_llava_hf(settings, adapter, scenes,
     theirs.task_dict = {"scenes": {"test": rows}}
     requests = [
         SimpleNamespace(
-            args=(row["question"], {"max_new_tokens": 8, "temperature": 0}, lambda doc: [doc["image"].convert("RGB")],
-                  number, "scenes", "test"),
+            args=(
+                row["question"],
+                {"max_new_tokens": 8, "temperature": 0},
+                lambda doc: [doc["image"].convert("RGB")],
+                number,
+                "scenes",
+                "test",
+            ),
         )
         for number, row in enumerate(rows)
-    ]  # fmt: skip
+    ]
     expected = theirs.generate_until(requests)
     ours: dict[str, str] = {}
     samples = [sample(adapter, row, number) for number, row in enumerate(rows)]
@@ -200,8 +219,6 @@ def test_answers_are_those_of_lmms_evals_own_llava_hf(settings, adapter, scenes,
     for batch in plan(samples, 32):
         ours |= {answer.id: answer.text for answer in engine.answer([samples[number] for number in batch])}
     differing = [
-        (number, ours[f"scenes-{number}"], text)
-        for number, text in enumerate(expected)
-        if ours[f"scenes-{number}"] != text
+        (number, ours[f"scenes-{number}"], text) for number, text in enumerate(expected) if ours[f"scenes-{number}"] != text
     ]
     assert differing == []

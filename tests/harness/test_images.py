@@ -15,9 +15,13 @@ from small_data import lines, png, pope, scored
 def asked(number: int, image: bytes | None, source: str, **more) -> dict:
     """A row in the schema of the hub's POPE."""
     return {
-        "question_id": str(number), "question": "Is there a red circle in the image?", "answer": "yes", "image_source": source,
-        "image": None if image is None else {"bytes": image, "path": None}, **more,
-    }  # fmt: skip
+        "question_id": str(number),
+        "question": "Is there a red circle in the image?",
+        "answer": "yes",
+        "image_source": source,
+        "image": None if image is None else {"bytes": image, "path": None},
+        **more,
+    }
 
 
 def noise(seed: int, kind: str = "JPEG", **settings) -> bytes:
@@ -140,9 +144,7 @@ def test_grey_of_sixteen_bits_is_scaled_and_alpha_dropped(folder):
     huge = io.BytesIO()
     Image.fromarray(np.full((8, 8), 70000, dtype=np.int32)).save(huge, "TIFF")
     images = [grey_16(ramp), clear.getvalue(), huge.getvalue()]
-    dataset = prepared(
-        pope(folder / "pope", [asked(number, image, str(number)) for number, image in enumerate(images)])
-    )
+    dataset = prepared(pope(folder / "pope", [asked(number, image, str(number)) for number, image in enumerate(images)]))
     shown = np.asarray(dataset.visuals(0)[0])
     assert np.abs(shown[..., 0] - ramp / 257).max() <= 0.5
     assert np.asarray(dataset.visuals(1)[0])[0, 0].tolist() == [10, 200, 30]
@@ -168,9 +170,7 @@ def test_a_changed_image_is_new_data_whatever_the_file_that_names_it(folder):
     def fingerprints(colours):
         for name, colour in zip(("ä.png", "b.png"), colours, strict=True):
             (data / name).write_bytes(png(colour))
-        return [
-            prepared(data / name).fingerprint for name in ("lines.jsonl", "array.json", "table.parquet", "table.arrow")
-        ]
+        return [prepared(data / name).fingerprint for name in ("lines.jsonl", "array.json", "table.parquet", "table.arrow")]
 
     before = fingerprints(("red", "red"))
     assert fingerprints(("red", "red")) == before

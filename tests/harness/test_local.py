@@ -55,9 +55,13 @@ def prepared(*words):
 
 def test_own_data_with_boxes_from_evaluation_to_report(run, folder, scene, scenes):
     words = (
-        "dataset=local", f"dataset.path={scene}", "dataset.fields.image=picture", "dataset.fields.question=prompt",
-        "dataset.suffix=''", "results_dir=runs",
-    )  # fmt: skip
+        "dataset=local",
+        f"dataset.path={scene}",
+        "dataset.fields.image=picture",
+        "dataset.fields.question=prompt",
+        "dataset.suffix=''",
+        "results_dir=runs",
+    )
     code, _, err = run("eval", "method=par", "controls=[random]", *words)
     assert code == 0, err
     found, rows = metrics(folder / "runs"), lines(folder / "runs")
@@ -159,9 +163,7 @@ def test_bad_data_are_one_sentence_before_anything_is_computed(run, folder, case
     path = own(folder, "" if rows is None else rows, name)
     if rows is None:
         (folder / name).write_bytes('{"question": "Größe?", "answer": "5"}'.encode("latin-1"))
-    assert said in refused(
-        run, "eval", "method=none", "dataset=local", path, "model.path=/nowhere/to/be/loaded", *words
-    )
+    assert said in refused(run, "eval", "method=none", "dataset=local", path, "model.path=/nowhere/to/be/loaded", *words)
 
 
 @pytest.mark.parametrize(
@@ -308,11 +310,7 @@ def test_umlauts_in_an_ascii_locale_and_a_home_that_cannot_be_written(folder):
     (folder / "grün.png").write_bytes(png("green"))
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "HOME": "/proc/nobody"}
     words = ["eval", "method=none", "dataset=local", "dataset.path=mine.jsonl", "results_dir=runs"]
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("HF_HOME", "HF_DATASETS_CACHE", "XDG"))
-    }
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_HOME", "HF_DATASETS_CACHE", "XDG"))}
     ran = subprocess.run(
         [sys.executable, "-m", "parbench", *words],
         cwd=folder,

@@ -92,17 +92,22 @@ def test_a_group_is_a_run_a_task_and_a_table_over_them(run, folder, monkeypatch)
         files[f"Full/{name}-00000-of-00001.parquet"] = (folder / "rows.parquet").read_bytes()
     add_repository(home, "dataset", "lmms-lab-encoder/POPE", COMMIT, {**files, "README.md": b"A miniature.\n"})
     use_hub(monkeypatch, home)
-    monkeypatch.setattr("parbench.lmms_tasks.index._stored", lambda: {
-        **{name: task_index._index()[name] for name in ("pope", "pope_adv", "docvqa_test")},
-        "few": {"kind": "tag", "tasks": ["pope", "pope_adv", "docvqa_test"]},
-    })  # fmt: skip
+    monkeypatch.setattr(
+        "parbench.lmms_tasks.index._stored",
+        lambda: {
+            **{name: task_index._index()[name] for name in ("pope", "pope_adv", "docvqa_test")},
+            "few": {"kind": "tag", "tasks": ["pope", "pope_adv", "docvqa_test"]},
+        },
+    )
     code, out, err = run("eval", "dataset=few", *QUICK)
     assert code == 0, err
     assert "left out of few: dataset=docvqa_test is refused" in err
     table = out[out.index("all data sets") :]
     assert [line.split()[:2] for line in table.splitlines() if line.strip().startswith(("pope", "all q"))] == [
-        ["pope", "2"], ["pope_adv", "2"], ["all", "questions"],
-    ]  # fmt: skip
+        ["pope", "2"],
+        ["pope_adv", "2"],
+        ["all", "questions"],
+    ]
     found = identities(folder / "runs")
     assert {one["name"] for one in found} == {"pope", "pope_adv"}
     code, again, err = run("sweep", "datasets=[few]", "methods=[none]", "controls=[]", "limit=2", "results_dir=runs")
@@ -130,9 +135,12 @@ def in_datasets_cache(home: Path, name: str, repository: str, commit: str = COMM
     file = home / "rows.parquet"
     dataset(small.rows, small.images).to_parquet(file)
     made = Parquet(
-        cache_dir=str(home / "made"), dataset_name=title, config_name=small.config or "default", hash=commit,
+        cache_dir=str(home / "made"),
+        dataset_name=title,
+        config_name=small.config or "default",
+        hash=commit,
         data_files={small.split: [str(file)]},
-    )  # fmt: skip
+    )
     made.download_and_prepare()
     target = home / "datasets" / f"{owner}___{camelcase_to_snakecase(title)}" / (small.config or "default") / "0.0.0"
     target.mkdir(parents=True)

@@ -86,9 +86,7 @@ def test_mmbench_is_scored_by_its_groups_as_lmms_eval_does(folder, text):
                 "{0}: {1}",
                 "the {1} one",
             )
-            forms[number] = (
-                draw.choice(form).format(letter, option) if draw.random() < 0.98 else draw.choice(("", "none"))
-            )
+            forms[number] = draw.choice(form).format(letter, option) if draw.random() < 0.98 else draw.choice(("", "none"))
         return forms[number]
 
     made = answered(dataset, said)
@@ -102,9 +100,7 @@ def test_mmbench_is_scored_by_its_groups_as_lmms_eval_does(folder, text):
     chosen = dataset.limited(30)
     assert {dataset.unit(number) for number in chosen} == set(list(dict.fromkeys(map(dataset.unit, range(360))))[:30])
     part_of = [score for _, score in unit_scores([made[number] for number in chosen]).values()]
-    assert 100 * sum(part_of) / 30 == pytest.approx(
-        by_lmms_eval(dataset, said, "gpt_eval_score", chosen, folder), abs=1e-9
-    )
+    assert 100 * sum(part_of) / 30 == pytest.approx(by_lmms_eval(dataset, said, "gpt_eval_score", chosen, folder), abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -125,18 +121,13 @@ def test_groups_of_mmbench_have_to_be_whole(run, folder, index, said):
 def test_units_and_images_are_in_one_shard():
     units = [number % 5 for number in range(20)]
     samples = [
-        Sample(
-            f"q{number}", lambda count: "", "?", list, f"image {number // 2 if number > 9 else number}", unit=f"{unit}"
-        )
+        Sample(f"q{number}", lambda count: "", "?", list, f"image {number // 2 if number > 9 else number}", unit=f"{unit}")
         for number, unit in enumerate(units)
     ]
     firsts = together(samples)
     # Images 5 to 9 are of two units each, so that 0 to 4 hang together.
     assert set(firsts) == {0}
-    alone = [
-        Sample(f"q{number}", lambda count: "", "?", list, f"{number}", unit=f"{unit}")
-        for number, unit in enumerate(units)
-    ]
+    alone = [Sample(f"q{number}", lambda count: "", "?", list, f"{number}", unit=f"{unit}") for number, unit in enumerate(units)]
     batches = plan(alone, 3)
     shards = [part(alone, batches, (number, 2)) for number in range(2)]
     held = [{alone[number].unit for batch in mine for number in batch} for mine in shards]
@@ -146,9 +137,16 @@ def test_units_and_images_are_in_one_shard():
 
 def test_mmbench_from_the_command_line_counts_questions(run, folder):
     words = (
-        "eval", "dataset=mmbench", f"dataset.path={mmbench(folder / 'mmbench', 7, text=True)}", "method=random", "budget=16",
-        "controls=[]", "limit=5", "dataset.max_new_tokens=2", "engine.batch_size=4",
-    )  # fmt: skip
+        "eval",
+        "dataset=mmbench",
+        f"dataset.path={mmbench(folder / 'mmbench', 7, text=True)}",
+        "method=random",
+        "budget=16",
+        "controls=[]",
+        "limit=5",
+        "dataset.max_new_tokens=2",
+        "engine.batch_size=4",
+    )
     code, out, err = run(*words, "results_dir=whole")
     assert code == 0, err
     assert "5 questions about " in out
@@ -197,13 +195,15 @@ def mme(folder: Path, images: int, rows: int | None = None) -> Path:
     categories = ("existence", "count", "OCR", "code_reasoning", "text_translation")
     every = [
         {
-            "question_id": f"{categories[number % 5]}/{number // 5}.png", "category": categories[number % 5],
-            "question": f"Is there {thing}? Please answer yes or no.", "answer": answer,
+            "question_id": f"{categories[number % 5]}/{number // 5}.png",
+            "category": categories[number % 5],
+            "question": f"Is there {thing}? Please answer yes or no.",
+            "answer": answer,
             "image": {"bytes": png("red"), "path": None},
         }
         for thing, answer in (("a dog", "Yes"), ("a cat", "No"))
         for number in range(images)
-    ]  # fmt: skip
+    ]
     return saved(folder, "test", every[:rows])
 
 
@@ -246,20 +246,22 @@ def test_the_figures_stand_in_metrics_and_tables(run, folder):
     assert code == 0, err
     assert metrics(folder / "limited")["none"]["official"]["existence"]["images"] == 1
     lone = mme(folder / "lone", 10, rows=19)
-    assert "question_id text_translation/1.png has 1: keep both rows" in refused(
-        run, *words, "dataset=mme", f"dataset.path={lone}"
-    )
+    assert "question_id text_translation/1.png has 1: keep both rows" in refused(run, *words, "dataset=mme", f"dataset.path={lone}")
 
 
 def textvqa(folder: Path, **fields) -> Path:
     rows = [
         {
-            "image_id": f"i{number}", "question_id": number, "question": "what does it say?",
-            "image": {"bytes": png("red"), "path": None}, "answers": ["stop"] * 10, "ocr_tokens": ["STOP", "now"][: number + 1],
+            "image_id": f"i{number}",
+            "question_id": number,
+            "question": "what does it say?",
+            "image": {"bytes": png("red"), "path": None},
+            "answers": ["stop"] * 10,
+            "ocr_tokens": ["STOP", "now"][: number + 1],
             **fields,
         }
         for number in range(2)
-    ]  # fmt: skip
+    ]
     return saved(folder, "validation", rows)
 
 

@@ -11,11 +11,28 @@ from parbench.harness.parseable import options_of, parseable
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("yes", True), ("Yes.", True), ("YES, there is", True), ("no", True), ("No, it isn't", True), ("y", True), ("N.", True),
-        ("north", False), ("nothing", False), ("not sure", False), ("Yesterday", False), ("none", False), ("yes/no", False),
-        ("Yes or no", False), ("maybe", False), ("", False), (".", False), ("nope", False), ("unknown", False), ("year", False),
+        ("yes", True),
+        ("Yes.", True),
+        ("YES, there is", True),
+        ("no", True),
+        ("No, it isn't", True),
+        ("y", True),
+        ("N.", True),
+        ("north", False),
+        ("nothing", False),
+        ("not sure", False),
+        ("Yesterday", False),
+        ("none", False),
+        ("yes/no", False),
+        ("Yes or no", False),
+        ("maybe", False),
+        ("", False),
+        (".", False),
+        ("nope", False),
+        ("unknown", False),
+        ("year", False),
     ],
-)  # fmt: skip
+)
 def test_yes_and_no(text, expected, target):
     assert parseable(text, target, {}) is expected
 
@@ -29,16 +46,35 @@ MMMU = {"options": "['12 m', '15 m', 'none']"}
 @pytest.mark.parametrize(
     ("doc", "target", "text", "expected"),
     [
-        (MMBENCH, "A", "B", True), (MMBENCH, "A", "b.", True), (MMBENCH, "A", "(A) red", True), (MMBENCH, "A", "Red.", True),
-        (MMBENCH, "A", "The answer is B.", True), (MMBENCH, "A", "it is dark blue", True), (MMBENCH, "A", "C", False),
-        (MMBENCH, "A", "E", False), (MMBENCH, "A", "green", False), (MMBENCH, "A", "blue", False), (MMBENCH, "A", "hundred", False),
-        (MMBENCH, "A", "", False), (SEED, "D", "two", True), (SEED, "D", "D", True), (SEED, "D", "E", False),
-        (SEED, "D", "Five", False), (SCIENCE, "B", "B", True), (SCIENCE, "B", "C", False), (SCIENCE, "B", "a dog", True),
-        (SCIENCE, "B", "horse", False), (MMMU, "C", "C", True), (MMMU, "C", "D", False), (MMMU, "C", "15 m", True),
+        (MMBENCH, "A", "B", True),
+        (MMBENCH, "A", "b.", True),
+        (MMBENCH, "A", "(A) red", True),
+        (MMBENCH, "A", "Red.", True),
+        (MMBENCH, "A", "The answer is B.", True),
+        (MMBENCH, "A", "it is dark blue", True),
+        (MMBENCH, "A", "C", False),
+        (MMBENCH, "A", "E", False),
+        (MMBENCH, "A", "green", False),
+        (MMBENCH, "A", "blue", False),
+        (MMBENCH, "A", "hundred", False),
+        (MMBENCH, "A", "", False),
+        (SEED, "D", "two", True),
+        (SEED, "D", "D", True),
+        (SEED, "D", "E", False),
+        (SEED, "D", "Five", False),
+        (SCIENCE, "B", "B", True),
+        (SCIENCE, "B", "C", False),
+        (SCIENCE, "B", "a dog", True),
+        (SCIENCE, "B", "horse", False),
+        (MMMU, "C", "C", True),
+        (MMMU, "C", "D", False),
+        (MMMU, "C", "15 m", True),
         # The right answer is no option: it is not known what is allowed.
-        (SCIENCE, "12", "7", True), ({}, "red", "blue", True), ({"options": "[]"}, "3.5", "4", True),
+        (SCIENCE, "12", "7", True),
+        ({}, "red", "blue", True),
+        ({"options": "[]"}, "3.5", "4", True),
     ],
-)  # fmt: skip
+)
 def test_multiple_choice(doc, target, text, expected):
     assert parseable(text, target, doc) is expected
 

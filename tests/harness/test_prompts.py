@@ -115,9 +115,7 @@ def test_the_checkpoint_as_published_is_asked_with_the_conversation_of_the_paper
     """Its template makes nothing of a string."""
     use_hub(monkeypatch, build_hub(folder / "hub"))
     asked = []
-    monkeypatch.setattr(
-        "parbench.harness.lmms_model.build_prompt", lambda *of: asked.append(build_prompt(*of)) or asked[-1]
-    )
+    monkeypatch.setattr("parbench.harness.lmms_model.build_prompt", lambda *of: asked.append(build_prompt(*of)) or asked[-1])
     for prompt, begin in (("vicuna_v1", f"{VICUNA}<image>\n"), ("template", "USER: <image>\n")):
         words = ("model=llava-1.5-7b", "model.dtype=float32", f"model.prompt={prompt}", "method=none", "limit=2")
         code, _, err = run("eval", *words, "results_dir=runs")

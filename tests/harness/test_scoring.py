@@ -31,10 +31,12 @@ class Direct:
         rows.to_parquet(folder / "rows.parquet")
         split = config["test_split"]
         config |= {
-            "dataset_path": "parquet", "dataset_name": None, "dataset_kwargs": {"data_files": {split: str(folder / "rows.parquet")}},
+            "dataset_path": "parquet",
+            "dataset_name": None,
+            "dataset_kwargs": {"data_files": {split: str(folder / "rows.parquet")}},
             "process_docs": config.get("process_docs") if prepared.settings.get("by_name") else None,
             "metric_list": [one for one in config["metric_list"] if one["metric"] != "submission"],
-        }  # fmt: skip
+        }
         task = ConfigurableTask(config=config)
         task.build_all_requests()
         for request, answer in zip(task.instances, answers, strict=True):
@@ -51,9 +53,7 @@ class Direct:
         for metric, function in task.aggregation().items():
             if metric in items and not metric.endswith(("Bleu_1", "Bleu_2", "Bleu_3", "METEOR")):
                 given = (
-                    {"args": SimpleNamespace(output_path=str(folder))}
-                    if "args" in inspect.signature(function).parameters
-                    else {}
+                    {"args": SimpleNamespace(output_path=str(folder))} if "args" in inspect.signature(function).parameters else {}
                 )
                 self.aggregates[f"{metric},{name}"] = function(items[metric], **given)
 

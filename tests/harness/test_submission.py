@@ -17,34 +17,46 @@ from small_data import lines, metrics, png
 def vqav2(folder: Path, split: str) -> Path:
     rows = [
         {
-            "question_type": "what", "multiple_choice_answer": None, "answers": None, "image_id": 7 + number // 2,
-            "answer_type": None, "question_id": 1000 + number, "question": "What colour is it?",
+            "question_type": "what",
+            "multiple_choice_answer": None,
+            "answers": None,
+            "image_id": 7 + number // 2,
+            "answer_type": None,
+            "question_id": 1000 + number,
+            "question": "What colour is it?",
             "image": {"bytes": png(("red", "blue")[number // 2]), "path": None},
         }
         for number in range(4)
-    ]  # fmt: skip
+    ]
     return saved(folder, split, rows)
 
 
 def vizwiz(folder: Path, split: str, answers: list | None = None) -> Path:
     rows = [
         {
-            "question_id": f"VizWiz_test_{number:08}", "image": {"bytes": png("red"), "path": None},
-            "question": "what is this?", "answers": answers, "category": None,
+            "question_id": f"VizWiz_test_{number:08}",
+            "image": {"bytes": png("red"), "path": None},
+            "question": "what is this?",
+            "answers": answers,
+            "category": None,
         }
         for number in range(3)
-    ]  # fmt: skip
+    ]
     return saved(folder, split, rows)
 
 
 def textvqa(folder: Path, split: str) -> Path:
     rows = [
         {
-            "image_id": f"i{number}", "question_id": number, "question": "what does it say?",
-            "image": {"bytes": png("red"), "path": None}, "answers": [""] * 10, "ocr_tokens": ["STOP", "now"],
+            "image_id": f"i{number}",
+            "question_id": number,
+            "question": "what does it say?",
+            "image": {"bytes": png("red"), "path": None},
+            "answers": [""] * 10,
+            "ocr_tokens": ["STOP", "now"],
         }
         for number in range(3)
-    ]  # fmt: skip
+    ]
     return saved(folder, split, rows)
 
 

@@ -46,9 +46,13 @@ def spread(adapter, embeddings: str, head: str) -> dict[str, str]:
     tower = {f"model.vision_tower.{part}": "disk" for part in ("embeddings", "pre_layrnorm", "post_layernorm")}
     language = {"embed_tokens": embeddings, "norm": "disk", "rotary_emb": "cpu"}
     return {
-        **layers, **blocks, **tower, **{f"model.language_model.{part}": place for part, place in language.items()},
-        "model.multi_modal_projector": "disk", "lm_head": head,
-    }  # fmt: skip
+        **layers,
+        **blocks,
+        **tower,
+        **{f"model.language_model.{part}": place for part, place in language.items()},
+        "model.multi_modal_projector": "disk",
+        "lm_head": head,
+    }
 
 
 def given(adapter, scenes, name: str) -> list:
@@ -173,8 +177,7 @@ def test_random_weights_are_on_one_device(settings):
 
 def test_a_place_changes_no_identity():
     plain, placed, numbered = (
-        Session(compose_config(words))
-        for words in ([], ["model.device_map={model:disk,lm_head:disk}"], ["model.device=cpu"])
+        Session(compose_config(words)) for words in ([], ["model.device_map={model:disk,lm_head:disk}"], ["model.device=cpu"])
     )
     method = plain.reducer(compose_config(["method=random"]).method)
     assert plain.identity(method) == placed.identity(method) == numbered.identity(method)

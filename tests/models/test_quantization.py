@@ -14,9 +14,7 @@ from parbench.engine.engine import Engine
 from parbench.models.adapter import LlavaAdapter
 from parbench.models.quantization import check_quantization
 
-needs_bitsandbytes = pytest.mark.skipif(
-    importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed"
-)
+needs_bitsandbytes = pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
 # Attention and keys of the tower, text beside patches, projector, attention, merging and masks in the LLM, merged tokens un-merged.
 LOOKING = ("par", "trim", "tome", "fastv", "sparsevlm", "topv", "yopo", "dymu")
 BEFORE = ("par", "trim", "tome")
@@ -37,8 +35,11 @@ def test_methods_look_into_quantised_models(settings, scenes):
     for kind, most in (("bnb-8bit", 0.75), ("bnb-4bit", 0.6)):
         small = LlavaAdapter.load({**settings, "dtype": "bfloat16", "quantization": kind})
         assert small.model.get_memory_footprint() < most * size
-        quantised = {name for name, part in small.model.named_modules() if type(part).__name__.startswith("Linear") and
-                     type(part).__module__.startswith("bitsandbytes")}  # fmt: skip
+        quantised = {
+            name
+            for name, part in small.model.named_modules()
+            if type(part).__name__.startswith("Linear") and type(part).__module__.startswith("bitsandbytes")
+        }
         assert len(quantised) == 7 * small.geometry.layers
         assert all(name.startswith("model.language_model.layers.") for name in quantised)
         found = {name: kept(small, scenes, name) for name in LOOKING}
@@ -54,9 +55,7 @@ def test_a_sweep_over_quantisations_is_one_table(run, folder):
     assert code == 0, err
     assert out.count("llava-tiny on scenes") == 2  # one table of two views
     for row in ("none", "none bnb-8bit", "none bnb-4bit", "random @64", "random @64 bnb-8bit", "random @64 bnb-4bit"):
-        assert sum(
-            line.split("  ")[0].strip() == row or line.strip().startswith(f"{row} ") for line in out.splitlines()
-        ), row
+        assert sum(line.split("  ")[0].strip() == row or line.strip().startswith(f"{row} ") for line in out.splitlines()), row
     runs = [json.loads(path.read_text()) for path in Path("runs").glob("*/metrics.json")]
     assert sorted({one["model"] for one in runs}) == ["llava-tiny", "llava-tiny bnb-4bit", "llava-tiny bnb-8bit"]
     code, out, err = run("table", "runs", "--format=csv")
@@ -68,9 +67,7 @@ def test_a_sweep_over_quantisations_is_one_table(run, folder):
     assert code == 0
     assert "llava-tiny bnb-4bit on scenes" in out
     # A figure joins runs of one method by a line.
-    assert "differ in quantization (bnb-4bit in 2, bnb-8bit in 2, null in 2)" in refused(
-        run, "figures", "runs", "out=figures"
-    )
+    assert "differ in quantization (bnb-4bit in 2, bnb-8bit in 2, null in 2)" in refused(run, "figures", "runs", "out=figures")
 
 
 @pytest.mark.parametrize(
@@ -93,9 +90,7 @@ def test_what_cannot_be_quantised_is_said(run, words, said):
 
 def test_a_missing_package_and_random_weights_are_said(run, monkeypatch, settings):
     found = importlib.util.find_spec
-    monkeypatch.setattr(
-        "importlib.util.find_spec", lambda name, *rest: None if name == "bitsandbytes" else found(name, *rest)
-    )
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None if name == "bitsandbytes" else found(name, *rest))
     said = refused(run, "eval", "method=none", "limit=2", "model.quantization=bnb-8bit", "model.dtype=float16")
     assert "needs the extra quant" in said
     with pytest.raises(Exception, match=r"leave it out with model\.weights=random"):

@@ -95,9 +95,7 @@ def test_a_factored_count_is_a_grid_that_fits(count):
         assert 0 <= int(index.min()) <= int(index.max()) < 576
 
 
-@pytest.mark.parametrize(
-    ("budget", "grid"), [(192, (12, 16)), (128, (8, 16)), (64, (8, 8)), (32, (4, 8)), (576, (24, 24))]
-)
+@pytest.mark.parametrize(("budget", "grid"), [(192, (12, 16)), (128, (8, 16)), (64, (8, 8)), (32, (4, 8)), (576, (24, 24))])
 def test_the_literatures_budgets_make_grids(budget, grid):
     assert factor(budget, 24, 24) == grid
 

@@ -63,9 +63,11 @@ def test_somebody_rates_and_padding_does_not(seed, size, text, padding):
     assert found.any()
     pad = torch.nn.functional.pad
     wide = raters(
-        pad(visual, (0, 0, 0, padding), value=3.0), pad(seen, (0, padding)), pad(words, (0, 0, 0, padding), value=9.0),
+        pad(visual, (0, 0, 0, padding), value=3.0),
+        pad(seen, (0, padding)),
+        pad(words, (0, 0, 0, padding), value=9.0),
         pad(read, (0, padding)),
-    )  # fmt: skip
+    )
     assert torch.equal(wide[:, :text], found)
     assert not wide[:, text:].any()
 

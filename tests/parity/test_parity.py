@@ -39,9 +39,7 @@ def outcomes():
 SMOKE = {case.method: name for name, case in sorted(CASES.items(), reverse=True)}.values()
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.smoke if name in SMOKE else ()) for name in CASES]
-)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.smoke if name in SMOKE else ()) for name in CASES])
 def test_what_official_code_chose_is_chosen(name, outcomes):
     outcome = outcomes(name)
     assert outcome.status == "match", (outcome.reason, outcome.verdict)
@@ -236,12 +234,22 @@ def normalised(rows):
 def drawn_inputs(seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     shapes = {
-        "features": (SIZE, WIDTH), "cls_feature": (WIDTH,), "q_block_last": (SIZE + 1, WIDTH),
-        "k_block_last": (SIZE + 1, WIDTH), "keys_heads": (HEADS, SIZE + 1, WIDTH // HEADS), "projected": (SIZE, LLM),
-        "proj_w1": (LLM, WIDTH), "proj_b1": (LLM,), "proj_w2": (LLM, LLM), "proj_b2": (LLM,),
-        "post_ln_weight": (WIDTH,), "post_ln_bias": (WIDTH,), "visual_projection": (CLIP, WIDTH),
-        "clip_patch_embeds": (SIZE, CLIP), "clip_text_embeds": (1, CLIP),
-    }  # fmt: skip
+        "features": (SIZE, WIDTH),
+        "cls_feature": (WIDTH,),
+        "q_block_last": (SIZE + 1, WIDTH),
+        "k_block_last": (SIZE + 1, WIDTH),
+        "keys_heads": (HEADS, SIZE + 1, WIDTH // HEADS),
+        "projected": (SIZE, LLM),
+        "proj_w1": (LLM, WIDTH),
+        "proj_b1": (LLM,),
+        "proj_w2": (LLM, LLM),
+        "proj_b2": (LLM,),
+        "post_ln_weight": (WIDTH,),
+        "post_ln_bias": (WIDTH,),
+        "visual_projection": (CLIP, WIDTH),
+        "clip_patch_embeds": (SIZE, CLIP),
+        "clip_text_embeds": (1, CLIP),
+    }
     inputs = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
     attention = rng.exponential(size=(HEADS, SIZE + 1))
     inputs["cls_attention_heads"] = (attention / attention.sum(1, keepdims=True)).astype(np.float32)
@@ -287,9 +295,12 @@ def recorded_visionzip(x, dominant: int, contextual: int):
         mine = [features[i] for i, t in zip(others, assigned, strict=True) if t == number]
         out.append(features[target] + (np.mean(mine, axis=0) if mine else 0))
     return {"dominant": dominant, "contextual": contextual}, {
-        "kept_indices": kept, "contextual_targets": targets, "remaining_indices": rest, "assignment": assigned,
+        "kept_indices": kept,
+        "contextual_targets": targets,
+        "remaining_indices": rest,
+        "assignment": assigned,
         "output_tokens": out,
-    }  # fmt: skip
+    }
 
 
 def recorded_divprune(x, ratio: float):
@@ -324,8 +335,11 @@ def recorded_cdpruner(x, count: int):
         order.append(max(rest, key=lambda i: np.linalg.slogdet(kernel[np.ix_([*order, i], [*order, i])])[1]))
     kept = sorted(order)
     return {"visual_token_num": count}, {
-        "selection_order": order, "kept_indices": kept, "relevance": relevance, "output_tokens": x["projected"][kept],
-    }  # fmt: skip
+        "selection_order": order,
+        "kept_indices": kept,
+        "relevance": relevance,
+        "output_tokens": x["projected"][kept],
+    }
 
 
 def recorded_vispruner(x, count: int):
@@ -337,9 +351,12 @@ def recorded_vispruner(x, count: int):
     hidden = torch.from_numpy(x["features"][kept] @ x["proj_w1"].T + x["proj_b1"])
     out = torch.nn.functional.gelu(hidden).numpy() @ x["proj_w2"].T + x["proj_b2"]
     return {"visual_token_num": count, "important_ratio": 0.5, "removed_per_round": 8}, {
-        "kept_indices": kept, "important_indices": important, "diverse_indices": diverse,
-        "output_features": x["features"][kept], "output_tokens": out,
-    }  # fmt: skip
+        "kept_indices": kept,
+        "important_indices": important,
+        "diverse_indices": diverse,
+        "output_features": x["features"][kept],
+        "output_tokens": out,
+    }
 
 
 def recorded_folder(x, removed: int, cls: bool):

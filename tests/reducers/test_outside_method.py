@@ -39,9 +39,7 @@ def mine(tmp_path, monkeypatch):
 
 
 def test_it_is_evaluated_through_the_search_path(mine, run):
-    code, out, err = run(
-        "eval", "method=brightest", f"hydra.searchpath=[file://{mine}]", "limit=8", "controls=[]", "budget=64"
-    )
+    code, out, err = run("eval", "method=brightest", f"hydra.searchpath=[file://{mine}]", "limit=8", "controls=[]", "budget=64")
     assert code == 0, err
     assert "brightest @64" in out
 
@@ -99,8 +97,11 @@ def test_everything_that_takes_runs_takes_it(known, run, folder):
     assert code == 0, err
     rows = pd.read_csv(io.StringIO(out)).set_index("label")
     assert rows["control"].to_dict() == {
-        "none": True, "random @64": True, "corner @64": True, "brightest @64": False,
-    }  # fmt: skip
+        "none": True,
+        "random @64": True,
+        "corner @64": True,
+        "brightest @64": False,
+    }
     assert rows.loc["brightest @64", "tokens_mean"] == 64
     code, _, err = run("figures", "runs", "out=pictures")
     assert code == 0, err

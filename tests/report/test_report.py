@@ -298,9 +298,7 @@ def test_axes_can_be_changed_and_methods_switched_off(opened, report):
     assert "no run has both" in opened.text("#plot")
     opened.click("#methods button:nth-child(2)")
     series = list(dict.fromkeys(row["series"] for row in content(report)["rows"]))
-    assert opened.evaluate(
-        "[...new Set([...document.querySelectorAll('.point')].map((one) => one.dataset.series))]"
-    ) == [series[1]]
+    assert opened.evaluate("[...new Set([...document.querySelectorAll('.point')].map((one) => one.dataset.series))]") == [series[1]]
     opened.click("#methods-all")
     assert len(opened.texts(".point")) == count
 
@@ -412,10 +410,7 @@ def test_a_question_that_is_code_is_shown_and_not_run(browser, tiny_sweep, tmp_p
         lines = [json.loads(text) for text in path.read_text().splitlines()]
         path.write_text(
             "".join(
-                json.dumps(
-                    {**one, "question": HOSTILE, "prediction": f"{one['prediction']}<img src=x onerror=hacked=1>"}
-                )
-                + "\n"
+                json.dumps({**one, "question": HOSTILE, "prediction": f"{one['prediction']}<img src=x onerror=hacked=1>"}) + "\n"
                 for one in lines
             )
         )

@@ -1,4 +1,6 @@
-"""The types of a run's files: what is written comes back, old files are read by defaults, later ones refused; their page is fresh."""
+"""The types of a run's files: what is written comes back, old files are read by defaults, later ones refused; their page is
+fresh.
+"""
 
 from __future__ import annotations
 

@@ -63,9 +63,7 @@ def test_an_edited_comment_and_a_reworded_message_leave_all_ids(folder):
         path.write_text(fresh)
     # Data sets of parbench's own are laid out otherwise.
     for path in (folder / "src" / "parbench" / "tasks").rglob("_default"):
-        path.write_text(
-            "# A comment.\n" + path.read_text().replace("\n  max_new_tokens", "\n  # Enough.\n  max_new_tokens")
-        )
+        path.write_text("# A comment.\n" + path.read_text().replace("\n  max_new_tokens", "\n  # Enough.\n  max_new_tokens"))
     assert edited > 50
     assert ids(*WORDS, PYTHONPATH=str(folder / "src")) == before
 
@@ -171,9 +169,7 @@ def test_a_table_says_who_computed_its_runs(run, folder, other, said):
 def test_runs_of_the_old_format_stand_beside_new_ones(folder):
     new = identity("par", 64)
     old = {key: value for key, value in identity().items() if key != "numerics"}
-    old["versions"] = {name: old["versions"][name] for name in ("torch", "transformers", "lmms-eval")} | {
-        "parbench": "0.1.0"
-    }
+    old["versions"] = {name: old["versions"][name] for name in ("torch", "transformers", "lmms-eval")} | {"parbench": "0.1.0"}
     old |= {"code": "c0"}
     lines = [line(number, 1.0) for number in range(20)]
     path = write_run(folder, lines, old)
@@ -188,9 +184,7 @@ def test_runs_of_the_old_format_stand_beside_new_ones(folder):
         compare(results, strict=True)
 
 
-@pytest.mark.parametrize(
-    ("found", "said"), [({"format": 2}, "format 2"), ([], "no JSON object"), ({"format": 1}, "no identity")]
-)
+@pytest.mark.parametrize(("found", "said"), [({"format": 2}, "format 2"), ([], "no JSON object"), ({"format": 1}, "no identity")])
 def test_what_is_no_provenance_is_said(found, said):
     with pytest.raises(ValueError, match=said):
         parse_provenance(found)

@@ -21,8 +21,13 @@ from stored import line
 
 def identity(method: str, **more) -> dict:
     return {
-        "model": "m", "method": {"name": method, "budget": 64}, "dataset": {"name": "d"}, "limit": None, "shard": None, **more,
-    }  # fmt: skip
+        "model": "m",
+        "method": {"name": method, "budget": 64},
+        "dataset": {"name": "d"},
+        "limit": None,
+        "shard": None,
+        **more,
+    }
 
 
 @pytest.fixture
@@ -48,8 +53,12 @@ def runs(folder):
 def test_every_state_is_told_apart(runs):
     found = {run.method: run for run in overview(runs)}
     assert {name: run.state for name, run in found.items()} == {
-        "a": "done", "b": "failed", "c": "stopped", "d": "running", "e": "waiting",
-    }  # fmt: skip
+        "a": "done",
+        "b": "failed",
+        "c": "stopped",
+        "d": "running",
+        "e": "waiting",
+    }
     assert [found[name].done for name in "bcde"] == [10, 10, 40, 0]
     assert {run.total for run in found.values()} == {100}
     assert found["b"].reason == "out of order: mend it"
@@ -109,9 +118,22 @@ def test_scripts_get_fixed_keys(run, runs):
     assert code == 0
     found = json.loads(out)
     assert set(found[0]) == {
-        "run_id", "model", "dataset", "method", "budget", "limit", "shard", "done", "total", "state", "holder", "rate",
-        "reason", "per_image", "seconds_left",
-    }  # fmt: skip
+        "run_id",
+        "model",
+        "dataset",
+        "method",
+        "budget",
+        "limit",
+        "shard",
+        "done",
+        "total",
+        "state",
+        "holder",
+        "rate",
+        "reason",
+        "per_image",
+        "seconds_left",
+    }
     assert [one["state"] for one in found] == ["done", "failed", "stopped", "running", "waiting"]
 
 
@@ -129,15 +151,15 @@ def test_a_sweep_shows_what_is_to_come(run, folder, monkeypatch):
     assert run("sweep", *words)[0] == 130
     (states,) = seen
     assert {name: one.state for name, one in states.items()} == {
-        "none": "running", "random": "waiting", "uniform": "waiting",
-    }  # fmt: skip
+        "none": "running",
+        "random": "waiting",
+        "uniform": "waiting",
+    }
     assert [one.total for one in states.values()] == [20, 20, 20]
 
 
 def test_status_needs_no_torch(folder):
-    script = (
-        "import sys; from parbench.cli import main; main(['status', 'results_dir=.']); print('torch' in sys.modules)"
-    )
+    script = "import sys; from parbench.cli import main; main(['status', 'results_dir=.']); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=folder, check=True)
     assert done.stdout.splitlines() == ["0 runs", "False"]
 
@@ -153,9 +175,7 @@ def test_what_status_does_not_know_is_refused(run, folder):
     assert "does not know runs" in refused(run, "status", "runs")
 
 
-@pytest.mark.parametrize(
-    ("seconds", "said"), [(7, "7 s"), (61, "1 min 01 s"), (3599.6, "1 h 00 min"), (7260, "2 h 01 min")]
-)
+@pytest.mark.parametrize(("seconds", "said"), [(7, "7 s"), (61, "1 min 01 s"), (3599.6, "1 h 00 min"), (7260, "2 h 01 min")])
 def test_durations_are_for_people(seconds, said):
     assert duration(seconds) == said
 

@@ -119,9 +119,7 @@ def test_a_second_process_waits_for_the_first_and_then_reads_what_it_wrote(folde
     """)
     second = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     said = second.stderr.readline()
-    assert (
-        said == f"run {first.id} is being computed by process {os.getpid()} on {socket.gethostname()}: waiting for it\n"
-    )
+    assert said == f"run {first.id} is being computed by process {os.getpid()} on {socket.gethostname()}: waiting for it\n"
     first.append([line(2)])
     first.close()
     out, _ = second.communicate(timeout=60)

@@ -20,10 +20,14 @@ def answers(*runs, per_image=10, **columns):
     frames = []
     for number, scores in enumerate(runs):
         count = len(scores)
-        frame = pd.DataFrame({
-            "run_id": f"run {number}", "id": [f"q{question:04}" for question in range(count)],
-            "image_id": [f"i{question // per_image:04}" for question in range(count)], "score": np.asarray(scores, dtype=float),
-        })  # fmt: skip
+        frame = pd.DataFrame(
+            {
+                "run_id": f"run {number}",
+                "id": [f"q{question:04}" for question in range(count)],
+                "image_id": [f"i{question // per_image:04}" for question in range(count)],
+                "score": np.asarray(scores, dtype=float),
+            }
+        )
         frames.append(frame.assign(**columns))
     return align(pd.concat(frames, ignore_index=True), [f"run {number}" for number in range(len(runs))])
 
@@ -38,10 +42,14 @@ def alike(random, images, per_image, accuracies, spread=0.25):
 
 
 def test_samples_are_put_side_by_side_whatever_their_order():
-    frame = pd.DataFrame({
-        "run_id": ["a"] * 3 + ["b"] * 3, "id": ["q1", "q2", "q0", "q2", "q0", "q1"], "image_id": ["i", "j", "i", "j", "i", "i"],
-        "score": [0.1, 0.2, 0.0, 1.2, 1.0, 1.1],
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "run_id": ["a"] * 3 + ["b"] * 3,
+            "id": ["q1", "q2", "q0", "q2", "q0", "q1"],
+            "image_id": ["i", "j", "i", "j", "i", "i"],
+            "score": [0.1, 0.2, 0.0, 1.2, 1.0, 1.1],
+        }
+    )
     found = align(frame, ["b", "a"])
     assert found.score.tolist() == [[1.0, 1.1, 1.2], [0.0, 0.1, 0.2]]
     assert found.by_image(found.score).tolist() == [[2.1, 1.2], [0.1, 0.2]]
@@ -75,8 +83,7 @@ def test_f1_is_lmms_evals(seed):
     said = random.choice(["yes", "No "], 60)
     right = np.char.strip(np.char.lower(said)) == target
     rows = [
-        {"prediction": prediction.lower().strip(), "ground_truth": truth}
-        for prediction, truth in zip(said, target, strict=True)
+        {"prediction": prediction.lower().strip(), "ground_truth": truth} for prediction, truth in zip(said, target, strict=True)
     ]
     found = f1(answers(right, prediction=said, target=target)).point
     assert found == pytest.approx(pope_aggregate_f1_score(rows))
@@ -97,10 +104,14 @@ def mme(scores):
     count = len(scores[0]) // 2
     names = [("OCR", "existence", "code_reasoning")[min(number % 4, 2)] for number in range(count)]
     images = np.repeat([f"{name}/{number:03}.png" for number, name in enumerate(names)], 2)
-    frame = pd.concat([
-        pd.DataFrame({"run_id": str(run), "id": [f"q{place:03}" for place in range(2 * count)], "image_id": images, "score": row})
-        for run, row in enumerate(scores)
-    ])  # fmt: skip
+    frame = pd.concat(
+        [
+            pd.DataFrame(
+                {"run_id": str(run), "id": [f"q{place:03}" for place in range(2 * count)], "image_id": images, "score": row}
+            )
+            for run, row in enumerate(scores)
+        ]
+    )
     return align(frame, [str(run) for run in range(len(scores))]), images
 
 
@@ -144,9 +155,13 @@ def test_without_clusters_intervals_are_scipys():
     width = theirs.confidence_interval.high - theirs.confidence_interval.low
     assert ours == pytest.approx(tuple(theirs.confidence_interval), abs=0.06 * width)
     theirs = bootstrap(
-        (one, other), lambda x, y, axis: x.mean(axis) - y.mean(axis), paired=True, method="percentile", n_resamples=10_000,
+        (one, other),
+        lambda x, y, axis: x.mean(axis) - y.mean(axis),
+        paired=True,
+        method="percentile",
+        n_resamples=10_000,
         random_state=random,
-    )  # fmt: skip
+    )
     width = theirs.confidence_interval.high - theirs.confidence_interval.low
     assert found.against(0, 1).interval() == pytest.approx(tuple(theirs.confidence_interval), abs=0.06 * width)
     assert found.of(0).draws.std() == pytest.approx(np.sqrt(one.var(ddof=1) / 400), rel=0.05)

@@ -13,14 +13,21 @@ from typing import Any
 
 import aiohttp
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome"))), None
-)
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome"))), None)
 # Nothing that a browser does on its own when it starts; a test asks no network.
 _FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars", "--remote-debugging-port=0",
-)  # fmt: skip
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
+    "--remote-debugging-port=0",
+)
 _PATIENCE = 30.0
 _KEYS = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Tab": 9, "Enter": 13, "Escape": 27}
 
@@ -100,9 +107,7 @@ class Browser:
         self.resize(width, height)
         self.events.clear()
         self.call("Page.navigate", url=path.resolve().as_uri())
-        self.until(
-            f"location.href === {json.dumps(path.resolve().as_uri())} && document.documentElement?.dataset.ready === 'true'"
-        )
+        self.until(f"location.href === {json.dumps(path.resolve().as_uri())} && document.documentElement?.dataset.ready === 'true'")
 
     def resize(self, width: int, height: int) -> None:
         """Another window."""
@@ -157,16 +162,15 @@ class Browser:
 
     def write(self, selector: str, text: str) -> None:
         """Write into a field, in place of what it holds."""
-        self.evaluate(
-            f"(() => {{ const one = document.querySelector({json.dumps(selector)}); one.focus(); one.select(); }})()"
-        )
+        self.evaluate(f"(() => {{ const one = document.querySelector({json.dumps(selector)}); one.focus(); one.select(); }})()")
         self.call("Input.insertText", text=text)
 
     def choose(self, selector: str, value: str) -> None:
         """Choose in a list; its window of options is the system's, which no page can click."""
         self.evaluate(
             f"(() => {{ const one = document.querySelector({json.dumps(selector)}); one.value = {json.dumps(value)}; "
-            "one.dispatchEvent(new Event('input', { bubbles: true })); one.dispatchEvent(new Event('change', { bubbles: true })); })()"
+            "one.dispatchEvent(new Event('input', { bubbles: true })); one.dispatchEvent(new Event('change', "
+            "{ bubbles: true })); })()"
         )
 
     def dark(self, on: bool) -> None:
@@ -180,9 +184,7 @@ class Browser:
 
     def errors(self) -> list[str]:
         """What went wrong on the page."""
-        thrown = [
-            one["params"]["exceptionDetails"] for one in self.events if one.get("method") == "Runtime.exceptionThrown"
-        ]
+        thrown = [one["params"]["exceptionDetails"] for one in self.events if one.get("method") == "Runtime.exceptionThrown"]
         logged = [one["params"]["entry"] for one in self.events if one.get("method") == "Log.entryAdded"]
         return [*map(str, thrown), *(str(entry) for entry in logged if entry["level"] == "error")]
 

@@ -119,31 +119,49 @@ def llava_files(*, early: bool = False) -> dict[str, bytes]:
         "added_tokens.json": _json({"<image>": 4, "<pad>": 0}),
         "config.json": _json(_llava_config(json.loads((source / "config.json").read_text()))),
         "generation_config.json": _json(
-            {"_from_model_config": True, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
-             "transformers_version": "4.36.0.dev0"}
+            {
+                "_from_model_config": True,
+                "bos_token_id": 1,
+                "eos_token_id": 2,
+                "pad_token_id": 0,
+                "transformers_version": "4.36.0.dev0",
+            }
         ),
         "preprocessor_config.json": _json(_image_processor(source)),
-        "special_tokens_map.json": _json(
-            {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
-        ),
+        "special_tokens_map.json": _json({"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}),
         "tokenizer.json": (source / "tokenizer.json").read_bytes(),
         # Read where there is no tokenizer.json, which there is.
         "tokenizer.model": b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00\x18\x02",
         "tokenizer_config.json": _json(
-            {"bos_token": "<s>", "clean_up_tokenization_spaces": False, "eos_token": "</s>", "legacy": False,
-             "model_max_length": 1000000000000000019884624838656, "pad_token": "<pad>", "padding_side": "left",
-             "processor_class": "LlavaProcessor", "tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "<unk>",
-             "additional_special_tokens": ["<image>"], "model_input_names": ["input_ids", "attention_mask"]}
+            {
+                "bos_token": "<s>",
+                "clean_up_tokenization_spaces": False,
+                "eos_token": "</s>",
+                "legacy": False,
+                "model_max_length": 1000000000000000019884624838656,
+                "pad_token": "<pad>",
+                "padding_side": "left",
+                "processor_class": "LlavaProcessor",
+                "tokenizer_class": "PreTrainedTokenizerFast",
+                "unk_token": "<unk>",
+                "additional_special_tokens": ["<image>"],
+                "model_input_names": ["input_ids", "attention_mask"],
+            }
         ),
-    }  # fmt: skip
+    }
     if early:
         files["chat_template.json"] = _json({"chat_template": TYPED_TEMPLATE})
     else:
         files["chat_template.jinja"] = TYPED_TEMPLATE.encode()
         files["processor_config.json"] = _json(
-            {"image_token": "<image>", "num_additional_image_tokens": 1, "patch_size": 14,
-             "processor_class": "LlavaProcessor", "vision_feature_select_strategy": "default"}
-        )  # fmt: skip
+            {
+                "image_token": "<image>",
+                "num_additional_image_tokens": 1,
+                "patch_size": 14,
+                "processor_class": "LlavaProcessor",
+                "vision_feature_select_strategy": "default",
+            }
+        )
     return files | _shards(_legacy(load_file(source / "model.safetensors")))
 
 
@@ -164,18 +182,34 @@ def clip_files() -> dict[str, bytes]:
         ".gitattributes": b"*.bin filter=lfs diff=lfs merge=lfs -text\n",
         "README.md": b"A miniature for tests.\n",
         "config.json": _json(
-            {"architectures": ["CLIPModel"], "initializer_factor": 1.0, "logit_scale_init_value": 2.6592,
-             "model_type": "clip", "projection_dim": config["projection_dim"],
-             # The legacy configuration: the tower pools at the greatest id.
-             "text_config": {**text, "bos_token_id": 0, "eos_token_id": 2, "model_type": "clip_text_model"},
-             "text_config_dict": None, "torch_dtype": "float32", "transformers_version": "4.21.3",
-             "vision_config": {**vision, "model_type": "clip_vision_model"}, "vision_config_dict": None}
+            {
+                "architectures": ["CLIPModel"],
+                "initializer_factor": 1.0,
+                "logit_scale_init_value": 2.6592,
+                "model_type": "clip",
+                "projection_dim": config["projection_dim"],
+                # The legacy configuration: the tower pools at the greatest id.
+                "text_config": {**text, "bos_token_id": 0, "eos_token_id": 2, "model_type": "clip_text_model"},
+                "text_config_dict": None,
+                "torch_dtype": "float32",
+                "transformers_version": "4.21.3",
+                "vision_config": {**vision, "model_type": "clip_vision_model"},
+                "vision_config_dict": None,
+            }
         ),
         "merges.txt": b"#version: 0.2\n",
         "preprocessor_config.json": _json(
-            {"crop_size": 336, "do_center_crop": True, "do_normalize": True, "do_resize": True,
-             "feature_extractor_type": "CLIPFeatureExtractor", "image_mean": [0.48145466, 0.4578275, 0.40821073],
-             "image_std": [0.26862954, 0.26130258, 0.27577711], "resample": 3, "size": 336}
+            {
+                "crop_size": 336,
+                "do_center_crop": True,
+                "do_normalize": True,
+                "do_resize": True,
+                "feature_extractor_type": "CLIPFeatureExtractor",
+                "image_mean": [0.48145466, 0.4578275, 0.40821073],
+                "image_std": [0.26862954, 0.26130258, 0.27577711],
+                "resample": 3,
+                "size": 336,
+            }
         ),
         "pytorch_model.bin": stream.getvalue(),
         "special_tokens_map.json": _json({"bos_token": "<s>", "eos_token": "<|endoftext|>", "pad_token": "<pad>"}),
@@ -183,7 +217,7 @@ def clip_files() -> dict[str, bytes]:
         "tokenizer.json": (source / "tokenizer.json").read_bytes(),
         "tokenizer_config.json": (source / "tokenizer_config.json").read_bytes(),
         "vocab.json": _json(vocabulary),
-    }  # fmt: skip
+    }
 
 
 def _json(value: Any) -> bytes:
@@ -193,25 +227,54 @@ def _json(value: Any) -> bytes:
 def _llava_config(tiny: dict[str, Any]) -> dict[str, Any]:
     """The keys of the published configuration, and of the sizes those that are not Llama's or CLIP's defaults."""
     text = {
-        "_name_or_path": "lmsys/vicuna-7b-v1.5", "architectures": ["LlamaForCausalLM"], "model_type": "llama",
+        "_name_or_path": "lmsys/vicuna-7b-v1.5",
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
         "torch_dtype": "float16",
-        **{key: tiny["text_config"][key] for key in (
-            "max_position_embeddings", "rms_norm_eps", "vocab_size",
-            "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-        )},
-    }  # fmt: skip
-    vision = {key: value for key, value in tiny["vision_config"].items() if key in (
-        "hidden_size", "image_size", "intermediate_size", "model_type", "num_attention_heads", "num_hidden_layers",
-        "patch_size", "projection_dim",
-    )}  # fmt: skip
+        **{
+            key: tiny["text_config"][key]
+            for key in (
+                "max_position_embeddings",
+                "rms_norm_eps",
+                "vocab_size",
+                "hidden_size",
+                "intermediate_size",
+                "num_hidden_layers",
+                "num_attention_heads",
+            )
+        },
+    }
+    vision = {
+        key: value
+        for key, value in tiny["vision_config"].items()
+        if key
+        in (
+            "hidden_size",
+            "image_size",
+            "intermediate_size",
+            "model_type",
+            "num_attention_heads",
+            "num_hidden_layers",
+            "patch_size",
+            "projection_dim",
+        )
+    }
     return {
-        "architectures": ["LlavaForConditionalGeneration"], "ignore_index": -100,
-        "image_token_index": tiny["image_token_index"], "model_type": "llava", "pad_token_id": 0,
-        "projector_hidden_act": "gelu", "text_config": text, "tie_word_embeddings": False, "torch_dtype": "float16",
-        "transformers_version": "4.36.0.dev0", "vision_config": {**vision, "vocab_size": tiny["text_config"]["vocab_size"]},
-        "vision_feature_layer": -2, "vision_feature_select_strategy": "default",
+        "architectures": ["LlavaForConditionalGeneration"],
+        "ignore_index": -100,
+        "image_token_index": tiny["image_token_index"],
+        "model_type": "llava",
+        "pad_token_id": 0,
+        "projector_hidden_act": "gelu",
+        "text_config": text,
+        "tie_word_embeddings": False,
+        "torch_dtype": "float16",
+        "transformers_version": "4.36.0.dev0",
+        "vision_config": {**vision, "vocab_size": tiny["text_config"]["vocab_size"]},
+        "vision_feature_layer": -2,
+        "vision_feature_select_strategy": "default",
         "vocab_size": tiny["text_config"]["vocab_size"],
-    }  # fmt: skip
+    }
 
 
 def _image_processor(source: Path) -> dict[str, Any]:
@@ -221,9 +284,16 @@ def _image_processor(source: Path) -> dict[str, Any]:
 
 def _without_defaults(tower: dict[str, Any]) -> dict[str, Any]:
     sizes = (
-        "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "projection_dim", "image_size",
-        "patch_size", "vocab_size", "max_position_embeddings",
-    )  # fmt: skip
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "projection_dim",
+        "image_size",
+        "patch_size",
+        "vocab_size",
+        "max_position_embeddings",
+    )
     return {key: value for key, value in tower.items() if key in sizes}
 
 

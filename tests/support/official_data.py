@@ -30,16 +30,21 @@ def mmbench(folder: Path, questions: int, *, text: bool = False, split: str = "d
         for turn in range(len(options)):
             turned = options[turn:] + options[:turn]
             index = question + 1_000_000 * turn
-            rows.append({
-                "index": str(index) if text else index,
-                "question": f"Which colour is circle {question}?",
-                "hint": "nan" if question % 2 else "There is one circle.",
-                "answer": "nan" if split == "test" else "ABCD"[turned.index(options[question % len(options)])],
-                **{letter: turned[place] if place < len(turned) else "nan" for place, letter in enumerate("ABCD")},
-                "category": ("color", "shape")[question % 2],
-                "image": {"bytes": png(COLOURS[question % 4]), "path": None},
-                "source": "made", "L2-category": "perception", "comment": "nan", "split": split,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "index": str(index) if text else index,
+                    "question": f"Which colour is circle {question}?",
+                    "hint": "nan" if question % 2 else "There is one circle.",
+                    "answer": "nan" if split == "test" else "ABCD"[turned.index(options[question % len(options)])],
+                    **{letter: turned[place] if place < len(turned) else "nan" for place, letter in enumerate("ABCD")},
+                    "category": ("color", "shape")[question % 2],
+                    "image": {"bytes": png(COLOURS[question % 4]), "path": None},
+                    "source": "made",
+                    "L2-category": "perception",
+                    "comment": "nan",
+                    "split": split,
+                }
+            )
     random.Random(seed).shuffle(rows)
     return saved(folder, split, rows)
 
@@ -47,10 +52,14 @@ def mmbench(folder: Path, questions: int, *, text: bool = False, split: str = "d
 def pope(folder: Path, images: int) -> Path:
     rows = [
         {
-            "id": str(number), "question_id": str(number), "question": "Is there a dog in the image?",
-            "answer": ("yes", "no")[number % 2], "image_source": f"COCO_{number // 6}",
-            "image": {"bytes": png("red"), "path": None}, "category": ("random", "popular", "adversarial")[number // 2 % 3],
+            "id": str(number),
+            "question_id": str(number),
+            "question": "Is there a dog in the image?",
+            "answer": ("yes", "no")[number % 2],
+            "image_source": f"COCO_{number // 6}",
+            "image": {"bytes": png("red"), "path": None},
+            "category": ("random", "popular", "adversarial")[number // 2 % 3],
         }
         for number in range(6 * images)
-    ]  # fmt: skip
+    ]
     return saved(folder, "test", rows)

@@ -11,9 +11,28 @@ from torch.utils._pytree import tree_leaves
 
 _CPU = torch.device("cpu")
 _MADE = {
-    "arange", "zeros", "ones", "empty", "full", "tensor", "eye", "linspace", "rand", "randn", "triu_indices", "as_tensor",
-    "zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_empty", "new_full", "new_tensor",
-}  # fmt: skip
+    "arange",
+    "zeros",
+    "ones",
+    "empty",
+    "full",
+    "tensor",
+    "eye",
+    "linspace",
+    "rand",
+    "randn",
+    "triu_indices",
+    "as_tensor",
+    "zeros_like",
+    "ones_like",
+    "full_like",
+    "empty_like",
+    "new_zeros",
+    "new_ones",
+    "new_empty",
+    "new_full",
+    "new_tensor",
+}
 
 
 def place(tensor: torch.Tensor) -> torch.device:

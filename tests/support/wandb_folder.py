@@ -49,11 +49,7 @@ def _read(folder: Path) -> Told:
     from wandb.proto.wandb_internal_pb2 import Record
     from wandb.sdk.internal.datastore import DataStore
 
-    told = Told(
-        files={
-            str(path.relative_to(folder / "files")): path for path in (folder / "files").rglob("*") if path.is_file()
-        }
-    )
+    told = Told(files={str(path.relative_to(folder / "files")): path for path in (folder / "files").rglob("*") if path.is_file()})
     store = DataStore()
     store.open_for_scan(str(next(folder.glob("*.wandb"))))
     while (data := _next(store)) is not None:

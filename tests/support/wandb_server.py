@@ -12,14 +12,24 @@ from typing import Any
 KEY = "0123456789abcdef" * 2 + "deadbeef"
 _PROJECT = {"name": "parbench", "entity": {"name": "me"}}
 _VIEWER = {
-    "id": "u1", "username": "me", "entity": "me", "email": "me@example.org", "flags": "{}", "teams": {"edges": []},
-    "apiKeys": {"edges": []}, "admin": False, "name": "Me", "deletedAt": None,
-}  # fmt: skip
+    "id": "u1",
+    "username": "me",
+    "entity": "me",
+    "email": "me@example.org",
+    "flags": "{}",
+    "teams": {"edges": []},
+    "apiKeys": {"edges": []},
+    "admin": False,
+    "name": "Me",
+    "deletedAt": None,
+}
 _ARTIFACT = "QXJ0aWZhY3Q6MQ=="
 _MANIFEST = {
-    "version": 1, "storagePolicy": "wandb-storage-policy-v1", "storagePolicyConfig": {"storageLayout": "V2"},
+    "version": 1,
+    "storagePolicy": "wandb-storage-policy-v1",
+    "storagePolicyConfig": {"storageLayout": "V2"},
     "contents": {"samples.table.json": {"digest": "ZGlnZXN0", "size": 1, "birthArtifactID": _ARTIFACT}},
-}  # fmt: skip
+}
 
 
 class WandbServer:
@@ -49,9 +59,7 @@ class WandbServer:
                 self.answer(lambda body: server.keep(self.path, body))
 
             def do_POST(self) -> None:
-                self.answer(
-                    lambda body: server.graphql(body) if self.path == "/graphql" else server.stream(self.path, body)
-                )
+                self.answer(lambda body: server.graphql(body) if self.path == "/graphql" else server.stream(self.path, body))
 
             def answer(self, give: Any) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length") or 0))
@@ -125,10 +133,20 @@ class WandbServer:
             return {"model": None}
         tail = json.dumps([json.dumps(line) for line in run["history"][-1:]])
         bucket = {
-            "id": "b1", "name": about["name"], "summaryMetrics": json.dumps(run["summary"]), "displayName": "x", "logLineCount": 0,
-            "historyLineCount": len(run["history"]), "eventsLineCount": 0, "historyTail": tail, "eventsTail": "[]",
-            "config": json.dumps(run["config"]), "tags": [], "notes": None, "wandbConfig": '{"t": 1}',
-        }  # fmt: skip
+            "id": "b1",
+            "name": about["name"],
+            "summaryMetrics": json.dumps(run["summary"]),
+            "displayName": "x",
+            "logLineCount": 0,
+            "historyLineCount": len(run["history"]),
+            "eventsLineCount": 0,
+            "historyTail": tail,
+            "eventsTail": "[]",
+            "config": json.dumps(run["config"]),
+            "tags": [],
+            "notes": None,
+            "wandbConfig": '{"t": 1}',
+        }
         return {"model": {"id": "p1", **_PROJECT, "bucket": bucket}}
 
     def _UpsertBucket(self, about: Any) -> Any:
@@ -137,9 +155,15 @@ class WandbServer:
         if about.get("config"):
             run["config"] = json.loads(about["config"])
         bucket = {
-            "id": "b1", "name": about["name"], "displayName": about.get("displayName") or "x", "description": "", "config": "{}",
-            "sweepName": None, "project": {"id": "p1", **_PROJECT}, "historyLineCount": len(run["history"]),
-        }  # fmt: skip
+            "id": "b1",
+            "name": about["name"],
+            "displayName": about.get("displayName") or "x",
+            "description": "",
+            "config": "{}",
+            "sweepName": None,
+            "project": {"id": "p1", **_PROJECT},
+            "historyLineCount": len(run["history"]),
+        }
         return {"upsertBucket": {"bucket": bucket, "inserted": True}}
 
     def _CreateRunFiles(self, about: Any) -> Any:
@@ -148,15 +172,12 @@ class WandbServer:
 
     def _RunUploadUrls(self, about: Any) -> Any:
         edges = [
-            {"node": {"name": name, "url": f"{self.url}/up/{about['run']}/{name}", "updatedAt": None}}
-            for name in about["files"]
+            {"node": {"name": name, "url": f"{self.url}/up/{about['run']}/{name}", "updatedAt": None}} for name in about["files"]
         ]
         return {"model": {"bucket": {"id": about["run"], "files": {"uploadHeaders": [], "edges": edges}}}}
 
     def _InputFields(self, _: Any) -> Any:
-        return {
-            "TypeInfo": {"inputFields": [{"name": name} for name in ("entityName", "projectName", "runName", "digest")]}
-        }
+        return {"TypeInfo": {"inputFields": [{"name": name} for name in ("entityName", "projectName", "runName", "digest")]}}
 
     def _ArtifactType(self, _: Any) -> Any:
         return {"project": None}
@@ -173,12 +194,29 @@ class WandbServer:
         return {"createArtifact": {"artifact": made}}
 
     def _ArtifactByID(self, _: Any) -> Any:
-        return {"artifact": {
-            "__typename": "Artifact", "id": _ARTIFACT, "versionIndex": 0, "artifactType": {"name": "run_table"}, "description": None,
-            "artifactSequence": {"__typename": "ArtifactSequence", "name": "samples", "project": _PROJECT}, "metadata": "{}",
-            "ttlDurationSeconds": -1, "ttlIsInherited": False, "tags": [], "historyStep": None, "state": "COMMITTED", "size": 1,
-            "digest": "d", "commitHash": "c", "fileCount": 1, "createdAt": "2026-01-01T00:00:00Z", "updatedAt": None, "aliases": [],
-        }}  # fmt: skip
+        return {
+            "artifact": {
+                "__typename": "Artifact",
+                "id": _ARTIFACT,
+                "versionIndex": 0,
+                "artifactType": {"name": "run_table"},
+                "description": None,
+                "artifactSequence": {"__typename": "ArtifactSequence", "name": "samples", "project": _PROJECT},
+                "metadata": "{}",
+                "ttlDurationSeconds": -1,
+                "ttlIsInherited": False,
+                "tags": [],
+                "historyStep": None,
+                "state": "COMMITTED",
+                "size": 1,
+                "digest": "d",
+                "commitHash": "c",
+                "fileCount": 1,
+                "createdAt": "2026-01-01T00:00:00Z",
+                "updatedAt": None,
+                "aliases": [],
+            }
+        }
 
     def _FetchArtifactManifest(self, _: Any) -> Any:
         file = {

@@ -25,9 +25,15 @@ from parbench.sweep.devices.names import asked_devices
 from parbench.sweep.devices.pool import Pool
 
 WORDS = (
-    "sweep", "methods=[uniform]", "budgets=[64]", "controls=[random]", "limit=24", "engine.batch_size=4", "shards=2",
+    "sweep",
+    "methods=[uniform]",
+    "budgets=[64]",
+    "controls=[random]",
+    "limit=24",
+    "engine.batch_size=4",
+    "shards=2",
     "results_dir=runs",
-)  # fmt: skip
+)
 TWO = "launcher.devices=[cpu:0,cpu:1]"
 
 
@@ -76,9 +82,12 @@ def with_two(run, happened, act) -> tuple[int, str]:
 def test_whatever_ends_it_no_process_is_left_and_the_same_command_ends_with_the_same_bytes(run, folder, single):
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     sweep = subprocess.Popen(
-        [sys.executable, "-m", "parbench", *WORDS, TWO], cwd=folder, env=environment, stdout=subprocess.DEVNULL,
+        [sys.executable, "-m", "parbench", *WORDS, TWO],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    )
     until(lambda: answered(folder) >= 4)
     children = computing(sweep.pid)
     assert len(children) == 2
@@ -163,12 +172,12 @@ def test_cards_are_counted(monkeypatch):
     assert devices("[cpu,cpu:3]") == ["cpu", "cpu"]
     assert devices("null") is None
     for value, said in (
-        ("[0,2]", "this machine has 2 CUDA devices"), ("[0,cuda]", "names cuda:0 twice"), ("[0,cpu]", "mixes cards and CPU"),
-    ):  # fmt: skip
+        ("[0,2]", "this machine has 2 CUDA devices"),
+        ("[0,cuda]", "names cuda:0 twice"),
+        ("[0,cpu]", "mixes cards and CPU"),
+    ):
         with pytest.raises(ParbenchError, match=said):
             devices(value)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(
-        ParbenchError, match=r"names 0: model\.device=cuda:0, but this machine or this build of torch has no CUDA"
-    ):
+    with pytest.raises(ParbenchError, match=r"names 0: model\.device=cuda:0, but this machine or this build of torch has no CUDA"):
         devices("[0]")

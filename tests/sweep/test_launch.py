@@ -90,9 +90,7 @@ def test_what_a_job_said_last_is_what_went_wrong_with_it(folder):
     log.write_text("parbench: an old fault\nprogress\nparbench: the disk is full\nsrun: error: task 0: exited\n")
     ended = Ended(Submitted("7_1", log), JobState("FAILED"))
     assert ended.trouble(settings()).endswith(f"job 7_1 failed ({log}): the disk is full")
-    assert "do the nodes see that folder" in Ended(Submitted("7", folder / "no"), JobState("FAILED")).trouble(
-        settings()
-    )
+    assert "do the nodes see that folder" in Ended(Submitted("7", folder / "no"), JobState("FAILED")).trouble(settings())
     assert Ended(Submitted("7", log), JobState("COMPLETED")).trouble(settings()) == ""
     log.write_text("srun: error: task 0: exited\n")
     assert Ended(Submitted("7", log), JobState("FAILED")).trouble(settings()).endswith("log: nothing is in it")
@@ -131,19 +129,36 @@ def sbatch(folder, monkeypatch):
 def test_settings_reach_sbatch(sbatch, folder):
     script = sbatch("echo Submitted batch job 12")
     words = (
-        "launcher.partition=gpu", "launcher.account=lab", "launcher.gpus_per_node=2", "launcher.cpus_per_task=8",
-        "launcher.mem_gb=32", "launcher.timeout_min=90", "launcher.constraint=a100", "launcher.array_parallelism=3",
-        "launcher.signal_delay_s=45", "launcher.setup=['module load cuda']",
+        "launcher.partition=gpu",
+        "launcher.account=lab",
+        "launcher.gpus_per_node=2",
+        "launcher.cpus_per_task=8",
+        "launcher.mem_gb=32",
+        "launcher.timeout_min=90",
+        "launcher.constraint=a100",
+        "launcher.array_parallelism=3",
+        "launcher.signal_delay_s=45",
+        "launcher.setup=['module load cuda']",
         "+launcher.additional_parameters.reservation=lab",
-    )  # fmt: skip
+    )
     jobs = [SweepJob((f"limit={number}",)) for number in range(5)]
     handed = submit(jobs, settings(*words), folder / "jobs")
     assert [one.job for one in handed] == [f"12_{number}" for number in range(5)]
     lines = script.read_text().splitlines()
     for option in (
-        "partition=gpu", "account=lab", "gpus-per-node=2", "cpus-per-task=8", "mem=32GB", "time=90", "constraint=a100",
-        "array=0-4%3", "signal=USR2@45", "requeue", "reservation=lab", "job-name=parbench",
-    ):  # fmt: skip
+        "partition=gpu",
+        "account=lab",
+        "gpus-per-node=2",
+        "cpus-per-task=8",
+        "mem=32GB",
+        "time=90",
+        "constraint=a100",
+        "array=0-4%3",
+        "signal=USR2@45",
+        "requeue",
+        "reservation=lab",
+        "job-name=parbench",
+    ):
         assert f"#SBATCH --{option}" in lines
     assert "module load cuda" in lines
     assert sum("SRUN_CPUS_PER_TASK" in line for line in lines) == 1
@@ -196,9 +211,7 @@ except RuntimeError:
 def test_a_job_that_may_not_go_on_stops_whatever_it_does(folder):
     """submitit raises a RuntimeError out of the handler, which an engine takes for a failure of its sample."""
     pytest.importorskip("submitit")
-    done = subprocess.run(
-        [sys.executable, "-c", SIGNALLED, str(folder / "%j")], capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", SIGNALLED, str(folder / "%j")], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1, done.stderr
     assert "parbench: Job not requeued because: timed-out too many times: raise launcher.timeout_min" in done.stderr
     assert done.stdout.count("taken for") == 0
@@ -288,9 +301,7 @@ def test_a_list_of_slurms_in_quotes_is_one_value():
 
 def test_a_list_of_what_failed_is_read_whole(folder):
     log = folder / "1_log.err"
-    log.write_text(
-        "parbench: 2 failed; the same command tries again:\n  par @64: no\n  fastv @64: neither\nsrun: error\n"
-    )
+    log.write_text("parbench: 2 failed; the same command tries again:\n  par @64: no\n  fastv @64: neither\nsrun: error\n")
     ended = Ended(Submitted("1", log), JobState("FAILED"))
     assert ended.trouble(settings()).endswith("tries again: par @64: no fastv @64: neither")
 

@@ -238,9 +238,7 @@ def test_a_run_is_resumed_with_the_batches_that_it_was_begun_with(run, folder, m
     assert max(answered) == 7
     whole, resumed = contents(folder / "whole"), contents(folder / "runs")
     configs = {name for name in whole if name.endswith("config.yaml")}
-    assert {name: whole[name] for name in whole.keys() - configs} == {
-        name: resumed[name] for name in resumed.keys() - configs
-    }
+    assert {name: whole[name] for name in whole.keys() - configs} == {name: resumed[name] for name in resumed.keys() - configs}
 
 
 def test_what_the_memory_did_not_hold_is_not_tried_again_after_a_kill(run, folder, adapter):
@@ -289,8 +287,10 @@ def test_a_sweep_killed_again_and_again_computes_nothing_twice(folder):
     done = subprocess.run(
         [sys.executable, script, "--kills", "4", "--seed", "1", "--folder", folder / "sweeps", "--", *words],
         # Two sweeps at the same time, each with as many threads as cores, get in each other's way.
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
-    )  # fmt: skip
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout)
     assert found["kills"] == 4

@@ -113,9 +113,7 @@ def test_the_file_is_what_the_script_makes_of_what_was_collected(numbers):
 def test_shares_are_of_the_same_table(numbers):
     shares = with_share(numbers)
     assert (shares["of_none"][shares["method"] == "none"].dropna() == 1).all()
-    row = shares[
-        (shares["method"] == "fastv") & (shares["source"] == "arXiv:2412.04467") & (shares["benchmark"] == "gqa")
-    ].iloc[0]
+    row = shares[(shares["method"] == "fastv") & (shares["source"] == "arXiv:2412.04467") & (shares["benchmark"] == "gqa")].iloc[0]
     assert row["of_none"] == pytest.approx(52.7 / 61.9)
 
 
@@ -123,9 +121,7 @@ def test_a_metric_of_published_numbers_is_chosen_or_refused(run):
     code, out, _ = run("table", "--published", "model=llava-1.5-7b", "benchmark=mme", "--metric=perception")
     assert code == 0
     assert "perception + cognition" not in out
-    assert refused(run, "table", "--published", "benchmark=mme", "metric=perceptoin").startswith(
-        "parbench: unknown metric"
-    )
+    assert refused(run, "table", "--published", "benchmark=mme", "metric=perceptoin").startswith("parbench: unknown metric")
 
 
 def test_published_numbers_stand_without_own_runs(run):
@@ -149,9 +145,12 @@ SPLITS = {
 
 def own(folder, dataset="gqa", metric="exact_match", about=None, **fields):
     about = {
-        "model": "llava-1.5-7b", "dataset__name": dataset, "dataset__metric": metric,
-        "dataset__split": SPLITS.get(dataset, "test"), **(about or {}),
-    }  # fmt: skip
+        "model": "llava-1.5-7b",
+        "dataset__name": dataset,
+        "dataset__metric": metric,
+        "dataset__split": SPLITS.get(dataset, "test"),
+        **(about or {}),
+    }
     lines = [line(number, float(number % 3 > 0), skill=None, **fields) for number in range(40)]
     write_run(folder / "runs", lines, identity(**about))
     write_run(
@@ -170,9 +169,7 @@ def test_own_runs_stand_beside_them_and_never_in_an_average(run, folder):
     assert list(mine["method"]) == ["none", "fastv"]
     assert mine["low"].notna().all()
     assert found[found["source"] != "own run"]["low"].isna().all()
-    alone = pd.read_csv(
-        io.StringIO(run("table", "--published", "model=llava-1.5-7b", "benchmark=gqa", "format=csv")[1])
-    )
+    alone = pd.read_csv(io.StringIO(run("table", "--published", "model=llava-1.5-7b", "benchmark=gqa", "format=csv")[1]))
     theirs = found[found["source"] != "own run"].reset_index(drop=True)
     assert theirs["of_none"].equals(alone["of_none"])
     assert theirs["value"].equals(alone["value"])
@@ -217,9 +214,7 @@ def headed(out: str) -> dict[str, str]:
 def test_own_runs_stand_only_beside_numbers_of_like_settings(run, folder, dataset, about, place, alone):
     own(folder, dataset, about=about)
     benchmark = dataset.removesuffix("-ocr")
-    code, out, err = run(
-        "table", "runs", "--published", "model=llava-1.5-7b", f"benchmark={benchmark}", "--format=markdown"
-    )
+    code, out, err = run("table", "runs", "--published", "model=llava-1.5-7b", f"benchmark={benchmark}", "--format=markdown")
     assert code == 0, err
     tables = headed(out)
     assert [name for name, text in tables.items() if "own run" in text] == [place]

@@ -198,8 +198,7 @@ def test_pope_is_reported_in_f1_with_an_interval_of_its_own(folder):
 
 def mme(folder, right, method, budget=None, category="OCR"):
     lines = [
-        line(number, score, image_id=f"{category}/{number // 2}.png", skill=None)
-        for number, score in enumerate(map(float, right))
+        line(number, score, image_id=f"{category}/{number // 2}.png", skill=None) for number, score in enumerate(map(float, right))
     ]
     metric = ["mme_perception_score", "mme_cognition_score"]
     write_run(folder, lines, identity(method, budget, dataset__name="mme", dataset__metric=metric))

@@ -86,9 +86,7 @@ def folders(results: Path, run_id: str = "") -> list[Path]:
 
 
 def of_method(results: Path, name: str) -> Path:
-    return next(
-        path.parent for path in results.glob("*/metrics.json") if json.loads(path.read_text())["method"] == name
-    )
+    return next(path.parent for path in results.glob("*/metrics.json") if json.loads(path.read_text())["method"] == name)
 
 
 def said(err: str) -> list[str]:
@@ -98,11 +96,7 @@ def said(err: str) -> list[str]:
 def points(told: Told) -> list[dict]:
     """The history without what the clock says, nor the media of the last step."""
     return [
-        {
-            key: value
-            for key, value in step.items()
-            if key == "questions" or (key.startswith("so_far/") and "seconds" not in key)
-        }
+        {key: value for key, value in step.items() if key == "questions" or (key.startswith("so_far/") and "seconds" not in key)}
         for step in told.history
     ]
 
@@ -228,8 +222,9 @@ def killed(results: Path) -> str:
     words = [*EVAL, *TRACKED, PICTURES, f"results_dir={results}", f"tracking.dir={results.parent}"]
     process = subprocess.Popen(
         [sys.executable, "-c", "import sys; from parbench.cli import main; main(sys.argv[1:])", *words],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         while process.poll() is None:
             for samples in results.glob("*/samples.jsonl"):
@@ -270,9 +265,7 @@ def test_a_killed_run_goes_on_under_its_id_and_tells_what_an_unbroken_one_tells(
     assert mine.config["identity"] == other.config["identity"]
     for one, another in zip(mine.table("samples"), other.table("samples"), strict=True):
         assert {**one, "seconds": 0} == {**another, "seconds": 0}
-    pictures = [
-        told.files[name].read_bytes() for told in (mine, other) for name in told.summary["kept_tokens"]["filenames"]
-    ]
+    pictures = [told.files[name].read_bytes() for told in (mine, other) for name in told.summary["kept_tokens"]["filenames"]]
     assert pictures[:2] == pictures[2:]
 
     # Both folders, sent, are one run with each point once.
@@ -480,9 +473,11 @@ def test_bad_settings_are_refused_at_once(words, what):
 
 def test_no_key_is_written_anywhere(run, finished, tmp_path, online, monkeypatch):
     secrets = {
-        "+api_token": "override-secret-1", "+hub.password": "override-secret-2", "+note": "https://me:override-secret-3@example.org/x",
+        "+api_token": "override-secret-1",
+        "+hub.password": "override-secret-2",
+        "+note": "https://me:override-secret-3@example.org/x",
         "+copied": "environment-secret-4",
-    }  # fmt: skip
+    }
     monkeypatch.setenv("MY_SERVICE_TOKEN", "environment-secret-4")
     monkeypatch.setenv("HF_TOKEN", "environment-secret-5")
     monkeypatch.setattr(sys, "argv", ["parbench", *(f"{key}={value}" for key, value in secrets.items())])
@@ -507,9 +502,15 @@ def test_what_is_a_secret_and_what_is_not(monkeypatch):
     monkeypatch.setenv("OTHER_API_KEY", "correct-horse")
     monkeypatch.setenv("SHORT_KEY", "abc")
     harmless = {
-        "image_key": "image_id", "class_token": False, "max_new_tokens": 16, "token": None, "weights": "0123abcd" * 5,
-        "path": "https://example.org/a@b", "word": "abc", "list": ["a", 1, 0.5],
-    }  # fmt: skip
+        "image_key": "image_id",
+        "class_token": False,
+        "max_new_tokens": 16,
+        "token": None,
+        "weights": "0123abcd" * 5,
+        "path": "https://example.org/a@b",
+        "word": "abc",
+        "list": ["a", 1, 0.5],
+    }
     assert redacted(harmless) == harmless
     assert redacted({"a": {"hf_token": "x", "password": "y", "api_key": "z"}}) == {
         "a": {"hf_token": HIDDEN, "password": HIDDEN, "api_key": HIDDEN}
@@ -550,9 +551,13 @@ def test_the_history_is_the_same_in_pieces():
         assert told == whole.points
     assert [step for step, _ in whole.points] == [*range(10, 101, 10), 107]
     assert whole.points[0][1] == {
-        "questions": 10, "so_far/accuracy": 0.3, "so_far/seconds_per_sample": pytest.approx(0.1), "so_far/tokens_kept": 48 / 9,
-        "so_far/failures": 1.0, "so_far/unparseable": 0.0,
-    }  # fmt: skip
+        "questions": 10,
+        "so_far/accuracy": 0.3,
+        "so_far/seconds_per_sample": pytest.approx(0.1),
+        "so_far/tokens_kept": 48 / 9,
+        "so_far/failures": 1.0,
+        "so_far/unparseable": 0.0,
+    }
     assert whole.end() == []
 
 

@@ -53,8 +53,9 @@ def test_the_processor_is_found_by_its_folder(asset):
     processor = AutoProcessor.from_pretrained(asset, backend="pil")
     said = processor.apply_chat_template(
         [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What colour is the star?"}]}],
-        add_generation_prompt=True, tokenize=False,
-    )  # fmt: skip
+        add_generation_prompt=True,
+        tokenize=False,
+    )
     plain = processor.apply_chat_template(
         [{"role": "user", "content": "<image>\nWhat colour is the star?"}], add_generation_prompt=True, tokenize=False
     )
@@ -226,9 +227,10 @@ def test_thinning_keeps_what_is_asked_about():
                 continue
             scene = picture.scene
             whole = {
-                thing.box for number, thing in enumerate(scene.things, 1)
+                thing.box
+                for number, thing in enumerate(scene.things, 1)
                 if set(np.flatnonzero(picture.owner == number)) <= set(kept.tolist())
-            } | {sign.box for sign in scene.signs}  # fmt: skip
+            } | {sign.box for sign in scene.signs}
             for question in draw_questions(rng, scene, 12, None, shown):
                 assert set(question.boxes) <= shown
                 assert {box for box in question.boxes if box in {thing.box for thing in scene.things}} <= whole

@@ -55,17 +55,10 @@ def test_every_wording_names_the_same_things_in_single_words(wordings):
 
 def test_held_out_wordings_are_new_sentences_of_trained_words():
     def words(wordings):
-        return {
-            word
-            for said in wordings.values()
-            for text in said
-            for word in re.findall(r"\w+", re.sub(r"{\w+}", "", text))
-        }
+        return {word for said in wordings.values() for text in said for word in re.findall(r"\w+", re.sub(r"{\w+}", "", text))}
 
     assert words(HELD_OUT) <= words(WORDINGS)
-    assert not {text for said in HELD_OUT.values() for text in said} & {
-        text for said in WORDINGS.values() for text in said
-    }
+    assert not {text for said in HELD_OUT.values() for text in said} & {text for said in WORDINGS.values() for text in said}
     assert set(WORDINGS) == set(HELD_OUT)
 
 
@@ -77,9 +70,7 @@ def test_a_question_in_other_words_is_not_said_anew():
 
 def test_added_words_leave_trained_rows_and_ids():
     old, new = build_tokenizer(), build_tokenizer(ADDED)
-    assert [old.convert_ids_to_tokens(i) for i in range(len(old))] == [
-        new.convert_ids_to_tokens(i) for i in range(len(old))
-    ]
+    assert [old.convert_ids_to_tokens(i) for i in range(len(old))] == [new.convert_ids_to_tokens(i) for i in range(len(old))]
     for item in load_split("val")[1]:
         assert old(item.question.text).input_ids == new(item.question.text).input_ids
     trainer = build_trainer(0)

@@ -99,9 +99,7 @@ def keep(folder: Path, kept: Path) -> None:
     """
     reached = [stage for stage in STAGES if (folder / f"{stage.name}.pt").is_file()]
     if not reached:
-        raise ParbenchError(
-            f"{folder} holds no checkpoint of {STAGES[0].name}: train first with training/train_tiny.py --recipe 2"
-        )
+        raise ParbenchError(f"{folder} holds no checkpoint of {STAGES[0].name}: train first with training/train_tiny.py --recipe 2")
     state = torch.load(folder / f"{reached[-1].name}.pt", map_location="cpu", weights_only=True)
     shipped = build_trainer(0).state_dict()
     changed = {
@@ -126,16 +124,12 @@ def load_kept(trainer: CountingTrainer, kept: Path) -> tuple[str, int]:
     where = json.loads((kept / "state.json").read_text())
     stage = next((stage for stage in STAGES if stage.name == where["stage"]), None)
     if stage is None:
-        raise ParbenchError(
-            f"{kept / 'state.json'} names {where['stage']}, which is no stage of this recipe: update parbench"
-        )
+        raise ParbenchError(f"{kept / 'state.json'} names {where['stage']}, which is no stage of this recipe: update parbench")
     trainer.begin(stage)
     weights = {name: value.float() for name, value in load_file(kept / "weights.safetensors").items()}
     unexpected = trainer.load_state_dict(weights, strict=False).unexpected_keys
     if unexpected:
-        raise ParbenchError(
-            f"{kept / 'weights.safetensors'} holds {unexpected[0]}, which this training has not: update parbench"
-        )
+        raise ParbenchError(f"{kept / 'weights.safetensors'} holds {unexpected[0]}, which this training has not: update parbench")
     return where["stage"], where["step"]
 
 
@@ -188,9 +182,7 @@ def measure(trainer: CountingTrainer, images: int = 60) -> dict[str, float]:
     return found
 
 
-def continue_training(
-    folder: Path, kept: Path, seed: int, stages: tuple[Stage, ...] = STAGES, images: int = 60
-) -> CountingTrainer:
+def continue_training(folder: Path, kept: Path, seed: int, stages: tuple[Stage, ...] = STAGES, images: int = 60) -> CountingTrainer:
     """Run what is left of the recipe in ``folder``, which a kept training starts where it holds no checkpoint.
 
     Args:

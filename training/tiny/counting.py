@@ -37,9 +37,7 @@ def _rotate(x: torch.Tensor) -> torch.Tensor:
     return torch.cat([-high, low], dim=-1)
 
 
-def attention_of(
-    model: LlamaModel, look: Look, layer: int, heads: list[int], rows: list[int], places: list[int]
-) -> torch.Tensor:
+def attention_of(model: LlamaModel, look: Look, layer: int, heads: list[int], rows: list[int], places: list[int]) -> torch.Tensor:
     """Logarithms of the attention weights [Q, heads, N] of some tokens in one layer.
 
     Args:
@@ -63,9 +61,7 @@ def attention_of(
     return scores.masked_fill(~look.allowed[rows, places][:, None], -torch.inf).log_softmax(-1)
 
 
-def things_in_sequence(
-    look: Look, prefix: int, picture: Picture, question: Question, kept: np.ndarray | None
-) -> np.ndarray:
+def things_in_sequence(look: Look, prefix: int, picture: Picture, question: Question, kept: np.ndarray | None) -> np.ndarray:
     """For each token of a sequence 0, 1 where it is of the start, and 2 on for the things that the question counts."""
     groups = np.zeros(look.position.shape[1], dtype=np.int64)
     groups[:prefix] = 1
@@ -119,8 +115,7 @@ class CountingTrainer(LanguageTrainer):
         if stage.outside and rng.random() < stage.outside:
             return draw_outside(rng, stage)
         pictures = [
-            draw_picture(_crowded(rng, stage) if rng.random() < stage.crowded else _seed(rng), stage)
-            for _ in range(stage.batch)
+            draw_picture(_crowded(rng, stage) if rng.random() < stage.crowded else _seed(rng), stage) for _ in range(stage.batch)
         ]
         return draw_lesson(rng, pictures, stage)
 

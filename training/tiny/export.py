@@ -18,9 +18,7 @@ def _state(folder: Path, stages: tuple, part: str) -> dict[str, torch.Tensor]:
     """Weights of one part in the checkpoint of the last stage that has one."""
     reached = [path for stage in stages if (path := folder / f"{stage.name}.pt").is_file()]
     if not reached:
-        raise ParbenchError(
-            f"{folder} holds no checkpoint of {stages[0].name}: train first with training/train_tiny.py"
-        )
+        raise ParbenchError(f"{folder} holds no checkpoint of {stages[0].name}: train first with training/train_tiny.py")
     model = torch.load(reached[-1], map_location="cpu", weights_only=True)["model"]
     return {key.removeprefix(f"{part}."): value for key, value in model.items() if key.startswith(f"{part}.")}
 

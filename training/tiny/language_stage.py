@@ -153,9 +153,7 @@ class LanguageTrainer(nn.Module):
         causal = torch.ones(start + length, start + length, dtype=torch.bool, device=device).tril()
         same = (group[:, None, :] == 0) | (group[:, None, :] == group[:, :, None])
         allowed = (causal & same) | torch.eye(start + length, dtype=torch.bool, device=device)
-        mask = torch.zeros(allowed.shape, dtype=visual.dtype, device=device).masked_fill(
-            ~allowed, torch.finfo(visual.dtype).min
-        )
+        mask = torch.zeros(allowed.shape, dtype=visual.dtype, device=device).masked_fill(~allowed, torch.finfo(visual.dtype).min)
         embed = self.llava.get_input_embeddings()
         prefix = embed(torch.tensor(self.prefix, device=device)).expand(batch, -1, -1)
         inputs = torch.cat([prefix, visual.to(prefix.dtype), embed(ids)], dim=1)
@@ -278,11 +276,7 @@ class LanguageTrainer(nn.Module):
         window = pictures[0].scene.window
         place = torch.arange(window.side**2, device=visual.device)
         corner = torch.tensor([[p.scene.window.column, p.scene.window.row] for p in pictures], device=visual.device)
-        wanted = (
-            (torch.stack([place % window.side, place // window.side], dim=1)[None] + corner[:, None] + 0.5)
-            * PATCH
-            / _UNIT
-        )
+        wanted = (torch.stack([place % window.side, place // window.side], dim=1)[None] + corner[:, None] + 0.5) * PATCH / _UNIT
         is_centre = torch.zeros(visual.shape[:2])
         for row, picture in enumerate(pictures):
             for thing in picture.scene.things:

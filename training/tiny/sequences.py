@@ -96,9 +96,7 @@ def draw_thinning(rng: np.random.Generator, pictures: list[Picture]) -> Thinning
         chosen = rng.random(len(boxes)) < (1.0 if mode == "things" else rng.uniform(0.2, 0.9))
         seen = np.isin(owner, [number for number, taken in zip(numbers, chosen, strict=True) if taken])
         first.append(seen if mode != "anywhere" else np.zeros(size, dtype=bool))
-        shown.append(
-            {box for box, taken in zip(boxes, chosen, strict=True) if taken} if mode == "some things" else None
-        )
+        shown.append({box for box, taken in zip(boxes, chosen, strict=True) if taken} if mode == "some things" else None)
     more = rng.integers(150, 400) if mode == "anywhere" else rng.integers(0, 150)
     count = min(size, max(1, max(int(seen.sum()) for seen in first) + int(more)))
     # What is wanted sorts to the front, the rest in random order behind it.
@@ -142,7 +140,6 @@ def draw_lesson(rng: np.random.Generator, pictures: list[Picture], stage: Stage)
         asked = [list({question.text: question for question in questions}.values()) for questions in asked]
     if stage.reworded:
         asked = [
-            [reword(question, rng) if rng.random() < stage.reworded else question for question in questions]
-            for questions in asked
+            [reword(question, rng) if rng.random() < stage.reworded else question for question in questions] for questions in asked
         ]
     return Lesson(pictures, asked, thinning)

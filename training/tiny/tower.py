@@ -81,9 +81,7 @@ class TowerHeads(nn.Module):
         """Losses on what the tower makes of the patches [B, side * side, d]."""
         losses = dense_losses(self.norm(features).flatten(0, 1), self.heads, lesson.pictures)
         found: Losses = {f"{'_' if name[0] == '_' else ''}tower_{name.strip('_')}": v for name, v in losses.items()}
-        target = torch.from_numpy(np.stack([names_of_patches(picture) for picture in lesson.pictures])).to(
-            features.device
-        )
+        target = torch.from_numpy(np.stack([names_of_patches(picture) for picture in lesson.pictures])).to(features.device)
         known = target != IGNORE
         if known.any():
             patches = F.normalize(self.projection(self.final(features[known])).float(), dim=-1)

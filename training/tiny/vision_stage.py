@@ -83,9 +83,7 @@ def patch_owner(owner: np.ndarray) -> np.ndarray:
 def label_patches(scene: Scene, owner: np.ndarray) -> dict[str, np.ndarray]:
     """Dense labels of the window's patches; ``IGNORE`` where a label makes no sense."""
     side, window = scene.window.side, scene.window
-    labels: dict[str, np.ndarray] = {
-        name: np.full(side * side, IGNORE, dtype=np.int64) for name in HEADS if name != "centre"
-    }
+    labels: dict[str, np.ndarray] = {name: np.full(side * side, IGNORE, dtype=np.int64) for name in HEADS if name != "centre"}
     rows, columns = np.divmod(np.arange(side * side), side)
     labels["row"], labels["column"] = rows + window.row, columns + window.column
     labels["kind"][:] = 0
@@ -169,9 +167,17 @@ def place_positions(vision: Any) -> None:
 
 
 _PHRASES = (
-    "a {}", "the {}", "a photo of a {}", "{}", "a picture of the {}", "find the {}", "where is the {}?",
-    "is there a {} in the image?", "look at the {}", "the {} in the scene",
-)  # fmt: skip
+    "a {}",
+    "the {}",
+    "a photo of a {}",
+    "{}",
+    "a picture of the {}",
+    "find the {}",
+    "where is the {}?",
+    "is there a {} in the image?",
+    "look at the {}",
+    "the {} in the scene",
+)
 
 
 def _phrase(rng: np.random.Generator, name: str) -> str:
@@ -254,12 +260,9 @@ class VisionTrainer(nn.Module):
         for row, picture in enumerate(pictures):
             scene = picture.scene
             described = [
-                (number + 1, (thing.name, thing.shape, f"{thing.colour} object"))
-                for number, thing in enumerate(scene.things)
+                (number + 1, (thing.name, thing.shape, f"{thing.colour} object")) for number, thing in enumerate(scene.things)
             ]
-            described += [
-                (-(number + 1), (f"{sign.colour} sign", "sign", "sign")) for number, sign in enumerate(scene.signs)
-            ]
+            described += [(-(number + 1), (f"{sign.colour} sign", "sign", "sign")) for number, sign in enumerate(scene.signs)]
             for value, words in described:
                 target[row, picture.owner == value] = names.index(words[0])
             for index in rng.permutation(len(described))[:2]:
@@ -277,9 +280,7 @@ class VisionTrainer(nn.Module):
         scale = self.scale.exp().clamp(max=100)
         flat_target = torch.from_numpy(target).to(patches.device)
         known = flat_target != IGNORE
-        losses: Losses = {
-            "region": F.cross_entropy(scale * patches[known] @ encoded[: len(names)].T, flat_target[known])
-        }
+        losses: Losses = {"region": F.cross_entropy(scale * patches[known] @ encoded[: len(names)].T, flat_target[known])}
         if queries:
             inside = torch.from_numpy(np.stack(masks)).to(patches.device)
             similarity = torch.einsum("qd,qnd->qn", encoded[len(names) :], patches[rows])

@@ -159,9 +159,7 @@ CHAT_TEMPLATE = (
 
 
 def _pieces(added: Iterable[str]) -> list[tuple[str, float]]:
-    words = dict.fromkeys(
-        [*_WORDS, *SHAPES, *(f"{shape}s" for shape in SHAPES), "crosses", *COLOURS, *SIZES, *SIGN_COLOURS]
-    )
+    words = dict.fromkeys([*_WORDS, *SHAPES, *(f"{shape}s" for shape in SHAPES), "crosses", *COLOURS, *SIZES, *SIGN_COLOURS])
     pieces = [(piece, 0.0) for piece in SPECIAL]
     pieces += [(f"▁{word}", -2.0) for word in words]
     pieces += [(f"▁{digit}", -2.0) for digit in string.digits]
@@ -237,9 +235,7 @@ def extend(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, added: Ma
 
 def build_processor(added: Iterable[str] = ()) -> LlavaProcessor:
     """Image processor (336 x 336, CLIP's mean and deviation) and tokenizer together."""
-    image_processor = CLIPImageProcessorPil(
-        size={"shortest_edge": CANVAS}, crop_size={"height": CANVAS, "width": CANVAS}
-    )
+    image_processor = CLIPImageProcessorPil(size={"shortest_edge": CANVAS}, crop_size={"height": CANVAS, "width": CANVAS})
     return LlavaProcessor(
         image_processor=image_processor,
         tokenizer=build_tokenizer(added),

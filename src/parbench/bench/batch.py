@@ -59,9 +59,7 @@ def scenes_samples(adapter: LlavaAdapter, count: int) -> list[Sample]:
     for number, image in enumerate(rows["image_id"]):
         by_image.setdefault(image, []).append(number)
     if count > len(by_image):
-        raise ParbenchError(
-            f"batch={count} is more than the {len(by_image)} images of scenes: use 1 to {len(by_image)}"
-        )
+        raise ParbenchError(f"batch={count} is more than the {len(by_image)} images of scenes: use 1 to {len(by_image)}")
     chosen = [numbers[place % len(numbers)] for place, numbers in enumerate(list(by_image.values())[:count])]
     return [_sample(adapter, rows[number]) for number in chosen]
 

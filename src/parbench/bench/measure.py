@@ -143,9 +143,7 @@ class Measurer:
         held = passes[-1].cache
         return {
             "seconds": {name: spread(values) for name, values in seconds.items()},
-            "decode_tokens_per_second": spread([size * later / spent for spent in seconds["decode"]])
-            if later
-            else None,
+            "decode_tokens_per_second": spread([size * later / spent for spent in seconds["decode"]]) if later else None,
             "answers_per_second": spread([size / spent for spent in seconds["total"]]),
             "memory_bytes": {"before": peak.before, "over": peak.over},
             "kv_cache_bytes": sum(held),

@@ -88,9 +88,12 @@ class _Answers:
     def step(self) -> None:
         """Choose the next token of each row."""
         hidden = self.adapter.language(
-            inputs_embeds=self.embeds, attention_mask=self.mask, position_ids=self.positions,
-            past_key_values=self.cache, use_cache=True,
-        ).last_hidden_state  # fmt: skip
+            inputs_embeds=self.embeds,
+            attention_mask=self.mask,
+            position_ids=self.positions,
+            past_key_values=self.cache,
+            use_cache=True,
+        ).last_hidden_state
         chosen = self.adapter.logits(hidden[:, -1:])[:, 0].argmax(-1)
         self.ids.append(chosen)
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], dim=1)

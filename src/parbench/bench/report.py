@@ -10,9 +10,24 @@ from typing import Any
 # What a method should reach: measured over predicted speed-up of prefill, and own time over unreduced prefill.
 LEAST_OF_PREDICTED, MOST_SELECTION = 0.8, 0.03
 _COLUMNS = (
-    "method", "batch", "visual tokens", "vision ms", "selection ms", "prefill ms", "TTFT ms", "decode tok/s", "answers/s",
-    "peak MB", "KV MB", "prefill predicted", "prefill measured", "m / p", "TTFT predicted", "TTFT measured", "m / p ",
-)  # fmt: skip
+    "method",
+    "batch",
+    "visual tokens",
+    "vision ms",
+    "selection ms",
+    "prefill ms",
+    "TTFT ms",
+    "decode tok/s",
+    "answers/s",
+    "peak MB",
+    "KV MB",
+    "prefill predicted",
+    "prefill measured",
+    "m / p",
+    "TTFT predicted",
+    "TTFT measured",
+    "m / p ",
+)
 Row = Mapping[str, Any]
 
 
@@ -42,12 +57,17 @@ def cells(row: Row) -> list[str]:
 
     rate, over = figures["decode_tokens_per_second"], figures["memory_bytes"]["over"]
     return [
-        title(row), str(row["batch"]), f"{row['tokens_kept']['mean']:.1f}",
+        title(row),
+        str(row["batch"]),
+        f"{row['tokens_kept']['mean']:.1f}",
         *(milliseconds(name) for name in ("vision", "selection", "prefill", "ttft")),
-        "" if rate is None else f"{rate['median']:.4g}", f"{figures['answers_per_second']['median']:.3g}",
-        "" if over is None else f"{over / 1e6:.4g}", f"{figures['kv_cache_bytes'] / 1e6:.4g}",
-        *both("prefill"), *both("ttft"),
-    ]  # fmt: skip
+        "" if rate is None else f"{rate['median']:.4g}",
+        f"{figures['answers_per_second']['median']:.3g}",
+        "" if over is None else f"{over / 1e6:.4g}",
+        f"{figures['kv_cache_bytes'] / 1e6:.4g}",
+        *both("prefill"),
+        *both("ttft"),
+    ]
 
 
 def markdown(content: Mapping[str, Any]) -> str:
@@ -102,9 +122,7 @@ def _notes(content: Mapping[str, Any]) -> list[str]:
         f"peak MB: {content['environment']['memory']}",
     ]
     notes += dict.fromkeys(f"{row['method']}: {row['note']}" for row in content["rows"] if row.get("note"))
-    return notes + [
-        f"{title(row)}, batch {row['batch']}: {row['refused']}" for row in content["rows"] if "refused" in row
-    ]
+    return notes + [f"{title(row)}, batch {row['batch']}: {row['refused']}" for row in content["rows"] if "refused" in row]
 
 
 def aims(rows: Sequence[Row]) -> list[str]:
@@ -112,9 +130,7 @@ def aims(rows: Sequence[Row]) -> list[str]:
     found = [row for row in measured(rows) if row["method"] != "none"]
 
     def said(what: str, missing: list[str]) -> str:
-        return f"{what}: {len(found) - len(missing)} of {len(found)}" + (
-            f"; not {', '.join(missing)}" if missing else ""
-        )
+        return f"{what}: {len(found) - len(missing)} of {len(found)}" + (f"; not {', '.join(missing)}" if missing else "")
 
     def named(row: Row, value: str) -> str:
         return f"{title(row)} batch {row['batch']} ({value})"
@@ -139,7 +155,9 @@ def aims(rows: Sequence[Row]) -> list[str]:
 
 
 def picture(content: Mapping[str, Any], path: Path) -> None:
-    """Write a PNG: predicted and measured speed-up of each method, of prefill and of the first token, a row of axes a batch size."""
+    """Write a PNG: predicted and measured speed-up of each method, of prefill and of the first token, a row of axes a batch
+    size.
+    """
     from matplotlib.figure import Figure
 
     rows = [row for row in measured(content["rows"]) if row["method"] != "none"]
@@ -173,9 +191,7 @@ def _speedups(axis: Any, rows: Sequence[Row], stage: str, methods: Sequence[str]
         colour, label = f"C{number}", "own rule" if budget is None else f"{budget:g} tokens"
         axis.hlines(y, predicted, found, color=colour, linewidth=0.8, alpha=0.6)
         axis.plot(predicted, y, "|", markersize=7, color=colour, label=f"{label}: predicted by FLOPs")
-        axis.errorbar(
-            found, y, xerr=error, fmt="o", markersize=3.5, linewidth=0.8, color=colour, label=f"{label}: measured"
-        )
+        axis.errorbar(found, y, xerr=error, fmt="o", markersize=3.5, linewidth=0.8, color=colour, label=f"{label}: measured")
     axis.axvline(1, color="0.7", linewidth=0.8, zorder=0)
     axis.set_yticks(range(len(methods)), methods, fontsize=7.5)
     axis.set_xlim(left=0)

@@ -53,9 +53,7 @@ class Rates:
 
     def _note(self, by: str, method: str, seconds: float, lines: list[dict[str, Any]]) -> None:
         self.answers[by, method] = {line["id"]: line for line in lines}
-        self.rows.append(
-            {"by": by, "method": method, "seconds": round(seconds, 2), "rate": round(len(lines) / seconds, 2)}
-        )
+        self.rows.append({"by": by, "method": method, "seconds": round(seconds, 2), "rate": round(len(lines) / seconds, 2)})
 
     def _stock(self) -> None:
         session = self.sessions["shared"]
@@ -65,9 +63,13 @@ class Rates:
 
             device = str(session.adapter.device)
             model = LlavaHf(
-                pretrained=str(session.adapter.folder), device=device, device_map=device, dtype=settings["dtype"],
-                attn_implementation=settings["attention"], batch_size=1,
-            )  # fmt: skip
+                pretrained=str(session.adapter.folder),
+                device=device,
+                device_map=device,
+                dtype=settings["dtype"],
+                attn_implementation=settings["attention"],
+                batch_size=1,
+            )
         begun = time.perf_counter()
         results = simple_evaluation(session, model, log_samples=True)
         seconds = time.perf_counter() - begun
@@ -197,9 +199,14 @@ def agree(one: Mapping[str, Mapping[str, Any]], other: Mapping[str, Mapping[str,
     for key, line in one.items():
         if line["prediction"].strip() != other[key]["prediction"].strip():
             margins = [m for m in (line["margin"], other[key]["margin"]) if m is not None]
-            differing.append({
-                "id": key, "one": line["prediction"], "other": other[key]["prediction"], "margin": min(margins, default=None),
-            })  # fmt: skip
+            differing.append(
+                {
+                    "id": key,
+                    "one": line["prediction"],
+                    "other": other[key]["prediction"],
+                    "margin": min(margins, default=None),
+                }
+            )
     known = all("kept" in line for lines in (one, other) for line in lines.values())
     other_tokens = sum(line["kept"] != other[key]["kept"] for key, line in one.items()) if known else None
     return {

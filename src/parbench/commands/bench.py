@@ -26,9 +26,15 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _OPTIONS = {
-    "methods": "par,prumerge-plus,fastv", "budgets": "64", "batch": "1", "repeats": "5", "warmup": "1", "new_tokens": "16",
-    "kernel": "", "out": "",
-}  # fmt: skip
+    "methods": "par,prumerge-plus,fastv",
+    "budgets": "64",
+    "batch": "1",
+    "repeats": "5",
+    "warmup": "1",
+    "new_tokens": "16",
+    "kernel": "",
+    "out": "",
+}
 # What says how accuracy is measured, or is a list here.
 _NO_PLACE = ("method=", "method.", "budget=", "limit=", "dataset", "engine", "experiment", "controls", "results_dir=")
 
@@ -57,9 +63,7 @@ def run(words: list[str]) -> None:
     model: dict[str, Any] = OmegaConf.to_container(config.model, resolve=True)  # type: ignore[assignment]
     device = resolve_device(str(model["device"]))
     effort = _effort(options, device)
-    out = writable(
-        "out", Path(options["out"] or f"results/runs/bench-{model_title(model).replace(' ', '-')}-{device.type}.json")
-    )
+    out = writable("out", Path(options["out"] or f"results/runs/bench-{model_title(model).replace(' ', '-')}-{device.type}.json"))
     adapter = LlavaAdapter.load(model)
     store = BenchFile(out, _head(model, adapter, effort, words))
     samples = scenes_samples(adapter, max(batches))
@@ -83,7 +87,8 @@ def _checked(options: dict[str, str], rest: list[str]) -> tuple[DictConfig, list
     for word in rest:
         if word.lstrip("+~").startswith(_NO_PLACE):
             raise ParbenchError(
-                f"{word} has no place in a benchmark, which times questions of scenes: write methods=[a,b] budgets=[1,2] batch=[1,16]"
+                f"{word} has no place in a benchmark, which times questions of scenes: write methods=[a,b] budgets=[1,2] "
+                f"batch=[1,16]"
             )
     methods = [str(name) for name in as_list("methods", options["methods"])]
     methods = names("method") if methods == ["all"] else methods
@@ -96,9 +101,7 @@ def _checked(options: dict[str, str], rest: list[str]) -> tuple[DictConfig, list
         ("launcher.devices", config.launcher.get("devices")),
     ):
         if value is not None:
-            raise ParbenchError(
-                f"{key}={value} has no place in a benchmark, whose times and memory are those of one device"
-            )
+            raise ParbenchError(f"{key}={value} has no place in a benchmark, whose times and memory are those of one device")
     # Beside itself it shows how much of a ratio is noise.
     return config, list(dict.fromkeys(["none", *methods]))
 

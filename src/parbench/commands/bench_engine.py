@@ -76,7 +76,8 @@ def _show(found: dict[str, Any]) -> None:
 
     console = Console()
     table = Table(
-        title=f"{found['questions']} questions of {found['dataset']}, {found['model']}, {found['device']}, {found['threads']} threads"
+        title=f"{found['questions']} questions of {found['dataset']}, {found['model']}, {found['device']}, {found['threads']} "
+        f"threads"
     )
     for name in ("evaluated by", "method", "seconds", "questions/s", "x stock"):
         table.add_column(name, justify="left" if name in ("evaluated by", "method") else "right")
@@ -88,10 +89,12 @@ def _show(found: dict[str, Any]) -> None:
         name, time = row["method"] if row["budget"] is None else f"{row['method']} @{row['budget']}", row["time"]
         console.print(
             f"{name}, engine=shared: {100 * row['share_of_matmul_rate']:.0f} % of this machine's "
-            f"{row['matmul_flops_per_second'] / 1e9:.0f} GFLOP/s in matrix products; time: {100 * time['products']:.0f} % products and "
+            f"{row['matmul_flops_per_second'] / 1e9:.0f} GFLOP/s in matrix products; time: {100 * time['products']:.0f} % "
+            f"products and "
             f"attention, {100 * time['other']:.0f} % other tensor operations, {100 * time['outside']:.0f} % outside torch",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
+            highlight=False,
+            soft_wrap=True,
+        )
     if sweep := found["sweep"]:
         times = "" if sweep["times_stock"] is None else f", {sweep['times_stock']:.1f} x stock"
         console.print(
@@ -99,9 +102,7 @@ def _show(found: dict[str, Any]) -> None:
             highlight=False,
         )
     for row in found["memory"]:
-        console.print(
-            f"{row['method']}: {row['questions']} questions, peak {row['peak_bytes'] / 1e9:.2f} GB", highlight=False
-        )
+        console.print(f"{row['method']}: {row['questions']} questions, peak {row['peak_bytes'] / 1e9:.2f} GB", highlight=False)
     for row in found["agreement"]:
         console.print(
             f"{row['method']}: {row['of']} gives the same answer as {row['to']} to {row['same']} of {row['questions']} questions"

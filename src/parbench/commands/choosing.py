@@ -25,9 +25,7 @@ def words_of(words: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
     return [Path(word) for word in words if word not in chooses], {key: unquoted(value) for key, value in where}
 
 
-def chosen(
-    paths: Sequence[Path], where: Mapping[str, str], columns: Sequence[str], used: Collection[str] = ()
-) -> Results:
+def chosen(paths: Sequence[Path], where: Mapping[str, str], columns: Sequence[str], used: Collection[str] = ()) -> Results:
     """The runs in some folders that have the wanted values; says on the error stream what was left out.
 
     Args:

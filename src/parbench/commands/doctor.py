@@ -20,10 +20,7 @@ def run(words: list[str]) -> None:
     from parbench.scenes.splits import default_root
 
     rows = [("parbench", __version__), ("python", platform.python_version())]
-    rows += [
-        (name, importlib.metadata.version(name))
-        for name in ("torch", "transformers", "lmms-eval", "hydra-core", "fvcore")
-    ]
+    rows += [(name, importlib.metadata.version(name)) for name in ("torch", "transformers", "lmms-eval", "hydra-core", "fvcore")]
     rows.append(("cores", str(os.cpu_count())))
     cuda = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())) or "none"
     rows.append(("CUDA devices", cuda))

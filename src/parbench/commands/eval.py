@@ -23,9 +23,7 @@ def run(words: list[str]) -> int:
     With ``--dry-run``, print what would be fetched and computed instead.
     """
     if other := next((word for word in words if word.startswith("launcher=") and word != "launcher=local"), None):
-        raise ParbenchError(
-            f"{other} has no place in an evaluation, which runs here: write parbench sweep methods=[NAME] {other}"
-        )
+        raise ParbenchError(f"{other} has no place in an evaluation, which runs here: write parbench sweep methods=[NAME] {other}")
     words, dry = [word for word in words if word != DRY_RUN], DRY_RUN in words
     given = [word for word in words if word not in _MANY]
     rest = with_tasks(given)

@@ -95,9 +95,7 @@ def _pictures(wanted: Sequence[str], rest: Sequence[str], options: Mapping[str, 
     results, files = results_of(rest, COLUMNS)
     sweep = sweep_of(results, options["metric"] or None)
     if sweep.reduced.empty:
-        raise ParbenchError(
-            "these runs hold none alone: a picture needs methods, so add runs of some, or name other folders"
-        )
+        raise ParbenchError("these runs hold none alone: a picture needs methods, so add runs of some, or name other folders")
     for name in wanted:
         if name == "accuracy-seconds":
             yield from _times(sweep, files, [path for path in results.ignored if path.suffix == ".json"])

@@ -24,9 +24,16 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _OPTIONS = {
-    "tokens": "", "text": "", "place": "after_projector", "methods": "", "models": "", "own": "false", "question": "",
-    "system": "null", "claim": "",
-}  # fmt: skip
+    "tokens": "",
+    "text": "",
+    "place": "after_projector",
+    "methods": "",
+    "models": "",
+    "own": "false",
+    "question": "",
+    "system": "null",
+    "claim": "",
+}
 _FLAGS = ("--json", "--convention")
 _PLACES = ("before_projector", "after_projector")
 _TEXT = "60"
@@ -74,9 +81,7 @@ class _Asked:
         heads = {"methods": ("method", "budget"), "claim": ("method", "budget"), "models": ("model",)}
         for option, groups in heads.items():
             if self.options[option] and (also := self._given(groups)):
-                raise ParbenchError(
-                    f"{also} has no place beside {option}={self.options[option]}: leave one of them out"
-                )
+                raise ParbenchError(f"{also} has no place beside {option}={self.options[option]}: leave one of them out")
 
     def _given(self, groups: tuple[str, ...]) -> str:
         """The first override of some groups or of their fields, if there is one."""
@@ -232,10 +237,15 @@ def show_claim(rows: list[dict[str, Any]]) -> None:
         mine = [row for row in rows if (row["model"], row["method"], row["tokens"]) == (model, method, tokens)]
         counts = list(dict.fromkeys(row["count"] for row in mine))
         shown = [
-            [row["count"], str(row["text"]), f"{row['full'] / 1e12:.4g}", f"{row['reduced'] / 1e12:.4g}",
-             f"{100 * row['saved']:.1f} %"]
+            [
+                row["count"],
+                str(row["text"]),
+                f"{row['full'] / 1e12:.4g}",
+                f"{row['reduced'] / 1e12:.4g}",
+                f"{100 * row['saved']:.1f} %",
+            ]
             for row in sorted(mine, key=lambda row: counts.index(row["count"]))
-        ]  # fmt: skip
+        ]
         heads = ["count", "text tokens", "unreduced", f"{tokens} tokens", "saved"]
         console.print(_table(f"{model}, {method}", heads, shown))
     said = (

@@ -79,9 +79,15 @@ def show(outcomes: list[Outcome]) -> None:
     for outcome in sorted(outcomes, key=lambda one: (one.case.method, one.case.name)):
         verdict = outcome.verdict
         table.add_row(
-            outcome.case.method, outcome.case.name, flag(verdict.indices), flag(verdict.order), error(verdict.values),
-            error(verdict.logits), outcome.status, outcome.reason,
-        )  # fmt: skip
+            outcome.case.method,
+            outcome.case.name,
+            flag(verdict.indices),
+            flag(verdict.order),
+            error(verdict.values),
+            error(verdict.logits),
+            outcome.status,
+            outcome.reason,
+        )
     console.print(table)
     counts = Counter(outcome.status for outcome in outcomes)
     compared = len(outcomes) - counts["skipped"]

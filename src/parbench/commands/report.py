@@ -83,7 +83,7 @@ def _data(sweep: Sweep, times: Times | None, kept: dict[str, Any] | None) -> dic
         "columns": [vars(column) for column in columns],
         "rows": rows_of(sweep, columns, times),
         "kept": kept,
-    }  # fmt: skip
+    }
 
 
 def _notes(sweep: Sweep) -> list[str]:

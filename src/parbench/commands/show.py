@@ -32,13 +32,9 @@ def run(words: list[str]) -> None:
     engine = Engine(session.adapter, reducer, share=config.engine.share)
     images = dataset.visuals(number)
     if len(images) != 1:
-        raise ParbenchError(
-            f"sample={number} of {dataset.name} has {len(images)} images: a picture is drawn for samples with one"
-        )
+        raise ParbenchError(f"sample={number} of {dataset.name} has {len(images)} images: a picture is drawn for samples with one")
     question = dataset.question(doc)
-    sample = Sample(
-        str(number), lambda count: build_prompt(session.adapter, question, count), question, lambda: images, "0"
-    )
+    sample = Sample(str(number), lambda count: build_prompt(session.adapter, question, count), question, lambda: images, "0")
     answer = engine.answer([sample])[0]
     if answer.error:
         raise ParbenchError(f"sample={number} failed: {answer.error}")

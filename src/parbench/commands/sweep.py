@@ -89,9 +89,7 @@ def _group(words: list[str], title: str) -> Group:
     if config.variants:
         unused = [word for word in words if word.startswith(("methods=", "budgets="))]
         if unused:
-            raise ParbenchError(
-                f"{unused[0]} has no place in an experiment, which names its variants: give budget=64 instead"
-            )
+            raise ParbenchError(f"{unused[0]} has no place in an experiment, which names its variants: give budget=64 instead")
         return Group(config, lambda session: variant_cells(session, rest), title)
     budgets = as_list("budgets", options["budgets"])
     for budget in budgets:

@@ -74,9 +74,7 @@ def _plain(words: list[str]) -> list[str]:
 
 
 def _format(options: dict[str, str]) -> str:
-    given = options["format"] or _BY_ENDING.get(
-        Path(options["out"]).suffix, "markdown" if options["out"] else "terminal"
-    )
+    given = options["format"] or _BY_ENDING.get(Path(options["out"]).suffix, "markdown" if options["out"] else "terminal")
     if given not in _FORMATS:
         raise unknown("format", given, _FORMATS)
     if given == "parquet" and not options["out"]:

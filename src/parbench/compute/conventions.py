@@ -1,9 +1,11 @@
 """FLOPs of an LLM's prefill as papers on visual tokens count them, each formula by itself.
 
-All of them take attention as dense and leave out the vision tower, the projector, a method's own work, norms and everything after the
-first token. They differ in three choices: multiply-adds or FLOPs (2 a multiply-add), two or three FFN matrices (Llama has three), and
-whose tokens count. With n tokens in a layer of width d and FFN width m, attention's four projections are 4nd^2 multiply-adds, its two
-products 2n^2d, and each FFN matrix ndm.
+All of them take attention as dense and leave out the vision tower, the projector, a method's own work, norms and everything after
+the
+first token. They differ in three choices: multiply-adds or FLOPs (2 a multiply-add), two or three FFN matrices (Llama has three),
+and
+whose tokens count. With n tokens in a layer of width d and FFN width m, attention's four projections are 4nd^2 multiply-adds, its
+two products 2n^2d, and each FFN matrix ndm.
 """
 
 from __future__ import annotations

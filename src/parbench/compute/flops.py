@@ -1,8 +1,9 @@
 """FLOPs by fvcore, part by part, from the token counts that a run really saw.
 
-Convention: 2 FLOPs per multiply-add (fvcore counts multiply-adds, which are doubled here); matrix products, convolution and attention
-only, elementwise work left out; causal attention counted dense, as kernels without block skipping compute it; every vision block that
-runs counted, read or not; the language model's head on the last token only.
+Convention: 2 FLOPs per multiply-add (fvcore counts multiply-adds, which are doubled here); matrix products, convolution and
+attention
+only, elementwise work left out; causal attention counted dense, as kernels without block skipping compute it; every vision block
+that runs counted, read or not; the language model's head on the last token only.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """A method's own work at a model's sizes: its own code on random values, counted as the engine counts it in a run.
 
-No weights are needed, and of the model only what methods look at is made. Most methods' products depend on sizes alone. What depends on
+No weights are needed, and of the model only what methods look at is made. Most methods' products depend on sizes alone. What
+depends on
 values is drawn, not known: how many text tokens SparseVLM takes as raters, where the knee of ``interaction`` lies, how many patches
 PAR's router compares (with random features nothing repeats, so that it compares those that are kept).
 """
@@ -111,9 +112,12 @@ class OwnWork:
 
         with install(adapter, site, rows) as trace:
             adapter.language(
-                inputs_embeds=rows.embeds, attention_mask=rows.mask, position_ids=rows.positions,
-                past_key_values=DynamicCache(config=adapter.language.config), use_cache=True,
-            )  # fmt: skip
+                inputs_embeds=rows.embeds,
+                attention_mask=rows.mask,
+                position_ids=rows.positions,
+                past_key_values=DynamicCache(config=adapter.language.config),
+                use_cache=True,
+            )
         return trace.flops
 
 

@@ -31,21 +31,35 @@ if TYPE_CHECKING:
     from parbench.reducers import Reducer
 
 _KEYS = (
-    "model", "method", "dataset", "engine", "tracking", "launcher", "budget", "limit", "shard", "calibration", "controls",
-    "results_dir", "seed", "submission",
-)  # fmt: skip
+    "model",
+    "method",
+    "dataset",
+    "engine",
+    "tracking",
+    "launcher",
+    "budget",
+    "limit",
+    "shard",
+    "calibration",
+    "controls",
+    "results_dir",
+    "seed",
+    "submission",
+)
 # What a method's field may hold, by how its class declares it.
 _KINDS: dict[str, tuple[type, ...]] = {
-    "int": (int,), "float": (int, float), "str": (str,), "bool": (bool,), "list[float]": (list,),
-}  # fmt: skip
+    "int": (int,),
+    "float": (int, float),
+    "str": (str,),
+    "bool": (bool,),
+    "list[float]": (list,),
+}
 
 
 def _register_resolvers() -> None:
     """OmegaConf keeps resolvers for the whole process, so parbench's have its name in theirs and stand in nobody's way."""
     OmegaConf.register_new_resolver("parbench.asset", _asset, replace=True)
-    OmegaConf.register_new_resolver(
-        "parbench.choose", lambda condition, yes, no: yes if condition else no, replace=True
-    )
+    OmegaConf.register_new_resolver("parbench.choose", lambda condition, yes, no: yes if condition else no, replace=True)
 
 
 @contextlib.contextmanager
@@ -176,9 +190,7 @@ def _explain(error: Exception, overrides: Sequence[str]) -> ParbenchError:
     text = str(error)
     found = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' is not in struct", text)
     if several := re.search(r"Ambiguous value for argument '([^']+)'", text):
-        return ParbenchError(
-            f"{several.group(1)} gives several values: parbench eval -m takes all of them, [a,b] is one list"
-        )
+        return ParbenchError(f"{several.group(1)} gives several values: parbench eval -m takes all of them, [a,b] is one list")
     if not found:
         return ParbenchError(f"the configuration cannot be composed: {text.splitlines()[0]}")
     key = found.group(1)

@@ -59,18 +59,9 @@ class WandbSettings:
             ParbenchError: A value is impossible.
         """
         project, tags = found["project"], found["tags"]
-        if (
-            not isinstance(project, str)
-            or not project
-            or _NOT_IN_PROJECTS.search(project)
-            or len(project) > _LONGEST["project"]
-        ):
-            raise ParbenchError(
-                f"tracking.project={project} is no name for W&B: use 1 to 128 characters, none of /\\#?%:"
-            )
-        if not isinstance(tags, list) or not all(
-            isinstance(tag, str) and 1 <= len(tag) <= _LONGEST["tag"] for tag in tags
-        ):
+        if not isinstance(project, str) or not project or _NOT_IN_PROJECTS.search(project) or len(project) > _LONGEST["project"]:
+            raise ParbenchError(f"tracking.project={project} is no name for W&B: use 1 to 128 characters, none of /\\#?%:")
+        if not isinstance(tags, list) or not all(isinstance(tag, str) and 1 <= len(tag) <= _LONGEST["tag"] for tag in tags):
             raise ParbenchError(f"tracking.tags={tags} is no list of short texts: write tracking.tags=[a,b]")
         if found["mode"] not in MODES:
             raise ParbenchError(f"tracking.mode={found['mode']} is not known: use {', '.join(MODES)}")
@@ -82,9 +73,16 @@ class WandbSettings:
             raise ParbenchError(f"tracking.patience={patience} is no number of seconds above 0")
         named = {key: None if found[key] is None else str(found[key]) for key in ("entity", "group")}
         return cls(
-            project=project, tags=tuple(tags), dir=Path(str(found["dir"])), mode=found["mode"], samples=found["samples"],
-            pictures=found["pictures"], every=found["every"], patience=float(patience), **named,
-        )  # fmt: skip
+            project=project,
+            tags=tuple(tags),
+            dir=Path(str(found["dir"])),
+            mode=found["mode"],
+            samples=found["samples"],
+            pictures=found["pictures"],
+            every=found["every"],
+            patience=float(patience),
+            **named,
+        )
 
 
 def check_tracking(found: Mapping[str, Any]) -> None:

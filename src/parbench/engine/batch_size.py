@@ -7,7 +7,8 @@ import torch
 from parbench.models.adapter import LlavaAdapter
 
 # Of the device's whole memory, for rows: weights, the vision tower and other programs need the rest. A machine's own memory is
-# shared with everything else that runs on it. Not the memory that happens to be free: a run has to be planned in the same way again.
+# shared with everything else that runs on it. Not the memory that happens to be free: a run has to be planned in the same way
+# again.
 _SHARE = {"cuda": 0.5, "cpu": 0.1}
 # Beyond this a batch gains nothing; on a CPU the caches do.
 _MOST = {"cuda": 128, "cpu": 40}

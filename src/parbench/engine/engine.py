@@ -53,8 +53,9 @@ class Engine:
         most: The greatest batch that the device's memory holds, once a greater one did not fit.
     """
 
-    def __init__(self, adapter: LlavaAdapter, reducer: Reducer, *, share: bool = True,
-                 features: FeatureCache | None = None, workers: int = 0) -> None:  # fmt: skip
+    def __init__(
+        self, adapter: LlavaAdapter, reducer: Reducer, *, share: bool = True, features: FeatureCache | None = None, workers: int = 0
+    ) -> None:
         reducer.check(adapter.geometry)
         self.adapter = adapter
         self.reducer = reducer

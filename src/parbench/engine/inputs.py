@@ -103,7 +103,8 @@ def build_line(
     slots = (prompt == adapter.image_token_id).nonzero().flatten().tolist()
     if len(slots) != len(visuals):
         raise UnfitSample(
-            f"a prompt has {len(slots)} image placeholders for {len(visuals)} images: they must agree, so write <image> once for each "
+            f"a prompt has {len(slots)} image placeholders for {len(visuals)} images: they must agree, so write <image> once "
+            f"for each "
             "image, or leave it out of the question"
         )
     parts: tuple[list[Tensor], ...] = ([], [], [], [])
@@ -120,7 +121,8 @@ def build_line(
     room = adapter.context - position
     if room < 1:
         raise UnfitSample(
-            f"a prompt of {position} tokens exceeds the context of {adapter.context} tokens of {adapter.name}, which also has to hold "
+            f"a prompt of {position} tokens exceeds the context of {adapter.context} tokens of {adapter.name}, which also has "
+            f"to hold "
             "the answer: shorten the question"
         )
     ids, image, patch, position_ids = (torch.cat(pieces) for pieces in parts)
@@ -151,8 +153,9 @@ def pad(adapter: LlavaAdapter, lines: Sequence[Line]) -> Rows:
     )
 
 
-def build_rows(adapter: LlavaAdapter, prompts: Sequence[Tensor], visuals: Sequence[Sequence[Visual]], positions: str,
-               new_tokens: Sequence[int]) -> Rows:  # fmt: skip
+def build_rows(
+    adapter: LlavaAdapter, prompts: Sequence[Tensor], visuals: Sequence[Sequence[Visual]], positions: str, new_tokens: Sequence[int]
+) -> Rows:
     """A padded batch, see :func:`build_line`.
 
     Raises:

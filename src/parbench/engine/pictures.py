@@ -58,9 +58,7 @@ class Reader:
         blocks: Vision blocks that features have to include; None where features are computed anew each time.
     """
 
-    def __init__(
-        self, adapter: LlavaAdapter, features: FeatureCache, share: bool, blocks: tuple[int, ...] | None
-    ) -> None:
+    def __init__(self, adapter: LlavaAdapter, features: FeatureCache, share: bool, blocks: tuple[int, ...] | None) -> None:
         self._adapter, self._features, self._share, self._blocks = adapter, features, share, blocks
 
     def groups(self, samples: Sequence[Sample]) -> dict[str, list[Sample]]:
@@ -138,9 +136,7 @@ def ahead(
     try:
         waiting: deque[tuple[Sequence[Sample], dict[str, Future[Read]]]] = deque()
         for batch in batches:
-            waiting.append(
-                (batch, {key: pool.submit(reader.read, group) for key, group in reader.groups(batch).items()})
-            )
+            waiting.append((batch, {key: pool.submit(reader.read, group) for key, group in reader.groups(batch).items()}))
             if len(waiting) > BATCHES_AHEAD:
                 yield waiting.popleft()
         while waiting:

@@ -97,13 +97,17 @@ def after_beginnings(
 
 
 def up_to_first_stage(
-    adapter: LlavaAdapter, site: Site[LayerReducer], lines: Sequence[Line], beginnings: Beginnings,
-    new_tokens: Sequence[int], until: Sequence[tuple[str, ...]],
-) -> tuple[list[Generated], Trace]:  # fmt: skip
+    adapter: LlavaAdapter,
+    site: Site[LayerReducer],
+    lines: Sequence[Line],
+    beginnings: Beginnings,
+    new_tokens: Sequence[int],
+    until: Sequence[tuple[str, ...]],
+) -> tuple[list[Generated], Trace]:
     """Run all lines, sharing their beginnings in the layers before the method's first stage; the trace is that of whole lines.
 
-    Up to there nothing depends on what follows a beginning, so that it runs once, with the rest of its lines side by side behind it.
-    From the stage on, each line has a row of its own.
+    Up to there nothing depends on what follows a beginning, so that it runs once, with the rest of its lines side by side behind
+    it. From the stage on, each line has a row of its own.
     """
     begin = pad(adapter, beginnings.first)
     packed = _Packed(adapter, begin, beginnings.owner)
@@ -171,9 +175,12 @@ class _Packed:
     def begin(self, begin: Rows) -> None:
         """Run the beginnings."""
         self.adapter.language(
-            inputs_embeds=begin.embeds, attention_mask=begin.mask, position_ids=begin.positions, past_key_values=self.cache,
+            inputs_embeds=begin.embeds,
+            attention_mask=begin.mask,
+            position_ids=begin.positions,
+            past_key_values=self.cache,
             use_cache=True,
-        )  # fmt: skip
+        )
 
     def rows(self, feed: Mapping[int, tuple[Tensor, Tensor]]) -> _Side:
         """Place token ids and positions of lines, each [n], behind their beginnings."""
@@ -188,9 +195,7 @@ class _Packed:
         whose = side_by_side(lambda line: torch.full_like(feed[line][0], line), _NOBODY)
         nothing = torch.full_like(ids, -1)
         rows = Rows(self.adapter.embed(ids), (whose >= 0).long(), position_ids, nothing, nothing)
-        lasts = [
-            (row, end - 1) for row, lines in enumerate(here) for end in accumulate(len(feed[line][0]) for line in lines)
-        ]
+        lasts = [(row, end - 1) for row, lines in enumerate(here) for end in accumulate(len(feed[line][0]) for line in lines)]
         last = torch.tensor(lasts, device=ids.device)
         return _Side(rows, whose, [line for lines in here for line in lines], (last[:, 0], last[:, 1]))
 
@@ -206,9 +211,12 @@ class _Packed:
         seen = (self.whose[:, None] == _ALL) | (self.whose[:, None] == entering[..., None])
         seen[..., -length:] &= torch.ones(length, length, dtype=torch.bool, device=seen.device).tril()
         return self.adapter.language(
-            inputs_embeds=embeds, attention_mask=self._for_kernel(seen[:, None]), position_ids=positions,
-            past_key_values=self.cache, use_cache=True,
-        ).last_hidden_state  # fmt: skip
+            inputs_embeds=embeds,
+            attention_mask=self._for_kernel(seen[:, None]),
+            position_ids=positions,
+            past_key_values=self.cache,
+            use_cache=True,
+        ).last_hidden_state
 
     def place(self, lines: Sequence[int], length: int) -> Packed:
         """Where the tokens of some lines are among the last ``length`` columns."""

@@ -67,8 +67,6 @@ class Trace:
         others = torch.zeros_like(prefix.layers[0]).index_add(0, owner, own)[owner] - own
         return replace(
             self,
-            layers=[
-                before[owner] + here[owner] - others for before, here in zip(prefix.layers, self.layers, strict=True)
-            ],
+            layers=[before[owner] + here[owner] - others for before, here in zip(prefix.layers, self.layers, strict=True)],
             visual=[before[owner] + here[owner] for before, here in zip(prefix.visual, self.visual, strict=True)],
         )

@@ -57,9 +57,7 @@ def curves(sweep: Sweep, medium: Medium, axis: Axis, points: pd.DataFrame | None
     margins = Margins(0.42, 0.1, room, 0.32, 0.2) if medium.narrow else Margins(0.5, 0.12, room, 0.44, 0.32)
     height = (1.9 if len(shown) > 1 else 2.1) if medium.narrow else 4.1
     with styled(medium) as figure_class:
-        figure, axes = panels(
-            figure_class, medium, len(shown), margins, height, f"{extra}{_note(sweep, points)}", across=across
-        )
+        figure, axes = panels(figure_class, medium, len(shown), margins, height, f"{extra}{_note(sweep, points)}", across=across)
         limits = _limits(sweep, points)
         for number, (panel, (title, members)) in enumerate(zip(axes, shown, strict=True)):
             panel.set_ylim(*limits)
@@ -134,9 +132,16 @@ def _references(panel: Any, sweep: Sweep, medium: Medium) -> list[np.ndarray]:
             continue
         reference(panel, medium, value, NONE if name == "none" else CHANCE)
         panel.annotate(
-            f"{name} {value:.1f}", (0.0, value), (0.3 * medium.font, 0.25 * medium.font), xycoords=("axes fraction", "data"),
-            textcoords="offset points", fontsize=medium.font - 1, color="0.25", va="bottom", zorder=5,
-        )  # fmt: skip
+            f"{name} {value:.1f}",
+            (0.0, value),
+            (0.3 * medium.font, 0.25 * medium.font),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            fontsize=medium.font - 1,
+            color="0.25",
+            va="bottom",
+            zorder=5,
+        )
         wide = (width_of([f"{name} {value:.1f}"], medium.font) + 0.1) * panel.figure.dpi
         left, line = panel.transData.transform((panel.get_xlim()[0], value))
         for above in (0.3, 0.9):
@@ -153,15 +158,22 @@ def _series(panel: Any, series: pd.DataFrame, none: pd.DataFrame, *, band: bool)
     line = pd.concat([none, asked]) if len(asked) else asked
     trace(panel, own, line["x"][:2], line["value"][:2], linewidth=0.6, alpha=0.5, zorder=2)
     if band:
-        panel.fill_between(
-            asked["x"], asked["value_low"], asked["value_high"], color=own.colour, alpha=0.13, linewidth=0
-        )
+        panel.fill_between(asked["x"], asked["value_low"], asked["value_high"], color=own.colour, alpha=0.13, linewidth=0)
     trace(panel, own, asked["x"], asked["value"], zorder=3)
     rule = series[series["budget"].isna()]
     barred = rule if len(asked) != 1 else series
     mark(panel, own, series["x"], series["value"])
-    mark(panel, own, rule["x"], rule["value"], marker="o", markerfacecolor="none", markeredgewidth=0.5, zorder=3.5,
-         markersize=2.1 * panel.lines[-1].get_markersize())  # fmt: skip
+    mark(
+        panel,
+        own,
+        rule["x"],
+        rule["value"],
+        marker="o",
+        markerfacecolor="none",
+        markeredgewidth=0.5,
+        zorder=3.5,
+        markersize=2.1 * panel.lines[-1].get_markersize(),
+    )
     return [line[["x", "value"]].to_numpy(dtype=float), *_bars(panel, own.colour, barred)]
 
 
@@ -231,9 +243,7 @@ def against_flops(sweep: Sweep, medium: Medium) -> Any:
         round_ticks,
         far=0.8,
     )
-    return curves(
-        sweep, medium, axis, extra="FLOPs: 2 per multiply-add, vision tower and the method's own work included. "
-    )
+    return curves(sweep, medium, axis, extra="FLOPs: 2 per multiply-add, vision tower and the method's own work included. ")
 
 
 def round_ticks(_: Sweep, values: np.ndarray) -> list[tuple[float, str]]:

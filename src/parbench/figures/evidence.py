@@ -69,9 +69,7 @@ def _trail(panel: Any, name: str, series: pd.DataFrame) -> Named:
         linewidth=0.8,
         alpha=0.35,
     )
-    panel.vlines(
-        last["evidence_recall"], last["value_low"], last["value_high"], color=own.colour, linewidth=0.8, alpha=0.35
-    )
+    panel.vlines(last["evidence_recall"], last["value_low"], last["value_high"], color=own.colour, linewidth=0.8, alpha=0.35)
     mark(panel, own, last["evidence_recall"], last["value"])
     return Named(name, own, last["evidence_recall"], last["value"])
 
@@ -87,13 +85,15 @@ def _bars(point: pd.Series) -> list[np.ndarray]:
 def _recall_note(sweep: Sweep) -> str:
     budgets = [f"{budget:g}" for budget in sweep.budgets]
     named = (
-        f"Named: a method's smallest budget ({budgets[-1]} tokens for most), or its own rule where it has none, with 95 % intervals; "
+        f"Named: a method's smallest budget ({budgets[-1]} tokens for most), or its own rule where it has none, with 95 % "
+        f"intervals; "
         "small: larger budgets. "
         if len(budgets) > 1
         else ""
     )
     return (
-        f"{sweep.about}. {named}Evidence recall: share of the patches a question needs that the kept tokens come from, after the last "
+        f"{sweep.about}. {named}Evidence recall: share of the patches a question needs that the kept tokens come from, after "
+        f"the last "
         "stage. Dashed line: no reduction; dotted: chance."
     )
 
@@ -103,12 +103,7 @@ def redundancy(sweep: Sweep, medium: Medium) -> Any:
     points = sweep.reduced[np.isfinite(sweep.reduced["irrelevant"])]
     asked = points[points["budget"].notna()]
     points = asked if len(asked) else points
-    order = (
-        points.sort_values("budget")
-        .drop_duplicates("series")
-        .sort_values("irrelevant", ascending=False)["series"]
-        .tolist()
-    )
+    order = points.sort_values("budget").drop_duplicates("series").sort_values("irrelevant", ascending=False)["series"].tolist()
     size = medium.font / 72
     left, gap, bottom, row = width_of(order, medium.font) + 2.9 * size, 0.16, 4.2 * size, 1.6 * size
     with styled(medium) as figure_class:
@@ -136,9 +131,7 @@ def _dots(panel: Any, sweep: Sweep, points: pd.DataFrame, share: str, order: lis
         for _, one in series.iterrows():
             rank = budgets.index(one["budget"]) / max(1, len(budgets) - 1)
             strength = _STRONG + rank * (_FAINT - _STRONG)
-            panel.hlines(
-                row, one[f"{share}_low"], one[f"{share}_high"], color=own.colour, linewidth=2.2, alpha=0.25 * strength
-            )
+            panel.hlines(row, one[f"{share}_low"], one[f"{share}_high"], color=own.colour, linewidth=2.2, alpha=0.25 * strength)
             mark(panel, own, one[share], row, alpha=strength)
     if sweep.none is not None:
         reference(panel, medium, sweep.none[share], NONE, upright=True)
@@ -153,6 +146,8 @@ def _redundancy_note(sweep: Sweep, points: pd.DataFrame) -> str:
     budgets = [f"{budget:g}" for budget in sorted(points["budget"].unique(), reverse=True)]
     fading = f"Fainter: more tokens ({', '.join(budgets)}). " if len(budgets) > 1 else ""
     return (
-        f"{sweep.about}. {fading}External: share of the kept tokens that come mostly from patches which the question does not need. "
-        "Internal: share that lie in a needed box in which another kept token lies already. Bars: 95 % intervals; dashed: no reduction."
+        f"{sweep.about}. {fading}External: share of the kept tokens that come mostly from patches which the question does not "
+        f"need. "
+        "Internal: share that lie in a needed box in which another kept token lies already. Bars: 95 % intervals; dashed: no "
+        "reduction."
     )

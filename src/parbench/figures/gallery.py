@@ -72,8 +72,12 @@ def choose(sweep: Sweep, image: str = "") -> Choice:
         raise unknown("image", image, names[:200])
     chosen = image or _drawn(told, names)
     questions = _questions(samples[samples["image_id"] == chosen], told)
-    return Choice(runs, questions, chosen, "" if image else f"Image drawn with seed {_SEED} among those with most questions that "
-                  "these methods answer differently. ")  # fmt: skip
+    return Choice(
+        runs,
+        questions,
+        chosen,
+        "" if image else f"Image drawn with seed {_SEED} among those with most questions that these methods answer differently. ",
+    )
 
 
 def _runs(sweep: Sweep) -> list[int]:
@@ -138,9 +142,7 @@ def gallery(sweep: Sweep, images: Images, choice: Choice, medium: Medium) -> Any
             asked = samples[sweep.points["run_id"][columns[0]], question]
             first = panel(row, 0)
             _show(first, pixels, boxes)
-            first.text(
-                0, -0.35 * size / tile * SIDE, _short(f"{asked['question']}", medium), va="bottom", fontweight="bold"
-            )
+            first.text(0, -0.35 * size / tile * SIDE, _short(f"{asked['question']}", medium), va="bottom", fontweight="bold")
             first.text(0, SIDE * (1 + 0.4 * size / tile), f"expected: {asked['target']}", va="top")
             for column, run in enumerate(columns, 1):
                 axis, point = panel(row, column), sweep.points.iloc[run]
@@ -210,9 +212,7 @@ def _show(axis: Any, pixels: np.ndarray, boxes: list[list[int]]) -> None:
 
 
 def _note(sweep: Sweep, choice: Choice) -> str:
-    what = (
-        f"{sweep.comparison.model}, image {choice.image} of {sweep.comparison.dataset}, {sweep.budgets[-1]:g} tokens."
-    )
+    what = f"{sweep.comparison.model}, image {choice.image} of {sweep.comparison.dataset}, {sweep.budgets[-1]:g} tokens."
     return (
         f"{what} {choice.how}Dark: patches that are in no token after the last stage; blue boxes: around what the question needs; "
         "recall: how much of that is kept."

@@ -26,9 +26,7 @@ def kept_share(kept: Kept) -> np.ndarray:
     return share.clip(max=1).reshape(kept.grid)
 
 
-def kept_picture(
-    path: Path, image: Image.Image, kept: Kept, boxes: Sequence[Sequence[int]], title: str, caption: str
-) -> None:
+def kept_picture(path: Path, image: Image.Image, kept: Kept, boxes: Sequence[Sequence[int]], title: str, caption: str) -> None:
     """Write a PNG: the image and its question on the left; on the right the kept patches as they are, the others darkened.
 
     Args:
@@ -69,9 +67,7 @@ def kept_picture(
         )
     for axis in axes:
         for x0, y0, x1, y1 in boxes:
-            axis.add_patch(
-                Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, edgecolor=_NEEDED, linewidth=2)
-            )
+            axis.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, edgecolor=_NEEDED, linewidth=2))
         axis.set_axis_off()
     figure.suptitle(caption, fontsize=10, y=0.06, va="bottom", parse_math=False)
     figure.tight_layout(rect=(0, 0.12, 1, 1))

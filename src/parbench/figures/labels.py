@@ -16,9 +16,19 @@ from parbench.figures.style import Medium
 # Where a label may stand to its point: how far, in sizes of its text, and in which directions, the usual ones first.
 _FAR = (0.8, 1.6, 2.6, 3.8, 5.2, 6.8)
 _DIRECTIONS = (
-    (1, 0), (-1, 0), (0.7, 0.7), (0.7, -0.7), (-0.7, 0.7), (-0.7, -0.7), (0, 1), (0, -1), (0.9, 0.4), (0.9, -0.4), (-0.9, 0.4),
+    (1, 0),
+    (-1, 0),
+    (0.7, 0.7),
+    (0.7, -0.7),
+    (-0.7, 0.7),
+    (-0.7, -0.7),
+    (0, 1),
+    (0, -1),
+    (0.9, 0.4),
+    (0.9, -0.4),
+    (-0.9, 0.4),
     (-0.9, -0.4),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -91,13 +101,9 @@ def column(axis: Any, medium: Medium, entries: Sequence[Named]) -> None:
             [(x + 0.6 * medium.font * point, y), (max(elbow, x), place), (edge - 0.5 * medium.font * point, place)]
         )
         # Level up to the column's edge, so that what is between stays readable.
-        bend = axis.transAxes.inverted().transform(
-            (max(x + 0.6 * medium.font * point, elbow - 0.8 * medium.font * point), y)
-        )
+        bend = axis.transAxes.inverted().transform((max(x + 0.6 * medium.font * point, elbow - 0.8 * medium.font * point), y))
         path = np.array([line[0], bend, line[1], line[2]])
-        axis.plot(
-            *path.T, transform=axis.transAxes, color=one.look.colour, linewidth=0.5, alpha=0.7, clip_on=False, zorder=1
-        )
+        axis.plot(*path.T, transform=axis.transAxes, color=one.look.colour, linewidth=0.5, alpha=0.7, clip_on=False, zorder=1)
         at = axis.transAxes.inverted().transform([(edge, place), (edge + 0.8 * medium.font * point, place)])
         mark(axis, one.look, *at[0], transform=axis.transAxes, clip_on=False)
         axis.text(*at[1], one.name, transform=axis.transAxes, color=one.look.ink, va="center_baseline", clip_on=False)
@@ -186,9 +192,11 @@ def _arranged(boxes: Sequence[np.ndarray], free: np.ndarray, frame: Any) -> list
     costs = []
     for mine in boxes:
         covers = (
-            (free[:, 0] > mine[:, :1] - 2) & (free[:, 0] < mine[:, 2:3] + 2)
-            & (free[:, 1] > mine[:, 1:2] - 1) & (free[:, 1] < mine[:, 3:4] + 1)
-        ).sum(axis=1)  # fmt: skip
+            (free[:, 0] > mine[:, :1] - 2)
+            & (free[:, 0] < mine[:, 2:3] + 2)
+            & (free[:, 1] > mine[:, 1:2] - 1)
+            & (free[:, 1] < mine[:, 3:4] + 1)
+        ).sum(axis=1)
         outside = (mine[:, 0] < frame.x0) | (mine[:, 2] > frame.x1) | (mine[:, 1] < frame.y0) | (mine[:, 3] > frame.y1)
         costs.append(4.0 * covers + 60.0 * outside + mine[:, 4] / mine[0, 4] + 0.02 * np.arange(len(mine)))
     chosen = [int(cost.argmin()) for cost in costs]
@@ -208,6 +216,8 @@ def _arranged(boxes: Sequence[np.ndarray], free: np.ndarray, frame: Any) -> list
 def _overlaps(mine: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Which boxes [C, O] share room."""
     return (
-        (mine[:, None, 0] < others[None, :, 2] + 1) & (others[None, :, 0] < mine[:, None, 2] + 1)
-        & (mine[:, None, 1] < others[None, :, 3]) & (others[None, :, 1] < mine[:, None, 3])
-    )  # fmt: skip
+        (mine[:, None, 0] < others[None, :, 2] + 1)
+        & (others[None, :, 0] < mine[:, None, 2] + 1)
+        & (mine[:, None, 1] < others[None, :, 3])
+        & (others[None, :, 1] < mine[:, None, 3])
+    )

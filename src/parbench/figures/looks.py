@@ -81,19 +81,13 @@ def looks(files: tuple[Path, ...]) -> Mapping[str, Look]:
 def _declared(name: str, settings: Mapping[str, Any]) -> Look:
     said = settings["style"]
     if not isinstance(said, dict) or not {"colour", "marker"} <= said.keys() <= {"group", "colour", "marker", "hollow"}:
-        raise ParbenchError(
-            f"style of method {name} is not possible: it takes colour and marker, and may have group and hollow"
-        )
+        raise ParbenchError(f"style of method {name} is not possible: it takes colour and marker, and may have group and hollow")
     if "group" in said and said["group"] not in _GROUPS:
-        raise ParbenchError(
-            f"style.group={said['group']} of method {name} is not there: use one of {', '.join(_GROUPS)}"
-        )
+        raise ParbenchError(f"style.group={said['group']} of method {name} is not there: use one of {', '.join(_GROUPS)}")
     group = _GROUPS[said["group"]] if "group" in said else _group(settings)
     colours = _GREYS if group == CONTROL else _HUES
     if said["colour"] not in colours:
-        raise ParbenchError(
-            f"style.colour={said['colour']} of method {name} is not there: use one of {', '.join(colours)}"
-        )
+        raise ParbenchError(f"style.colour={said['colour']} of method {name} is not there: use one of {', '.join(colours)}")
     _check_marker(name, said["marker"])
     return Look(group, getattr(style, said["colour"].upper()), said["marker"], bool(said.get("hollow", False)))
 
@@ -104,9 +98,7 @@ def _check_marker(name: str, marker: Any) -> None:
     try:
         MarkerStyle(marker)
     except ValueError as error:
-        raise ParbenchError(
-            f"style.marker={marker} of method {name} is none of matplotlib's markers: use o or $A$"
-        ) from error
+        raise ParbenchError(f"style.marker={marker} of method {name} is none of matplotlib's markers: use o or $A$") from error
 
 
 def _group(settings: Mapping[str, Any]) -> str:

@@ -37,12 +37,7 @@ def published_curves(frame: pd.DataFrame, model: str, medium: Medium) -> Any:
         medium: Where it is seen; in a narrow one the first three benchmarks.
     """
     # What was trained for fewer tokens is another question; without their number there is no place on the axis.
-    mine = frame[
-        (frame["model"] == model)
-        & ~frame["trained"]
-        & frame["tokens"].notna()
-        & ~frame["subset"].isin(["val", "image"])
-    ]
+    mine = frame[(frame["model"] == model) & ~frame["trained"] & frame["tokens"].notna() & ~frame["subset"].isin(["val", "image"])]
     shown = [key for key in _SHOWN if ((mine["benchmark"] == key[0]) & (mine["metric"] == key[1])).any()]
     shown = shown[:_NARROW] if medium.narrow else shown
     mine = mine[[key in shown for key in zip(mine["benchmark"], mine["metric"], strict=True)]]
@@ -84,9 +79,9 @@ def _panel(panel: Any, points: pd.DataFrame, medium: Medium) -> None:
         own = look(str(method))
         for _, table in rows.groupby(tables):
             line = table.sort_values("tokens", ascending=False)
-            start = unreduced[
-                (unreduced["source"] == line["source"].iloc[0]) & (unreduced["place"] == line["place"].iloc[0])
-            ].head(1)
+            start = unreduced[(unreduced["source"] == line["source"].iloc[0]) & (unreduced["place"] == line["place"].iloc[0])].head(
+                1
+            )
             if len(start):
                 first = pd.concat([start, line.head(1)])
                 trace(panel, own, first["tokens"], first["value"], linewidth=0.4, alpha=0.35, zorder=2)
@@ -113,7 +108,8 @@ def _ends(points: pd.DataFrame) -> Sequence[Named]:
 
 def _note(points: pd.DataFrame, model: str) -> str:
     return (
-        f"{model}, numbers as printed in {points['source'].nunique()} sources, training-free methods only; a line is one method in one "
+        f"{model}, numbers as printed in {points['source'].nunique()} sources, training-free methods only; a line is one method "
+        f"in one "
         "table of one source. Sources differ in prompts, subsets and unreduced scores: lines of different sources are no ranking. "
         "Fine lines lead to the unreduced score of the same table. Sources: results/published."
     )

@@ -75,20 +75,22 @@ def _rows(sweep: Sweep, budgets: list[float | None]) -> pd.DataFrame:
 def _panel(panel: Any, sweep: Sweep, skills: Skills, places: list[int | None], medium: Medium) -> None:
     none = int(np.flatnonzero(sweep.points["method"] == "none")[0]) if sweep.none is not None else None
     shown = [none, *places]
-    against = np.array(
-        [[np.nan] * len(skills.names) if place is None else skills.against[place] for place in shown], dtype=float
-    )
+    against = np.array([[np.nan] * len(skills.names) if place is None else skills.against[place] for place in shown], dtype=float)
     against[0] = np.nan
-    panel.imshow(
-        np.ma.masked_invalid(against), cmap="PuOr", vmin=-_FULL, vmax=_FULL, aspect="auto", interpolation="nearest"
-    )
+    panel.imshow(np.ma.masked_invalid(against), cmap="PuOr", vmin=-_FULL, vmax=_FULL, aspect="auto", interpolation="nearest")
     for row, place in enumerate(shown):
         for column in range(len(skills.names)) if place is not None else ():
             dark = abs(against[row, column]) > 0.72 * _FULL
             panel.text(
-                column, row, f"{skills.accuracy[place, column]:.0f}", ha="center", va="center_baseline", fontsize=medium.font - 0.6,
-                color="white" if dark else "0.1", fontweight="bold" if row and skills.clear[place, column] else "normal",
-            )  # fmt: skip
+                column,
+                row,
+                f"{skills.accuracy[place, column]:.0f}",
+                ha="center",
+                va="center_baseline",
+                fontsize=medium.font - 0.6,
+                color="white" if dark else "0.1",
+                fontweight="bold" if row and skills.clear[place, column] else "normal",
+            )
         if place is None and row:
             panel.text(
                 len(skills.names) / 2 - 0.5,
@@ -108,9 +110,7 @@ def _panel(panel: Any, sweep: Sweep, skills: Skills, places: list[int | None], m
         ha="center" if medium.narrow else "left",
         rotation_mode="default" if medium.narrow else "anchor",
     )
-    panel.tick_params(
-        top=True, bottom=False, labeltop=True, labelbottom=False, left=False, labelleft=False, length=0, pad=2
-    )
+    panel.tick_params(top=True, bottom=False, labeltop=True, labelbottom=False, left=False, labelleft=False, length=0, pad=2)
     panel.axhline(0.5, color="0.15", linewidth=0.8)
 
 
@@ -120,5 +120,6 @@ def _note(sweep: Sweep, skills: Skills) -> str:
         return f"{sweep.about}: accuracy in %. Questions: {asked}."
     return (
         f"{sweep.about}: accuracy in %, orange below no reduction, purple above, full colour at {_FULL:g} points. Bold: the 95 % "
-        f"interval of the difference, images resampled, leaves zero out (not corrected for the number of cells). Questions: {asked}."
+        f"interval of the difference, images resampled, leaves zero out (not corrected for the number of cells). Questions: "
+        f"{asked}."
     )

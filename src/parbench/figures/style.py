@@ -76,20 +76,42 @@ def styled(medium: Medium) -> Iterator[Any]:
     from matplotlib.figure import Figure
 
     settings: Any = {
-        "font.family": "DejaVu Sans", "font.size": medium.font, "axes.titlesize": medium.font + (0.5 if medium.narrow else 1.5),
-        "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.labelsize": medium.font,
-        "xtick.labelsize": medium.font - 0.5, "ytick.labelsize": medium.font - 0.5,
-        "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": medium.fine, "axes.edgecolor": "0.35",
-        "axes.labelcolor": "0.15", "text.color": "0.1", "xtick.color": "0.35", "ytick.color": "0.35", "xtick.labelcolor": "0.2",
-        "ytick.labelcolor": "0.2", "xtick.major.width": medium.fine, "ytick.major.width": medium.fine, "xtick.major.size": 3,
-        "ytick.major.size": 3, "axes.grid": False, "grid.color": "0.9", "grid.linewidth": medium.fine, "axes.axisbelow": True,
-        "lines.linewidth": 0.9 if medium.narrow else 1.4, "lines.markersize": 3 if medium.narrow else 5,
-        "lines.markeredgewidth": 0.7 if medium.narrow else 1.1, "figure.facecolor": "white", "savefig.facecolor": "white",
+        "font.family": "DejaVu Sans",
+        "font.size": medium.font,
+        "axes.titlesize": medium.font + (0.5 if medium.narrow else 1.5),
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.labelsize": medium.font,
+        "xtick.labelsize": medium.font - 0.5,
+        "ytick.labelsize": medium.font - 0.5,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.linewidth": medium.fine,
+        "axes.edgecolor": "0.35",
+        "axes.labelcolor": "0.15",
+        "text.color": "0.1",
+        "xtick.color": "0.35",
+        "ytick.color": "0.35",
+        "xtick.labelcolor": "0.2",
+        "ytick.labelcolor": "0.2",
+        "xtick.major.width": medium.fine,
+        "ytick.major.width": medium.fine,
+        "xtick.major.size": 3,
+        "ytick.major.size": 3,
+        "axes.grid": False,
+        "grid.color": "0.9",
+        "grid.linewidth": medium.fine,
+        "axes.axisbelow": True,
+        "lines.linewidth": 0.9 if medium.narrow else 1.4,
+        "lines.markersize": 3 if medium.narrow else 5,
+        "lines.markeredgewidth": 0.7 if medium.narrow else 1.1,
+        "figure.facecolor": "white",
+        "savefig.facecolor": "white",
         # Type 42: text in a PDF stays text.
         "pdf.fonttype": 42,
         # A question about $ is no formula.
         "text.parse_math": False,
-    }  # fmt: skip
+    }
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(settings)

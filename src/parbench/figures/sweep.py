@@ -18,9 +18,20 @@ from parbench.tables.comparing import Comparison, compare
 
 # Columns of the samples that pictures need.
 COLUMNS = (
-    "image_id", "skill", "question", "prediction", "target", "score", "error", "images", "tokens_kept", "kept", "evidence_recall",
-    "irrelevant", "repeated",
-)  # fmt: skip
+    "image_id",
+    "skill",
+    "question",
+    "prediction",
+    "target",
+    "score",
+    "error",
+    "images",
+    "tokens_kept",
+    "kept",
+    "evidence_recall",
+    "irrelevant",
+    "repeated",
+)
 # Shares that the table gives without an interval.
 _SHARES = ("irrelevant", "repeated")
 
@@ -113,7 +124,8 @@ def sweep_of(results: Results, metric: str | None = None) -> Sweep:
     frame = comparison.frame
     if frame["score"].isna().all():
         raise ParbenchError(
-            f"the runs on {comparison.dataset} have no scores, which the benchmark's server gives: parbench table shows what they kept"
+            f"the runs on {comparison.dataset} have no scores, which the benchmark's server gives: parbench table shows what "
+            f"they kept"
         )
     runs = results.runs.set_index("run_id", drop=False).loc[frame["run_id"]].reset_index(drop=True)
     answers = align(results.samples, frame["run_id"].tolist())

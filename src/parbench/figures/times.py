@@ -60,9 +60,7 @@ def read_times(path: Path, sweep: Sweep) -> list[Times]:
         _check(path, content["settings"], sweep)
         found = [times for times in _times(content) if (timed(sweep, times)["method"] != "none").any()]
     except (KeyError, TypeError, ValueError) as error:
-        raise ParbenchError(
-            f"{path} is of another format, or damaged ({error!r}): measure again with parbench bench"
-        ) from error
+        raise ParbenchError(f"{path} is of another format, or damaged ({error!r}): measure again with parbench bench") from error
     if not found:
         raise ParbenchError(
             f"{path} holds times of none of these methods at the budgets of the runs: measure them with parbench bench"

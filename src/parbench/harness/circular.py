@@ -35,7 +35,8 @@ class CircularGroups:
         lone = next((number for number in numbers if number % STEP not in there), None)
         if lone is not None:
             raise ParbenchError(
-                f"data set {name} has {column} {lone}, a rotation of question {lone % STEP}, which is not there: keep all rows of a "
+                f"data set {name} has {column} {lone}, a rotation of question {lone % STEP}, which is not there: keep all rows "
+                f"of a "
                 "question"
             )
         self.keys = [number % STEP for number in numbers]
@@ -81,7 +82,5 @@ def _whole(value: Any, column: str, place: int, name: str) -> int:
     except (TypeError, ValueError):
         number = -1
     if number < 0 or (isinstance(value, float) and number != value):
-        raise ParbenchError(
-            f"row {place} of data set {name} has {column} {value!r}, which is no whole number from 0 on"
-        )
+        raise ParbenchError(f"row {place} of data set {name} has {column} {value!r}, which is no whole number from 0 on")
     return number

@@ -192,7 +192,8 @@ class PreparedDataset:
                 return process(rows)
         except Exception as error:
             raise ParbenchError(
-                f"process_docs of lmms-eval's task {self.task_name} fails on these data ({type(error).__name__}: {error}): are they in "
+                f"process_docs of lmms-eval's task {self.task_name} fails on these data ({type(error).__name__}: {error}): are "
+                f"they in "
                 f"the schema of {self.settings['hub']}?"
             ) from error
 
@@ -207,9 +208,7 @@ class PreparedDataset:
         place = {name: number for number, name in enumerate(images["id"])}
         absent = next((name for name in rows[key] if name not in place), None)
         if absent is not None:
-            raise ParbenchError(
-                f"data set {self.name} has no image {absent} in configuration {self.settings['images_config']}"
-            )
+            raise ParbenchError(f"data set {self.name} has no image {absent} in configuration {self.settings['images_config']}")
         chosen = images.select([place[name] for name in rows[key]]).select_columns("image")
         return concatenate_datasets([rows, chosen], axis=1)
 
@@ -293,9 +292,7 @@ class PreparedDataset:
         """The right answer as it is scored, such as an option's letter; the most frequent one where people gave several."""
         target = doc.get("answer", doc.get("answers")) if self.generated else right_answer(self.task, doc)
         if isinstance(target, list) and target:
-            said = [
-                answer["answer"] if isinstance(answer, dict) and "answer" in answer else answer for answer in target
-            ]
+            said = [answer["answer"] if isinstance(answer, dict) and "answer" in answer else answer for answer in target]
             return max(said, key=said.count)
         return target
 

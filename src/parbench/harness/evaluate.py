@@ -151,7 +151,8 @@ class _Computation:
         on = f", its {reducer.calibrates} found on {source(reducer.found_on)}" if reducer.found_on else ""
         how = f"; to calibrate anew: {self.session.calibrate_command(reducer)}" if reducer.calibrates else ""
         _log.warning(
-            f"warning: {row_name(reducer.settings())} delivered {mean:.1f} visual tokens an image, {in_words(off)} the budget{on}{how}"
+            f"warning: {row_name(reducer.settings())} delivered {mean:.1f} visual tokens an image, {in_words(off)} the "
+            f"budget{on}{how}"
         )
 
     def _answer(self) -> dict[str, Any]:
@@ -163,12 +164,8 @@ class _Computation:
         session, store, settings = self.session, self.store, self.session.config.engine
         if session.adapter.device.type == "cpu":
             keep_freed()
-        engine = Engine(
-            session.adapter, self.reducer, share=settings.share, features=session.features, workers=settings.workers
-        )
-        size = store.batch_size(
-            lambda: batch_size(session.adapter) if settings.batch_size == "auto" else int(settings.batch_size)
-        )
+        engine = Engine(session.adapter, self.reducer, share=settings.share, features=session.features, workers=settings.workers)
+        size = store.batch_size(lambda: batch_size(session.adapter) if settings.batch_size == "auto" else int(settings.batch_size))
         # What the memory did not hold before, it is not asked to hold again.
         engine.most = store.plan.get("most")
         store.record(computed_by(device_name(session.adapter.device)))

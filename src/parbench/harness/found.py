@@ -51,7 +51,8 @@ class FoundThreshold:
             write_whole(self.path, json.dumps(entry, indent=2) + "\n")
         except OSError as error:
             _log.warning(
-                f"the threshold cannot be kept in {self.path.parent} ({error.strerror}), so that each run finds it anew: name another "
+                f"the threshold cannot be kept in {self.path.parent} ({error.strerror}), so that each run finds it anew: name "
+                f"another "
                 "folder in PARBENCH_CACHE"
             )
 

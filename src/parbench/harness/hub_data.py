@@ -43,12 +43,11 @@ def resolve(repository: str, revision: str | None, config: str | None) -> str:
         if found:
             return found
     except RevisionNotFoundError as error:
-        raise ParbenchError(
-            f"data set {repository} has no revision {revision} on the hub: set dataset.revision"
-        ) from error
+        raise ParbenchError(f"data set {repository} has no revision {revision} on the hub: set dataset.revision") from error
     except RepositoryNotFoundError as error:
         raise ParbenchError(
-            f"there is no data set {repository} on the hub, or it asks for a token of yours: log in with `hf auth login`, or give a "
+            f"there is no data set {repository} on the hub, or it asks for a token of yours: log in with `hf auth login`, or "
+            f"give a "
             "folder as dataset.path"
         ) from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, httpx.HTTPError, OSError) as error:
@@ -82,9 +81,7 @@ def load(repository: str, config: str | None, split: str, commit: str, files: An
         snapshot = _snapshot(repository, commit)
         if files is not None:
             place = str(snapshot) if snapshot else repository
-            return datasets.load_dataset(
-                place, config, split=split, data_files=files, **({} if snapshot else {"revision": commit})
-            )
+            return datasets.load_dataset(place, config, split=split, data_files=files, **({} if snapshot else {"revision": commit}))
         if snapshot is not None and (rows := _of_files(snapshot, config, split)) is not None:
             return rows
         if (folder := _prepared(repository, config, commit)) is not None:
@@ -102,7 +99,8 @@ def load(repository: str, config: str | None, split: str, commit: str, files: An
 def _nowhere(repository: str, config: str | None, why: str) -> ParbenchError:
     what = f" (configuration {config})" if config else ""
     return ParbenchError(
-        f"the data set {repository}{what} is neither in the local cache nor to be downloaded ({why}): copy it to this machine and give "
+        f"the data set {repository}{what} is neither in the local cache nor to be downloaded ({why}): copy it to this machine "
+        f"and give "
         "its folder as dataset.path=/path/to/folder"
     )
 
@@ -182,9 +180,7 @@ def _of_files(snapshot: Path, config: str | None, split: str) -> Any:
 def _describes(snapshot: Path) -> bool:
     """Whether a read-me says which files are which configuration and split."""
     card = snapshot / "README.md"
-    return card.is_file() and bool(
-        re.search(r"^configs:", card.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
-    )
+    return card.is_file() and bool(re.search(r"^configs:", card.read_text(encoding="utf-8", errors="replace"), re.MULTILINE))
 
 
 def check_complete(files: list[Path], folder: Path) -> None:
@@ -200,9 +196,7 @@ def check_complete(files: list[Path], folder: Path) -> None:
             key = file.parent, file.name[: found.start()], int(found.group(2))
             series.setdefault(key, set()).add(int(found.group(1)))
     lacking = [f"{dead[0].relative_to(folder)} is a link to nothing"] if dead else []
-    lacking += [
-        f"{name} has {len(there)} of {total} files" for (_, name, total), there in series.items() if len(there) < total
-    ]
+    lacking += [f"{name} has {len(there)} of {total} files" for (_, name, total), there in series.items() if len(there) < total]
     if lacking:
         raise ParbenchError(f"{folder} was copied in part: {lacking[0]}; copy it again, or download it")
 

@@ -48,8 +48,15 @@ class ParbenchLlava(lmms):
 
     is_simple = True
 
-    def __init__(self, model: str = "llava-tiny", method: str = "none", budget: float | None = None, batch_size: int | str = "auto",
-                 engine: Engine | None = None, **overrides: Any) -> None:  # fmt: skip
+    def __init__(
+        self,
+        model: str = "llava-tiny",
+        method: str = "none",
+        budget: float | None = None,
+        batch_size: int | str = "auto",
+        engine: Engine | None = None,
+        **overrides: Any,
+    ) -> None:
         super().__init__()
         self.answered: Mapping[str, str] = {}
         self.begin: Callable[[int], None] | None = None
@@ -83,9 +90,7 @@ class ParbenchLlava(lmms):
         Raises:
             ParbenchError: Always; names a way out.
         """
-        raise ParbenchError(
-            "parbench answers by generation: choose the task's generate_until variant instead of a likelihood one"
-        )
+        raise ParbenchError("parbench answers by generation: choose the task's generate_until variant instead of a likelihood one")
 
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
         """Not offered.
@@ -105,9 +110,7 @@ class ParbenchLlava(lmms):
         with contextlib.ExitStack() as stack:
             progress = self.progress or stack.enter_context(Progress())
             progress.expect(self.run, len(samples), len(texts), self.title)
-            batches = [
-                batch for batch in self._batches(samples) if any(samples[number].id not in texts for number in batch)
-            ]
+            batches = [batch for batch in self._batches(samples) if any(samples[number].id not in texts for number in batch)]
             whole = [[samples[number] for number in batch] for batch in batches]
             answering = stack.enter_context(contextlib.closing(self.engine.answers(whole)))
             for numbers, answers in zip(batches, answering, strict=True):
@@ -125,7 +128,8 @@ class ParbenchLlava(lmms):
         other = next((request.args[4] for request in requests if request.args[4] not in self._calibrated_for), None)
         if self.dataset is None and on and other is not None:
             raise ParbenchError(
-                f"method {reducer.name} was calibrated on {source(on)}, not for task {other}: add dataset=NAME of its configuration to "
+                f"method {reducer.name} was calibrated on {source(on)}, not for task {other}: add dataset=NAME of its "
+                f"configuration to "
                 "--model_args, or a threshold of your own"
             )
 

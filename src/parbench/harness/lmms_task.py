@@ -42,10 +42,7 @@ class LoadedTask(ConfigurableTask):
             dropped |= {"fewshot_config", "fewshot_split"}
         super().__init__(config={key: value for key, value in config.items() if key not in dropped})
         self.features = list(rows.features)
-        if (
-            self.config.auto_strip_thinking
-            and parse_reasoning_tags_config(task_value=self.config.reasoning_tags) is None
-        ):
+        if self.config.auto_strip_thinking and parse_reasoning_tags_config(task_value=self.config.reasoning_tags) is None:
             # lmms-eval adds the filter with every evaluation; a score needs it before the first ends.
             for ensemble in self._filters:
                 ensemble.filters.insert(0, StripThinkingFilter())
@@ -95,7 +92,9 @@ class LoadedTask(ConfigurableTask):
         return ConfigurableTask.process_results.__wrapped__(self, doc, results, full_docs)
 
     def doc_iterator(self, **settings: Any) -> Iterator[tuple[int, Any]]:
-        """The rows that are scored, without their images, as from lmms-eval's own command line; else each is decoded for nothing."""
+        """The rows that are scored, without their images, as from lmms-eval's own command line; else each is decoded for
+        nothing.
+        """
         from lmms_eval.utils import create_iterator
 
         docs = self.eval_docs_no_media

@@ -110,7 +110,8 @@ def _session(shard: Shard, config: Mapping[str, Any]) -> Session:
         raise ParbenchError(f"data set {session.dataset.name} is not what the shards of {shard.run} were asked about")
     if (identity.get("numerics"), identity["versions"]) != (NUMERICS, versions()):
         raise ParbenchError(
-            f"the shards of {shard.run} were computed by a parbench, or with libraries, that might score them differently: merge them "
+            f"the shards of {shard.run} were computed by a parbench, or with libraries, that might score them differently: "
+            f"merge them "
             "with what computed them"
         )
     return session
@@ -122,6 +123,4 @@ def _check_lines(lines: Sequence[SampleRecord], store: RunStore) -> None:
     if times > 1:
         raise ParbenchError(f"question {name} is in {times} shards: run the shards again with one engine.batch_size")
     if list(store.done) != names[: len(store.done)]:
-        raise ParbenchError(
-            f"{store.folder} holds the beginning of a run of other batches: move it away and merge again"
-        )
+        raise ParbenchError(f"{store.folder} holds the beginning of a run of other batches: move it away and merge again")

@@ -102,7 +102,8 @@ def possible(session: Session, cells: Sequence[Asked], geometry: Geometry) -> li
             built.check(geometry)
             if built.needs_clip and not session.model_settings["clip"]:
                 raise ParbenchError(
-                    f"model {session.model_settings['name']} names no CLIP text tower, which method {built.name} needs: set model.clip"
+                    f"model {session.model_settings['name']} names no CLIP text tower, which method {built.name} needs: set "
+                    f"model.clip"
                 )
         except ParbenchError:
             if cell.required:

@@ -186,9 +186,7 @@ def restored(function: Callable[..., Any]) -> Iterator[None]:
     Some aggregations add up in a variable of their module (OCRBench's do), so that the second run of a process would get the
     first one's points too.
     """
-    found = [
-        value for name, value in getattr(function, "__globals__", {}).items() if name[:2] != "__" and _plain(value)
-    ]
+    found = [value for name, value in getattr(function, "__globals__", {}).items() if name[:2] != "__" and _plain(value)]
     before = [(value, copy.deepcopy(value)) for value in found if isinstance(value, dict | list | set)]
     try:
         yield

@@ -76,9 +76,7 @@ class Session:
         self.dataset: PreparedDataset = known if known and known.settings == dataset else PreparedDataset(dataset)
         self.shard = parse_shard(config.shard)
         if dataset.get("pairs") and config.limit is not None and config.limit % 2:
-            raise ParbenchError(
-                f"limit={config.limit} splits what {config.dataset.name} scores together: use a multiple of 2"
-            )
+            raise ParbenchError(f"limit={config.limit} splits what {config.dataset.name} scores together: use a multiple of 2")
 
     @property
     def shard_name(self) -> str | None:

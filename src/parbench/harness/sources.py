@@ -33,7 +33,8 @@ def local_files(path: Path, name: str | None, split: str) -> list[Path]:
         there = ", ".join(str(file.relative_to(path)) for file in found[:5]) or "no data file at all"
         where = f" of configuration {name}" if name else ""
         raise ParbenchError(
-            f"dataset.path={path} holds no file of split {split}{where} ({there}): name the files {split}-*.parquet, {split}.jsonl or "
+            f"dataset.path={path} holds no file of split {split}{where} ({there}): name the files {split}-*.parquet, "
+            f"{split}.jsonl or "
             "set dataset.split"
         )
     if len(kinds := sorted({file.suffix for file in files})) > 1:
@@ -49,8 +50,7 @@ def visible_files(folder: Path) -> list[Path]:
     return sorted(
         file
         for file in folder.rglob("*")
-        if file.is_file()
-        and not any(part.startswith(".") or part == "__MACOSX" for part in file.relative_to(folder).parts)
+        if file.is_file() and not any(part.startswith(".") or part == "__MACOSX" for part in file.relative_to(folder).parts)
     )
 
 
@@ -67,7 +67,8 @@ def refuse_ignored(dataset: Mapping[str, Any]) -> None:
     for key in ("path", "config", "revision"):
         if generated and dataset.get(key) is not None:
             raise ParbenchError(
-                f"dataset.{key}={dataset[key]} means nothing for {name}, which is generated: for data of your own write dataset=local "
+                f"dataset.{key}={dataset[key]} means nothing for {name}, which is generated: for data of your own write "
+                f"dataset=local "
                 "dataset.path=FILE"
             )
     if not generated and dataset.get("skill") is not None:
@@ -202,9 +203,7 @@ def load_rows(dataset: Mapping[str, Any], config: str | None) -> Any:
         rows = datasets.load_dataset(_FORMATS[files[0].suffix], data_files=[str(file) for file in files], split="train")
     except (datasets.exceptions.DatasetGenerationError, OSError, ValueError) as error:
         cause = error.__cause__ or error
-        raise ParbenchError(
-            f"the data in {path} cannot be read ({cause}): expected parquet, arrow or JSON lines"
-        ) from error
+        raise ParbenchError(f"the data in {path} cannot be read ({cause}): expected parquet, arrow or JSON lines") from error
     return _with_images(rows, files[0].parent)
 
 
@@ -248,7 +247,8 @@ def hub_commit(dataset: Mapping[str, Any]) -> str | None:
     if dataset["hub"].count("/") != 1:
         named = shorten(str(dataset.get("data_files") or dataset["hub"]), 120)
         raise ParbenchError(
-            f"lmms-eval's task {dataset['task']} reads files that are no data set of the hub ({named}): download them and give them as "
+            f"lmms-eval's task {dataset['task']} reads files that are no data set of the hub ({named}): download them and give "
+            f"them as "
             "dataset.path"
         )
     return resolve(dataset["hub"], dataset.get("revision"), dataset.get("config"))

@@ -109,10 +109,9 @@ class KeptCounter:
         return found or self.features.put(group.digest, engine.images.encode(group.pixels))
 
 
-def sampled(
-    dataset: PreparedDataset, questions: int, step: Callable[[], object]
-) -> Iterator[tuple[Image.Image, Sequence[str]]]:
-    """Images and questions of rows drawn at random, always the same ones; rows without an image, or with a damaged one, do not count.
+def sampled(dataset: PreparedDataset, questions: int, step: Callable[[], object]) -> Iterator[tuple[Image.Image, Sequence[str]]]:
+    """Images and questions of rows drawn at random, always the same ones; rows without an image, or with a damaged one, do not
+    count.
 
     Args:
         dataset: The data.

@@ -65,7 +65,8 @@ def settings_of(name: str, others: Collection[str] = ()) -> dict[str, Any]:
 def _ordered(metrics: list[str]) -> list[str]:
     """Metrics, those first that say something of every single sample.
 
-    Of captions that is ROUGE-L, whose mean over samples the task's own is; of a task with a metric for each category the one over all.
+    Of captions that is ROUGE-L, whose mean over samples the task's own is; of a task with a metric for each category the one over
+    all.
     """
     return sorted(metrics, key=lambda name: (not name.endswith("_ROUGE_L"), name.lower() not in ("average", "overall")))
 
@@ -101,9 +102,7 @@ def about(settings: Mapping[str, Any]) -> str:
     others = f", then {', '.join(metric[1:4])}{' ...' if len(metric) > 4 else ''}" if len(metric) > 1 else ""
     key = settings["image_key"]
     images = (
-        f"column {key} says which rows share an image"
-        if key
-        else "it names no column of images: they are told apart by content"
+        f"column {key} says which rows share an image" if key else "it names no column of images: they are told apart by content"
     )
     return (
         f"dataset={settings['name']} is lmms-eval's task: prompt, generation, split {settings['split']} and scoring are its own; a "
@@ -144,5 +143,6 @@ def unknown_dataset(name: str, others: Collection[str]) -> ParbenchError:
     near = difflib.get_close_matches(name, [*others, *known], n=4, cutoff=0.6)
     hint = f"did you mean {' or '.join(dict.fromkeys(near))}? " if near else ""
     return ParbenchError(
-        f"unknown dataset '{name}': {hint}known are {', '.join(others)}, and lmms-eval's {len(known)} tasks, groups and tags by name"
+        f"unknown dataset '{name}': {hint}known are {', '.join(others)}, and lmms-eval's {len(known)} tasks, groups and tags by "
+        f"name"
     )

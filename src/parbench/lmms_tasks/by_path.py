@@ -43,11 +43,7 @@ def _spelled(path: str) -> list[str]:
     file = Path(path).expanduser().resolve()
     config = read_task(file)
     split = config.get("test_split") or config.get("validation_split")
-    metrics = [
-        metric["metric"]
-        for metric in config.get("metric_list") or []
-        if isinstance(metric, dict) and "metric" in metric
-    ]
+    metrics = [metric["metric"] for metric in config.get("metric_list") or [] if isinstance(metric, dict) and "metric" in metric]
     values = {"yaml": str(file), "name": config["task"], "task": config["task"], "split": split, "metric": metrics}
     return [
         "dataset=task-by-path",

@@ -11,9 +11,19 @@ from parbench.lmms_tasks.code import Reach, file_of, missing_packages, reach, re
 
 # What scoring code imports when another model or a server judges.
 _JUDGES = (
-    "openai", "anthropic", "azure", "reka", "google", "dashscope", "requests", "httpx", "aiohttp", "lmms_eval.llm_judge",
-    "lmms_eval.verifiers", "lmms_eval.azure_openai_compat",
-)  # fmt: skip
+    "openai",
+    "anthropic",
+    "azure",
+    "reka",
+    "google",
+    "dashscope",
+    "requests",
+    "httpx",
+    "aiohttp",
+    "lmms_eval.llm_judge",
+    "lmms_eval.verifiers",
+    "lmms_eval.azure_openai_compat",
+)
 _MODELS = ("transformers", "bleurt_pytorch", "evaluate", "sentence_transformers", "torchvision")
 _NAMED_LIKE = 40
 Function = tuple[Path, str]
@@ -85,9 +95,7 @@ def _scoring(config: Mapping[str, Any], path: Path) -> list[Function]:
     """The functions that score: of answers, of all of them, and filters before."""
     named = [config.get("process_results")]
     named += [metric.get("aggregation") for metric in _metrics(config)]
-    named += [
-        one.get("function") for pipeline in config.get("filter_list") or [] for one in pipeline.get("filter") or []
-    ]
+    named += [one.get("function") for pipeline in config.get("filter_list") or [] for one in pipeline.get("filter") or []]
     return [function for function in (_function(name, path) for name in named) if function]
 
 
@@ -104,9 +112,7 @@ def _judged(config: Mapping[str, Any], path: Path) -> str | None:
 
 
 def _begin(modules: set[str], names: tuple[str, ...]) -> Iterator[str]:
-    return (
-        module for module in sorted(modules) if any(module == name or module.startswith(f"{name}.") for name in names)
-    )
+    return (module for module in sorted(modules) if any(module == name or module.startswith(f"{name}.") for name in names))
 
 
 def _sent_away(config: Mapping[str, Any], path: Path) -> str | None:
@@ -120,10 +126,7 @@ def _lacks(config: Mapping[str, Any], path: Path) -> str | None:
     files = {function[0] for function in (*_scoring(config, path), *_others(config, path))}
     if absent := missing_packages(files):
         return f"needs packages that are not installed ({', '.join(absent)}): pip install {' '.join(absent)}"
-    if (
-        any("pycocoevalcap" in module for module in reach(_scoring(config, path)).modules)
-        and shutil.which("java") is None
-    ):
+    if any("pycocoevalcap" in module for module in reach(_scoring(config, path)).modules) and shutil.which("java") is None:
         return "needs Java, which cuts its captions into words and is not installed"
     return None
 
@@ -152,6 +155,4 @@ def _returns(aggregation: Any, path: Path) -> bool:
         return True
     file, name = function
     parts = read(file).parts.get(name, [])
-    return not parts or any(
-        isinstance(node, ast.Return) and node.value is not None for part in parts for node in ast.walk(part)
-    )
+    return not parts or any(isinstance(node, ast.Return) and node.value is not None for part in parts for node in ast.walk(part))

@@ -78,9 +78,7 @@ def members(name: str) -> list[str]:
 def _members(name: str, above: tuple[str, ...]) -> Iterator[str]:
     found = entry(name)
     if found is None:
-        raise ParbenchError(
-            f"lmms-eval's group {above[-1] if above else name} names {name}, which is no task of lmms-eval"
-        )
+        raise ParbenchError(f"lmms-eval's group {above[-1] if above else name} names {name}, which is no task of lmms-eval")
     if name in above:
         return
     if found["kind"] == "tag":

@@ -68,9 +68,18 @@ class LanguageAdapter:
 class LlavaAdapter(LanguageAdapter):
     """A loaded model with its processor; everything that knows Hugging Face's LLaVA goes through here."""
 
-    def __init__(self, model: Any, processor: Any, *, name: str = "", folder: Path | None = None, clip: str | None = None,
-                 clip_revision: str | None = None, make_clip: Callable[[Any], ClipSpace] | None = None,
-                 prompt: str = "template") -> None:  # fmt: skip
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        *,
+        name: str = "",
+        folder: Path | None = None,
+        clip: str | None = None,
+        clip_revision: str | None = None,
+        make_clip: Callable[[Any], ClipSpace] | None = None,
+        prompt: str = "template",
+    ) -> None:
         super().__init__(model, geometry_of(model.config))
         self.processor = processor
         self.name = name

@@ -60,7 +60,8 @@ def converted(folder: Path, sizes: Any) -> dict[str, Tensor]:
     metadata = {"format": "pt", "converted_from": PICKLE, "converted_from_sha256": digest}
     if error := keep(kept, lambda partial: save_file(tensors, partial, metadata=metadata)):
         _log.warning(
-            f"note: {kept.parent} cannot be written ({error.strerror}): the CLIP in {folder} is read from its {PICKLE} each time; name "
+            f"note: {kept.parent} cannot be written ({error.strerror}): the CLIP in {folder} is read from its {PICKLE} each "
+            f"time; name "
             "another folder in PARBENCH_CACHE"
         )
     return tensors
@@ -78,7 +79,8 @@ def read(folder: Path, sizes: Any) -> dict[str, Tensor]:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # A damaged or hostile pickle may raise anything.
         raise ParbenchError(
-            f"{path} is no file of tensors alone and is not loaded ({type(error).__name__}): nothing of it was executed; download it "
+            f"{path} is no file of tensors alone and is not loaded ({type(error).__name__}): nothing of it was executed; "
+            f"download it "
             "again from openai/clip-vit-large-patch14-336 or give a CLIP in safetensors as model.clip"
         ) from error
     if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):

@@ -27,13 +27,9 @@ def resolve_device(device: str) -> torch.device:
     if chosen.type not in ("cpu", "cuda"):
         raise ParbenchError(f"model.device={device} is not supported: use auto, cpu, cuda or cuda:0")
     if chosen.type == "cuda" and torch.cuda.is_available() and (chosen.index or 0) >= torch.cuda.device_count():
-        raise ParbenchError(
-            f"model.device={device}, but this machine has {torch.cuda.device_count()} CUDA devices, from cuda:0 on"
-        )
+        raise ParbenchError(f"model.device={device}, but this machine has {torch.cuda.device_count()} CUDA devices, from cuda:0 on")
     if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ParbenchError(
-            f"model.device={device}, but this machine or this build of torch has no CUDA: use model.device=cpu"
-        )
+        raise ParbenchError(f"model.device={device}, but this machine or this build of torch has no CUDA: use model.device=cpu")
     return chosen
 
 

@@ -117,9 +117,7 @@ def data_files(name: str, revision: str | None, split: str, configurations: Sequ
         return None
     patterns = [f"*{one}*{split}*" for one in configurations] or [f"*{split}*"]
     try:
-        found: Any = snapshot_download(
-            name, repo_type="dataset", revision=revision, allow_patterns=patterns, dry_run=True
-        )
+        found: Any = snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=patterns, dry_run=True)
     except Exception:  # Whatever a network raises: it cannot be asked.
         return None
     return [HubFile(info.filename, info.file_size, not info.will_download) for info in found]
@@ -170,7 +168,8 @@ def check_space(name: str, needed: int) -> None:
     free = free_space(cache)
     if needed > free:
         raise ParbenchError(
-            f"{name} needs {size_text(needed)} more, and {cache} has {size_text(free)} left: make room, or set HF_HOME to another disk"
+            f"{name} needs {size_text(needed)} more, and {cache} has {size_text(free)} left: make room, or set HF_HOME to "
+            f"another disk"
         )
 
 
@@ -200,7 +199,8 @@ def _download(name: str, revision: str | None, patterns: Sequence[str], key: str
 
 def _absent(name: str, revision: str | None, key: str, why: str) -> ParbenchError:
     return ParbenchError(
-        f"the weights of {name} (revision {revision or 'main'}) are neither in the local hub cache nor to be downloaded ({why}): copy "
+        f"the weights of {name} (revision {revision or 'main'}) are neither in the local hub cache nor to be downloaded "
+        f"({why}): copy "
         f"the checkpoint to this machine and give its folder as {key}=/path/to/folder"
     )
 

@@ -85,9 +85,7 @@ def locate(
             raise ParbenchError(hub.half_copied(folder, lacking))
         return folder
     if not hub.is_hub_name(path):
-        raise ParbenchError(
-            f"{key}={path} is not a folder: give the folder of a checkpoint or a hub name such as org/model"
-        )
+        raise ParbenchError(f"{key}={path} is not a folder: give the folder of a checkpoint or a hub name such as org/model")
     if why := why_not_by_name(path):
         raise ParbenchError(why)
     return hub.whole(path, revision, key, forms) if weights else hub.small_files(path, revision, key)
@@ -131,9 +129,7 @@ def check_config(folder: Path) -> None:
     if not any(path.name == _IMAGE_PROCESSOR_FILES[0] or "image_processor" in read_json(path) for path in images):
         missing.append(_IMAGE_PROCESSOR_FILES[0])
     if missing:
-        raise ParbenchError(
-            f"{folder} lacks processor files ({', '.join(missing)}): save the model's AutoProcessor there"
-        )
+        raise ParbenchError(f"{folder} lacks processor files ({', '.join(missing)}): save the model's AutoProcessor there")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -173,7 +169,8 @@ def check_clip_config(folder: Path, vision_width: int | None = None) -> None:
     width = (config.get("vision_config") or {}).get("hidden_size", 768)
     if vision_width is not None and width != vision_width:
         raise ParbenchError(
-            f"the CLIP in {folder} has a vision tower of width {width}, and LLaVA's is {vision_width} wide: model.clip has to name the "
+            f"the CLIP in {folder} has a vision tower of width {width}, and LLaVA's is {vision_width} wide: model.clip has to "
+            f"name the "
             "CLIP that LLaVA's own tower comes from"
         )
 
@@ -204,13 +201,16 @@ def load_strictly(cls: Any, folder: Path, **arguments: Any) -> Any:
 
     try:
         model, info = cls.from_pretrained(
-            folder, use_safetensors=True, trust_remote_code=False, local_files_only=True,
-            output_loading_info=True, ignore_mismatched_sizes=True, **arguments,
-        )  # fmt: skip
+            folder,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **arguments,
+        )
     except SafetensorError as error:
-        raise ParbenchError(
-            f"the safetensors files in {folder} cannot be read ({error}): copy the checkpoint again"
-        ) from error
+        raise ParbenchError(f"the safetensors files in {folder} cannot be read ({error}): copy the checkpoint again") from error
     except (OSError, ValueError, ImportError) as error:
         raise ParbenchError(f"the checkpoint in {folder} cannot be opened: {str(error).splitlines()[0]}") from error
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
@@ -218,9 +218,7 @@ def load_strictly(cls: Any, folder: Path, **arguments: Any) -> Any:
         if names:
             what = kind.removesuffix("_keys").replace("unexpected", "surplus").replace("mismatched", "misshapen")
             shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-            raise ParbenchError(
-                f"the checkpoint in {folder} has {what} tensors ({shown}): it does not belong to its config.json"
-            )
+            raise ParbenchError(f"the checkpoint in {folder} has {what} tensors ({shown}): it does not belong to its config.json")
     # Nothing is trained here, and what is remembered must serve inside and outside of inference mode.
     return model.requires_grad_(False)
 

@@ -49,9 +49,7 @@ class Merging:
                 # First of all, so that whoever collects hidden states collects this one.
                 yield layer.register_forward_hook(self.leave, prepend=True)
 
-    def enter(
-        self, _layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    def enter(self, _layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Before a block: hide the padding and let each token weigh as much as the patches in it."""
         hidden = args[0]
         self._follow(hidden.device)
@@ -134,9 +132,7 @@ def merge_blocks(tower: Any, merger: Merger, read: int) -> Iterator[Merging]:
     """
     kernel = tower.config._attn_implementation
     if kernel not in ("sdpa", "eager"):
-        raise ParbenchError(
-            f"model.attention={kernel} cannot weigh merged tokens in the vision tower: use sdpa or eager"
-        )
+        raise ParbenchError(f"model.attention={kernel} cannot weigh merged tokens in the vision tower: use sdpa or eager")
     merging = Merging(tower, merger, read)
     handles: list[Any] = []
     try:

@@ -69,17 +69,13 @@ def _check_place(what: str, place: Any, stores: tuple[str, ...]) -> None:
 
 def _check_memory(memory: Any, device_map: Any) -> None:
     if not isinstance(device_map, str):
-        raise ParbenchError(
-            "model.max_memory has no say where model.device_map names every place: leave out one of them"
-        )
+        raise ParbenchError("model.max_memory has no say where model.device_map names every place: leave out one of them")
     if not isinstance(memory, Mapping) or not memory:
         raise ParbenchError(f"model.max_memory={memory} is no mapping: write it such as {{0: 20GiB, cpu: 60GiB}}")
     for place, size in memory.items():
         _check_place("model.max_memory", place, ("cpu",))
         if isinstance(size, bool) or not (isinstance(size, int) or _SIZE.fullmatch(str(size))):
-            raise ParbenchError(
-                f"model.max_memory={size} of {place} is no size: write 20GiB, 500MB or a number of bytes"
-            )
+            raise ParbenchError(f"model.max_memory={size} of {place} is no size: write 20GiB, 500MB or a number of bytes")
 
 
 def device_type(config: Mapping[str, Any]) -> str:
@@ -128,9 +124,7 @@ def _check_parts(device_map: Mapping[str, Any], folder: Path) -> None:
         )
     for one, other in model.all_tied_weights_keys.items():
         if places[one] != places[other]:
-            raise ParbenchError(
-                f"{one} and {other} are one tensor in this model: give both the same place in model.device_map"
-            )
+            raise ParbenchError(f"{one} and {other} are one tensor in this model: give both the same place in model.device_map")
 
 
 def _place_of(tensor: str, device_map: Mapping[str, Any]) -> Any:
@@ -144,9 +138,7 @@ def execution_device(module: Any) -> torch.device:
     for part in module.modules():
         hook = getattr(part, "_hf_hook", None)
         if (device := getattr(hook, "execution_device", None)) is not None and getattr(hook, "offload", False):
-            return torch.device(
-                device if isinstance(device, str) else f"cuda:{device}" if isinstance(device, int) else device
-            )
+            return torch.device(device if isinstance(device, str) else f"cuda:{device}" if isinstance(device, int) else device)
         if (tensor := next(part.parameters(recurse=False), None)) is not None:
             return tensor.device
     raise ValueError(f"{type(module).__name__} has no weights")
@@ -180,7 +172,9 @@ def bridge(model: Any) -> None:
 
 
 def _keep(embeddings: Any) -> None:
-    """Hold weights that wait elsewhere for good: CLIP reads those of parts without calling the parts, for images of another size."""
+    """Hold weights that wait elsewhere for good: CLIP reads those of parts without calling the parts, for images of another
+    size.
+    """
     for part in embeddings.modules():
         hook = getattr(part, "_hf_hook", None)
         if hook is not None and getattr(hook, "offload", False):

@@ -69,9 +69,11 @@ def quantized(config: Mapping[str, Any], device: torch.device) -> dict[str, Any]
         chosen = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=list(_WHOLE))
     else:
         chosen = BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=resolve_dtype(str(config["dtype"])),
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_compute_dtype=resolve_dtype(str(config["dtype"])),
             llm_int8_skip_modules=list(_WHOLE),
-        )  # fmt: skip
+        )
     return {"quantization_config": chosen, "device_map": {"": device}}
 
 

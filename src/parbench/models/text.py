@@ -75,8 +75,14 @@ class ClipSpace:
 
 
 @quiet_transformers()
-def load_clip(path: str, revision: str | None, tower: Any, device: torch.device, dtype: torch.dtype, llava: Path | None = None,
-              ) -> ClipSpace:  # fmt: skip
+def load_clip(
+    path: str,
+    revision: str | None,
+    tower: Any,
+    device: torch.device,
+    dtype: torch.dtype,
+    llava: Path | None = None,
+) -> ClipSpace:
     """Text tower and projections of a CLIP checkpoint, joined with a LLaVA's own vision tower.
 
     Args:

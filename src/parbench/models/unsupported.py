@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-_INSTEAD = "parbench opens LLaVA-1.5 as llava-hf converted it (model=llava-1.5-7b, model=llava-1.5-13b), and checkpoints of that form"
+_INSTEAD = (
+    "parbench opens LLaVA-1.5 as llava-hf converted it (model=llava-1.5-7b, model=llava-1.5-13b), and checkpoints of that form"
+)
 _ORIGINAL = {
     "liuhaotian/llava-v1.5-7b": "llava-hf/llava-1.5-7b-hf",
     "liuhaotian/llava-v1.5-13b": "llava-hf/llava-1.5-13b-hf",

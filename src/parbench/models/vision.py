@@ -92,9 +92,7 @@ def capture_blocks(tower: Any, blocks: Sequence[int]) -> Iterator[tuple[dict[int
             attention = tower.encoder.layers[block].self_attn
             for module, store in ((attention.q_proj, queries), (attention.k_proj, keys)):
 
-                def keep(
-                    _m: Any, _i: Any, output: Tensor, store: dict[int, Tensor] = store, block: int = block
-                ) -> None:
+                def keep(_m: Any, _i: Any, output: Tensor, store: dict[int, Tensor] = store, block: int = block) -> None:
                     store[block] = output
 
                 handles.append(module.register_forward_hook(keep))
@@ -116,7 +114,8 @@ def process(processor: Any, images: Sequence[Image.Image]) -> Tensor:
         width, height = round(scale * image.width), round(scale * image.height)
         if width * height > _MOST_PIXELS:
             raise UnfitSample(
-                f"an image of {image.width} x {image.height} pixels cannot be shown: the processor would make it {width} x {height} "
+                f"an image of {image.width} x {image.height} pixels cannot be shown: the processor would make it {width} x "
+                f"{height} "
                 "before it cuts its middle out"
             )
     try:

@@ -38,9 +38,7 @@ def fold_once(tokens: Tensor, remove: int, penalty: Tensor | None = None, protec
     return number.scatter(1, 2 * folded, into)
 
 
-def fold(
-    tokens: Tensor, remove: int, attention: Tensor | None = None, weight: float = 0.0, protect: bool = False
-) -> Tensor:
+def fold(tokens: Tensor, remove: int, attention: Tensor | None = None, weight: float = 0.0, protect: bool = False) -> Tensor:
     """Rounds of :func:`fold_once`, each as large as it can be, until ``remove`` tokens are gone.
 
     Between rounds a group is the mean of its members, and its attention their sum.

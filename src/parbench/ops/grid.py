@@ -36,9 +36,7 @@ def grid_weights(coarse: tuple[int, int], fine: tuple[int, int]) -> Tensor:
 
 def centres(coarse: tuple[int, int], fine: tuple[int, int]) -> Tensor:
     """Raster index of the fine cell at the centre of each coarse one, [k]."""
-    row, column = (
-        ((2 * torch.arange(c) + 1) * f // (2 * c)).clamp(max=f - 1) for c, f in zip(coarse, fine, strict=True)
-    )
+    row, column = (((2 * torch.arange(c) + 1) * f // (2 * c)).clamp(max=f - 1) for c, f in zip(coarse, fine, strict=True))
     return (row[:, None] * fine[1] + column[None, :]).flatten()
 
 

@@ -12,9 +12,7 @@ from torch import Tensor
 from parbench.ops.selection import to_mask
 
 
-def standing(
-    vectors: Tensor, patches: Tensor, queries: Tensor, valid: Tensor, mode: str, sign: int, cosine: bool
-) -> Tensor:
+def standing(vectors: Tensor, patches: Tensor, queries: Tensor, valid: Tensor, mode: str, sign: int, cosine: bool) -> Tensor:
     """Relevance [B, N] of vectors to an image's queries, in standard deviations of its patches' similarity above their mean.
 
     Args:
@@ -22,7 +20,8 @@ def standing(
         patches: [B, M, p] what the scale is taken from.
         queries: [B, Q, p], normalised here.
         valid: [B, Q] False where a row is padding.
-        mode: ``max`` over the queries; ``pooled``: to their mean; ``weighted``: to their mean, each weighted by the deviation of its
+        mode: ``max`` over the queries; ``pooled``: to their mean; ``weighted``: to their mean, each weighted by the deviation of
+            its
             similarity over the patches.
         sign: 1, or -1 where background is more similar to any text than what the text names.
         cosine: Whether vectors and patches are normalised too.
@@ -48,7 +47,8 @@ def level(scores: Tensor, kind: str, bar: float) -> Tensor:
 
     Args:
         scores: [B, N].
-        kind: ``deviation``: ``bar`` standard deviations above the mean; ``top``: the share 1 / (1 + exp(bar)) of the tokens with the
+        kind: ``deviation``: ``bar`` standard deviations above the mean; ``top``: the share 1 / (1 + exp(bar)) of the tokens with
+            the
             highest scores; ``mass``: the fewest tokens that hold that share of the softmax over the scores.
         bar: See ``kind``.
 

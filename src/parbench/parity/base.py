@@ -1,4 +1,6 @@
-"""What a module of :mod:`parbench.parity.methods` has: a ``PARITY``, which compares our class with the recorded cases of one method."""
+"""What a module of :mod:`parbench.parity.methods` has: a ``PARITY``, which compares our class with the recorded cases of one
+method.
+"""
 
 from __future__ import annotations
 

@@ -189,15 +189,21 @@ def _compare_stages(case: Case, trace: Trace, seen: Seen, verdict: Verdict) -> N
         exact(verdict, "kept_visual_per_step", torch.stack([_codes(run, 0)[0] for run in trace.passes]), recorded)
     stages = trace.passes[0] if trace.passes else []
     # One cut is recorded without a number.
-    single = {"kept_visual_index": "kept_visual_index", "score": "score_image", "position_ids": "position_ids_after",
-              "hidden_after": "hidden_into_layer_K"}  # fmt: skip
+    single = {
+        "kept_visual_index": "kept_visual_index",
+        "score": "score_image",
+        "position_ids": "position_ids_after",
+        "hidden_after": "hidden_into_layer_K",
+    }
     for number, stage in enumerate(stages):
         kept, after = _codes(stages, number)
         (positions,) = stage.layout.positions
         found = {
-            "kept_relative": stage.choice.keep[0].nonzero().flatten(), "kept_visual_index": kept, "visual_after": after,
+            "kept_relative": stage.choice.keep[0].nonzero().flatten(),
+            "kept_visual_index": kept,
+            "visual_after": after,
             "position_ids": positions,
-        }  # fmt: skip
+        }
         for name, value in found.items():
             key = f"stage{number + 1}_{name}"
             exact(verdict, key if key in recorded else single.get(name, ""), value, recorded)

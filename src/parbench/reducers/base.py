@@ -87,7 +87,9 @@ class Reducer(ABC):
 
     @property
     def found_on(self) -> Mapping[str, Any] | None:
-        """What the threshold was calibrated on; None where a person gave it, or there is none. A copy with other fields has none."""
+        """What the threshold was calibrated on; None where a person gave it, or there is none. A copy with other fields has
+        none.
+        """
         return self.__dict__.get("_found_on")
 
     def with_threshold(self, value: Any, found_on: Mapping[str, Any]) -> Self:
@@ -122,6 +124,4 @@ def one_of(reducer: Reducer, **allowed: Sequence[Any]) -> None:
     for name, values in allowed.items():
         if getattr(reducer, name) not in values:
             options = ", ".join(str(value) for value in values)
-            raise ParbenchError(
-                f"method.{name}={getattr(reducer, name)} is no reading of {reducer.title}: use one of {options}"
-            )
+            raise ParbenchError(f"method.{name}={getattr(reducer, name)} is no reading of {reducer.title}: use one of {options}")

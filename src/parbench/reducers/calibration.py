@@ -79,9 +79,7 @@ def calibrated(reducer: Reducer, subject: Subject, data: Collection[str] | None 
     return first_serving([LOCAL / name, SHIPPED / name], reducer, subject, data)
 
 
-def first_serving(
-    paths: Sequence[Path], reducer: Reducer, subject: Subject, data: Collection[str] | None = None
-) -> Reducer:
+def first_serving(paths: Sequence[Path], reducer: Reducer, subject: Subject, data: Collection[str] | None = None) -> Reducer:
     """The reducer with the threshold of the first file that serves it.
 
     Raises:
@@ -106,9 +104,7 @@ def stored(path: Path, reducer: Reducer, subject: Subject, data: Collection[str]
     model, field = subject.model, str(reducer.calibrates)
     how = f"run: parbench calibrate model={model} method={reducer.name} target={target}"
     if not path.is_file():
-        raise ParbenchError(
-            f"method {reducer.name} with budget={target} needs thresholds for {model} and there are none: {how}"
-        )
+        raise ParbenchError(f"method {reducer.name} with budget={target} needs thresholds for {model} and there are none: {how}")
     found = _read(path)
     if data is not None and found["data"] not in data:
         raise ParbenchError(f"the thresholds in {path} were found on other data: {how}")
@@ -177,9 +173,7 @@ def search(
     return nearest, tried[nearest]
 
 
-def first_descent(
-    count: Callable[[float], float], target: float, low: float, high: float, steps: int
-) -> tuple[float, float]:
+def first_descent(count: Callable[[float], float], target: float, low: float, high: float, steps: int) -> tuple[float, float]:
     """The first of so many equal parts of a range in which the count falls to the target; the last part if none is.
 
     One image may keep more again where nothing of it passes, so that the count need not fall all the way.
@@ -189,9 +183,7 @@ def first_descent(
     return cuts[end - 1], cuts[end]
 
 
-def block_thresholds(
-    reducer: TowerReducer, encode: Callable[[Merger], None], images: int, geometry: Geometry
-) -> list[float]:
+def block_thresholds(reducer: TowerReducer, encode: Callable[[Merger], None], images: int, geometry: Geometry) -> list[float]:
     """Thresholds, block by block, at which a method that merges by similarity keeps its budget on average.
 
     A block's threshold lets through, over all images, what the block shall merge on average; then comes the next block,
@@ -214,9 +206,13 @@ def block_thresholds(
         scores: list[Tensor] = []
 
         def watch(
-            block: int, metric: Tensor, counts: Tensor, at: int = number, tried: TowerReducer = tried,
+            block: int,
+            metric: Tensor,
+            counts: Tensor,
+            at: int = number,
+            tried: TowerReducer = tried,
             scores: list[Tensor] = scores,
-        ) -> Merge:  # fmt: skip
+        ) -> Merge:
             if block == at:
                 scores.append(bipartite(metric, counts).score.flatten().cpu())
             return tried.merge(block, metric, counts, geometry)
@@ -226,9 +222,7 @@ def block_thresholds(
     return found
 
 
-def save(
-    path: Path, reducer: Reducer, subject: Subject, found_on: Mapping[str, Any], values: dict[int, dict[str, Any]]
-) -> None:
+def save(path: Path, reducer: Reducer, subject: Subject, found_on: Mapping[str, Any], values: dict[int, dict[str, Any]]) -> None:
     """Write thresholds beside those that are there for the same settings and data.
 
     Args:

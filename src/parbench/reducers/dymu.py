@@ -49,7 +49,8 @@ class DyMU(TowerReducer):
         values = found if isinstance(found, list) else [found]
         if any(isinstance(value, bool) or not isinstance(value, int | float) for value in values):
             raise ParbenchError(
-                f"method.thresholds={self.thresholds} of {self.name} is no list of similarities: use numbers from -1 to 1, one a block"
+                f"method.thresholds={self.thresholds} of {self.name} is no list of similarities: use numbers from -1 to 1, one "
+                f"a block"
             )
 
     @property
@@ -73,7 +74,8 @@ class DyMU(TowerReducer):
             self.even(geometry)
         if isinstance(self.thresholds, list) and len(self.thresholds) not in (geometry.read, geometry.blocks):
             raise ParbenchError(
-                f"method.thresholds of {self.name} has {len(self.thresholds)} numbers: the model wants {geometry.read}, one for each "
+                f"method.thresholds of {self.name} has {len(self.thresholds)} numbers: the model wants {geometry.read}, one for "
+                f"each "
                 "vision block that its features depend on"
             )
 

@@ -47,11 +47,7 @@ class FastV(SingleCut):
     @property
     def note(self) -> str:
         """Whether tokens are only hidden."""
-        return (
-            "dropped tokens are computed and hidden; counted as if they were gone, seconds as measured"
-            if self.masked
-            else ""
-        )
+        return "dropped tokens are computed and hidden; counted as if they were gone, seconds as measured" if self.masked else ""
 
     def choose(self, view: View) -> Choice:
         """The best by the last token's attention."""

@@ -53,18 +53,14 @@ class Folder(TokenReducer):
         if self.alpha < 0:
             raise ParbenchError(f"method.alpha={self.alpha} of {self.name} is negative: use 0 or more")
         if self.send_cls and self.place != "before_projector":
-            raise ParbenchError(
-                f"method.send_cls=true of {self.name} needs method.place=before_projector: CLS is not projected"
-            )
+            raise ParbenchError(f"method.send_cls=true of {self.name} needs method.place=before_projector: CLS is not projected")
 
     def check(self, geometry: Geometry) -> None:
         """Also refuse what halving never reaches."""
         super().check(geometry)
         least = least_folded(geometry.patches)
         if self.count(geometry) < least:
-            raise ParbenchError(
-                f"budget={self.budget} of method {self.name} is out of reach: folding leaves {least} at least"
-            )
+            raise ParbenchError(f"budget={self.budget} of method {self.name} is out of reach: folding leaves {least} at least")
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
         """Fold, average, scale."""

@@ -33,7 +33,8 @@ class Par(TokenReducer):
         template: Where the query goes in (``clip`` space).
         strip: Whether the sentence that says how to answer is left out.
         similarity: Of patches to queries: ``cosine`` or ``dot``.
-        relevance_sign: -1 for towers in which background patches score highest (real CLIP; TRIM and CDPruner negate), or 1; the model's
+        relevance_sign: -1 for towers in which background patches score highest (real CLIP; TRIM and CDPruner negate), or 1; the
+            model's
             own in the configuration.
         graph: What patches are compared by, with one another: cosine of ``features`` at ``place``, or in the query's ``space``.
         edges: From the similarity ``edge`` on (``threshold``), the image's ``quantile`` of it, or mutual nearest ``neighbours``.
@@ -90,21 +91,29 @@ class Par(TokenReducer):
         """Refuse impossible combinations."""
         super().__post_init__()
         one_of(
-            self, space=("clip", "llm"), query=("max", "pooled", "weighted"), rewriting=("template", "phrases", "off"),
-            similarity=("cosine", "dot"), relevance_sign=(1, -1), graph=("features", "space"), scope=("cluster", "all"),
-            edges=("threshold", "quantile", "neighbours"), clusters=("components", "labels", "leaders"),
-            unit=("member", "cluster"), cluster_score=("max", "mean", "centroid"), redundant=("drop", "merge", "weighted"),
-            retrieval=("top", "deviation", "mass"), routing=("greedy", "crowd", "representatives"),
-        )  # fmt: skip
+            self,
+            space=("clip", "llm"),
+            query=("max", "pooled", "weighted"),
+            rewriting=("template", "phrases", "off"),
+            similarity=("cosine", "dot"),
+            relevance_sign=(1, -1),
+            graph=("features", "space"),
+            scope=("cluster", "all"),
+            edges=("threshold", "quantile", "neighbours"),
+            clusters=("components", "labels", "leaders"),
+            unit=("member", "cluster"),
+            cluster_score=("max", "mean", "centroid"),
+            redundant=("drop", "merge", "weighted"),
+            retrieval=("top", "deviation", "mass"),
+            routing=("greedy", "crowd", "representatives"),
+        )
         merges = self.redundant != "drop" and (self.router or 0) >= 1 and self.routing != "representatives"
         wrong = {
             "template has no {} where the query goes in": "{}" not in self.template,
             "cap=true needs a budget to cut to: set budget=64": self.cap and self.budget is None,
             "per_image=true needs a budget to keep: set budget=64": self.per_image and self.budget is None,
-            f"bar={self.bar} has no say with method.per_image=true: leave it null": self.per_image
-            and self.bar is not None,
-            "cap=true has no use with method.per_image=true, which keeps the budget by itself": self.per_image
-            and self.cap,
+            f"bar={self.bar} has no say with method.per_image=true: leave it null": self.per_image and self.bar is not None,
+            "cap=true has no use with method.per_image=true, which keeps the budget by itself": self.per_image and self.cap,
             "edges=quantile needs method.edge between 0 and 1": self.edges == "quantile" and not 0 < self.edge < 1,
             "neighbours and method.crowd start at 1": min(self.neighbours, self.crowd) < 1,
             "clusters=leaders has no edges: edges=threshold": self.clusters == "leaders" and self.edges != "threshold",
@@ -175,17 +184,13 @@ class Par(TokenReducer):
         clip, found = self.space == "clip", []
         for image, prompt in enumerate(probes.prompts):
             texts = rewritten(strip_format(prompt) if self.strip else prompt, self.rewriting, self.template)
-            found.append(
-                probes.clip_text(image, texts) if clip else torch.cat([probes.llm_text(text) for text in texts])
-            )
+            found.append(probes.clip_text(image, texts) if clip else torch.cat([probes.llm_text(text) for text in texts]))
         queries = pad_sequence(found, batch_first=True).double()
         valid = pad_sequence([torch.ones_like(query[:, 0]) for query in found], batch_first=True) > 0
         cosine = self.similarity == "cosine"
         return retrieval.standing(vectors, patches, queries, valid, self.query, self.relevance_sign, cosine)
 
-    def retrieve(
-        self, relevance: Tensor, compared: Tensor, patches: Tensor, probes: Probes
-    ) -> tuple[Tensor, Tensor | None]:
+    def retrieve(self, relevance: Tensor, compared: Tensor, patches: Tensor, probes: Probes) -> tuple[Tensor, Tensor | None]:
         """What passes the bar, [B, N] bool, the best patch's cluster if nothing does; and the clusters, if they had a say."""
         if self.per_image:
             return self.enough(relevance, compared, patches, probes)
@@ -207,9 +212,7 @@ class Par(TokenReducer):
             return self.relevance(retrieval.centroids(clusters, F.normalize(patches, dim=-1)), patches, probes)
         return retrieval.per_cluster(clusters, relevance, {"max": "amax"}.get(self.cluster_score, "mean"))
 
-    def enough(
-        self, relevance: Tensor, compared: Tensor, patches: Tensor, probes: Probes
-    ) -> tuple[Tensor, Tensor | None]:
+    def enough(self, relevance: Tensor, compared: Tensor, patches: Tensor, probes: Probes) -> tuple[Tensor, Tensor | None]:
         """What each image's own bar lets through, [B, N] bool: the fewest of which the router leaves the budget; and the clusters.
 
         Where the router never leaves so many, all pass.
@@ -230,9 +233,7 @@ class Par(TokenReducer):
 
         return retrieval.fewest(retrieval.places(first, relevance), self.count(probes.geometry), left), clusters
 
-    def route(
-        self, similarity: Tensor, relevance: Tensor, alive: Tensor, clusters: Tensor | None, alike: float
-    ) -> Tensor:
+    def route(self, similarity: Tensor, relevance: Tensor, alive: Tensor, clusters: Tensor | None, alike: float) -> Tensor:
         """[B, R] bool: what is left of the relevant patches when repetitions are gone."""
         if self.routing == "representatives" and clusters is not None:
             return graph.representatives(clusters, relevance, alive, self.crowd)

@@ -75,9 +75,7 @@ class PruMergePlus(PruMerge):
     def _budgeted(attention: Tensor, count: int) -> tuple[Tensor, Tensor]:
         batch, size = attention.shape
         top = top_k(attention, round(count / 4))
-        free = (
-            (~to_mask(top, size)).to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, : size - top.shape[1]]
-        )
+        free = (~to_mask(top, size)).to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, : size - top.shape[1]]
         fill = count - top.shape[1]
         even = (2 * torch.arange(fill, device=attention.device) + 1) * free.shape[1] // (2 * max(fill, 1))
         order = torch.cat([top, free[:, even]], dim=1)

@@ -49,9 +49,7 @@ class PyramidDrop(LayerReducer):
         self.layers = None if self.layers is None else tuple(self.layers)
         falling = list(self.ratios) == sorted(self.ratios, reverse=True)
         if not falling or not all(0 < ratio <= 1 for ratio in self.ratios):
-            raise ParbenchError(
-                f"method.ratios={list(self.ratios)} of {self.name}: use falling shares, above 0 and at most 1"
-            )
+            raise ParbenchError(f"method.ratios={list(self.ratios)} of {self.name}: use falling shares, above 0 and at most 1")
         if len(self.ratios) != len(self.layers or _OFFICIAL_STAGES):
             raise ParbenchError(f"method.ratios of {self.name} has {len(self.ratios)} entries: use one for each layer")
 

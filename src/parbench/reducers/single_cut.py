@@ -29,9 +29,7 @@ class SingleCut(LayerReducer):
         """Refuse impossible settings."""
         super().__post_init__()
         if not 0 <= self.ratio < 1:
-            raise ParbenchError(
-                f"method.ratio={self.ratio} of {self.name} is no share of tokens to drop: use 0 to below 1"
-            )
+            raise ParbenchError(f"method.ratio={self.ratio} of {self.name} is no share of tokens to drop: use 0 to below 1")
         if self.layer is not None and self.layer < 1:
             raise ParbenchError(
                 f"method.layer={self.layer} of {self.name}: tokens cannot be dropped before layer 1, whose attention decides"
@@ -40,9 +38,7 @@ class SingleCut(LayerReducer):
     def check(self, geometry: Geometry) -> None:
         """Refuse a layer that the model lacks, and averages that the full layers before the cut already exceed."""
         if self.cut(geometry) >= geometry.layers:
-            raise ParbenchError(
-                f"method.layer={self.layer} of {self.name}: the model has only {geometry.layers} layers"
-            )
+            raise ParbenchError(f"method.layer={self.layer} of {self.name}: the model has only {geometry.layers} layers")
         super().check(geometry)
 
     def cut(self, geometry: Geometry) -> int:

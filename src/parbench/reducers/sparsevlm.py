@@ -50,7 +50,8 @@ class SparseVLM(LayerReducer):
     llava-tiny's are. Each of several images a row is treated alone.
 
     Attributes:
-        version: ``1.5``; ``2.0``; or ``1.0``, which keeps ``scale`` tokens for each rank of the raters' attention and takes no budget.
+        version: ``1.5``; ``2.0``; or ``1.0``, which keeps ``scale`` tokens for each rank of the raters' attention and takes no
+            budget.
         layers: Layers whose output is pruned; None scales the official ones.
         counts: Tokens that each stage keeps, merged ones not counted.
         heads: Heads that version 2.0 looks at; None scales the official 14.
@@ -79,24 +80,16 @@ class SparseVLM(LayerReducer):
         one_of(self, positions=("official", "keep", "compact"), version=tuple(_STAGES))
         self.layers = None if self.layers is None else tuple(self.layers)
         self.counts = None if self.counts is None else tuple(self.counts)
-        if self.counts is not None and (
-            len(self.counts) != len(self.layers or _STAGES[self.version]) or min(self.counts) < 1
-        ):
-            raise ParbenchError(
-                f"method.counts={list(self.counts)} of {self.name}: give one number from 1 on for each layer"
-            )
+        if self.counts is not None and (len(self.counts) != len(self.layers or _STAGES[self.version]) or min(self.counts) < 1):
+            raise ParbenchError(f"method.counts={list(self.counts)} of {self.name}: give one number from 1 on for each layer")
         if not 0 <= self.recycled <= 0.9 or self.group < 1:
-            raise ParbenchError(
-                f"method.recycled={self.recycled}, group={self.group} of {self.name}: use 0 to 0.9, and 1 or more"
-            )
+            raise ParbenchError(f"method.recycled={self.recycled}, group={self.group} of {self.name}: use 0 to 0.9, and 1 or more")
 
     def check(self, geometry: Geometry) -> None:
         """Refuse a budget where the method decides by itself, or the counts are given."""
         if self.asked(geometry) is not None and (self.version == "1.0" or self.counts is not None):
             why = "version 1.0 decides by the rank" if self.version == "1.0" else "method.counts decides"
-            raise ParbenchError(
-                f"budget={self.budget} of method {self.name} has no use, since {why}: leave budget=null"
-            )
+            raise ParbenchError(f"budget={self.budget} of method {self.name} has no use, since {why}: leave budget=null")
         super().check(geometry)
 
     @property

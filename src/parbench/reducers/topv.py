@@ -17,8 +17,8 @@ from parbench.reducers.single_cut import SingleCut
 class TopV(SingleCut):
     """Keeps the visual tokens that carry most mass when a layer's output is transported from its input at least cost.
 
-    Sources are the normalised tokens that entered the attention before layer K, targets those that entered its feed-forward part. The
-    cost is a sum, each term scaled to 0..1: distance of features, nearness on the grid, distance from the centre of the image.
+    Sources are the normalised tokens that entered the attention before layer K, targets those that entered its feed-forward part.
+    The cost is a sum, each term scaled to 0..1: distance of features, nearness on the grid, distance from the centre of the image.
 
     Deviations. The paper scales both marginals in turn (Sinkhorn); with both fixed a row's mass is the given marginal and ranks
     nothing, so only the targets' is fixed here. Which of several norms the paper takes, and its marginals, could not be verified.

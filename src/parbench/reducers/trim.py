@@ -62,8 +62,6 @@ class Trim(TokenReducer):
 
     def scores(self, probes: Probes) -> Tensor:
         """[B, N] in float64, sums to 1."""
-        texts = [
-            probes.clip_text(image, [prompt.replace("<image>", " ")]) for image, prompt in enumerate(probes.prompts)
-        ]
+        texts = [probes.clip_text(image, [prompt.replace("<image>", " ")]) for image, prompt in enumerate(probes.prompts)]
         similarity = probes.clip_patches.double() @ torch.cat(texts).double()[:, :, None]
         return (self.relevance_sign * similarity[..., 0]).softmax(-1)

@@ -20,8 +20,8 @@ _OFFICIAL_CUT = 16
 class VTW(LayerReducer):
     """Drops all visual tokens before layer K; the layers from K on see text alone.
 
-    Deviations. K: the release's command line takes 16 of 32 layers (its text 15 for the 7B model); ours scales 16 with the depth, and
-    ``parbench.engine.layer_search`` holds the release's search by divergence. A budget is the average over the layers, so it
+    Deviations. K: the release's command line takes 16 of 32 layers (its text 15 for the 7B model); ours scales 16 with the depth,
+    and ``parbench.engine.layer_search`` holds the release's search by divergence. A budget is the average over the layers, so it
     chooses K; one that no K gives to within half a token is refused. Several images a row all go, where the release knows one.
 
     Attributes:
@@ -40,7 +40,8 @@ class VTW(LayerReducer):
         nearest = geometry.patches * cut / geometry.layers
         if asked is not None and abs(nearest - asked) > 0.5:
             raise ParbenchError(
-                f"budget={asked} of method {self.name} is out of reach: whole layers keep all tokens or none, and the nearest average "
+                f"budget={asked} of method {self.name} is out of reach: whole layers keep all tokens or none, and the nearest "
+                f"average "
                 f"over {geometry.layers} layers is {nearest:g}"
             )
 

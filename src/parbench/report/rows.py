@@ -42,9 +42,7 @@ def columns_of(sweep: Sweep, times: Times | None) -> list[Column]:
     timed_on = (
         ""
         if times is None
-        else (
-            f"Median time to the first token, {times.device}, batch {times.batch}; small: quartiles of {times.repeats} repeats."
-        )
+        else (f"Median time to the first token, {times.device}, batch {times.batch}; small: quartiles of {times.repeats} repeats.")
     )
     columns = [
         Column("value", sweep.measure.title, "With its 95 % interval, images resampled.", unit, digits),
@@ -80,28 +78,20 @@ def columns_of(sweep: Sweep, times: Times | None) -> list[Column]:
             " %",
             first=True,
         ),
-        Column(
-            "hard", "hard subset", "Accuracy on what no reduction answers and downsample at this budget does not.", " %"
-        ),
+        Column("hard", "hard subset", "Accuracy on what no reduction answers and downsample at this budget does not.", " %"),
         Column("ms", "ms", timed_on, first=True),
         Column("failures", "failed", "Samples that failed; counted as wrong.", "", 0),
         Column("unparseable", "unparseable", "Answers that can be no answer; counted as wrong.", "", 0),
     ]
     frame = _frame(sweep, times)
     told = {"failures", "unparseable"}
-    return [
-        column
-        for column in columns
-        if frame[column.key].notna().any() and (column.key not in told or frame[column.key].any())
-    ]
+    return [column for column in columns if frame[column.key].notna().any() and (column.key not in told or frame[column.key].any())]
 
 
 def rows_of(sweep: Sweep, columns: Sequence[Column], times: Times | None) -> list[dict[str, Any]]:
     """A row a run: names, budget, and each column with its interval; None where there is no number."""
     frame = _frame(sweep, times)
-    keys = [
-        key for column in columns for key in (column.key, f"{column.key}_low", f"{column.key}_high") if key in frame
-    ]
+    keys = [key for column in columns for key in (column.key, f"{column.key}_low", f"{column.key}_high") if key in frame]
     rows = []
     for _, row in frame.iterrows():
         names = {key: row[key] for key in ("label", "series", "method", "note")}

@@ -20,9 +20,13 @@ def looks(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
         own = look(name)
         path, filled = _marker(own.marker)
         found[name] = {
-            "light": own.colour, "dark": lightened(own.colour), "path": path, "filled": filled and not own.hollow,
-            "group": own.group, "dash": _DASHES.get(own.group, ""),
-        }  # fmt: skip
+            "light": own.colour,
+            "dark": lightened(own.colour),
+            "path": path,
+            "filled": filled and not own.hollow,
+            "group": own.group,
+            "dash": _DASHES.get(own.group, ""),
+        }
     return found
 
 

@@ -44,9 +44,7 @@ def viewer(sweep: Sweep, images: Images, most: int) -> dict[str, Any]:
             break
         drawn = drawn[: max(1, len(drawn) * 3 // 4)]
     said = "all" if len(drawn) == len(names) else f"{len(drawn)} of the"
-    found["rule"] = f"Shown: {said} {len(names)} images" + (
-        f", drawn with seed {SEED}." if len(drawn) < len(names) else "."
-    )
+    found["rule"] = f"Shown: {said} {len(names)} images" + (f", drawn with seed {SEED}." if len(drawn) < len(names) else ".")
     return found
 
 
@@ -69,15 +67,18 @@ def _shown(sweep: Sweep, images: Images, samples: pd.DataFrame, names: Sequence[
         "images": [{"name": row["image_id"], "src": _embedded(images.image(row["id"]))} for _, row in first.iterrows()],
         "questions": [
             {
-                "image": place[row["image_id"]], "text": row["question"], "skill": None if pd.isna(row["skill"]) else row["skill"],
-                "target": str(row["target"]), "boxes": images.boxes(row["id"]),
+                "image": place[row["image_id"]],
+                "text": row["question"],
+                "skill": None if pd.isna(row["skill"]) else row["skill"],
+                "target": str(row["target"]),
+                "boxes": images.boxes(row["id"]),
             }
             for _, row in questions.iterrows()
         ],
         "masks": [base64.b64encode(np.packbits(images.kept(mask)).tobytes()).decode() for mask in masks],
         "predictions": list(predictions),
         "answers": answers,
-    }  # fmt: skip
+    }
 
 
 def _numbered(column: pd.Series) -> pd.Series:

@@ -18,9 +18,20 @@ from parbench.results.samples import cause, read_samples, samples_path
 
 # Of the identity, what everything that reads runs relies on.
 _IDENTITY = (
-    "model", "weights", "dtype", "method.name", "method.class", "dataset.name", "dataset.task", "dataset.metric", "dataset.split",
-    "limit", "engine.name", "seed", "versions.torch",
-)  # fmt: skip
+    "model",
+    "weights",
+    "dtype",
+    "method.name",
+    "method.class",
+    "dataset.name",
+    "dataset.task",
+    "dataset.metric",
+    "dataset.split",
+    "limit",
+    "engine.name",
+    "seed",
+    "versions.torch",
+)
 # Nobody nests runs deeper, and a link that points up must end somewhere.
 _DEPTH = 6
 
@@ -103,7 +114,9 @@ def is_finished(folder: Path) -> bool:
 
 
 def in_order(runs: Iterable[Run]) -> list[Run]:
-    """Runs by model, whole weights before quantised ones, data set, method and budget, the largest budget first; copies left out."""
+    """Runs by model, whole weights before quantised ones, data set, method and budget, the largest budget first; copies left
+    out.
+    """
     once: dict[str, Run] = {}
     for run in runs:
         once.setdefault(run.id, run)
@@ -137,9 +150,7 @@ def read(folder: Path) -> Run:
             "that belong together, or run again"
         )
     if metrics.n != len(lines):
-        raise ParbenchError(
-            f"{folder} holds {len(lines)} samples and metrics over {metrics.n}: delete the folder and run again"
-        )
+        raise ParbenchError(f"{folder} holds {len(lines)} samples and metrics over {metrics.n}: delete the folder and run again")
     return Run(name, folder, *about, metrics, lines)
 
 

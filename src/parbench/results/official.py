@@ -12,8 +12,17 @@ from parbench.results.record import SampleRecord
 
 # MME's subtasks (arXiv 2306.13394) that count as perception; all others count as cognition.
 PERCEPTION = (
-    "existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR",
-)  # fmt: skip
+    "existence",
+    "count",
+    "position",
+    "color",
+    "posters",
+    "celebrity",
+    "scene",
+    "landmark",
+    "artwork",
+    "OCR",
+)
 # The categories of POPE in the order that papers have them.
 _POPE = ("random", "popular", "adversarial")
 
@@ -27,7 +36,8 @@ def official(name: str | None, lines: Iterable[SampleRecord]) -> dict[str, dict[
 
     Returns:
         Of POPE, by ``all`` and category: ``accuracy, precision, recall, f1, yes_ratio``, all 0..1. Of MME, by ``perception``,
-        ``cognition`` and category: ``points``, ``accuracy`` and ``accuracy_plus`` whose sum they are, and the categories' ``images``.
+        ``cognition`` and category: ``points``, ``accuracy`` and ``accuracy_plus`` whose sum they are, and the categories'
+            ``images``.
 
     Raises:
         ParbenchError: There are no figures of that name.

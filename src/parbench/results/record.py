@@ -61,9 +61,7 @@ class SampleRecord:
     id: str = _about("The sample: the task and the row of its data set, `scenes-54`.", "text")
     image_id: str = _about("Its image; the intervals of tables resample images.", "text")
     task: str = _about("The task of lmms-eval.", "text")
-    skill: str | None = _about(
-        "What the question is about, where the data set says.", "text or null", default=None, column="text"
-    )
+    skill: str | None = _about("What the question is about, where the data set says.", "text or null", default=None, column="text")
     question: str = _about("The question as it was asked, without the prompt's frame.", "text", default="")
     prediction: str = _about("The answer; empty where the sample failed.", "text")
     target: object = _about("The right answer, as the task has it.", "any")
@@ -187,9 +185,7 @@ class RunMetrics:
     n: int = _about("Samples.", "int")
     failures: int = _about("Samples that failed; they count as wrong.", "int")
     unparseable: int = _about("Answers that can be no answer; they count as wrong.", "int")
-    accuracy: float | None = _about(
-        "Mean score over units, 0..1; null where a server scores.", "number or null", column="number"
-    )
+    accuracy: float | None = _about("Mean score over units, 0..1; null where a server scores.", "number or null", column="number")
     chance: float | None = _about("Accuracy of guessing, 0..1, where it is known.", "number or null", column="number")
     tokens_kept: Mapping[str, float] = _about(
         "Visual tokens of an image, mean over the LLM's layers: `mean`, `std`, `min`, `max` over the answered samples.",
@@ -214,9 +210,7 @@ class RunMetrics:
         "object of objects",
         factory=dict,
     )
-    irrelevant: float | None = _about(
-        "Mean of the samples' `irrelevant`.", "number or null", default=None, column="number"
-    )
+    irrelevant: float | None = _about("Mean of the samples' `irrelevant`.", "number or null", default=None, column="number")
     repeated: float | None = _about("Mean of the samples' `repeated`.", "number or null", default=None, column="number")
     seconds_per_sample: float | None = _about(
         "Mean seconds of an answered sample.", "number or null", default=None, timing=True, column="number"
@@ -224,9 +218,7 @@ class RunMetrics:
     official: Mapping[str, Mapping[str, float]] = _about(
         "The figures in which the data set's papers report, by category (POPE, MME).", "object of objects", factory=dict
     )
-    lmms_eval: Mapping[str, Any] = _about(
-        "The task's own metrics as lmms-eval aggregates them.", "object", factory=dict
-    )
+    lmms_eval: Mapping[str, Any] = _about("The task's own metrics as lmms-eval aggregates them.", "object", factory=dict)
     note: str = _about("What a reader of the table has to know of the method.", "text", default="")
 
     def to_json(self) -> dict[str, Any]:
@@ -265,9 +257,7 @@ def _dotted(one: Field[Any]) -> list[str]:
 _NEEDED_OF_SAMPLES = _needed(SAMPLE_FIELDS)
 _NEEDED_OF_METRICS = _needed(METRICS_FIELDS)
 # Fields of both files that another machine, or another day, may change; nothing else may.
-TIMING_FIELDS = tuple(
-    name for known in (SAMPLE_FIELDS, METRICS_FIELDS) for name, one in known.items() if one.metadata["timing"]
-)
+TIMING_FIELDS = tuple(name for known in (SAMPLE_FIELDS, METRICS_FIELDS) for name, one in known.items() if one.metadata["timing"])
 
 
 def columns(known: Mapping[str, Field[Any]], kind: str) -> frozenset[str]:
@@ -297,9 +287,7 @@ def check_format(found: Mapping[str, Any], where: str) -> None:
         )
 
 
-def demand(
-    found: Mapping[str, Any], where: str, keys: Sequence[str], computed_by: Sequence[Mapping[str, Any]] = ()
-) -> None:
+def demand(found: Mapping[str, Any], where: str, keys: Sequence[str], computed_by: Sequence[Mapping[str, Any]] = ()) -> None:
     """Refuse what lacks one of these keys, dotted where they are inside another.
 
     Raises:
@@ -310,14 +298,13 @@ def demand(
         return
     version = computed_by[0].get("parbench") if computed_by else None
     raise ParbenchError(
-        f"{where} is of another format (it lacks {', '.join(missing)}; written by parbench {version or '?'}, this is {__version__}): "
+        f"{where} is of another format (it lacks {', '.join(missing)}; written by parbench {version or '?'}, this is "
+        f"{__version__}): "
         f"read it with that version, or run again"
     )
 
 
-def _checked(
-    found: Any, where: str, needed: Sequence[str], computed_by: Sequence[Mapping[str, Any]]
-) -> Mapping[str, Any]:
+def _checked(found: Any, where: str, needed: Sequence[str], computed_by: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     line = found if isinstance(found, Mapping) else {}
     check_format(line, where)
     demand(line, where, needed, computed_by)

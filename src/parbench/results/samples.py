@@ -22,9 +22,7 @@ def samples_path(folder: Path) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def read_samples(
-    path: Path, computed_by: Sequence[Mapping[str, Any]] = (), *, finished: bool = True
-) -> list[SampleRecord]:
+def read_samples(path: Path, computed_by: Sequence[Mapping[str, Any]] = (), *, finished: bool = True) -> list[SampleRecord]:
     """The samples of a run.
 
     Args:

@@ -28,8 +28,7 @@ def choose(runs: pd.DataFrame, where: Mapping[str, str]) -> pd.DataFrame:
         ParbenchError: There is no such field, or no run with such a value; tells those there are.
     """
     flat = [
-        {**flatten(run["identity"]), "run_id": run["run_id"], "budget": run["settings"].get("budget")}
-        for _, run in runs.iterrows()
+        {**flatten(run["identity"]), "run_id": run["run_id"], "budget": run["settings"].get("budget")} for _, run in runs.iterrows()
     ]
     left = pd.Series(True, index=runs.index)
     for field, wanted in where.items():
@@ -38,9 +37,7 @@ def choose(runs: pd.DataFrame, where: Mapping[str, str]) -> pd.DataFrame:
             raise unknown("field of a run", field, known)
         found = pd.Series([_matches(field, fields.get(field), wanted) for fields in flat], index=runs.index)
         if not (found & left).any():
-            there = sorted(
-                {_named(field, fields.get(field)) for fields, stays in zip(flat, left, strict=True) if stays}
-            )
+            there = sorted({_named(field, fields.get(field)) for fields, stays in zip(flat, left, strict=True) if stays})
             raise ParbenchError(f"no run has {field}={wanted}: there are {', '.join(there[:8])}")
         _refuse_unknown(field, wanted, flat)
         left &= found | _always(field, runs["method"])

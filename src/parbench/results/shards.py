@@ -81,9 +81,7 @@ def find_shards(paths: Sequence[Path]) -> list[list[Shard]]:
             shard = Shard(folder, provenance.identity, provenance.computed_by, *found)
             sets[run_id(shard.whole), shard.of].append(shard)
     if not sets:
-        raise ParbenchError(
-            f"there is no shard in {', '.join(map(str, paths))}: evaluate with shard=0/2 and shard=1/2 first"
-        )
+        raise ParbenchError(f"there is no shard in {', '.join(map(str, paths))}: evaluate with shard=0/2 and shard=1/2 first")
     return list(sets.values())
 
 

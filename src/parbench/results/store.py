@@ -52,9 +52,7 @@ class RunStore:
         ParbenchError: The folder is damaged, or holds another run.
     """
 
-    def __init__(
-        self, root: Path, identity: Mapping[str, Any], config: Mapping[str, Any], *, wait: bool = True
-    ) -> None:
+    def __init__(self, root: Path, identity: Mapping[str, Any], config: Mapping[str, Any], *, wait: bool = True) -> None:
         self.id = run_id(identity)
         self.folder = Path(root) / self.id
         self.samples_path = self.folder / SAMPLES

@@ -17,9 +17,22 @@ from parbench.errors import ParbenchError
 
 GROUNDS = ("texture", "plain", "photograph")
 PHOTOGRAPHS = (
-    "astronaut.png", "brick.png", "camera.png", "clock_motion.png", "coins.png", "color.png", "grass.png", "hubble_deep_field.jpg",
-    "ihc.png", "moon.png", "motorcycle_left.png", "motorcycle_right.png", "page.png", "retina.jpg", "rocket.jpg",
-)  # fmt: skip
+    "astronaut.png",
+    "brick.png",
+    "camera.png",
+    "clock_motion.png",
+    "coins.png",
+    "color.png",
+    "grass.png",
+    "hubble_deep_field.jpg",
+    "ihc.png",
+    "moon.png",
+    "motorcycle_left.png",
+    "motorcycle_right.png",
+    "page.png",
+    "retina.jpg",
+    "rocket.jpg",
+)
 # Never met in training.
 HELD_OUT_PHOTOGRAPHS = ("chelsea.png", "coffee.png", "gravel.png")
 
@@ -42,9 +55,7 @@ def photograph(name: str) -> np.ndarray:
     """
     path = _folder() / name
     if not path.is_file():
-        raise ParbenchError(
-            f"scikit-image's package holds no {name} in {path.parent}: install the version in requirements.lock"
-        )
+        raise ParbenchError(f"scikit-image's package holds no {name} in {path.parent}: install the version in requirements.lock")
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"))
 

@@ -76,9 +76,7 @@ def _attributes(scene: Scene) -> Iterable[Question]:
         if shapes[thing.shape] == 1:
             yield Question("colour", thing.shape, f"What colour is the {thing.shape}?", thing.colour, (thing.box,))
         if colours[thing.colour] == 1:
-            yield Question(
-                "shape", thing.colour, f"What shape is the {thing.colour} object?", thing.shape, (thing.box,)
-            )
+            yield Question("shape", thing.colour, f"What shape is the {thing.colour} object?", thing.shape, (thing.box,))
 
 
 def _count(scene: Scene) -> Iterable[Question]:

@@ -188,7 +188,8 @@ def data_folder(name: str, root: Path | None = None) -> Path:
                     os.rename(Path(partial) / name, folder)
         except OSError as error:
             raise FatalError(
-                f"the {name} split of scenes cannot be built in {folder.parent} ({error.strerror}): make room there, or name another "
+                f"the {name} split of scenes cannot be built in {folder.parent} ({error.strerror}): make room there, or name "
+                f"another "
                 "folder in PARBENCH_CACHE"
             ) from error
     return folder

@@ -20,9 +20,7 @@ _ORIGINAL = {
     "shape": re.compile(r"What shape is the (?P<colour>\w+) object\?"),
     "count": re.compile(r"How many (?P<things>.+) are there\?"),
     "position": re.compile(r"Where is the (?P<thing>.+)\?"),
-    "relation": re.compile(
-        r"Is the (?P<one>.+) (?P<axis>left or right|above or below) (?P<of>of )?the (?P<other>.+)\?"
-    ),
+    "relation": re.compile(r"Is the (?P<one>.+) (?P<axis>left or right|above or below) (?P<of>of )?the (?P<other>.+)\?"),
     "reading": re.compile(r"What does the (?P<sign>.+) say\?"),
 }
 
@@ -118,9 +116,7 @@ def parts(question: Question) -> dict[str, str]:
     return {name: value or "" for name, value in match.groupdict().items()}
 
 
-def reword(
-    question: Question, rng: np.random.Generator, wordings: Mapping[str, tuple[str, ...]] = WORDINGS
-) -> Question:
+def reword(question: Question, rng: np.random.Generator, wordings: Mapping[str, tuple[str, ...]] = WORDINGS) -> Question:
     """The question in one of the wordings of its skill; answer and evidence stay."""
     slots = parts(question)
     noun = _NOUNS[rng.integers(len(_NOUNS))]

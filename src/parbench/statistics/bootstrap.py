@@ -61,7 +61,8 @@ class Estimate:
     freedom: int
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
-        """Percentile interval, expanded for few images: percentiles as far out as Student's t is beyond the normal (Hesterberg 2015).
+        """Percentile interval, expanded for few images: percentiles as far out as Student's t is beyond the normal (Hesterberg
+        2015).
 
         NaN where every resample gives the same number, which says nothing about others, or where one image alone speaks.
         """
@@ -97,10 +98,7 @@ def resample(measures: Sequence[Sums], draws: int = DRAWS, seed: int = 0) -> lis
             runs, _, width = sums.parts.shape
             flat = sums.parts.transpose(1, 0, 2).reshape(images, runs * width)
             drawn.append(sums.value((weights @ flat).reshape(-1, runs, width)).T)
-    return [
-        Resampled(sums.point, np.concatenate(drawn, axis=1), sums.freedom)
-        for sums, drawn in zip(measures, found, strict=True)
-    ]
+    return [Resampled(sums.point, np.concatenate(drawn, axis=1), sums.freedom) for sums, drawn in zip(measures, found, strict=True)]
 
 
 def _weights(strata: np.ndarray, draws: int, seed: int) -> Iterator[np.ndarray]:

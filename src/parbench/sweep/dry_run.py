@@ -115,9 +115,7 @@ def _show_disk(found: Sequence[Source]) -> None:
     print(f"disk: {needed} to be fetched, {size_text(free_space(cache))} free in {cache}")
 
 
-def _plan(
-    session: Session, cell: Cell, geometry: Geometry | None, known: Sequence[RunState] | None, rows_here: bool
-) -> Planned:
+def _plan(session: Session, cell: Cell, geometry: Geometry | None, known: Sequence[RunState] | None, rows_here: bool) -> Planned:
     """What would become of a cell.
 
     Args:

@@ -1,4 +1,6 @@
-"""Hydra's grammar for several values, such as ``method=par,fastv budget=range(64,193,64)``, and other methods in the same setting."""
+"""Hydra's grammar for several values, such as ``method=par,fastv budget=range(64,193,64)``, and other methods in the same
+setting.
+"""
 
 from __future__ import annotations
 

@@ -26,10 +26,7 @@ def with_tasks(words: Sequence[str]) -> list[str]:
     Raises:
         ParbenchError: parbench runs none of a group's tasks.
     """
-    return [
-        f"dataset={','.join(_tasks(word.removeprefix('dataset=')))}" if word.startswith("dataset=") else word
-        for word in words
-    ]
+    return [f"dataset={','.join(_tasks(word.removeprefix('dataset=')))}" if word.startswith("dataset=") else word for word in words]
 
 
 def _tasks(value: str) -> list[str]:
@@ -66,8 +63,10 @@ def show_together(opened: Sequence[OpenGroup]) -> None:
     if not found:
         return
     called = list(dict.fromkeys(name for _, runs in found for name in runs))
-    rows = [(title, str(_questions(runs)), *(_percent([runs[name]] if name in runs else []) for name in called))
-            for title, runs in found]  # fmt: skip
+    rows = [
+        (title, str(_questions(runs)), *(_percent([runs[name]] if name in runs else []) for name in called))
+        for title, runs in found
+    ]
     # A method that some data sets lack has no number over all.
     whole = [[runs[name] for _, runs in found] if all(name in runs for _, runs in found) else [] for name in called]
     rows.append(("all questions", str(sum(_questions(runs) for _, runs in found)), *map(_percent, whole)))

@@ -37,16 +37,39 @@ from parbench.tables.failures import failures
 COLUMNS = ("image_id", "skill", "prediction", "target", "score", "error", "evidence_recall")
 # Columns that go into the comparison as they are.
 _KEPT = (
-    "run_id", "label", "quantization", "method", "budget", "n", "failures", "unparseable", "tokens_mean", "tokens_std", "tokens_min",
-    "tokens_max", "compression", "irrelevant", "repeated", "flops_vision", "flops_projector", "flops_reducer",
-    "flops_llm_prefill", "flops_decode", "flops_total", "flops_prefill", "seconds", "stages", "official", "note",
-    "off_budget", "found_on", "control",
-)  # fmt: skip
-
-
-_QUANTIZED = (
-    "none, which others are compared with, is the first; controls are those with the weights quantised in the same way"
+    "run_id",
+    "label",
+    "quantization",
+    "method",
+    "budget",
+    "n",
+    "failures",
+    "unparseable",
+    "tokens_mean",
+    "tokens_std",
+    "tokens_min",
+    "tokens_max",
+    "compression",
+    "irrelevant",
+    "repeated",
+    "flops_vision",
+    "flops_projector",
+    "flops_reducer",
+    "flops_llm_prefill",
+    "flops_decode",
+    "flops_total",
+    "flops_prefill",
+    "seconds",
+    "stages",
+    "official",
+    "note",
+    "off_budget",
+    "found_on",
+    "control",
 )
+
+
+_QUANTIZED = "none, which others are compared with, is the first; controls are those with the weights quantised in the same way"
 
 
 @dataclass(frozen=True)
@@ -116,9 +139,16 @@ def compare(
     model = first["identity"]["model"] if several else first["model"]
     notes = (*notes, *([_QUANTIZED] if several else []))
     return Comparison(
-        table.build(), measure, model, f"{first['dataset']} ({split})", answers.questions, len(answers.images),
-        float(first["chance"]), skills, (*notes, *failures(results.samples, frame), *_several(frame), *code_notes(runs)),
-    )  # fmt: skip
+        table.build(),
+        measure,
+        model,
+        f"{first['dataset']} ({split})",
+        answers.questions,
+        len(answers.images),
+        float(first["chance"]),
+        skills,
+        (*notes, *failures(results.samples, frame), *_several(frame), *code_notes(runs)),
+    )
 
 
 def _several(frame: pd.DataFrame) -> list[str]:
@@ -140,8 +170,7 @@ def refuse_mixture(runs: pd.DataFrame, beside: Sequence[str] = ()) -> None:
     said = []
     for key, values in list(apart.items())[:3]:
         counts = ", ".join(
-            f"{_short(value)} in {count}"
-            for value, count in sorted(values.items(), key=lambda item: (-item[1], item[0]))[:4]
+            f"{_short(value)} in {count}" for value, count in sorted(values.items(), key=lambda item: (-item[1], item[0]))[:4]
         )
         said.append(f"{key} ({counts})")
     more = f" and {len(apart) - 3} more fields" if len(apart) > 3 else ""
@@ -258,8 +287,7 @@ class _Table:
 
     def _compared(self, others: list[int | None], function: Callable[..., np.ndarray]) -> list[Estimate | None]:
         return [
-            None if other is None else self.main.against(row, other, function)
-            for row, other in zip(self.rows, others, strict=True)
+            None if other is None else self.main.against(row, other, function) for row, other in zip(self.rows, others, strict=True)
         ]
 
     def _difference(self, name: str, others: list[int | None]) -> None:
@@ -287,15 +315,13 @@ class _Table:
         sums = self.sums["score"]
         freedom = sums.freedom
         self.columns["mde"] = [
-            float("nan") if other is None
+            float("nan")
+            if other is None
             else detectable(difference_error(sums, row, other), int(min(freedom[row], freedom[other])))
             for row, other in zip(self.rows, others, strict=True)
-        ]  # fmt: skip
-        right = self.answers.right
-        found = [
-            None if other is None else flips(right[row], right[other])
-            for row, other in zip(self.rows, others, strict=True)
         ]
+        right = self.answers.right
+        found = [None if other is None else flips(right[row], right[other]) for row, other in zip(self.rows, others, strict=True)]
         self.columns["broken"] = [flip.broken if flip else 0 for flip in found]
         self.columns["fixed"] = [flip.fixed if flip else 0 for flip in found]
         self._p_values("flips", [flip.p if flip else float("nan") for flip in found])

@@ -40,7 +40,8 @@ def check_same_code(runs: pd.DataFrame) -> None:
     """
     if notes := code_notes(runs):
         raise ParbenchError(
-            f"these {len(runs)} runs are not alike ({'; '.join(notes)}): compute them anew with one parbench on one kind of device, or "
+            f"these {len(runs)} runs are not alike ({'; '.join(notes)}): compute them anew with one parbench on one kind of "
+            f"device, or "
             "leave out strict"
         )
 

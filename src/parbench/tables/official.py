@@ -7,8 +7,7 @@ import pandas as pd
 from parbench.tables.comparing import Comparison
 from parbench.tables.views import Cell, View, head, marked, number, off_budget
 
-_POPE = (("accuracy", "accuracy %"), ("precision", "precision %"), ("recall", "recall %"), ("f1", "F1 %"),
-         ("yes_ratio", "yes %"))  # fmt: skip
+_POPE = (("accuracy", "accuracy %"), ("precision", "precision %"), ("recall", "recall %"), ("f1", "F1 %"), ("yes_ratio", "yes %"))
 _MME = (("points", ""), ("accuracy", "accuracy"), ("accuracy_plus", "accuracy+"))
 
 

@@ -8,9 +8,14 @@ from typing import Any
 
 # The split that papers mean when they name a benchmark and no split, and what published numbers call others.
 _USUAL = {
-    "gqa": "testdev", "mmbench": "dev", "mme": "test", "pope": "test", "scienceqa": "test", "seedbench": "test",
+    "gqa": "testdev",
+    "mmbench": "dev",
+    "mme": "test",
+    "pope": "test",
+    "scienceqa": "test",
+    "seedbench": "test",
     "textvqa": "validation",
-}  # fmt: skip
+}
 _SUBSETS = {"validation": "val", "testdev": "test-dev"}
 # Data sets that are a benchmark in another setting.
 _BENCHMARKS = {"textvqa-ocr": "textvqa"}

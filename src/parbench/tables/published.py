@@ -17,10 +17,24 @@ from parbench.tables.places import Place
 from parbench.tables.views import Cell, View, number, ranged
 
 COLUMNS = {
-    "method": "str", "variant": "str", "trained": "bool", "model": "str", "benchmark": "str", "subset": "str", "metric": "str",
-    "value": "float64", "tokens": "float64", "compression": "float64", "tflop": "float64", "flops_share": "float64",
-    "source": "str", "place": "str", "setting": "str", "own_authors": "bool", "note": "str",
-}  # fmt: skip
+    "method": "str",
+    "variant": "str",
+    "trained": "bool",
+    "model": "str",
+    "benchmark": "str",
+    "subset": "str",
+    "metric": "str",
+    "value": "float64",
+    "tokens": "float64",
+    "compression": "float64",
+    "tflop": "float64",
+    "flops_share": "float64",
+    "source": "str",
+    "place": "str",
+    "setting": "str",
+    "own_authors": "bool",
+    "note": "str",
+}
 # How a benchmark's numbers are called, and the measure that an own run has to be set beside them in.
 METRICS = {
     "accuracy": ("accuracy %", "accuracy"),
@@ -69,13 +83,9 @@ def read() -> pd.DataFrame:
     try:
         frame = pd.read_csv(path, dtype=COLUMNS, keep_default_na=False, na_values={name: [""] for name in _numbers()})
     except (OSError, ValueError) as error:
-        raise ParbenchError(
-            f"{path} cannot be read ({str(error).splitlines()[0]}): restore it from the repository"
-        ) from error
+        raise ParbenchError(f"{path} cannot be read ({str(error).splitlines()[0]}): restore it from the repository") from error
     if list(frame) != list(COLUMNS):
-        raise ParbenchError(
-            f"{path} has the columns {', '.join(map(str, frame))}, not {', '.join(COLUMNS)}: restore it"
-        )
+        raise ParbenchError(f"{path} has the columns {', '.join(map(str, frame))}, not {', '.join(COLUMNS)}: restore it")
     return frame
 
 
@@ -124,12 +134,7 @@ def with_share(frame: pd.DataFrame) -> pd.DataFrame:
 def beside(frame: pd.DataFrame, owns: Sequence[Own]) -> pd.DataFrame:
     """Published numbers and own runs in one frame of data, told apart by ``source``; own ones have an interval."""
     found = with_share(frame).assign(low=float("nan"), high=float("nan"), run_id="", off_budget=float("nan"))
-    rows = [
-        row
-        for own in owns
-        for metric, comparison in _matching(frame, own)
-        for row in _own_rows(metric, comparison, own.place)
-    ]
+    rows = [row for own in owns for metric, comparison in _matching(frame, own) for row in _own_rows(metric, comparison, own.place)]
     if not rows:
         return found
     return pd.concat([pd.DataFrame(rows).astype(COLUMNS), found], ignore_index=True)
@@ -147,16 +152,29 @@ def _own_rows(metric: str, comparison: Comparison, place: Place) -> Iterator[dic
     scale = comparison.measure.scale
     for _, row in comparison.frame.iterrows():
         yield {
-            "method": row["method"], "variant": _settings(row), "trained": False, "model": comparison.model,
-            "benchmark": place.benchmark, "subset": place.subset, "setting": place.setting, "metric": metric,
-            "value": scale * row["score"], "tokens": row["tokens_mean"], "compression": row["compression"],
-            "tflop": row["flops_prefill"] / 1e12, "flops_share": 1 - row.get("saved", float("nan")), "source": "own run",
-            "place": row["run_id"], "own_authors": False,
+            "method": row["method"],
+            "variant": _settings(row),
+            "trained": False,
+            "model": comparison.model,
+            "benchmark": place.benchmark,
+            "subset": place.subset,
+            "setting": place.setting,
+            "metric": metric,
+            "value": scale * row["score"],
+            "tokens": row["tokens_mean"],
+            "compression": row["compression"],
+            "tflop": row["flops_prefill"] / 1e12,
+            "flops_share": 1 - row.get("saved", float("nan")),
+            "source": "own run",
+            "place": row["run_id"],
+            "own_authors": False,
             "note": f"{comparison.questions} questions; FLOPs up to the first token, 2 per multiply-add",
             "of_none": row.get("retained", float("nan")) if row["method"] != "none" else 1.0,
-            "low": scale * row["score_low"], "high": scale * row["score_high"], "run_id": row["run_id"],
+            "low": scale * row["score_low"],
+            "high": scale * row["score_high"],
+            "run_id": row["run_id"],
             "off_budget": row["off_budget"],
-        }  # fmt: skip
+        }
 
 
 def _settings(row: pd.Series) -> str:
@@ -174,13 +192,16 @@ def views(frame: pd.DataFrame) -> list[View]:
     reported = set(map(tuple, frame.loc[frame["source"] != "own run", ["model", "benchmark"]].to_numpy()))
     for key, part in frame.groupby(_SAME, sort=True):
         model, benchmark, metric, subset, setting = map(str, key)
-        order = pd.DataFrame({
-            "own": part["source"] != "own run",
-            # As collected, a table of a source after the other, each from what is unreduced to what is reduced most.
-            "table": pd.factorize(part["source"] + part["place"].where(part["source"] != "own run", ""))[0],
-            "reduced": part["method"] != "none",
-            "tokens": -part["tokens"],
-        }, index=part.index)  # fmt: skip
+        order = pd.DataFrame(
+            {
+                "own": part["source"] != "own run",
+                # As collected, a table of a source after the other, each from what is unreduced to what is reduced most.
+                "table": pd.factorize(part["source"] + part["place"].where(part["source"] != "own run", ""))[0],
+                "reduced": part["method"] != "none",
+                "tokens": -part["tokens"],
+            },
+            index=part.index,
+        )
         ordered = part.loc[order.sort_values([str(name) for name in order], kind="stable").index]
         if not setting and benchmark in _SETTINGS:
             setting = "setting not said"
@@ -214,6 +235,4 @@ def _view(title: str, part: pd.DataFrame) -> View:
     notes = [f"{', '.join(text for text in where if text)}: {note}" for *where, note in dict.fromkeys(said) if note]
     if part["off_budget"].map(is_far).any():
         notes.append(f"{MARK}: more than {100 * FAR:.0f} % off the budget that was asked for, on average")
-    return View(
-        title, ("method", "tokens", "value", "retained %", "TFLOP", "source"), tuple(rows), breaks, tuple(notes)
-    )
+    return View(title, ("method", "tokens", "value", "retained %", "TFLOP", "source"), tuple(rows), breaks, tuple(notes))

@@ -18,10 +18,23 @@ from parbench.tables.views import Cell, View
 WIDTH = 120
 _LATEX = {
     "Δ": r"$\Delta$",
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "†": r"$^\dagger$",
-    "<": "$<$", ">": "$>$", "→": r"$\to$", "*": r"$^*$",
-}  # fmt: skip
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "†": r"$^\dagger$",
+    "<": "$<$",
+    ">": "$>$",
+    "→": r"$\to$",
+    "*": r"$^*$",
+}
 
 
 def print_views(shown: Sequence[View], console: Console | None = None) -> None:

@@ -57,8 +57,13 @@ def views(comparison: Comparison, wanted: Sequence[str] = USUAL) -> list[View]:
         return [_noted(_tokens(comparison), replace(comparison, notes=(_UNSCORED, *comparison.notes)))]
 
     makers = {
-        "answers": _answers, "official": official_view, "tokens": _tokens, "controls": _controls, "skills": _skills, "stages": _stages,
-    }  # fmt: skip
+        "answers": _answers,
+        "official": official_view,
+        "tokens": _tokens,
+        "controls": _controls,
+        "skills": _skills,
+        "stages": _stages,
+    }
     found = [makers[name](comparison) for name in VIEWS if name in wanted]
     made = [view for view in found if view is not None]
     return [*made[:-1], _noted(made[-1], comparison)] if made else []
@@ -76,8 +81,7 @@ def number(value: float, scale: float = 1, digits: int = 1, *, signed: bool = Fa
 def ranged(row: Any, name: str, scale: float = 1, digits: int = 1, *, signed: bool = False) -> str:
     """A number with its interval: 88.9 [86.1, 91.4]; without where there is none."""
     middle, low, high = (
-        number(row.get(key, float("nan")), scale, digits, signed=signed)
-        for key in (name, f"{name}_low", f"{name}_high")
+        number(row.get(key, float("nan")), scale, digits, signed=signed) for key in (name, f"{name}_low", f"{name}_high")
     )
     return f"{middle} [{low}, {high}]" if low else middle
 
@@ -117,9 +121,7 @@ def _view(comparison: Comparison, title: str, columns: Sequence[Column], notes: 
 
 def head(comparison: Comparison) -> str:
     """What a table is about."""
-    return (
-        f"{comparison.model} on {comparison.dataset}: {comparison.questions} questions about {comparison.images} images"
-    )
+    return f"{comparison.model} on {comparison.dataset}: {comparison.questions} questions about {comparison.images} images"
 
 
 def marked(row: Any) -> str:
@@ -131,9 +133,7 @@ def off_budget(frame: pd.DataFrame) -> list[str]:
     """The footnote to marked labels, if there are any."""
     far = frame[frame["far_off_budget"]]
     said = [f"{row['label']} {row['tokens_mean']:.1f} ({in_words(row['off_budget'])})" for _, row in far.iterrows()]
-    return (
-        [f"{MARK}: delivered on average more than {100 * FAR:.0f} % off the budget: {', '.join(said)}"] if said else []
-    )
+    return [f"{MARK}: delivered on average more than {100 * FAR:.0f} % off the budget: {', '.join(said)}"] if said else []
 
 
 def _answers(comparison: Comparison) -> View:
@@ -152,7 +152,8 @@ def _answers(comparison: Comparison) -> View:
         ("MDE", lambda row: number(row.get("mde", float("nan")), measure.scale, measure.digits)),
     ]
     notes = [
-        "[95 %]: from 10,000 resamples of images with all their questions, the same for every row; * differs from zero after Holm's "
+        "[95 %]: from 10,000 resamples of images with all their questions, the same for every row; * differs from zero after "
+        "Holm's "
         "correction over the rows of a budget",
     ]
     if "delta_none" in comparison.frame:
@@ -174,9 +175,7 @@ def _tokens(comparison: Comparison) -> View:
         ("method", marked),
         (
             "budget",
-            lambda row: (
-                "" if row["method"] == "none" else "adaptive" if pd.isna(row["budget"]) else f"{row['budget']:g}"
-            ),
+            lambda row: "" if row["method"] == "none" else "adaptive" if pd.isna(row["budget"]) else f"{row['budget']:g}",
         ),
         ("tokens kept", kept),
         ("compression", lambda row: f"{number(row['compression'], 100)} %"),
@@ -192,9 +191,7 @@ def _tokens(comparison: Comparison) -> View:
         "FLOPs: 2 per multiply-add, from the vision tower to the first token",
     ]
     if (comparison.frame[["failures", "unparseable"]] > 0).any(axis=None):
-        notes.append(
-            "failed answers count as wrong; unparseable ones (none that the question allows) as the task scores them"
-        )
+        notes.append("failed answers count as wrong; unparseable ones (none that the question allows) as the task scores them")
     return _view(comparison, "tokens and costs", columns, notes)
 
 

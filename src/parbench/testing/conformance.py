@@ -131,9 +131,7 @@ def places_what_it_keeps(subject: Subject) -> None:
     if method.site not in ("tokens", "tower") or not method.takes_budget:
         raise NotApplicable("has no policy of positions")
     samples, budget = subject.trial.samples[:2], subject.trial.patches // 9
-    compact, keep = (
-        subject.engine(subject.at(budget, positions=policy)).answer(samples) for policy in ("compact", "keep")
-    )
+    compact, keep = (subject.engine(subject.at(budget, positions=policy)).answer(samples) for policy in ("compact", "keep"))
     for one, other in zip(compact, keep, strict=True):
         _demand(one.error is None and other.error is None, f"{one.id} fails: {one.error or other.error}")
         _demand(one.kept == other.kept, f"what is kept of {one.id} depends on positions")
@@ -146,9 +144,7 @@ def says_whether_it_reads_the_question(subject: Subject) -> None:
     answers = subject.engine(subject.small(), share=False).answer(subject.trial.about_one_image)
     differs = len({answer.kept[0].patches for answer in answers}) > 1
     aware = subject.method.prompt_aware
-    _demand(
-        not differs or aware, "it keeps different tokens for two questions about one image: say prompt_aware = True"
-    )
+    _demand(not differs or aware, "it keeps different tokens for two questions about one image: say prompt_aware = True")
     _demand(differs or not aware, "it says prompt_aware and keeps the same tokens for all questions about an image")
 
 
@@ -225,9 +221,7 @@ def counts_what_runs(subject: Subject, budget: int | None) -> None:
         found = {full - visual for full, visual in zip(ledger.layers, ledger.visual, strict=True)}
         _demand(found == {text}, f"{answer.id}: {found} text tokens, not {text}")
         _demand(list(ledger.visual) == sorted(ledger.visual, reverse=True), f"{answer.id}: tokens become more again")
-        _demand(
-            answer.kept[0].tokens == ledger.visual[-1], f"{answer.id}: the last layer has other tokens than are kept"
-        )
+        _demand(answer.kept[0].tokens == ledger.visual[-1], f"{answer.id}: the last layer has other tokens than are kept")
         _demand(1 <= ledger.generated <= sample.max_new_tokens, f"{answer.id}: {ledger.generated} tokens generated")
 
 

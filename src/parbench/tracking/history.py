@@ -78,9 +78,7 @@ class History:
 
     def _point(self) -> Point:
         counted = ("failures", "unparseable")
-        means = {
-            f"so_far/{name}": total / self._counts[name] for name, total in self._sums.items() if name not in counted
-        }
+        means = {f"so_far/{name}": total / self._counts[name] for name, total in self._sums.items() if name not in counted}
         return self._seen, {
             "questions": self._seen,
             **means,

@@ -24,9 +24,22 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 # Of a sample, in this order.
 COLUMNS = (
-    "id", "image_id", "skill", "question", "prediction", "target", "score", "unparseable", "error", "tokens_kept", "evidence_recall",
-    "irrelevant", "repeated", "margin", "seconds",
-)  # fmt: skip
+    "id",
+    "image_id",
+    "skill",
+    "question",
+    "prediction",
+    "target",
+    "score",
+    "unparseable",
+    "error",
+    "tokens_kept",
+    "evidence_recall",
+    "irrelevant",
+    "repeated",
+    "margin",
+    "seconds",
+)
 
 
 @dataclass(frozen=True)

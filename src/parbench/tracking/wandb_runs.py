@@ -77,15 +77,11 @@ class WandbTracking(Tracking):
             self._say_offline(f"W&B failed online ({why})")
             return
         self.mode = None
-        _log.warning(
-            f"tracking: W&B failed ({why}): from here on runs are not tracked; the evaluation goes on and loses nothing"
-        )
+        _log.warning(f"tracking: W&B failed ({why}): from here on runs are not tracked; the evaluation goes on and loses nothing")
 
     def _say_offline(self, why: str) -> None:
         folder = self.settings.folder
-        _log.warning(
-            f"tracking: {why}: runs are tracked offline in {folder}; send them with wandb sync {folder}/offline-run-*"
-        )
+        _log.warning(f"tracking: {why}: runs are tracked offline in {folder}; send them with wandb sync {folder}/offline-run-*")
 
 
 class WandbTracker(Tracker):
@@ -120,9 +116,7 @@ class WandbTracker(Tracker):
                 self._mark(finished=True)
         self.live = None
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Close the W&B run as a stopped one if it is still open."""
         if self.live is not None:
             self._do(lambda live: live.finish(exit_code=1))
@@ -163,9 +157,7 @@ class WandbTracker(Tracker):
     def _mark(self, *, finished: bool) -> None:
         """Note in the run's folder where it is tracked, and whether that is finished."""
         path = self.store.folder / MARKER
-        where = (
-            str(self.live.url) if self.tracking.mode == "online" else str(Path(self.live.settings.sync_dir).resolve())
-        )
+        where = str(self.live.url) if self.tracking.mode == "online" else str(Path(self.live.settings.sync_dir).resolve())
         before = _read(path).get("where", [])
         noted = {
             "tracker": "wandb",

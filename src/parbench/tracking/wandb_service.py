@@ -27,9 +27,16 @@ _QUIET: dict[str, Any] = {
 }
 # Neither the command line, which may hold a key, nor the machine, its packages or the repository.
 _UNASKED = {
-    "x_disable_machine_info": True, "x_disable_meta": True, "x_disable_stats": True, "x_save_requirements": False,
-    "disable_git": True, "disable_code": True, "save_code": False, "program": "parbench", "host": "",
-}  # fmt: skip
+    "x_disable_machine_info": True,
+    "x_disable_meta": True,
+    "x_disable_stats": True,
+    "x_save_requirements": False,
+    "disable_git": True,
+    "disable_code": True,
+    "save_code": False,
+    "program": "parbench",
+    "host": "",
+}
 _before: set[int] | None = None
 
 
@@ -37,9 +44,7 @@ def choose_mode(settings: WandbSettings) -> tuple[str, str]:
     """``online`` or ``offline``, and why it is offline."""
     wanted = settings.mode
     if wanted == "auto":
-        wanted = {"online": "online", "offline": "offline", "dryrun": "offline"}.get(
-            os.environ.get("WANDB_MODE", ""), "auto"
-        )
+        wanted = {"online": "online", "offline": "offline", "dryrun": "offline"}.get(os.environ.get("WANDB_MODE", ""), "auto")
         if wanted == "offline":
             return wanted, "WANDB_MODE asks for it"
     if wanted == "offline":

@@ -76,8 +76,9 @@ class LayerHooks(LlmHooks):
             first stage on.
     """
 
-    def __init__(self, adapter: LanguageAdapter, reducer: LayerReducer, rows: Rows, trace: Trace,
-                 place: Callable[[], Packed] | None = None) -> None:  # fmt: skip
+    def __init__(
+        self, adapter: LanguageAdapter, reducer: LayerReducer, rows: Rows, trace: Trace, place: Callable[[], Packed] | None = None
+    ) -> None:
         super().__init__(rows)
         self.adapter, self.reducer, self.trace, self.place = adapter, reducer, trace, place
         self.packed: Packed | None = None
@@ -169,9 +170,7 @@ class LayerHooks(LlmHooks):
             keys = packed.take(self.before.keys.transpose(1, 2)).transpose(1, 2)
             # The layer before may be on another device than this one: each has its own cosines and sines.
             before = (packed.take(self.before.position_embeddings[0]), packed.take(self.before.position_embeddings[1]))
-            self.before = replace(
-                self.before, hidden=packed.take(self.before.hidden), position_embeddings=before, keys=keys
-            )
+            self.before = replace(self.before, hidden=packed.take(self.before.hidden), position_embeddings=before, keys=keys)
             self.normed = packed.take(self.normed)
         return packed.take(hidden), {**kwargs, "position_embeddings": position_embeddings}
 
@@ -190,24 +189,33 @@ class LayerHooks(LlmHooks):
         from transformers.masking_utils import create_causal_mask
 
         return create_causal_mask(
-            config=self.adapter.language.config, inputs_embeds=hidden, attention_mask=mask, past_key_values=cache,
+            config=self.adapter.language.config,
+            inputs_embeds=hidden,
+            attention_mask=mask,
+            past_key_values=cache,
             layer_idx=index,
-        )  # fmt: skip
+        )
 
     def cut(self, number: int, layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
         """Let the method choose; returns the shorter sequence [B, S', d]."""
         before, normed = self.before, self.normed
         if before is None or normed is None:
             raise RuntimeError("the layer before the stage did not run")
-        position_embeddings = (self.segments[-1].position_embeddings if self.segments else None) or kwargs[
-            "position_embeddings"
-        ]
+        position_embeddings = (self.segments[-1].position_embeddings if self.segments else None) or kwargs["position_embeddings"]
         # The layers may be on several devices; what a method sees is on that of the rows.
         hidden, normed = hidden.to(self.embeds.device), normed.to(self.embeds.device)
         view = View(
-            self.adapter.geometry, number, self.layout, self.begin, self.embeds, hidden, before,
-            lambda: attention_inputs(layer, hidden, position_embeddings), normed, self.rows.seeds,
-        )  # fmt: skip
+            self.adapter.geometry,
+            number,
+            self.layout,
+            self.begin,
+            self.embeds,
+            hidden,
+            before,
+            lambda: attention_inputs(layer, hidden, position_embeddings),
+            normed,
+            self.rows.seeds,
+        )
         old = self.layout
         with own_flops() as counted:
             choice = self.reducer.choose(view)
@@ -296,9 +304,7 @@ def _shorten(hidden: Tensor, view: View, choice: Choice, compacts: bool) -> tupl
         heaviest = index[image, choice.merge[image, slot].argmax(1)]
         row = old.row[image]
         new = [old.positions[row, last], old.number[image], old.patch[row, heaviest], old.source[row, heaviest]]
-        values = [
-            F.pad(value, (0, more), value=-1).index_put(where, entry) for value, entry in zip(values, new, strict=True)
-        ]
+        values = [F.pad(value, (0, more), value=-1).index_put(where, entry) for value, entry in zip(values, new, strict=True)]
         keep = F.pad(keep, (0, more)).index_put(where, torch.tensor(True, device=keep.device))
         key = F.pad(key, (0, more)).index_put(where, last.double() + 0.5)
     lengths = keep.sum(1)

@@ -29,9 +29,7 @@ class MaskHooks(LlmHooks):
         self.allowed: Tensor | None = None
         groups = adapter.language.layers[0].self_attn.num_key_value_groups
         if groups > 1 and any(reducer.pruned(index) for index in range(len(adapter.language.layers))):
-            raise ParbenchError(
-                f"method {reducer.name} prunes heads one by one, but this model's heads share their values"
-            )
+            raise ParbenchError(f"method {reducer.name} prunes heads one by one, but this model's heads share their values")
 
     def handles(self) -> list[RemovableHandle]:
         """Register the hooks."""

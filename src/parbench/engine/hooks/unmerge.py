@@ -70,13 +70,13 @@ class UnmergeHooks(LlmHooks):
         self.position_ids = (self.mask.cumsum(1) - 1).clamp(min=0)[:, -new:]
         self.position_embeddings = self.adapter.language.rotary_emb(hidden, position_ids=self.position_ids)
         self.attention_mask = create_causal_mask(
-            config=self.adapter.language.config, inputs_embeds=hidden.new_empty(len(hidden), new, 1),
-            attention_mask=self.mask, past_key_values=cache,
-        )  # fmt: skip
+            config=self.adapter.language.config,
+            inputs_embeds=hidden.new_empty(len(hidden), new, 1),
+            attention_mask=self.mask,
+            past_key_values=cache,
+        )
 
-    def widen(
-        self, _attention: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def widen(self, _attention: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Before a layer's attention: give it the full sequence's shape, mask and positions."""
         hidden = args[0] if args else kwargs["hidden_states"]
         if self.prefill:
@@ -91,8 +91,7 @@ class UnmergeHooks(LlmHooks):
             **kwargs,
             "hidden_states": hidden,
             "position_ids": self.position_ids.to(at),
-            "position_embeddings": position_embeddings
-            and (position_embeddings[0].to(at), position_embeddings[1].to(at)),
+            "position_embeddings": position_embeddings and (position_embeddings[0].to(at), position_embeddings[1].to(at)),
             "attention_mask": None if causal is None else causal.to(at),
         }
         return args[1:], kwargs

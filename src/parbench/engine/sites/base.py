@@ -142,16 +142,18 @@ class Site(Generic[R_co]):
             reduction = replace(reduction, tokens=adapter.project(reduction.tokens))
         return reduction, [own + text for text in probes.flops]
 
-    def hooks(
-        self, _adapter: LanguageAdapter, rows: Rows, _trace: Trace, _place: Callable[[], Packed] | None = None
-    ) -> LlmHooks:
+    def hooks(self, _adapter: LanguageAdapter, rows: Rows, _trace: Trace, _place: Callable[[], Packed] | None = None) -> LlmHooks:
         """What acts inside the LLM while it runs ``rows``; see :func:`parbench.engine.hooks.install.install`."""
         return LlmHooks(rows)
 
     def run_shared(
-        self, adapter: LlavaAdapter, lines: Sequence[Line], beginnings: Beginnings, new_tokens: Sequence[int],
+        self,
+        adapter: LlavaAdapter,
+        lines: Sequence[Line],
+        beginnings: Beginnings,
+        new_tokens: Sequence[int],
         until: Sequence[tuple[str, ...]],
-    ) -> tuple[list[Generated], Trace]:  # fmt: skip
+    ) -> tuple[list[Generated], Trace]:
         """Answer lines, what they share once; the trace is that of whole lines.
 
         Args:
@@ -176,9 +178,7 @@ class Site(Generic[R_co]):
             return
         wrong = reduction.counts[reduction.counts != asked]
         if len(wrong):
-            raise ParbenchError(
-                f"method {self.reducer.name} was asked for {asked} visual tokens and delivered {int(wrong[0])}"
-            )
+            raise ParbenchError(f"method {self.reducer.name} was asked for {asked} visual tokens and delivered {int(wrong[0])}")
 
     def check_ledger(self, ledger: SampleLedger, images: int) -> None:
         """Refuse other numbers of tokens inside the LLM than were asked for, of a sample with so many images.

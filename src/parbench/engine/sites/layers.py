@@ -46,16 +46,18 @@ class LayerSite(Site[LayerReducer]):
         """Those before and behind each stage."""
         return {stage + offset for stage in self.reducer.stages(self.geometry) for offset in (-1, 0)}
 
-    def hooks(
-        self, adapter: LanguageAdapter, rows: Rows, trace: Trace, place: Callable[[], Packed] | None = None
-    ) -> LayerHooks:
+    def hooks(self, adapter: LanguageAdapter, rows: Rows, trace: Trace, place: Callable[[], Packed] | None = None) -> LayerHooks:
         """Cuts the sequence at each stage."""
         return LayerHooks(adapter, self.reducer, rows, trace, place)
 
     def run_shared(
-        self, adapter: LlavaAdapter, lines: Sequence[Line], beginnings: Beginnings, new_tokens: Sequence[int],
+        self,
+        adapter: LlavaAdapter,
+        lines: Sequence[Line],
+        beginnings: Beginnings,
+        new_tokens: Sequence[int],
         until: Sequence[tuple[str, ...]],
-    ) -> tuple[list[Generated], Trace]:  # fmt: skip
+    ) -> tuple[list[Generated], Trace]:
         """Share the layers before the first stage."""
         return up_to_first_stage(adapter, self, lines, beginnings, new_tokens, until)
 

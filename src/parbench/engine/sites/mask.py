@@ -21,9 +21,7 @@ class MaskSite(Site[MaskReducer]):
 
     name = "mask"
 
-    def hooks(
-        self, adapter: LanguageAdapter, rows: Rows, _trace: Trace, _place: Callable[[], Packed] | None = None
-    ) -> MaskHooks:
+    def hooks(self, adapter: LanguageAdapter, rows: Rows, _trace: Trace, _place: Callable[[], Packed] | None = None) -> MaskHooks:
         """Masks attention, values and neurons."""
         return MaskHooks(adapter, self.reducer, rows)
 

@@ -61,9 +61,7 @@ class TowerSite(Site[TowerReducer]):
         given = self.reducer.origin(encoded, self.geometry)
         return dataclasses.replace(given, tokens=adapter.project(given.tokens)), [encoded.work] * len(questions)
 
-    def hooks(
-        self, adapter: LanguageAdapter, rows: Rows, trace: Trace, _place: Callable[[], Packed] | None = None
-    ) -> LlmHooks:
+    def hooks(self, adapter: LanguageAdapter, rows: Rows, trace: Trace, _place: Callable[[], Packed] | None = None) -> LlmHooks:
         """Un-merges for attention, where the method does."""
         return UnmergeHooks(adapter, rows, trace) if self.reducer.unmerges else LlmHooks(rows)
 

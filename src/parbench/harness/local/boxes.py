@@ -44,9 +44,7 @@ def in_square(rows: Any, boxes: Sequence[Any], source: Path) -> Any:
         images = stored[number]["image"]
         images = images if isinstance(images, list) else [images]
         if len(images) != 1:
-            raise ParbenchError(
-                f"row {number} of {source} has boxes and {len(images)} images: boxes need exactly one image"
-            )
+            raise ParbenchError(f"row {number} of {source} has boxes and {len(images)} images: boxes need exactly one image")
         size = _size(images[0])
         seen.append([] if size is None else _cut(checked, size, f"row {number} of {source}"))
     return rows.add_column("boxes", seen, feature=List(List(Value("float64"))))
@@ -64,7 +62,8 @@ def _checked(given: Any, where: str) -> list[list[float]]:
     )
     if not fit:
         raise ParbenchError(
-            f"{where} has the boxes {str(given)[:80]}: write [[x0, y0, x1, y1], ...] in pixels of the image, with x0 < x1 and y0 < y1"
+            f"{where} has the boxes {str(given)[:80]}: write [[x0, y0, x1, y1], ...] in pixels of the image, with x0 < x1 and "
+            f"y0 < y1"
         )
     return boxes
 
@@ -89,9 +88,7 @@ def _cut(boxes: Sequence[Sequence[float]], size: tuple[int, int], where: str) ->
     found = []
     for x0, y0, x1, y1 in boxes:
         if x0 < 0 or y0 < 0 or x1 > width or y1 > height:
-            raise ParbenchError(
-                f"{where} has the box {[x0, y0, x1, y1]} outside of its image of {width} x {height} pixels"
-            )
+            raise ParbenchError(f"{where} has the box {[x0, y0, x1, y1]} outside of its image of {width} x {height} pixels")
         across = [min(max(edge - left, 0), side) * CANVAS / side for edge in (x0, x1)]
         down = [min(max(edge - top, 0), side) * CANVAS / side for edge in (y0, y1)]
         if across[0] < across[1] and down[0] < down[1]:

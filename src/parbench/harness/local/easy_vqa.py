@@ -32,6 +32,4 @@ def easy_vqa_rows(settings: Mapping[str, Any]) -> Any:
     folder = Path(package.submodule_search_locations[0]) / "data" / settings["split"]
     asked = json.loads((folder / "questions.json").read_text(encoding="utf-8"))
     rows = [{"question": question, "answer": answer, "image_id": str(image)} for question, answer, image in asked]
-    return checked_rows(
-        settings, Records(folder, rows, [[str(folder / "images" / f"{row['image_id']}.png")] for row in rows])
-    )
+    return checked_rows(settings, Records(folder, rows, [[str(folder / "images" / f"{row['image_id']}.png")] for row in rows]))

@@ -68,7 +68,8 @@ def read_records(settings: Mapping[str, Any]) -> Records:
     if file.is_dir() or file.suffix in _TABLES:
         return _table(file, settings, fields)
     raise ParbenchError(
-        f"dataset.path={settings['path']} is of no format that is known: give JSON lines (.jsonl, .json), CSV (.csv, .tsv), parquet or "
+        f"dataset.path={settings['path']} is of no format that is known: give JSON lines (.jsonl, .json), CSV (.csv, .tsv), "
+        f"parquet or "
         "arrow"
     )
 
@@ -83,7 +84,8 @@ def _in_folder(folder: Path, split: str) -> Path:
     named = [file for file in visible_files(folder) if file.stem == split and file.suffix in _TEXT]
     if len(named) > 1:
         raise ParbenchError(
-            f"dataset.path={folder} holds split {split} several times ({', '.join(file.name for file in named)}): give one of the files"
+            f"dataset.path={folder} holds split {split} several times ({', '.join(file.name for file in named)}): give one of "
+            f"the files"
         )
     if named:
         return named[0]
@@ -101,18 +103,14 @@ def _text_rows(file: Path, fields: Mapping[str, str]) -> list[dict[str, Any]]:
         raise ParbenchError(f"{file} cannot be read: {error}") from error
     wrong = next((number for number, row in enumerate(rows) if not isinstance(row, dict)), None)
     if wrong is not None:
-        raise ParbenchError(
-            f"row {wrong} of {file} is no object: write one JSON object a row, such as {{'question': ...}}"
-        )
+        raise ParbenchError(f"row {wrong} of {file} is no object: write one JSON object a row, such as {{'question': ...}}")
     if not rows:
         raise ParbenchError(f"{file} holds no row: write one JSON object a line, or a header and rows")
     return rows
 
 
 def _csv_rows(file: Path, text: str, fields: Mapping[str, str]) -> list[dict[str, Any]]:
-    reader = csv.DictReader(
-        io.StringIO(text, newline=""), delimiter="\t" if file.suffix == ".tsv" else ",", strict=True
-    )
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if file.suffix == ".tsv" else ",", strict=True)
     try:
         header = list(reader.fieldnames or ())
         if header and not set(header) & set(fields.values()):
@@ -123,9 +121,7 @@ def _csv_rows(file: Path, text: str, fields: Mapping[str, str]) -> list[dict[str
         rows = []
         for number, row in enumerate(reader):
             if None in row or None in row.values():
-                raise ParbenchError(
-                    f"row {number} of {file} has other than {len(header)} columns: quote texts with commas"
-                )
+                raise ParbenchError(f"row {number} of {file} has other than {len(header)} columns: quote texts with commas")
             rows.append({name: _cell(value) for name, value in row.items()})
         return rows
     except csv.Error as error:

@@ -107,9 +107,7 @@ def _scoring(settings: Mapping[str, Any], records: Records) -> str:
     if scoring is not None and scoring not in SCORINGS:
         raise unknown("dataset.scoring", str(scoring), SCORINGS)
     options = [bool(row.get(fields["choices"])) for row in records.rows]
-    votes = [
-        isinstance(row.get(fields["answers"]), list) and len(row[fields["answers"]]) >= VOTES for row in records.rows
-    ]
+    votes = [isinstance(row.get(fields["answers"]), list) and len(row[fields["answers"]]) >= VOTES for row in records.rows]
     if scoring is None:
         return "choice" if all(options) else "vqa" if all(votes) else "exact"
     if scoring == "choice" and not all(options):
@@ -137,9 +135,7 @@ def _row(taken: Mapping[str, Any], scoring: str, suffix: str, number: int) -> di
     prompt = question
     if choices:
         answers = [_letter(answer, choices) for answer in answers]
-        prompt += "".join(
-            f"\n{letter}. {choice}" for letter, choice in zip(string.ascii_uppercase, choices, strict=False)
-        )
+        prompt += "".join(f"\n{letter}. {choice}" for letter, choice in zip(string.ascii_uppercase, choices, strict=False))
         if scoring != "choice":
             answers = [choices[string.ascii_uppercase.index(answer)] for answer in answers]
     answers = [str(answer) for answer in answers]
@@ -162,9 +158,7 @@ def _answers(taken: Mapping[str, Any]) -> list[Any]:
     found = taken["answers"] if taken["answers"] is not None else taken["answer"]
     found = found if isinstance(found, list) else [found]
     answers = [one["answer"] if isinstance(one, dict) and "answer" in one else one for one in found]
-    if not answers or any(
-        answer is None or str(answer).strip() == "" or isinstance(answer, dict | list) for answer in answers
-    ):
+    if not answers or any(answer is None or str(answer).strip() == "" or isinstance(answer, dict | list) for answer in answers):
         raise ValueError(f"its answer is {found!r}: write a text, a number, or a list of them")
     return answers
 
@@ -182,9 +176,7 @@ def _letter(answer: Any, choices: Sequence[str]) -> str:
     found = by_text | by_letter | (by_index if isinstance(answer, int) or not by_text else set())
     if len(found) != 1:
         why = "could be several of" if found else "is none of"
-        raise ValueError(
-            f"its answer {answer!r} {why} the choices {', '.join(choices)}: write letter, text, or index from 0"
-        )
+        raise ValueError(f"its answer {answer!r} {why} the choices {', '.join(choices)}: write letter, text, or index from 0")
     return found.pop()
 
 
@@ -193,7 +185,8 @@ def _check_ids(records: Records, rows: Sequence[Mapping[str, Any]], column: str)
     for number, row in enumerate(rows):
         if (before := first.setdefault(row["question_id"], number)) != number:
             raise ParbenchError(
-                f"rows {before} and {number} of {records.source} have the same {column}, {row['question_id']}: give each row its own, "
+                f"rows {before} and {number} of {records.source} have the same {column}, {row['question_id']}: give each row "
+                f"its own, "
                 "or leave the column out"
             )
 

@@ -21,9 +21,7 @@ def vqa(said: str, doc: Mapping[str, Any]) -> float:
 
     # Equal answers of several people are several answers.
     answers = [{"answer": answer, "answer_id": number} for number, answer in enumerate(doc["answers"])]
-    return float(
-        vqav2_process_results_val({"answers": answers, "question_id": doc["question_id"]}, [said])["exact_match"]
-    )
+    return float(vqav2_process_results_val({"answers": answers, "question_id": doc["question_id"]}, [said])["exact_match"])
 
 
 def choice(said: str, doc: Mapping[str, Any]) -> float:
@@ -55,5 +53,9 @@ def _plain(text: str) -> str:
 
 
 SCORINGS: dict[str, Callable[[str, Mapping[str, Any]], float]] = {
-    "exact": exact, "vqa": vqa, "choice": choice, "anls": anls, "relaxed": relaxed,
-}  # fmt: skip
+    "exact": exact,
+    "vqa": vqa,
+    "choice": choice,
+    "anls": anls,
+    "relaxed": relaxed,
+}

@@ -1,4 +1,6 @@
-"""DToMe, the merging of ToMe and DyMU, against recorded cases: with a number of merges it is our ToMe, with a threshold our DyMU."""
+"""DToMe, the merging of ToMe and DyMU, against recorded cases: with a number of merges it is our ToMe, with a threshold our
+DyMU.
+"""
 
 from __future__ import annotations
 

@@ -37,9 +37,7 @@ def asked_devices(config: DictConfig) -> list[str] | None:
         )
     for key, neutral in (("device", "auto"), ("device_map", None)):
         if config.model.get(key) not in (neutral, None):
-            raise ParbenchError(
-                f"launcher.devices puts a whole model on each device: leave out model.{key}={config.model[key]}"
-            )
+            raise ParbenchError(f"launcher.devices puts a whole model on each device: leave out model.{key}={config.model[key]}")
     return devices
 
 
@@ -56,6 +54,4 @@ def _device(name: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    return (
-        f"[{','.join(map(str, value))}]" if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
-    )
+    return f"[{','.join(map(str, value))}]" if isinstance(value, Sequence) and not isinstance(value, str) else str(value)

@@ -157,9 +157,7 @@ class DeviceSweep(Sweep):
                 self._waiting.append(task)
                 self._hand(worker)
             case "failed":
-                reason = said["said"] + (
-                    f" (see {self._folder(self._doing[worker])}/failed.json)" if said["defect"] else ""
-                )
+                reason = said["said"] + (f" (see {self._folder(self._doing[worker])}/failed.json)" if said["defect"] else "")
                 self._failed_cell(worker, ParbenchError(reason), progress)
                 self._hand(worker)
             case "done":

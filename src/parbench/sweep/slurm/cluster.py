@@ -13,9 +13,18 @@ from parbench.errors import ParbenchError
 # Slurm's programs block for seconds while its controller is being restarted.
 _TIMEOUT_S = 60.0
 OVER = {
-    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "GONE", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
+    "BOOT_FAIL",
+    "CANCELLED",
+    "COMPLETED",
+    "DEADLINE",
+    "FAILED",
+    "GONE",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PREEMPTED",
+    "REVOKED",
     "TIMEOUT",
-}  # fmt: skip
+}
 # A job that lost its node, or its place, is seen as over for a moment before it is queued again.
 _MAY_RETURN = {"BOOT_FAIL", "GONE", "NODE_FAIL", "PREEMPTED"}
 

@@ -44,12 +44,11 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     """Whether these are settings of a cluster.
 
     Raises:
-        ParbenchError: One is missing, or one of ours is of the wrong kind; Hydra's are checked by its class when jobs are handed in.
+        ParbenchError: One is missing, or one of ours is of the wrong kind; Hydra's are checked by its class when jobs are handed
+            in.
     """
     if missing := [key for key in _NEEDED if key not in settings]:
-        raise ParbenchError(
-            f"the launcher has no {', '.join(missing)}: begin its file with 'defaults: [slurm, _self_]'"
-        )
+        raise ParbenchError(f"the launcher has no {', '.join(missing)}: begin its file with 'defaults: [slurm, _self_]'")
     for key, kind, example in (
         ("setup", list, '["module load cuda"]'),
         ("additional_parameters", dict, "{reservation: lab}"),
