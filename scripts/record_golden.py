@@ -29,7 +29,7 @@ QUESTIONS = 40
 # Of which those are taken that every processor agrees on.
 CANDIDATES = 48
 BUDGET = 64
-# A smaller lead of the first token may be rounding.
+# A smaller lead of a token over the second best may be rounding.
 CERTAIN = 0.01
 # Of torch, of MKL and of oneDNN.
 AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2"}

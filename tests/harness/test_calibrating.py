@@ -96,7 +96,7 @@ def test_other_data_needs_no_command_of_its_own(run, folder, cache):
     about = identity(folder / "runs", "par")
     assert about["calibration"].items() >= {"dataset": "pope", "split": "test", "questions": 20}.items()
     assert identity(folder / "runs", "none")["calibration"] is None
-    assert about["method"]["bar"] == json.loads(next(cache.glob("*.json")).read_text())["threshold"]
+    assert about["method"]["relevance_threshold"] == json.loads(next(cache.glob("*.json")).read_text())["threshold"]
     # Another command knows it.
     code, _, err = run(*words)
     assert code == 0
@@ -114,7 +114,7 @@ def test_thresholds_are_shared_and_remade_where_they_are_damaged(adapter, folder
     assert again == found
     # A machine without the model takes what is there, and does not look for what is not.
     login = Session(compose_config(list(one_words(folder))), elsewhere=True)
-    assert login.reducer(compose_config(["method=par"]).method, 64).bar == found.bar
+    assert login.reducer(compose_config(["method=par"]).method, 64).relevance_threshold == found.relevance_threshold
     with pytest.raises(Uncalibrated, match=r"par @65 on pope \(test\) is not found"):
         login.reducer(compose_config(["method=par"]).method, 65)
     # Other questions, another threshold.
@@ -142,7 +142,9 @@ def test_of_two_processes_one_finds_it(folder, cache, monkeypatch, caplog):
     monkeypatch.setattr(Thresholds, "_counter", dataclasses.make_dataclass("Counter", ["questions"])(3))
     config, found = compose_config(list(words_for(pope(folder / "pope")))), []
     shards = [Session(compose_config([*words_for(folder / "pope"), f"shard={part}/2"])) for part in (0, 1)]
-    threads = [threading.Thread(target=lambda one=one: found.append(one.reducer(config.method, 64).bar)) for one in shards]
+    threads = [
+        threading.Thread(target=lambda one=one: found.append(one.reducer(config.method, 64).relevance_threshold)) for one in shards
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -156,10 +158,10 @@ def test_shipped_thresholds_serve_scenes_only(adapter, folder, cache, monkeypatc
     monkeypatch.setattr(Thresholds, "find", lambda *_: pytest.fail("looked for"))
     for words in (["dataset=scenes"], ["dataset=scenes_count"], ["dataset.split=val"]):
         found = session(adapter, *words).reducer(compose_config(["method=par"]).method, 64)
-        assert found.bar == 1.527343
+        assert found.relevance_threshold == 1.527343
         assert found.found_on["dataset"] == "scenes"
         assert found.found_on["split"] == "val"
-    assert session(adapter).reducer(compose_config(["method=par", "method.bar=1"]).method, 64).found_on is None
+    assert session(adapter).reducer(compose_config(["method=par", "method.relevance_threshold=1"]).method, 64).found_on is None
     for words in (words_for(pope(folder / "pope")), ["dataset.images=noise"]):
         with pytest.raises(Uncalibrated):
             Session(compose_config(list(words)), elsewhere=True).reducer(compose_config(["method=par"]).method, 64)
@@ -221,7 +223,7 @@ def test_rows_without_and_with_several_images_are_counted(adapter, folder, cache
 
 
 def test_out_of_reach_gives_the_nearest_and_is_marked(run, folder, cache):
-    words = ("method=par", "method.router=0.5", *words_for(pope(folder / "pope")))
+    words = ("method=par", "method.redundancy_threshold=0.5", *words_for(pope(folder / "pope")))
     code, out, err = run("eval", "budget=500", "controls=[]", "limit=4", "results_dir=runs", *words)
     assert code == 0, err
     assert "par @500 on pope (test): target=500 is out of reach" in err
@@ -246,7 +248,7 @@ def test_few_images_give_the_nearest(monkeypatch):
 
 
 def test_a_mean_far_from_the_budget_is_said_and_marked(run, folder):
-    code, out, err = run("eval", "method=par", "method.bar=3", "controls=[]", "limit=6", "results_dir=runs")
+    code, out, err = run("eval", "method=par", "method.relevance_threshold=3", "controls=[]", "limit=6", "results_dir=runs")
     assert code == 0, err
     assert "warning: par @64 delivered" in err
     assert "% below the budget" in err
@@ -276,7 +278,7 @@ def test_the_command_in_messages_keeps_what_was_overridden(folder):
         "model.device=cpu",
         f"model.path={folder}/a b",
         "method=par",
-        "method.edge=0.5",
+        "method.edge_threshold=0.5",
         "method.template='this is a {}'",
         "dataset=pope",
         f"dataset.path={folder}",

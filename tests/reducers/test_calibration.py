@@ -34,7 +34,7 @@ def _elsewhere(monkeypatch, tmp_path):
 @pytest.fixture
 def stored():
     path = calibration.LOCAL / file_name("some-model", "par")
-    save(path, par(), SUBJECT, FOUND_ON, {64: {"bar": 1.25, "mean": 64.1}})
+    save(path, par(), SUBJECT, FOUND_ON, {64: {"relevance_threshold": 1.25, "mean": 64.1}})
     return path
 
 
@@ -54,37 +54,37 @@ def test_a_target_out_of_reach_is_said():
 
 
 def test_a_stored_threshold_is_filled_in(stored):
-    assert calibrated(par(), SUBJECT).bar == 1.25
+    assert calibrated(par(), SUBJECT).relevance_threshold == 1.25
 
 
 def test_jobs_that_find_a_threshold_at_the_same_time_do_not_meet(stored):
-    reducer, found = par(), {64: {"bar": 1.25, "mean": 64.1}}
+    reducer, found = par(), {64: {"relevance_threshold": 1.25, "mean": 64.1}}
     with ThreadPoolExecutor(8) as pool:
         for done in [pool.submit(save, stored, reducer, SUBJECT, FOUND_ON, found) for _ in range(200)]:
             done.result()
-    assert calibrated(par(), SUBJECT).bar == 1.25
+    assert calibrated(par(), SUBJECT).relevance_threshold == 1.25
     assert list(stored.parent.iterdir()) == [stored]
 
 
 def test_another_target_is_added_beside_the_first(stored):
-    save(stored, par(), SUBJECT, FOUND_ON, {128: {"bar": 0.5, "mean": 128.0}})
-    assert calibrated(par(128), SUBJECT).bar == 0.5
-    assert calibrated(par(64), SUBJECT).bar == 1.25
+    save(stored, par(), SUBJECT, FOUND_ON, {128: {"relevance_threshold": 0.5, "mean": 128.0}})
+    assert calibrated(par(128), SUBJECT).relevance_threshold == 0.5
+    assert calibrated(par(64), SUBJECT).relevance_threshold == 1.25
 
 
 def test_a_file_of_ones_own_does_not_hide_the_shipped_one(monkeypatch, stored, tmp_path):
     monkeypatch.setattr(calibration, "SHIPPED", tmp_path / "shipped")
-    save(tmp_path / "shipped" / stored.name, par(), SUBJECT, FOUND_ON, {32: {"bar": 2.0, "mean": 32.0}})
-    assert calibrated(par(32), SUBJECT).bar == 2.0
-    assert calibrated(par(64), SUBJECT).bar == 1.25
+    save(tmp_path / "shipped" / stored.name, par(), SUBJECT, FOUND_ON, {32: {"relevance_threshold": 2.0, "mean": 32.0}})
+    assert calibrated(par(32), SUBJECT).relevance_threshold == 2.0
+    assert calibrated(par(64), SUBJECT).relevance_threshold == 1.25
 
 
 def test_a_ratio_finds_the_threshold_of_its_count(stored):
-    assert calibrated(par(64 / 576), SUBJECT).bar == 1.25
+    assert calibrated(par(64 / 576), SUBJECT).relevance_threshold == 1.25
 
 
 def test_a_threshold_that_is_given_stays(stored):
-    assert calibrated(par(bar=0.25), SUBJECT).bar == 0.25
+    assert calibrated(par(relevance_threshold=0.25), SUBJECT).relevance_threshold == 0.25
 
 
 def test_methods_without_a_threshold_stay_as_they_are():
@@ -109,12 +109,12 @@ def test_thresholds_for_another_text_tower_are_refused(stored):
 
 
 def test_thresholds_for_other_fields_are_refused(stored):
-    with pytest.raises(ParbenchError, match="other values of edge"):
-        calibrated(par(edge=0.5), SUBJECT)
+    with pytest.raises(ParbenchError, match="other values of edge_threshold"):
+        calibrated(par(edge_threshold=0.5), SUBJECT)
 
 
 def test_what_was_found_for_other_fields_is_not_kept(stored):
-    save(stored, par(edge=0.5), SUBJECT, FOUND_ON, {128: {"bar": 0.5, "mean": 128.0}})
+    save(stored, par(edge_threshold=0.5), SUBJECT, FOUND_ON, {128: {"relevance_threshold": 0.5, "mean": 128.0}})
     assert set(yaml.safe_load(stored.read_text())["targets"]) == {128}
 
 

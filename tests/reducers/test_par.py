@@ -33,7 +33,7 @@ def test_every_reading_decides_each_image_by_itself(label, adapter, pictures):
     encoded, questions = pictures
     config = compose_config(["method=par", *VARIANTS[label]]).method
     fields = {key: config[key] for key in config if key not in ("_target_", "name", "budget")}
-    fields["bar"] = 0.5 if fields["bar"] is None else fields["bar"]
+    fields["relevance_threshold"] = 0.5 if fields["relevance_threshold"] is None else fields["relevance_threshold"]
     method = reducer("par", 64, **fields)
     features = encoded.features if method.place == "before_projector" else adapter.project(encoded.features)
     together = method.reduce(features, Probes(adapter, encoded, questions, [1, 2, 3, 4]))
@@ -52,8 +52,8 @@ def test_every_reading_decides_each_image_by_itself(label, adapter, pictures):
 def test_merged_patches_stay_in_the_provenance(redundant, adapter, pictures):
     encoded, questions = pictures
     probes = Probes(adapter, encoded, questions, [1, 2, 3, 4])
-    dropped = reducer("par", bar=0.5, router=0.8).reduce(encoded.features, probes)
-    merged = reducer("par", bar=0.5, router=0.8, redundant=redundant).reduce(encoded.features, probes)
+    dropped = reducer("par", relevance_threshold=0.5, redundancy_threshold=0.8).reduce(encoded.features, probes)
+    merged = reducer("par", relevance_threshold=0.5, redundancy_threshold=0.8, redundant=redundant).reduce(encoded.features, probes)
     assert torch.equal(dropped.counts, merged.counts)
     for image in range(4):
         token, patch, weight = merged.provenance.of(image)
@@ -67,19 +67,19 @@ def test_merged_patches_stay_in_the_provenance(redundant, adapter, pictures):
     [
         ({"space": "pixels"}, "use one of clip, llm"),
         ({"template": "a photo"}, "where the query goes in"),
-        ({"edges": "quantile", "edge": 1.5}, "between 0 and 1"),
+        ({"edges": "quantile", "edge_threshold": 1.5}, "between 0 and 1"),
         ({"edges": "quantile", "clusters": "leaders"}, "has no edges"),
-        ({"redundant": "merge", "router": 1.0}, "nothing to merge"),
+        ({"redundant": "merge", "redundancy_threshold": 1.0}, "nothing to merge"),
         ({"crowd": 0}, "start at 1"),
         ({"cap": True, "budget": None}, "needs a budget"),
-        ({"per_image": True, "bar": None, "budget": None}, "needs a budget"),
+        ({"per_image": True, "relevance_threshold": None, "budget": None}, "needs a budget"),
         ({"per_image": True}, "has no say"),
-        ({"per_image": True, "bar": None, "cap": True}, "has no use"),
+        ({"per_image": True, "relevance_threshold": None, "cap": True}, "has no use"),
     ],
 )
 def test_impossible_combinations_are_refused(fields, said):
     with pytest.raises(ParbenchError, match=said):
-        dataclasses.replace(reducer("par", bar=0.5), **fields)
+        dataclasses.replace(reducer("par", relevance_threshold=0.5), **fields)
 
 
 def drawn(seed: int, batch: int = 2, size: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
@@ -166,7 +166,7 @@ def test_every_reading_keeps_exactly_the_budget_of_each_image(label, budget, ada
     encoded, questions = pictures
     config = compose_config(["method=par", *VARIANTS[label]]).method
     fields = {key: config[key] for key in config if key not in ("_target_", "name", "budget")}
-    if fields["bar"] is not None or fields["cap"]:
+    if fields["relevance_threshold"] is not None or fields["cap"]:
         pytest.skip("has a bar for all images")
     method = reducer("par per_image", budget, **fields)
     features = encoded.features if method.place == "before_projector" else adapter.project(encoded.features)
@@ -186,7 +186,7 @@ def test_a_bar_for_each_image_keeps_what_some_bar_for_all_keeps(adapter, picture
     own = reducer("par per_image", 64).reduce(encoded.features, probes)
     met = set()
     for bar in torch.linspace(0, 3, 61).tolist():
-        common = reducer("par", 64, bar=bar).reduce(encoded.features, probes)
+        common = reducer("par", 64, relevance_threshold=bar).reduce(encoded.features, probes)
         for image in (number for number in range(4) if common.counts[number] == 64):
             met.add(image)
             assert torch.equal(common.provenance.of(image)[1], own.provenance.of(image)[1])

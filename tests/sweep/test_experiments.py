@@ -13,8 +13,8 @@ controls: []
 calibration: {questions: 24}
 variants:
   as it is: []
-  no router: [method.router=1.0]
-  impossible: [method.graph=space, method.router=0.1]
+  no router: [method.redundancy_threshold=1.0]
+  impossible: [method.graph=space, method.redundancy_threshold=0.1]
 """
 
 
@@ -48,8 +48,8 @@ def test_variants_get_thresholds_and_stand_in_one_table(mine, run, folder):
     assert code == 0
     assert again.count("nothing recomputed") == 3
     # Only what is out of reach is tried again, at the lowest bar.
-    assert "bar=1.0:" in err
-    assert "bar=1.0:" not in again
+    assert "relevance_threshold=1.0:" in err
+    assert "relevance_threshold=1.0:" not in again
 
 
 def test_methods_have_no_place_in_an_experiment(run):

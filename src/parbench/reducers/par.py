@@ -24,7 +24,7 @@ class Par(TokenReducer):
 
     External: the question becomes phrases in a template; patches joined by edges of high similarity form clusters; a patch stays
     if its own relevance or its cluster's passes a bar relative to the image. Internal: greedy suppression in order of relevance.
-    Counts are free per image; a budget is the mean that a calibrated ``bar`` gives, or exact with ``per_image``.
+    Counts are free per image; a budget is the mean that a calibrated ``relevance_threshold`` gives, or exact with ``per_image``.
 
     Attributes:
         space: ``clip``: CLIP's joint space; ``llm``: the LLM's input embeddings.
@@ -37,16 +37,18 @@ class Par(TokenReducer):
             model's
             own in the configuration.
         graph: What patches are compared by, with one another: cosine of ``features`` at ``place``, or in the query's ``space``.
-        edges: From the similarity ``edge`` on (``threshold``), the image's ``quantile`` of it, or mutual nearest ``neighbours``.
-        edge, neighbours: See ``edges``; a patch follows ``leaders`` from ``edge`` on.
+        edges: From the similarity ``edge_threshold`` on (``threshold``), the image's ``quantile`` of it, or mutual nearest
+            ``neighbours``.
+        edge_threshold, neighbours: See ``edges``; a patch follows ``leaders`` from ``edge_threshold`` on.
         clusters: ``components`` of the graph, ``labels`` propagated over it, or ``leaders`` in order of relevance.
         unit: What is retrieved: each ``member`` whose relevance passes, or each whole ``cluster``.
         cluster_score: Relevance of a cluster: its ``max`` or ``mean`` member's, or its ``centroid``'s.
-        retrieval: What ``bar`` means: ``top``, ``deviation`` or ``mass``, see :func:`parbench.ops.retrieval.level`.
-        bar: How relevant a patch or cluster must be; None: calibrated for this model, data and budget.
+        retrieval: What ``relevance_threshold`` means: ``top``, ``deviation`` or ``mass``, see :func:`parbench.ops.retrieval.level`.
+        relevance_threshold: How relevant a patch or cluster must be; None: calibrated for this model, data and budget.
         routing: ``greedy``: in order of relevance, kept if like none kept; ``crowd``: without order, dropped if like ``crowd``
             others; ``representatives``: the ``crowd`` most relevant of each cluster stay.
-        router: Similarity above which patches are alike; 1: off; None: 0.9, or 0.95 for budgets above a quarter of the patches.
+        redundancy_threshold: Similarity above which patches are alike; 1: off; None: 0.9, or 0.95 for budgets above a quarter of
+            the patches.
         crowd: See ``routing``.
         scope: Whether patches compete ``cluster`` by cluster or over ``all`` that are relevant.
         redundant: ``drop`` them, or ``merge`` each into its most similar kept patch: mean, or ``weighted`` by exp(relevance).
@@ -59,7 +61,7 @@ class Par(TokenReducer):
     paper = "arXiv 2410.07278"
     prompt_aware = True
     adaptive = True
-    calibrates = "bar"
+    calibrates = "relevance_threshold"
     uncalibrated = ("per_image",)
     calibration_range = (-4.0, 6.0)
 
@@ -72,15 +74,15 @@ class Par(TokenReducer):
     relevance_sign: int = -1
     graph: str = "features"
     edges: str = "threshold"
-    edge: float = 0.8
+    edge_threshold: float = 0.8
     neighbours: int = 8
     clusters: str = "components"
     unit: str = "member"
     cluster_score: str = "max"
     retrieval: str = "top"
-    bar: float | None = None
+    relevance_threshold: float | None = None
     routing: str = "greedy"
-    router: float | None = None
+    redundancy_threshold: float | None = None
     crowd: int = 2
     scope: str = "all"
     redundant: str = "drop"
@@ -107,17 +109,21 @@ class Par(TokenReducer):
             retrieval=("top", "deviation", "mass"),
             routing=("greedy", "crowd", "representatives"),
         )
-        merges = self.redundant != "drop" and (self.router or 0) >= 1 and self.routing != "representatives"
+        merges = self.redundant != "drop" and (self.redundancy_threshold or 0) >= 1 and self.routing != "representatives"
         wrong = {
             "template has no {} where the query goes in": "{}" not in self.template,
             "cap=true needs a budget to cut to: set budget=64": self.cap and self.budget is None,
             "per_image=true needs a budget to keep: set budget=64": self.per_image and self.budget is None,
-            f"bar={self.bar} has no say with method.per_image=true: leave it null": self.per_image and self.bar is not None,
+            f"relevance_threshold={self.relevance_threshold} has no say with method.per_image=true: leave it null": (
+                self.per_image and self.relevance_threshold is not None
+            ),
             "cap=true has no use with method.per_image=true, which keeps the budget by itself": self.per_image and self.cap,
-            "edges=quantile needs method.edge between 0 and 1": self.edges == "quantile" and not 0 < self.edge < 1,
+            "edges=quantile needs method.edge_threshold between 0 and 1": (
+                self.edges == "quantile" and not 0 < self.edge_threshold < 1
+            ),
             "neighbours and method.crowd start at 1": min(self.neighbours, self.crowd) < 1,
             "clusters=leaders has no edges: edges=threshold": self.clusters == "leaders" and self.edges != "threshold",
-            f"redundant={self.redundant} has nothing to merge: set method.router below 1": merges,
+            f"redundant={self.redundant} has nothing to merge: set method.redundancy_threshold below 1": merges,
         }
         for sentence in (sentence for sentence, impossible in wrong.items() if impossible):
             raise ParbenchError(f"method par: method.{sentence}")
@@ -130,7 +136,7 @@ class Par(TokenReducer):
     def alike(self, geometry: Geometry) -> float:
         """The router's threshold: the fewer patches are to stay, the sooner they are alike."""
         usual = 0.95 if (self.asked(geometry) or 0) > geometry.patches / 4 else 0.9
-        return usual if self.router is None else self.router
+        return usual if self.redundancy_threshold is None else self.redundancy_threshold
 
     def _alone(self) -> bool:
         return self.unit == "member" and self.scope == "all" and self.routing != "representatives"
@@ -147,8 +153,10 @@ class Par(TokenReducer):
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
         """Rewrite, cluster, retrieve, route."""
-        if self.bar is None and not self.per_image:
-            raise ParbenchError("par has no bar: set method.bar, or give a budget that is calibrated for this model")
+        if self.relevance_threshold is None and not self.per_image:
+            raise ParbenchError(
+                "par has no relevance threshold: set method.relevance_threshold, or give a budget that is calibrated for this model"
+            )
         patches = (probes.clip_patches if self.space == "clip" else probes.llm_patches).double()
         relevance = self.relevance(patches, patches, probes)
         compared = features if self.graph == "features" else patches
@@ -194,15 +202,15 @@ class Par(TokenReducer):
         """What passes the bar, [B, N] bool, the best patch's cluster if nothing does; and the clusters, if they had a say."""
         if self.per_image:
             return self.enough(relevance, compared, patches, probes)
-        passed = relevance >= retrieval.level(relevance, self.retrieval, self.bar or 0.0)
+        passed = relevance >= retrieval.level(relevance, self.retrieval, self.relevance_threshold or 0.0)
         if self._alone() and bool(passed.any(1).all()):
             return passed, None
         similarity = graph.cosine(compared)
-        clusters = graph.partition(similarity, relevance, self.clusters, self.edges, self.edge, self.neighbours)
+        clusters = graph.partition(similarity, relevance, self.clusters, self.edges, self.edge_threshold, self.neighbours)
         if self.unit == "cluster":
             score = self.standing(clusters, relevance, patches, probes)
             scale = relevance if self.retrieval == "deviation" else score
-            passed = score >= retrieval.level(scale, self.retrieval, self.bar or 0.0)
+            passed = score >= retrieval.level(scale, self.retrieval, self.relevance_threshold or 0.0)
         fallback = clusters == clusters.gather(1, relevance.argmax(1, keepdim=True))
         return torch.where(passed.any(1, keepdim=True), passed, fallback), clusters
 
@@ -219,7 +227,7 @@ class Par(TokenReducer):
         """
         similarity, clusters = graph.cosine(compared), None
         if not self._alone():
-            clusters = graph.partition(similarity, relevance, self.clusters, self.edges, self.edge, self.neighbours)
+            clusters = graph.partition(similarity, relevance, self.clusters, self.edges, self.edge_threshold, self.neighbours)
         first = relevance
         if self.unit == "cluster" and clusters is not None:
             first = self.standing(clusters, relevance, patches, probes)

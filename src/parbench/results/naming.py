@@ -16,7 +16,7 @@ def row_name(settings: Mapping[str, Any], *details: str) -> str:
 
     Args:
         settings: The method's fields.
-        details: Such as ``edge=0.5``.
+        details: Such as ``edge_threshold=0.5``.
     """
     said = [*(["per image"] if settings.get("per_image") else []), *details]
     name = cell_name(settings["name"], settings.get("budget"))

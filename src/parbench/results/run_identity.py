@@ -15,7 +15,8 @@ from typing import Any
 
 FORMAT = 1
 FILE = "provenance.json"
-# What fields that came later were before they came.
+# What fields that came later were before they came, and what PAR's fields were called.
+_RENAMED_FIELDS = {"bar": "relevance_threshold", "edge": "edge_threshold", "router": "redundancy_threshold"}
 _BEFORE: dict[str, Any] = {"calibration": None, "prompt": "template"}
 _BEFORE_OF_DATA: dict[str, Any] = {"max_new_tokens": None}
 
@@ -53,8 +54,9 @@ class Provenance:
         old.pop("code", None)
         data = {**_BEFORE_OF_DATA, **old.get("dataset", {})}
         data["data"] = _RENAMED_DATA.get(data.get("data", ""), data.get("data"))
+        method = {_RENAMED_FIELDS.get(key, key): value for key, value in old.get("method", {}).items()}
         libraries = {name: version for name, version in old.get("versions", {}).items() if name != "parbench"}
-        return {**_BEFORE, **old, "dataset": data, "versions": libraries}
+        return {**_BEFORE, **old, "method": method, "dataset": data, "versions": libraries}
 
     def text(self) -> str:
         """The file's content."""
