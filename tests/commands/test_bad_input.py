@@ -276,5 +276,6 @@ def test_a_model_that_does_not_fit_is_said(run, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(LlavaForConditionalGeneration, "to", full)
-    said = refused(run, "eval", "method=random", "limit=2", "controls=[]", "results_dir=runs")
+    # Another dtype than that of the model which the tests share and is loaded already.
+    said = refused(run, "eval", "method=random", "limit=2", "controls=[]", "model.dtype=bfloat16")
     assert "does not fit into the memory of cpu" in said
