@@ -79,6 +79,7 @@ def with_two(run, happened, act) -> tuple[int, str]:
     return code, err
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_whatever_ends_it_no_process_is_left_and_the_same_command_ends_with_the_same_bytes(run, folder, single):
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     sweep = subprocess.Popen(
@@ -119,6 +120,15 @@ def test_whatever_ends_it_no_process_is_left_and_the_same_command_ends_with_the_
     assert err.count("finished before, nothing recomputed") == 5
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises, also where the tests run in the background of a shell, which has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_between_two_starts_leaves_no_process(monkeypatch):
     started, start = [], subprocess.Popen
 
