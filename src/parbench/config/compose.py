@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from hydra.errors import (
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from parbench.config.fields import check_fields
 from parbench.config.groups import conf_folder, names, outside_folders
 from parbench.config.shard import parse_shard
 from parbench.config.tracking import check_tracking
@@ -46,14 +46,6 @@ _KEYS = (
     "seed",
     "submission",
 )
-# What a method's field may hold, by how its class declares it.
-_KINDS: dict[str, tuple[type, ...]] = {
-    "int": (int,),
-    "float": (int, float),
-    "str": (str,),
-    "bool": (bool,),
-    "list[float]": (list,),
-}
 
 
 def _register_resolvers() -> None:
@@ -220,23 +212,10 @@ def build_reducer(method: DictConfig, budget: int | float | None = None) -> Redu
     if budget is not None:
         settings["budget"] = budget
     try:
-        _check_fields(get_class(settings["_target_"]), settings)
+        check_fields(get_class(settings["_target_"]), settings)
         # Lists as lists, so that a method and its identity see plain values.
         return instantiate(settings, _convert_="all")
     except InstantiationException as error:
         if isinstance(error.__cause__, ParbenchError):
             raise error.__cause__ from None
         raise ParbenchError(f"method {settings.get('name')} cannot be built: {str(error).splitlines()[0]}") from error
-
-
-def _check_fields(kind: Any, settings: dict[str, Any]) -> None:
-    for field in dataclasses.fields(kind):
-        declared = str(field.type).split(" | ")
-        allowed = tuple(found for name in declared for found in _KINDS.get(name, ()))
-        value = settings.get(field.name, field.default)
-        # A bool is an int to Python, and a budget is checked with the model at hand.
-        right = isinstance(value, allowed) and not (isinstance(value, bool) and bool not in allowed)
-        if field.name != "budget" and allowed and not right and not (value is None and "None" in declared):
-            raise ParbenchError(
-                f"method.{field.name}={value} of {settings.get('name')} is of the wrong kind: it takes {field.type}"
-            )
