@@ -11,8 +11,6 @@ from parbench.commands.table_output import write_data, write_views
 from parbench.errors import ParbenchError, unknown
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from parbench.tables.comparing import Comparison
 
 _FORMATS = ("terminal", "markdown", "latex", "csv", "parquet")
@@ -43,6 +41,8 @@ def run(words: list[str]) -> None:
     strict = as_switch("strict", options["strict"])
     comparison = compare(results, options["metric"] or None, quantized=True, strict=strict)
     if form in ("csv", "parquet"):
+        from parbench.tables.data import data
+
         write_data(data(comparison), form, options["out"])
     else:
         write_text(comparison, form, options)
@@ -80,17 +80,6 @@ def _format(options: dict[str, str]) -> str:
     if given == "parquet" and not options["out"]:
         raise ParbenchError("format=parquet is for a file: add out=table.parquet")
     return given
-
-
-def data(comparison: Comparison) -> pd.DataFrame:
-    """Everything about each run in one flat frame; accuracies and shares in 0..1."""
-    from parbench.tables.official import flat
-
-    frame = flat(comparison.frame.drop(columns="stages"))
-    heads = {"model": comparison.model, "dataset": comparison.dataset, "metric": comparison.measure.name}
-    for place, (name, value) in enumerate(heads.items()):
-        frame.insert(place, name, value)
-    return frame.assign(images=comparison.images, chance=comparison.chance)
 
 
 def write_text(comparison: Comparison, form: str, options: dict[str, str]) -> None:

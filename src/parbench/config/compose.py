@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from parbench.config.fields import check_fields
 from parbench.config.groups import conf_folder, names, outside_folders
+from parbench.config.resolvers import register_resolvers
 from parbench.config.shard import parse_shard
 from parbench.config.tracking import check_tracking
 from parbench.errors import ParbenchError, unknown
@@ -48,12 +49,6 @@ _KEYS = (
 )
 
 
-def _register_resolvers() -> None:
-    """OmegaConf keeps resolvers for the whole process, so parbench's have its name in theirs and stand in nobody's way."""
-    OmegaConf.register_new_resolver("parbench.asset", _asset, replace=True)
-    OmegaConf.register_new_resolver("parbench.choose", lambda condition, yes, no: yes if condition else no, replace=True)
-
-
 @contextlib.contextmanager
 def _own_hydra() -> Iterator[None]:
     """A Hydra over parbench's configurations; afterwards the one of whoever uses parbench is there again."""
@@ -67,12 +62,6 @@ def _own_hydra() -> Iterator[None]:
         GlobalHydra.instance().hydra = before
 
 
-def _asset(name: str) -> str:
-    from parbench.models.loading import asset
-
-    return asset(name)
-
-
 def compose_config(overrides: Sequence[str]) -> DictConfig:
     """The whole configuration for a list of Hydra overrides.
 
@@ -81,7 +70,7 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     """
     from parbench.lmms_tasks.by_path import by_path
 
-    _register_resolvers()
+    register_resolvers()
     overrides = by_path(overrides)
     _check_options(overrides)
     overrides = _with_searchpath(overrides)

@@ -41,19 +41,19 @@ def _differing(ours: Any, theirs: Any, above: str) -> Iterator[str]:
         if isinstance(value, Mapping) and isinstance(before, Mapping) and set(before) >= set(value):
             yield from _differing(value, before, f"{above}.{key}")
         elif value != before:
-            yield f"{'' if key in theirs else '+'}{above}.{key}={_written(value)}"
+            yield f"{'' if key in theirs else '+'}{above}.{key}={written(value)}"
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
     """A value as Hydra reads it."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):
-        return f"[{','.join(map(_written, value))}]"
+        return f"[{','.join(map(written, value))}]"
     if isinstance(value, Mapping):
-        return f"{{{','.join(f'{key}:{_written(one)}' for key, one in value.items())}}}"
+        return f"{{{','.join(f'{key}:{written(one)}' for key, one in value.items())}}}"
     text = str(value)
     if isinstance(value, int | float) or re.fullmatch(r"[\w./@+~][\w./:@+~-]*", text):
         return text

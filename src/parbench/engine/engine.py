@@ -142,7 +142,7 @@ class Engine:
 
     def run(self, samples: Sequence[Sample], images: EncodedImages) -> list[Answer]:
         """Answer one batch whose images are encoded."""
-        chosen = self._choose(samples, images)
+        chosen = self.choose(samples, images)
         batch = Batch(samples, images, chosen, self.site, self.adapter.language.config)
         lines = assemble(self.adapter, batch)
         if lines.unfit:
@@ -179,8 +179,12 @@ class Engine:
         """Whether an image's tokens are the same for all its samples."""
         return self.share and not self.site.prompt_aware
 
-    def _choose(self, samples: Sequence[Sample], images: EncodedImages) -> Chosen:
-        """Reduce each image once, or once a sample where the method looks at the question."""
+    def choose(self, samples: Sequence[Sample], images: EncodedImages) -> Chosen:
+        """Reduce each image once, or once a sample where the method looks at the question.
+
+        Raises:
+            ParbenchError: The method did not deliver exactly what was asked of it.
+        """
         encoded, of = images.encoded, images.of
         if encoded is None or not any(of):
             return Chosen(None, [], [], [[] for _ in samples])

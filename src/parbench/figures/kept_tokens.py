@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 
 from parbench.engine.samples import Kept
@@ -27,17 +28,21 @@ def kept_share(kept: Kept) -> np.ndarray:
 
 
 def kept_picture(path: Path, image: Image.Image, kept: Kept, boxes: Sequence[Sequence[int]], title: str, caption: str) -> None:
-    """Write a PNG: the image and its question on the left; on the right the kept patches as they are, the others darkened.
+    """Write what :func:`kept_figure` draws as a PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept_figure(image, kept, boxes, title, caption).savefig(path, metadata={"Software": None})
+
+
+def kept_figure(image: Image.Image, kept: Kept, boxes: Sequence[Sequence[int]], title: str, caption: str) -> Figure:
+    """The image and its question on the left; on the right the kept patches as they are, the others darkened.
 
     Args:
-        path: Where to.
         image: The image.
         kept: What stayed of it.
         boxes: Needed boxes in pixels of the image, drawn in both halves.
         title: Method and budget.
         caption: Question, answers and counts; may have several lines.
     """
-    from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
     rows, columns = kept.grid
@@ -50,7 +55,7 @@ def kept_picture(path: Path, image: Image.Image, kept: Kept, boxes: Sequence[Seq
     axes = figure.subplots(1, 2)
     axes[0].imshow(pixels)
     axes[1].imshow(pixels * (0.18 + 0.82 * strength))
-    axes[0].set_title("image and needed boxes", fontsize=10)
+    axes[0].set_title("image and needed boxes" if boxes else "image", fontsize=10)
     axes[1].set_title(title, fontsize=10, parse_math=False)
     for row, column in zip(*np.nonzero(share > 0), strict=True):
         corner = (column * width / columns - 0.5, row * height / rows - 0.5)
@@ -71,5 +76,4 @@ def kept_picture(path: Path, image: Image.Image, kept: Kept, boxes: Sequence[Seq
         axis.set_axis_off()
     figure.suptitle(caption, fontsize=10, y=0.06, va="bottom", parse_math=False)
     figure.tight_layout(rect=(0, 0.12, 1, 1))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Software": None})
+    return figure

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.hooks import RemovableHandle
 
 from parbench.errors import ParbenchError, unknown
 from parbench.models.devices import resolve_device
@@ -149,10 +150,13 @@ def home(model: Any) -> torch.device:
     return execution_device(model.get_input_embeddings())
 
 
-def bridge(model: Any) -> None:
+def bridge(model: Any) -> list[RemovableHandle]:
     """Let the parts of a placed LLaVA be called one by one: each takes its inputs to its own device and gives its outputs home.
 
     Hugging Face's hooks do this for the model as a whole; methods and engine call the parts, and parts of parts.
+
+    Returns:
+        What takes it back.
     """
     tower, language, at = model.model.vision_tower, model.model.language_model, home(model)
     whole = [
@@ -164,11 +168,12 @@ def bridge(model: Any) -> None:
         model.lm_head,
     ]
     inner = [part for layer in language.layers for part in (layer, layer.input_layernorm, layer.self_attn.k_proj)]
-    for part in (*whole, *inner):
-        part.register_forward_pre_hook(partial(_bring, execution_device(part)), with_kwargs=True)
-    for part in whole:
-        part.register_forward_hook(partial(_give, at))
+    handles = [
+        part.register_forward_pre_hook(partial(_bring, execution_device(part)), with_kwargs=True) for part in (*whole, *inner)
+    ]
+    handles += [part.register_forward_hook(partial(_give, at)) for part in whole]
     _keep(tower.embeddings)
+    return handles
 
 
 def _keep(embeddings: Any) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parbench.errors import ParbenchError
-from parbench.results.folders import find, in_order, is_finished, read
+from parbench.results.folders import Found, Run, find, in_order, is_finished, read
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,14 +50,23 @@ def load(
     """
     from parbench.results.frames import runs_frame, samples_frame
 
+    runs, found, stopped = read_runs(paths, unfinished=unfinished)
+    return Results(runs_frame(runs), samples_frame(runs, columns), found.ignored, stopped)
+
+
+def read_runs(paths: str | Path | Sequence[str | Path], *, unfinished: bool = False) -> tuple[list[Run], Found, tuple[Path, ...]]:
+    """The runs in some folders, what else is there, and folders of runs that are not finished; see :func:`load`.
+
+    Raises:
+        ParbenchError: A path does not exist, a run is damaged or of another format, or there is no run.
+    """
     named = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     found = find(named)
     stopped = tuple(folder for folder in found.runs if not is_finished(folder))
     wanted = [folder for folder in found.runs if unfinished or folder not in stopped]
     if not wanted:
         raise ParbenchError(_empty(named, len(stopped)))
-    runs = in_order(read(folder) for folder in wanted)
-    return Results(runs_frame(runs), samples_frame(runs, columns), found.ignored, stopped)
+    return in_order(read(folder) for folder in wanted), found, stopped
 
 
 def _empty(paths: Sequence[Path], stopped: int) -> str:

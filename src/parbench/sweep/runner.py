@@ -114,7 +114,23 @@ class Sweep:
         self._ended = 0
 
     def run(self) -> int:
-        """Evaluate, and print a table a group; the exit code is 1 if a cell failed.
+        """Evaluate, and print a table a group; the exit code is 1 if a cell failed; see :meth:`compute`."""
+        self.compute()
+        self._show()
+        return 1 if self._failed else 0
+
+    @property
+    def folders(self) -> list[Path]:
+        """Folders of the runs that are finished, in the order of the cells."""
+        return [job.folder for opened in self._open for job in opened.jobs if job.folder]
+
+    @property
+    def failed(self) -> Sequence[tuple[str, str]]:
+        """Names of the cells that failed, and why."""
+        return tuple(self._failed)
+
+    def compute(self) -> None:
+        """Evaluate all cells.
 
         Raises:
             FatalError: Nothing can go on, such as on a full disk; what was answered is kept.
@@ -130,8 +146,6 @@ class Sweep:
                 with self._if_several(opened.group):
                     self._announce(opened, progress)
             self._compute_all(progress)
-        self._show()
-        return 1 if self._failed else 0
 
     def _compute_all(self, progress: Progress) -> None:
         before = None

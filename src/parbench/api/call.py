@@ -1,0 +1,201 @@
+"""One batch of prompts on its way through a Hugging Face model: shortened at prefill, continued token by token."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from parbench.api.pixels import pictures
+from parbench.engine.accounting import account
+from parbench.engine.assemble import Lines, assemble
+from parbench.engine.batch import Batch
+from parbench.engine.decode import Generated
+from parbench.engine.engine import Engine
+from parbench.engine.hooks.install import install
+from parbench.engine.images import EncodedImages
+from parbench.engine.inputs import Rows, pad
+from parbench.engine.pictures import image_digest, seed_of
+from parbench.engine.samples import Answer, Sample
+from parbench.engine.trace import Trace
+from parbench.errors import ParbenchError
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The prompts of a batch as a processor makes them, taken apart.
+
+    Attributes:
+        ids: For each row, its token ids without padding, one placeholder an image.
+        images: For each row, the numbers of its images.
+        padding: Columns of padding that all rows have.
+    """
+
+    ids: list[Tensor]
+    images: list[list[int]]
+    padding: int
+
+
+def take_apart(ids: Tensor, mask: Tensor | None, image_token: int, patches: int, copies: int = 1) -> Prompts:
+    """The prompts in a batch of token ids.
+
+    Args:
+        ids: [B, S] token ids, ``patches`` placeholders an image.
+        mask: [B, S], 1 where a token is; None: everywhere.
+        image_token: The placeholder's id.
+        patches: Visual tokens of an image.
+        copies: How many rows beside one another are of one prompt, with the same images.
+
+    Raises:
+        ParbenchError: Padding is not on the left, or placeholders make no whole images.
+    """
+    there = torch.ones_like(ids) if mask is None else mask
+    if there.shape != ids.shape:
+        raise ParbenchError(
+            f"attention_mask has the shape {tuple(there.shape)} and input_ids {tuple(ids.shape)}: give both as the processor makes "
+            "them"
+        )
+    there = there.bool()
+    if bool((there[:, :-1] & ~there[:, 1:]).any()):
+        raise ParbenchError("the prompts are padded on the right: set processor.tokenizer.padding_side = 'left'")
+    start = (~there).sum(1)
+    rows = [row[int(begin) :].cpu() for row, begin in zip(ids, start, strict=True)]
+    found: list[Tensor] = []
+    images: list[list[int]] = []
+    count = 0
+    for number, row in enumerate(rows):
+        short, those = _one_placeholder_each(row, image_token, patches, number // copies)
+        found.append(short)
+        images.append(images[-1] if number % copies else list(range(count, count + those)))
+        count += 0 if number % copies else those
+    return Prompts(found, images, int(start.min()))
+
+
+def _one_placeholder_each(row: Tensor, image_token: int, patches: int, number: int) -> tuple[Tensor, int]:
+    where = (row == image_token).nonzero().flatten()
+    blocks = where[: len(where) // patches * patches].view(-1, patches)
+    if blocks.numel() != len(where) or bool((blocks[:, -1] - blocks[:, 0] != patches - 1).any()):
+        raise ParbenchError(
+            f"prompt {number} has {len(where)} image placeholders, which are no whole images of {patches}: let the model's own "
+            "processor make input_ids"
+        )
+    keep = row != image_token
+    keep[blocks[:, 0]] = True
+    return row[keep], len(blocks)
+
+
+class Call:
+    """A batch from its prefill on.
+
+    Args:
+        engine: The model with the method.
+        prompts: The batch's prompts.
+        questions: One for each.
+        pixels: [images, 3, H, W] as the processor makes them; None without images.
+
+    Attributes:
+        rows: What the LLM runs.
+        cache: Keys and values; the call's own.
+        finished: Whether the prefill has come to its end.
+    """
+
+    def __init__(self, engine: Engine, prompts: Prompts, questions: Sequence[str], pixels: Tensor | None) -> None:
+        self.engine, self.questions = engine, list(questions)
+        self.finished = False
+        self.cache: Any = None
+        self._fed: list[Tensor] = []
+        self._hooks = contextlib.ExitStack()
+        self._trace = Trace()
+        processor = engine.adapter.processor.image_processor
+        self.pictures: list[Image.Image] = [] if pixels is None else pictures(processor, pixels)
+        with torch.no_grad():
+            self.batch = self._reduced(prompts, pixels)
+            lines = self._lines()
+            self.rows = _padded(pad(engine.adapter, lines.lines), prompts.padding)
+
+    def _reduced(self, prompts: Prompts, pixels: Tensor | None) -> Batch:
+        engine = self.engine
+        samples = [_sample(number, question) for number, question in enumerate(self.questions)]
+        ids = {sample.id: row for sample, row in zip(samples, prompts.ids, strict=True)}
+        encoded = None if pixels is None else engine.images.encode(pixels)
+        seeds = [seed_of(image_digest(picture)) for picture in self.pictures]
+        images = EncodedImages(encoded, seeds, prompts.images, ids)
+        return Batch(samples, images, engine.choose(samples, images), engine.site, engine.adapter.language.config)
+
+    def _lines(self) -> Lines:
+        lines = assemble(self.engine.adapter, self.batch)
+        for number, why in lines.unfit.items():
+            raise ParbenchError(f"prompt {number}: {why}")
+        return lines
+
+    def begin(self, cache: Any) -> dict[str, Any]:
+        """Put the method's hooks in; gives what the model runs instead of the prompts.
+
+        Args:
+            cache: An empty one.
+        """
+        engine, self.cache = self.engine, cache
+        site = engine.site if any(self.batch.images.of) else None
+        self._trace = self._hooks.enter_context(install(engine.adapter, site, self.rows))
+        return self._inputs(inputs_embeds=self.rows.embeds, position_ids=self.rows.positions)
+
+    def go_on(self, ids: Tensor) -> dict[str, Any]:
+        """What the model runs for the next tokens [B, n]; all anew where the method chooses anew for each."""
+        self._fed.append(ids)
+        every = torch.cat(self._fed, dim=1).to(self.rows.mask.device)
+        last = self.rows.positions[:, -1:]
+        new = last + 1 + torch.arange(every.shape[1], device=last.device)
+        if self.batch.site.cached or not any(self.batch.images.of):
+            return self._inputs(input_ids=ids, position_ids=new[:, -ids.shape[1] :])
+        self.cache.crop(0)
+        embeds = torch.cat([self.rows.embeds, self.engine.adapter.embed(every)], dim=1)
+        return self._inputs(inputs_embeds=embeds, position_ids=torch.cat([self.rows.positions, new], dim=1))
+
+    def _inputs(self, **given: Tensor) -> dict[str, Any]:
+        fed = sum(ids.shape[1] for ids in self._fed)
+        mask = F.pad(self.rows.mask, (0, fed), value=1)
+        return {"input_ids": None, "pixel_values": None, "attention_mask": mask, "past_key_values": self.cache, **given}
+
+    def answers(self) -> list[Answer]:
+        """What happened to each prompt, without the text that came of it.
+
+        Raises:
+            ParbenchError: The method did not deliver its budget inside the LLM.
+        """
+        return [account(self.batch, self._trace, self._generated(row), row) for row in range(len(self.questions))]
+
+    def _generated(self, row: int) -> Generated:
+        """The tokens that came of a row: those that were fed, up to its end, and the one that is not fed yet."""
+        ids: list[int] = []
+        for token in torch.cat(self._fed, dim=1)[row].tolist() if self._fed else []:
+            ids.append(token)
+            if token in self.engine.adapter.end_tokens:
+                return Generated(ids, "", float("nan"), torch.empty(0))
+        return Generated([*ids, -1], "", float("nan"), torch.empty(0))
+
+    def close(self) -> None:
+        """Take the method's hooks out."""
+        self._hooks.close()
+
+
+def _sample(number: int, question: str) -> Sample:
+    # Prompt and images are there already.
+    return Sample(str(number), lambda _images: "", question, list, group=str(number), max_new_tokens=1)
+
+
+def _padded(rows: Rows, more: int) -> Rows:
+    """Rows with more columns of padding, so that keeping all is the untouched model on the same batch, bit for bit."""
+    return replace(
+        rows,
+        embeds=F.pad(rows.embeds, (0, 0, more, 0)),
+        mask=F.pad(rows.mask, (more, 0)),
+        positions=F.pad(rows.positions, (more, 0)),
+        image=F.pad(rows.image, (more, 0), value=-1),
+        patch=F.pad(rows.patch, (more, 0), value=-1),
+    )

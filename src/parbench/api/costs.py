@@ -1,0 +1,54 @@
+"""FLOPs that a budget would cost, from a model's sizes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from parbench.api.methods import method as method_called
+from parbench.api.models import settings_of
+from parbench.errors import unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_PLACES = ("before_projector", "after_projector")
+
+
+def flops(
+    model: str = "llava-1.5-7b",
+    tokens: int | Sequence[int] = (576, 64),
+    text: int | Sequence[int] = 60,
+    *,
+    method: str | None = None,
+    place: str = "after_projector",
+) -> pd.DataFrame:
+    """FLOPs of one image and a prompt up to the first token of the answer; no weights are needed.
+
+    Args:
+        model: A name in ``conf/model``, or the folder of a checkpoint.
+        tokens: Visual tokens that are left, one number or several.
+        text: Tokens of the prompt beside them.
+        method: A name in ``conf/method``; None: any method at ``place`` that costs nothing itself.
+        place: ``before_projector`` or ``after_projector``, where no method is named.
+
+    Returns:
+        One row for each number of tokens and of text, as ``parbench flops --json`` has them: ``model``, ``method``, ``tokens``,
+        ``text``, ``vision``, ``projector``, ``reducer``, ``llm_prefill``, ``total``; 2 FLOPs per multiply-add.
+
+    Raises:
+        ParbenchError: A name is not known, or a number is impossible.
+    """
+    import pandas as pd
+
+    from parbench.compute.predict import predict
+
+    if place not in _PLACES:
+        raise unknown("place", place, _PLACES)
+    settings = settings_of(model)
+    rows = []
+    for length in [text] if isinstance(text, int) else text:
+        for count in [tokens] if isinstance(tokens, int) else tokens:
+            reducer = None if method is None else method_called(method, budget=count)
+            rows.append(predict(settings, reducer, count, length, place))
+    return pd.DataFrame(rows)

@@ -1,0 +1,126 @@
+"""A method by its name, with the defaults of its YAML, ready for a model."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from parbench.api.models import Known, known_of
+from parbench.config.fields import check_fields
+from parbench.config.plain import option
+from parbench.errors import ParbenchError, unknown
+from parbench.reducers import Reducer
+from parbench.reducers.budget import check_budget
+from parbench.reducers.calibration import LOCAL, SHIPPED, Subject, file_name, first_serving
+
+if TYPE_CHECKING:
+    from transformers import LlavaForConditionalGeneration
+
+# What a budget is called that leaves a method to its own rule.
+OWN = "own"
+
+
+def method(
+    name: str, *, budget: float | str | None = None, model: LlavaForConditionalGeneration | str | None = None, **fields: Any
+) -> Reducer:
+    """A method with the defaults of its YAML in ``conf/method``.
+
+    Args:
+        name: One of ``parbench list methods``.
+        budget: Visual tokens that stay of an image: a whole number, a ratio between 0 and 1, or ``own`` for the method's own rule;
+            None leaves what the YAML has.
+        model: The model that it is for, loaded or by name: the budget is checked against it, a calibrated threshold is filled in,
+            and values that differ between models have this one's. None leaves that to :func:`parbench.reduce`.
+        fields: The method's hyperparameters, instead of the YAML's.
+
+    Raises:
+        ParbenchError: Name or field is not known, a value is impossible, the model cannot have the budget, or the budget needs a
+            threshold that nobody has calibrated for this model.
+    """
+    known = None if model is None else known_of(model)
+    settings = option("method", name, model=known.settings if known else {})
+    settings.pop("style", None)
+    kind = _class_of(settings.pop("_target_", None), name)
+    allowed = [field.name for field in dataclasses.fields(kind) if field.name not in ("name", "budget")]
+    for key in fields:
+        if key not in allowed:
+            raise unknown(f"field of method {name}", key, allowed)
+    settings |= fields
+    if budget is not None:
+        settings["budget"] = None if budget == OWN else budget
+    check_budget(settings.get("budget"))
+    check_fields(kind, settings)
+    try:
+        made = kind(**settings)
+    except TypeError as error:
+        raise ParbenchError(f"method {name} cannot be built: {error}") from error
+    return made if known is None else ready(made, known)
+
+
+def _class_of(target: str | None, name: str) -> Any:
+    module, _, attribute = str(target or "").rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ParbenchError(
+            f"the class {target} of method {name} cannot be imported ({error}): _target_ in its YAML names module and class, and "
+            "the module's folder has to be where Python looks"
+        ) from error
+
+
+def ready(method: Reducer, known: Known) -> Reducer:
+    """A method for a model: with a name, its budget checked and in tokens, its threshold filled in.
+
+    Raises:
+        ParbenchError: The model cannot have it; says what would be possible.
+    """
+    if not isinstance(method, Reducer):
+        raise ParbenchError(
+            f"{method!r} is no method: use parbench.method('par', budget=64), or an instance of your own class, such as "
+            "MyMethod(budget=64)"
+        )
+    if not hasattr(type(method), "title"):
+        raise ParbenchError(
+            f"class {type(method).__name__} has no title, which tables and messages need: write title = '{type(method).__name__}' "
+            "in it"
+        )
+    if not method.name:
+        method = dataclasses.replace(method, name=type(method).__name__.lower())
+    method.check(known.geometry)
+    if (asked := method.asked(known.geometry)) != method.budget:
+        method = dataclasses.replace(method, budget=asked)
+    if method.needs_clip and not known.clip:
+        raise ParbenchError(
+            f"method {method.name} compares text with patches in CLIP's space, and no CLIP text tower is known for {known.name}: "
+            "give parbench.reduce(..., clip='openai/clip-vit-large-patch14-336'), the CLIP whose vision tower the model has"
+        )
+    return method if method.open_threshold is None else _with_threshold(method, known)
+
+
+def _with_threshold(method: Reducer, known: Known) -> Reducer:
+    """The method with a calibrated threshold: by the model's name, or else the first that was found for the same weights."""
+    subject = Subject(known.name, known.fingerprint, known.geometry, known.clip_fingerprint if method.needs_clip else None)
+    named = file_name(known.name, method.name)
+    files = [folder / named for folder in (LOCAL, SHIPPED)]
+    files += [path for folder in (LOCAL, SHIPPED) for path in sorted(folder.glob(file_name("*", method.name)))]
+    try:
+        return first_serving(list(dict.fromkeys(files)), method, subject)
+    except ParbenchError as error:
+        raise ParbenchError(
+            f"method {method.name} with budget={method.budget} needs a {method.open_threshold} calibrated for {known.name}, and "
+            f"there is none: {_calibrate(method, known)}, or give parbench.method(..., {method.open_threshold}=...)"
+        ) from error
+
+
+def _calibrate(method: Reducer, known: Known) -> str:
+    """How a person gets the threshold."""
+    words: Mapping[str, Any] = {"model": known.name}
+    if not known.settings:
+        folder = known.folder or "FOLDER"
+        words = {"model": "llava-1.5-7b", "model.name": known.name if known.folder else "NAME", "model.path": folder}
+        words |= {"model.clip": known.clip or "null", "model.clip_revision": "null", "model.prompt": "template"}
+    line = " ".join(f"{key}={value}" for key, value in {**words, "method": method.name, "target": method.budget}.items())
+    saved = "" if known.settings or known.folder else "save model and processor in a FOLDER and "
+    return f"{saved}run: parbench calibrate {line}"

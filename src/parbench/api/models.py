@@ -1,0 +1,201 @@
+"""Loading a model, and what parbench knows of one that a person has loaded."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from parbench.config.groups import names
+from parbench.config.plain import option
+from parbench.errors import ParbenchError, unknown
+from parbench.models import hub
+from parbench.models.devices import DTYPES
+from parbench.models.fingerprints import fingerprint
+from parbench.models.geometry import Geometry, config_of, geometry_of
+from parbench.models.loading import locate, locate_clip, read_json
+from parbench.models.unsupported import why_not
+
+if TYPE_CHECKING:
+    from transformers import LlavaForConditionalGeneration, ProcessorMixin
+
+# A model of one's own has the settings of this one, apart from what names it.
+_LIKE = "llava-1.5-7b"
+# What another model has of its own, or has not.
+_OWN = {"revision": None, "clip": None, "clip_revision": None, "prompt": "template", "geometry": None}
+
+
+@dataclass(frozen=True)
+class Known:
+    """What parbench knows of a model.
+
+    Attributes:
+        name: Its name in ``conf/model``, or that of its folder.
+        config: Its ``LlavaConfig``.
+        settings: What ``conf/model`` says of it; empty for a model that is not in there.
+        place: The folder with its weights, or its name on the hub; empty where nothing says.
+        revision: Of the hub.
+        clip: Folder or hub name of the CLIP text tower.
+        clip_revision: Of the hub.
+    """
+
+    name: str
+    config: Any
+    settings: Mapping[str, Any]
+    place: str
+    revision: str | None
+    clip: str | None
+    clip_revision: str | None
+
+    @property
+    def geometry(self) -> Geometry:
+        """Its sizes."""
+        return geometry_of(self.config)
+
+    @cached_property
+    def folder(self) -> Path | None:
+        """Where its weights are; None where nothing says."""
+        if not self.place:
+            return None
+        folder = Path(self.place).expanduser()
+        if folder.is_dir():
+            return folder
+        return hub.cached_snapshot(self.place, self.revision) if hub.is_hub_name(self.place) else None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of its weights; ``unknown`` where nothing says where they come from."""
+        return fingerprint(self.folder) if self.folder else "unknown"
+
+    @cached_property
+    def clip_fingerprint(self) -> str | None:
+        """Of the CLIP text tower; None without one.
+
+        Raises:
+            ParbenchError: It cannot be had.
+        """
+        return fingerprint(locate_clip(self.clip, self.clip_revision)) if self.clip else None
+
+
+# What load_model knew when it loaded a model. Weak: a model goes when nobody has it any more.
+_LOADED: weakref.WeakKeyDictionary[Any, tuple[str, Mapping[str, Any]]] = weakref.WeakKeyDictionary()
+
+
+def load_model(name_or_path: str, **settings: Any) -> tuple[LlavaForConditionalGeneration, ProcessorMixin]:
+    """Load a LLaVA as plain Hugging Face objects.
+
+    Args:
+        name_or_path: A name in ``conf/model`` (``llava-tiny``, ``llava-1.5-7b`` ...), a checkpoint's folder, or ``org/model`` on
+            the hub.
+        settings: Instead of what ``conf/model`` says: ``dtype`` (``float32``, ``bfloat16``, ``float16``), ``device`` (``auto``,
+            ``cpu``, ``cuda:0``), ``attention`` (``sdpa``, ``eager`` ...), ``revision``, ``device_map``, ``quantization`` ...
+
+    Returns:
+        The ``LlavaForConditionalGeneration`` in evaluation mode, without gradients, and its processor, which pads on the left.
+
+    Raises:
+        ParbenchError: There is no such model, a setting is not known, or the checkpoint cannot be loaded.
+    """
+    from parbench.models.adapter import LlavaAdapter
+
+    config = settings_of(name_or_path)
+    for key in settings:
+        if key not in config:
+            raise unknown("setting of load_model", key, config)
+    config |= settings
+    adapter = LlavaAdapter.load(config)
+    _LOADED[adapter.model] = (name_or_path, config)
+    return adapter.model, adapter.processor
+
+
+def settings_of(name_or_path: str) -> dict[str, Any]:
+    """The ``conf/model`` settings of a name; of a folder or hub name, those of LLaVA-1.5 with its path and dtype.
+
+    Raises:
+        ParbenchError: It is none of them.
+    """
+    if name_or_path in names("model"):
+        return option("model", name_or_path)
+    if not Path(name_or_path).expanduser().is_dir() and not hub.is_hub_name(name_or_path):
+        raise unknown("model", name_or_path, names("model"))
+    return {
+        **option("model", _LIKE),
+        **_OWN,
+        "name": Path(name_or_path).expanduser().resolve().name,
+        "path": name_or_path,
+        "dtype": _stored_dtype(name_or_path),
+    }
+
+
+def _stored_dtype(path: str) -> str:
+    """The dtype that a checkpoint was saved in, as its configuration says."""
+    config = read_json(locate(path, None, "name_or_path", weights=False) / "config.json")
+    said = str(config.get("dtype") or config.get("torch_dtype"))
+    return said if said in DTYPES else "float32"
+
+
+def known_of(model: Any, clip: str | None = None) -> Known:
+    """What parbench knows of a model, or of a name in ``conf/model``.
+
+    A model is told by how it was loaded, or else by where Hugging Face loaded it from.
+
+    Args:
+        model: A loaded ``LlavaForConditionalGeneration``, or a name, a folder or ``org/model``.
+        clip: Folder or hub name of a CLIP text tower, instead of the one that is known.
+
+    Raises:
+        ParbenchError: It is neither a LLaVA-1.5 nor a known name.
+    """
+    settings: Mapping[str, Any]
+    if isinstance(model, str):
+        settings = settings_of(model)
+        return _described(settings, config_of(settings), settings if model in names("model") else {}, clip)
+    check_kind(model)
+    if model in _LOADED:
+        name, settings = _LOADED[model]
+        return _described(settings, model.config, settings if name in names("model") else {}, clip)
+    place = str(getattr(model, "name_or_path", "") or "")
+    for name in names("model"):
+        settings = option("model", name)
+        if place and _same_place(place, str(settings["path"])):
+            loaded = {**settings, "path": place, "revision": getattr(model.config, "_commit_hash", None) or settings["revision"]}
+            return _described(loaded, model.config, settings, clip)
+    named = Path(place).name if place else "this model"
+    own = {**_OWN, "name": named, "path": place, "revision": getattr(model.config, "_commit_hash", None)}
+    return _described(own, model.config, {}, clip)
+
+
+def _described(said: Mapping[str, Any], config: Any, settings: Mapping[str, Any], clip: str | None) -> Known:
+    tower = (clip, None) if clip else (said["clip"], said["clip_revision"])
+    return Known(said["name"], config, settings, str(said["path"]), said["revision"], *tower)
+
+
+def _same_place(one: str, other: str) -> bool:
+    if one == other:
+        return True
+    paths = [Path(place).expanduser() for place in (one, other)]
+    return all(path.is_dir() for path in paths) and paths[0].samefile(paths[1])
+
+
+def check_kind(model: Any) -> None:
+    """Refuse what is no LLaVA-1.5 of Hugging Face's.
+
+    Raises:
+        ParbenchError: It is not; says what it is.
+    """
+    from transformers import LlavaForConditionalGeneration
+
+    if isinstance(model, LlavaForConditionalGeneration):
+        if why := why_not("the model's configuration", model.config.to_dict()):
+            raise ParbenchError(why)
+        return
+    said = getattr(getattr(model, "config", None), "model_type", None)
+    if said not in (None, "llava") and (why := why_not("the model's configuration", model.config.to_dict())):
+        raise ParbenchError(why)
+    raise ParbenchError(
+        f"the model is of class {type(model).__name__}: parbench works on Hugging Face's LlavaForConditionalGeneration, as "
+        "parbench.load_model or LlavaForConditionalGeneration.from_pretrained gives it"
+    )

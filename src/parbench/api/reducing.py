@@ -1,0 +1,209 @@
+"""``with parbench.reduce(model, processor, method) as r:`` -- a method inside a plain Hugging Face model."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import weakref
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from parbench.api.call import Call, take_apart
+from parbench.api.generation import Generation, through
+from parbench.api.methods import ready
+from parbench.api.models import Known, check_kind, known_of
+from parbench.api.question import QuestionFinder
+from parbench.api.reduced import Reduced
+from parbench.engine.engine import Engine
+from parbench.errors import ParbenchError
+from parbench.models.adapter import LlavaAdapter
+from parbench.models.placement import bridge
+from parbench.models.text import ClipSpace, load_clip
+from parbench.reducers import Reducer
+
+if TYPE_CHECKING:
+    from transformers import LlavaForConditionalGeneration, ProcessorMixin
+
+# Models that a block is open on.
+_OPEN: weakref.WeakSet[Any] = weakref.WeakSet()
+# CLIP text towers that were loaded before, by model.
+_CLIPS: weakref.WeakKeyDictionary[Any, dict[tuple[Any, ...], ClipSpace]] = weakref.WeakKeyDictionary()
+# Arguments of the model's forward that a reduced prompt does not go with.
+_REFUSED = {
+    "labels": "a loss over a prompt that is shorter than its labels means nothing",
+    "inputs_embeds": "the images' places are found in input_ids",
+    "mm_encoder_outputs": "the method needs the images themselves, as pixel_values",
+}
+
+
+@contextlib.contextmanager
+def reduce(
+    model: LlavaForConditionalGeneration,
+    processor: ProcessorMixin,
+    method: Reducer,
+    *,
+    question: str | Sequence[str] | None = None,
+    clip: str | None = None,
+) -> Iterator[Reduced]:
+    """While open, the model's visual tokens are reduced whenever it is given a prompt with images.
+
+    Everything else is Hugging Face's: ``model(...)``, ``model.generate(...)`` with sampling and streamers, ``pipeline``. What is
+    put into the model is taken out again at the end, whatever happens inside.
+
+    Args:
+        model: A ``LlavaForConditionalGeneration``, of any dtype, on any device.
+        processor: Its processor, with which the prompts are made; padding on the left.
+        method: From :func:`parbench.method`, or an instance of a class of one's own.
+        question: What methods that look at the question are given, one for all prompts or one for each; None: the last question
+            in each prompt, without chat template.
+        clip: Folder or hub name of the CLIP whose vision tower the model has, for methods that compare text with patches; not
+            needed for models of ``conf/model``.
+
+    Yields:
+        What the method did to the prompts of the last forward.
+
+    Raises:
+        ParbenchError: The model is of another kind, the method cannot have its budget on it, or a block is open on it already;
+            inside, prompts that do not fit, and ways of generating that a reduced prompt does not go with (beams).
+    """
+    check_kind(model)
+    if model in _OPEN:
+        raise ParbenchError("parbench.reduce is open on this model already: end that block first, since one method acts at a time")
+    known = known_of(model, clip)
+    engine = Engine(_adapter(model, processor, known), ready(method, known), share=False)
+    reduced = Reduced(engine.reducer, model.config)
+    reducing = _Reducing(engine, question, reduced)
+    with contextlib.ExitStack() as stack:
+        _OPEN.add(model)
+        stack.callback(_OPEN.discard, model)
+        if len(set((getattr(model, "hf_device_map", None) or {}).values())) > 1:
+            for handle in bridge(model):
+                stack.callback(handle.remove)
+        stack.callback(reducing.end)
+        stack.callback(model.register_forward_pre_hook(reducing.before, with_kwargs=True).remove)
+        stack.callback(model.register_forward_hook(reducing.after).remove)
+        stack.enter_context(through(model, reducing.ask))
+        yield reduced
+
+
+def _adapter(model: Any, processor: Any, known: Known) -> LlavaAdapter:
+    for part in ("tokenizer", "image_processor"):
+        if not hasattr(processor, part):
+            raise ParbenchError(
+                f"the processor is a {type(processor).__name__}, which has no {part}: give the model's AutoProcessor, which reads "
+                "text and images"
+            )
+    held = _CLIPS.setdefault(model, {})
+
+    def clip_space(tower: Any) -> ClipSpace:
+        key = (known.clip, known.clip_revision, adapter.device, adapter.dtype)
+        if key not in held:
+            held[key] = load_clip(str(known.clip), known.clip_revision, tower, adapter.device, adapter.dtype, known.folder)
+        return held[key]
+
+    adapter = LlavaAdapter(model, processor, name=known.name, folder=known.folder, make_clip=clip_space)
+    return adapter
+
+
+class _Reducing:
+    """The hooks around a model's forward: at prefill a shorter prompt, then the mask and positions that belong to it.
+
+    Args:
+        engine: The model with the method.
+        question: As given to :func:`reduce`.
+        reduced: Told what happens.
+    """
+
+    def __init__(self, engine: Engine, question: str | Sequence[str] | None, reduced: Reduced) -> None:
+        self.engine, self.question, self.reduced = engine, question, reduced
+        self.find_question = QuestionFinder(engine.adapter)
+        self.call: Call | None = None
+        self.asked = Generation()
+        self.signature = inspect.signature(type(engine.adapter.model).forward)
+
+    def ask(self, generation: Generation) -> None:
+        """What is asked for from now on."""
+        self.asked = generation
+
+    def before(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[()], dict[str, Any]]:
+        """Before the model's forward: what it runs instead of what it is given."""
+        bound = self.signature.bind(model, *args, **kwargs).arguments
+        given = {name: value for name, value in bound.items() if name not in ("self", "kwargs")} | bound.get("kwargs", {})
+        for name, why in _REFUSED.items():
+            value = given.get(name)
+            # Of what was not encoded before, generate gives an empty mapping.
+            if value is not None and not (isinstance(value, dict) and not value):
+                raise ParbenchError(f"the model was given {name} inside parbench.reduce: {why}")
+        cache = self._cache(given.get("past_key_values"))
+        if cache.get_seq_length() == 0:
+            return (), {**given, **self._prefill(given).begin(cache)}
+        if self.call is None or cache is not self.call.cache:
+            raise ParbenchError(
+                "the model was given a cache that does not belong to the last prompt inside this block of parbench.reduce: begin "
+                "with the prompt"
+            )
+        ids = given["input_ids"]
+        if bool((ids == self.engine.adapter.image_token_id).any()):
+            raise ParbenchError("the model was given an image after its prompt: give the whole conversation in one prompt")
+        return (), {**given, **self.call.go_on(ids)}
+
+    def _cache(self, given: Any) -> Any:
+        from transformers import DynamicCache
+
+        if given is None:
+            return DynamicCache(config=self.engine.adapter.language.config)
+        if not isinstance(given, DynamicCache):
+            raise ParbenchError(f"the model was given a {type(given).__name__}: inside parbench.reduce it has to be a DynamicCache")
+        return given
+
+    def _prefill(self, given: dict[str, Any]) -> Call:
+        self.rest()
+        adapter, pixels = self.engine.adapter, given.get("pixel_values")
+        pixels = self.asked.pixels if pixels is None else pixels
+        of_image = (adapter.image_token_id, adapter.geometry.patches)
+        prompts = take_apart(given["input_ids"], given.get("attention_mask"), *of_image, self.asked.copies)
+        self._check_images(pixels, prompts.images)
+        self.call = Call(self.engine, prompts, self._questions(prompts.ids), pixels)
+        return self.call
+
+    def _check_images(self, pixels: Tensor | None, images: Sequence[Sequence[int]]) -> None:
+        side = self.engine.adapter.model.config.vision_config.image_size
+        asked, there = sum(map(len, images[:: self.asked.copies])), 0 if pixels is None else len(pixels)
+        if asked != there:
+            raise ParbenchError(f"the prompts have places for {asked} images and pixel_values holds {there}: they must agree")
+        if pixels is not None and tuple(pixels.shape[1:]) != (3, side, side):
+            raise ParbenchError(
+                f"pixel_values has the shape {tuple(pixels.shape)}: the model reads [images, 3, {side}, {side}], as its own "
+                "processor makes them"
+            )
+
+    def _questions(self, prompts: Sequence[Tensor]) -> list[str]:
+        if self.question is None:
+            return [self.find_question(ids) for ids in prompts]
+        if isinstance(self.question, str):
+            return [self.question] * len(prompts)
+        given = [one for one in self.question for _ in range(self.asked.copies)]
+        if len(given) != len(prompts):
+            raise ParbenchError(f"question names {len(self.question)} questions for {len(prompts) // self.asked.copies} prompts")
+        return given
+
+    def after(self, _model: Any, _args: Any, _output: Any) -> None:
+        """After a prefill: check what the method delivered, and tell."""
+        if self.call is not None and not self.call.finished:
+            self.call.answers()
+            self.call.finished = True
+            self.reduced.follow(self.call)
+
+    def rest(self) -> None:
+        """Let the batch go that ran last."""
+        call, self.call = self.call, None
+        if call is not None:
+            call.close()
+            if call.finished:
+                self.reduced.rest()
+
+    def end(self) -> None:
+        """Take out what is in the LLM."""
+        self.rest()

@@ -1,0 +1,153 @@
+"""Runs from Python: evaluated, read back, compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from parbench.api.methods import OWN
+from parbench.errors import ParbenchError, unknown
+from parbench.results.folders import Run, in_order, read
+from parbench.results.loading import Results, read_runs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from parbench.sweep.runner import Cell
+
+
+class Runs(list[Run]):
+    """Runs, ordered by model, data set, method and budget; each has ``id``, ``folder``, ``identity``, ``metrics`` and ``lines``."""
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """One row a run: ``label``, ``accuracy``, ``tokens_mean``, ``flops_prefill`` ... and the identity by its dotted names."""
+        from parbench.results.frames import runs_frame
+
+        return runs_frame(self)
+
+    @cached_property
+    def samples(self) -> pd.DataFrame:
+        """One row an answer: ``run_id``, ``label``, ``id``, ``image_id``, ``prediction``, ``target``, ``score`` ..."""
+        from parbench.results.frames import samples_frame
+
+        return samples_frame(self).merge(self.frame[["run_id", "label"]], on="run_id")
+
+
+def evaluate(
+    *,
+    methods: str | Sequence[str],
+    budgets: float | str | Sequence[float | str] = (64,),
+    model: str = "llava-tiny",
+    dataset: str = "scenes",
+    limit: int | None = None,
+    results_dir: str | Path = "results/runs",
+    **overrides: Any,
+) -> Runs:
+    """Evaluate methods at budgets, as ``parbench sweep`` does: with no reduction and the controls beside them.
+
+    A run that is finished in ``results_dir`` is read back, and a stopped one goes on where it was.
+
+    Args:
+        methods: Names in ``conf/method``.
+        budgets: Visual tokens that stay of an image: whole numbers, ratios, or ``own`` for each method's own rule.
+        model: A name in ``conf/model``.
+        dataset: A name in ``conf/dataset``, or any task of lmms-eval.
+        limit: Only the first so many questions; None for all.
+        results_dir: Where the runs are.
+        overrides: Other keys of the configuration: ``controls=[]``, ``seed=1``, ``engine={"batch_size": 8}``.
+
+    Raises:
+        ParbenchError: A name or value is impossible, or a run failed; the same call goes on with what is left.
+    """
+    from parbench.config import compose_config
+    from parbench.config.spelling import written
+    from parbench.sweep.devices.runner import local_sweep
+    from parbench.sweep.runner import Group
+
+    given = {"model": model, "dataset": dataset, "limit": limit, "results_dir": str(results_dir), **overrides}
+    words = [f"{key}={written(value)}" for key, value in _dotted(given)]
+    config = compose_config(words)
+    names = list(dict.fromkeys(["none", *_several(methods), *config.controls]))
+    cells = list(_cells(names, [None if budget == OWN else budget for budget in _several(budgets)], words, _several(methods)))
+    sweep = local_sweep([Group(config, lambda session: cells)], go_on=True)
+    sweep.compute()
+    if sweep.failed:
+        said = "; ".join(f"{name}: {why}" for name, why in sweep.failed)
+        raise ParbenchError(f"{len(sweep.failed)} of {len(cells)} runs failed, and the same call tries them again: {said}")
+    return Runs(in_order(read(folder) for folder in sweep.folders))
+
+
+def _several(values: Any) -> list[Any]:
+    return [values] if isinstance(values, str | int | float) else list(values)
+
+
+def _dotted(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", list(value) if isinstance(value, tuple) else value
+
+
+def _cells(names: Iterable[str], budgets: Sequence[Any], words: list[str], asked: Sequence[str]) -> Iterator[Cell]:
+    """Each method at each budget; once where it drops nothing."""
+    from parbench.config import build_reducer
+    from parbench.config.groups import names as known
+    from parbench.reducers.budget import check_budget
+    from parbench.sweep.grid import other_method
+    from parbench.sweep.runner import Cell
+
+    for budget in budgets:
+        check_budget(budget)
+    for name in names:
+        if name not in known("method"):
+            raise unknown("method", name, known("method"))
+        method = other_method(name, words)
+        plain = build_reducer(method)
+        if not plain.takes_budget:
+            yield Cell(method, None)
+            continue
+        yield from (Cell(method, budget) for budget in budgets if budget is not None)
+        if None in budgets and name in asked and plain.budget is None:
+            yield Cell(method, None)
+
+
+def load_results(paths: str | Path | Sequence[str | Path] = "results/runs") -> Runs:
+    """The finished runs in some folders, at any depth.
+
+    Args:
+        paths: Folders of runs, or runs.
+
+    Raises:
+        ParbenchError: A path does not exist, a run is damaged, or there is no run.
+    """
+    runs, _, _ = read_runs(paths)
+    return Runs(runs)
+
+
+def compare(runs: Sequence[Run] | str | Path, metric: str | None = None) -> pd.DataFrame:
+    """Runs of one model on one data set compared, as ``parbench table --format=csv`` writes it.
+
+    Args:
+        runs: From :func:`evaluate` or :func:`load_results`, or a folder.
+        metric: What they are compared in; None: what the data set is reported in.
+
+    Returns:
+        One row a run. ``score`` is the measure's value, ``X_low`` and ``X_high`` are the ends of X's 95 % interval, ``X_p_holm`` is
+        the corrected p-value that X is zero. Accuracies and shares are in 0..1.
+
+    Raises:
+        ParbenchError: The runs differ in more than the method, or the measure is not to be had from them.
+    """
+    from parbench.results.frames import runs_frame, samples_frame
+    from parbench.tables import comparing
+    from parbench.tables.data import data
+
+    those = load_results(runs) if isinstance(runs, str | Path) else runs
+    if not those:
+        raise ParbenchError("there are no runs to compare: give those of parbench.evaluate or parbench.load_results")
+    results = Results(runs_frame(those), samples_frame(those, comparing.COLUMNS))
+    return data(comparing.compare(results, metric, quantized=True))
