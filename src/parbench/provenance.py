@@ -97,24 +97,24 @@ def _digest(files: Iterable[Path], folder: Path) -> str:
     return digest.hexdigest()
 
 
-def computed_by(device: str) -> dict[str, Any]:
-    """What a run records of the code and the device that compute it.
-
-    Args:
-        device: Name of the device.
+def code() -> dict[str, Any]:
+    """Which code this process runs; git and the sources are read once a process.
 
     Returns:
         ``parbench`` (version), ``commit`` (None where parbench is no checkout and was not installed from one), ``dirty`` (whether
-        its sources differ from that commit; None where that is not known), ``source`` (digest), ``device``.
+        its sources differ from that commit; None where that is not known), ``source`` (digest).
     """
     commit, dirty = _commit()
-    return {
-        "parbench": __version__,
-        "commit": commit,
-        "dirty": dirty,
-        "source": source_digest(),
-        "device": device,
-    }
+    return {"parbench": __version__, "commit": commit, "dirty": dirty, "source": source_digest()}
+
+
+def computed_by(device: str) -> dict[str, Any]:
+    """What a run records of the code and the device that compute it: that of :func:`code`, and ``device``.
+
+    Args:
+        device: Name of the device.
+    """
+    return {**code(), "device": device}
 
 
 @lru_cache

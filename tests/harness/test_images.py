@@ -60,19 +60,19 @@ def test_names_follow_the_rows_before_alone(folder):
     """So that neither a limit nor a shard changes them; a row without an image is named by its key."""
     rows = [asked(0, noise(1), "x"), asked(1, None, "x"), asked(2, noise(2), "x"), asked(3, None, "y")]
     dataset = prepared(pope(folder / "pope", rows))
-    assert dataset.image_key({}, 3) == "y"
-    assert [dataset.image_key({}, number) for number in range(3)] == ["x", "x (2)", "x (3)"]
+    assert dataset.image_key(3) == "y"
+    assert [dataset.image_key(number) for number in range(3)] == ["x", "x (2)", "x (3)"]
 
 
 def test_what_a_task_draws_from_the_row_is_part_of_what_is_shown(folder):
     rows = [asked(number, noise(1), "a", category=str(number)) for number in range(2)]
-    dataset = prepared(pope(folder / "pope", rows))
-    plain = dataset.task.config.doc_to_visual
-    assert dataset.group(0) == dataset.group(1)
-    dataset.__dict__.pop("_draws")
-    dataset.task.config.doc_to_visual = lambda doc: [plain(doc)[0].rotate(90 * int(doc["category"]))]
-    assert dataset.group(0) != dataset.group(1)
-    assert dataset.image_key({}, 0) == dataset.image_key({}, 1)
+    data = pope(folder / "pope", rows)
+    plain = prepared(data)
+    assert plain.group(0) == plain.group(1)
+    turned, visual = prepared(data), plain.task.config.doc_to_visual
+    turned.task.config.doc_to_visual = lambda doc: [visual(doc)[0].rotate(90 * int(doc["category"]))]
+    assert turned.group(0) != turned.group(1)
+    assert turned.image_key(0) == turned.image_key(1)
 
 
 def broken_png() -> bytes:

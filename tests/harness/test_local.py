@@ -299,7 +299,7 @@ def test_easy_vqa_is_read_whole():
     test = prepared("dataset=easy-vqa")
     assert len(test.rows) == 9673
     assert len(easy_vqa_rows({**test.settings, "split": "train"})) == 38575
-    assert len({test.image_key({}, number) for number in range(len(test.rows))}) <= 1000
+    assert len({test.image_key(number) for number in range(len(test.rows))}) <= 1000
     assert test.docs()[0]["answer"] == "triangle"
     assert test.visuals(0)[0].size == (64, 64)
 

@@ -17,6 +17,7 @@ from made_runs import identity, line, write_run
 from parbench import provenance
 from parbench.config import compose_config
 from parbench.errors import ParbenchError
+from parbench.harness.evaluate import evaluate
 from parbench.harness.session import Session
 from parbench.numerics import NUMERICS
 from parbench.results import load
@@ -127,6 +128,19 @@ def test_a_run_records_what_computed_it(run, folder):
     assert len(state["source"]) == 64
     assert state["device"]
     assert set(state) == {"parbench", "commit", "dirty", "source", "device"}
+
+
+@pytest.mark.model
+def test_git_is_asked_before_the_first_question(folder, monkeypatch):
+    provenance._commit.cache_clear()
+    config = compose_config(["method=none", "limit=2", f"results_dir={folder / 'runs'}"])
+    session = Session(config)
+    reducer = session.reducer(config.method)
+    assert session.adapter
+    monkeypatch.setattr(provenance, "_git", lambda *words: pytest.fail(f"git {words[0]} within a run"))
+    run = evaluate(session, reducer)
+    (state,) = json.loads((run.folder / "provenance.json").read_text())["computed_by"]
+    assert state == {**provenance.code(), "device": state["device"]}
 
 
 def test_a_resumed_run_records_both_codes(run, folder, monkeypatch):

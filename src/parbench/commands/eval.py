@@ -8,10 +8,11 @@ from omegaconf import DictConfig
 
 from parbench.config import build_reducer, compose_config
 from parbench.errors import ParbenchError
+from parbench.harness.planned import Cell
 from parbench.sweep.devices.runner import local_sweep
 from parbench.sweep.dry_run import DRY_RUN, dry_run
 from parbench.sweep.grid import of_method, other_method, products
-from parbench.sweep.runner import Cell, Group
+from parbench.sweep.runner import Group
 from parbench.sweep.task_groups import with_tasks
 
 _MANY = ("-m", "--multirun")

@@ -9,12 +9,13 @@ from omegaconf import OmegaConf
 from parbench.commands.options import as_list, split_options, whole_number
 from parbench.config import build_reducer, compose_config, names
 from parbench.errors import ParbenchError, unknown
+from parbench.harness.planned import Cell
 from parbench.reducers.budget import check_budget
 from parbench.sweep.devices.runner import local_sweep
 from parbench.sweep.dry_run import DRY_RUN, dry_run
 from parbench.sweep.experiment import variant_cells
 from parbench.sweep.grid import other_method, products
-from parbench.sweep.runner import Cell, Group
+from parbench.sweep.runner import Group
 from parbench.sweep.task_groups import with_tasks
 
 DEFAULT_METHODS = "par,prumerge-plus,fastv"

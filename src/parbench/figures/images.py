@@ -14,7 +14,8 @@ from PIL import Image
 
 from parbench.errors import ParbenchError
 from parbench.figures.sweep import Sweep
-from parbench.harness.datasets import PreparedDataset, noise_like
+from parbench.harness.datasets import PreparedDataset
+from parbench.harness.shown import noise_like
 from parbench.results.kept_bitmap import kept_bits
 from parbench.results.naming import sample_number
 

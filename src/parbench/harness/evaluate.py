@@ -294,7 +294,7 @@ def _record(session: Session, engine: Engine, prices: Costs, doc: Any, sample: S
     row = sample_number(sample.id)
     return SampleRecord(
         id=sample.id,
-        image_id=dataset.image_key(doc, row),
+        image_id=dataset.image_key(row),
         task=dataset.task_name,
         skill=doc.get("skill"),
         question=sample.question,

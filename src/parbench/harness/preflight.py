@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig
-
-from parbench.config import build_reducer
 from parbench.errors import ParbenchError
+from parbench.harness.planned import Cell, PlannedRun, plan
 from parbench.models import hub
 from parbench.models.fingerprints import PICKLE
 from parbench.models.loading import check_clip_config, locate_clip
@@ -18,22 +16,6 @@ from parbench.models.loading import check_clip_config, locate_clip
 if TYPE_CHECKING:
     from parbench.harness.session import Session
     from parbench.models.geometry import Geometry
-
-
-class Asked(Protocol):
-    """A method at a budget, and whether it is an error if the model cannot have it."""
-
-    @property
-    def method(self) -> DictConfig:
-        """Its configuration."""
-
-    @property
-    def budget(self) -> int | float | None:
-        """Instead of its own."""
-
-    @property
-    def required(self) -> bool:
-        """Whether it is an error if the model cannot have it."""
 
 
 @dataclass(frozen=True)
@@ -64,53 +46,34 @@ class Source:
         return None if self.files is None else sum(file.size for file in self.files if not file.cached)
 
 
-def check_before_weights(session: Session, cells: Sequence[Asked]) -> None:
-    """Refuse what is impossible before weights are downloaded.
+def check_before_weights(session: Session, cells: Sequence[Cell]) -> list[PlannedRun]:
+    """The runs that are asked for, what is impossible refused before weights are downloaded.
 
     Raises:
         ParbenchError: The model, a required method, its budget, the CLIP, the data's split or the disk does not serve.
     """
     known = configured_geometry(session)
     if known is not None and not has_small_files(session):
-        possible(session, cells, known)
+        # Said before anything at all is downloaded.
+        plan(session, cells, known)
     session.check_prompts()
-    reducers = possible(session, cells, session.geometry)
-    if any(needed and reducer.needs_clip for reducer, needed in reducers):
+    planned = plan(session, cells, session.geometry)
+    if any(run.cell.required and run.reducer and run.reducer.needs_clip for run in planned):
         settings = session.model_settings
         folder = locate_clip(str(settings["clip"]), settings.get("clip_revision"), weights=False)
         check_clip_config(folder, session.vision_width)
-    if hub.offline():
-        return
-    fetched = sources(session, any(reducer.needs_clip for reducer, _ in reducers))
-    if all(source.here for source in fetched):
+    if not hub.offline():
+        _check_fetching(session, sources(session, planned))
+    return planned
+
+
+def _check_fetching(session: Session, read: Sequence[Source]) -> None:
+    """Before anything large is downloaded: the data's split and the disk."""
+    if all(source.here for source in read):
         return
     _check_split(session)
-    missing = sum(source.missing or 0 for source in fetched)
-    hub.check_space(" and ".join(source.name for source in fetched if not source.here), missing)
-
-
-def possible(session: Session, cells: Sequence[Asked], geometry: Geometry) -> list[tuple[Any, bool]]:
-    """The methods that a model of these sizes can have, built, each with whether it is required.
-
-    Raises:
-        ParbenchError: A required one is impossible.
-    """
-    found = []
-    for cell in cells:
-        try:
-            built = build_reducer(cell.method, cell.budget)
-            built.check(geometry)
-            if built.needs_clip and not session.model_settings["clip"]:
-                raise ParbenchError(
-                    f"model {session.model_settings['name']} names no CLIP text tower, which method {built.name} needs: set "
-                    f"model.clip"
-                )
-        except ParbenchError:
-            if cell.required:
-                raise
-            continue
-        found.append((built, cell.required))
-    return found
+    missing = sum(source.missing or 0 for source in read)
+    hub.check_space(" and ".join(source.name for source in read if not source.here), missing)
 
 
 def configured_geometry(session: Session) -> Geometry | None:
@@ -120,9 +83,10 @@ def configured_geometry(session: Session) -> Geometry | None:
     return geometry_of(config_of(session.model_settings)) if session.model_settings.get("geometry") else None
 
 
-def sources(session: Session, needs_clip: bool) -> list[Source]:
-    """The checkpoints that a session reads."""
+def sources(session: Session, planned: Sequence[PlannedRun]) -> list[Source]:
+    """The checkpoints that the runs of a session read."""
     settings = session.model_settings
+    needs_clip = any(run.reducer and run.reducer.needs_clip for run in planned)
     found = [_source("model", str(settings["path"]), settings.get("revision"), hub.SAFETENSORS)]
     if needs_clip and settings["clip"]:
         forms = (*hub.SAFETENSORS, PICKLE)

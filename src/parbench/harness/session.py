@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gc
 import importlib.metadata
 from functools import cached_property, lru_cache
@@ -15,6 +14,7 @@ from parbench.config import build_reducer, parse_shard
 from parbench.config.spelling import words_of
 from parbench.errors import ParbenchError
 from parbench.harness.datasets import PreparedDataset
+from parbench.harness.planned import for_sizes
 from parbench.harness.submission import for_server
 from parbench.models.devices import resolve_device, resolve_dtype
 from parbench.models.fingerprints import fingerprint
@@ -29,7 +29,7 @@ from parbench.models.loading import (
 from parbench.models.placement import check_placement, device_type
 from parbench.models.quantization import check_quantization, model_title
 from parbench.numerics import NUMERICS
-from parbench.provenance import outside_digest, versions
+from parbench.provenance import code, outside_digest, versions
 from parbench.redact import redacted
 from parbench.reducers.calibration import Subject
 
@@ -88,6 +88,8 @@ class Session:
         """The model, loaded when first needed."""
         from parbench.models.adapter import LlavaAdapter
 
+        # Read before the first question, so that no run's time has git and the hashing of sources in it.
+        code()
         return LlavaAdapter.load(self.model_settings)
 
     @cached_property
@@ -192,15 +194,22 @@ class Session:
         """What a method's threshold is found for."""
         return Subject(self.model_settings["name"], self.model_fingerprint, self.geometry, self._clip(reducer))
 
+    def check_clip(self, reducer: Reducer) -> None:
+        """Whether the model names the CLIP text tower that a method needs.
+
+        Raises:
+            ParbenchError: It names none.
+        """
+        name, clip = self.model_settings["name"], self.model_settings["clip"]
+        if reducer.needs_clip and not clip:
+            raise ParbenchError(f"model {name} names no CLIP text tower, which method {reducer.name} needs: set model.clip")
+
     def _clip(self, reducer: Reducer) -> str | None:
         """Fingerprint of the CLIP text tower, if the method needs it."""
         settings = self.model_settings
         if not reducer.needs_clip:
             return None
-        if not settings["clip"]:
-            raise ParbenchError(
-                f"model {settings['name']} names no CLIP text tower, which method {reducer.name} needs: set model.clip"
-            )
+        self.check_clip(reducer)
         return _fingerprint(locate_clip(str(settings["clip"]), settings.get("clip_revision")))
 
     def reducer(self, method: DictConfig, budget: int | float | None = None) -> Reducer:
@@ -218,10 +227,7 @@ class Session:
         Raises:
             ParbenchError: The method cannot deliver that budget on this model.
         """
-        built = build_reducer(method, budget)
-        built.check(self.geometry)
-        # 0.111 and 64 are one run.
-        return dataclasses.replace(built, budget=built.asked(self.geometry))
+        return for_sizes(build_reducer(method, budget), self.geometry)
 
     @cached_property
     def thresholds(self) -> Thresholds:

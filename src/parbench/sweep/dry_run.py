@@ -9,32 +9,28 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from parbench.errors import ParbenchError, Uncalibrated
-from parbench.results.naming import row_name
 from parbench.results.status import RunState, duration, overview
 
 if TYPE_CHECKING:
+    from parbench.harness.planned import PlannedRun
     from parbench.harness.preflight import Source
     from parbench.harness.session import Session
-    from parbench.models.geometry import Geometry
-    from parbench.reducers import Reducer
-    from parbench.sweep.runner import Cell, Group
+    from parbench.sweep.runner import Group
 
 DRY_RUN = "--dry-run"
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A run that a command would compute or has.
+class Outlook:
+    """What would become of a run.
 
     Attributes:
-        name: Method and budget.
-        method: Its name.
-        said: What would become of it.
+        run: The run.
+        said: In words.
         left: Questions to answer; None where nobody has counted them yet.
     """
 
-    name: str
-    method: str
+    run: PlannedRun
     said: str
     left: int | None
 
@@ -58,7 +54,8 @@ def dry_run(groups: Sequence[Group]) -> int:
 
 
 def _show_group(session: Session, group: Group) -> None:
-    from parbench.harness.preflight import configured_geometry, fetchable_data, has_small_files, possible, sources
+    from parbench.harness.planned import plan
+    from parbench.harness.preflight import configured_geometry, fetchable_data, has_small_files, sources
     from parbench.harness.submission import refuse_split
 
     refuse_split(session.dataset.settings)
@@ -68,8 +65,8 @@ def _show_group(session: Session, group: Group) -> None:
     if has_small_files(session):
         session.check_prompts()
         geometry = session.geometry
-    reducers = [reducer for reducer, _ in possible(session, cells, geometry)] if geometry is not None else []
-    found = [*sources(session, any(reducer.needs_clip for reducer in reducers)), fetchable_data(session)]
+    planned = plan(session, cells, geometry)
+    found = [*sources(session, planned), fetchable_data(session)]
     for source in found:
         print(_source_line(source))
     _show_disk(found)
@@ -78,13 +75,13 @@ def _show_group(session: Session, group: Group) -> None:
     # Without weights there is no name of a run to look for.
     named = all(source.here for source in found if source.what != "data")
     rows_here = all(source.here for source in found if source.what == "data")
-    planned = [_plan(session, cell, geometry, known if named else None, rows_here) for cell in cells]
+    outlooks = [_outlook(session, run, known if named else None, rows_here=rows_here) for run in planned]
     print(f"runs in {results}:")
-    for said in dict.fromkeys(f"  {one.name}: {one.said}" for one in planned):
+    for said in dict.fromkeys(f"  {one.run.name}: {one.said}" for one in outlooks):
         print(said)
     if group.config.variants:
         print("  an experiment's variants are known when its thresholds are")
-    print(_time_line(planned, _rates(session, known, results)))
+    print(_time_line(outlooks, _rates(session, known, results)))
 
 
 def _source_line(source: Source) -> str:
@@ -115,48 +112,37 @@ def _show_disk(found: Sequence[Source]) -> None:
     print(f"disk: {needed} to be fetched, {size_text(free_space(cache))} free in {cache}")
 
 
-def _plan(session: Session, cell: Cell, geometry: Geometry | None, known: Sequence[RunState] | None, rows_here: bool) -> Planned:
-    """What would become of a cell.
+def _outlook(session: Session, planned: PlannedRun, known: Sequence[RunState] | None, *, rows_here: bool) -> Outlook:
+    """What would become of a run.
 
     Args:
         session: Model and data set.
-        cell: The cell.
-        geometry: The model's sizes, if they are known.
-        known: The runs that are there; None where the cell's own cannot be told for want of weights.
+        planned: The run.
+        known: The runs that are there; None where this one's id cannot be told for want of weights.
         rows_here: Whether the data are on this machine; a threshold is looked for by what it would be found on.
     """
-    from parbench.config import build_reducer
+    from parbench.sweep.runner import Job
 
-    built, total = build_reducer(cell.method, cell.budget), _questions(session)
-    name = cell.label or row_name(built.settings())
+    if planned.reducer is None:
+        return Outlook(planned, f"left out: {planned.refusal}", 0)
+    total, threshold = _questions(session), planned.reducer.open_threshold
     said = "to be computed" if total is None else f"to be computed, {total} questions"
     try:
-        if geometry is not None:
-            built.check(geometry)
-    except ParbenchError as error:
-        return Planned(name, built.name, f"left out: {error}", 0)
-    try:
-        if built.open_threshold and not rows_here:
+        if threshold and not rows_here:
             raise Uncalibrated("its data would be fetched for it")
-        mine = None if known is None else _run_id(session, session.reducer(cell.method, cell.budget))
+        mine = None if known is None else Job.of(session, planned).run
     except ParbenchError:
-        # Its threshold is not found yet, or the data that would give it its name are not here.
+        # Its threshold is not found yet, or the data that would give it its id are not here.
         mine = None
-        said += ", after its threshold is found" if built.open_threshold else ""
+        said += ", after its threshold is found" if threshold else ""
     run = next((run for run in known or () if run.run_id == mine), None)
     if run is not None and run.state == "done":
-        return Planned(name, built.name, f"finished ({session.config.results_dir}/{run.run_id})", 0)
+        return Outlook(planned, f"finished ({session.config.results_dir}/{run.run_id})", 0)
     if run is not None and run.done:
         whole = total if total is not None else run.total
         left = None if whole is None else max(whole - run.done, 0)
-        return Planned(name, built.name, f"{run.state}, {run.done} of {whole or '?'} questions answered", left)
-    return Planned(name, built.name, said, total)
-
-
-def _run_id(session: Session, reducer: Reducer) -> str:
-    from parbench.results.run_identity import run_id
-
-    return run_id(session.identity(reducer))
+        return Outlook(planned, f"{run.state}, {run.done} of {whole or '?'} questions answered", left)
+    return Outlook(planned, said, total)
 
 
 def _questions(session: Session) -> int | None:
@@ -199,13 +185,13 @@ def _rates(session: Session, known: Sequence[RunState], results: Path) -> dict[s
     return {**rates, "": fmean(rates.values())} if rates else {}
 
 
-def _time_line(planned: Sequence[Planned], rates: dict[str, float]) -> str:
-    open_runs = [one for one in planned if one.left != 0]
+def _time_line(outlooks: Sequence[Outlook], rates: dict[str, float]) -> str:
+    open_runs = [one for one in outlooks if one.left != 0]
     if not open_runs:
         return "time: nothing to compute"
     if not rates:
         return "time: not known, no finished run of this model on this device in there"
     if any(one.left is None for one in open_runs):
         return f"time: about {rates['']:.2g} s a question; how many there are is known when the data are"
-    seconds = sum((one.left or 0) * rates.get(one.method, rates[""]) for one in open_runs)
+    seconds = sum((one.left or 0) * rates.get(str(one.run.cell.method.name), rates[""]) for one in open_runs)
     return f"time: about {duration(seconds)} at the rate last measured there, loading and thresholds aside"

@@ -10,8 +10,8 @@ from omegaconf import DictConfig, open_dict
 
 from parbench.config import build_reducer, compose_config
 from parbench.errors import OutOfReach, ParbenchError
+from parbench.harness.planned import Cell
 from parbench.sweep.grid import other_method
-from parbench.sweep.runner import Cell
 
 if TYPE_CHECKING:
     from parbench.harness.session import Session

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -17,29 +17,13 @@ from parbench.results.naming import row_name
 from parbench.tracking import tracking_of
 
 if TYPE_CHECKING:
+    from parbench.harness.planned import Cell, PlannedRun
     from parbench.harness.progress import Progress
     from parbench.harness.session import Session
     from parbench.harness.tracker import Tracking
     from parbench.reducers import Reducer
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A method at a budget.
-
-    Attributes:
-        method: Its configuration.
-        budget: Instead of the configuration's own; None leaves that.
-        required: Whether it is an error if the model cannot have it; else it is left out with a word.
-        label: What the table calls it; empty for the method's name.
-    """
-
-    method: DictConfig
-    budget: int | float | None
-    required: bool = False
-    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,6 +60,27 @@ class Job:
     run: str
     name: str
     folder: Path | None = None
+
+    @classmethod
+    def of(cls, session: Session, planned: PlannedRun, title: str = "") -> Self:
+        """A planned run with its threshold, which is found now if nobody has found it before.
+
+        Args:
+            session: Model and data set.
+            planned: One that is not refused.
+            title: Of its group.
+
+        Raises:
+            Uncalibrated: Its threshold has to be found on another machine.
+            ParbenchError: There is none, or something that belongs to its identity is missing.
+        """
+        from parbench.results.run_identity import run_id
+
+        assert planned.reducer is not None
+        reducer = session.thresholds.filled(planned.reducer)
+        identity = session.identity(reducer)
+        name = planned.cell.label or row_name(reducer.settings())
+        return cls(planned.cell, reducer, identity, run_id(identity), f"{name}, {title}" if title else name)
 
 
 @dataclass
@@ -169,6 +174,7 @@ class Sweep:
             self._fail(group.title, error)
 
     def _opened(self, group: Group) -> OpenGroup:
+        from parbench.harness.planned import plan
         from parbench.harness.preflight import check_before_weights
         from parbench.harness.session import Session
         from parbench.harness.submission import refuse_split
@@ -176,15 +182,18 @@ class Sweep:
         before = self._open[-1].session if self._open else None
         opened = OpenGroup(group, Session(group.config, beside=before, elsewhere=self.elsewhere, device=self.device))
         refuse_split(opened.session.dataset.settings)
-        # What is wrong with the model is wrong with every cell.
         # An experiment's cells may need the model to find thresholds.
         known = () if group.config.variants else group.cells(opened.session)
-        check_before_weights(opened.session, known)
+        # What is wrong with the model is wrong with every run.
+        planned = check_before_weights(opened.session, known)
         opened.session.dataset.fingerprint, opened.session.model_fingerprint  # noqa: B018
-        # What needs no model is checked for all cells before the first threshold is looked for.
-        checked = [(cell, self._checked(cell, opened)) for cell in known or group.cells(opened.session)]
-        for cell, reducer in checked:
-            job = None if reducer is None else self._possible(cell, reducer, opened)
+        planned = planned or plan(opened.session, group.cells(opened.session), opened.session.geometry)
+        # What needs no model is said of all runs before the first threshold is looked for.
+        for run in planned:
+            if run.refusal:
+                _log.warning(f"left out: {run.refusal}")
+        for run in planned:
+            job = None if run.refusal else self._job(run, opened)
             if job and job.run not in [other.run for other in opened.jobs]:
                 opened.jobs.append(job)
         opened.session.thresholds.rest()
@@ -193,41 +202,18 @@ class Sweep:
             opened.session.release()
         return opened
 
-    def _checked(self, cell: Cell, opened: OpenGroup) -> Any:
-        """The cell's method without its threshold; None where the model cannot have it."""
+    def _job(self, run: PlannedRun, opened: OpenGroup) -> Job | None:
+        """The run as a job, its threshold found; None where that cannot be, which is an error if it is required."""
         try:
-            return opened.session.checked(cell.method, cell.budget)
-        except ParbenchError as error:
-            self._left_out(cell, error)
-            return None
-
-    @staticmethod
-    def _left_out(cell: Cell, error: ParbenchError) -> None:
-        """Say why a cell is left out.
-
-        Raises:
-            ParbenchError: It is required.
-        """
-        if cell.required:
-            raise error
-        _log.warning(f"left out: {error}")
-
-    def _possible(self, cell: Cell, checked: Any, opened: OpenGroup) -> Job | None:
-        """The cell as a job, its threshold found; None where that cannot be."""
-        from parbench.results.run_identity import run_id
-
-        try:
-            reducer = opened.session.thresholds.filled(checked)
             # What belongs to its identity has to be there too: said now rather than after the others' results.
-            identity = opened.session.identity(reducer)
+            return Job.of(opened.session, run, opened.group.title)
         except Uncalibrated:
             raise
         except ParbenchError as error:
-            self._left_out(cell, error)
+            if run.cell.required:
+                raise
+            _log.warning(f"left out: {error}")
             return None
-        name = cell.label or row_name(reducer.settings())
-        title = f"{name}, {opened.group.title}" if opened.group.title else name
-        return Job(cell, reducer, identity, run_id(identity), title)
 
     def _announce(self, opened: OpenGroup, progress: Progress) -> None:
         """Make the folders of runs that are to come, so that others see them, and count their questions."""

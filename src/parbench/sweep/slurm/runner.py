@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parbench.errors import ParbenchError, Uncalibrated
-from parbench.sweep.runner import Cell, Group, Job, OpenGroup, Sweep
+from parbench.sweep.runner import Group, Job, OpenGroup, Sweep
 from parbench.sweep.slurm.cluster import JobState, check_installed
 from parbench.sweep.slurm.job import SweepJob
 from parbench.sweep.slurm.wait import Ended, Queue
 
 if TYPE_CHECKING:
+    from parbench.harness.planned import PlannedRun
     from parbench.harness.progress import Progress
     from parbench.harness.session import Session
 
@@ -150,13 +151,13 @@ class SlurmSweep(Sweep):
         with self._if_several(group):
             self._open.append(self._opened(group))
 
-    def _possible(self, cell: Cell, checked: Any, opened: OpenGroup) -> Job | None:
+    def _job(self, run: PlannedRun, opened: OpenGroup) -> Job | None:
         try:
-            return super()._possible(cell, checked, opened)
+            return super()._job(run, opened)
         except Uncalibrated as error:
             if id(opened.group) not in self._ended_jobs:
                 raise
-            self._fail(cell.label or str(cell.method.name), ParbenchError(f"{error}: the job's log says why"))
+            self._fail(run.cell.label or str(run.cell.method.name), ParbenchError(f"{error}: the job's log says why"))
             return None
 
     def _collect(self, opened: OpenGroup, ended: Ended | None) -> None:

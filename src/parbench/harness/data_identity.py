@@ -1,0 +1,52 @@
+"""What tells a data set, the way it is asked and its scoring from others."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from parbench.errors import unknown
+from parbench.harness.local.sources import fingerprint
+from parbench.harness.sources import data_fingerprint, refuse_ignored
+from parbench.harness.task_file import TaskFile
+
+
+def identity_of(task: TaskFile, rows: Callable[[], Any]) -> str:
+    """Sha256 of the data and of the task that asks and scores them.
+
+    Args:
+        task: The data set's task, with its settings.
+        rows: Gives all rows; asked for where only they tell the data, as with one's own.
+
+    Raises:
+        ParbenchError: The data cannot be found.
+    """
+    settings = task.settings
+    refuse_ignored(settings)
+    # Prompt, generation arguments and scoring are in the task's YAML and beside it.
+    parts = [_data(task, rows).encode(), settings["split"].encode(), settings["images"].encode(), *task.content]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def _data(task: TaskFile, rows: Callable[[], Any]) -> str:
+    """What tells the data alone."""
+    settings = task.settings
+    if settings["hub"] is None:
+        return _scenes(settings)
+    if source := settings.get("source"):
+        return fingerprint(rows(), task.path if source == "task" else None)
+    return data_fingerprint(settings)
+
+
+def _scenes(settings: Mapping[str, Any]) -> str:
+    from parbench.scenes.questions import SKILLS
+    from parbench.scenes.splits import recorded_fingerprints
+
+    split, skill = settings["split"], settings["skill"]
+    known = recorded_fingerprints()
+    if split not in known:
+        raise unknown("dataset.split of scenes", split, known)
+    if skill is not None and skill not in SKILLS:
+        raise unknown("dataset.skill of scenes", str(skill), SKILLS)
+    return f"{known[split]}/{skill}"

@@ -1,0 +1,25 @@
+"""The settings of a data set, ``conf/dataset``: what they have to be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from parbench.errors import ParbenchError
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """See that the values of a data set's settings are possible; what files they name is not looked at.
+
+    Raises:
+        ParbenchError: One is not.
+    """
+    if settings.get("source") == "task" and not settings["yaml"]:
+        raise ParbenchError("dataset=task-by-path needs a task: write dataset=path/to/task.yaml")
+    if settings["images"] not in ("real", "noise"):
+        raise ParbenchError(f"dataset.images={settings['images']} is not known: use real or noise")
+    if not isinstance(settings.get("ocr", False), bool):
+        raise ParbenchError(f"dataset.ocr={settings['ocr']} is neither true nor false")
+    most = settings.get("max_new_tokens")
+    if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
+        raise ParbenchError(f"dataset.max_new_tokens={most} is no number of tokens from 1 on: leave it out for what the task says")

@@ -1,0 +1,102 @@
+"""The images that a data set's task shows of its rows, and which rows show the same."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from parbench.errors import ParbenchError, UnfitSample
+from parbench.harness.images import ShownImages, Watched, image_columns, read_row
+
+if TYPE_CHECKING:
+    from parbench.harness.datasets import PreparedDataset
+
+
+def noise_like(image: Image.Image, seed: str) -> Image.Image:
+    """Uniform noise of an image's size, always the same for a seed."""
+    import numpy as np
+
+    drawn = np.random.default_rng(list(seed.encode())).integers(0, 256, (image.height, image.width, 3), dtype=np.uint8)
+    return Image.fromarray(drawn)
+
+
+class Shown:
+    """What is shown of the rows of a data set.
+
+    Args:
+        dataset: Its rows and task are loaded when first needed.
+    """
+
+    def __init__(self, dataset: PreparedDataset) -> None:
+        self.dataset = dataset
+
+    def visuals(self, number: int) -> list[Image.Image]:
+        """The images of a row, RGB.
+
+        Raises:
+            UnfitSample: One is damaged or missing.
+            ParbenchError: The task cannot show the row.
+        """
+        found = self._by_task(read_row(self.dataset.rows, number, self.columns), number)
+        images = [visual.convert("RGB") for visual in found if isinstance(visual, Image.Image)]
+        if self.dataset.settings["images"] == "noise":
+            return [noise_like(image, f"{self.name(number)} {place}") for place, image in enumerate(images)]
+        if len(images) != len(found):
+            raise ParbenchError(
+                f"row {number} of data set {self.dataset.name} holds something other than images: parbench evaluates images and "
+                f"text"
+            )
+        return images
+
+    def name(self, number: int) -> str:
+        """What the images of a row are called: rows with the same name show the same images, by content."""
+        return self._images.name(number)
+
+    def group(self, number: int) -> str:
+        """Rows of a group are shown in the same way: the same images, and nothing else that the task draws from the row."""
+        content = self._images.content(number)
+        if content is None or not self.draws:
+            return self.name(number)
+        row = {name: value for name, value in self.dataset.docs()[number].items() if name not in self.columns}
+        return hashlib.sha256(f"{content} {sorted(row.items())}".encode()).hexdigest()
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that hold images."""
+        return image_columns(self.dataset.rows)
+
+    @cached_property
+    def draws(self) -> bool:
+        """Whether what the task shows depends on more than a row's images, as where it draws a box or crops one."""
+        try:
+            row = Watched(read_row(self.dataset.rows, 0, self.columns))
+            self._by_task(row, 0)
+        except UnfitSample:
+            return True
+        return bool(row.seen - set(self.columns))
+
+    @cached_property
+    def _images(self) -> ShownImages:
+        return ShownImages(self.dataset.rows, self.dataset.settings["image_key"])
+
+    def _by_task(self, row: Mapping[str, Any], number: int) -> list[Any]:
+        """What the task shows of a row.
+
+        Raises:
+            UnfitSample: There is no image where the task expects one.
+            ParbenchError: The task's function fails.
+        """
+        try:
+            return self.dataset.task.doc_to_visual(row) or []
+        except Exception as error:
+            said = f"({type(error).__name__}: {error})"
+            if any(row[name] is None for name in self.columns):
+                raise UnfitSample(f"row {number} has no image where its task expects one {said}") from error
+            raise ParbenchError(
+                f"doc_to_visual of task {self.dataset.task_name} fails for row {number} of data set {self.dataset.name} {said}: "
+                f"mend the task"
+            ) from error
