@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from parbench.engine.batch import Batch
-from parbench.engine.inputs import Line, Visual, build_line
+from parbench.engine.inputs import Line, Lines, Visual, build_line
 from parbench.engine.origins import anchors, owners
 from parbench.engine.samples import Sample
 from parbench.engine.sites import Site
 from parbench.errors import UnfitSample
 from parbench.models.adapter import LlavaAdapter
 from parbench.reducers import Reducer, Reduction
-
-
-@dataclass(frozen=True)
-class Lines:
-    """The lines of a batch.
-
-    Attributes:
-        lines: One for each sample that has one.
-        limits: Tokens that each may generate.
-        unfit: Why a sample has no line, by its number.
-    """
-
-    lines: list[Line]
-    limits: list[int]
-    unfit: dict[int, str]
 
 
 def visuals(site: Site[Reducer], reduction: Reduction, seeds: Sequence[int]) -> list[Visual]:
@@ -50,7 +34,7 @@ def assemble(adapter: LlavaAdapter, batch: Batch) -> Lines:
     """Put the visual tokens of a batch in the place of its prompts' image placeholders."""
     chosen = batch.chosen
     made = visuals(batch.site, chosen.reduction, chosen.seeds) if chosen.reduction else []
-    found = Lines([], [], {})
+    found = Lines([], [], [], {})
     for number, (sample, entries) in enumerate(zip(batch.samples, chosen.entries, strict=True)):
         try:
             line, limit = _line(adapter, batch, sample, [made[entry] for entry in entries])
@@ -59,6 +43,7 @@ def assemble(adapter: LlavaAdapter, batch: Batch) -> Lines:
         else:
             found.lines.append(line)
             found.limits.append(limit)
+            found.until.append(sample.until)
     return found
 
 

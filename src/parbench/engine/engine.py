@@ -12,14 +12,14 @@ from dataclasses import replace
 import torch
 
 from parbench.engine.accounting import account
-from parbench.engine.assemble import Lines, assemble
+from parbench.engine.assemble import assemble
 from parbench.engine.batch import Batch, Chosen
 from parbench.engine.batch_size import is_out_of_memory
 from parbench.engine.decode import Generated, greedy
 from parbench.engine.features import FeatureCache
 from parbench.engine.hooks.install import install
 from parbench.engine.images import EncodedImages, ImageEncoder
-from parbench.engine.inputs import pad
+from parbench.engine.inputs import Lines, pad
 from parbench.engine.pictures import Read, ahead
 from parbench.engine.samples import Answer, Sample
 from parbench.engine.shared_prefix import can_share_beginnings, shared_beginnings
@@ -162,17 +162,17 @@ class Engine:
 
     def _generate(self, batch: Batch, lines: Lines) -> tuple[list[Generated], Trace]:
         """Run the lines of a batch, what they have in common once where that is possible."""
-        until, of = [sample.until for sample in batch.samples], batch.images.of
+        of = batch.images.of
         if self._chooses_once and self.site.shares_beginnings and can_share_beginnings(self.adapter):
             beginnings = shared_beginnings(lines.lines, of)
             if beginnings is not None:
-                return self.site.run_shared(self.adapter, lines.lines, beginnings, lines.limits, until)
+                return self.site.run_shared(self.adapter, lines, beginnings)
         rows = pad(self.adapter, lines.lines)
         site = self.site if any(of) else None
         cached = site.cached if site else True
         with install(self.adapter, site, rows) as trace:
             leave = trace.leave if self.share else None
-            return greedy(self.adapter, rows, lines.limits, until, cached, leave=leave), trace
+            return greedy(self.adapter, rows, lines.limits, lines.until, cached, leave=leave), trace
 
     @property
     def _chooses_once(self) -> bool:

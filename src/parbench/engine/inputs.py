@@ -81,6 +81,23 @@ class Line:
         return Line(ids, image, patch, position_ids, self.visuals), Line(more, no, none, later, ())
 
 
+@dataclass(frozen=True)
+class Lines:
+    """The lines of a batch.
+
+    Attributes:
+        lines: One for each sample that has one.
+        limits: Tokens that each may generate.
+        until: Stop strings of each.
+        unfit: Why a sample has no line, by its number.
+    """
+
+    lines: list[Line]
+    limits: list[int]
+    until: list[tuple[str, ...]]
+    unfit: dict[int, str]
+
+
 def build_line(
     adapter: LlavaAdapter, prompt: Tensor, visuals: Sequence[Visual], positions: str, new_tokens: int
 ) -> tuple[Line, int]:

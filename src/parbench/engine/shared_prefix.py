@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from parbench.engine.decode import WORTH_LEAVING, Choosing, Generated
 from parbench.engine.hooks.install import install
 from parbench.engine.hooks.layers import Packed
-from parbench.engine.inputs import Line, Rows, pad
+from parbench.engine.inputs import Line, Lines, Rows, pad
 from parbench.engine.trace import Trace
 from parbench.models.adapter import LlavaAdapter
 from parbench.reducers import LayerReducer
@@ -66,9 +66,7 @@ def shared_beginnings(lines: Sequence[Line], images: Sequence[Sequence[int]]) ->
     return Beginnings(first, owner, rest) if len(first) < len(lines) else None
 
 
-def after_beginnings(
-    adapter: LlavaAdapter, beginnings: Beginnings, new_tokens: Sequence[int], until: Sequence[tuple[str, ...]]
-) -> tuple[list[Generated], Trace]:
+def after_beginnings(adapter: LlavaAdapter, lines: Lines, beginnings: Beginnings) -> tuple[list[Generated], Trace]:
     """Run the beginnings, then the rest of all lines on their keys and values; the trace is that of whole lines.
 
     The visual tokens are final when they enter the LLM, so that nothing has to act inside it.
@@ -77,7 +75,7 @@ def after_beginnings(
     packed = _Packed(adapter, begin, beginnings.owner)
     with install(adapter, None, begin) as before:
         packed.begin(begin)
-    choosing = Choosing(adapter, new_tokens, until)
+    choosing = Choosing(adapter, lines.limits, lines.until)
     feed = {number: (line.ids, line.position_ids) for number, line in enumerate(beginnings.rest)}
     rows = packed.rows(feed)
     with install(adapter, None, rows.rows) as trace:
@@ -99,10 +97,8 @@ def after_beginnings(
 def up_to_first_stage(
     adapter: LlavaAdapter,
     site: Site[LayerReducer],
-    lines: Sequence[Line],
+    lines: Lines,
     beginnings: Beginnings,
-    new_tokens: Sequence[int],
-    until: Sequence[tuple[str, ...]],
 ) -> tuple[list[Generated], Trace]:
     """Run all lines, sharing their beginnings in the layers before the method's first stage; the trace is that of whole lines.
 
@@ -111,13 +107,13 @@ def up_to_first_stage(
     """
     begin = pad(adapter, beginnings.first)
     packed = _Packed(adapter, begin, beginnings.owner)
-    choosing = Choosing(adapter, new_tokens, until)
-    present = list(range(len(lines)))
+    choosing = Choosing(adapter, lines.limits, lines.until)
+    present = list(range(len(lines.lines)))
     feed = {number: (line.ids, line.position_ids) for number, line in enumerate(beginnings.rest)}
     side = packed.rows(feed)
     embeds = torch.cat([begin.embeds, side.rows.embeds], dim=1)
     positions = torch.cat([begin.positions, side.rows.positions], dim=1)
-    with install(adapter, site, pad(adapter, lines), lambda: packed.place(present, embeds.shape[1])) as trace:
+    with install(adapter, site, pad(adapter, lines.lines), lambda: packed.place(present, embeds.shape[1])) as trace:
         while True:
             hidden = packed.forward(embeds, positions, side.whose)
             chosen = choosing.take(present, adapter.logits(hidden[:, -1]))

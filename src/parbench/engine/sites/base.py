@@ -13,7 +13,7 @@ from torch import Tensor
 from parbench.engine.decode import Generated
 from parbench.engine.hooks.base import LlmHooks
 from parbench.engine.hooks.layers import Packed
-from parbench.engine.inputs import Line, Rows
+from parbench.engine.inputs import Lines, Rows
 from parbench.engine.ledger import SampleLedger
 from parbench.engine.plan import TokenPlan
 from parbench.engine.shared_prefix import Beginnings, after_beginnings
@@ -146,24 +146,15 @@ class Site(Generic[R_co]):
         """What acts inside the LLM while it runs ``rows``; see :func:`parbench.engine.hooks.install.install`."""
         return LlmHooks(rows)
 
-    def run_shared(
-        self,
-        adapter: LlavaAdapter,
-        lines: Sequence[Line],
-        beginnings: Beginnings,
-        new_tokens: Sequence[int],
-        until: Sequence[tuple[str, ...]],
-    ) -> tuple[list[Generated], Trace]:
+    def run_shared(self, adapter: LlavaAdapter, lines: Lines, beginnings: Beginnings) -> tuple[list[Generated], Trace]:
         """Answer lines, what they share once; the trace is that of whole lines.
 
         Args:
             adapter: The model.
-            lines: Whole lines.
+            lines: Whole lines, with how far each may go on.
             beginnings: The same, cut behind the last visual token.
-            new_tokens: Each line's limit.
-            until: Each line's stop strings.
         """
-        return after_beginnings(adapter, beginnings, new_tokens, until)
+        return after_beginnings(adapter, lines, beginnings)
 
     # What it promises.
 

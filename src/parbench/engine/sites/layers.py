@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Self
 
 from parbench.engine.decode import Generated
 from parbench.engine.hooks.layers import LayerHooks, Packed
-from parbench.engine.inputs import Line, Rows
+from parbench.engine.inputs import Lines, Rows
 from parbench.engine.ledger import SampleLedger
 from parbench.engine.plan import TokenPlan
 from parbench.engine.shared_prefix import Beginnings, up_to_first_stage
@@ -50,16 +50,9 @@ class LayerSite(Site[LayerReducer]):
         """Cuts the sequence at each stage."""
         return LayerHooks(adapter, self.reducer, rows, trace, place)
 
-    def run_shared(
-        self,
-        adapter: LlavaAdapter,
-        lines: Sequence[Line],
-        beginnings: Beginnings,
-        new_tokens: Sequence[int],
-        until: Sequence[tuple[str, ...]],
-    ) -> tuple[list[Generated], Trace]:
+    def run_shared(self, adapter: LlavaAdapter, lines: Lines, beginnings: Beginnings) -> tuple[list[Generated], Trace]:
         """Share the layers before the first stage."""
-        return up_to_first_stage(adapter, self, lines, beginnings, new_tokens, until)
+        return up_to_first_stage(adapter, self, lines, beginnings)
 
     def check_reduced(self, _reduction: Reduction) -> None:
         """The budget is an average over layers, which nothing before the LLM can break."""
