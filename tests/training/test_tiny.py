@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from parbench.scenes.splits import rows
-from tiny.loop import Stage, learning_rate, run_stage
+from tiny.loop import Pace, Stage, learning_rate, run_stage
 from tiny.recipe import LANGUAGE_STAGES, TEXT_STAGES, VISION_STAGES
 
 STAGE = Stage("little", side=6, steps=12, batch=2, things=(1, 2), signs=(0, 1), questions=3, warmup=2)
@@ -119,6 +119,7 @@ class Line(nn.Module):
         super().__init__()
         torch.manual_seed(1)
         self.map = nn.Linear(4, 1)
+        self.stage = STAGE
 
     def losses(self, step: int) -> dict[str, torch.Tensor]:
         x = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
@@ -128,32 +129,35 @@ class Line(nn.Module):
 def test_a_killed_stage_goes_on_to_the_same_weights(tmp_path):
     whole = Line()
     (tmp_path / "whole").mkdir()
-    run_stage(STAGE, whole, whole.losses, tmp_path / "whole", log_every=4)
+    run_stage(whole, tmp_path / "whole", pace=Pace(log_every=4))
 
     class Killed(Exception):
         pass
 
-    torn, folder = Line(), tmp_path / "torn"
+    class UntilSeven(Line):
+        def losses(self, step: int) -> dict[str, torch.Tensor]:
+            if step == 7:
+                raise Killed
+            return super().losses(step)
+
+    steps = []
+
+    class Counted(Line):
+        def losses(self, step: int) -> dict[str, torch.Tensor]:
+            steps.append(step)
+            return super().losses(step)
+
+    folder = tmp_path / "torn"
     folder.mkdir()
-
-    def until_seven(step: int) -> dict[str, torch.Tensor]:
-        if step == 7:
-            raise Killed
-        return torn.losses(step)
-
+    always = Pace(save_every_s=0.0)
     with pytest.raises(Killed):
-        run_stage(STAGE, torn, until_seven, folder, save_every_s=0.0)
-    resumed, steps = Line(), []
-
-    def counted(step: int) -> dict[str, torch.Tensor]:
-        steps.append(step)
-        return resumed.losses(step)
-
-    run_stage(STAGE, resumed, counted, folder, save_every_s=0.0)
+        run_stage(UntilSeven(), folder, pace=always)
+    resumed = Counted()
+    run_stage(resumed, folder, pace=always)
     assert steps == list(range(7, 12))
     for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(one, other)
-    run_stage(STAGE, resumed, counted, folder)
+    run_stage(resumed, folder)
     assert steps == list(range(7, 12))
 
 
@@ -182,7 +186,7 @@ def test_both_trainers_learn_from_their_first_steps(tmp_path):
         folder = tmp_path / name
         folder.mkdir()
         before = _total(trainer.losses(0))
-        run_stage(STAGE, trainer, trainer.losses, folder, log_every=1)
+        run_stage(trainer, folder, pace=Pace(log_every=1))
         log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
         assert len(log) == STAGE.steps
         assert all(value == value for line in log for key, value in line.items() if key != "stage")

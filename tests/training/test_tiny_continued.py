@@ -19,7 +19,7 @@ from parbench.scenes.world import WIDE_DIAMETERS, sample_scene
 from tiny import continuation
 from tiny.continuation import KEPT, STAGES, build_trainer, continue_training, keep, load_kept
 from tiny.counting import share_loss
-from tiny.loop import learning_rate
+from tiny.loop import Pace, learning_rate
 from tiny.outside import held_out, trained
 from tiny.referents import referents
 from tiny.vocabulary import ADDED, build_tokenizer
@@ -138,13 +138,16 @@ def test_a_training_goes_on_to_the_same_weights_and_from_what_lasts(tmp_path, qu
 
     loop = continuation.run_stage
 
-    def killed(stage, trainer, losses, folder, **more):
+    def killed(trainer, folder, **more):
+        losses = trainer.losses
+
         def until_two(step):
             if step == 2:
                 raise KeyboardInterrupt
             return losses(step)
 
-        loop(stage, trainer, until_two, folder, save_every_s=0.0, **more)
+        trainer.losses = until_two
+        loop(trainer, folder, pace=Pace(save_every_s=0.0), **more)
 
     monkeypatch.setattr(continuation, "run_stage", killed)
     with pytest.raises(KeyboardInterrupt):

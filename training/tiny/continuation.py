@@ -206,12 +206,5 @@ def continue_training(folder: Path, kept: Path, seed: int, stages: tuple[Stage, 
         trainer.begin(stage)
         if not timed:
             trainer.precision, timed = fastest_precision(trainer), True
-        run_stage(
-            stage,
-            trainer,
-            trainer.losses,
-            folder,
-            start=step if stage.name == at else 0,
-            measure=lambda: measure(trainer, images),
-        )
+        run_stage(trainer, folder, start=step if stage.name == at else 0, measure=lambda: measure(trainer, images))
     return trainer

@@ -90,7 +90,7 @@ class CountingTrainer(LanguageTrainer):
 
     def begin(self, stage: Stage) -> None:
         """Take up a stage; one that asks in other wordings brings the words for them."""
-        self.stage = stage
+        super().begin(stage)
         if (stage.reworded or stage.outside) and len(self.tokenizer) == len(build_tokenizer()):
             self.tokenizer = build_tokenizer(ADDED)
             self.pieces = self.tokenizer.get_vocab()

@@ -72,6 +72,10 @@ class LanguageTrainer(nn.Module):
         self.prefix = tokenizer("USER: ").input_ids
         self.pieces = tokenizer.get_vocab()
 
+    def begin(self, stage: Stage) -> None:
+        """Go over to a stage."""
+        self.stage = stage
+
     def turns(self, asked: list[list[Question]]) -> list[Turn]:
         """The questions of each picture, one after the other."""
         found = []

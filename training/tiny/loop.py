@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -74,112 +75,176 @@ def learning_rate(stage: Stage, step: int) -> float:
     return stage.rate * (stage.floor + (1 - stage.floor) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
+class Trainer(Protocol):
+    """What a stage trains: a module whose whole state goes into the checkpoint.
+
+    Attributes:
+        stage: The stage that it is in.
+    """
+
+    stage: Stage
+
+    def begin(self, stage: Stage) -> None:
+        """Go over to a stage."""
+
+    def losses(self, step: int) -> Losses:
+        """Named losses of a step whose sum is minimised; those whose names start with ``_`` are only logged.
+
+        Its data have to follow from the step's number alone, so that a resumed run sees the same ones.
+        """
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often a stage stops to say or keep something.
+
+    Attributes:
+        log_every: Steps between log lines.
+        save_every_s: Seconds between checkpoints.
+        measure_every_s: Seconds of training between measurements.
+    """
+
+    log_every: int = 25
+    save_every_s: float = 120.0
+    measure_every_s: float = 900.0
+
+
+_USUAL = Pace()
+
+
+def run_stages(stages: Sequence[Stage], trainer: Trainer, folder: Path) -> None:
+    """Train stages one after the other; see :func:`run_stage`."""
+    for stage in stages:
+        trainer.begin(stage)
+        run_stage(trainer, folder)
+
+
 def run_stage(
-    stage: Stage,
-    model: nn.Module,
-    losses: Callable[[int], Losses],
+    trainer: Trainer,
     folder: Path,
     *,
-    save_every_s: float = 120.0,
-    log_every: int = 25,
+    pace: Pace = _USUAL,
     start: int = 0,
     measure: Callable[[], dict[str, float]] | None = None,
-    measure_every_s: float = 900.0,
 ) -> None:
-    """Train one stage, or go on where its checkpoint stops, or skip it if it is done.
+    """Train the stage that a trainer is in, or go on where its checkpoint stops, or skip it if it is done.
 
     Args:
-        stage: What to do.
-        model: Everything that is trained; its state goes into ``<folder>/<stage>.pt``.
-        losses: Maps the step's number to named losses whose sum is minimised; names that start with ``_`` are only logged.
-            Must draw its data from the step's number alone, so that a resumed run sees the same data.
+        trainer: What is trained, an ``nn.Module``; its state goes into ``<folder>/<stage>.pt``.
         folder: Where checkpoint and ``log.jsonl`` go.
-        save_every_s: Seconds between checkpoints.
-        log_every: Steps between log lines.
+        pace: How often it logs, saves and measures.
         start: Step to begin with where there is no checkpoint: the weights come from a training elsewhere, the optimiser is
             fresh, and the rate rises again over ``stage.warmup`` steps.
         measure: Accuracies for the log, taken now and then and after the last step.
-        measure_every_s: Seconds of training between them.
     """
-    path = folder / f"{stage.name}.pt"
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    decayed = [p for p in parameters if p.ndim > 1]
-    plain = [p for p in parameters if p.ndim <= 1]
-    optimiser = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}],
-        lr=stage.rate,
-        betas=(0.9, 0.98),
-    )
-    first, seconds, measured = start, 0.0, 0.0
-    if path.exists():
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        model.load_state_dict(state["model"])
-        first, seconds, start = state["step"], state["seconds"], state.get("start", 0)
-        measured = state.get("measured", 0.0)
-        if first < stage.steps:
-            optimiser.load_state_dict(state["optimiser"])
-            print(f"{stage.name}: going on at step {first} of {stage.steps}", flush=True)
-    if first >= stage.steps:
+    running, stage = _Running(trainer, folder, start), trainer.stage
+    if running.first >= stage.steps:
         print(f"{stage.name}: done before", flush=True)
         return
-
-    def save(step: int) -> None:
-        done = step >= stage.steps
-        state = {
-            "model": model.state_dict(),
-            "optimiser": None if done else optimiser.state_dict(),
-            "step": step,
-            "seconds": seconds + time.monotonic() - begun,
-            "start": start,
-            "measured": measured,
-            "stage": json.dumps(asdict(stage)),
-        }
-        write_whole(path, lambda partial: torch.save(state, partial))
-
-    begun = saved = time.monotonic()
-    sums: dict[str, float] = {}
-    counts: dict[str, int] = {}
-    model.train()
-    for step in range(first, stage.steps):
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(stage, step) * (min(1.0, (step - start + 1) / stage.warmup) if start else 1.0)
-        values = losses(step)
-        total = torch.stack([value for name, value in values.items() if not name.startswith("_")]).sum()
-        optimiser.zero_grad(set_to_none=True)
-        total.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        for name, value in values.items():
-            sums[name] = sums.get(name, 0.0) + float(value.detach())
-            counts[name] = counts.get(name, 0) + 1
-        now = time.monotonic()
-        if (step + 1) % log_every == 0 or step + 1 == stage.steps:
-            rate = (step + 1 - first) / (now - begun)
-            means = {name: round(sums[name] / counts[name], 4) for name in sums}
-            line = {
-                "stage": stage.name,
-                "step": step + 1,
-                "seconds": round(seconds + now - begun, 1),
-                **means,
-            }
-            _log(folder, line)
-            left = (stage.steps - step - 1) / rate / 60
-            shown = " ".join(f"{name} {value:.3f}" for name, value in means.items())
-            print(
-                f"{stage.name} {step + 1}/{stage.steps} {rate * stage.batch:.1f} images/s, {left:.1f} min left: {shown}",
-                flush=True,
-            )
-            sums, counts = {}, {}
-        done = step + 1 == stage.steps
-        if measure and (done or seconds + now - begun - measured > measure_every_s):
-            measured = seconds + now - begun
-            _log(folder, {"stage": stage.name, "step": step + 1, "seconds": round(measured, 1), **measure()})
-        if now - saved > save_every_s and not done:
-            save(step + 1)
+    saved = running.begun
+    running.model.train()
+    for step in range(running.first, stage.steps):
+        running.take(step)
+        now, done = time.monotonic(), step + 1 == stage.steps
+        if (step + 1) % pace.log_every == 0 or done:
+            running.report(step + 1, now)
+        if measure and (done or running.trained(now) - running.measured > pace.measure_every_s):
+            running.measured = running.trained(now)
+            running.log(step + 1, running.measured, measure())
+        if now - saved > pace.save_every_s and not done:
+            running.save(step + 1)
             saved = now
-    save(stage.steps)
+    running.save(stage.steps)
 
 
-def _log(folder: Path, line: dict[str, object]) -> None:
-    with (folder / "log.jsonl").open("a") as log:
-        log.write(json.dumps(line) + "\n")
+class _Running:
+    """A stage in training.
+
+    Attributes:
+        first: Steps that were done before.
+        begun: When this process began, by the monotonic clock.
+        measured: Seconds of training at the last measurement.
+    """
+
+    def __init__(self, trainer: Trainer, folder: Path, start: int) -> None:
+        assert isinstance(trainer, nn.Module)
+        self.trainer, self.model, self.stage, self.folder = trainer, trainer, trainer.stage, folder
+        self.start = self.first = start
+        self.seconds = self.measured = 0.0
+        self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        decayed = [parameter for parameter in self.parameters if parameter.ndim > 1]
+        plain = [parameter for parameter in self.parameters if parameter.ndim <= 1]
+        self.optimiser = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}],
+            lr=self.stage.rate,
+            betas=(0.9, 0.98),
+        )
+        self._restore()
+        self.begun = time.monotonic()
+        self._values: dict[str, list[float]] = {}
+
+    @property
+    def path(self) -> Path:
+        """The checkpoint."""
+        return self.folder / f"{self.stage.name}.pt"
+
+    def _restore(self) -> None:
+        if not self.path.exists():
+            return
+        state = torch.load(self.path, map_location="cpu", weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.first, self.seconds, self.start = state["step"], state["seconds"], state.get("start", 0)
+        self.measured = state.get("measured", 0.0)
+        if self.first < self.stage.steps:
+            self.optimiser.load_state_dict(state["optimiser"])
+            print(f"{self.stage.name}: going on at step {self.first} of {self.stage.steps}", flush=True)
+
+    def trained(self, now: float) -> float:
+        """Seconds of training of the stage, those of processes before included."""
+        return self.seconds + now - self.begun
+
+    def save(self, step: int) -> None:
+        """Write the checkpoint; a finished stage's has no optimiser."""
+        state = {
+            "model": self.model.state_dict(),
+            "optimiser": None if step >= self.stage.steps else self.optimiser.state_dict(),
+            "step": step,
+            "seconds": self.trained(time.monotonic()),
+            "start": self.start,
+            "measured": self.measured,
+            "stage": json.dumps(asdict(self.stage)),
+        }
+        write_whole(self.path, lambda partial: torch.save(state, partial))
+
+    def take(self, step: int) -> None:
+        """Take a step of the optimiser."""
+        risen = min(1.0, (step - self.start + 1) / self.stage.warmup) if self.start else 1.0
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.stage, step) * risen
+        values = self.trainer.losses(step)
+        total = torch.stack([value for name, value in values.items() if not name.startswith("_")]).sum()
+        self.optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimiser.step()
+        for name, value in values.items():
+            self._values.setdefault(name, []).append(float(value.detach()))
+
+    def report(self, steps: int, now: float) -> None:
+        """Log and print the mean losses since the last report, and how long the rest will take."""
+        means = {name: round(sum(values) / len(values), 4) for name, values in self._values.items()}
+        self._values = {}
+        self.log(steps, self.trained(now), means)
+        rate = (steps - self.first) / (now - self.begun)
+        left = (self.stage.steps - steps) / rate / 60
+        shown = " ".join(f"{name} {value:.3f}" for name, value in means.items())
+        print(
+            f"{self.stage.name} {steps}/{self.stage.steps} {rate * self.stage.batch:.1f} images/s, {left:.1f} min left: {shown}",
+            flush=True,
+        )
+
+    def log(self, steps: int, seconds: float, values: dict[str, float]) -> None:
+        """Append a line to ``log.jsonl``."""
+        line = {"stage": self.stage.name, "step": steps, "seconds": round(seconds, 1), **values}
+        with (self.folder / "log.jsonl").open("a") as log:
+            log.write(json.dumps(line) + "\n")

@@ -10,7 +10,7 @@ from transformers import CLIPModel, LlavaForConditionalGeneration
 
 from tiny.architecture import clip_config, llava_config
 from tiny.language_stage import LanguageTrainer
-from tiny.loop import Stage, run_stage
+from tiny.loop import Stage, run_stages
 from tiny.vision_stage import VisionTrainer, place_positions
 from tiny.vocabulary import build_clip_tokenizer, build_tokenizer
 
@@ -114,13 +114,9 @@ def train_vision(folder: Path, seed: int, device: torch.device) -> VisionTrainer
     trainer = VisionTrainer(CLIPModel(clip_config(len(tokenizer))), tokenizer, VISION_STAGES[0], seed)
     place_positions(trainer.clip.vision_model)
     trainer.to(device)
-    for stage in VISION_STAGES:
-        trainer.stage = stage
-        run_stage(stage, trainer, trainer.losses, folder)
+    run_stages(VISION_STAGES, trainer, folder)
     trainer.freeze_tower()
-    for stage in TEXT_STAGES:
-        trainer.stage = stage
-        run_stage(stage, trainer, trainer.losses, folder)
+    run_stages(TEXT_STAGES, trainer, folder)
     return trainer
 
 
@@ -133,7 +129,5 @@ def train_language(folder: Path, seed: int, device: torch.device) -> LanguageTra
     tower = llava.model.vision_tower
     getattr(tower, "vision_model", tower).load_state_dict(clip.vision_model.state_dict())
     trainer = LanguageTrainer(llava, tokenizer, LANGUAGE_STAGES[0], seed).to(device)
-    for stage in LANGUAGE_STAGES:
-        trainer.stage = stage
-        run_stage(stage, trainer, trainer.losses, folder)
+    run_stages(LANGUAGE_STAGES, trainer, folder)
     return trainer

@@ -237,6 +237,10 @@ class VisionTrainer(nn.Module):
         self.seed = seed
         self.frozen = False
 
+    def begin(self, stage: Stage) -> None:
+        """Go over to a stage."""
+        self.stage = stage
+
     def freeze_tower(self) -> None:
         """From now on train the text tower and the projections only."""
         self.clip.vision_model.requires_grad_(False)
