@@ -15,7 +15,7 @@ from parbench.results.loading import Results, read_runs
 if TYPE_CHECKING:
     import pandas as pd
 
-    from parbench.sweep.runner import Cell
+    from parbench.harness.planned import Cell
 
 
 class Runs(list[Run]):
@@ -96,9 +96,9 @@ def _cells(names: Iterable[str], budgets: Sequence[Any], words: list[str], asked
     """Each method at each budget; once where it drops nothing."""
     from parbench.config import build_reducer
     from parbench.config.groups import names as known
+    from parbench.harness.planned import Cell
     from parbench.reducers.budget import check_budget
     from parbench.sweep.grid import other_method
-    from parbench.sweep.runner import Cell
 
     for budget in budgets:
         check_budget(budget)
