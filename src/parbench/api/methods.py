@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from parbench.api.models import Known, known_of
@@ -13,7 +12,7 @@ from parbench.config.plain import option
 from parbench.errors import ParbenchError, unknown
 from parbench.reducers import Reducer
 from parbench.reducers.budget import check_budget
-from parbench.reducers.calibration import LOCAL, SHIPPED, Subject, file_name, first_serving
+from parbench.reducers.calibration import LOCAL, SHIPPED, Subject, file_name, first_serving, found_for
 
 if TYPE_CHECKING:
     from transformers import LlavaForConditionalGeneration
@@ -23,7 +22,12 @@ OWN = "own"
 
 
 def method(
-    name: str, *, budget: float | str | None = None, model: LlavaForConditionalGeneration | str | None = None, **fields: Any
+    name: str,
+    *,
+    budget: float | str | None = None,
+    model: LlavaForConditionalGeneration | str | None = None,
+    clip: str | None = None,
+    **fields: Any,
 ) -> Reducer:
     """A method with the defaults of its YAML in ``conf/method``.
 
@@ -33,13 +37,14 @@ def method(
             None leaves what the YAML has.
         model: The model that it is for, loaded or by name: the budget is checked against it, a calibrated threshold is filled in,
             and values that differ between models have this one's. None leaves that to :func:`parbench.reduce`.
+        clip: As for :func:`parbench.reduce`.
         fields: The method's hyperparameters, instead of the YAML's.
 
     Raises:
         ParbenchError: Name or field is not known, a value is impossible, the model cannot have the budget, or the budget needs a
             threshold that nobody has calibrated for this model.
     """
-    known = None if model is None else known_of(model)
+    known = None if model is None else known_of(model, clip)
     settings = option("method", name, model=known.settings if known else {})
     settings.pop("style", None)
     kind = _class_of(settings.pop("_target_", None), name)
@@ -94,7 +99,7 @@ def ready(method: Reducer, known: Known) -> Reducer:
     if method.needs_clip and not known.clip:
         raise ParbenchError(
             f"method {method.name} compares text with patches in CLIP's space, and no CLIP text tower is known for {known.name}: "
-            "give parbench.reduce(..., clip='openai/clip-vit-large-patch14-336'), the CLIP whose vision tower the model has"
+            "give clip=, folder or hub name of the CLIP whose vision tower the model has, such as openai/clip-vit-large-patch14-336"
         )
     return method if method.open_threshold is None else _with_threshold(method, known)
 
@@ -102,21 +107,19 @@ def ready(method: Reducer, known: Known) -> Reducer:
 def _with_threshold(method: Reducer, known: Known) -> Reducer:
     """The method with a calibrated threshold: by the model's name, or else the first that was found for the same weights."""
     subject = Subject(known.name, known.fingerprint, known.geometry, known.clip_fingerprint if method.needs_clip else None)
-    named = file_name(known.name, method.name)
-    files = [folder / named for folder in (LOCAL, SHIPPED)]
-    files += [path for folder in (LOCAL, SHIPPED) for path in sorted(folder.glob(file_name("*", method.name)))]
+    named = [folder / file_name(known.name, method.name) for folder in (LOCAL, SHIPPED)]
     try:
-        return first_serving(list(dict.fromkeys(files)), method, subject)
+        return first_serving([*found_for(subject.weights, method.name), *named], method, subject)
     except ParbenchError as error:
+        why = str(error).partition(": run: ")[0]
         raise ParbenchError(
-            f"method {method.name} with budget={method.budget} needs a {method.open_threshold} calibrated for {known.name}, and "
-            f"there is none: {_calibrate(method, known)}, or give parbench.method(..., {method.open_threshold}=...)"
+            f"{why}: {_calibrate(method, known)}, or give parbench.method(..., {method.open_threshold}=...)"
         ) from error
 
 
 def _calibrate(method: Reducer, known: Known) -> str:
     """How a person gets the threshold."""
-    words: Mapping[str, Any] = {"model": known.name}
+    words: dict[str, Any] = {"model": known.name}
     if not known.settings:
         folder = known.folder or "FOLDER"
         words = {"model": "llava-1.5-7b", "model.name": known.name if known.folder else "NAME", "model.path": folder}

@@ -16,7 +16,7 @@ from parbench.models import hub
 from parbench.models.devices import DTYPES
 from parbench.models.fingerprints import fingerprint
 from parbench.models.geometry import Geometry, config_of, geometry_of
-from parbench.models.loading import locate, locate_clip, read_json
+from parbench.models.loading import check_config, locate, locate_clip, read_json
 from parbench.models.unsupported import why_not
 
 if TYPE_CHECKING:
@@ -132,7 +132,9 @@ def settings_of(name_or_path: str) -> dict[str, Any]:
 
 def _stored_dtype(path: str) -> str:
     """The dtype that a checkpoint was saved in, as its configuration says."""
-    config = read_json(locate(path, None, "name_or_path", weights=False) / "config.json")
+    folder = locate(path, None, "name_or_path", weights=False)
+    check_config(folder)
+    config = read_json(folder / "config.json")
     said = str(config.get("dtype") or config.get("torch_dtype"))
     return said if said in DTYPES else "float32"
 

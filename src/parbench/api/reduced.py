@@ -124,10 +124,12 @@ class Reduced:
         self._outcome: _Outcome | None = None
 
     def __repr__(self) -> str:
-        """Method, and tokens kept."""
+        """The method, and visual tokens of each prompt, averaged over the LLM's layers."""
+        name = row_name(self.method.settings())
         if self._call is None and self._outcome is None:
-            return f"<{row_name(self.method.settings())}: nothing ran yet>"
-        return f"<{row_name(self.method.settings())}: {', '.join(str(kept.tokens) for kept in self.kept)} visual tokens kept>"
+            return f"<{name}: nothing ran yet>"
+        counts = ", ".join(f"{answer.ledger.tokens_kept:g}" for answer in self._now.answers if answer.ledger)
+        return f"<{name}: {counts} visual tokens>"
 
     @property
     def kept(self) -> list[Kept]:

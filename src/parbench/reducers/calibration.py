@@ -79,6 +79,12 @@ def calibrated(reducer: Reducer, subject: Subject, data: Collection[str] | None 
     return first_serving([LOCAL / name, SHIPPED / name], reducer, subject, data)
 
 
+def found_for(weights: str, method: str) -> list[Path]:
+    """Files with thresholds of a method that were found for these weights, whatever the model was called."""
+    files = [path for folder in (LOCAL, SHIPPED) for path in sorted(folder.glob(file_name("*", method)))]
+    return [path for path in files if _read(path)["weights"] == weights]
+
+
 def first_serving(paths: Sequence[Path], reducer: Reducer, subject: Subject, data: Collection[str] | None = None) -> Reducer:
     """The reducer with the threshold of the first file that serves it.
 
