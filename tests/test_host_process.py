@@ -5,13 +5,16 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import random
 import threading
 import warnings
 from types import SimpleNamespace
 
 import datasets
 import matplotlib
+import numpy as np
 import pytest
+import torch
 from huggingface_hub.utils import are_progress_bars_disabled
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -27,6 +30,7 @@ from parbench.engine.allocator import keep_freed
 from parbench.harness.evaluate import evaluate
 from parbench.harness.session import Session
 from parbench.harness.silence import quiet
+from parbench.tracking import tracking_of
 
 
 def settings_of_the_process() -> dict[str, object]:
@@ -42,6 +46,9 @@ def settings_of_the_process() -> dict[str, object]:
         "lmms-eval": (logging.getLogger("lmms-eval").level, evaluator.tqdm, task.tqdm),
         "warnings": list(warnings.filters),
         "tokenizers": os.environ.get("TOKENIZERS_PARALLELISM"),
+        # Where the service of W&B listens is W&B's own to say.
+        "wandb": {name: value for name, value in os.environ.items() if name.startswith("WANDB_") and name != "WANDB_SERVICE"},
+        "random": (random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist()),
     }
 
 
@@ -70,7 +77,8 @@ def host(tmp_path, monkeypatch):
 @pytest.mark.model
 def test_an_evaluation_leaves_the_settings_of_its_host(host, tmp_path):
     before = settings_of_the_process()
-    config = compose_config(["method=par", "method.per_image=true", "limit=4", f"results_dir={tmp_path / 'runs'}"])
+    words = ["method=par", "method.per_image=true", "limit=4", f"results_dir={tmp_path / 'runs'}"]
+    config = compose_config(words)
     session = Session(config)
     run = evaluate(session, session.reducer(config.method))
     assert run.metrics.n == 4
@@ -78,6 +86,18 @@ def test_an_evaluation_leaves_the_settings_of_its_host(host, tmp_path):
     assert compose("mine").answer == 42
     logger.info("still there")
     assert host[-1] == "still there\n"
+
+
+@pytest.mark.external
+def test_tracking_leaves_the_settings_of_its_host(host, tmp_path):
+    pytest.importorskip("wandb")
+    before = settings_of_the_process()
+    words = ["method=none", "limit=2", f"results_dir={tmp_path / 'runs'}"]
+    config = compose_config([*words, "tracking=wandb", "tracking.mode=offline", f"tracking.dir={tmp_path}"])
+    session = Session(config)
+    evaluate(session, session.reducer(config.method), tracking=tracking_of(session))
+    assert list((tmp_path / "wandb").glob("offline-run-*"))
+    assert settings_of_the_process() == before
 
 
 def test_while_parbench_is_quiet_a_host_hears_nothing_and_a_person_hears_errors(host, capsys):

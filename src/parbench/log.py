@@ -36,6 +36,13 @@ class _Plain(logging.Formatter):
         return record.getMessage()
 
 
+def option_of(level: int) -> list[str]:
+    """The option, if any, with which a command shows what is logged from a level on."""
+    if level <= logging.DEBUG:
+        return ["-v"]
+    return ["-q"] if level >= logging.WARNING else []
+
+
 _DETAILED = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 

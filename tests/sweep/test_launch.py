@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -16,9 +17,12 @@ from parbench.commands.sweep import expand
 from parbench.config import compose_config
 from parbench.errors import ParbenchError
 from parbench.harness.session import Session
+from parbench.log import shown
+from parbench.sweep.runner import Group
+from parbench.sweep.slurm import job
 from parbench.sweep.slurm.cluster import JobState, Watch
 from parbench.sweep.slurm.job import SweepJob
-from parbench.sweep.slurm.runner import job_words
+from parbench.sweep.slurm.runner import SlurmSweep, job_words
 from parbench.sweep.slurm.submit import OURS, Submitted, submit
 from parbench.sweep.slurm.submitted import Ledger
 from parbench.sweep.slurm.wait import Ended, Queue
@@ -59,6 +63,19 @@ class Slurm:
 )
 def test_a_job_is_over_when_nothing_can_bring_it_back(states, over):
     assert Slurm(*states).over_after(12) == over
+
+
+@pytest.mark.parametrize(("level", "option"), [(logging.DEBUG, ["-v"]), (logging.INFO, []), (logging.WARNING, ["-q"])])
+def test_a_job_says_as_much_as_the_command_that_handed_it_in(level, option, monkeypatch):
+    started = []
+    monkeypatch.setattr(job, "_stop_whole", lambda: None)
+    monkeypatch.setattr(job.runpy, "run_module", lambda *_, **__: started.append(sys.argv))
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    with shown(level):
+        (one,) = SlurmSweep([Group(compose_config([]), list)], [["limit=1"]], {})._job_of.values()
+    one()
+    assert started == [["parbench", "sweep", *option, "limit=1"]]
+    assert one == SweepJob(("limit=1",))
 
 
 def test_a_cut_line_of_the_ledger_is_no_job(folder):

@@ -18,6 +18,7 @@ from parbench.engine.samples import Answer, Sample
 from parbench.errors import FatalError
 from parbench.harness.datasets import PreparedDataset
 from parbench.harness.progress import Progress
+from parbench.harness.random_state import random_state_kept
 from parbench.harness.scoring import as_number, restored, silent
 from parbench.harness.session import Session
 from parbench.harness.silence import quiet
@@ -237,7 +238,7 @@ def simple_evaluation(
             limit, choose = None, _within(frozenset(rows), choose)
         task = dataset.task
         task.choose = choose
-        with _no_bars(), silent(), contextlib.ExitStack() as unchanged:
+        with random_state_kept(), _no_bars(), silent(), contextlib.ExitStack() as unchanged:
             for function in task.aggregation().values():
                 unchanged.enter_context(restored(function))
             return simple_evaluate(

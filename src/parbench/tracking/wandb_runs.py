@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from omegaconf import OmegaConf
 
@@ -21,7 +21,7 @@ from parbench.results.record import RunMetrics
 from parbench.tracking import record
 from parbench.tracking.bounded import Lost, bounded, reason
 from parbench.tracking.history import History, Point
-from parbench.tracking.wandb_service import abandon, begin, choose_mode
+from parbench.tracking.wandb_service import abandon, begin, choose_mode, environment
 
 if TYPE_CHECKING:
     from parbench.harness.session import Session
@@ -95,6 +95,11 @@ class WandbTracker(Tracker):
         self.tracking, self.settings, self.store = tracking, tracking.settings, store
         self.history = History(self.settings.every)
         self.live: Any = None
+        self._until_closed = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        self._until_closed.enter_context(environment(self.settings))
+        return self
 
     def update(self) -> None:
         """Tell the points that are new."""
@@ -118,9 +123,10 @@ class WandbTracker(Tracker):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Close the W&B run as a stopped one if it is still open."""
-        if self.live is not None:
-            self._do(lambda live: live.finish(exit_code=1))
-            self.live = None
+        with self._until_closed:
+            if self.live is not None:
+                self._do(lambda live: live.finish(exit_code=1))
+                self.live = None
 
     def _do(self, work: Callable[[Any], object]) -> bool:
         """Have something done with the open W&B run; whether W&B did it."""

@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,27 @@ _UNASKED = {
 _before: set[int] | None = None
 
 
+@contextlib.contextmanager
+def environment(settings: WandbSettings) -> Iterator[None]:
+    """While open, W&B has what it takes from the environment alone; afterwards the host's variables are as before.
+
+    What a person has set stays as it is.
+    """
+    wanted = {
+        # No reports of crashes to anybody.
+        "WANDB_ERROR_REPORTING": "false",
+        # What a table of an offline run holds until it is sent; by default in the home folder.
+        "WANDB_DATA_DIR": str(settings.folder / "data"),
+    }
+    ours = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            os.environ.pop(name, None)
+
+
 def choose_mode(settings: WandbSettings) -> tuple[str, str]:
     """``online`` or ``offline``, and why it is offline."""
     wanted = settings.mode
@@ -58,10 +79,11 @@ def _has_key() -> bool:
 
 def _wandb() -> Any:
     """The library, told to be quiet before it can say anything."""
-    # No reports of crashes to anybody, unless the environment says so.
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
+    from wandb.analytics import get_sentry
 
+    # Whether it reports crashes is settled for this process now: it may have one when `environment` is closed.
+    get_sentry()
     _remember_services()
     wandb.setup(wandb.Settings(**_QUIET))
     return wandb
@@ -88,8 +110,6 @@ def begin(settings: WandbSettings, run_id: str, name: str, config: Mapping[str, 
     # wandb would write to the folder for temporary files instead, where nobody looks.
     if not os.access(folder, os.W_OK):
         raise Lost(f"{folder} cannot be written")
-    # What a table of an offline run holds until it is sent; by default in the home folder.
-    os.environ.setdefault("WANDB_DATA_DIR", str(folder / "data"))
     _wait_for_a_name(folder, run_id)
     live = _wandb().init(
         id=run_id,

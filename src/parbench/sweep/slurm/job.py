@@ -6,12 +6,14 @@ import logging
 import runpy
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
+
+from parbench.log import option_of
 
 _log = logging.getLogger(__name__)
 
@@ -24,14 +26,16 @@ class SweepJob:
 
     Attributes:
         words: The command line after ``parbench sweep``.
+        level: From which level on its log has what parbench says, as of :mod:`logging`; another one is the same job.
     """
 
     words: tuple[str, ...]
+    level: int = field(default=logging.INFO, compare=False)
 
     def __call__(self) -> None:
         """Run it; Slurm takes the exit code for the job's."""
         _stop_whole()
-        sys.argv = ["parbench", "sweep", *self.words]
+        sys.argv = ["parbench", "sweep", *option_of(self.level), *self.words]
         try:
             runpy.run_module("parbench", run_name="__main__")
         except SystemExit as ended:

@@ -63,7 +63,9 @@ class SlurmSweep(Sweep):
         super().__init__(groups, go_on=True)
         self._settings = settings
         self._folder = Path(groups[0].config.results_dir).absolute() / FOLDER
-        self._job_of = {id(group): SweepJob(tuple(one)) for group, one in zip(groups, words, strict=True)}
+        # A job's log has what is heard here.
+        level = _log.getEffectiveLevel()
+        self._job_of = {id(group): SweepJob(tuple(one), level) for group, one in zip(groups, words, strict=True)}
         self._cells: list[_Watched] = []
         self._seen: Counter[str] = Counter()
         # Groups that are opened after their job.
