@@ -60,6 +60,7 @@ def test_two_results_folders_hold_the_same_samples(run, folder):
     assert set(one) == {"none", "prumerge"}
     assert one == two
     assert metrics(folder / "one")["prumerge"]["control"] is False
+    assert metrics(folder / "one")["prumerge"]["site"] == "tokens"
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_lines(run, folder):

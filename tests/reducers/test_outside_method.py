@@ -8,14 +8,15 @@ import json
 import re
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from parbench.config import build_reducer, compose_config
-from parbench.figures.looks import BEFORE, CONTROL, Look, look
-from parbench.figures.style import INDIGO
+from parbench.figures.looks import BEFORE, CONTROL, INSIDE, Look, group_of, look
+from parbench.figures.style import HUES, INDIGO
 from parbench.parity.base import default
 from parbench.testing import check_method
 from parbench.testing.conformance import BUDGET_CHECKS, CHECKS
@@ -88,8 +89,8 @@ def known(mine, monkeypatch):
     return mine
 
 
-def test_everything_that_takes_runs_takes_it(known, run, folder):
-    """Sweep, table, figures, report and show, with no edit to a file of parbench."""
+def test_everything_that_takes_runs_takes_it(known, run, folder, monkeypatch):
+    """Sweep, table, figures, report and show, with no edit to a file of parbench; then what reads runs, without the methods."""
     words = ["methods=[brightest]", "controls=[random,corner]", "budgets=[64]", "limit=12", "results_dir=runs"]
     code, _, err = run("sweep", *words)
     assert code == 0, err
@@ -103,6 +104,9 @@ def test_everything_that_takes_runs_takes_it(known, run, folder):
         "brightest @64": False,
     }
     assert rows.loc["brightest @64", "tokens_mean"] == 64
+    # A control of one's own is one that others are compared with.
+    assert np.isfinite(rows.loc["brightest @64", ["delta_random", "delta_corner"]].astype(float)).all()
+    assert "Δ vs corner" in run("table", "runs")[1]
     code, _, err = run("figures", "runs", "out=pictures")
     assert code == 0, err
     assert list((folder / "pictures").glob("*.png"))
@@ -113,6 +117,22 @@ def test_everything_that_takes_runs_takes_it(known, run, folder):
     assert INDIGO in page
     code, _, err = run("show", "method=brightest", "sample=3", "out=one.png")
     assert code == 0, err
+    monkeypatch.delenv("PARBENCH_SEARCHPATH")
+    code, table, err = run("table", "runs", "format=csv")
+    assert (code, table) == (0, out), err
+    code, _, err = run("report", "runs", "out=without.html")
+    assert code == 0, err
+    drawn = json.loads(re.search(r'id="data">(.*?)</script>', (folder / "without.html").read_text(), re.DOTALL).group(1))["looks"]
+    assert (drawn["corner"]["group"], drawn["brightest"]["group"]) == (CONTROL, BEFORE)
+
+
+def test_a_run_says_where_its_method_works():
+    """Of a method that is not to be had: its line, and greys for a control."""
+    assert look("brightest", group_of("layers", control=False)).group == INSIDE
+    control = look("corner", group_of("tokens", control=True))
+    assert (control.group, control.colour in HUES) == (CONTROL, False)
+    # A site of one's own, or a run from before it was recorded.
+    assert group_of("memory", control=False) is group_of(None, control=False) is None
 
 
 def test_looks_of_ones_own(known):

@@ -134,7 +134,7 @@ def test_what_is_no_number_in_json_is_refused():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_has_a_marker_and_can_be_told_from_dark_ground(name):
-    mine = looks([name])[name]
+    mine = looks({name: look(name)})[name]
     assert mine["light"] == look(name).colour
     assert re.fullmatch(r"[MLQCZ\d .e-]+", mine["path"])
     parts = [int(mine["dark"][place : place + 2], 16) for place in (1, 3, 5)]

@@ -79,7 +79,7 @@ def _data(sweep: Sweep, times: Times | None, kept: dict[str, Any] | None) -> dic
             "notes": [*of.notes, *_notes(sweep)],
             "identity": surroundings(sweep.runs["identity"].iloc[0]),
         },
-        "looks": looks(sweep.points["method"]),
+        "looks": looks(dict(zip(sweep.points["method"], sweep.points["look"], strict=True))),
         "columns": [vars(column) for column in columns],
         "rows": rows_of(sweep, columns, times),
         "kept": kept,

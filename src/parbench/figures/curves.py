@@ -12,7 +12,7 @@ import pandas as pd
 
 from parbench.figures.frame import CHANCE, NONE, Margins, panels, reference
 from parbench.figures.labels import Named, beside, column, mark, trace, width_of
-from parbench.figures.looks import BEFORE, CONTROL, INSIDE, TOWER, look
+from parbench.figures.looks import BEFORE, CONTROL, INSIDE, TOWER
 from parbench.figures.style import Medium, styled
 from parbench.figures.sweep import Sweep
 
@@ -83,7 +83,7 @@ def _panels(points: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     reduced = points[points["method"] != "none"]
     if reduced["series"].nunique() <= _MOST:
         return [("", reduced)]
-    groups = reduced["method"].map(lambda name: look(name).group)
+    groups = reduced["look"].map(lambda own: own.group)
     found = [(title, reduced[groups.isin(wanted)]) for title, wanted in _GROUPS.items()]
     return [(title, members) for title, members in found if len(members)]
 
@@ -104,7 +104,7 @@ def _panel(panel: Any, sweep: Sweep, medium: Medium, axis: Axis, members: pd.Dat
     for name, series in pd.concat([guest, members]).groupby("series", sort=False):
         drawn += _series(panel, series, none, band=name in set(members["series"]))
         last = series.sort_values("x").iloc[0]
-        entries.append(Named(str(name), look(str(last["method"])), last["x"], last["value"]))
+        entries.append(Named(str(name), last["look"], last["x"], last["value"]))
     at = [panel.transAxes.inverted().transform(panel.transData.transform((one.x, one.y)))[0] for one in entries]
     column(panel, medium, [one for one, place in zip(entries, at, strict=True) if place > 1 - axis.far])
     inside = [one for one, place in zip(entries, at, strict=True) if place <= 1 - axis.far]
@@ -152,7 +152,7 @@ def _references(panel: Any, sweep: Sweep, medium: Medium) -> list[np.ndarray]:
 
 def _series(panel: Any, series: pd.DataFrame, none: pd.DataFrame, *, band: bool) -> list[np.ndarray]:
     """Draw a line, with its band if that is wanted; gives it and its bars as what they go through, each [P, 2]."""
-    own = look(str(series["method"].iloc[0]))
+    own = series["look"].iloc[0]
     asked = series[series["budget"].notna()]
     asked = asked.sort_values("x", ascending=False)
     line = pd.concat([none, asked]) if len(asked) else asked
@@ -203,7 +203,7 @@ def _note(sweep: Sweep, points: pd.DataFrame) -> str:
     parts = [f"{sweep.about}. Bands and bars: 95 % intervals, images resampled."]
     if (points["budget"].isna() & (points["method"] != "none")).any():
         parts.append("Ringed: by the method's own rule.")
-    groups = {look(str(name)).group for name in points["method"]}
+    groups = {own.group for own in points["look"]}
     if INSIDE in groups:
         parts.append("Dashed: inside the LLM, tokens averaged over its layers.")
     if TOWER in groups:

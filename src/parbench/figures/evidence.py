@@ -10,7 +10,6 @@ import pandas as pd
 from parbench.figures.curves import y_title
 from parbench.figures.frame import CHANCE, NONE, Margins, axes_at, lines_beneath, panels, reference
 from parbench.figures.labels import Named, beside, mark, row_names, trace, width_of
-from parbench.figures.looks import look
 from parbench.figures.style import Medium, styled
 from parbench.figures.sweep import Sweep
 
@@ -58,7 +57,7 @@ def _limits(panel: Any, sweep: Sweep, points: pd.DataFrame, medium: Medium) -> N
 
 def _trail(panel: Any, name: str, series: pd.DataFrame) -> Named:
     """Draw the points of a method, the last one with its intervals; gives what is to be named."""
-    own, last = look(str(series["method"].iloc[0])), series.iloc[-1]
+    own, last = series["look"].iloc[0], series.iloc[-1]
     trace(panel, own, series["evidence_recall"], series["value"], linewidth=0.7, alpha=0.35, zorder=2)
     mark(panel, own, series["evidence_recall"][:-1], series["value"][:-1], alpha=0.35, markersize=2.2, zorder=3)
     panel.hlines(
@@ -117,8 +116,8 @@ def redundancy(sweep: Sweep, medium: Medium) -> Any:
             _dots(panel, sweep, points, share, order, medium)
             panel.set_xlabel(titles[medium.narrow])
             if number == 0:
-                methods = dict(zip(points["series"], points["method"], strict=True))
-                row_names(panel, medium, [(name, look(methods[name])) for name in order])
+                looks = dict(zip(points["series"], points["look"], strict=True))
+                row_names(panel, medium, [(name, looks[name]) for name in order])
         draw_note(figure)
         return figure
 
@@ -126,7 +125,7 @@ def redundancy(sweep: Sweep, medium: Medium) -> Any:
 def _dots(panel: Any, sweep: Sweep, points: pd.DataFrame, share: str, order: list[str], medium: Medium) -> None:
     budgets = sorted(points["budget"].unique())
     for name, series in points.groupby("series"):
-        row, own = order.index(str(name)), look(str(series["method"].iloc[0]))
+        row, own = order.index(str(name)), series["look"].iloc[0]
         panel.hlines(row, series[share].min(), series[share].max(), color=own.colour, linewidth=0.8, alpha=0.4)
         for _, one in series.iterrows():
             rank = budgets.index(one["budget"]) / max(1, len(budgets) - 1)

@@ -14,7 +14,7 @@ from parbench.errors import ParbenchError, unknown
 from parbench.figures.frame import axes_at, lines_beneath
 from parbench.figures.images import SIDE, Images, by_question, differing_questions, single
 from parbench.figures.labels import mark
-from parbench.figures.looks import CONTROL, look
+from parbench.figures.looks import CONTROL
 from parbench.figures.style import BAD, GOOD, NEEDED, Medium, ink, styled
 from parbench.figures.sweep import Sweep
 
@@ -65,7 +65,7 @@ def choose(sweep: Sweep, image: str = "") -> Choice:
     samples = single(sweep.answers.frame)
     if samples.empty:
         raise ParbenchError("no question has exactly one image")
-    methods = [run for run in runs if look(sweep.points["method"][run]).group != CONTROL]
+    methods = [run for run in runs if sweep.points["look"][run].group != CONTROL]
     told = differing_questions(samples, [sweep.points["run_id"][run] for run in methods or runs])
     names = sorted(samples["image_id"].unique())
     if image and image not in names:
@@ -85,7 +85,7 @@ def _runs(sweep: Sweep) -> list[int]:
     ranked = here.sort_values("value", ascending=False, kind="stable")
     seen = ranked[[_selects(sweep, int(str(place))) for place in ranked.index]]
     seen = ranked if seen.empty else seen
-    group = seen["method"].map(lambda name: look(name).group)
+    group = seen["look"].map(lambda own: own.group)
     methods, controls = seen[group != CONTROL], seen[group == CONTROL]
     random = controls[controls["method"] == "random"]
     best = methods.groupby(group[methods.index], sort=False).head(1)
@@ -159,7 +159,7 @@ def _short(question: str, medium: Medium) -> str:
 
 
 def _head(axis: Any, point: pd.Series, size: float) -> None:
-    own = look(point["method"])
+    own = point["look"]
     mark(axis, own, 0.5 * size, -2.9 * size, clip_on=False)
     axis.text(1.5 * size, -2.9 * size, point["series"], color=own.ink, va="center_baseline", fontweight="bold")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
@@ -54,14 +54,31 @@ class Look:
         return ink(self.colour)
 
 
-def look(method: str) -> Look:
+def look(method: str, group: str | None = None) -> Look:
     """How a method is drawn: as its YAML says, else with its first letter in a colour that its name picks, the same every time.
+
+    Args:
+        method: Its name.
+        group: Where it works, if a run's record says so (:func:`group_of`); else its YAML or its class is asked.
 
     Raises:
         ParbenchError: ``style`` in its YAML is not possible.
     """
     found = looks(tuple(path for name in names("method") if (path := option_file("method", name))))
-    return found[method] if method in found else _unused(method, BEFORE, found)
+    own = found.get(method)
+    if own is None or (group is not None and (group == CONTROL) != (own.group == CONTROL)):
+        return _unused(method, group or BEFORE, found)
+    return own if group is None else replace(own, group=group)
+
+
+def group_of(site: Any, control: bool) -> str | None:
+    """Where a method works, by what the record of a run says; None where that does not tell.
+
+    Args:
+        site: The name of the place where it acts; anything but text where the record is older than that.
+        control: Whether it is a control.
+    """
+    return CONTROL if control else _SITES.get(site)
 
 
 @lru_cache(maxsize=8)

@@ -39,8 +39,8 @@ def skill_map(sweep: Sweep, skills: Skills, medium: Medium) -> Any:
             title = "own rule" if budget is None else f"{budget:g} tokens"
             panel.text(0, 1 + (head - 0.18) / height, title, transform=panel.transAxes, fontweight="bold", va="bottom")
             if number == 0:
-                methods = dict(zip(sweep.points["series"], sweep.points["method"], strict=True))
-                row_names(panel, medium, [("none", look("none")), *((name, look(methods[name])) for name in names)])
+                looks = dict(zip(sweep.points["series"], sweep.points["look"], strict=True))
+                row_names(panel, medium, [("none", look("none")), *((name, looks[name]) for name in names)])
         draw_note(figure)
         return figure
 

@@ -10,28 +10,16 @@ import numpy as np
 import pandas as pd
 
 from parbench.errors import ParbenchError
+from parbench.figures.looks import group_of, look
 from parbench.results.loading import Results
+from parbench.results.record import SINGLE_VALUES
 from parbench.statistics.answers import Answers, align
 from parbench.statistics.bootstrap import LEVEL, Resampled, resample
 from parbench.statistics.measures import Measure, mean_of, mean_where_known
 from parbench.tables.comparing import Comparison, compare
 
 # Columns of the samples that pictures need.
-COLUMNS = (
-    "image_id",
-    "skill",
-    "question",
-    "prediction",
-    "target",
-    "score",
-    "error",
-    "images",
-    "tokens_kept",
-    "kept",
-    "evidence_recall",
-    "irrelevant",
-    "repeated",
-)
+COLUMNS = (*(name for name in SINGLE_VALUES if name not in ("id", "unit")), "kept")
 # Shares that the table gives without an interval.
 _SHARES = ("irrelevant", "repeated")
 
@@ -58,9 +46,10 @@ class Sweep:
     """Runs over the same questions.
 
     Attributes:
-        points: A row a run: ``run_id``, ``label``, ``series`` (what a line connects), ``method``, ``budget``, ``tokens`` (mean
-            delivered), ``compression`` (percent), ``gflops`` (of a sample up to the first token), and ``value`` of the measure,
-            ``evidence_recall``, ``irrelevant`` and ``repeated`` (percent) with ``_low`` and ``_high`` of their 95 % intervals.
+        points: A row a run: ``run_id``, ``label``, ``series`` (what a line connects), ``method``, ``look`` (how the method is
+            drawn), ``budget``, ``tokens`` (mean delivered), ``compression`` (percent), ``gflops`` (of a sample up to the first
+            token), and ``value`` of the measure, ``evidence_recall``, ``irrelevant`` and ``repeated`` (percent) with ``_low`` and
+            ``_high`` of their 95 % intervals.
         comparison: The table.
         answers: The samples, run by run in the order of the points.
         runs: The frame of the runs, in the same order.
@@ -131,6 +120,8 @@ def sweep_of(results: Results, metric: str | None = None) -> Sweep:
     answers = align(results.samples, frame["run_id"].tolist())
     points = frame[["run_id", "label", "method", "budget", "failures", "unparseable", "note"]].copy()
     points["series"] = [re.sub(r" @[\d.e+-]+", "", label, count=1) for label in points["label"]]
+    told = zip(runs["method"], runs["site"], runs["control"], strict=True)
+    points["look"] = pd.Series([look(method, group_of(site, control)) for method, site, control in told], dtype=object)
     points["tokens"] = frame["tokens_mean"]
     points["compression"] = 100 * frame["compression"]
     points["gflops"] = frame["flops_prefill"].astype(float) / 1e9

@@ -126,6 +126,7 @@ class _Computation:
             "model": session.model_title,
             "method": reducer.name,
             "control": reducer.control,
+            "site": reducer.site,
             "note": reducer.note,
             "dataset": session.dataset.name,
             "budget": reducer.budget,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
-from parbench.figures.looks import INSIDE, TOWER, look
+from parbench.figures.looks import INSIDE, TOWER, Look
 from parbench.figures.style import luminance
 
 _DASHES = {INSIDE: "5 3", TOWER: "7 3 1.5 3"}
@@ -13,11 +13,10 @@ _DASHES = {INSIDE: "5 3", TOWER: "7 3 1.5 3"}
 _DARK = (0x15, 0x18, 0x1E)
 
 
-def looks(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
+def looks(methods: Mapping[str, Look]) -> dict[str, dict[str, Any]]:
     """For each method its colours on light and dark ground, marker as an SVG path one unit wide, and dashes."""
     found = {}
-    for name in dict.fromkeys(methods):
-        own = look(name)
+    for name, own in methods.items():
         path, filled = _marker(own.marker)
         found[name] = {
             "light": own.colour,

@@ -37,7 +37,7 @@ def summarise(lines: Sequence[SampleRecord], run: Mapping[str, Any]) -> RunMetri
     Args:
         lines: Its samples.
         run: What they do not tell, by the names of ``RunMetrics``: run_id, model, method, dataset, budget, chance, patches and
-            lmms_eval; ``control``, ``shard`` and ``note`` where there is something to say; and ``figures``, which of
+            lmms_eval; ``control``, ``site``, ``shard`` and ``note`` where there is something to say; and ``figures``, which of
             :func:`official` its data set is reported in.
 
     Returns:
@@ -52,6 +52,7 @@ def summarise(lines: Sequence[SampleRecord], run: Mapping[str, Any]) -> RunMetri
         model=run["model"],
         method=run["method"],
         control=run.get("control"),
+        site=run.get("site"),
         dataset=run["dataset"],
         budget=run["budget"],
         n=len(lines),

@@ -15,6 +15,7 @@ from parbench.errors import ParbenchError
 
 FORMAT = 1
 FLOPS_PARTS = ("vision", "projector", "reducer", "llm_prefill", "decode", "total")
+_SINGLE = ("text", "int", "number", "bool", "any")
 _SPREAD = ("mean", "std", "min", "max")
 
 
@@ -23,9 +24,7 @@ def _about(
     kind: str,
     *,
     default: Any = MISSING,
-    factory: Any = MISSING,
     timing: bool = False,
-    column: str = "",
     inside: Sequence[str] = (),
     left_out: bool = False,
 ) -> Any:
@@ -34,24 +33,16 @@ def _about(
     Args:
         said: What it means, with unit and shape.
         kind: Its type in JSON, for readers of the documentation.
-        default: What it is where a file of before does not have it; without any, a file has to have it.
-        factory: The same, for what can change.
+        default: What it is where a file of before does not have it, a type standing for an empty one; without any, a file has to
+            have it.
         timing: Whether another machine, or another day, may change it; nothing else may.
-        column: ``number`` or ``text`` where a column of nothing but null needs to be told its kind.
         inside: Keys that its object has to have.
         left_out: Whether it is not written where it is null.
     """
-    known = {} if default is MISSING else {"default": default}
-    known |= {} if factory is MISSING else {"default_factory": factory}
-    about = {
-        "said": said,
-        "kind": kind,
-        "timing": timing,
-        "column": column,
-        "inside": tuple(inside),
-        "left_out": left_out,
-    }
-    return field(**known, metadata=about)
+    about = {"said": said, "kind": kind, "timing": timing, "inside": tuple(inside), "left_out": left_out}
+    if isinstance(default, type):
+        return field(default_factory=default, metadata=about)
+    return field(default=default, metadata=about)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,20 +52,17 @@ class SampleRecord:
     id: str = _about("The sample: the task and the row of its data set, `scenes-54`.", "text")
     image_id: str = _about("Its image; the intervals of tables resample images.", "text")
     task: str = _about("The task of lmms-eval.", "text")
-    skill: str | None = _about("What the question is about, where the data set says.", "text or null", default=None, column="text")
+    skill: str | None = _about("What the question is about, where the data set says.", "text or null", default=None)
     question: str = _about("The question as it was asked, without the prompt's frame.", "text", default="")
     prediction: str = _about("The answer; empty where the sample failed.", "text")
     target: object = _about("The right answer, as the task has it.", "any")
-    score: float | None = _about(
-        "Points of the answer, 0..1; null where the benchmark's server gives them.", "number or null", column="number"
-    )
+    score: float | None = _about("Points of the answer, 0..1; null where the benchmark's server gives them.", "number or null")
     unparseable: bool = _about("Whether the answer can be no answer to this question; it counts as wrong.", "bool")
-    error: str | None = _about("Why the sample failed; null where it was answered.", "text or null", column="text")
+    error: str | None = _about("Why the sample failed; null where it was answered.", "text or null")
     images: int = _about("Images of the sample.", "int", default=1)
     tokens_kept: float | None = _about(
         "Visual tokens of the sample, mean over the LLM's layers; null where it failed.",
         "number or null",
-        column="number",
     )
     layers: Sequence[Sequence[int]] | None = _about(
         "Tokens of the sequence at each LLM layer, as `[tokens, layers]` pairs: `[[78, 12]]` is 78 at 12 layers.",
@@ -86,37 +74,33 @@ class SampleRecord:
     )
     generated: int | None = _about("Tokens generated, the end token included.", "int or null", default=None)
     stages: Mapping[str, float] = _about(
-        "Visual tokens of the sample after each stage of the method, by the stage's name.", "object", factory=dict
+        "Visual tokens of the sample after each stage of the method, by the stage's name.", "object", default=dict
     )
     kept: Sequence[str] = _about(
         "For each image the patches in which a kept token has its origin: a bit a patch in raster order, the first one highest, "
         "as hexadecimal digits.",
         "list of text",
-        factory=list,
+        default=list,
     )
     margin: float | None = _about(
         "Smallest difference between the two highest logits over the generated tokens: how near the answer was to another.",
         "number or null",
         default=None,
-        column="number",
     )
     evidence_recall: float | None = _about(
         "Share of the patches a question needs that kept tokens come from, 0..1; null where its boxes are not known.",
         "number or null",
         default=None,
-        column="number",
     )
     irrelevant: float | None = _about(
         "Share of the kept tokens that the question does not need, 0..1.",
         "number or null",
         default=None,
-        column="number",
     )
     repeated: float | None = _about(
         "Share of the kept tokens in a needed box that holds another one, 0..1.",
         "number or null",
         default=None,
-        column="number",
     )
     flops: Mapping[str, float] | None = _about(
         f"FLOPs of the sample, 2 per multiply-add, by part: {', '.join(f'`{part}`' for part in FLOPS_PARTS)}.",
@@ -128,7 +112,6 @@ class SampleRecord:
         "number or null",
         default=None,
         timing=True,
-        column="number",
     )
     unit: str | None = _about(
         "What it counts as one with: samples of a unit are right only together.",
@@ -176,24 +159,28 @@ class RunMetrics:
     control: bool | None = _about(
         "Whether the method is a control; null in files of before it was said.", "bool or null", default=None
     )
+    site: str | None = _about(
+        "Where the method acts: `pixels`, `tower`, `tokens`, `layers`, `mask`; null in files of before it was said.",
+        "text or null",
+        default=None,
+    )
     dataset: str = _about("The data set.", "text")
     budget: float | None = _about(
         "Visual tokens of an image that were asked for; null for the method's own rule.",
         "number or null",
-        column="number",
     )
     n: int = _about("Samples.", "int")
     failures: int = _about("Samples that failed; they count as wrong.", "int")
     unparseable: int = _about("Answers that can be no answer; they count as wrong.", "int")
-    accuracy: float | None = _about("Mean score over units, 0..1; null where a server scores.", "number or null", column="number")
-    chance: float | None = _about("Accuracy of guessing, 0..1, where it is known.", "number or null", column="number")
+    accuracy: float | None = _about("Mean score over units, 0..1; null where a server scores.", "number or null")
+    chance: float | None = _about("Accuracy of guessing, 0..1, where it is known.", "number or null")
     tokens_kept: Mapping[str, float] = _about(
         "Visual tokens of an image, mean over the LLM's layers: `mean`, `std`, `min`, `max` over the answered samples.",
         "object",
         inside=_SPREAD,
     )
-    compression: float = _about("Share of the visual tokens of an image that is gone, 0..1.", "number", column="number")
-    evidence_recall: float | None = _about("Mean of the samples' `evidence_recall`.", "number or null", column="number")
+    compression: float = _about("Share of the visual tokens of an image that is gone, 0..1.", "number")
+    evidence_recall: float | None = _about("Mean of the samples' `evidence_recall`.", "number or null")
     flops: Mapping[str, float | None] = _about(
         f"Mean FLOPs of a sample, 2 per multiply-add, by part: {', '.join(f'`{part}`' for part in FLOPS_PARTS)}.",
         "object",
@@ -204,21 +191,19 @@ class RunMetrics:
     )
     shard: str | None = _about("Which part of the questions, `0/4`; null for all.", "text or null", default=None)
     patches: int | None = _about("Visual tokens of an image without reduction.", "int or null", default=None)
-    skills: Mapping[str, float] = _about("Accuracy by skill.", "object", factory=dict)
+    skills: Mapping[str, float] = _about("Accuracy by skill.", "object", default=dict)
     stages: Mapping[str, Mapping[str, float]] = _about(
         "Visual tokens of an image after each stage of the method: `mean`, `std`, `min`, `max`.",
         "object of objects",
-        factory=dict,
+        default=dict,
     )
-    irrelevant: float | None = _about("Mean of the samples' `irrelevant`.", "number or null", default=None, column="number")
-    repeated: float | None = _about("Mean of the samples' `repeated`.", "number or null", default=None, column="number")
-    seconds_per_sample: float | None = _about(
-        "Mean seconds of an answered sample.", "number or null", default=None, timing=True, column="number"
-    )
+    irrelevant: float | None = _about("Mean of the samples' `irrelevant`.", "number or null", default=None)
+    repeated: float | None = _about("Mean of the samples' `repeated`.", "number or null", default=None)
+    seconds_per_sample: float | None = _about("Mean seconds of an answered sample.", "number or null", default=None, timing=True)
     official: Mapping[str, Mapping[str, float]] = _about(
-        "The figures in which the data set's papers report, by category (POPE, MME).", "object of objects", factory=dict
+        "The figures in which the data set's papers report, by category (POPE, MME).", "object of objects", default=dict
     )
-    lmms_eval: Mapping[str, Any] = _about("The task's own metrics as lmms-eval aggregates them.", "object", factory=dict)
+    lmms_eval: Mapping[str, Any] = _about("The task's own metrics as lmms-eval aggregates them.", "object", default=dict)
     note: str = _about("What a reader of the table has to know of the method.", "text", default="")
 
     def to_json(self) -> dict[str, Any]:
@@ -254,6 +239,8 @@ def _dotted(one: Field[Any]) -> list[str]:
     return [f"{one.name}.{key}" for key in one.metadata["inside"]] or [one.name]
 
 
+# What a sample has one value of: text, a number, or whether something holds.
+SINGLE_VALUES = tuple(name for name, one in SAMPLE_FIELDS.items() if one.metadata["kind"].partition(" ")[0] in _SINGLE)
 _NEEDED_OF_SAMPLES = _needed(SAMPLE_FIELDS)
 _NEEDED_OF_METRICS = _needed(METRICS_FIELDS)
 # Fields of both files that another machine, or another day, may change; nothing else may.
@@ -261,8 +248,8 @@ TIMING_FIELDS = tuple(name for known in (SAMPLE_FIELDS, METRICS_FIELDS) for name
 
 
 def columns(known: Mapping[str, Field[Any]], kind: str) -> frozenset[str]:
-    """The fields that are ``number`` or ``text`` in pandas, even where every value is null."""
-    return frozenset(name for name, one in known.items() if one.metadata["column"] == kind)
+    """The fields that are of a kind, ``number`` or ``text``, or null: in pandas of that kind even where every value is null."""
+    return frozenset(name for name, one in known.items() if one.metadata["kind"] in (kind, f"{kind} or null"))
 
 
 def without_timing(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from parbench.errors import ParbenchError, unknown
 from parbench.results.comparable import flatten, text
-from parbench.results.controls import CONTROLS
+from parbench.results.controls import compared_with
 
 # Hashes, which the beginning of is enough for.
 _HASHES = ("run_id", "weights", "clip", "code", "dataset.data")
@@ -40,7 +40,7 @@ def choose(runs: pd.DataFrame, where: Mapping[str, str]) -> pd.DataFrame:
             there = sorted({_named(field, fields.get(field)) for fields, stays in zip(flat, left, strict=True) if stays})
             raise ParbenchError(f"no run has {field}={wanted}: there are {', '.join(there[:8])}")
         _refuse_unknown(field, wanted, flat)
-        left &= found | _always(field, runs["method"])
+        left &= found | _always(field, runs)
     return runs[left]
 
 
@@ -65,7 +65,8 @@ def _named(field: str, value: Any) -> str:
     return text(value)[:12] if field in _HASHES else text(value)
 
 
-def _always(field: str, methods: pd.Series) -> pd.Series:
+def _always(field: str, runs: pd.DataFrame) -> pd.Series:
+    methods = runs["method"]
     if field == "method" or field.startswith("method."):
-        return methods.isin(("none", *CONTROLS))
+        return methods.isin(("none", *compared_with(runs)))
     return (methods == "none") if field == "budget" else methods.isna()

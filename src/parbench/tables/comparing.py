@@ -11,7 +11,7 @@ import pandas as pd
 
 from parbench.errors import ParbenchError
 from parbench.results.comparable import differing
-from parbench.results.controls import CONTROLS
+from parbench.results.controls import compared_with
 from parbench.results.delivery import FAR
 from parbench.results.loading import Results
 from parbench.statistics.answers import Answers, align
@@ -153,7 +153,7 @@ def compare(
 
 def _several(frame: pd.DataFrame) -> list[str]:
     """Notes where it is not plain which run of a control others are compared with."""
-    compared = frame[frame["method"].isin(("none", *CONTROLS))]
+    compared = frame[frame["method"].isin(("none", *compared_with(frame)))]
     again = compared[compared.duplicated(["method", "budget", "quantization"])]["method"].unique()
     return [f"{method}: several runs at a budget; others are compared with the first of them" for method in again]
 
@@ -226,7 +226,7 @@ class _Table:
             self._estimates(name, [self.resampled[name].of(row) for row in self.rows])
         self.columns["hard_n"] = [int(mask.sum()) if self.none is not None else 0 for mask in self.hard]
         self._against_none()
-        for control in CONTROLS:
+        for control in compared_with(self.frame):
             others = [self._at_budget(control, row) for row in self.rows]
             if any(other is not None for other in others):
                 self._difference(f"delta_{control}", others)

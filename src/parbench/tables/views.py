@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from parbench.results.controls import compared_with
 from parbench.results.delivery import FAR, MARK, in_words
 from parbench.statistics.bootstrap import LEVEL
-from parbench.tables.comparing import CONTROLS, Comparison
+from parbench.tables.comparing import Comparison
 
 VIEWS = ("answers", "official", "tokens", "controls", "skills", "stages")
 # Without being asked for; stages are for variants of one method.
@@ -196,7 +197,7 @@ def _tokens(comparison: Comparison) -> View:
 
 
 def _controls(comparison: Comparison) -> View | None:
-    present = [name for name in CONTROLS if f"delta_{name}" in comparison.frame]
+    present = [name for name in compared_with(comparison.frame) if f"delta_{name}" in comparison.frame]
     if not present:
         return None
 

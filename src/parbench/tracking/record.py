@@ -13,7 +13,7 @@ from parbench.config.tracking import WandbSettings
 from parbench.redact import redacted
 from parbench.results.kept_bitmap import origins
 from parbench.results.naming import row_name, sample_number
-from parbench.results.record import RunMetrics, SampleRecord
+from parbench.results.record import SINGLE_VALUES, RunMetrics, SampleRecord
 from parbench.results.samples import read_samples
 from parbench.tracking.figures import figures
 
@@ -22,24 +22,8 @@ if TYPE_CHECKING:
     from parbench.results.store import RunStore
 
 T = TypeVar("T")
-# Of a sample, in this order.
-COLUMNS = (
-    "id",
-    "image_id",
-    "skill",
-    "question",
-    "prediction",
-    "target",
-    "score",
-    "unparseable",
-    "error",
-    "tokens_kept",
-    "evidence_recall",
-    "irrelevant",
-    "repeated",
-    "margin",
-    "seconds",
-)
+# The columns of the table of samples; what is the same for all of them, or follows from others, is left out.
+COLUMNS = tuple(name for name in SINGLE_VALUES if name not in ("task", "images", "generated", "unit"))
 
 
 @dataclass(frozen=True)
