@@ -34,7 +34,8 @@ PY    := $(VENV)/bin/python
 RUN   := $(VENV)/bin/parbench
 PYTEST := $(PY) -m pytest -q -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-given = $(if $($(1)),$(2)=$($(1)))
+# A key that ARGS gives too is left to it: parbench refuses what is given twice.
+given = $(if $($(1)),$(if $(filter $(2)=%,$(ARGS)),,$(2)=$($(1))))
 lists = $(if $($(1)),'$(2)=[$($(1))]')
 # Only what a person set, in the environment or on the command line, not the default above.
 asked = $(if $(filter-out undefined default file,$(origin $(1))),$(call given,$(1),$(2)))
@@ -58,11 +59,11 @@ setup-gpu: $(STAMP) ## after setup: what a CUDA build of torch needs, torchvisio
 	$(PIP) install -c requirements.lock -e '.[gpu]'
 
 eval: $(STAMP) ## evaluate one method: make eval METHOD=par BUDGET=64 LIMIT=200
-	$(RUN) eval model=$(MODEL) method=$(METHOD) dataset=$(DATASET) \
+	$(RUN) eval $(call given,MODEL,model) $(call given,METHOD,method) $(call given,DATASET,dataset) \
 	  $(call asked,BUDGET,budget) $(call given,LIMIT,limit) $(call given,SHARD,shard) $(WHERE) $(ARGS)
 
 sweep: $(STAMP) ## many methods and budgets: make sweep METHODS=par,fastv (or all) BUDGETS=64,128
-	$(RUN) sweep model=$(MODEL) $(call lists,METHODS,methods) $(call lists,BUDGETS,budgets) dataset=$(DATASET) \
+	$(RUN) sweep $(call given,MODEL,model) $(call lists,METHODS,methods) $(call lists,BUDGETS,budgets) $(call given,DATASET,dataset) \
 	  $(call given,LIMIT,limit) $(call given,SHARD,shard) $(call given,LAUNCHER,launcher) $(WHERE) $(ARGS)
 
 status: $(STAMP) ## what became of a sweep, while it goes on or after: make status RESULTS=results/runs
@@ -81,7 +82,7 @@ report: $(STAMP) ## one HTML file to click through: make report RESULTS=results/
 	$(RUN) report $(RESULTS) $(ARGS)
 
 bench: $(STAMP) ## time and memory beside what FLOPs predict: make bench METHODS=all BUDGETS=64 ARGS='batch=[1,8]'
-	$(RUN) bench model=$(MODEL) $(call lists,METHODS,methods) $(call lists,BUDGETS,budgets) $(ARGS)
+	$(RUN) bench $(call given,MODEL,model) $(call lists,METHODS,methods) $(call lists,BUDGETS,budgets) $(ARGS)
 
 parity: $(STAMP) ## methods against recorded outputs of official code: make parity DIR=tests/golden
 	$(RUN) parity $(DIR) $(ARGS)

@@ -50,7 +50,7 @@ def computed(
         RuntimeError: The sweep failed; it has said why.
     """
     with tempfile.TemporaryDirectory() as folder:
-        words = [f"methods=[{','.join(methods)}]", f"budgets=[{BUDGET}]", "controls=[]", f"limit={questions}"]
+        words = [f"methods=[{','.join(methods)}]", f"budgets=[{BUDGET},own]", "controls=[]", f"limit={questions}", "--yes"]
         if code := parbench(["sweep", *words, f"engine={engine}", f"results_dir={folder}"]):
             raise RuntimeError(f"the sweep ended with exit code {code}")
         return {run.pop("method"): run for run in map(_run, sorted(Path(folder).glob("*/samples.jsonl")))}

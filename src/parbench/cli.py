@@ -5,36 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
 
 from parbench import __version__
+from parbench.commands.catalogue import COMMANDS
+from parbench.commands.completing import VARIABLE
+from parbench.commands.parsing import ClickCommand, group, overview, read
 from parbench.errors import ParbenchError, unknown
 from parbench.log import shown
 
 _log = logging.getLogger(__name__)
-
-USAGE = """\
-parbench COMMAND [KEY=VALUE ...]
-
-  eval      one method beside none and the controls: parbench eval method=par dataset=scenes limit=200
-            parbench eval ... --dry-run: what would be fetched and computed, and for how long; sweep too
-  sweep     many: parbench sweep methods=[par,fastv] budgets=[128,64] dataset=scenes
-            the same by Hydra's grammar: parbench eval -m method=par,fastv budget=128,64 dataset=scenes,pope
-  status    what became of a sweep, while it goes on or after: parbench status results_dir=results/runs --json
-  merge     shards to whole runs: parbench eval method=par shard=0/2 (and 1/2), then parbench merge results/runs
-  table     runs compared, with intervals: parbench table results/runs dataset=scenes limit=1000 --format=latex
-  figures   pictures of a sweep, PNG and PDF: parbench figures results/runs out=results/figures
-  report    a sweep as one HTML file to click through: parbench report results/runs out=report.html
-  bench     time and memory beside what FLOPs predict: parbench bench methods=[par,fastv] budgets=[64] batch=[1,8]
-  flops     FLOPs without weights: parbench flops model=llava-1.5-7b tokens=[576,64] text=60 --json
-  show      a picture of what is kept: parbench show method=par sample=17
-  calibrate thresholds of an adaptive method for a mean budget: parbench calibrate method=par target=64
-  parity    our methods against recorded outputs of official code: parbench parity tests/golden --json
-  doctor    what this machine and this installation offer
-
--q shows warnings and errors only beside the results; -v also when and where each message came about, and what caused an error.
-Keys are Hydra overrides of conf/: model, method, dataset, budget, limit, shard, results_dir, method.FIELD, model.FIELD ...
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,6 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     The exit code is 2 for everything a person has to put right, 1 where parity finds a difference or a cell of a sweep failed.
     """
+    if VARIABLE in os.environ and arguments is None:
+        # Ends the process.
+        group().main(prog_name="parbench", complete_var=VARIABLE)
     if arguments is None:
         _in_utf8()
         _have_process()
@@ -51,17 +37,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(USAGE)
-        return 0 if words else 2
-    if words[0] == "--version":
-        print(f"parbench {__version__}")
-        return 0
     try:
-        commands = _commands()
-        if words[0] not in commands:
-            raise unknown("command", words[0], commands)
-        return commands[words[0]]()(words[1:]) or 0
+        if not words or words[0] in ("-h", "--help", "help"):
+            print(overview())
+            return 0 if words else 2
+        if words[0] == "--version":
+            print(f"parbench {__version__}")
+            return 0
+        name, *others = words
+        if name not in COMMANDS:
+            raise unknown("option" if name.startswith("-") else "command", name, ["--help", "--version", *COMMANDS])
+        command = ClickCommand(COMMANDS[name])
+        given = read(command, others)
+        return import_module(command.table.module).run(given) or 0
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
     except ParbenchError as error:
         _log.error(f"parbench: {error}", exc_info=error)
         return 2
@@ -103,18 +93,3 @@ def _in_utf8() -> None:
             return
         os.environ["PYTHONUTF8"] = "1"
         os.execv(sys.executable, sys.orig_argv)
-
-
-def _commands() -> dict[str, Callable[[], Callable[[list[str]], int | None]]]:
-    """Each command's module is imported only when it runs: torch alone takes seconds."""
-
-    def lazily(name: str) -> Callable[[], Callable[[list[str]], int | None]]:
-        def load() -> Callable[[list[str]], int | None]:
-            from importlib import import_module
-
-            return import_module(f"parbench.commands.{name}").run
-
-        return load
-
-    names = "eval sweep status merge table figures report bench flops show calibrate parity doctor"
-    return {name: lazily(name) for name in names.split()}

@@ -44,8 +44,8 @@ class OutOfReach(ParbenchError):
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> ParbenchError:
-    """The error for a name that is not known, with the nearest names first."""
+    """The error for a name that is not known, with the nearest names, or with all of them where none is near."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return ParbenchError(f"unknown {kind} '{name}': {hint}known are {', '.join(names)}")
+    said = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(names)}"
+    return ParbenchError(f"unknown {kind} '{name}': {said}")

@@ -146,9 +146,9 @@ def test_a_method_inside_the_llm_pays_for_its_full_layers(run):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["tokens=0"], "use 1 to 576"),
+        (["tokens=0"], "tokens=0 is no number from 1 on"),
         (["tokens=577"], "use 1 to 576"),
-        (["tokens=many"], "use 1 to 576"),
+        (["tokens=many"], "tokens=many is no number from 1 on"),
         (["text=0"], "text=0 is no number from 1 on"),
         (["tokens=[576,64"], "write tokens=[a,b]"),
         (["place=inside"], "before_projector"),

@@ -197,10 +197,11 @@ def test_shards_agree_on_the_batch_size_that_the_first_one_found(run, folder, mo
 
 
 def test_a_sweep_goes_over_models_data_sets_and_shards():
+    from parbench.commands.parsing import given
     from parbench.commands.sweep import expand
 
-    words = ["methods=[par]", "datasets=[x,y]", "models=a,b", "shards=2", "limit=5"]
-    found = expand(words)
+    words = ["methods=[par]", "datasets=[x,y]", "models=llava-tiny,llava-1.5-7b", "shards=2", "limit=5"]
+    found = expand(given("sweep", words))
     assert len(found) == 8
-    assert found[0] == ["methods=[par]", "model=a", "limit=5", "dataset=x", "shard=0/2"]
-    assert [one[1] for one in found] == ["model=a"] * 4 + ["model=b"] * 4
+    assert found[0] == ["model=llava-tiny", "limit=5", "dataset=x", "shard=0/2"]
+    assert [one[0] for one in found] == ["model=llava-tiny"] * 4 + ["model=llava-1.5-7b"] * 4

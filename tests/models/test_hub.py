@@ -19,7 +19,8 @@ from hub_miniature import CLIP, CLIP_REVISION, EARLY_REVISION, LLAVA_REVISION, b
 from parbench.errors import ParbenchError
 from parbench.models import clip_pickle, fingerprints
 from parbench.models.adapter import LlavaAdapter
-from parbench.models.loading import asset, load_model, locate_clip
+from parbench.models.assets import asset
+from parbench.models.loading import load_model, locate_clip
 from parbench.models.text import load_clip
 from parbench.models.towers import tower_difference
 

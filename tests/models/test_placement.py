@@ -15,7 +15,7 @@ from parbench.engine.engine import Engine
 from parbench.errors import ParbenchError
 from parbench.harness.session import Session
 from parbench.models.adapter import LlavaAdapter
-from parbench.models.loading import asset
+from parbench.models.assets import asset
 from parbench.models.placement import bridge, check_placement
 from simulated_cards import SimulatedCards, on_card
 

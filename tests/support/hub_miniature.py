@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save
 
-from parbench.models.loading import asset
+from parbench.models.assets import asset
 
 LLAVA = "llava-hf/llava-1.5-7b-hf"
 LLAVA_REVISION = "b234b804b114d9e37bb655e11cbbb5f5e971b7a9"

@@ -20,7 +20,7 @@ from helpers import refused
 from parbench.cli import main
 from parbench.config import compose_config
 from parbench.errors import ParbenchError
-from parbench.models.loading import asset
+from parbench.models.assets import asset
 from parbench.sweep.devices.names import asked_devices
 from parbench.sweep.devices.pool import Pool
 

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from faults import disk  # noqa: F401
 from helpers import refused
+from parbench.commands.parsing import given
 from parbench.commands.sweep import expand
 from parbench.config import compose_config
 from parbench.errors import ParbenchError
@@ -312,7 +313,7 @@ def test_several_values_of_a_launcher_are_no_several_sweeps(run, word):
 
 
 def test_a_list_of_slurms_in_quotes_is_one_value():
-    (words,) = expand(["launcher=slurm", "launcher.exclude='n1,n2'"])
+    (words,) = expand(given("sweep", ["launcher=slurm", "launcher.exclude='n1,n2'"]))
     assert compose_config(words).launcher.exclude == "n1,n2"
 
 

@@ -272,7 +272,7 @@ def test_own_runs_of_different_identities_are_refused_here_too(run, folder):
     [
         (["benchmark=gqq"], "did you mean gqa"),
         (["model=llava-1.5-7"], "did you mean llava-1.5-7b"),
-        (["source=arXiv:0"], "known are"),
+        (["source=arXiv:0"], "did you mean arXiv:"),
     ],
 )
 def test_unknown_filters_are_one_clear_sentence(run, words, said):

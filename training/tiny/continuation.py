@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPModel, LlavaForConditionalGeneration
 
 from parbench.errors import ParbenchError
-from parbench.models.loading import asset
+from parbench.models.assets import asset
 from parbench.scenes.wordings import HELD_OUT
 from tiny.counting import CountingTrainer
 from tiny.loop import Stage, run_stage

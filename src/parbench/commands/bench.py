@@ -6,16 +6,16 @@ import importlib.metadata
 import logging
 import os
 import platform
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from parbench import __version__
-from parbench.commands.options import as_list, split_options, whole_number, writable
-from parbench.config import build_reducer, compose_config, names
-from parbench.errors import ParbenchError, unknown
-from parbench.reducers.budget import check_budget
+from parbench.commands.options import default_results, writable
+from parbench.commands.parsing import Given
+from parbench.config import build_reducer, compose_config
+from parbench.errors import ParbenchError
 from parbench.sweep.grid import other_method
 
 if TYPE_CHECKING:
@@ -25,33 +25,21 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_OPTIONS = {
-    "methods": "par,prumerge-plus,fastv",
-    "budgets": "64",
-    "batch": "1",
-    "repeats": "5",
-    "warmup": "1",
-    "new_tokens": "16",
-    "kernel": "",
-    "out": "",
-}
 # What says how accuracy is measured, or is a list here.
 _NO_PLACE = ("method=", "method.", "budget=", "limit=", "dataset", "engine", "experiment", "controls", "results_dir=")
 
 
-def run(words: list[str]) -> None:
+def run(given: Given) -> None:
     """Measure what is not measured yet, write it down after each method, print the table, draw the picture."""
-    if "--engine" in words:
+    if given["engine"]:
         from parbench.commands.bench_engine import run as run_engine
 
-        return run_engine([word for word in words if word != "--engine"])
-    options, rest = split_options(words, _OPTIONS)
-    config, methods = _checked(options, rest)
-    budgets = as_list("budgets", options["budgets"])
-    for budget in budgets:
-        check_budget(budget, "budgets")
-    batches = [whole_number("batch", str(size)) for size in as_list("batch", options["batch"])]
-    cells = [cell for name in methods for cell in _cells(other_method(name, rest), budgets)]
+        return run_engine(given)
+    config = _checked(given)
+    # Beside itself none shows how much of a ratio is noise.
+    methods = list(dict.fromkeys(["none", *given["methods"]]))
+    cells = [cell for name in methods for cell in _cells(other_method(name, given.rest), given["budgets"])]
+    _refuse_impossible(config, cells)
     from parbench.bench.batch import read_batch, scenes_samples
     from parbench.bench.measure import Measurer
     from parbench.bench.report import picture, show
@@ -62,12 +50,13 @@ def run(words: list[str]) -> None:
 
     model: dict[str, Any] = OmegaConf.to_container(config.model, resolve=True)  # type: ignore[assignment]
     device = resolve_device(str(model["device"]))
-    effort = _effort(options, device)
-    out = writable("out", Path(options["out"] or f"results/runs/bench-{model_title(model).replace(' ', '-')}-{device.type}.json"))
+    effort = _effort(given, device)
+    usual = default_results() / f"bench-{model_title(model).replace(' ', '-')}-{device.type}.json"
+    out = writable("out", given["out"] or usual)
     adapter = LlavaAdapter.load(model)
-    store = BenchFile(out, _head(model, adapter, effort, words))
-    samples = scenes_samples(adapter, max(batches))
-    for size in batches:
+    store = BenchFile(out, _head(model, adapter, effort, given.words))
+    samples = scenes_samples(adapter, max(given["batch"]))
+    for size in given["batch"]:
         batch = read_batch(adapter, samples[:size])
         store.content["batches"][str(size)] = {
             "preprocessing_seconds": round(batch.preprocessing, 4),
@@ -83,27 +72,45 @@ def run(words: list[str]) -> None:
     print(out)
 
 
-def _checked(options: dict[str, str], rest: list[str]) -> tuple[DictConfig, list[str]]:
-    for word in rest:
+def _checked(given: Given) -> DictConfig:
+    for word in given.rest:
         if word.lstrip("+~").startswith(_NO_PLACE):
             raise ParbenchError(
                 f"{word} has no place in a benchmark, which times questions of scenes: write methods=[a,b] budgets=[1,2] "
                 f"batch=[1,16]"
             )
-    methods = [str(name) for name in as_list("methods", options["methods"])]
-    methods = names("method") if methods == ["all"] else methods
-    for name in methods:
-        if name not in names("method"):
-            raise unknown("method", name, names("method"))
-    config = compose_config(rest)
+    config = compose_config(given.rest)
     for key, value in (
         ("model.device_map", config.model.get("device_map")),
         ("launcher.devices", config.launcher.get("devices")),
     ):
         if value is not None:
             raise ParbenchError(f"{key}={value} has no place in a benchmark, whose times and memory are those of one device")
-    # Beside itself it shows how much of a ratio is noise.
-    return config, list(dict.fromkeys(["none", *methods]))
+    return config
+
+
+def _refuse_impossible(config: DictConfig, cells: list[tuple[DictConfig, Any]]) -> None:
+    """Refuse a budget that no method asked for can have on this model; what only some cannot have is left out with a word.
+
+    Raises:
+        ParbenchError: Nothing would be measured at a budget; says why.
+    """
+    from parbench.models.geometry import config_of, geometry_of
+
+    geometry = geometry_of(config_of(config.model))
+    if config.model.get("weights") == "random" and config.model.llm_layers:
+        geometry = replace(geometry, layers=config.model.llm_layers)
+    refused: dict[Any, ParbenchError] = {}
+    possible = set()
+    for method, budget in cells:
+        try:
+            build_reducer(method, budget).check(geometry)
+            possible.add(budget)
+        except ParbenchError as error:
+            refused.setdefault(budget, error)
+    for budget, refusal in refused.items():
+        if budget not in possible:
+            raise refusal
 
 
 def _cells(method: DictConfig, budgets: list[Any]) -> list[tuple[DictConfig, Any]]:
@@ -113,15 +120,12 @@ def _cells(method: DictConfig, budgets: list[Any]) -> list[tuple[DictConfig, Any
     return [(method, budget) for budget in budgets]
 
 
-def _effort(options: dict[str, str], device: Any) -> Effort:
-    from parbench.bench.measure import KERNELS, Effort
+def _effort(given: Given, device: Any) -> Effort:
+    from parbench.bench.measure import Effort
 
     # On a GPU torch's choice depends on whether a batch has padding, and so on the method; this one serves all.
-    kernel = options["kernel"] or ("efficient" if device.type == "cuda" else "auto")
-    if kernel not in KERNELS:
-        raise unknown("kernel", kernel, KERNELS)
-    counts = {key: whole_number(key, options[key]) for key in ("repeats", "new_tokens")}
-    return Effort(warmup=whole_number("warmup", options["warmup"], least=0), kernel=kernel, **counts)
+    kernel = given["kernel"] or ("efficient" if device.type == "cuda" else "auto")
+    return Effort(repeats=given["repeats"], warmup=given["warmup"], new_tokens=given["new_tokens"], kernel=kernel)
 
 
 def _head(model: dict[str, Any], adapter: LlavaAdapter, effort: Effort, words: list[str]) -> dict[str, Any]:

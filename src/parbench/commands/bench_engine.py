@@ -3,49 +3,39 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
-from parbench.commands.options import as_list, split_options, whole_number, writable
+from parbench.commands.options import writable
+from parbench.commands.parsing import Given
 from parbench.config import compose_config
 from parbench.errors import ParbenchError
 
-_OPTIONS = {
-    "questions": "1000",
-    "methods": "none,par",
-    "budget": "64",
-    "stock": "true",
-    "sweep": "",
-    "budgets": "[192,128,64]",
-    "memory": "",
-    "out": "",
-}
+# Where they are not named.
+_METHODS = ["none", "par"]
+_BUDGETS = [192, 128, 64]
 
 
-def run(words: list[str]) -> None:
+def run(given: Given) -> None:
     """Ask the same questions by stock lmms-eval, by the exact engine and by the sharing one; print rates and agreement.
 
     With ``sweep=[par,fastv] budgets=[128,64]`` also the rate of a sweep over these and none, with ``memory=[300,3000]`` the peak
     memory of evaluations of so many questions.
     """
-    options, rest = split_options(words, _OPTIONS)
-    questions = whole_number("questions", options["questions"])
-    if options["stock"] not in ("true", "false"):
-        raise ParbenchError(f"stock={options['stock']} is neither true nor false")
-    methods = as_list("methods", options["methods"])
-    budget = whole_number("budget", options["budget"])
-    sizes = [whole_number("memory", str(size)) for size in _listed("memory", options)]
-    budgets = [whole_number("budgets", str(one)) for one in as_list("budgets", options["budgets"])]
-    swept = [compose_config([*rest, f"method={name}"]).method for name in _listed("sweep", options)]
-    out = writable("out", Path(options["out"])) if options["out"] else None
+    rest, questions = given.rest, given["questions"]
+    methods = given["methods"] if "methods" in given.named else _METHODS
+    budgets = given["budgets"] if "budgets" in given.named else _BUDGETS
+    if not all(isinstance(one, int) for one in budgets):
+        raise ParbenchError(f"{given.typed('budgets')[0]} holds more than numbers of tokens, which a sweep's rate is measured at")
+    swept = [compose_config([*rest, f"method={name}"]).method for name in given["sweep"] or ()]
+    out = writable("out", given["out"]) if given["out"] else None
     # Checked before anything runs.
     chosen = {name: compose_config([*rest, f"method={name}"]).method for name in methods}
     configs = {kind: compose_config([*rest, f"engine={kind}", f"limit={questions}"]) for kind in ("exact", "shared")}
     from parbench.bench.throughput import Rates
 
-    rates = Rates(configs, with_stock=options["stock"] == "true")
+    rates = Rates(configs, with_stock=given["stock"])
     for name, method in chosen.items():
-        rates.measure(method, None if name == "none" else budget)
+        rates.measure(method, None if name == "none" else given["budget"])
     if swept:
         rates.sweep(swept, budgets)
     found = rates.report()
@@ -58,16 +48,12 @@ def run(words: list[str]) -> None:
             "peak_bytes": peak_bytes([*rest, f"method={name}", "controls=[]", f"limit={size}"]),
         }
         for name in methods
-        for size in sizes
+        for size in given["memory"] or ()
     ]
     _show(found)
     if out:
         out.write_text(json.dumps(found, indent=2) + "\n")
         print(out)
-
-
-def _listed(key: str, options: dict[str, str]) -> list[Any]:
-    return as_list(key, options[key]) if options[key] else []
 
 
 def _show(found: dict[str, Any]) -> None:

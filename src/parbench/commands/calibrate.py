@@ -3,37 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
-from parbench.commands.options import as_list, split_options, whole_number, writable
+from parbench.commands.options import writable
+from parbench.commands.parsing import Given
 from parbench.config import build_reducer, compose_config
 from parbench.errors import ParbenchError
 from parbench.reducers.calibration import LOCAL, file_name, save
 
 
-def run(words: list[str]) -> None:
+def run(given: Given) -> None:
     """Calibrate for one or several targets and write them into a small YAML."""
-    options, rest = split_options(words, {"target": "64", "out": "", "questions": "", "split": ""})
-    targets = as_list("target", options["target"])
-    if None in targets:
-        raise ParbenchError("target=null is no budget: write target=64, or several as target=[192,64]")
-    if options["questions"]:
-        rest.append(f"calibration.questions={whole_number('questions', options['questions'])}")
-    if options["split"]:
-        rest.append(f"calibration.split={options['split']}")
-    config = compose_config(rest)
+    fields = [f"calibration.{key}={given[key]}" for key in ("questions", "split") if given[key]]
+    config = compose_config([*given.rest, *fields])
     method = build_reducer(config.method)
     if method.calibrates is None:
         raise ParbenchError(f"method {method.name} has no threshold to calibrate: it delivers a budget by itself")
     from parbench.harness.session import Session
 
     session = Session(config)
-    asked = [session.checked(config.method, target) for target in targets]
+    asked = [session.checked(config.method, target) for target in given["target"]]
     if asked[0].exact_budget:
         raise ParbenchError("method.per_image=true has nothing to calibrate: each image has its own threshold")
     default = LOCAL / file_name(session.model_settings["name"], method.name)
-    out = writable("out", Path(options["out"] or default))
+    out = writable("out", given["out"] or default)
     values = {}
     for one in asked:
         # A threshold that is given is what is looked for here.

@@ -8,14 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parbench.commands.options import unquoted
+from parbench.commands.options import default_results, unquoted
 
 if TYPE_CHECKING:
     from parbench.results.loading import Results
 
 _log = logging.getLogger(__name__)
-
-DEFAULT = Path("results/runs")
 
 
 def words_of(words: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
@@ -40,7 +38,7 @@ def chosen(paths: Sequence[Path], where: Mapping[str, str], columns: Sequence[st
     from parbench.results import load
     from parbench.results.select import choose
 
-    results = load(list(paths) or [DEFAULT], columns=columns)
+    results = load(list(paths) or [default_results()], columns=columns)
     foreign = [path for path in results.ignored if path.suffix not in used]
     for what, those in (("no run", foreign), ("not finished", results.unfinished)):
         if those:

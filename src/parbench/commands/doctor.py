@@ -9,14 +9,18 @@ import shutil
 from pathlib import Path
 
 from parbench import __version__
+from parbench.commands.parsing import Given
 from parbench.config import names
+from parbench.errors import ParbenchError
 
 
-def run(words: list[str]) -> None:
+def run(given: Given) -> None:
     """Print versions, devices, models, methods and data."""
+    if given.rest:
+        raise ParbenchError(f"doctor takes no words, and {given.rest[0]} is one: leave it out")
     import torch
 
-    from parbench.models.loading import asset
+    from parbench.models.assets import asset
     from parbench.scenes.splits import default_root
 
     rows = [("parbench", __version__), ("python", platform.python_version())]

@@ -6,30 +6,28 @@ from collections.abc import Sequence
 
 from omegaconf import DictConfig
 
+from parbench.commands.parsing import Given
 from parbench.config import build_reducer, compose_config
 from parbench.errors import ParbenchError
 from parbench.harness.planned import Cell
 from parbench.sweep.devices.runner import local_sweep
-from parbench.sweep.dry_run import DRY_RUN, dry_run
+from parbench.sweep.dry_run import dry_run
 from parbench.sweep.grid import of_method, other_method, products
 from parbench.sweep.runner import Group
 from parbench.sweep.task_groups import with_tasks
 
-_MANY = ("-m", "--multirun")
 
-
-def run(words: list[str]) -> int:
+def run(given: Given) -> int:
     """Evaluate and print the table; with ``-m``, as in Hydra, values with commas between them stand for many evaluations.
 
     With ``--dry-run``, print what would be fetched and computed instead.
     """
+    words, dry = given.rest, given["dry-run"]
     if other := next((word for word in words if word.startswith("launcher=") and word != "launcher=local"), None):
         raise ParbenchError(f"{other} has no place in an evaluation, which runs here: write parbench sweep methods=[NAME] {other}")
-    words, dry = [word for word in words if word != DRY_RUN], DRY_RUN in words
-    given = [word for word in words if word not in _MANY]
-    rest = with_tasks(given)
+    rest = with_tasks(words)
     # A group of tasks is many evaluations too.
-    several = len(given) < len(words) or len(products(rest)) > len(products(given)) == 1
+    several = given["multirun"] or len(products(rest)) > len(products(words)) == 1
     if several and dry:
         return dry_run(_groups(rest))
     if several:

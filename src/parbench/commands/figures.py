@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from parbench.commands.choosing import chosen, words_of
-from parbench.commands.options import as_list, split_options, writable
-from parbench.errors import ParbenchError, unknown
+from parbench.commands.catalogue import FIGURES
+from parbench.commands.choosing import chosen
+from parbench.commands.folders import chosen_words
+from parbench.commands.options import writable
+from parbench.commands.parsing import Given
+from parbench.errors import ParbenchError
 
 if TYPE_CHECKING:
     from parbench.figures.style import Medium
@@ -19,17 +22,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_OPTIONS = {"out": "results/figures", "only": "", "image": "", "metric": ""}
-NAMES = (
-    "accuracy-compression",
-    "accuracy-flops",
-    "accuracy-seconds",
-    "skills",
-    "evidence",
-    "redundancy",
-    "kept",
-    "published",
-)
 # Whose published numbers are drawn: most of them are of it.
 _PUBLISHED = "llava-1.5-7b"
 
@@ -47,53 +39,48 @@ class Picture:
     draw: Callable[[Medium], Any]
 
 
-def run(words: list[str]) -> None:
+def run(given: Given) -> None:
     """Draw the pictures of the runs in some folders; says what it leaves out and why.
 
     Raises:
         ParbenchError: An option is wrong, the runs have no common picture, or the folder cannot be written.
     """
-    options, rest = split_options(words, _OPTIONS)
-    wanted = [str(name) for name in as_list("only", options["only"])] if options["only"] else list(NAMES)
-    for name in wanted:
-        if name not in NAMES:
-            raise unknown("figure", name, NAMES)
-    folder = Path(options["out"])
+    wanted, folder = given["only"] or list(FIGURES), given["out"]
     writable("out", folder / f"{wanted[0]}.png")
     from parbench.figures.files import save
     from parbench.figures.style import PAPER, SCREEN
 
     # What is wrong with one is said before any is drawn.
-    for picture in list(_pictures(wanted, rest, options)):
+    for picture in list(_pictures(wanted, given)):
         for medium in (SCREEN, PAPER):
             path = folder / f"{picture.name}.{medium.ending}"
             print(save(picture.draw(medium), path))
 
 
-def results_of(words: Sequence[str], columns: Sequence[str]) -> tuple[Results, list[Path]]:
+def results_of(given: Given, columns: Sequence[str]) -> tuple[Results, list[Path]]:
     """The runs that are named and chosen, and the files beside them.
 
     Args:
-        words: Folders of runs, files, and ``field=value`` of the runs that are wanted.
+        given: Folders of runs, files, and ``field=value`` of the runs that are wanted.
         columns: Of their samples.
 
     Raises:
         ParbenchError: There are none.
     """
-    paths, where = words_of(words)
+    paths, where = chosen_words(given)
     files = [path for path in paths if path.is_file()]
     # Times that parbench bench wrote may lie beside runs.
     return chosen([path for path in paths if path not in files], where, columns, used=(".json",)), files
 
 
-def _pictures(wanted: Sequence[str], rest: Sequence[str], options: Mapping[str, str]) -> Iterator[Picture]:
+def _pictures(wanted: Sequence[str], given: Given) -> Iterator[Picture]:
     if list(wanted) == ["published"]:
         yield _published()
         return
     from parbench.figures.sweep import COLUMNS, sweep_of
 
-    results, files = results_of(rest, COLUMNS)
-    sweep = sweep_of(results, options["metric"] or None)
+    results, files = results_of(given, COLUMNS)
+    sweep = sweep_of(results, given["metric"])
     if sweep.reduced.empty:
         raise ParbenchError("these runs hold none alone: a picture needs methods, so add runs of some, or name other folders")
     for name in wanted:
@@ -102,7 +89,7 @@ def _pictures(wanted: Sequence[str], rest: Sequence[str], options: Mapping[str, 
         elif name == "published":
             yield _published()
         else:
-            yield from _of_sweep(name, sweep, options["image"])
+            yield from _of_sweep(name, sweep, given["image"] or "")
 
 
 def _of_sweep(name: str, sweep: Sweep, image: str) -> Iterator[Picture]:

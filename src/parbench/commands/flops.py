@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from parbench.commands.options import as_list, split_options, whole_number
-from parbench.commands.sweep import DEFAULT_BUDGETS
-from parbench.config import build_reducer, compose_config, names
-from parbench.errors import ParbenchError, unknown
+from parbench.commands.parsing import Given
+from parbench.config import build_reducer, compose_config
+from parbench.errors import ParbenchError
 from parbench.sweep.grid import other_method
 
 if TYPE_CHECKING:
@@ -23,37 +22,24 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_OPTIONS = {
-    "tokens": "",
-    "text": "",
-    "place": "after_projector",
-    "methods": "",
-    "models": "",
-    "own": "false",
-    "question": "",
-    "system": "null",
-    "claim": "",
-}
-_FLAGS = ("--json", "--convention")
-_PLACES = ("before_projector", "after_projector")
-_TEXT = "60"
+_TEXT = [60]
+_TOKENS = [192, 128, 64]
 
 
-def run(words: list[str]) -> None:
+def run(given: Given) -> None:
     """Print FLOPs by part, as tables or as JSON.
 
     Raises:
         ParbenchError: An option is wrong, or nothing that was asked for is possible.
     """
-    options, rest = split_options([word for word in words if word not in _FLAGS], _OPTIONS)
-    asked = _Asked(options, rest, "--convention" in words)
-    if options["claim"]:
-        found = list(claim(asked, options["claim"]))
+    asked = _Asked(given)
+    if given["claim"]:
+        found = list(claim(asked, given["claim"]))
         table = show_claim
     else:
         found = list(predicted(asked))
         table = show
-    if "--json" in words:
+    if given["json"]:
         print(json.dumps(found, indent=2))
     else:
         table(found)
@@ -64,77 +50,50 @@ class _Asked:
     """The command line.
 
     Attributes:
-        options: The command's own.
-        rest: Hydra's overrides.
-        conventions: Whether other conventions are wanted too.
+        given: The command's words.
     """
 
-    options: dict[str, str]
-    rest: list[str]
-    conventions: bool
+    given: Given
 
     def __post_init__(self) -> None:
-        if self.place not in _PLACES:
-            raise ParbenchError(f"place={self.place} is no place of reduction: use before_projector or after_projector")
-        if self.options["own"] not in ("true", "false"):
-            raise ParbenchError(f"own={self.options['own']} is neither true nor false")
         heads = {"methods": ("method", "budget"), "claim": ("method", "budget"), "models": ("model",)}
         for option, groups in heads.items():
-            if self.options[option] and (also := self._given(groups)):
-                raise ParbenchError(f"{also} has no place beside {option}={self.options[option]}: leave one of them out")
+            if self.given[option] and (also := self._override(groups)):
+                raise ParbenchError(f"{also} has no place beside {self.given.typed(option)[0]}: leave one of them out")
 
-    def _given(self, groups: tuple[str, ...]) -> str:
+    def _override(self, groups: tuple[str, ...]) -> str:
         """The first override of some groups or of their fields, if there is one."""
         heads = tuple(f"{group}{mark}" for group in groups for mark in "=.")
         return next((word for word in self.rest if word.lstrip("+~").startswith(heads)), "")
 
     @property
-    def place(self) -> str:
-        """Where reduction takes place if no method is named."""
-        return self.options["place"]
+    def rest(self) -> list[str]:
+        """Hydra's overrides."""
+        return self.given.rest
 
-    @property
-    def system(self) -> int | None:
-        """Prompt tokens before the image."""
-        return None if self.options["system"] == "null" else whole_number("system", self.options["system"], 0)
-
-    def texts(self, default: str) -> list[int]:
-        """Lengths of prompts."""
-        return [whole_number("text", str(value)) for value in as_list("text", self.options["text"] or default)]
-
-    def several(self, group: str) -> list[str]:
-        """The names in ``methods=`` or ``models=``.
-
-        Raises:
-            ParbenchError: One is not known.
-        """
-        found = [str(name) for name in as_list(f"{group}s", self.options[f"{group}s"])]
-        found = names(group) if found == ["all"] else found
-        for name in found:
-            if name not in names(group):
-                raise unknown(group, name, names(group))
-        # What others are compared with comes first.
-        return sorted(found, key=lambda name: name != "none")
+    def texts(self, usual: Sequence[int]) -> Sequence[int]:
+        """Lengths of prompts; the usual ones where none are named."""
+        return self.given["text"] or usual
 
     def settings(self) -> list[DictConfig]:
         """The configuration with each model."""
-        if not self.options["models"]:
+        if not self.given["models"]:
             return [compose_config(self.rest)]
-        return [compose_config([*self.rest, f"model={name}"]) for name in self.several("model")]
+        return [compose_config([*self.rest, f"model={name}"]) for name in self.given["models"]]
 
-    def counts(self) -> list[int | None]:
+    def counts(self) -> Sequence[int | None]:
         """Numbers of visual tokens; None is a method's own budget."""
-        default = DEFAULT_BUDGETS if self.options["methods"] else "null"
-        return as_list("tokens", self.options["tokens"] or default)
+        return self.given["tokens"] or (_TOKENS if self.given["methods"] else [None])
 
     def reducers(self, config: DictConfig) -> Iterator[tuple[Any, int | None]]:
         """Each method at each number of tokens; those that drop nothing once."""
-        if not self.options["methods"]:
+        if not self.given["methods"]:
             named = any(word.startswith("method=") for word in self.rest)
             for count in self.counts():
                 yield build_reducer(config.method, config.budget if count is None else count) if named else None, count
             return
-        for name in self.several("method"):
+        # What others are compared with comes first.
+        for name in sorted(self.given["methods"], key=lambda name: name != "none"):
             method = other_method(name, self.rest)
             fixed = not build_reducer(method).takes_budget
             for count in [None] if fixed else self.counts():
@@ -152,16 +111,16 @@ class _Model:
         """Counts methods' own work."""
         from parbench.compute.method_overhead import QUESTION, OwnWork
 
-        return OwnWork(self.config.model, self.asked.options["question"] or QUESTION)
+        return OwnWork(self.config.model, self.asked.given["question"] or QUESTION)
 
     def row(self, reducer: Reducer, count: int | None, text: int, *, own: bool, conventions: bool) -> dict[str, Any]:
         """A predicted row, with the other conventions where wanted."""
         from parbench.compute.predict import other_counts, predict
 
         asked, model = self.asked, self.config.model
-        found = predict(model, reducer, count, text, asked.place, self.own if own else None, asked.system)
+        found = predict(model, reducer, count, text, asked.given["place"], self.own if own else None, asked.given["system"])
         if conventions:
-            found["conventions"] = other_counts(model, reducer, found, asked.place, asked.system)
+            found["conventions"] = other_counts(model, reducer, found, asked.given["place"], asked.given["system"])
         return found
 
 
@@ -173,15 +132,15 @@ def predicted(asked: _Asked) -> Iterator[dict[str, Any]]:
     Raises:
         ParbenchError: No method can have any of the numbers.
     """
-    own, refused, left = asked.options["own"] == "true", None, 0
+    own, refused, left = asked.given["own"], None, 0
     for config in asked.settings():
         model = _Model(asked, config)
         for text in asked.texts(_TEXT):
             for reducer, count in asked.reducers(config):
                 try:
-                    found = model.row(reducer, count, text, own=own, conventions=asked.conventions)
+                    found = model.row(reducer, count, text, own=own, conventions=asked.given["convention"])
                 except ParbenchError as error:
-                    if not asked.options["methods"]:
+                    if not asked.given["methods"]:
                         raise
                     refused = error
                     _log.warning(f"left out: {error}")
@@ -196,13 +155,11 @@ def claim(asked: _Asked, name: str) -> Iterator[dict[str, Any]]:
     """What a method saves under each way of counting, for several lengths of the prompt."""
     from parbench.compute.savings import TEXTS, TOKENS, savings
 
-    if name not in names("method"):
-        raise unknown("method", name, names("method"))
-    counts = as_list("tokens", asked.options["tokens"] or str(TOKENS))
+    counts = asked.given["tokens"] or [TOKENS]
     for config in asked.settings():
         model = _Model(asked, config)
         method, plain = other_method(name, asked.rest), build_reducer(other_method("none", asked.rest))
-        for text in asked.texts(",".join(map(str, TEXTS))):
+        for text in asked.texts(TEXTS):
             full = model.row(plain, None, text, own=True, conventions=True)
             for count in counts:
                 reduced = model.row(build_reducer(method, count), count, text, own=True, conventions=True)

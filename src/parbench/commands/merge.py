@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parbench.commands.options import results_dir, split_options
+from parbench.commands.folders import folders_of
+from parbench.commands.parsing import Given
 from parbench.errors import FatalError, ParbenchError
 from parbench.results.run_identity import run_id
 from parbench.results.shards import check_whole, find_shards
@@ -18,14 +18,12 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-def run(words: list[str]) -> int:
+def run(given: Given) -> int:
     """Merge every run whose shards are complete; the exit code is 1 if there are others."""
-    options, paths = split_options(words, {"results_dir": ""})
-    folders = [Path(path) for path in paths] or [results_dir(options["results_dir"])]
-    sets = find_shards(folders)
+    sets = find_shards(folders_of(given))
     failed, found = [], []
     for shards in sets:
-        root = Path(options["results_dir"] or shards[0].folder.parent)
+        root = given["out"] or shards[0].folder.parent
         try:
             # A stray shard is one of few.
             others = [one for other in sets if len(other) < len(shards) for one in other]

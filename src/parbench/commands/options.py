@@ -1,27 +1,72 @@
-"""A command's own options among its Hydra overrides."""
+"""Options of commands: what their values may be, and how they are read before anything heavy is imported."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from parbench.config import conf_folder
-from parbench.errors import ParbenchError
+from parbench.config.groups import conf_folder, names
+from parbench.errors import ParbenchError, unknown
+from parbench.reducers.budget import check_budget
+
+# Instead of a budget: each method's own rule.
+OWN = "own"
 
 
-def split_options(words: list[str], defaults: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """The command's own ``key=value`` words, with defaults, and the words that are left for Hydra."""
-    options, rest = dict(defaults), []
-    for word in words:
-        key, _, value = word.partition("=")
-        if key in defaults:
-            options[key] = unquoted(value)
-        else:
-            rest.append(word)
-    return options, rest
+@dataclass(frozen=True)
+class Kind:
+    """What an option's value may be.
+
+    Attributes:
+        name: What the help calls it.
+        read: Gives the value of a key and its text; raises ParbenchError where the text is no such value.
+        group: The configuration group whose names are its values, if there is one.
+        choices: Its values, where these are few.
+        endings: Of a file, those that can be written; empty where any can.
+    """
+
+    name: str
+    read: Callable[[str, str], Any]
+    group: str = ""
+    choices: tuple[str, ...] = ()
+    endings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of a command, written ``name=VALUE`` or ``--name=VALUE``.
+
+    Attributes:
+        name: Its key.
+        kind: What it may be.
+        said: What it does, a sentence without its full stop.
+        default: As a person would write it; empty for none.
+        short: A letter that stands for it too.
+    """
+
+    name: str
+    kind: Kind
+    said: str
+    default: str = ""
+    short: str = ""
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether it is on or off."""
+        return self.kind is SWITCH
+
+    def read(self, text: str) -> Any:
+        """The value of a text; None of an empty one.
+
+        Raises:
+            ParbenchError: It is no such value.
+        """
+        text = unquoted(text)
+        return self.kind.read(self.name, text) if text else None
 
 
 def unquoted(value: str) -> str:
@@ -44,17 +89,6 @@ def as_list(key: str, value: str) -> list[Any]:
     return found
 
 
-def as_switch(key: str, value: str) -> bool:
-    """``true`` or ``false``; false where nothing is given.
-
-    Raises:
-        ParbenchError: It is something else.
-    """
-    if value.lower() not in ("", "true", "false"):
-        raise ParbenchError(f"{key}={value} is neither true nor false")
-    return value.lower() == "true"
-
-
 def whole_number(key: str, value: str, least: int = 1) -> int:
     """A whole number.
 
@@ -64,6 +98,137 @@ def whole_number(key: str, value: str, least: int = 1) -> int:
     if not value.isdecimal() or int(value) < least:
         raise ParbenchError(f"{key}={value} is no number from {least} on")
     return int(value)
+
+
+def _numbers(key: str, value: str) -> list[int]:
+    return [whole_number(key, str(one)) for one in as_list(key, value)]
+
+
+def _budgets(key: str, value: str) -> list[Any]:
+    found = as_list(key, value)
+    for budget in found:
+        check_budget(budget, key)
+        if budget is None:
+            raise ParbenchError(f"{key}={value} is no budget: write {key}=64, or several as {key}=[192,64]")
+    return found
+
+
+def _budgets_or_own(key: str, value: str) -> list[Any]:
+    found = as_list(key, value)
+    for budget in found:
+        if budget != OWN:
+            check_budget(budget, key)
+    return [None if budget == OWN else budget for budget in found]
+
+
+def _counts(key: str, value: str) -> list[int | None]:
+    return [None if one is None else whole_number(key, str(one)) for one in as_list(key, value)]
+
+
+def _texts(key: str, value: str) -> list[str]:
+    return [str(one) for one in as_list(key, value)]
+
+
+def _named(group: str) -> Callable[[str, str], list[str]]:
+    """Reads names of a configuration group; ``all`` stands for all of them."""
+
+    def read(key: str, value: str) -> list[str]:
+        found, known = _texts(key, value), names(group)
+        if found == ["all"]:
+            return known
+        for name in found:
+            if name not in known:
+                raise unknown(group, name, known)
+        return list(dict.fromkeys(found))
+
+    return read
+
+
+def _switch(key: str, value: str) -> bool:
+    if value.lower() not in ("true", "false"):
+        raise ParbenchError(f"{key}={value} is neither true nor false")
+    return value.lower() == "true"
+
+
+def _path(key: str, value: str) -> Path:
+    return Path(value).expanduser()
+
+
+def _folder(key: str, value: str) -> Path:
+    folder = Path(value).expanduser()
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "is no folder"
+        raise ParbenchError(f"{key}={value} {what}: give the folder that a sweep writes to")
+    return folder
+
+
+def file(*endings: str) -> Kind:
+    """A file to be written.
+
+    Args:
+        endings: Those that can be written, each with its dot.
+    """
+
+    def read(key: str, value: str) -> Path:
+        path = Path(value).expanduser()
+        if path.suffix.lower() not in endings:
+            raise ParbenchError(f"{key}={value} cannot be written in that form: use a name that ends in {in_words(endings)}")
+        return path
+
+    return Kind("FILE", read, endings=endings)
+
+
+def one_of(what: str, *choices: str) -> Kind:
+    """One of a few words; ``what`` is what an error calls it."""
+
+    def read(key: str, value: str) -> str:
+        if value not in choices:
+            raise unknown(what, value, choices)
+        return value
+
+    return Kind("|".join(choices), read, choices=choices)
+
+
+def some_of(what: str, *choices: str) -> Kind:
+    """A list of a few words; ``what`` is what an error calls one."""
+
+    def read(key: str, value: str) -> list[str]:
+        found = _texts(key, value)
+        for one in found:
+            if one not in choices:
+                raise unknown(what, one, choices)
+        return found
+
+    return Kind("LIST", read, choices=choices)
+
+
+NUMBER = Kind("NUMBER", whole_number)
+COUNT = Kind("NUMBER", lambda key, value: whole_number(key, value, 0))
+COUNT_OR_NULL = Kind("NUMBER", lambda key, value: None if value == "null" else whole_number(key, value, 0))
+NUMBERS = Kind("NUMBERS", _numbers)
+TOKENS = Kind("NUMBERS", _counts)
+BUDGETS = Kind("BUDGETS", _budgets)
+BUDGETS_OR_OWN = Kind("BUDGETS", _budgets_or_own)
+LIST = Kind("LIST", _texts)
+METHODS = Kind("METHODS", _named("method"), group="method")
+MODELS = Kind("MODELS", _named("model"), group="model")
+# lmms-eval's tasks are data sets too.
+DATASETS = Kind("DATASETS", _texts, group="dataset")
+METHOD = Kind("METHOD", lambda key, value: _named("method")(key, value)[0], group="method")
+SWITCH = Kind("true|false", _switch)
+FOLDER = Kind("FOLDER", _folder)
+NEW_FOLDER = Kind("FOLDER", _path)
+TEXT = Kind("TEXT", lambda key, value: value)
+
+
+def in_words(words: Sequence[str]) -> str:
+    """``a, b or c``."""
+    return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def default_results() -> Path:
+    """The folder of runs where none is named: what the configuration says."""
+    return Path(yaml.safe_load((conf_folder() / "config.yaml").read_text(encoding="utf-8"))["results_dir"])
 
 
 def writable(key: str, path: Path) -> Path:
@@ -82,15 +247,3 @@ def writable(key: str, path: Path) -> Path:
         return path
     except OSError as error:
         raise ParbenchError(f"{key}={path} cannot be written ({error.strerror}): choose another place") from error
-
-
-def results_dir(value: str) -> Path:
-    """The folder of runs: what was given, else what the configuration says.
-
-    Raises:
-        ParbenchError: There is none.
-    """
-    folder = Path(value or yaml.safe_load((conf_folder() / "config.yaml").read_text(encoding="utf-8"))["results_dir"])
-    if not folder.is_dir():
-        raise ParbenchError(f"results_dir={folder} is no folder: give the one that a sweep writes to")
-    return folder

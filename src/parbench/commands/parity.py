@@ -9,22 +9,22 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from parbench.commands.parsing import Given
 from parbench.errors import ParbenchError
 
 if TYPE_CHECKING:
     from parbench.parity.runners import Outcome
 
 
-def run(words: list[str]) -> int:
+def run(given: Given) -> int:
     """Compare every case of a folder and print a table, or JSON.
 
     Returns:
         0 if every case of a method that there is matches, else 1.
     """
-    places = [word for word in words if word != "--json"]
-    if len(places) != 1:
+    if len(given.rest) != 1:
         raise ParbenchError("parity takes one folder of recorded cases: write parbench parity tests/golden")
-    folder = Path(places[0]).expanduser()
+    folder = Path(given.rest[0]).expanduser()
     if not folder.is_dir():
         raise ParbenchError(f"{folder} is no folder: give one with recorded cases, such as tests/golden")
     import torch
@@ -34,7 +34,7 @@ def run(words: list[str]) -> int:
 
     with torch.inference_mode():
         outcomes = compare(load_cases(folder))
-    if "--json" in words:
+    if given["json"]:
         print(json.dumps([_line(outcome) for outcome in outcomes], indent=2))
     else:
         show(outcomes)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from parbench.commands.options import split_options, whole_number, writable
+from parbench.commands.options import writable
+from parbench.commands.parsing import Given
 from parbench.errors import ParbenchError
 
 if TYPE_CHECKING:
@@ -16,26 +17,22 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_OPTIONS = {"out": "results/report.html", "images": "12", "metric": ""}
 
-
-def run(words: list[str]) -> None:
+def run(given: Given) -> None:
     """Write the report of the runs in some folders.
 
     Raises:
         ParbenchError: An option is wrong, the runs do not belong together, or the file cannot be written.
     """
-    options, rest = split_options(words, _OPTIONS)
-    most = whole_number("images", options["images"], least=0)
-    path = writable("out", Path(options["out"]))
+    path = writable("out", given["out"])
     from parbench.commands.figures import results_of
     from parbench.figures.sweep import COLUMNS, sweep_of
     from parbench.report.page import page
 
-    results, files = results_of(rest, COLUMNS)
-    sweep = sweep_of(results, options["metric"] or None)
+    results, files = results_of(given, COLUMNS)
+    sweep = sweep_of(results, given["metric"])
     times = _times(sweep, files)
-    text = page(f"{sweep.comparison.model} on {sweep.comparison.dataset}", _data(sweep, times, _viewer(sweep, most)))
+    text = page(f"{sweep.comparison.model} on {sweep.comparison.dataset}", _data(sweep, times, _viewer(sweep, given["images"])))
     path.write_text(text, encoding="utf-8")
     print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from parbench.commands.options import split_options, whole_number, writable
+from parbench.commands.options import writable
+from parbench.commands.parsing import Given
 from parbench.config import compose_config
 from parbench.errors import ParbenchError
 from parbench.results.naming import row_name
 
 
-def run(words: list[str]) -> None:
+def run(given: Given) -> None:
     """Answer one sample and write its kept-token picture."""
-    options, rest = split_options(words, {"sample": "0", "out": ""})
-    number = whole_number("sample", options["sample"], least=0)
-    config = compose_config(rest)
+    number, config = given["sample"], compose_config(given.rest)
     from parbench.engine.engine import Engine
     from parbench.engine.samples import Sample
     from parbench.figures.images import square
@@ -40,7 +39,7 @@ def run(words: list[str]) -> None:
         raise ParbenchError(f"sample={number} failed: {answer.error}")
     kept = answer.kept[0]
     name = row_name(reducer.settings())
-    out = writable("out", Path(options["out"] or f"show-{reducer.name}-{dataset.name}-{number}.png"))
+    out = writable("out", given["out"] or Path(f"show-{reducer.name}-{dataset.name}-{number}.png"))
     caption = f"{question}\nanswer: {answer.text.strip()}    expected: {dataset.target(doc)}"
     kept_picture(
         out,

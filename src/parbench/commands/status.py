@@ -6,18 +6,15 @@ import json
 import sys
 from collections.abc import Sequence
 
-from parbench.commands.options import results_dir, split_options
-from parbench.errors import ParbenchError
+from parbench.commands.folders import folders_of
+from parbench.commands.parsing import Given
 from parbench.results.status import RunState, duration, overview, summary
 
 
-def run(words: list[str]) -> None:
+def run(given: Given) -> None:
     """Print a line a run and one for the whole; with ``--json`` a list for scripts."""
-    options, rest = split_options([word for word in words if word != "--json"], {"results_dir": ""})
-    if rest:
-        raise ParbenchError(f"status does not know {rest[0]}: write parbench status results_dir=FOLDER --json")
-    runs = overview(results_dir(options["results_dir"]))
-    if "--json" in words:
+    runs = [one for folder in folders_of(given) for one in overview(folder)]
+    if given["json"]:
         print(json.dumps([one.to_json() for one in runs], indent=2))
         return
     _show(runs)

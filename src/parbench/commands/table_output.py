@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from parbench.tables.views import View
 
 
-def write_data(frame: pd.DataFrame, form: str, out: str) -> None:
+def write_data(frame: pd.DataFrame, form: str, out: Path | None) -> None:
     """As CSV, on the terminal where no file is named, or as Parquet."""
     if not out:
         print(frame.to_csv(index=False), end="")
         return
-    path = writable("out", Path(out))
+    path = writable("out", out)
     if form == "csv":
         frame.to_csv(path, index=False)
     else:
@@ -26,7 +26,7 @@ def write_data(frame: pd.DataFrame, form: str, out: str) -> None:
     print(path)
 
 
-def write_views(shown: list[View], form: str, out: str) -> None:
+def write_views(shown: list[View], form: str, out: Path | None) -> None:
     """On the terminal, or as text to a file or to where output goes.
 
     Raises:
@@ -41,6 +41,6 @@ def write_views(shown: list[View], form: str, out: str) -> None:
     if not out:
         print(text, end="")
         return
-    path = writable("out", Path(out))
+    path = writable("out", out)
     path.write_text(text, encoding="utf-8")
     print(path)

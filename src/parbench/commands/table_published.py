@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parbench.commands.choosing import DEFAULT
+from parbench.commands.options import default_results
 from parbench.commands.table_output import write_data, write_views
 from parbench.errors import ParbenchError
 
@@ -25,7 +25,7 @@ _NOTE = (
 )
 
 
-def published(paths: list[Path], where: Mapping[str, str], form: str, out: str) -> None:
+def published(paths: list[Path], where: Mapping[str, str], form: str, out: Path | None) -> None:
     """Print or write published numbers, and own runs of the same models and benchmarks beside them.
 
     Raises:
@@ -76,10 +76,10 @@ def _own_runs(paths: list[Path], where: Mapping[str, str]) -> Results | None:
     from parbench.results.select import choose
     from parbench.tables.comparing import COLUMNS
 
-    if not paths and not DEFAULT.is_dir():
+    if not paths and not default_results().is_dir():
         return None
     try:
-        results = load(paths or [DEFAULT], columns=COLUMNS)
+        results = load(paths or [default_results()], columns=COLUMNS)
     except ParbenchError as error:
         if paths:
             raise

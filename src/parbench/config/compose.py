@@ -26,6 +26,7 @@ from parbench.config.resolvers import register_resolvers
 from parbench.config.shard import parse_shard
 from parbench.config.tracking import check_tracking
 from parbench.errors import ParbenchError, unknown
+from parbench.models.names import check_device_name, check_dtype_name
 from parbench.reducers.budget import check_budget
 
 if TYPE_CHECKING:
@@ -136,6 +137,8 @@ def _check_values(config: DictConfig) -> None:
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             raise ParbenchError(f"engine.{key}={value} is no number of {what} from 0 on")
     check_budget(config.budget)
+    check_device_name(config.model.get("device", "auto"))
+    check_dtype_name(config.model.get("dtype", "float32"))
     if not isinstance(config.seed, int) or isinstance(config.seed, bool) or not 0 <= config.seed < 2**32:
         raise ParbenchError(f"seed={config.seed} is not possible: use a whole number from 0 to {2**32 - 1}")
     if not isinstance(config.submission, bool):
@@ -148,6 +151,9 @@ def _check_values(config: DictConfig) -> None:
     check_tracking(OmegaConf.to_container(config.tracking, resolve=True))  # type: ignore[arg-type]
     if not OmegaConf.is_list(config.controls):
         raise ParbenchError(f"controls={config.controls} is no list: write controls=[random,uniform] or controls=[]")
+    for name in config.controls:
+        if name not in names("method"):
+            raise unknown("method in controls", str(name), names("method"))
 
 
 def _whole(value: Any) -> bool:

@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 
 from parbench.errors import ParbenchError
+from parbench.models.names import DTYPE_NAMES, check_device_name, check_dtype_name
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {name: getattr(torch, name) for name in DTYPE_NAMES}
 
 
 def resolve_device(device: str) -> torch.device:
@@ -20,12 +21,8 @@ def resolve_device(device: str) -> torch.device:
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise ParbenchError(f"model.device={device} is no device: use auto, cpu, cuda or cuda:0") from error
-    if chosen.type not in ("cpu", "cuda"):
-        raise ParbenchError(f"model.device={device} is not supported: use auto, cpu, cuda or cuda:0")
+    check_device_name(device)
+    chosen = torch.device(device)
     if chosen.type == "cuda" and torch.cuda.is_available() and (chosen.index or 0) >= torch.cuda.device_count():
         raise ParbenchError(f"model.device={device}, but this machine has {torch.cuda.device_count()} CUDA devices, from cuda:0 on")
     if chosen.type == "cuda" and not torch.cuda.is_available():
@@ -39,8 +36,7 @@ def resolve_dtype(dtype: str) -> torch.dtype:
     Raises:
         ParbenchError: The name is not one of ``DTYPES``.
     """
-    if dtype not in DTYPES:
-        raise ParbenchError(f"model.dtype={dtype} is not supported: use one of {', '.join(DTYPES)}")
+    check_dtype_name(dtype)
     return DTYPES[dtype]
 
 

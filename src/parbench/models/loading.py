@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,6 @@ WEIGHTS = ("checkpoint", "random")
 PROMPTS = ("template", "vicuna_v1")
 _PROCESSOR_FILES = ("tokenizer.json", "tokenizer_config.json")
 _IMAGE_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
-
-
-def asset(name: str) -> str:
-    """Path of a model that is shipped in the package (``llava-tiny``)."""
-    return str(resources.files("parbench").joinpath("assets", name))
 
 
 def has_random_weights(config: Mapping[str, Any]) -> bool:

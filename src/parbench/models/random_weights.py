@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from parbench.errors import ParbenchError
+from parbench.models.assets import asset
 from parbench.models.devices import resolve_device, resolve_dtype
 from parbench.models.loading import (
-    asset,
     check_clip_config,
     load_processor,
     locate_clip,

@@ -45,8 +45,6 @@ def _values(word: str) -> Iterator[str]:
 def other_method(name: str, words: list[str]) -> DictConfig:
     """Another method's configuration in the same surroundings; overrides of the first one's fields do not concern it."""
     kept = [word for word in words if not of_method(word)]
-    if name not in names("method"):
-        raise ParbenchError(f"controls names '{name}', which is no method: known are {', '.join(names('method'))}")
     return compose_config([*kept, f"method={name}"]).method
 
 

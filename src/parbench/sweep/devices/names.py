@@ -8,7 +8,6 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from parbench.errors import ParbenchError
-from parbench.models.devices import resolve_device
 
 
 def asked_devices(config: DictConfig) -> list[str] | None:
@@ -45,6 +44,8 @@ def _device(name: Any) -> str:
     """A device by torch's name; a bare number is a card's."""
     if isinstance(name, bool) or not isinstance(name, int | str):
         raise ParbenchError(f"launcher.devices names {_shown(name)}, which is no device: use 0, cuda:0 or cpu:0")
+    from parbench.models.devices import resolve_device
+
     try:
         device = resolve_device(f"cuda:{name}" if isinstance(name, int) or name.isdecimal() else name)
     except ParbenchError as error:

@@ -1,0 +1,121 @@
+"""What could stand next on a command line, for the TAB key: from the YAML files alone, so that it takes no time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import yaml
+from click.shell_completion import BashComplete, CompletionItem, add_completion_class, split_arg_string
+
+from parbench.config.groups import conf_folder, names, option_file
+
+if TYPE_CHECKING:
+    from parbench.commands.catalogue import Command
+    from parbench.commands.options import Option
+
+# Set by a shell that asks.
+VARIABLE = "_PARBENCH_COMPLETE"
+_GROUPS = ("model", "method", "dataset", "engine", "tracking", "launcher", "experiment")
+
+
+def of_option(option: Option, begun: str) -> list[CompletionItem]:
+    """Values of an option that begin with what is typed; of a list the last one is completed."""
+    kind = option.kind
+    if kind.name in ("FILE", "FOLDER"):
+        return [CompletionItem(begun, type="dir" if kind.name == "FOLDER" else "file")]
+    known = [*names(kind.group), "all"] if kind.group else [*kind.choices]
+    head, sign, last = begun.rpartition(",")
+    opened = "" if sign or not last.startswith("[") else "["
+    return [CompletionItem(f"{head}{sign}{opened}{name}") for name in known if name.startswith(last.removeprefix(opened))]
+
+
+def of_word(command: Command, words: Sequence[str], begun: str) -> list[CompletionItem]:
+    """Overrides, options written without dashes, operands and paths that begin with what is typed."""
+    key, sign, value = begun.partition("=")
+    if not sign:
+        operands = command.operands.split("|") if "|" in command.operands else []
+        keys = [f"{name}=" for name in (*command.by_name, *_keys(command, words)) if f"{name}=" not in operands]
+        found = [CompletionItem(word) for word in (*operands, *keys) if word.startswith(begun)]
+        takes_paths = "FOLDER" in command.operands
+        return [*found, *([CompletionItem(begun, type="file")] if takes_paths and not found else [])]
+    if (option := command.by_name.get(key)) is not None:
+        found = of_option(option, value)
+        return found if found and found[0].type != "plain" else [CompletionItem(f"{key}={item.value}") for item in found]
+    head, comma, last = value.rpartition(",")
+    return [CompletionItem(f"{key}={head}{comma}{one}") for one in _values(command, key, words) if one.startswith(last)]
+
+
+def _keys(command: Command, words: Sequence[str]) -> Iterable[str]:
+    """Keys of the configuration that a command takes, and the fields of what is chosen."""
+    plain = _plain(conf_folder() / "config.yaml")
+    for key in command.keys:
+        yield key
+        fields = _chosen(key, words) if key in _GROUPS else plain.get(key)
+        if isinstance(fields, dict):
+            yield from (f"{key}.{name}" for name in fields if name not in ("_target_", "name", "style", "defaults"))
+
+
+def _values(command: Command, key: str, words: Sequence[str]) -> list[str]:
+    """Names of a group, or the words for a field that is on or off."""
+    if key in _GROUPS and key in command.keys:
+        return names(key)
+    group, _, name = key.partition(".")
+    value = _chosen(group, words).get(name) if group in _GROUPS else _plain(conf_folder() / "config.yaml").get(key)
+    return ["true", "false"] if isinstance(value, bool) else []
+
+
+def _chosen(group: str, words: Sequence[str]) -> dict[str, Any]:
+    """The YAML of the option of a group that is chosen, else of the default one."""
+    defaults = _plain(conf_folder() / "config.yaml").get("defaults", [])
+    usual = {key: value for entry in defaults if isinstance(entry, dict) for key, value in entry.items()}
+    named = [word.partition("=")[2] for word in words if word.startswith(f"{group}=")]
+    file = option_file(group, named[-1] if named else str(usual.get(group)))
+    return _plain(file) if file else {}
+
+
+def _plain(path: Any) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+@add_completion_class
+class Bash(BashComplete):
+    """Completion for bash, to which a word ends at an equals sign."""
+
+    name: ClassVar[str] = "bash"
+    source_template: ClassVar[str] = """\
+%(complete_func)s() {
+    local IFS=$'\\n' completion type value
+    for completion in $(env COMP_WORDS="${COMP_LINE:0:$COMP_POINT}" %(complete_var)s=bash_complete $1); do
+        IFS=',' read type value <<< "$completion"
+        if [[ $type == 'dir' ]]; then
+            compopt -o dirnames
+        elif [[ $type == 'file' ]]; then
+            compopt -o default
+        else
+            COMPREPLY+=("$value")
+            [[ $value == *= ]] && compopt -o nospace
+        fi
+    done
+    return 0
+}
+complete -F %(complete_func)s %(prog_name)s
+"""
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        """The words before the one that is typed, and that one."""
+        line = os.environ["COMP_WORDS"]
+        words = split_arg_string(line)[1:]
+        return (words, "") if not words or line[-1:].isspace() else (words[:-1], words[-1])
+
+    def format_completion(self, item: CompletionItem) -> str:
+        """What bash puts in the place of the last of its words."""
+        begun = self.get_completion_args()[1]
+        # An option's value is completed alone already.
+        cut = begun.rpartition("=")[0] + "=" if "=" in begun else ""
+        return f"{item.type},{str(item.value).removeprefix(cut)}"

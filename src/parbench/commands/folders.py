@@ -1,0 +1,31 @@
+"""Folders of runs as commands take them: named one after the other, or by ``results_dir=``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from parbench.commands.choosing import words_of
+from parbench.commands.options import default_results
+from parbench.commands.parsing import Given
+from parbench.errors import ParbenchError
+
+
+def folders_of(given: Given) -> list[Path]:
+    """The folders that are named, else the configuration's.
+
+    Raises:
+        ParbenchError: One does not exist, or there is no default one.
+    """
+    paths = [Path(word).expanduser() for word in given.rest] + ([given["results_dir"]] if given["results_dir"] else [])
+    for path in paths:
+        if not path.is_dir():
+            raise ParbenchError(f"{path} {'is a file' if path.exists() else 'is no folder'}: give the one that a sweep writes to")
+    if paths or (usual := default_results()).is_dir():
+        return paths or [usual]
+    raise ParbenchError(f"there is no folder {usual}, which is taken where none is named: name the one that a sweep writes to")
+
+
+def chosen_words(given: Given) -> tuple[list[Path], dict[str, str]]:
+    """Folders and files that are named, and the fields that choose among the runs in them."""
+    paths, where = words_of(given.rest)
+    return [*paths, *([given["results_dir"]] if given["results_dir"] else [])], where

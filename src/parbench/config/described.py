@@ -1,0 +1,86 @@
+"""Options of the configuration in a line each, read from their YAML files and the sources of methods' classes."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from parbench.config.groups import names, option_file
+
+# Where a method acts, by the group of its style.
+_SITES = {"before": "before the LLM", "tower": "in the tower", "inside": "in the LLM", "control": "control"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An option in a line.
+
+    Attributes:
+        name: Its name.
+        said: What it is; empty where its file does not say.
+        site: Where a method acts; empty for anything else.
+    """
+
+    name: str
+    said: str
+    site: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        """All of it, for scripts."""
+        return {key: value for key, value in asdict(self).items() if value or key != "site"}
+
+
+def entries(group: str) -> list[Entry]:
+    """The options of a group, by name."""
+    return [_entry(group, name) for name in names(group)]
+
+
+def skills() -> list[Entry]:
+    """The skills that questions of ``scenes`` ask for, each with its data set."""
+    found = [one for one in entries("dataset") if one.name.startswith("scenes_")]
+    return [Entry(one.name.removeprefix("scenes_"), f"{one.said} dataset={one.name}") for one in found]
+
+
+def _entry(group: str, name: str) -> Entry:
+    file = option_file(group, name)
+    text = file.read_text(encoding="utf-8") if file else ""
+    said = _first_comment(text)
+    if group != "method":
+        return Entry(name, said)
+    try:
+        settings: Any = yaml.safe_load(text)
+        target, style = str(settings["_target_"]), settings.get("style") or {}
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return Entry(name, "its YAML names no class in _target_")
+    return Entry(name, _docstring(target) or said, _SITES.get(str(style.get("group")), ""))
+
+
+def _first_comment(text: str) -> str:
+    """The first sentence of the first comment, which may run over lines."""
+    found = re.search(r"(?m)^# ?(?!@)(.+(?:\n# .+)*)", text)
+    return _sentence(found.group(1).replace("\n# ", " ")) if found else ""
+
+
+def _sentence(text: str) -> str:
+    """The first sentence of a text in one line."""
+    plain = " ".join(text.split()).replace("``", "")
+    return re.split(r"(?<=\.) ", plain)[0]
+
+
+def _docstring(target: str) -> str:
+    """The first sentence of a class's docstring; empty where its source cannot be found."""
+    module, _, name = target.rpartition(".")
+    try:
+        found = importlib.util.find_spec(module)
+        source = Path(found.origin).read_text(encoding="utf-8") if found and found.origin else ""
+        tree = ast.parse(source)
+    except (ImportError, ValueError, OSError, SyntaxError, AttributeError):
+        return ""
+    kinds = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
+    return _sentence(ast.get_docstring(kinds[0]) or "") if kinds else ""
