@@ -8,11 +8,9 @@ import subprocess
 import sys
 
 import pytest
-from tqdm import tqdm
 
 from parbench import __version__
 from parbench.cli import main
-from parbench.log import shown
 
 WRONG = ("eval", "method=[par")
 
@@ -51,14 +49,6 @@ def test_a_command_leaves_no_handler_behind(run):
     run(*WRONG)
     run("-v", "--version")
     assert (list(logger.handlers), logger.level, logger.propagate) == before
-
-
-def test_messages_stand_above_a_progress_bar(capsys):
-    with shown(), tqdm(total=2, desc="asking") as bar:
-        bar.update(1)
-        logging.getLogger("parbench.some.module").info("100 % done")
-    lines = re.split(r"[\r\n]+", capsys.readouterr().err)
-    assert "100 % done" in lines
 
 
 def test_python_hears_warnings_only():

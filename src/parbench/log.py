@@ -12,18 +12,18 @@ import logging
 import sys
 from collections.abc import Iterator
 
-from tqdm import tqdm
-
 ROOT = "parbench"
 
 
-class _AboveBars(logging.Handler):
-    """Writes to the error output, above a progress bar and not through it."""
+class _ToErrors(logging.Handler):
+    """Writes to the error output as it is at that moment."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record."""
         try:
-            tqdm.write(self.format(record), file=sys.stderr)
+            # While bars are shown, what is written there stands above them.
+            sys.stderr.write(self.format(record) + "\n")
+            sys.stderr.flush()
         except Exception:
             self.handleError(record)
 
@@ -53,7 +53,7 @@ def shown(level: int = logging.INFO) -> Iterator[None]:
     Args:
         level: From which level on. ``logging.DEBUG`` also shows each message's time, level and origin, and the cause of an error.
     """
-    logger, handler = logging.getLogger(ROOT), _AboveBars()
+    logger, handler = logging.getLogger(ROOT), _ToErrors()
     handler.setFormatter(_DETAILED if level <= logging.DEBUG else _Plain())
     before = logger.level, logger.propagate
     logger.addHandler(handler)

@@ -77,10 +77,14 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_lines(run, folder):
 
 
 def test_sweeps_go_over_methods_and_budgets(run, folder):
-    code, out, err = run("sweep", "methods=[random,prumerge]", "budgets=[64,32]", "controls=[]", "limit=6", "results_dir=runs")
+    words = ("sweep", "methods=[random,prumerge]", "controls=[]", "limit=6", "results_dir=runs")
+    code, out, err = run(*words, "budgets=[64,32]")
     assert code == 0, err
     for row in ("none", "random @64", "random @32", "prumerge @64", "prumerge @32"):
         assert row in out
+    assert len(list((folder / "runs").iterdir())) == 5
+    # Its own rule only where that is asked for, and only of methods that have one.
+    assert run(*words, "budgets=[64,32,own]")[0] == 0
     assert len(list((folder / "runs").iterdir())) == 6
 
 

@@ -14,7 +14,8 @@ import pytest
 from helpers import refused
 from made_runs import metrics_of
 from parbench.errors import ParbenchError
-from parbench.results.status import RunState, duration, overview, summary
+from parbench.progress import duration
+from parbench.results.status import RunState, overview, summary
 from parbench.results.store import RunStore
 from stored import line
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from statistics import fmean
 from typing import Any
@@ -51,6 +51,11 @@ class Effort:
     new_tokens: int = 16
     kernel: str = "auto"
 
+    @property
+    def passes(self) -> int:
+        """Passes for a method and no reduction beside it: one that counts, one that watches the memory, and the others."""
+        return 2 + self.warmup + 2 * self.repeats
+
 
 @dataclasses.dataclass(frozen=True)
 class Work:
@@ -72,10 +77,11 @@ class Measurer:
         adapter: The model.
         batch: What is asked.
         effort: How.
+        step: Called after each pass.
     """
 
-    def __init__(self, adapter: LlavaAdapter, batch: Batch, effort: Effort) -> None:
-        self.adapter, self.batch, self.effort = adapter, batch, effort
+    def __init__(self, adapter: LlavaAdapter, batch: Batch, effort: Effort, step: Callable[[], object] = lambda: None) -> None:
+        self.adapter, self.batch, self.effort, self.step = adapter, batch, effort, step
         self.laps = Laps(clock_of(adapter.device))
         self.plain = Unreduced(name="none")
         # What of no reduction need not be found out anew beside each method.
@@ -115,6 +121,7 @@ class Measurer:
                 raise ParbenchError(f"method {reducer.name} failed on sample {answer.id}: {answer.error}")
             # One token is generated for the count, and so many for the clock.
             ledgers.append(dataclasses.replace(answer.ledger, generated=self.effort.new_tokens))
+        self.step()
         return Work(self._flops(ledgers), [ledger.tokens_kept for ledger in ledgers])
 
     def _flops(self, ledgers: Sequence[SampleLedger]) -> dict[str, int]:
@@ -128,7 +135,9 @@ class Measurer:
         return work, self._peak(engine)
 
     def _pass(self, engine: Engine) -> Pass:
-        return run_pass(engine, self.batch, self.laps, self.effort.new_tokens)
+        found = run_pass(engine, self.batch, self.laps, self.effort.new_tokens)
+        self.step()
+        return found
 
     def _peak(self, engine: Engine) -> Peak:
         # Not a timed pass: handing memory back to the system first makes the next one slower.

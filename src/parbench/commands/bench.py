@@ -16,6 +16,7 @@ from parbench.commands.options import default_results, writable
 from parbench.commands.parsing import Given
 from parbench.config import build_reducer, compose_config
 from parbench.errors import ParbenchError
+from parbench.progress import bar, working
 from parbench.sweep.grid import other_method
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def run(given: Given) -> None:
     effort = _effort(given, device)
     usual = default_results() / f"bench-{model_title(model).replace(' ', '-')}-{device.type}.json"
     out = writable("out", given["out"] or usual)
-    adapter = LlavaAdapter.load(model)
+    with working(f"loading {model['name']}"):
+        adapter = LlavaAdapter.load(model)
     store = BenchFile(out, _head(model, adapter, effort, given.words))
     samples = scenes_samples(adapter, max(given["batch"]))
     for size in given["batch"]:
@@ -62,10 +64,13 @@ def run(given: Given) -> None:
             "preprocessing_seconds": round(batch.preprocessing, 4),
             "text_tokens": [len(prompt) - 1 for prompt in batch.prompts],
         }
-        measurer = Measurer(adapter, batch, effort)
-        for number, (method, budget) in enumerate(cells, 1):
-            said = _measure(measurer, store, method, budget)
-            _log.info(f"batch {size} [{number}/{len(cells)}] {said}")
+        with bar(f"batch {size}", "pass", len(cells) * effort.passes, still=True) as shown:
+            measurer = Measurer(adapter, batch, effort, shown.step)
+            for number, (method, budget) in enumerate(cells, 1):
+                shown.title = f"batch {size}, {method.name}"
+                said = _measure(measurer, store, method, budget)
+                shown.adjust((len(cells) - number) * effort.passes + shown.done, shown.done)
+                _log.info(f"batch {size} [{number}/{len(cells)}] {said}")
     store.write()
     show(store.content)
     picture(store.content, out.with_suffix(".png"))

@@ -9,6 +9,7 @@ from parbench.commands.options import writable
 from parbench.commands.parsing import Given
 from parbench.config import build_reducer, compose_config
 from parbench.errors import ParbenchError
+from parbench.progress import working
 from parbench.reducers.calibration import LOCAL, file_name, save
 
 
@@ -19,10 +20,11 @@ def run(given: Given) -> None:
     method = build_reducer(config.method)
     if method.calibrates is None:
         raise ParbenchError(f"method {method.name} has no threshold to calibrate: it delivers a budget by itself")
-    from parbench.harness.session import Session
+    with working("getting ready"):
+        from parbench.harness.session import Session
 
-    session = Session(config)
-    asked = [session.checked(config.method, target) for target in given["target"]]
+        session = Session(config)
+        asked = [session.checked(config.method, target) for target in given["target"]]
     if asked[0].exact_budget:
         raise ParbenchError("method.per_image=true has nothing to calibrate: each image has its own threshold")
     default = LOCAL / file_name(session.model_settings["name"], method.name)

@@ -14,6 +14,7 @@ from parbench.commands.folders import chosen_words
 from parbench.commands.options import writable
 from parbench.commands.parsing import Given
 from parbench.errors import ParbenchError
+from parbench.progress import counted, working
 
 if TYPE_CHECKING:
     from parbench.figures.style import Medium
@@ -50,11 +51,15 @@ def run(given: Given) -> None:
     from parbench.figures.files import save
     from parbench.figures.style import PAPER, SCREEN
 
-    # What is wrong with one is said before any is drawn.
-    for picture in list(_pictures(wanted, given)):
-        for medium in (SCREEN, PAPER):
-            path = folder / f"{picture.name}.{medium.ending}"
-            print(save(picture.draw(medium), path))
+    with working("comparing runs"):
+        # What is wrong with one is said before any is drawn.
+        pictures = list(_pictures(wanted, given))
+    files = [(picture, medium) for picture in pictures for medium in (SCREEN, PAPER)]
+    drawn = []
+    for picture, medium in counted(files, "drawing", "picture", len(files)):
+        drawn.append(save(picture.draw(medium), folder / f"{picture.name}.{medium.ending}"))
+    for path in drawn:
+        print(path)
 
 
 def results_of(given: Given, columns: Sequence[str]) -> tuple[Results, list[Path]]:

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from parbench.commands.parsing import Given
 from parbench.config import build_reducer, compose_config
 from parbench.errors import ParbenchError
+from parbench.progress import counted, working
 from parbench.sweep.grid import other_method
 
 if TYPE_CHECKING:
@@ -34,11 +35,11 @@ def run(given: Given) -> None:
     """
     asked = _Asked(given)
     if given["claim"]:
-        found = list(claim(asked, given["claim"]))
-        table = show_claim
+        rows, table = claim(asked, given["claim"]), show_claim
     else:
-        found = list(predicted(asked))
-        table = show
+        rows, table = predicted(asked), show
+    with working("counting"):
+        found = list(rows)
     if given["json"]:
         print(json.dumps(found, indent=2))
     else:
@@ -136,7 +137,8 @@ def predicted(asked: _Asked) -> Iterator[dict[str, Any]]:
     for config in asked.settings():
         model = _Model(asked, config)
         for text in asked.texts(_TEXT):
-            for reducer, count in asked.reducers(config):
+            wanted = list(asked.reducers(config))
+            for reducer, count in counted(wanted, f"{config.model.name}, {text} text tokens", "row", len(wanted)):
                 try:
                     found = model.row(reducer, count, text, own=own, conventions=asked.given["convention"])
                 except ParbenchError as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from parbench.commands.parsing import Given
 from parbench.errors import ParbenchError
+from parbench.progress import counted, working
 
 if TYPE_CHECKING:
     from parbench.parity.runners import Outcome
@@ -27,13 +28,15 @@ def run(given: Given) -> int:
     folder = Path(given.rest[0]).expanduser()
     if not folder.is_dir():
         raise ParbenchError(f"{folder} is no folder: give one with recorded cases, such as tests/golden")
-    import torch
+    with working("reading cases"):
+        import torch
 
-    from parbench.parity.case import load_cases
-    from parbench.parity.runners import compare
+        from parbench.parity.case import load_cases
+        from parbench.parity.runners import compare
 
+        cases = load_cases(folder)
     with torch.inference_mode():
-        outcomes = compare(load_cases(folder))
+        outcomes = compare(counted(cases, "comparing", "case", len(cases)))
     if given["json"]:
         print(json.dumps([_line(outcome) for outcome in outcomes], indent=2))
     else:

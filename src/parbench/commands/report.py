@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from parbench.commands.options import writable
 from parbench.commands.parsing import Given
 from parbench.errors import ParbenchError
+from parbench.progress import working
 
 if TYPE_CHECKING:
     from parbench.figures.sweep import Sweep
@@ -29,10 +30,12 @@ def run(given: Given) -> None:
     from parbench.figures.sweep import COLUMNS, sweep_of
     from parbench.report.page import page
 
-    results, files = results_of(given, COLUMNS)
-    sweep = sweep_of(results, given["metric"])
-    times = _times(sweep, files)
-    text = page(f"{sweep.comparison.model} on {sweep.comparison.dataset}", _data(sweep, times, _viewer(sweep, given["images"])))
+    with working("comparing runs"):
+        results, files = results_of(given, COLUMNS)
+        sweep = sweep_of(results, given["metric"])
+        times = _times(sweep, files)
+    with working("drawing kept tokens"):
+        text = page(f"{sweep.comparison.model} on {sweep.comparison.dataset}", _data(sweep, times, _viewer(sweep, given["images"])))
     path.write_text(text, encoding="utf-8")
     print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
 

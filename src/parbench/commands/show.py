@@ -14,6 +14,8 @@ from parbench.results.naming import row_name
 def run(given: Given) -> None:
     """Answer one sample and write its kept-token picture."""
     number, config = given["sample"], compose_config(given.rest)
+    if given["out"]:
+        writable("out", given["out"])
     from parbench.engine.engine import Engine
     from parbench.engine.samples import Sample
     from parbench.figures.images import square

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from parbench.commands.folders import folders_of
 from parbench.commands.parsing import Given
-from parbench.results.status import RunState, duration, overview, summary
+from parbench.progress import duration
+from parbench.results.status import RunState, overview, summary
 
 
 def run(given: Given) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -17,6 +18,8 @@ from parbench.sweep.grid import other_method, products
 from parbench.sweep.runner import Group
 from parbench.sweep.task_groups import with_tasks
 
+_log = logging.getLogger(__name__)
+
 _GRID = ("methods", "budgets")
 
 
@@ -27,6 +30,8 @@ def run(given: Given) -> int:
     groups = [_group(given, one, title) for one, title in zip(alone, titles, strict=True)]
     if given["dry-run"]:
         return dry_run(groups)
+    if not given["yes"] and not _names_something(given) and not _agreed(groups):
+        return 2
     launcher: dict[str, Any] = OmegaConf.to_container(groups[0].config.launcher, resolve=True)  # type: ignore[assignment]
     if launcher.get("name") == "local":
         return local_sweep(groups, go_on=True).run()
@@ -41,6 +46,20 @@ def run(given: Given) -> int:
     # Whoever hands jobs in has been asked already.
     jobs = [[*given.typed(*_GRID), *one, "--yes"] for one in alone]
     return SlurmSweep(groups, jobs, launcher).run()
+
+
+def _names_something(given: Given) -> bool:
+    return any(key in given.named for key in _GRID) or any(word.startswith("experiment=") for word in given.rest)
+
+
+def _agreed(groups: list[Group]) -> bool:
+    """Say what would be started where nothing is named, and ask about it if it takes long."""
+    from parbench.sweep.estimate import agreed, estimate
+
+    here = groups[0].config.launcher.get("name") == "local" and not groups[0].config.launcher.get("devices")
+    found = estimate(groups, here=here)
+    _log.info(f"neither methods nor budgets are named: {found}")
+    return agreed(found, "name less, such as methods=[par] budgets=[64] limit=200")
 
 
 def expand(given: Given) -> list[list[str]]:

@@ -11,6 +11,7 @@ from parbench.commands.folders import chosen_words
 from parbench.commands.parsing import Given
 from parbench.commands.table_output import write_data, write_views
 from parbench.errors import ParbenchError
+from parbench.progress import working
 
 if TYPE_CHECKING:
     from parbench.tables.comparing import Comparison
@@ -33,10 +34,11 @@ def run(given: Given) -> None:
             where["metric"] = given["metric"]
         published(paths, where, form, out)
         return
-    from parbench.tables.comparing import COLUMNS, compare
+    with working("comparing runs"):
+        from parbench.tables.comparing import COLUMNS, compare
 
-    results = chosen(paths, where, COLUMNS)
-    comparison = compare(results, given["metric"], quantized=True, strict=given["strict"])
+        results = chosen(paths, where, COLUMNS)
+        comparison = compare(results, given["metric"], quantized=True, strict=given["strict"])
     if form in ("csv", "parquet"):
         from parbench.tables.data import data
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from parbench.errors import OutOfReach, ParbenchError, Uncalibrated
 from parbench.harness.datasets import PreparedDataset
 from parbench.harness.found import FoundThreshold
-from parbench.harness.progress import SECONDS
 from parbench.harness.sources import splits_at_hand
+from parbench.progress import bar
 from parbench.reducers import Reducer
 from parbench.reducers.calibration import LOCAL, Subject, calibrated, file_name, other_fields
 from parbench.results.naming import row_name
@@ -106,9 +103,13 @@ class Thresholds:
         from parbench.harness.calibrate import find_threshold
 
         counter, name = self._counter, row_name(asked.settings())
-        with self._bar(f"calibrating {name}", _TRIES * len(counter.groups)) as bar:
+        with bar(f"calibrating {name}", "image", _TRIES * len(counter.groups)) as shown:
+
+            def say(tried: str) -> None:
+                shown.title = f"calibrating {name}, {tried}"
+
             try:
-                return find_threshold(counter, asked, bar.set_postfix_str, bar.update)
+                return find_threshold(counter, asked, say, shown.step)
             except OutOfReach as error:
                 raise OutOfReach(f"{name} on {self._named}: {error}", error.nearest) from error
 
@@ -174,15 +175,11 @@ class Thresholds:
         from parbench.harness.token_counter import KeptCounter, sampled
 
         adapter = self.session.adapter
-        with self._bar(f"reading {self._named} to calibrate on", self._questions) as bar:
-            counter = KeptCounter(adapter, sampled(self.data, self._questions, bar.update))
+        with bar(f"reading {self._named} to calibrate on", "image", self._questions) as shown:
+            counter = KeptCounter(adapter, sampled(self.data, self._questions, shown.step))
         if not counter.groups:
             raise ParbenchError(f"data set {self._named} holds no image, so that there is nothing to calibrate on")
         return counter
-
-    @staticmethod
-    def _bar(title: str, total: int) -> contextlib.closing[tqdm]:
-        return contextlib.closing(tqdm(total=total, desc=title, unit="image", mininterval=SECONDS, leave=False))
 
 
 def calibration_data(dataset: PreparedDataset, split: str | None) -> PreparedDataset:

@@ -16,6 +16,7 @@ from parbench.engine.engine import Engine
 from parbench.engine.samples import Answer, Sample
 from parbench.errors import ParbenchError
 from parbench.harness.datasets import PreparedDataset
+from parbench.harness.in_flight import in_flight
 from parbench.harness.progress import Progress
 from parbench.harness.prompts import build_prompt
 from parbench.results.delivery import source
@@ -112,8 +113,11 @@ class ParbenchLlava(lmms):
             progress.expect(self.run, len(samples), len(texts), self.title)
             batches = [batch for batch in self._batches(samples) if any(samples[number].id not in texts for number in batch)]
             whole = [[samples[number] for number in batch] for batch in batches]
+            flight = stack.enter_context(in_flight(self.engine.adapter, progress.within))
             answering = stack.enter_context(contextlib.closing(self.engine.answers(whole)))
-            for numbers, answers in zip(batches, answering, strict=True):
+            for numbers in batches:
+                flight.begin(len(numbers))
+                answers = next(answering)
                 if self.sink:
                     self.sink([(docs[n], samples[n], answer) for n, answer in zip(numbers, answers, strict=True)])
                 new = {answer.id: answer.text for answer in answers if answer.id not in texts}

@@ -29,6 +29,7 @@ from parbench.models.loading import (
 from parbench.models.placement import check_placement, device_type
 from parbench.models.quantization import check_quantization, model_title
 from parbench.numerics import NUMERICS
+from parbench.progress import working
 from parbench.provenance import code, outside_digest, versions
 from parbench.redact import redacted
 from parbench.reducers.calibration import Subject
@@ -86,11 +87,12 @@ class Session:
     @cached_property
     def adapter(self) -> LlavaAdapter:
         """The model, loaded when first needed."""
-        from parbench.models.adapter import LlavaAdapter
+        with working(f"loading {self.model_settings['name']}"):
+            from parbench.models.adapter import LlavaAdapter
 
-        # Read before the first question, so that no run's time has git and the hashing of sources in it.
-        code()
-        return LlavaAdapter.load(self.model_settings)
+            # Read before the first question, so that no run's time has git and the hashing of sources in it.
+            code()
+            return LlavaAdapter.load(self.model_settings)
 
     @cached_property
     def features(self) -> FeatureCache:

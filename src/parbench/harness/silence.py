@@ -9,8 +9,6 @@ import sys
 import warnings
 from collections.abc import Iterator
 
-from tqdm import tqdm
-
 from parbench.models.silence import quiet_transformers
 
 
@@ -54,7 +52,7 @@ def quiet_datasets() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _loguru_errors_only() -> Iterator[None]:
-    """Errors of loguru's logger above a progress bar, not through it; nothing else of it.
+    """Errors of loguru's logger on the error output as it is at that moment, above a progress bar; nothing else of it.
 
     A handler that is removed is closed for good. So the handlers of whoever uses parbench are not removed but laid aside, which
     loguru has no public call for. lmms-eval, which throws out all handlers in places, does not reach them either.
@@ -66,12 +64,16 @@ def _loguru_errors_only() -> Iterator[None]:
         before = core.handlers, core.min_level
         core.handlers, core.min_level = {}, float("inf")
     try:
-        logger.add(lambda text: tqdm.write(text, file=sys.stderr, end=""), level="ERROR", format="{message}")
+        logger.add(_write, level="ERROR", format="{message}")
         yield
     finally:
         logger.remove()
         with core.lock:
             core.handlers, core.min_level = before
+
+
+def _write(text: str) -> None:
+    sys.stderr.write(text)
 
 
 @contextlib.contextmanager

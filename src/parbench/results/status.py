@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from parbench.locks import LockOwner
+from parbench.progress import duration
 from parbench.results.naming import row_name
 from parbench.results.run_identity import FILE, read_provenance
 from parbench.results.samples import FILE as SAMPLES
@@ -127,10 +128,3 @@ def summary(runs: Sequence[RunState]) -> str:
     rate = sum(run.rate or 0.0 for run in runs)
     found = f"{len(runs)} run{'' if len(runs) == 1 else 's'}{': ' if runs else ''}{said}"
     return found + (f"; about {duration(left / rate)} left" if rate else "")
-
-
-def duration(seconds: float) -> str:
-    """A time as people read it."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

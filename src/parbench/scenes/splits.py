@@ -20,6 +20,7 @@ from PIL import Image
 
 from parbench.cache import cache_root
 from parbench.errors import FatalError, ParbenchError, unknown
+from parbench.progress import working
 from parbench.scenes.questions import SKILLS, Question, candidates
 from parbench.scenes.render import render
 from parbench.scenes.world import CHARACTERS, Scene, sample_scene
@@ -180,7 +181,8 @@ def data_folder(name: str, root: Path | None = None) -> Path:
     if not folder.exists():
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as partial:
+            building = f"building the {name} split of scenes, once for this machine"
+            with working(building), tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as partial:
                 _write(Path(partial) / name, name)
                 check_folder(Path(partial) / name, name)
                 # Another process may have been faster; both made the same.

@@ -9,15 +9,14 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from parbench.errors import ParbenchError, Uncalibrated
-from parbench.results.status import RunState, duration, overview
+from parbench.progress import duration
+from parbench.results.status import RunState, overview
 
 if TYPE_CHECKING:
     from parbench.harness.planned import PlannedRun
     from parbench.harness.preflight import Source
     from parbench.harness.session import Session
     from parbench.sweep.runner import Group
-
-DRY_RUN = "--dry-run"
 
 
 @dataclass(frozen=True)
@@ -75,13 +74,13 @@ def _show_group(session: Session, group: Group) -> None:
     # Without weights there is no name of a run to look for.
     named = all(source.here for source in found if source.what != "data")
     rows_here = all(source.here for source in found if source.what == "data")
-    outlooks = [_outlook(session, run, known if named else None, rows_here=rows_here) for run in planned]
+    outlooks = [outlook(session, run, known if named else None, rows_here=rows_here) for run in planned]
     print(f"runs in {results}:")
     for said in dict.fromkeys(f"  {one.run.name}: {one.said}" for one in outlooks):
         print(said)
     if group.config.variants:
         print("  an experiment's variants are known when its thresholds are")
-    print(_time_line(outlooks, _rates(session, known, results)))
+    print(_time_line(outlooks, rates_of(session, known, results)))
 
 
 def _source_line(source: Source) -> str:
@@ -112,7 +111,7 @@ def _show_disk(found: Sequence[Source]) -> None:
     print(f"disk: {needed} to be fetched, {size_text(free_space(cache))} free in {cache}")
 
 
-def _outlook(session: Session, planned: PlannedRun, known: Sequence[RunState] | None, *, rows_here: bool) -> Outlook:
+def outlook(session: Session, planned: PlannedRun, known: Sequence[RunState] | None, *, rows_here: bool) -> Outlook:
     """What would become of a run.
 
     Args:
@@ -158,7 +157,7 @@ def _questions(session: Session) -> int | None:
     return limit
 
 
-def _rates(session: Session, known: Sequence[RunState], results: Path) -> dict[str, float]:
+def rates_of(session: Session, known: Sequence[RunState], results: Path) -> dict[str, float]:
     """Seconds a question by method, by the last finished runs of the same model, dtype and device; ``""`` for any method."""
     from parbench.models.loading import resolve_device
     from parbench.results.metrics import read_metrics
@@ -185,6 +184,11 @@ def _rates(session: Session, known: Sequence[RunState], results: Path) -> dict[s
     return {**rates, "": fmean(rates.values())} if rates else {}
 
 
+def seconds_of(outlooks: Sequence[Outlook], rates: dict[str, float]) -> float:
+    """Seconds that runs would take at some rates, loading and thresholds aside."""
+    return sum((one.left or 0) * rates.get(str(one.run.cell.method.name), rates[""]) for one in outlooks)
+
+
 def _time_line(outlooks: Sequence[Outlook], rates: dict[str, float]) -> str:
     open_runs = [one for one in outlooks if one.left != 0]
     if not open_runs:
@@ -193,5 +197,4 @@ def _time_line(outlooks: Sequence[Outlook], rates: dict[str, float]) -> str:
         return "time: not known, no finished run of this model on this device in there"
     if any(one.left is None for one in open_runs):
         return f"time: about {rates['']:.2g} s a question; how many there are is known when the data are"
-    seconds = sum((one.left or 0) * rates.get(str(one.run.cell.method.name), rates[""]) for one in open_runs)
-    return f"time: about {duration(seconds)} at the rate last measured there, loading and thresholds aside"
+    return f"time: about {duration(seconds_of(open_runs, rates))} at the rate last measured there, loading and thresholds aside"

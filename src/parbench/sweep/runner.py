@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from omegaconf import DictConfig, OmegaConf
 
 from parbench.errors import FatalError, ParbenchError, RunLockedError, Uncalibrated
+from parbench.progress import working
 from parbench.results.naming import row_name
 from parbench.tracking import tracking_of
 
@@ -143,9 +144,10 @@ class Sweep:
         """
         from parbench.harness.progress import Progress
 
-        for group in self.groups:
-            with self._if_several(group):
-                self._open.append(self._opened(group))
+        with working("getting ready"):
+            for group in self.groups:
+                with self._if_several(group):
+                    self._open.append(self._opened(group))
         with Progress() as progress:
             for opened in self._open:
                 with self._if_several(opened.group):

@@ -1,0 +1,125 @@
+"""What a sweep would start, and whether somebody has to agree to that first."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from parbench.errors import ParbenchError
+from parbench.progress import duration, working
+from parbench.sweep.dry_run import outlook, rates_of, seconds_of
+
+if TYPE_CHECKING:
+    from parbench.harness.session import Session
+    from parbench.sweep.runner import Group
+
+# Seconds that nobody has to agree to.
+UNASKED = 600.0
+# Questions that are answered to learn a rate, unless the first one takes as many seconds as this.
+_TRIED, _SLOW = 16, 5.0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is left to compute.
+
+    Attributes:
+        runs: Runs that are not finished.
+        questions: Questions that they have to answer; None where the data would have to be fetched to count them.
+        seconds: What that takes, loading and thresholds aside; None where it is not known.
+    """
+
+    runs: int
+    questions: int | None
+    seconds: float | None
+
+    def __str__(self) -> str:
+        """In words."""
+        questions = "an unknown number of" if self.questions is None else f"{self.questions:,}"
+        time = "for a time that is not known" if self.seconds is None else f"about {duration(self.seconds)}"
+        return f"{self.runs} runs, {questions} questions, {time}"
+
+
+def agreed(found: Estimate, advice: str) -> bool:
+    """Whether a sweep may start: what takes more than ten minutes is asked about.
+
+    Args:
+        found: What it would compute.
+        advice: What to write instead.
+
+    Raises:
+        ParbenchError: Nobody can be asked.
+    """
+    if not found.runs or (found.seconds is not None and found.seconds <= UNASKED):
+        return True
+    if not sys.stdin.isatty():
+        raise ParbenchError(f"this sweep would start {found}: add --yes to start it, or {advice}")
+    import click
+
+    return click.confirm(f"This sweep would start {found}. Go on?", err=True)
+
+
+def estimate(groups: Sequence[Group], *, here: bool) -> Estimate:
+    """What the groups of a sweep have left to compute.
+
+    Args:
+        groups: None of an experiment.
+        here: Whether this machine computes, so that a rate can be measured where no finished run tells one.
+    """
+    from parbench.harness.planned import plan
+    from parbench.harness.preflight import configured_geometry, has_small_files
+    from parbench.harness.session import Session
+    from parbench.results.status import overview
+
+    runs, questions, seconds = 0, 0, 0.0
+    counted, timed = True, True
+    session = None
+    for group in groups:
+        session = Session(group.config, beside=session, elsewhere=not here)
+        results = Path(session.config.results_dir)
+        known = overview(results) if results.is_dir() else []
+        small = has_small_files(session)
+        geometry = session.geometry if small else configured_geometry(session)
+        outlooks = [outlook(session, run, known, rows_here=True) for run in plan(session, group.cells(session), geometry)]
+        left = list({one.run.name: one for one in outlooks if one.left != 0}.values())
+        runs += len(left)
+        counted &= all(one.left is not None for one in left)
+        questions += sum(one.left or 0 for one in left)
+        rates = rates_of(session, known, results) or ({"": _measured(session)} if left and counted and here and small else {})
+        timed &= bool(rates) or not left
+        seconds += seconds_of(left, rates) if rates else 0.0
+    return Estimate(runs, questions if counted else None, seconds if counted and timed else None)
+
+
+def _measured(session: Session) -> float:
+    """Seconds a question without reduction, by a few."""
+    from parbench.engine.engine import Engine
+    from parbench.harness.prompts import build_prompt
+
+    with working(f"measuring the rate of {session.model_title}"):
+        from parbench.engine.samples import Sample
+        from parbench.reducers.none import Unreduced
+
+        dataset, adapter = session.dataset, session.adapter
+        engine = Engine(adapter, Unreduced(name="none"), share=session.config.engine.share)
+        docs = dataset.docs()
+
+        def sample(number: int) -> Sample:
+            question = dataset.question(docs[number])
+            images = dataset.visuals(number)
+            return Sample(
+                str(number), lambda count: build_prompt(adapter, question, count), question, lambda: images, dataset.group(number)
+            )
+
+        def seconds(numbers: range) -> float:
+            begun = time.perf_counter()
+            engine.answer([sample(number) for number in numbers])
+            return (time.perf_counter() - begun) / len(numbers)
+
+        first = seconds(range(1))
+        several = range(min(_TRIED, len(docs)))
+        return first if first > _SLOW else seconds(several)
