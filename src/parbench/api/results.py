@@ -48,7 +48,8 @@ def evaluate(
 ) -> Runs:
     """Evaluate methods at budgets, as ``parbench sweep`` does: with no reduction and the controls beside them.
 
-    A run that is finished in ``results_dir`` is read back, and a stopped one goes on where it was.
+    A run that is finished in ``results_dir`` is read back, and a stopped one goes on where it was. Of several budgets, those that a
+    method cannot have on this model are left out with a warning.
 
     Args:
         methods: Names in ``conf/method``.
@@ -110,9 +111,10 @@ def _cells(names: Iterable[str], budgets: Sequence[Any], words: list[str], asked
         if not plain.takes_budget:
             yield Cell(method, None)
             continue
-        yield from (Cell(method, budget) for budget in budgets if budget is not None)
-        if None in budgets and name in asked and plain.budget is None:
-            yield Cell(method, None)
+        required = name in asked and len(budgets) == 1
+        for budget in budgets:
+            if budget is not None or (name in asked and plain.budget is None):
+                yield Cell(method, budget, required=required)
 
 
 def load_results(paths: str | Path | Sequence[str | Path] = "results/runs") -> Runs:
