@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import lzma
-import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 
+from other_source import OtherSource
 from parbench.config import names as option_names
 from paths import ROOT
 from record_golden import CERTAIN, FOLDER, add, computed, differences, golden, recorded
@@ -92,22 +90,10 @@ def test_what_counts_as_a_difference():
 
 def test_a_changed_threshold_is_seen(folder):
     """A parbench that differs in one constant of ``ops``: from where on PruMerge's attention counts as an outlier."""
-    shutil.copytree(ROOT / "conf", folder / "conf")
-    shutil.copytree(ROOT / "src" / "parbench", folder / "src" / "parbench")
-    selection = folder / "src" / "parbench" / "ops" / "selection.py"
-    edited = selection.read_text().replace("q3 + 1.5 * (q3 - q1)", "q3 + 1.4 * (q3 - q1)")
-    assert edited != selection.read_text()
-    selection.write_text(edited)
-    code = "import json, record_golden as golden; print('RUNS', json.dumps(golden.computed(10, methods=['prumerge'])))"
-    paths = os.pathsep.join(map(str, (folder / "src", ROOT / "scripts")))
-    ended = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": paths},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    (line,) = (line for line in ended.stdout.splitlines() if line.startswith("RUNS "))
+    other = OtherSource(folder)
+    other.replace("ops/selection.py", "q3 + 1.5 * (q3 - q1)", "q3 + 1.4 * (q3 - q1)")
+    said = other.run("import json, record_golden as golden; print('RUNS', json.dumps(golden.computed(10, methods=['prumerge'])))")
+    (line,) = (line for line in said.splitlines() if line.startswith("RUNS "))
     found = changed(json.loads(line.removeprefix("RUNS ")), recorded())
     assert found
     assert all(text.startswith("prumerge, ") for text in found)

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +10,7 @@ import pytest
 import parbench
 from helpers import identity_of
 from made_runs import identity, line, write_run
+from other_source import OtherSource, printed
 from parbench import provenance
 from parbench.config import compose_config
 from parbench.errors import ParbenchError
@@ -38,12 +35,6 @@ for word in sys.argv[1:]:
 WORDS = ("method=par", "method=fastv", "method=tome")
 
 
-def ids(*words: str, **environment: str) -> str:
-    """Run ids of a parbench in a process of its own."""
-    command = [sys.executable, "-c", IDS, *words]
-    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=True).stdout
-
-
 def identity_now(*words: str) -> dict:
     config = compose_config([*words, "limit=8"])
     session = Session(config)
@@ -52,21 +43,20 @@ def identity_now(*words: str) -> dict:
 
 @pytest.mark.cli
 def test_an_edited_comment_and_a_reworded_message_leave_all_ids(folder):
-    shutil.copytree(PACKAGE.parents[1] / "conf", folder / "conf")
-    shutil.copytree(PACKAGE, folder / "src" / "parbench")
-    before = ids(*WORDS, PYTHONPATH=str(folder / "src"))
+    other = OtherSource(folder)
+    before = other.run(IDS, *WORDS)
     assert before.count("\n") == len(WORDS)
     edited = 0
-    for path in (folder / "src" / "parbench").rglob("*.py"):
+    for path in other.package.rglob("*.py"):
         text = path.read_text()
         fresh = text.replace(" is no number ", " is not a number ").replace("    # ", "    # Another comment: ")
         edited += fresh != text
         path.write_text(fresh)
     # Data sets of parbench's own are laid out otherwise.
-    for path in (folder / "src" / "parbench" / "tasks").rglob("_default"):
+    for path in (other.package / "tasks").rglob("_default"):
         path.write_text("# A comment.\n" + path.read_text().replace("\n  max_new_tokens", "\n  # Enough.\n  max_new_tokens"))
     assert edited > 50
-    assert ids(*WORDS, PYTHONPATH=str(folder / "src")) == before
+    assert other.run(IDS, *WORDS) == before
 
 
 @pytest.mark.cli
@@ -80,14 +70,14 @@ def test_a_new_method_outside_leaves_all_ids_and_has_one_of_its_own(folder, monk
     (folder / "method" / "own.yaml").write_text("_target_: own.Own\nname: own\nbudget: null\n")
     monkeypatch.setenv("PARBENCH_SEARCHPATH", str(folder))
     assert [run_id(identity_now(word, "method.budget=64")) for word in WORDS] == before
-    path = f"{PACKAGE.parent}{os.pathsep}{folder}"
-    mine = ids("method=own", PYTHONPATH=path)
-    assert mine == ids("method=own", PYTHONPATH=path)
+    path = PACKAGE.parent, folder
+    mine = printed(IDS, "method=own", path=path)
+    assert mine == printed(IDS, "method=own", path=path)
     (folder / "unrelated.py").write_text("FIRST = 3\n")
-    assert mine == ids("method=own", PYTHONPATH=path)
+    assert mine == printed(IDS, "method=own", path=path)
     # What it imports beside it is its own too.
     (folder / "helper_of_own.py").write_text("FIRST = 2\n")
-    assert mine != ids("method=own", PYTHONPATH=path)
+    assert mine != printed(IDS, "method=own", path=path)
 
 
 def test_modules_of_a_package_outside_count_whole(folder, monkeypatch):
