@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from parbench.commands.parsing import Given
-from parbench.config import build_reducer, compose_config
+from parbench.config import build_reducer, compose_config, names
 from parbench.errors import ParbenchError, unknown
 from parbench.harness.planned import Cell
 from parbench.sweep.devices.runner import local_sweep
@@ -30,17 +30,20 @@ def run(given: Given) -> int:
     groups = [_group(given, one, title) for one, title in zip(alone, titles, strict=True)]
     if given["dry-run"]:
         return dry_run(groups)
-    if not given["yes"] and not _names_something(given) and not _agreed(groups):
-        return 2
     launcher: dict[str, Any] = OmegaConf.to_container(groups[0].config.launcher, resolve=True)  # type: ignore[assignment]
-    if launcher.get("name") == "local":
-        return local_sweep(groups, go_on=True).run()
-    if launcher.get("name") != "slurm":
+    local = launcher.get("name") == "local"
+    if not local and launcher.get("name") != "slurm":
         raise unknown("launcher.name", str(launcher.get("name")), ("local", "slurm"))
-    from parbench.sweep.slurm.runner import SlurmSweep, job_words
-    from parbench.sweep.slurm.submit import check_settings
+    if not local:
+        from parbench.sweep.slurm.submit import check_settings
 
-    check_settings(launcher)
+        check_settings(launcher)
+    if not given["yes"] and not _names_something(given) and not _agreed(groups, here=local and not launcher.get("devices")):
+        return 2
+    if local:
+        return local_sweep(groups, go_on=True).run()
+    from parbench.sweep.slurm.runner import SlurmSweep, job_words
+
     alone = [job_words(one, group.config.model.device, launcher) for one, group in zip(alone, groups, strict=True)]
     groups = [_group(given, one, title) for one, title in zip(alone, titles, strict=True)]
     # Whoever hands jobs in has been asked already.
@@ -52,11 +55,10 @@ def _names_something(given: Given) -> bool:
     return any(key in given.named for key in _GRID) or any(word.startswith("experiment=") for word in given.rest)
 
 
-def _agreed(groups: list[Group]) -> bool:
+def _agreed(groups: list[Group], *, here: bool) -> bool:
     """Say what would be started where nothing is named, and ask about it if it takes long."""
     from parbench.sweep.estimate import agreed, estimate
 
-    here = groups[0].config.launcher.get("name") == "local" and not groups[0].config.launcher.get("devices")
     found = estimate(groups, here=here)
     _log.info(f"neither methods nor budgets are named: {found}")
     return agreed(found, "name less, such as methods=[par] budgets=[64] limit=200")
@@ -104,7 +106,8 @@ def _group(given: Given, rest: list[str], title: str) -> Group:
     cells: list[Cell] = []
     for name in dict.fromkeys(["none", *given["methods"], *config.controls]):
         cells += _cells(other_method(name, rest), given["budgets"], asked=name in given["methods"])
-    return Group(config, lambda session: cells, title)
+    asked = [] if set(given["methods"]) == set(names("method")) or "methods" not in given.named else given["methods"]
+    return Group(config, lambda session: cells, title, tuple(asked))
 
 
 def _cells(method: Any, budgets: list[Any], *, asked: bool) -> list[Cell]:

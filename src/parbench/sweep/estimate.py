@@ -40,7 +40,7 @@ class Estimate:
     def __str__(self) -> str:
         """In words."""
         questions = "an unknown number of" if self.questions is None else f"{self.questions:,}"
-        time = "for a time that is not known" if self.seconds is None else f"about {duration(self.seconds)}"
+        time = "in a time that is not known" if self.seconds is None else f"about {duration(self.seconds)}"
         return f"{self.runs} runs, {questions} questions, {time}"
 
 

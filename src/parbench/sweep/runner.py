@@ -35,11 +35,13 @@ class Group:
         config: Model, data set and surroundings.
         cells: Gives the cells, once the session is there.
         title: What tells it from the other groups of a command; empty for a lone one.
+        asked: Names of methods of which at least one cell has to run.
     """
 
     config: DictConfig
     cells: Callable[[Session], Sequence[Cell]]
     title: str = ""
+    asked: tuple[str, ...] = ()
 
 
 @dataclass
@@ -198,11 +200,20 @@ class Sweep:
             job = None if run.refusal else self._job(run, opened)
             if job and job.run not in [other.run for other in opened.jobs]:
                 opened.jobs.append(job)
+        self._note_missing(opened, planned)
         opened.session.thresholds.rest()
         if len(self.groups) > 1:
             # Finding thresholds needs the model.
             opened.session.release()
         return opened
+
+    def _note_missing(self, opened: OpenGroup, planned: Sequence[PlannedRun]) -> None:
+        """A method that is asked for and has no cell that can run is a failure."""
+        run = {job.cell.method.name for job in opened.jobs}
+        for name in opened.group.asked:
+            if name not in run:
+                why = [str(one.refusal) for one in planned if one.cell.method.name == name and one.refusal]
+                self._failed.append((name, f"did not run at all{f': {why[0]}' if why else ''}"))
 
     def _job(self, run: PlannedRun, opened: OpenGroup) -> Job | None:
         """The run as a job, its threshold found; None where that cannot be, which is an error if it is required."""
