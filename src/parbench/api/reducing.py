@@ -103,7 +103,7 @@ def _adapter(model: Any, processor: Any, known: Known) -> LlavaAdapter:
             held[key] = load_clip(str(known.clip), known.clip_revision, tower, adapter.device, adapter.dtype, known.folder)
         return held[key]
 
-    adapter = LlavaAdapter(model, processor, name=known.name, folder=known.folder, make_clip=clip_space)
+    adapter = LlavaAdapter(model, processor, name=known.name, folder=known.folder, clip=clip_space)
     return adapter
 
 

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from parbench.models.fingerprints import fingerprint
 from parbench.models.geometry import Geometry, geometry_of
-from parbench.models.loading import has_random_weights, load_model, locate_clip, resolve_prompt
+from parbench.models.loading import has_random_weights, load_model, resolve_prompt
 from parbench.models.merging import Merger
 from parbench.models.placement import home
-from parbench.models.text import ClipSpace, load_clip
+from parbench.models.text import ClipSpace, NamedClip, load_clip
 from parbench.models.vision import Encoded, encode, process
 
 
@@ -75,9 +75,7 @@ class LlavaAdapter(LanguageAdapter):
         *,
         name: str = "",
         folder: Path | None = None,
-        clip: str | None = None,
-        clip_revision: str | None = None,
-        make_clip: Callable[[Any], ClipSpace] | None = None,
+        clip: NamedClip | Callable[[Any], ClipSpace] | None = None,
         prompt: str = "template",
     ) -> None:
         super().__init__(model, geometry_of(model.config))
@@ -86,9 +84,8 @@ class LlavaAdapter(LanguageAdapter):
         # Who makes the prompt: the checkpoint's chat template, or vicuna_v1.
         self.prompt = prompt
         self.folder = folder
-        self._clip = (clip, clip_revision)
-        # Instead of loading it: makes the text tower for a vision tower.
-        self._make_clip = make_clip
+        # What its text tower is loaded from, or what makes one for a vision tower.
+        self._clip = clip
 
     @classmethod
     def load(cls, config: Mapping[str, Any]) -> LlavaAdapter:
@@ -101,16 +98,15 @@ class LlavaAdapter(LanguageAdapter):
             from parbench.models.random_weights import random_clip, random_model
 
             model, processor = random_model(config)
-            return cls(model, processor, name=config["name"], make_clip=partial(random_clip, config))
+            return cls(model, processor, name=config["name"], clip=partial(random_clip, config))
         model, processor, folder = load_model(config)
-        clip = config.get("clip")
+        clip = NamedClip(str(config["clip"]), config.get("clip_revision")) if config.get("clip") else None
         return cls(
             model,
             processor,
             name=config["name"],
             folder=folder,
             clip=clip,
-            clip_revision=config.get("clip_revision"),
             prompt=resolve_prompt(config),
         )
 
@@ -154,8 +150,7 @@ class LlavaAdapter(LanguageAdapter):
     @cached_property
     def clip_fingerprint(self) -> str | None:
         """Sha256 of the files of the CLIP text tower; None where none is named."""
-        path, revision = self._clip
-        return fingerprint(locate_clip(path, revision)) if path else None
+        return self._clip.fingerprint if isinstance(self._clip, NamedClip) else None
 
     @cached_property
     def clip_space(self) -> ClipSpace:
@@ -166,12 +161,12 @@ class LlavaAdapter(LanguageAdapter):
         """
         from parbench.errors import ParbenchError
 
-        if self._make_clip:
-            return self._make_clip(self.model.model.vision_tower)
-        path, revision = self._clip
-        if not path:
+        if self._clip is None:
             raise ParbenchError(f"model {self.name} names no CLIP text tower, which this method needs: set model.clip")
-        return load_clip(path, revision, self.model.model.vision_tower, self.device, self.dtype, self.folder)
+        tower, clip = self.model.model.vision_tower, self._clip
+        if isinstance(clip, NamedClip):
+            return load_clip(clip.path, clip.revision, tower, self.device, self.dtype, self.folder)
+        return clip(tower)
 
     def forget_texts(self) -> None:
         """Let prompts that were embedded before cost their time again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from parbench.models.clip_pickle import converted, is_pickled
 from parbench.models.counting import counting, own_flops
+from parbench.models.fingerprints import fingerprint
 from parbench.models.loading import check_clip_config, check_clip_folder, load_strictly, locate_clip
 from parbench.models.silence import quiet_transformers
 from parbench.models.towers import tower_difference
@@ -72,6 +74,28 @@ class ClipSpace:
             flops.append(work)
             computed += work if self._embed.cache_info().misses > misses else 0
         return torch.cat(embeddings), flops, computed
+
+
+@dataclass(frozen=True)
+class NamedClip:
+    """The CLIP that a model's configuration names.
+
+    Attributes:
+        path: A folder or ``org/name``.
+        revision: Of the hub; None for the newest that is here.
+    """
+
+    path: str
+    revision: str | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Sha256 of its files.
+
+        Raises:
+            ParbenchError: It cannot be had.
+        """
+        return fingerprint(locate_clip(self.path, self.revision))
 
 
 @quiet_transformers()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,23 @@ from torch import Tensor
 from parbench.ops.selection import to_mask
 
 
-def standing(vectors: Tensor, patches: Tensor, queries: Tensor, valid: Tensor, mode: str, sign: int, cosine: bool) -> Tensor:
+@dataclass(frozen=True)
+class Similarity:
+    """How similar a vector is to an image's queries.
+
+    Attributes:
+        mode: ``max`` over the queries; ``pooled``: to their mean; ``weighted``: to their mean, each weighted by the deviation of
+            its similarity over the patches.
+        sign: 1, or -1 where background is more similar to any text than what the text names.
+        cosine: Whether vectors and patches are normalised; queries always are.
+    """
+
+    mode: str
+    sign: int
+    cosine: bool
+
+
+def standing(vectors: Tensor, patches: Tensor, queries: Tensor, valid: Tensor, by: Similarity) -> Tensor:
     """Relevance [B, N] of vectors to an image's queries, in standard deviations of its patches' similarity above their mean.
 
     Args:
@@ -20,20 +37,16 @@ def standing(vectors: Tensor, patches: Tensor, queries: Tensor, valid: Tensor, m
         patches: [B, M, p] what the scale is taken from.
         queries: [B, Q, p], normalised here.
         valid: [B, Q] False where a row is padding.
-        mode: ``max`` over the queries; ``pooled``: to their mean; ``weighted``: to their mean, each weighted by the deviation of
-            its
-            similarity over the patches.
-        sign: 1, or -1 where background is more similar to any text than what the text names.
-        cosine: Whether vectors and patches are normalised too.
+        by: What similarity is.
     """
 
     def similar(to: Tensor, query: Tensor) -> Tensor:
-        return sign * ((F.normalize(to, dim=-1) if cosine else to) @ query.transpose(1, 2))
+        return by.sign * ((F.normalize(to, dim=-1) if by.cosine else to) @ query.transpose(1, 2))
 
     query = F.normalize(queries, dim=-1)
     scale = similar(patches, query)
-    if mode != "max":
-        weight = valid * (scale.std(1) if mode == "weighted" else torch.ones_like(scale[:, 0]))
+    if by.mode != "max":
+        weight = valid * (scale.std(1) if by.mode == "weighted" else torch.ones_like(scale[:, 0]))
         query, valid = F.normalize(weight[:, None] @ query, dim=-1), valid[:, :1]
         scale = similar(patches, query)
     # Queries differ in level; standardising makes them compete on equal terms.

@@ -195,8 +195,8 @@ class Par(TokenReducer):
             found.append(probes.clip_text(image, texts) if clip else torch.cat([probes.llm_text(text) for text in texts]))
         queries = pad_sequence(found, batch_first=True).double()
         valid = pad_sequence([torch.ones_like(query[:, 0]) for query in found], batch_first=True) > 0
-        cosine = self.similarity == "cosine"
-        return retrieval.standing(vectors, patches, queries, valid, self.query, self.relevance_sign, cosine)
+        by = retrieval.Similarity(self.query, self.relevance_sign, self.similarity == "cosine")
+        return retrieval.standing(vectors, patches, queries, valid, by)
 
     def retrieve(self, relevance: Tensor, compared: Tensor, patches: Tensor, probes: Probes) -> tuple[Tensor, Tensor | None]:
         """What passes the bar, [B, N] bool, the best patch's cluster if nothing does; and the clusters, if they had a say."""
