@@ -10,6 +10,7 @@ import torch
 
 import parbench
 from helpers import reducer, sample
+from parbench.engine.engine import Engine
 from parbench.errors import ParbenchError
 from parbench.ops.selection import to_mask, top_k
 from parbench.reducers import Reduction, TokenReducer
@@ -128,6 +129,20 @@ def test_the_last_call_is_told_and_pictures_are_drawn(adapter, pair, asked, two)
         reduced.show(1)
     with pytest.raises(ParbenchError, match="there is no image 2"):
         reduced.show(0, 2)
+
+
+def test_what_follows_a_rows_end_is_not_counted(adapter, pair, scenes, two):
+    """Answers end at their own end token, which comes sooner in one row of a batch than in another."""
+    from parbench.compute.flops import costs, sample_flops
+
+    questions = [sample(adapter, scenes[number], number, max_new_tokens=NEW) for number in (0, 9)]
+    answers = Engine(adapter, reducer("uniform", 64), share=False).answer(questions)
+    counts = [answer.ledger.generated for answer in answers]
+    assert counts[0] < counts[1]
+    with parbench.reduce(*pair, reducer("uniform", 64)) as reduced:
+        adapter.model.generate(**two, max_new_tokens=NEW, do_sample=False)
+    cost = costs(adapter.model.config)
+    assert reduced.flops.decode == sum(sample_flops(cost, answer.ledger)["decode"] for answer in answers) / 2
 
 
 # A method of one's own, without a YAML.

@@ -153,7 +153,7 @@ class Call:
         new = last + 1 + torch.arange(every.shape[1], device=last.device)
         if self.batch.site.cached or not any(self.batch.images.of):
             return self._inputs(input_ids=ids, position_ids=new[:, -ids.shape[1] :])
-        self.cache.crop(0)
+        self.cache.crop(-self.cache.get_seq_length())
         embeds = torch.cat([self.rows.embeds, self.engine.adapter.embed(every)], dim=1)
         return self._inputs(inputs_embeds=embeds, position_ids=torch.cat([self.rows.positions, new], dim=1))
 
