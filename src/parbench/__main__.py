@@ -2,6 +2,11 @@
 
 import sys
 
-from parbench.cli import main
+try:
+    from parbench.cli import main
 
-sys.exit(main())
+    code = main()
+except KeyboardInterrupt:
+    # In the middle of the imports.
+    code = 130
+sys.exit(code)

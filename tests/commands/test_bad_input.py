@@ -3,14 +3,58 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from bad_inputs import BAD_INPUTS, prepare
 from helpers import identity_of, refused
 from small_data import png, pope
+
+
+@pytest.fixture(scope="module")
+def mistakes(tmp_path_factory) -> tuple[Path, dict[str, str]]:
+    """A folder with the files that bad command lines name, and the environment to run them in."""
+    folder = tmp_path_factory.mktemp("mistakes")
+    return folder, prepare(folder)
+
+
+@pytest.mark.parametrize("one", BAD_INPUTS, ids=lambda one: one.line)
+def test_what_is_wrong_is_said_in_one_line(run, mistakes, monkeypatch, one):
+    folder, environment = mistakes
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder / "mine")
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+    code, out, err = run(*one.words)
+    assert (code, out) == (2, "")
+    assert err.startswith("parbench: ")
+    assert one.said in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.cli
+def test_what_a_word_tells_is_said_before_anything_heavy_is_imported(mistakes):
+    folder, environment = mistakes
+    light = [one.words for one in BAD_INPUTS if not one.torch]
+    # Runs are read with pandas.
+    light.sort(key=lambda words: words[0] == "table")
+    code = f"""
+import sys
+from parbench.cli import main
+for words in {light}:
+    assert main(words) == 2, words
+    heavy = ["torch", "transformers", "lmms_eval", "datasets", *(["pandas"] if words[0] != "table" else [])]
+    assert not set(heavy) & set(sys.modules), words
+"""
+    env = {**os.environ, **environment}
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture

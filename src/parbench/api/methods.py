@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from parbench.api.models import Known, known_of
+from parbench.config.classes import built, class_of
 from parbench.config.fields import check_fields
 from parbench.config.plain import option
 from parbench.errors import ParbenchError, unknown
@@ -47,7 +47,7 @@ def method(
     known = None if model is None else known_of(model, clip)
     settings = option("method", name, model=known.settings if known else {})
     settings.pop("style", None)
-    kind = _class_of(settings.pop("_target_", None), name)
+    kind = class_of(settings.pop("_target_", None), name)
     allowed = [field.name for field in dataclasses.fields(kind) if field.name not in ("name", "budget")]
     for key in fields:
         if key not in allowed:
@@ -57,22 +57,8 @@ def method(
         settings["budget"] = None if budget == OWN else budget
     check_budget(settings.get("budget"))
     check_fields(kind, settings)
-    try:
-        made = kind(**settings)
-    except TypeError as error:
-        raise ParbenchError(f"method {name} cannot be built: {error}") from error
+    made = built(kind, settings, name)
     return made if known is None else ready(made, known)
-
-
-def _class_of(target: str | None, name: str) -> Any:
-    module, _, attribute = str(target or "").rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ParbenchError(
-            f"the class {target} of method {name} cannot be imported ({error}): _target_ in its YAML names module and class, and "
-            "the module's folder has to be where Python looks"
-        ) from error
 
 
 def ready(method: Reducer, known: Known) -> Reducer:

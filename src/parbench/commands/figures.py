@@ -47,6 +47,8 @@ def run(given: Given) -> None:
         ParbenchError: An option is wrong, the runs have no common picture, or the folder cannot be written.
     """
     wanted, folder = given["only"] or list(FIGURES), given["out"]
+    # A folder that is not there is said before anything is imported.
+    chosen_words(given)
     writable("out", folder / f"{wanted[0]}.png")
     from parbench.figures.files import save
     from parbench.figures.style import PAPER, SCREEN

@@ -26,6 +26,13 @@ def folders_of(given: Given) -> list[Path]:
 
 
 def chosen_words(given: Given) -> tuple[list[Path], dict[str, str]]:
-    """Folders and files that are named, and the fields that choose among the runs in them."""
+    """Folders and files that are named, and the fields that choose among the runs in them.
+
+    Raises:
+        ParbenchError: One does not exist.
+    """
     paths, where = words_of(given.rest)
+    for path in paths:
+        if not path.exists():
+            raise ParbenchError(f"{path} does not exist: name a run folder, or a folder of runs such as results/runs")
     return [*paths, *([given["results_dir"]] if given["results_dir"] else [])], where

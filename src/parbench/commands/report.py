@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from parbench.commands.folders import chosen_words
 from parbench.commands.options import writable
 from parbench.commands.parsing import Given
 from parbench.errors import ParbenchError
@@ -25,6 +26,8 @@ def run(given: Given) -> None:
     Raises:
         ParbenchError: An option is wrong, the runs do not belong together, or the file cannot be written.
     """
+    # A folder that is not there is said before anything is imported.
+    chosen_words(given)
     path = writable("out", given["out"])
     from parbench.commands.figures import results_of
     from parbench.figures.sweep import COLUMNS, sweep_of

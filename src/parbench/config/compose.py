@@ -8,46 +8,27 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
-    InstantiationException,
     MissingConfigException,
     OverrideParseException,
 )
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from parbench.config.classes import built, class_of
 from parbench.config.fields import check_fields
 from parbench.config.groups import conf_folder, names, outside_folders
 from parbench.config.resolvers import register_resolvers
-from parbench.config.shard import parse_shard
-from parbench.config.tracking import check_tracking
+from parbench.config.values import check_values
 from parbench.errors import ParbenchError, unknown
-from parbench.models.names import check_device_name, check_dtype_name
-from parbench.reducers.budget import check_budget
 
 if TYPE_CHECKING:
     from parbench.reducers import Reducer
-
-_KEYS = (
-    "model",
-    "method",
-    "dataset",
-    "engine",
-    "tracking",
-    "launcher",
-    "budget",
-    "limit",
-    "shard",
-    "calibration",
-    "controls",
-    "results_dir",
-    "seed",
-    "submission",
-)
 
 
 @contextlib.contextmanager
@@ -79,7 +60,7 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
         try:
             config = compose("config", overrides=list(overrides))
             OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-            _check_values(config)
+            check_values(config)
             return _without_style(config)
         except OverrideParseException as error:
             raise ParbenchError(f"the override '{error.override}' cannot be parsed: write key=value") from error
@@ -90,6 +71,9 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
             ConfigCompositionException,
         ) as error:
             raise _explain(error, overrides) from error
+        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+            said = " ".join(str(error).split())
+            raise ParbenchError(f"a YAML of the configuration cannot be read ({said}): correct it") from error
 
 
 def _with_searchpath(overrides: Sequence[str]) -> list[str]:
@@ -121,43 +105,6 @@ def _without_style(config: DictConfig) -> DictConfig:
     with open_dict(config):
         config.method.pop("style", None)
     return config
-
-
-def _check_values(config: DictConfig) -> None:
-    missing = [key for key in _KEYS if key not in config]
-    if missing:
-        raise ParbenchError(f"the configuration lacks {', '.join(missing)}: an override removes what every run needs")
-    for key, value in (("limit", config.limit), *config.engine.items()):
-        also = {"limit": (None, "null for all questions"), "batch_size": ("auto", "auto")}.get(str(key))
-        if also and value != also[0] and not _whole(value):
-            where = key if key == "limit" else f"engine.{key}"
-            raise ParbenchError(f"{where}={value} is no number from 1 on, nor {also[1]}")
-    for key, what in (("cache_mb", "megabytes"), ("workers", "threads")):
-        value = config.engine.get(key)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise ParbenchError(f"engine.{key}={value} is no number of {what} from 0 on")
-    check_budget(config.budget)
-    check_device_name(config.model.get("device", "auto"))
-    check_dtype_name(config.model.get("dtype", "float32"))
-    if not isinstance(config.seed, int) or isinstance(config.seed, bool) or not 0 <= config.seed < 2**32:
-        raise ParbenchError(f"seed={config.seed} is not possible: use a whole number from 0 to {2**32 - 1}")
-    if not isinstance(config.submission, bool):
-        raise ParbenchError(f"submission={config.submission} is neither true nor false")
-    if not OmegaConf.is_dict(config.calibration):
-        raise ParbenchError(f"calibration={config.calibration} has no fields: write calibration.questions=400")
-    if not _whole(config.calibration.get("questions")):
-        raise ParbenchError(f"calibration.questions={config.calibration.get('questions')} is no number from 1 on")
-    parse_shard(config.shard)
-    check_tracking(OmegaConf.to_container(config.tracking, resolve=True))  # type: ignore[arg-type]
-    if not OmegaConf.is_list(config.controls):
-        raise ParbenchError(f"controls={config.controls} is no list: write controls=[random,uniform] or controls=[]")
-    for name in config.controls:
-        if name not in names("method"):
-            raise unknown("method in controls", str(name), names("method"))
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _check_options(overrides: Sequence[str]) -> None:
@@ -201,16 +148,10 @@ def build_reducer(method: DictConfig, budget: int | float | None = None) -> Redu
     Raises:
         ParbenchError: A field's value is impossible, or the class cannot be had.
     """
-    from hydra.utils import get_class, instantiate
-
-    settings = dict(OmegaConf.to_container(method, resolve=True))  # type: ignore[arg-type]
+    settings: dict[str, Any] = dict(OmegaConf.to_container(method, resolve=True))  # type: ignore[arg-type]
     if budget is not None:
         settings["budget"] = budget
-    try:
-        check_fields(get_class(settings["_target_"]), settings)
-        # Lists as lists, so that a method and its identity see plain values.
-        return instantiate(settings, _convert_="all")
-    except InstantiationException as error:
-        if isinstance(error.__cause__, ParbenchError):
-            raise error.__cause__ from None
-        raise ParbenchError(f"method {settings.get('name')} cannot be built: {str(error).splitlines()[0]}") from error
+    name = str(settings.get("name"))
+    kind = class_of(settings.pop("_target_", None), name)
+    check_fields(kind, settings)
+    return built(kind, settings, name)

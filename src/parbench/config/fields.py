@@ -1,40 +1,65 @@
-"""Whether a method's settings are of the kinds that its class declares."""
+"""Whether a method's settings are fields of its class, and of the kinds that it declares."""
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
+import inspect
+import types
+import typing
 from collections.abc import Mapping
 from typing import Any
 
-from parbench.errors import ParbenchError
+from parbench.errors import ParbenchError, unknown
 
-# What a method's field may hold, by how its class declares it.
-_KINDS: dict[str, tuple[type, ...]] = {
-    "int": (int,),
-    "float": (int, float),
-    "str": (str,),
-    "bool": (bool,),
-    "list[float]": (list,),
-}
+# What a field may hold, by what its class declares; a bool is an int to Python, but not to a person.
+_KINDS: dict[Any, tuple[type, ...]] = {int: (int,), float: (int, float), str: (str,), bool: (bool,), type(None): (type(None),)}
+_SEQUENCES = (list, tuple, collections.abc.Sequence)
 
 
 def check_fields(kind: Any, settings: Mapping[str, Any]) -> None:
-    """Refuse a value of the wrong kind.
+    """Refuse fields that a class does not have, and values of the wrong kind.
 
     Args:
         kind: The method's class.
         settings: Its fields by name, as the YAML or a person gives them; missing ones have the class's default.
 
     Raises:
-        ParbenchError: A field holds a value of another kind than its class declares.
+        ParbenchError: It has no such field, or declares another kind.
     """
-    for field in dataclasses.fields(kind):
-        declared = str(field.type).split(" | ")
-        allowed = tuple(found for name in declared for found in _KINDS.get(name, ()))
-        value = settings.get(field.name, field.default)
-        # A bool is an int to Python, and a budget is checked with the model at hand.
-        right = isinstance(value, allowed) and not (isinstance(value, bool) and bool not in allowed)
-        if field.name != "budget" and allowed and not right and not (value is None and "None" in declared):
-            raise ParbenchError(
-                f"method.{field.name}={value} of {settings.get('name')} is of the wrong kind: it takes {field.type}"
-            )
+    fields, hints, method = {field.name: field for field in dataclasses.fields(kind)}, _hints(kind), settings.get("name")
+    for name, value in settings.items():
+        if name not in fields:
+            raise unknown(f"field of method {method}", name, fields)
+        # A budget is checked with the model at hand.
+        if name != "budget" and name in hints and not _right(value, hints[name]):
+            said = inspect.formatannotation(hints[name])
+            raise ParbenchError(f"method.{name}={value} of {method} is of the wrong kind: it takes {said}")
+
+
+def _hints(kind: Any) -> dict[str, Any]:
+    """The declared types, of classes with and without ``from __future__ import annotations``."""
+    found: dict[str, Any] = {}
+    for base in reversed(kind.__mro__):
+        try:
+            found |= typing.get_type_hints(base)
+        except (NameError, TypeError, AttributeError):
+            # A name that only type checkers see.
+            found |= {name: hint for name, hint in vars(base).get("__annotations__", {}).items() if not isinstance(hint, str)}
+    return found
+
+
+def _right(value: Any, hint: Any) -> bool:
+    """Whether a value is of a declared type; true where that cannot be told."""
+    origin, inside = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_right(value, one) for one in inside)
+    if origin is typing.Literal:
+        return value in inside
+    if origin in _SEQUENCES or hint in _SEQUENCES:
+        of = inside[0] if inside else Any
+        return isinstance(value, list | tuple) and all(_right(one, of) for one in value)
+    allowed = _KINDS.get(hint)
+    if allowed is None:
+        return True
+    return isinstance(value, allowed) and (bool in allowed or not isinstance(value, bool))

@@ -141,8 +141,8 @@ def unknown_dataset(name: str, others: Collection[str]) -> ParbenchError:
     """The error for a name that neither parbench, whose data sets are ``others``, nor lmms-eval has."""
     known = all_names()
     near = difflib.get_close_matches(name, [*others, *known], n=4, cutoff=0.6)
-    hint = f"did you mean {' or '.join(dict.fromkeys(near))}? " if near else ""
+    if near:
+        return ParbenchError(f"unknown dataset '{name}': did you mean {' or '.join(dict.fromkeys(near))}?")
     return ParbenchError(
-        f"unknown dataset '{name}': {hint}known are {', '.join(others)}, and lmms-eval's {len(known)} tasks, groups and tags by "
-        f"name"
+        f"unknown dataset '{name}': known are {', '.join(others)}, and lmms-eval's {len(known)} tasks, groups and tags by name"
     )

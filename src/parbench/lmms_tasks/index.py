@@ -58,7 +58,15 @@ def entry(name: str) -> Entry | None:
 
     None for names that lmms-eval does not know.
     """
-    return _stored().get(name) or (_index().get(name) if name not in _stored() else None)
+    if (found := _stored().get(name)) is not None:
+        return found
+    # Somebody may have added a task since the index was stored; reading every file takes a second, looking for a word does not.
+    return _index().get(name) if _is_written(name) else None
+
+
+def _is_written(name: str) -> bool:
+    """Whether a name stands in any YAML of lmms-eval's tasks."""
+    return any(name.encode() in path.read_bytes() for path in _yamls(tasks_folder()))
 
 
 def all_names() -> list[str]:

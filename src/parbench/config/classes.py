@@ -1,0 +1,67 @@
+"""The class that a method's YAML names."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+from typing import Any
+
+from parbench.errors import ParbenchError
+
+
+def class_of(target: Any, method: str) -> Any:
+    """The class of a method.
+
+    Args:
+        target: ``_target_`` of its YAML: a module and a class, with dots; None where the YAML has none.
+        method: The method's name, for errors.
+
+    Raises:
+        ParbenchError: There is none, it cannot be imported, or it is no method's class.
+    """
+    if not target:
+        raise ParbenchError(
+            f"the YAML of method {method} names no class: write its module and class as _target_: my_module.MyMethod"
+        )
+    module, _, name = str(target).rpartition(".")
+    if not module:
+        raise ParbenchError(f"_target_: {target} of method {method} names no module: write it as _target_: my_module.{target}")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise ParbenchError(_missing(module, error.name or module, method)) from error
+    except AttributeError as error:
+        raise ParbenchError(f"module {module} of method {method} has no class {name}: correct _target_ in its YAML") from error
+    except Exception as error:  # Whatever a person's module raises.
+        said = (str(error) or "no reason given").splitlines()[0]
+        raise ParbenchError(f"module {module} of method {method} cannot be imported: {type(error).__name__}: {said}") from error
+    if not inspect.isclass(found) or not dataclasses.is_dataclass(found) or not hasattr(found, "check"):
+        raise ParbenchError(
+            f"{target} of method {method} is no method's class: write @dataclass over a class on one of parbench.reducers"
+        )
+    return found
+
+
+def _missing(module: str, missing: str, method: str) -> str:
+    """What is not there: the method's own module, or one that it needs."""
+    if module == missing or module.startswith(f"{missing}."):
+        return (
+            f"module {module} of method {method} is not found: put its folder on PYTHONPATH, or install the package that it is in"
+        )
+    return f"module {module} of method {method} needs {missing}, which is not found: install it, or put its folder on PYTHONPATH"
+
+
+def built(kind: Any, settings: dict[str, Any], method: str) -> Any:
+    """An instance of a method's class.
+
+    Raises:
+        ParbenchError: The class refuses its fields, or lacks some.
+    """
+    try:
+        return kind(**settings)
+    except ParbenchError:
+        raise
+    except Exception as error:  # Whatever a person's class raises.
+        said = " ".join(str(error).split()) or "no reason given"
+        raise ParbenchError(f"method {method} cannot be built: {type(error).__name__}: {said}") from error
