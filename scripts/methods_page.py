@@ -26,14 +26,14 @@ _SITES = {
 }
 _INTRODUCTION = """# Methods
 
-Written from the classes by `python scripts/write_methods.py`; a test fails when this page is stale. What a method does, where the
-paper, the official release and ours differ, and what a budget means for it, is its class's docstring, quoted below.
+Generated from the classes by `python scripts/write_methods.py`; a test fails if this page is out of date. The docstring of each class is quoted below.
+It describes what the method does, where paper, official release and this implementation differ, and what a budget means.
 
-* *Parity*: recorded outputs of the official code that the very class evaluations use reproduces (indices and order exactly, float32
-  values within 1e-4 relative), here the cases in `tests/golden`; `parbench parity DIR` compares any folder of that format.
-* *Positions*: `compact` counts on without gaps, `keep` leaves original position ids.
-* *Adaptive*: without a budget, or with a calibrated one, the number of tokens depends on the image; tables show mean and deviation.
-* Layers, heads and lists that a paper gives for LLaVA-1.5 scale with a model's depth, heads and patches.
+* *Parity*: recorded outputs of the official code, reproduced by the same class that evaluations use (indices and order exactly, float32 values within
+  1e-4 relative). The count is that of the cases in `tests/golden`; `parbench parity DIR` compares any folder of that format.
+* *Positions*: `compact` renumbers position ids consecutively, `keep` retains the original ones.
+* *Adaptive*: without a budget, or with a calibrated one, the number of tokens depends on the image; tables show mean and standard deviation.
+* Layers, heads and lists that a paper gives for LLaVA-1.5 are scaled to a model's depth, heads and patches.
 """
 
 
@@ -47,14 +47,14 @@ def methods_page(golden: Path) -> str:
     classes: dict[str, Any] = {
         name: get_class(compose_config([f"method={name}"]).method["_target_"]) for name in names("method", outside=False)
     }
-    parts = [_INTRODUCTION, "| method | | paper | site | looks at the prompt | adaptive | positions | parity |"]
+    parts = [_INTRODUCTION, "| method | | paper | site | prompt-aware | adaptive | positions | parity |"]
     parts.append("|---|---|---|---|---|---|---|---|")
     for control in (False, True):
         for name, kind in classes.items():
             if kind.control == control:
                 parts.append(_row(name, kind, cases[name]))
-    parts += ["", "## Learned reduction", "", "Not here: these have to be trained, or loaded, first.", ""]
-    parts += ["| method | arXiv | what is trained | what can be loaded |", "|---|---|---|---|"]
+    parts += ["", "## Learned reduction", "", "Not included, because these methods need training or a trained checkpoint.", ""]
+    parts += ["| method | arXiv | what is trained | available code and checkpoints |", "|---|---|---|---|"]
     learned = yaml.safe_load((Path(__file__).parent / "learned.yaml").read_text(encoding="utf-8"))
     parts += [f"| {row['name']} | {row['arxiv']} | {row['trained']} | {row['loaded']} |" for row in learned]
     for name, kind in classes.items():
@@ -105,15 +105,15 @@ def _section(name: str, kind: Any, cases: int) -> list[str]:
 
 
 _COMMON = {
-    "budget": "Tokens, a ratio of them, or null for the method's own rule.",
+    "budget": "A number of tokens, a ratio, or null for none (adaptive).",
     "place": "Before or after the projector.",
-    "positions": "Position ids of what is left.",
-    "seed": "Another draw.",
+    "positions": "Position ids of the kept tokens.",
+    "seed": "Seed of the random choice.",
 }
 
 
 def _attributes(text: str) -> dict[str, str]:
-    """Fields and what is said of them."""
+    """The fields of an ``Attributes:`` section and their descriptions."""
     found: dict[str, str] = {}
     for entry in re.split(r"\n(?=    ?\S)(?!     )", "\n" + text.rstrip()):
         keys, _, said = entry.strip().partition(": ")
@@ -123,5 +123,5 @@ def _attributes(text: str) -> dict[str, str]:
 
 
 def _plain(text: str) -> str:
-    """Docstring marks as Markdown's; a bar would end a table's cell."""
+    """The text with reStructuredText marks as Markdown; ``|`` is escaped, as it would end a table cell."""
     return re.sub(r":\w+:`([^`]+)`", r"`\1`", text).replace("``", "`").replace("|", "\\|")
