@@ -26,13 +26,16 @@ _SITES = {
 }
 _INTRODUCTION = """# Methods
 
-Generated from the classes by `python scripts/write_methods.py`; a test fails if this page is out of date. The docstring of each class is quoted below.
-It describes what the method does, where paper, official release and this implementation differ, and what a budget means.
+Generated from the classes by `python scripts/write_methods.py`; a test fails if this page is out of date. The docstring of each
+class is quoted below. It describes what the method does, where paper, official release and this implementation differ, and what a
+budget means.
 
-* *Parity*: recorded outputs of the official code, reproduced by the same class that evaluations use (indices and order exactly, float32 values within
-  1e-4 relative). The count is that of the cases in `tests/golden`; `parbench parity DIR` compares any folder of that format.
+* *Parity*: recorded outputs of the official code, reproduced by the same class that evaluations use (indices and order exactly,
+  float32 values within 1e-4 relative). The count is that of the cases in `tests/golden`; `parbench parity DIR` compares any folder
+  of that format.
 * *Positions*: `compact` renumbers position ids consecutively, `keep` retains the original ones.
-* *Adaptive*: without a budget, or with a calibrated one, the number of tokens depends on the image; tables show mean and standard deviation.
+* *Adaptive*: without a budget, or with a calibrated one, the number of tokens depends on the image; tables show mean and standard
+  deviation.
 * Layers, heads and lists that a paper gives for LLaVA-1.5 are scaled to a model's depth, heads and patches.
 """
 

@@ -192,7 +192,7 @@ def test_official_settings_are_reached():
         ("pyramiddrop", 20, {}, "the nearest average over the layers is"),
         ("pyramiddrop", None, {"layers": [3, 3, 6]}, "use ascending layers from 1 to 11"),
         ("sparsevlm", 20, {}, "the nearest average over the layers is"),
-        ("sparsevlm", 64, {"version": "1.0"}, "version 1.0 decides by the rank"),
+        ("sparsevlm", 64, {"version": "1.0"}, "version 1.0 keeps tokens by rank"),
         ("sparsevlm", 64, {"counts": [300, 200, 110]}, "method.counts decides"),
         ("yopo", 64, {}, "since every token stays"),
     ],
@@ -255,7 +255,7 @@ def test_version_one_decides_by_the_image(adapter, embeddings, monkeypatch):
     again, _, _ = generate(adapter, frozen(dataclasses.replace(method)), rows, monkeypatch, cached=False)
     assert ids == again
     assert len(trace.passes[0]) == 4
-    with pytest.raises(ParbenchError, match="decides by the image"):
+    with pytest.raises(ParbenchError, match="depends on the image"):
         method.by_layer(adapter.geometry)
 
 

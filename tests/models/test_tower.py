@@ -191,9 +191,9 @@ def test_impossible_settings_of_tome_are_refused(fields, said):
 
 
 def test_impossible_thresholds_are_refused(adapter):
-    with pytest.raises(ParbenchError, match="no list of similarities"):
+    with pytest.raises(ParbenchError, match="not a list of similarities"):
         reducer("dymu", thresholds=[0.9, "high"])
-    with pytest.raises(ParbenchError, match="has 3 numbers: the model wants 5"):
+    with pytest.raises(ParbenchError, match="has 3 numbers: this model needs 5"):
         reducer("dymu", thresholds=[0.9] * 3).check(adapter.geometry)
     reducer("dymu", thresholds=[0.9] * 5).check(adapter.geometry)
     # A release's list for all blocks serves too; the last one is not read.

@@ -70,11 +70,11 @@ def test_merged_patches_stay_in_the_provenance(redundant, adapter, pictures):
         ({"edges": "quantile", "edge_threshold": 1.5}, "between 0 and 1"),
         ({"edges": "quantile", "clusters": "leaders"}, "has no edges"),
         ({"redundant": "merge", "redundancy_threshold": 1.0}, "nothing to merge"),
-        ({"crowd": 0}, "start at 1"),
+        ({"crowd": 0}, "at least 1"),
         ({"cap": True, "budget": None}, "needs a budget"),
         ({"per_image": True, "relevance_threshold": None, "budget": None}, "needs a budget"),
-        ({"per_image": True}, "has no say"),
-        ({"per_image": True, "relevance_threshold": None, "cap": True}, "has no use"),
+        ({"per_image": True}, "has no effect"),
+        ({"per_image": True, "relevance_threshold": None, "cap": True}, "has no effect"),
     ],
 )
 def test_impossible_combinations_are_refused(fields, said):

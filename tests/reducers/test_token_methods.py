@@ -129,10 +129,10 @@ def test_a_long_text_is_read_in_segments_or_cut_off(adapter):
     [
         ("visionzip", 64, {"contextual": 64}, "use 0 to 63"),
         ("visionzip", 64, {"place": "after_projector"}, "no reading of VisionZip"),
-        ("folder", 1, {}, "folding leaves 2 at least"),
+        ("folder", 1, {}, "folding leaves at least 2"),
         ("folder", 64, {"alpha": -1.0}, "use 0 or more"),
         ("folder", 64, {"send_cls": True, "place": "after_projector"}, "place=before_projector"),
-        ("vispruner", 64, {"important": 1.5}, "no share"),
+        ("vispruner", 64, {"important": 1.5}, "not a share"),
         ("vispruner", 64, {"step": 0}, "use 1 or more"),
         ("lftr", 64, {"radius": 0}, "use 1 or more"),
         ("prumerge-plus", None, {"share": 0.6}, "at most 0.5"),

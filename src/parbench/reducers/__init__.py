@@ -1,6 +1,6 @@
-"""Methods that reduce visual tokens, and the classes that they are made of.
+"""Methods that reduce visual tokens, and their base classes.
 
-The classes are imported when they are first asked for: modules beside them, such as ``budget``, do without torch.
+The classes are imported on first access, so modules such as ``budget`` can be imported without torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The contract of a reducer: its fields, its budget, its threshold. Each site has a base class of its own in ``sites``."""
+"""The contract of a reducer: its fields, its budget, its threshold. Each site has its own base class in ``sites``."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 @dataclass
 class Reducer(ABC):
-    """A method; its fields are its hyperparameters and enter a run's identity.
+    """A reduction method. Its fields are its hyperparameters and enter a run's identity.
 
-    Class attributes say what kind of method it is:
+    Class attributes describe the method:
         title: Name in tables.
         paper: Where it is published.
         site: Where it acts: the name of its site in :mod:`parbench.engine.sites`.
-        prompt_aware: Whether it looks at the question.
-        adaptive: Whether the number of tokens depends on the image when no budget is given.
-        control: Whether it is a control rather than a method.
-        calibrates: The field that is a threshold to be calibrated for a mean budget, if there is one.
-        takes_budget: Whether a budget means anything to it: a number of tokens can be dropped.
-        free: Whether it only picks tokens, with no arithmetic on them, so that its own work is no FLOPs.
-        uncalibrated: Fields that the threshold does not depend on, beside budget and name.
-        calibration_range: Values of it that keep surely too many and surely too few tokens.
+        prompt_aware: Whether it uses the question.
+        adaptive: Whether the number of tokens depends on the image if no budget is given.
+        control: Whether it is a control (a trivial baseline).
+        calibrates: The field with the threshold that is calibrated for a mean budget; None if there is none.
+        takes_budget: Whether it drops tokens, so that a budget makes sense.
+        free: Whether it only selects tokens without arithmetic, so that its overhead is 0 FLOPs.
+        uncalibrated: Fields, other than budget and name, on which the threshold does not depend.
+        calibration_range: A threshold that certainly keeps too many tokens, and one that certainly keeps too few.
     """
 
     title: ClassVar[str]
@@ -52,7 +52,7 @@ class Reducer(ABC):
         """Refuse a budget that this method cannot deliver on this model.
 
         Raises:
-            ParbenchError: The budget is impossible; says what would be possible.
+            ParbenchError: The budget is impossible. The message names a possible one.
         """
         if self.adaptive:
             self.asked(geometry)
@@ -60,14 +60,14 @@ class Reducer(ABC):
             self.count(geometry)
 
     def asked(self, geometry: Geometry) -> int | None:
-        """The budget in tokens for an image of this model, None for the method's own rule."""
+        """The requested visual tokens per image of this model; None without a budget."""
         return budgets.resolve(self.budget, geometry.patches, self.name)
 
     def count(self, geometry: Geometry) -> int:
-        """The budget in tokens, for methods that cannot do without one.
+        """The requested visual tokens per image of this model, for methods that need a budget.
 
         Raises:
-            ParbenchError: There is none, or it is impossible.
+            ParbenchError: There is no budget, or it is impossible.
         """
         asked = self.asked(geometry)
         if asked is None:
@@ -76,52 +76,53 @@ class Reducer(ABC):
 
     @property
     def exact_budget(self) -> bool:
-        """Whether every image must come out with exactly the budget (False: only the mean is promised)."""
+        """Whether every image keeps exactly the budget. False: the budget is a mean over images."""
         return self.budget is not None
 
     @property
     def open_threshold(self) -> str | None:
-        """The field that calibration has to fill in for the budget; None where it is given, or there is none."""
+        """The field with the threshold that calibration still has to set; None if it is set, or the method has none."""
         field = self.calibrates
         return field if field and self.budget is not None and getattr(self, field) is None else None
 
     @property
     def found_on(self) -> Mapping[str, Any] | None:
-        """What the threshold was calibrated on; None where a person gave it, or there is none. A copy with other fields has
-        none.
+        """The data on which the threshold was calibrated; None if the threshold was set by hand, or the method has none.
+
+        A copy with changed fields has None.
         """
         return self.__dict__.get("_found_on")
 
     def with_threshold(self, value: Any, found_on: Mapping[str, Any]) -> Self:
-        """The method with its threshold filled in, and what that was calibrated on."""
+        """A copy with the calibrated threshold ``value``; ``found_on`` describes the calibration data."""
         fields: dict[str, Any] = {str(self.calibrates): value}
         filled = dataclasses.replace(self, **fields)
-        # Beside the fields, which are what a person can set.
+        # Not a field: fields can be set by the user and enter the identity.
         filled.__dict__["_found_on"] = found_on
         return filled
 
     @property
     def needs_clip(self) -> bool:
-        """Whether it compares text with patches in CLIP's joint space; the text tower then belongs to a run's identity."""
+        """Whether it compares text with patches in CLIP's joint space. The text encoder is then part of a run's identity."""
         return False
 
     @property
     def note(self) -> str:
-        """What a reader of a table has to know about its numbers."""
+        """The footnote that a table prints for this method; empty for none."""
         return ""
 
     def settings(self) -> dict[str, Any]:
-        """Its fields, for a run's identity."""
+        """The fields with their values, for a run's identity."""
         return dataclasses.asdict(self)
 
 
 def one_of(reducer: Reducer, **allowed: Sequence[Any]) -> None:
-    """Check that fields hold one of the allowed values.
+    """Check that each named field has one of its allowed values.
 
     Raises:
-        ParbenchError: A field does not; it is named with what is allowed.
+        ParbenchError: A field has another value. The message names the field and the allowed values.
     """
     for name, values in allowed.items():
         if getattr(reducer, name) not in values:
             options = ", ".join(str(value) for value in values)
-            raise ParbenchError(f"method.{name}={getattr(reducer, name)} is no reading of {reducer.title}: use one of {options}")
+            raise ParbenchError(f"method.{name}={getattr(reducer, name)} is not a value of {reducer.title}: use one of {options}")

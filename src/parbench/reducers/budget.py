@@ -1,4 +1,4 @@
-"""Budgets: how many visual tokens of an image a method may leave."""
+"""Budgets: how many visual tokens of an image a method may keep."""
 
 from __future__ import annotations
 
@@ -9,26 +9,24 @@ from typing import Any
 from parbench.errors import ParbenchError
 
 Budget = int | float | None
-# A mean number of kept tokens that is farther from the budget, relatively, is reported wherever it is shown.
+# Relative deviation of the mean kept tokens from the budget above which tables mark a run.
 FAR = 0.05
 
 
 def check_budget(budget: Any, key: str = "budget") -> None:
-    """Refuse what is no budget for any model.
+    """Refuse a value that is not a budget for any model.
 
     Args:
-        budget: What was given; None for the method's own rule.
-        key: What to call it in the error.
+        budget: The value; None for no budget.
+        key: Its name in the error.
 
     Raises:
-        ParbenchError: It is no number, not finite, 0 or negative, a fraction above 1, or 1.0, which may be one token or all.
+        ParbenchError: It is not a finite number, 0 or negative, a fraction above 1, or 1.0, which may mean one token or all.
     """
     if budget is None:
         return
     if isinstance(budget, float) and budget == 1:
-        raise ParbenchError(
-            f"{key}=1.0 may mean one token or all of them: write {key}=1 for one; all of them are kept by method=none"
-        )
+        raise ParbenchError(f"{key}=1.0 may mean one token or all of them: write {key}=1 for one token, or method=none for all")
     number = isinstance(budget, int | float) and not isinstance(budget, bool) and math.isfinite(budget)
     if not number or budget <= 0 or (budget > 1 and budget != int(budget)):
         raise ParbenchError(
@@ -37,18 +35,18 @@ def check_budget(budget: Any, key: str = "budget") -> None:
 
 
 def resolve(budget: Budget, total: int, method: str) -> int | None:
-    """Number of tokens that a budget stands for.
+    """A budget in tokens.
 
     Args:
-        budget: A whole number of tokens, a ratio between 0 and 1 (0.111), or None for the method's own rule.
+        budget: A whole number of tokens, a ratio between 0 and 1 (0.111), or None for no budget.
         total: Visual tokens of an image without reduction.
-        method: Named in the error.
+        method: Its name in the error.
 
     Returns:
-        The number of tokens, or None.
+        The number of tokens; None without a budget.
 
     Raises:
-        ParbenchError: The budget is 0, negative, more than ``total``, 1.0, or no number.
+        ParbenchError: The budget is not a number, 0 or negative, more than ``total``, or 1.0.
     """
     if budget is None:
         return None
@@ -64,7 +62,7 @@ def resolve(budget: Budget, total: int, method: str) -> int | None:
 
 
 def at_depth(layers: Sequence[int], factor: float) -> tuple[int, ...]:
-    """Layers given for another depth, times ``factor``: from 1 on, each behind the one before."""
+    """Layers times ``factor``, rounded, to scale them to another depth. Each is at least 1 and above the one before."""
     found: list[int] = []
     for layer in layers:
         found.append(max(round(layer * factor), found[-1] + 1 if found else 1))
@@ -72,16 +70,16 @@ def at_depth(layers: Sequence[int], factor: float) -> tuple[int, ...]:
 
 
 def scaled(shape: Sequence[int], total: Callable[[Sequence[int]], int], wanted: int, most: int) -> tuple[int, ...]:
-    """Counts in the proportions of ``shape`` whose total comes as near to what is wanted as it can from below.
+    """Counts in the proportions of ``shape`` with the largest total that is at most ``wanted``.
 
     Args:
         shape: Counts to be scaled by one factor.
-        total: What counts add up to; must not fall when one rises.
-        wanted: The greatest total.
-        most: The greatest count; the least is 1.
+        total: The total of a list of counts; must not fall if a count rises.
+        wanted: The largest allowed total.
+        most: The largest allowed count; the smallest is 1.
 
     Returns:
-        The counts; what rounding leaves over went to the last of them, then to the one before.
+        The counts. The remainder of rounding is added to the last of them, then to the one before.
     """
 
     def times(factor: float) -> list[int]:

@@ -1,4 +1,4 @@
-"""Calibrated budgets: the threshold at which an adaptive method keeps a given mean number of tokens on the val split."""
+"""Calibrated budgets: the threshold at which an adaptive method keeps a given mean number of tokens."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ SHIPPED = Path(__file__).parents[1] / "calibrations"
 
 @dataclass(frozen=True)
 class Subject:
-    """The model that a threshold is found for.
+    """The model for which a threshold is calibrated.
 
     Attributes:
-        model: Its name.
-        weights: Its checkpoint's fingerprint.
+        model: Name of the model.
+        weights: Fingerprint of its checkpoint.
         geometry: Its sizes.
-        clip: Fingerprint of the CLIP text tower, for methods that need one.
+        clip: Fingerprint of the CLIP text encoder, for methods that need one.
     """
 
     model: str
@@ -46,29 +46,29 @@ class Subject:
 
 
 def file_name(model: str, method: str) -> str:
-    """Name of the file that holds a method's thresholds on a model."""
+    """Name of the file with the thresholds of a method on a model."""
     return f"{model}--{method}.yaml"
 
 
 def other_fields(reducer: Reducer) -> dict[str, Any]:
-    """The fields for which a threshold was found; with other values it would mean nothing."""
+    """The fields on which the threshold depends, with their values: it is valid for these only."""
     apart = ("budget", "name", reducer.calibrates, *reducer.uncalibrated)
     return {key: value for key, value in reducer.settings().items() if key not in apart}
 
 
 def digest(reducer: Reducer, data: str, questions: int) -> str:
-    """A short hash of what a threshold is found for, fields, data and number of questions: a variant's file name."""
+    """A short hash of fields, data and number of questions, for the file name of a variant's thresholds."""
     text = json.dumps([other_fields(reducer), data, questions], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def calibrated(reducer: Reducer, subject: Subject, data: Collection[str] | None = None) -> Reducer:
-    """The reducer with its threshold filled in, if it has one that was left open and a budget; else as it is.
+    """The reducer with its calibrated threshold, if it has a budget and an unset threshold; else unchanged.
 
     Args:
         reducer: The method.
         subject: The model.
-        data: Fingerprints of the data that the threshold may have been found on; None: any.
+        data: Fingerprints of the allowed calibration data; None allows any.
 
     Raises:
         ParbenchError: There is no calibration for this model, these settings, this budget and this data.
@@ -86,10 +86,10 @@ def found_for(weights: str, method: str) -> list[Path]:
 
 
 def first_serving(paths: Sequence[Path], reducer: Reducer, subject: Subject, data: Collection[str] | None = None) -> Reducer:
-    """The reducer with the threshold of the first file that serves it.
+    """The reducer with the threshold of the first file that has one for it.
 
     Raises:
-        ParbenchError: None does; says what is wrong with the first that is there.
+        ParbenchError: No file has one. The message gives the reason for the first existing file.
     """
     refusals = []
     for path in [path for path in paths if path.is_file()] or paths[:1]:
@@ -101,29 +101,31 @@ def first_serving(paths: Sequence[Path], reducer: Reducer, subject: Subject, dat
 
 
 def stored(path: Path, reducer: Reducer, subject: Subject, data: Collection[str] | None = None) -> Reducer:
-    """The reducer with the threshold that a file holds for its budget.
+    """The reducer with the threshold that a file has for its budget.
 
     Raises:
-        ParbenchError: The file is not there or damaged, or serves another model, other settings, other data or other budgets.
+        ParbenchError: The file is missing or damaged, or is for another model, other settings, other data or other budgets.
     """
     target = reducer.asked(subject.geometry)
     model, field = subject.model, str(reducer.calibrates)
     how = f"run: parbench calibrate model={model} method={reducer.name} target={target}"
     if not path.is_file():
-        raise ParbenchError(f"method {reducer.name} with budget={target} needs thresholds for {model} and there are none: {how}")
+        raise ParbenchError(
+            f"method {reducer.name} with budget={target} needs thresholds for {model}, but none are calibrated: {how}"
+        )
     found = _read(path)
     if data is not None and found["data"] not in data:
-        raise ParbenchError(f"the thresholds in {path} were found on other data: {how}")
+        raise ParbenchError(f"the thresholds in {path} were calibrated on other data: {how}")
     if found["weights"] != subject.weights:
-        raise ParbenchError(f"the thresholds in {path} were found for other weights than those of {model}: {how}")
+        raise ParbenchError(f"the thresholds in {path} were calibrated for other weights than those of {model}: {how}")
     if reducer.needs_clip and found.get("clip") != subject.clip:
-        raise ParbenchError(f"the thresholds in {path} were found with another CLIP text tower than {model} has: {how}")
+        raise ParbenchError(f"the thresholds in {path} were calibrated with another CLIP text encoder than that of {model}: {how}")
     if found["settings"] != other_fields(reducer):
         changed = sorted(key for key, value in other_fields(reducer).items() if found["settings"].get(key) != value)
-        raise ParbenchError(f"the thresholds in {path} were found with other values of {', '.join(changed)}: {how}")
+        raise ParbenchError(f"the thresholds in {path} were calibrated with other values of {', '.join(changed)}: {how}")
     if target not in found["targets"]:
         known = ", ".join(str(key) for key in sorted(found["targets"]))
-        raise ParbenchError(f"the thresholds in {path} serve budgets {known}, not {target}: {how}")
+        raise ParbenchError(f"the thresholds in {path} are for budgets {known}, not {target}: {how}")
     found_on = {key: found[key] for key in ("dataset", "split", "questions", "data") if found.get(key) is not None}
     return reducer.with_threshold(found["targets"][target][field], found_on)
 
@@ -135,7 +137,7 @@ def _read(path: Path) -> dict[str, Any]:
             return found
     except (OSError, ValueError, TypeError, yaml.YAMLError):
         pass
-    raise ParbenchError(f"the thresholds in {path} cannot be read: delete the file and calibrate anew")
+    raise ParbenchError(f"the thresholds in {path} cannot be read: delete the file and calibrate again")
 
 
 def search(
@@ -144,22 +146,22 @@ def search(
     """Bisect for the threshold at which the mean count is the target.
 
     Args:
-        count: Mean count at a threshold; falls as it rises.
-        target: Wanted mean.
+        count: Mean count at a threshold; falls as the threshold rises.
+        target: Desired mean.
         low: A threshold that keeps too many.
-        high: One that keeps too few.
-        tolerance: Relative deviation that is good enough.
+        high: A threshold that keeps too few.
+        tolerance: Relative deviation at which the search stops.
 
     Returns:
-        The threshold, rounded to 6 digits, and its mean count: the nearest where none is good enough.
+        The threshold, rounded to 6 digits, and its mean count; the nearest one if none is within ``tolerance``.
 
     Raises:
-        OutOfReach: Every threshold keeps too few, or too many, by more than ``FAR``.
+        OutOfReach: No threshold comes within a relative deviation of ``FAR``.
     """
     most = count(low)
     if most < target * (1 - FAR):
         raise OutOfReach(
-            f"target={target:g} is out of reach: with nothing dropped by relevance {most:.1f} tokens stay on average",
+            f"target={target:g} is out of reach: {most:.1f} tokens are kept on average even with nothing dropped by relevance",
             (low, most),
         )
     tried = {low: most}
@@ -169,20 +171,20 @@ def search(
         if abs(found - target) <= tolerance * target:
             return middle, found
         low, high = (middle, high) if found > target else (low, middle)
-    # Few images make a stair of the count: the nearer of the stairs on both sides is as near as it gets.
+    # On few images the count is a step function of the threshold: take the nearer step.
     nearest = min(tried, key=lambda threshold: abs(tried[threshold] - target))
     if min(tried.values()) > target * (1 + FAR):
         raise OutOfReach(
-            f"target={target:g} is out of reach: at least {tried[nearest]:.1f} tokens stay on average",
+            f"target={target:g} is out of reach: at least {tried[nearest]:.1f} tokens are kept on average",
             (nearest, tried[nearest]),
         )
     return nearest, tried[nearest]
 
 
 def first_descent(count: Callable[[float], float], target: float, low: float, high: float, steps: int) -> tuple[float, float]:
-    """The first of so many equal parts of a range in which the count falls to the target; the last part if none is.
+    """The first of ``steps`` equal parts of a range in which the count falls to the target; the last part if there is none.
 
-    One image may keep more again where nothing of it passes, so that the count need not fall all the way.
+    The count need not fall monotonically: an image of which nothing passes keeps a whole cluster instead.
     """
     cuts = [low + (high - low) * step / steps for step in range(steps + 1)]
     end = next((step for step in range(1, steps) if count(cuts[step]) <= target), steps)
@@ -190,23 +192,23 @@ def first_descent(count: Callable[[float], float], target: float, low: float, hi
 
 
 def block_thresholds(reducer: TowerReducer, encode: Callable[[Merger], None], images: int, geometry: Geometry) -> list[float]:
-    """Thresholds, block by block, at which a method that merges by similarity keeps its budget on average.
+    """Thresholds per block at which a method that merges by similarity keeps its budget on average.
 
-    A block's threshold lets through, over all images, what the block shall merge on average; then comes the next block,
-    whose tokens depend on it.
+    Blocks are calibrated in order, because the tokens of a block depend on the thresholds before it. A block's threshold lets
+    through as many pairs, over all images, as the block has to merge on average.
 
     Args:
         reducer: The method, with a budget.
         encode: Runs the vision tower over all images with a merger.
-        images: How many they are.
+        images: Number of images.
         geometry: The model's sizes.
 
     Returns:
-        One threshold for each block that acts, rounded to 6 digits.
+        One threshold per merging block, rounded to 6 digits.
     """
     found: list[float] = []
     for number, merged in enumerate(reducer.merges(geometry)):
-        # What follows the block in question does not matter, so its own threshold and the later ones may be anything.
+        # Later blocks do not affect this one, so its own threshold and the later ones are arbitrary.
         fields: dict[str, Any] = {str(reducer.calibrates): found + [1.0] * (geometry.read - number)}
         tried = dataclasses.replace(reducer, **fields)
         scores: list[Tensor] = []
@@ -229,14 +231,14 @@ def block_thresholds(reducer: TowerReducer, encode: Callable[[Merger], None], im
 
 
 def save(path: Path, reducer: Reducer, subject: Subject, found_on: Mapping[str, Any], values: dict[int, dict[str, Any]]) -> None:
-    """Write thresholds beside those that are there for the same settings and data.
+    """Add thresholds to a file, keeping those for the same settings and data.
 
     Args:
         path: The file.
         reducer: The method.
         subject: The model.
         found_on: ``dataset`` (its name), ``split``, ``questions`` (how many) and ``data`` (its fingerprint).
-        values: For each budget in tokens the threshold, by its field's name, and the ``mean`` that it gives.
+        values: For each budget in tokens: the threshold, under the name of its field, and the ``mean`` that it gives.
     """
     entry: dict[str, Any] = {
         "method": reducer.name,
@@ -253,5 +255,5 @@ def save(path: Path, reducer: Reducer, subject: Subject, found_on: Mapping[str, 
             entry["targets"] = before["targets"]
     entry["targets"] = dict(sorted({**entry["targets"], **values}.items()))
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Jobs of several shards find the same thresholds at the same time.
+    # Jobs of several shards may find the same thresholds at the same time.
     write_whole(path, yaml.safe_dump(entry, sort_keys=False), shared=True)

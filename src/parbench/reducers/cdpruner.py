@@ -20,20 +20,20 @@ from parbench.reducers.wording import strip_format
 class CdPruner(TokenReducer):
     """Keeps a diverse set of relevant patches: the greedy MAP of a determinantal point process conditioned on the question.
 
-    The kernel is the cosine matrix of the projected patches, scaled on both sides by relevance. Relevance is minus the
-    cosine between patch and question in CLIP's joint space (the paper says the cosine; CLIP's patches score inversely, and we
-    negate for such models), scaled to 0..1. Kept tokens come in raster order.
+    The kernel is the cosine matrix of the projected patches, scaled on both sides by relevance. Relevance is the
+    negative cosine between patch and question in CLIP's joint space, scaled to 0..1. (The paper says the cosine. CLIP's patches
+    score inversely, and ours negates for such models.) Kept tokens are in raster order.
 
-    Deviations: minimum and maximum of relevance are the image's own (officially the batch's). A question longer than the text
-    tower's context is read in segments and their relevances averaged, as officially, but each segment has a begin and an end
-    of its own (officially the raw tokens are cut, so that only the last segment has an end). The kernel's rank cannot exceed
-    the width of the projected patches, where the official code goes on with rounding noise and NaN; ours fills up what is
-    asked for beyond the rank with the most relevant patches that are left. Sharpening of relevance, switched off officially,
-    is not offered.
+    Deviations: relevance is scaled by the minimum and maximum of the image; the official code uses those of the batch. A question
+    longer than the context of the text encoder is read in segments whose relevances are averaged, as in the official code. Each
+    segment has a start and an end token here; the official code cuts the raw tokens, so only the last segment has an end. The rank
+    of the kernel cannot exceed the width of the projected patches. Beyond it the official code continues with rounding noise and
+    NaN; ours adds the most relevant remaining patches. Sharpening of relevance, off by default in the release, is not implemented.
 
     Attributes:
-        strip: Whether the sentence that says how to answer is left out of the question.
-        relevance_sign: -1 as the release, 1 for towers in which what the text names scores highest; the model's own by default.
+        strip: Whether the format instruction is removed from the question.
+        relevance_sign: -1 as in the release, or 1 for towers in which patches of what the text names score highest. The default is
+            the model's.
     """
 
     title = "CDPruner"
@@ -44,28 +44,28 @@ class CdPruner(TokenReducer):
     relevance_sign: int = -1
 
     def __post_init__(self) -> None:
-        """Refuse other signs."""
+        """Check that ``relevance_sign`` is 1 or -1."""
         super().__post_init__()
         one_of(self, relevance_sign=(1, -1))
 
     @property
     def needs_clip(self) -> bool:
-        """Always."""
+        """True: relevance is computed in CLIP's joint space."""
         return True
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
-        """Select."""
+        """Select the patches, in raster order."""
         return Reduction.select(features, to_mask(self.choose(features, probes), features.shape[1]))
 
     def choose(self, features: Tensor, probes: Probes) -> Tensor:
-        """[B, budget] patches in the order of choice."""
+        """[B, budget] selected patches, in the order of selection."""
         patches = features if self.place == "after_projector" else probes.llm_patches
         relevance = self.relevance(probes)
         kernel = relevance[:, :, None] * cosine(patches) * relevance[:, None, :]
         return greedy_map(kernel, self.count(probes.geometry), relevance)
 
     def relevance(self, probes: Probes) -> Tensor:
-        """[B, N] in float64, 0 for the least relevant patch of an image and 1 for the most."""
+        """Relevance [B, N] in float64: 0 for the least relevant patch of an image, 1 for the most relevant one."""
         patches = F.normalize(probes.clip_patches.double(), dim=-1)
         rows = []
         for image, prompt in enumerate(probes.prompts):
@@ -74,5 +74,5 @@ class CdPruner(TokenReducer):
             rows.append(self.relevance_sign * similarity.mean(1))
         raw = torch.stack(rows)
         low, high = raw.amin(1, keepdim=True), raw.amax(1, keepdim=True)
-        # The official epsilon is on the numerator, so that no patch has zero relevance.
+        # The official code adds epsilon to the numerator, so no patch has zero relevance.
         return (raw - low + 1e-6) / (high - low).clamp(min=1e-9)

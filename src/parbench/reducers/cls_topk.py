@@ -1,4 +1,4 @@
-"""The patches that CLS attends to most: the control behind most attention-based methods."""
+"""The patches that CLS attends to most: the baseline of most attention-based methods."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from parbench.reducers.token_probes import READ_BLOCK, Probes
 
 @dataclass
 class ClsTopK(TokenReducer):
-    """Keeps the ``budget`` patches of greatest CLS attention, mean over heads, in the block whose output LLaVA reads."""
+    """Keeps the ``budget`` patches with the highest CLS attention, mean over heads, in the block whose output LLaVA reads."""
 
     title = "CLS top-k"
     control = True
     blocks = (READ_BLOCK,)
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
-        """Select in raster order."""
+        """Select the patches, in raster order."""
         return Reduction.select(features, self.choose(self.count(probes.geometry), probes))
 
     @staticmethod
     def choose(count: int, probes: Probes) -> Tensor:
-        """[B, N] bool, the ``count`` patches of greatest attention."""
+        """[B, N] bool, the ``count`` patches with the highest attention."""
         attention = probes.cls_attention(READ_BLOCK).mean(1)[:, 1:]
         return to_mask(top_k(attention, count), attention.shape[1])

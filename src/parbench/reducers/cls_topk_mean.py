@@ -14,12 +14,12 @@ from parbench.reducers.token_probes import Probes
 
 @dataclass
 class ClsTopKMean(ClsTopK):
-    """CLS top-k with one token fewer, and the plain mean of all other patches appended in its place."""
+    """CLS top-k with one patch fewer; the mean of all other patches is appended instead."""
 
     title = "CLS top-k + mean"
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
-        """Select in raster order, append the mean."""
+        """Select the patches, in raster order, and append the mean of the others."""
         count = self.count(probes.geometry)
         if count == features.shape[1]:
             return super().reduce(features, probes)

@@ -15,12 +15,12 @@ from parbench.reducers.token_probes import Probes
 
 @dataclass
 class DivPrune(TokenReducer):
-    """Keeps a set of patches that are as far from one another as a greedy max-min choice makes them.
+    """Keeps a diverse set of patches by greedy max-min selection.
 
-    Distance is 1 - cosine between projected patches, as the LLM would get them; no attention, no text. The first pick is
-    the patch farthest from its nearest other one. Kept tokens come in raster order. The official code decides for the first
-    sample of a batch and applies it to all; ours decides for each. Its default ratio is 0.098 (56 of 576 tokens); ours is
-    the 64 that other methods are compared at.
+    Distance is 1 - cosine between projected patches, as the LLM would get them. Neither attention nor text is used. The first
+    pick is the patch farthest from its nearest neighbour. Kept tokens are in raster order. The official code selects for the
+    first sample of a batch and applies that to all; ours selects for each sample. Its default ratio is 0.098 (56 of 576
+    tokens); ours is the budget of 64 at which methods are compared.
     """
 
     title = "DivPrune"
@@ -28,10 +28,10 @@ class DivPrune(TokenReducer):
     place: str = "after_projector"
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
-        """Select."""
+        """Select the patches, in raster order."""
         return Reduction.select(features, to_mask(self.choose(features, probes), features.shape[1]))
 
     def choose(self, features: Tensor, probes: Probes) -> Tensor:
-        """[B, budget] patches in the order of choice."""
+        """[B, budget] selected patches, in the order of selection."""
         patches = features if self.place == "after_projector" else probes.llm_patches
         return farthest_points(1 - cosine(patches), self.count(probes.geometry))

@@ -1,4 +1,4 @@
-"""Down-sampling: the image itself made smaller."""
+"""Down-sampling of the image."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from parbench.reducers.pool import coarse_grid
 
 @dataclass
 class Downsample(PixelReducer):
-    """Resizes the image so that the encoder gives ``budget`` tokens; its position table is interpolated."""
+    """Resizes the image so that the encoder gives ``budget`` tokens. The encoder's position embeddings are interpolated."""
 
     title = "downsample"
     control = True
 
     def check(self, geometry: Geometry) -> None:
-        """Also refuse counts that make no grid."""
+        """Also refuse budgets that do not form a grid."""
         super().check(geometry)
         coarse_grid(self.count(geometry), geometry, self.name)
 
     def shrink(self, pixels: Tensor, geometry: Geometry) -> Tensor:
-        """Resize with antialiasing; at the full budget the image stays as it is."""
+        """Resize with antialiasing; at the full budget the image is unchanged."""
         rows, columns = coarse_grid(self.count(geometry), geometry, self.name)
         size = (rows * geometry.patch, columns * geometry.patch)
         if size == tuple(pixels.shape[-2:]):
@@ -37,7 +37,7 @@ class Downsample(PixelReducer):
         return smaller.to(pixels.dtype)
 
     def origin(self, encoded: Encoded, geometry: Geometry) -> Reduction:
-        """Each token stands for the area that its patch of the small image covers in the full one."""
+        """The reduction in which each token stands for the area of the full image that its patch covers."""
         features = encoded.features
         weights = grid_weights(encoded.grid, (geometry.rows, geometry.columns)).to(features.device)
         counts = torch.full((len(features),), features.shape[1], device=features.device)

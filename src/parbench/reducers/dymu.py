@@ -14,24 +14,24 @@ from parbench.reducers import TowerReducer
 
 @dataclass
 class DyMU(TowerReducer):
-    """ToMe with a threshold instead of a number: a block merges every pair that is more similar, so that images differ in length.
+    """ToMe with a similarity threshold instead of a fixed number: a block merges every pair above it, so images differ in length.
 
-    Paper and release find a block's threshold by merging a fixed share of all pairs of a batch of images, block by block, and
-    averaging over batches; ours takes all calibration images as one batch, so that the budget is their exact mean. The release
-    calibrates and merges in all blocks; ours only in those that LLaVA's features depend on. It adds log size after the softmax
-    where attention is not fused; ours always before, as ToMe.
+    Calibration: paper and release merge a fixed share of all pairs of a batch of images, block by block, and average the
+    thresholds over batches. Ours treats all calibration images as one batch, so their mean is exactly the budget. The release
+    calibrates and merges in all blocks; ours only in those that LLaVA's features depend on. Where attention is not fused, the
+    release adds log size after the softmax; ours always adds it before, like ToMe.
 
-    The LLM gets the merged tokens, in raster order, and so saves in attention too. The paper's virtual unmerging is an option:
-    attention then has every patch again, at its original position and with the query, key and value of the token that it is in,
-    and what it gives is averaged over a token's patches; norms and linear layers run on merged tokens. Ours expands what
-    attention is given and so spends attention and cache as without reduction; the exact factored form is not here.
+    The LLM gets the merged tokens in raster order, which saves attention too. The paper's virtual unmerging is an option. The
+    LLM then attends over the un-merged sequence: every patch is at its original position, with the query, key and value of its
+    token, and the output is averaged over the patches of a token. Norms and linear layers run on merged tokens. Ours expands the
+    inputs of attention, so attention and KV cache cost as much as without reduction; the exact factored form is not implemented.
 
-    Thresholds of each image's own, at which it keeps exactly the budget, would make it ToMe.
+    With thresholds per image, at which each image keeps exactly the budget, the method would be ToMe.
 
     Attributes:
-        thresholds: Similarity above which a pair is merged: one for each block, or one number for all; None: calibrated
-            for this model, data and budget.
-        unmerge: Virtual unmerging; positions are then the original ones, whatever ``positions`` says.
+        thresholds: Similarity above which a pair is merged: one per block, or one number for all. None: calibrated for this
+            model, data and budget.
+        unmerge: Virtual unmerging. Position ids are then the original ones, whatever ``positions`` is.
     """
 
     title = "DyMU (DToMe)"
@@ -43,48 +43,47 @@ class DyMU(TowerReducer):
     unmerge: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what is no similarity."""
+        """Check that the thresholds are similarities."""
         super().__post_init__()
         found = [] if self.thresholds is None else self.thresholds
         values = found if isinstance(found, list) else [found]
         if any(isinstance(value, bool) or not isinstance(value, int | float) for value in values):
             raise ParbenchError(
-                f"method.thresholds={self.thresholds} of {self.name} is no list of similarities: use numbers from -1 to 1, one "
-                f"a block"
+                f"method.thresholds={self.thresholds} of {self.name} is not a list of similarities: use numbers from -1 to 1, one "
+                f"per block"
             )
 
     @property
     def exact_budget(self) -> bool:
-        """The budget is a mean over images."""
+        """False: the budget is a mean over images."""
         return False
 
     @property
     def unmerges(self) -> bool:
-        """As the field says."""
+        """Whether the LLM attends over the un-merged sequence: the field ``unmerge``."""
         return self.unmerge
 
     @property
     def note(self) -> str:
-        """With unmerging, attention saves nothing."""
-        return "tokens that linear layers run on; attention and cache have the full length" if self.unmerge else ""
+        """With unmerging, attention and KV cache save nothing."""
+        return "tokens of the linear layers; attention and KV cache have the full length" if self.unmerge else ""
 
     def check(self, geometry: Geometry) -> None:
-        """Refuse a list for another depth, and budgets below what halving in every block leaves."""
+        """Refuse a list of another length than the blocks, and budgets below what halving in every block leaves."""
         if self.asked(geometry) is not None:
             self.even(geometry)
         if isinstance(self.thresholds, list) and len(self.thresholds) not in (geometry.read, geometry.blocks):
             raise ParbenchError(
-                f"method.thresholds of {self.name} has {len(self.thresholds)} numbers: the model wants {geometry.read}, one for "
-                f"each "
-                "vision block that its features depend on"
+                f"method.thresholds of {self.name} has {len(self.thresholds)} numbers: this model needs {geometry.read}, one for "
+                f"each vision block that its features depend on"
             )
 
     def merges(self, geometry: Geometry) -> list[int]:
-        """What calibration aims at, on average."""
+        """Tokens to be merged per block on average, which calibration aims at."""
         return self.even(geometry)
 
     def merge(self, block: int, metric: Tensor, counts: Tensor, geometry: Geometry) -> Merge:
-        """The pairs above the block's threshold."""
+        """Merge the pairs above the block's threshold."""
         if self.thresholds is None:
             raise ParbenchError(
                 f"{self.name} has no thresholds: set method.thresholds, or give a budget that is calibrated for this model"

@@ -11,17 +11,18 @@ from parbench.reducers.single_cut import SingleCut
 
 @dataclass
 class FastV(SingleCut):
-    """Before layer K, keeps the visual tokens that the last prompt token attends to most in layer K - 1 (mean over heads).
+    """Before layer K, keeps the visual tokens to which the last prompt token attends most in layer K - 1 (mean over heads).
 
-    Deviations. Query rows: the paper's text averages over all queries; the official code takes the last token, and so do we.
-    Defaults: the paper's K = 2 and R = 50 % (the release's cached variant ships with K = 3); K scales with the model's depth.
-    Budget: visual tokens averaged over the layers, the only sense in which it compares with methods that act before the LLM.
-    Random tokens for K = 0, which the release's ``mask`` variant has, are the control ``random-in-llm``.
+    Deviations. Queries: the paper's text averages over all queries; the official code uses the last token, and so does ours.
+    Defaults: the paper's K = 2 and R = 50 % (the cached variant of the release has K = 3); K is scaled to the model's depth.
+    Budget: visual tokens averaged over the layers, so that it is comparable with methods that act before the LLM.
+    Random tokens for K = 0, as in the ``mask`` variant of the release, are the control ``random-in-llm``.
 
     Attributes:
-        variant: ``cache``: pruned once at prefill, decoding attends to the shortened cache from layer K on. ``in_place``: no cache;
-            for every token the whole sequence runs again and is pruned anew, the newest token ranking. ``mask``: the same, but
-            dropped tokens are still computed and only their keys are masked from layer K on; counted as if they were gone.
+        variant: ``cache``: prunes once at prefill; decoding attends to the shortened cache from layer K on. ``in_place``: no KV
+            cache; for every token the whole sequence runs again and is pruned again, ranked by the newest token. ``mask``: like
+            ``in_place``, but dropped tokens are still computed and only their keys are masked from layer K on; they are counted as
+            dropped.
     """
 
     title = "FastV"
@@ -30,25 +31,25 @@ class FastV(SingleCut):
     variant: str = "cache"
 
     def __post_init__(self) -> None:
-        """Refuse impossible settings."""
+        """Check the fields."""
         super().__post_init__()
         one_of(self, variant=("cache", "in_place", "mask"))
 
     @property
     def cached(self) -> bool:
-        """In the variant of that name."""
+        """Whether decoding uses the KV cache of the pruned prompt: the variant ``cache``."""
         return self.variant == "cache"
 
     @property
     def masked(self) -> bool:
-        """In the variant of that name."""
+        """Whether dropped tokens are still computed and only masked: the variant ``mask``."""
         return self.variant == "mask"
 
     @property
     def note(self) -> str:
-        """Whether tokens are only hidden."""
-        return "dropped tokens are computed and hidden; counted as if they were gone, seconds as measured" if self.masked else ""
+        """Whether dropped tokens are only masked."""
+        return "dropped tokens are computed and masked; FLOPs count them as dropped, seconds are as measured" if self.masked else ""
 
     def choose(self, view: View) -> Choice:
-        """The best by the last token's attention."""
+        """Keep the tokens with the highest attention of the last token."""
         return Choice.best(view, view.last_attention.mean(1), *self.left(view.geometry))

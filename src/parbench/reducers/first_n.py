@@ -1,4 +1,4 @@
-"""The first tokens in raster order: the control that looks at nothing."""
+"""The first tokens in raster order: a control that uses neither image nor question."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from parbench.reducers.token_probes import Probes
 
 @dataclass
 class FirstN(TokenReducer):
-    """Keeps the first ``budget`` patches, which are the upper rows of the image."""
+    """Keeps the first ``budget`` patches in raster order, the upper rows of the image."""
 
     title = "first-n"
     control = True
     free = True
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
-        """Keep ``budget`` tokens from the start."""
+        """Keep the first ``budget`` tokens."""
         keep = torch.arange(features.shape[1], device=features.device) < self.count(probes.geometry)
         return Reduction.select(features, keep.expand(len(features), -1))

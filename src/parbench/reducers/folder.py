@@ -14,29 +14,29 @@ from parbench.ops.folding import fold, least_folded
 from parbench.reducers import Provenance, Reduction, TokenReducer
 from parbench.reducers.token_probes import READ_BLOCK, Probes
 
-# What one unit of attention is worth in cosine similarity, for alpha = 1.
+# Weight of attention relative to cosine similarity at alpha = 1.
 _PENALTY = 30.0
 
 
 @dataclass
 class Folder(TokenReducer):
-    """Folds the sequence of patches: tokens at even places go, by mean, into the most similar ones at odd places.
+    """Folds the sequence of patches: tokens at even positions are averaged into the most similar tokens at odd positions.
 
-    A round takes away at most half of the tokens, so that a small budget needs several. Tokens are compared by the cosine of
-    what is folded. Groups stand in the order of their odd members. After several rounds the means are multiplied by
-    1 + ln(size); after a single one only if it took fewer tokens than half of what it left.
+    A round removes at most half of the tokens, so a small budget needs several rounds. Similarity is the cosine of the features
+    that are folded. Groups are in the order of their odd members. After several rounds the means are multiplied by 1 + ln(size);
+    after a single round only if it removed fewer tokens than half of the remaining ones.
 
-    The release's file ``folder.py`` is meant, which works on the tower's output before or after the projector; the version
-    inside the tower, with which most of the paper's figures were made, is another method. Keeping everything fails there
-    and is the identity here.
+    This is the release's file ``folder.py``, which works on the output of the tower, before or after the projector. The version
+    inside the tower, used for most of the paper's figures, is a different method. Keeping everything fails in the release and is
+    the identity here.
 
     Attributes:
-        class_token: Whether the first token is never folded away. The official function's default is True, for a sequence that
-            starts with CLS; LLaVA hands on patches only, so that it would protect an arbitrary corner, and ours is False.
-        send_cls: Whether CLS stands before the patches, is folded with them, and goes on to the LLM; it counts in the budget.
-            What it contributes comes from no patch, and so has no provenance.
-        alpha: Weight of CLS attention (mean over heads) in favour of not being folded; 0 leaves it out, as the release does.
-        scale: Whether means are multiplied as said above.
+        class_token: Whether the first token is never folded away. The official default is True, for a sequence that starts with
+            CLS. LLaVA passes on patches only, so it would protect an arbitrary corner; our default is False.
+        send_cls: Whether CLS precedes the patches, is folded with them and sent to the LLM. It counts in the budget. What it
+            contributes comes from no patch and has no provenance.
+        alpha: Weight of CLS attention (mean over heads) against being folded; 0 ignores attention, like the release.
+        scale: Whether means are multiplied by 1 + ln(size).
     """
 
     title = "FOLDER"
@@ -48,7 +48,7 @@ class Folder(TokenReducer):
     scale: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse impossible settings."""
+        """Check the fields."""
         super().__post_init__()
         if self.alpha < 0:
             raise ParbenchError(f"method.alpha={self.alpha} of {self.name} is negative: use 0 or more")
@@ -56,14 +56,16 @@ class Folder(TokenReducer):
             raise ParbenchError(f"method.send_cls=true of {self.name} needs method.place=before_projector: CLS is not projected")
 
     def check(self, geometry: Geometry) -> None:
-        """Also refuse what halving never reaches."""
+        """Also refuse budgets that folding cannot reach."""
         super().check(geometry)
         least = least_folded(geometry.patches)
         if self.count(geometry) < least:
-            raise ParbenchError(f"budget={self.budget} of method {self.name} is out of reach: folding leaves {least} at least")
+            raise ParbenchError(
+                f"budget={self.budget} of method {self.name} is out of reach: folding leaves at least {least} tokens"
+            )
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
-        """Fold, average, scale."""
+        """Fold, average and scale the tokens."""
         batch, patches, _ = features.shape
         count = self.count(probes.geometry)
         if count == patches:
@@ -83,7 +85,7 @@ class Folder(TokenReducer):
         return Reduction(mixed.tokens, counts, of_patches)
 
     def factor(self, size: Tensor, before: int, removed: int) -> Tensor:
-        """What means of groups of that size are multiplied with."""
+        """The factors by which the means of groups of these sizes are multiplied."""
         several = removed > (before - 1) // 2
         applies = self.scale and (several or removed < (before - removed) // 2)
         return 1 + size.log() if applies else torch.ones_like(size)

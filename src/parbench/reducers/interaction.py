@@ -1,4 +1,4 @@
-"""Recoverable compression by text (arXiv 2409.01162), an approximation: no code is public, and only the abstract was read."""
+"""Recoverable compression by text (arXiv 2409.01162), an approximation: no code is public, and only the abstract was available."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class ClsKnee(TokenReducer):
     """Keeps the patches before the knee of their sorted similarity to CLS.
 
     Attributes:
-        least: Fewest patches of an image.
-        most: Most patches of an image.
+        least: Minimum patches per image.
+        most: Maximum patches per image.
     """
 
     title = "knee of CLS similarity"
@@ -31,7 +31,7 @@ class ClsKnee(TokenReducer):
     most: int = 1
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
-        """Sort, find the knee, keep what comes before it."""
+        """Sort by similarity, find the knee, keep the patches before it."""
         cls = F.normalize(probes.encoded.cls.double(), dim=-1)
         similarity = (F.normalize(features.double(), dim=-1) @ cls[:, :, None])[..., 0]
         order = top_k(similarity, similarity.shape[1])
@@ -42,16 +42,15 @@ class ClsKnee(TokenReducer):
 
 @dataclass
 class Interaction(SingleCut):
-    """Before the LLM, keeps patches by similarity to CLS up to the curve's knee; inside, those to which the text attends most.
+    """Before the LLM, keeps patches up to the knee of similarity to CLS; inside the LLM, those to which the text attends most.
 
-    Approximation, of which these are choices of ours: similarity is the cosine of the features that LLaVA reads; the knee is
-    the point farthest from the chord; the second part is FastV's, at FastV's layer, ranked by all text tokens behind the
-    image; text tokens, which the paper prunes as well, all stay. With a budget, the knee may not leave fewer patches than
-    that, nor so many that the layers before the cut spend it all, and the second part keeps what makes the average over the
-    layers exact.
+    An approximation with these choices of ours: similarity is the cosine of the features that LLaVA reads; the knee is the point
+    farthest from the chord; the second part is FastV's, at FastV's layer, ranked by all text tokens after the image. Text
+    tokens, which the paper prunes as well, are all kept. With a budget, the knee leaves at least that many patches, and not so
+    many that the layers before the cut use up the whole budget. The second part then makes the average over the layers exact.
 
     Attributes:
-        ratio: Share of the patches left by the knee that the second part drops, used when there is no budget.
+        ratio: Share of the patches left by the knee that the second part drops; used without a budget.
     """
 
     title = "2409.01162 (approximation)"
@@ -61,11 +60,11 @@ class Interaction(SingleCut):
 
     @property
     def note(self) -> str:
-        """That it is one."""
+        """That this is an approximation."""
         return "an approximation; its authors published no code"
 
     def before(self, geometry: Geometry) -> TokenReducer:
-        """The knee, within what the budget allows."""
+        """The part before the LLM: the knee, within the limits of the budget."""
         asked, cut = self.asked(geometry), self.cut(geometry)
         if asked is None:
             return ClsKnee(name=self.name, positions=self.positions, most=geometry.patches)
@@ -74,15 +73,15 @@ class Interaction(SingleCut):
         return ClsKnee(name=self.name, positions=self.positions, least=asked, most=most)
 
     def by_layer(self, geometry: Geometry) -> list[int]:
-        """The asked average throughout: the image decides how it is spread over the layers.
+        """Visual tokens per layer: the budget for each, since their distribution over the layers depends on the image.
 
         Raises:
-            ParbenchError: There is no budget; then the image decides the average too.
+            ParbenchError: There is no budget; the average then depends on the image too.
         """
         return [self.count(geometry)] * geometry.layers
 
     def choose(self, view: View) -> Choice:
-        """The best by the text's attention."""
+        """Keep the tokens with the highest attention of the text."""
         attention, real = view.text_attention(view.layout.text[1])
         scores = (attention.mean(1) * real[..., None]).sum(1) / real.sum(1, keepdim=True).clamp(min=1)
         present, asked = view.valid.sum(1), self.asked(view.geometry)

@@ -1,4 +1,4 @@
-"""What a method inside the LLM may look at; each thing is computed when a method first asks for it, and only then."""
+"""The inputs of methods inside the LLM. Each is computed when it is first read."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the tokens of a batch are at some layer, and where the batch's E images are among them.
+    """Which token is at each place of a batch at some layer, and where the E images of the batch are.
 
     Attributes:
-        mask: [B, S] int64, 1 where a token is.
+        mask: [B, S] int64, 1 for tokens, 0 for padding.
         positions: [B, S] position ids.
-        image: [B, S] number of the image within its row, -1 for text and padding.
-        patch: [B, S] the patch a visual token stands for, -1 elsewhere.
-        source: [B, S] number of that token within its image as it entered the LLM, -1 elsewhere.
+        image: [B, S] index of the image within its row; -1 for text and padding.
+        patch: [B, S] the patch of a visual token; -1 elsewhere.
+        source: [B, S] index of a visual token within its image on entering the LLM; -1 elsewhere.
         row: [E] row of each image.
-        number: [E] its number within the row.
+        number: [E] index of each image within its row.
     """
 
     mask: Tensor
@@ -42,7 +42,7 @@ class Layout:
 
     @staticmethod
     def start(mask: Tensor, positions: Tensor, image: Tensor, patch: Tensor) -> Layout:
-        """The layout in which rows enter the LLM."""
+        """The layout of rows on entering the LLM."""
         count = image.amax(1) + 1
         numbers = torch.arange(int(count.max()), device=image.device)
         row, number = (numbers[None] < count[:, None]).nonzero(as_tuple=True)
@@ -53,7 +53,7 @@ class Layout:
         return Layout(mask, positions, image, patch, source, row, number)
 
     def extended(self, length: int, positions: Tensor) -> Layout:
-        """With generated text tokens behind it, to ``length`` columns."""
+        """The layout with generated text tokens appended, up to ``length`` columns."""
         more = length - self.mask.shape[1]
         mask = torch.nn.functional.pad(self.mask, (0, more), value=1)
         image, patch, source = (
@@ -63,12 +63,12 @@ class Layout:
 
     @cached_property
     def visual(self) -> tuple[Tensor, Tensor]:
-        """Columns of each image's tokens, [E, N] padded at the end, and which of them are none of its own (False)."""
+        """The columns of each image's tokens [E, N], padded at the end, and [E, N] bool, False for padding."""
         return _columns(self.image[self.row] == self.number[:, None])
 
     @cached_property
     def text(self) -> tuple[Tensor, Tensor]:
-        """The same of the text tokens after each image, [E, T]."""
+        """The columns of the text tokens after each image [E, T], padded at the end, and [E, T] bool, False for padding."""
         places = torch.arange(self.mask.shape[1], device=self.mask.device)
         index, valid = self.visual
         last = index.masked_fill(~valid, -1).amax(1) if index.shape[1] else torch.full_like(self.row, -1)
@@ -82,19 +82,19 @@ def _columns(member: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class View:
-    """The batch before a stage, seen by the E images in it; N is the greatest number of tokens an image still has.
+    """The batch before a pruning stage, by its E images. N is the largest number of tokens that an image still has.
 
     Attributes:
         geometry: The model's sizes.
-        stage: Number of the stage, from 0.
-        layout: Where tokens are.
-        begin: Where they were when they entered the LLM.
-        embeds: [B, S, d] what entered the LLM.
-        entering: [B, S', d] what would enter the layer.
-        before: The attention of the layer before.
-        itself: Gives that of the layer itself.
-        normed: [B, S', d] what entered the feed-forward part of the layer before, after its norm.
-        seeds: One number an image.
+        stage: Index of the stage, from 0.
+        layout: Layout of the tokens before the stage.
+        begin: Layout on entering the LLM.
+        embeds: [B, S, d] input embeddings of the LLM.
+        entering: [B, S', d] hidden states that would enter the layer.
+        before: Attention inputs of the previous layer.
+        itself: Returns the attention inputs of the layer itself.
+        normed: [B, S', d] input of the previous layer's MLP, after its norm.
+        seeds: One number per image, from its content.
     """
 
     geometry: Geometry
@@ -110,31 +110,31 @@ class View:
 
     @property
     def valid(self) -> Tensor:
-        """[E, N] bool: False pads images that have fewer tokens."""
+        """[E, N] bool: False for padding of images with fewer tokens."""
         return self.layout.visual[1]
 
     @property
     def patch(self) -> Tensor:
-        """[E, N] the patch each token stands for."""
+        """[E, N] the patch of each visual token."""
         return self.at_tokens(self.layout.patch)
 
     @property
     def hidden(self) -> Tensor:
-        """[E, N, d] the visual tokens that would enter the layer."""
+        """[E, N, d] hidden states of the visual tokens that would enter the layer."""
         return self.at_tokens(self.entering)
 
     def at_tokens(self, values: Tensor) -> Tensor:
-        """Values [B, S', ...] at the visual tokens, [E, N, ...]; the layer that they come from may be on another device."""
+        """Values [B, S', ...] at the visual tokens, [E, N, ...]. The values may be on another device than the layout."""
         return values.to(self.layout.row.device)[self.layout.row[:, None], self.layout.visual[0]]
 
     @cached_property
     def last_attention(self) -> Tensor:
-        """What the last prompt token gave each visual token in the layer before, [E, heads, N] in float64."""
+        """Attention of the last prompt token to each visual token in the previous layer, [E, heads, N] in float64."""
         return self._last(self.before)
 
     @cached_property
     def own_attention(self) -> Tensor:
-        """What it would give in the layer itself, had nothing been dropped, [E, heads, N] in float64."""
+        """Attention of the last prompt token in the layer itself if nothing were dropped, [E, heads, N] in float64."""
         return self._last(self.itself())
 
     def _last(self, inputs: AttentionInputs) -> Tensor:
@@ -142,10 +142,10 @@ class View:
         return self._to_visual(inputs.rows(self.layout.mask, self.layout.row, end))[:, :, 0]
 
     def text_attention(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """What some text tokens after the image gave each visual token in the layer before.
+        """Attention of some text tokens after the image to each visual token in the previous layer.
 
         Args:
-            chosen: [E, T] bool, over the text tokens after each image.
+            chosen: [E, T] bool, the text tokens after each image to use.
 
         Returns:
             [E, heads, R, N] in float64, padded over R; [E, R] bool, False for padding.
@@ -155,7 +155,7 @@ class View:
         return self._to_visual(self.before.rows(self.layout.mask, self.layout.row, columns)), valid
 
     def position_bias(self, chosen: Tensor) -> Tensor:
-        """What rotary positions alone give between those text tokens and the visual ones, [E, R, N] (see ``AttentionInputs``)."""
+        """Attention from the chosen text tokens to visual ones that rotary positions alone cause, [E, R, N] (see ``AttentionInputs``)."""
         columns = self.layout.text[0].gather(1, _columns(chosen)[0])
         return self._to_visual(self.before.position_bias(self.layout.row, columns)[:, None])[:, 0]
 
@@ -165,7 +165,7 @@ class View:
 
     @cached_property
     def inputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What entered the LLM: visual embeddings [E, M, d], which are real [E, M]; text after the image [E, T, d], [E, T]."""
+        """Input embeddings: visual ones [E, M, d] with mask [E, M], text after the image [E, T, d] with mask [E, T]."""
         rows = self.begin.row[:, None]
         (visual, seen), (text, read) = self.begin.visual, self.begin.text
         return self.embeds[rows, visual], seen, self.embeds[rows, text], read

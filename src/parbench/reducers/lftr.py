@@ -1,4 +1,4 @@
-"""LFTR, approximated (arXiv 2501.17391, of which only the abstract was at hand)."""
+"""LFTR, approximated (arXiv 2501.17391, of which only the abstract was available)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from parbench.reducers.token_probes import Probes
 class Lftr(TokenReducer):
     """Keeps the patches that stand out from their surroundings on the grid; an approximation of the spatial half.
 
-    The paper reduces video tokens without training, in time (adjacent tokens that are alike are merged) and in space (tokens
-    of low saliency are pruned); neither its formulas nor code were at hand. An image has no time, so only the spatial half is
-    left, and its saliency is our own: the cosine distance of a patch to the mean direction of its neighbours. What this
-    measures is no figure of that paper.
+    The paper reduces video tokens without training, in time (similar adjacent tokens are merged) and in space (tokens of low
+    saliency are pruned). Neither its formulas nor code were available. An image has no time, so only the spatial half remains.
+    Its saliency is our own: the cosine distance of a patch to the mean direction of its neighbours. Results of this method are
+    not results of that paper.
 
     Attributes:
         radius: Neighbours are the patches at most that many rows and columns away.
@@ -33,7 +33,7 @@ class Lftr(TokenReducer):
     radius: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse impossible settings."""
+        """Check the fields."""
         super().__post_init__()
         if self.radius < 1:
             raise ParbenchError(f"method.radius={self.radius} of {self.name} leaves no neighbours: use 1 or more")
@@ -44,7 +44,7 @@ class Lftr(TokenReducer):
         return Reduction.select(features, to_mask(kept, features.shape[1]))
 
     def saliency(self, features: Tensor, grid: tuple[int, int]) -> Tensor:
-        """[B, N] in float64, 0 where a patch points where its surroundings do."""
+        """Saliency [B, N] in float64; 0 if a patch has the direction of its surroundings."""
         unit = F.normalize(features.double(), dim=-1)
         around = F.normalize(neighbour_mean(unit, grid, self.radius), dim=-1)
         return 1 - torch.einsum("bnd,bnd->bn", unit, around)

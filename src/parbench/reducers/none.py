@@ -1,4 +1,4 @@
-"""No reduction: the baseline that everything is compared with."""
+"""No reduction: the baseline of every comparison."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Unreduced(TokenReducer):
     control = True
     free = True
     takes_budget = False
-    # It promises nothing, so it needs no budget.
+    # It keeps all tokens, so it needs no budget.
     adaptive = True
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
-        """All tokens as they are."""
+        """Return all tokens unchanged."""
         return Reduction.everything(features)

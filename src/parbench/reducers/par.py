@@ -1,4 +1,4 @@
-"""PAR, our reading (arXiv 2410.07278, which has no public code): what is stated and what is a reading is told in docs/par.md."""
+"""PAR, our reading (arXiv 2410.07278, which has no public code). docs/par.md separates what the paper states from our choices."""
 
 from __future__ import annotations
 
@@ -20,40 +20,45 @@ from parbench.reducers.wording import rewritten, strip_format
 
 @dataclass
 class Par(TokenReducer):
-    """Prompt rewriting, graph clusters, prompt-guided retrieval, then a router that drops what repeats.
+    """Prompt rewriting, graph clusters and prompt-guided retrieval, then a router that drops redundant patches.
 
-    External: the question becomes phrases in a template; patches joined by edges of high similarity form clusters; a patch stays
-    if its own relevance or its cluster's passes a bar relative to the image. Internal: greedy suppression in order of relevance.
-    Counts are free per image; a budget is the mean that a calibrated ``relevance_threshold`` gives, or exact with ``per_image``.
+    External redundancy: the question is put into a template; similar patches are joined to clusters; a patch is kept if its own
+    relevance, or that of its cluster, passes a threshold relative to the image. Internal redundancy: greedy suppression in order
+    of relevance. The number of tokens depends on the image. A budget is the mean that a calibrated ``relevance_threshold``
+    gives, or exact with ``per_image``.
 
     Attributes:
-        space: ``clip``: CLIP's joint space; ``llm``: the LLM's input embeddings.
-        query: Relevance to several queries: the ``max``; to their mean (``pooled``); ``weighted`` by how each tells patches apart.
-        rewriting: ``template`` around the whole question; ``phrases`` of content words in ``template``; ``off``.
-        template: Where the query goes in (``clip`` space).
-        strip: Whether the sentence that says how to answer is left out.
-        similarity: Of patches to queries: ``cosine`` or ``dot``.
-        relevance_sign: -1 for towers in which background patches score highest (real CLIP; TRIM and CDPruner negate), or 1; the
-            model's
-            own in the configuration.
-        graph: What patches are compared by, with one another: cosine of ``features`` at ``place``, or in the query's ``space``.
-        edges: From the similarity ``edge_threshold`` on (``threshold``), the image's ``quantile`` of it, or mutual nearest
-            ``neighbours``.
-        edge_threshold, neighbours: See ``edges``; a patch follows ``leaders`` from ``edge_threshold`` on.
+        space: Space of query and patches: ``clip``, CLIP's joint space; ``llm``, the LLM's input embeddings.
+        query: Relevance to several queries: the ``max``; to their mean (``pooled``); ``weighted`` by how well each separates
+            patches.
+        rewriting: ``template`` around the whole question; ``phrases`` of content words, each in ``template``; ``off``.
+        template: Template with {} for the query (``clip`` space).
+        strip: Whether the format instruction ("Answer with one word.") is removed from the question.
+        similarity: Similarity of patches to queries: ``cosine`` or ``dot``.
+        relevance_sign: -1 for towers in which background patches score highest (the published CLIP; TRIM and CDPruner negate),
+            or 1. The configuration takes it from the model.
+        graph: Similarity between patches: cosine of ``features`` at ``place``, or in the query's ``space``.
+        edges: Which patches are joined: similarity of at least ``edge_threshold`` (``threshold``), at least the image's
+            ``quantile`` at ``edge_threshold``, or mutual nearest ``neighbours``.
+        edge_threshold: Similarity or quantile of an edge, see ``edges``. With ``clusters=leaders``, the similarity at which a
+            patch joins a leader.
+        neighbours: Number of nearest neighbours for ``edges=neighbours``.
         clusters: ``components`` of the graph, ``labels`` propagated over it, or ``leaders`` in order of relevance.
         unit: What is retrieved: each ``member`` whose relevance passes, or each whole ``cluster``.
-        cluster_score: Relevance of a cluster: its ``max`` or ``mean`` member's, or its ``centroid``'s.
+        cluster_score: Relevance of a cluster: ``max`` or ``mean`` over its members, or that of its ``centroid``.
         retrieval: What ``relevance_threshold`` means: ``top``, ``deviation`` or ``mass``, see :func:`parbench.ops.retrieval.level`.
-        relevance_threshold: How relevant a patch or cluster must be; None: calibrated for this model, data and budget.
-        routing: ``greedy``: in order of relevance, kept if like none kept; ``crowd``: without order, dropped if like ``crowd``
-            others; ``representatives``: the ``crowd`` most relevant of each cluster stay.
-        redundancy_threshold: Similarity above which patches are alike; 1: off; None: 0.9, or 0.95 for budgets above a quarter of
-            the patches.
-        crowd: See ``routing``.
-        scope: Whether patches compete ``cluster`` by cluster or over ``all`` that are relevant.
-        redundant: ``drop`` them, or ``merge`` each into its most similar kept patch: mean, or ``weighted`` by exp(relevance).
-        cap: Whether an image is also cut to the budget where more passes.
-        per_image: Whether the bar is found for each image and question, so that exactly the budget stays.
+        relevance_threshold: Relevance that a patch or cluster needs. None: calibrated for this model, data and budget.
+        routing: ``greedy``: in order of relevance, a patch is kept if it is similar to none of the kept ones; ``crowd``: without
+            order, a patch is dropped if it is similar to at least ``crowd`` others; ``representatives``: the ``crowd`` most
+            relevant patches of each cluster are kept.
+        redundancy_threshold: Similarity above which two patches are redundant; 1: off. None: 0.9, or 0.95 for budgets above a
+            quarter of the patches.
+        crowd: Number of patches, see ``routing``.
+        scope: Whether the router compares patches within a ``cluster`` or over ``all`` relevant ones.
+        redundant: ``drop`` redundant patches, or ``merge`` each into its most similar kept patch: by mean, or ``weighted`` by
+            exp(relevance).
+        cap: Whether the budget is also a limit for each image.
+        per_image: Whether the threshold is searched for each image and question, so that each keeps exactly the budget.
     """
 
     title = "PAR (our reading)"
@@ -90,7 +95,7 @@ class Par(TokenReducer):
     per_image: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse impossible combinations."""
+        """Check the fields and their combinations."""
         super().__post_init__()
         one_of(
             self,
@@ -111,18 +116,18 @@ class Par(TokenReducer):
         )
         merges = self.redundant != "drop" and (self.redundancy_threshold or 0) >= 1 and self.routing != "representatives"
         wrong = {
-            "template has no {} where the query goes in": "{}" not in self.template,
-            "cap=true needs a budget to cut to: set budget=64": self.cap and self.budget is None,
-            "per_image=true needs a budget to keep: set budget=64": self.per_image and self.budget is None,
-            f"relevance_threshold={self.relevance_threshold} has no say with method.per_image=true: leave it null": (
+            "template has no {} for the query": "{}" not in self.template,
+            "cap=true needs a budget: set budget=64": self.cap and self.budget is None,
+            "per_image=true needs a budget: set budget=64": self.per_image and self.budget is None,
+            f"relevance_threshold={self.relevance_threshold} has no effect with method.per_image=true: leave it null": (
                 self.per_image and self.relevance_threshold is not None
             ),
-            "cap=true has no use with method.per_image=true, which keeps the budget by itself": self.per_image and self.cap,
+            "cap=true has no effect with method.per_image=true, which always keeps the budget": self.per_image and self.cap,
             "edges=quantile needs method.edge_threshold between 0 and 1": (
                 self.edges == "quantile" and not 0 < self.edge_threshold < 1
             ),
-            "neighbours and method.crowd start at 1": min(self.neighbours, self.crowd) < 1,
-            "clusters=leaders has no edges: edges=threshold": self.clusters == "leaders" and self.edges != "threshold",
+            "neighbours and method.crowd must be at least 1": min(self.neighbours, self.crowd) < 1,
+            "clusters=leaders has no edges: use method.edges=threshold": self.clusters == "leaders" and self.edges != "threshold",
             f"redundant={self.redundant} has nothing to merge: set method.redundancy_threshold below 1": merges,
         }
         for sentence in (sentence for sentence, impossible in wrong.items() if impossible):
@@ -130,11 +135,11 @@ class Par(TokenReducer):
 
     @property
     def needs_clip(self) -> bool:
-        """In its default space."""
+        """Whether patches are compared with the query in CLIP's joint space."""
         return self.space == "clip"
 
     def alike(self, geometry: Geometry) -> float:
-        """The router's threshold: the fewer patches are to stay, the sooner they are alike."""
+        """The similarity above which the router considers patches redundant: ``redundancy_threshold`` or its default."""
         usual = 0.95 if (self.asked(geometry) or 0) > geometry.patches / 4 else 0.9
         return usual if self.redundancy_threshold is None else self.redundancy_threshold
 
@@ -143,25 +148,25 @@ class Par(TokenReducer):
 
     @property
     def exact_budget(self) -> bool:
-        """The budget is a mean over images, unless each has its own bar."""
+        """Whether each image keeps exactly the budget: with ``per_image``."""
         return self.per_image
 
     @property
     def open_threshold(self) -> str | None:
-        """Nothing is calibrated where each image has its own bar."""
+        """``relevance_threshold`` if it is not set; None with ``per_image``."""
         return None if self.per_image else super().open_threshold
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
-        """Rewrite, cluster, retrieve, route."""
+        """Rewrite the question, cluster, retrieve and route the patches."""
         if self.relevance_threshold is None and not self.per_image:
             raise ParbenchError(
-                "par has no relevance threshold: set method.relevance_threshold, or give a budget that is calibrated for this model"
+                "par has no relevance threshold: set method.relevance_threshold, or use a budget that is calibrated for this model"
             )
         patches = (probes.clip_patches if self.space == "clip" else probes.llm_patches).double()
         relevance = self.relevance(patches, patches, probes)
         compared = features if self.graph == "features" else patches
         relevant, clusters = self.retrieve(relevance, compared, patches, probes)
-        # Only what is relevant competes: everything from here on is over those [B, R], padded.
+        # The router only sees relevant patches: from here on [B, R], padded.
         index, counts = compact(relevant)
         alive = torch.arange(index.shape[1], device=index.device)[None] < counts[:, None]
         similarity = graph.cosine(gather(compared, index))
@@ -169,7 +174,7 @@ class Par(TokenReducer):
         labels = None if clusters is None else clusters.gather(1, index)
         routed = self.route(similarity, ranked, alive, labels, self.alike(probes.geometry))
         stages = {"retrieval": counts, "router": routed.sum(1)}
-        if clusters is not None and not self._alone():  # as a fallback they hang on what else is in the batch
+        if clusters is not None and not self._alone():  # as a fallback they depend on the rest of the batch
             stages["largest cluster"] = F.one_hot(clusters, clusters.shape[1]).sum(1).amax(1)
         kept = routed
         if self.per_image:
@@ -180,7 +185,7 @@ class Par(TokenReducer):
         if self.redundant == "drop":
             return Reduction.select(features, torch.zeros_like(relevant).scatter(1, index, kept), stages)
         share = ranked.exp() if self.redundant == "weighted" else torch.ones_like(ranked)
-        # What the cap cut off repeats nothing, so it is not merged either.
+        # Patches beyond the cap are not redundant, so they are not merged.
         weights = graph.absorb(similarity, share * (alive & (kept | ~routed)), kept)
         whole = features.new_zeros(*weights.shape[:2], features.shape[1], dtype=torch.float64)
         order, counts = compact(kept)
@@ -188,7 +193,7 @@ class Par(TokenReducer):
         return Reduction.mix(features, whole, counts, stages)
 
     def relevance(self, vectors: Tensor, patches: Tensor, probes: Probes) -> Tensor:
-        """[B, N] in float64: similarity of vectors [B, N, p] to the queries, standardised as the patches' is."""
+        """Relevance [B, N] in float64: similarity of vectors [B, N, p] to the queries, standardised like that of the patches."""
         clip, found = self.space == "clip", []
         for image, prompt in enumerate(probes.prompts):
             texts = rewritten(strip_format(prompt) if self.strip else prompt, self.rewriting, self.template)
@@ -199,7 +204,7 @@ class Par(TokenReducer):
         return retrieval.standing(vectors, patches, queries, valid, by)
 
     def retrieve(self, relevance: Tensor, compared: Tensor, patches: Tensor, probes: Probes) -> tuple[Tensor, Tensor | None]:
-        """What passes the bar, [B, N] bool, the best patch's cluster if nothing does; and the clusters, if they had a say."""
+        """The patches that pass the threshold, [B, N] bool (the best patch's cluster if none does), and the clusters, if used."""
         if self.per_image:
             return self.enough(relevance, compared, patches, probes)
         passed = relevance >= retrieval.level(relevance, self.retrieval, self.relevance_threshold or 0.0)
@@ -215,15 +220,15 @@ class Par(TokenReducer):
         return torch.where(passed.any(1, keepdim=True), passed, fallback), clusters
 
     def standing(self, clusters: Tensor, relevance: Tensor, patches: Tensor, probes: Probes) -> Tensor:
-        """[B, N]: relevance of each patch's cluster."""
+        """[B, N] relevance of the cluster of each patch."""
         if self.cluster_score == "centroid":
             return self.relevance(retrieval.centroids(clusters, F.normalize(patches, dim=-1)), patches, probes)
         return retrieval.per_cluster(clusters, relevance, {"max": "amax"}.get(self.cluster_score, "mean"))
 
     def enough(self, relevance: Tensor, compared: Tensor, patches: Tensor, probes: Probes) -> tuple[Tensor, Tensor | None]:
-        """What each image's own bar lets through, [B, N] bool: the fewest of which the router leaves the budget; and the clusters.
+        """The smallest sets of most relevant patches of which the router leaves the budget, [B, N] bool, and the clusters.
 
-        Where the router never leaves so many, all pass.
+        All patches pass if the router never leaves that many.
         """
         similarity, clusters = graph.cosine(compared), None
         if not self._alone():
@@ -232,7 +237,7 @@ class Par(TokenReducer):
         if self.unit == "cluster" and clusters is not None:
             first = self.standing(clusters, relevance, patches, probes)
         alike, everything = self.alike(probes.geometry), torch.ones_like(relevance, dtype=torch.bool)
-        # In order of relevance, what comes later takes nothing away from what came before.
+        # In order of relevance, later patches never remove earlier ones.
         one_by_one = self.unit == "member" and self.routing == "greedy"
         whole = self.route(similarity, relevance, everything, clusters, alike) if one_by_one else None
 
@@ -242,7 +247,7 @@ class Par(TokenReducer):
         return retrieval.fewest(retrieval.places(first, relevance), self.count(probes.geometry), left), clusters
 
     def route(self, similarity: Tensor, relevance: Tensor, alive: Tensor, clusters: Tensor | None, alike: float) -> Tensor:
-        """[B, R] bool: what is left of the relevant patches when repetitions are gone."""
+        """[B, R] bool: the relevant patches without redundant ones."""
         if self.routing == "representatives" and clusters is not None:
             return graph.representatives(clusters, relevance, alive, self.crowd)
         if alike >= 1:

@@ -15,35 +15,35 @@ from parbench.reducers.token_probes import Probes
 
 
 def coarse_grid(count: int, geometry: Geometry, method: str) -> tuple[int, int]:
-    """Rows and columns of a coarse grid with that many cells.
+    """Rows and columns of a coarse grid with ``count`` cells.
 
     Raises:
-        ParbenchError: There is no such grid; names the nearest counts that have one.
+        ParbenchError: There is no such grid. The message names the nearest counts that have one.
     """
     if found := factor(count, geometry.rows, geometry.columns):
         return found
     possible = [k for k in range(1, geometry.patches + 1) if factor(k, geometry.rows, geometry.columns)]
     near = sorted(possible, key=lambda k: abs(k - count))[:2]
     raise ParbenchError(
-        f"budget={count} of method {method} makes no grid of at most {geometry.rows} x {geometry.columns}: "
+        f"budget={count} of method {method} does not form a grid of at most {geometry.rows} x {geometry.columns}: "
         f"the nearest that do are {' and '.join(map(str, sorted(near)))}"
     )
 
 
 @dataclass
 class Pool(TokenReducer):
-    """Averages the patches of each cell of a coarse grid, by area where cells cut patches."""
+    """Averages the patches of each cell of a coarse grid, weighted by area if cells cut patches."""
 
     title = "pool"
     control = True
 
     def check(self, geometry: Geometry) -> None:
-        """Also refuse counts that make no grid."""
+        """Also refuse budgets that do not form a grid."""
         super().check(geometry)
         coarse_grid(self.count(geometry), geometry, self.name)
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
-        """Average over the cells of a grid with ``budget`` cells."""
+        """Average the patches in each of ``budget`` cells."""
         geometry = probes.geometry
         count = self.count(geometry)
         batch = len(features)

@@ -1,4 +1,4 @@
-"""What a reducer gives back: tokens, and which patches each of them comes from."""
+"""The result of a reducer: tokens, and the patches that each comes from."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from parbench.ops.selection import compact, gather
 
 @dataclass(frozen=True)
 class Provenance:
-    """Which patches each output token of each image comes from, with which weights.
+    """The patches that each output token comes from, as E entries (token, patch, weight).
 
     Attributes:
-        token: [E] number of the output token within its image.
+        token: [E] index of the output token within its image.
         patch: [E] raster index of the patch.
-        weight: [E] its weight in that token.
-        image: [E] number of the image in the batch.
+        weight: [E] weight of the patch in the token.
+        image: [E] index of the image in the batch.
     """
 
     image: Tensor
@@ -27,13 +27,13 @@ class Provenance:
     weight: Tensor
 
     def of(self, image: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Token, patch and weight of one image's entries."""
+        """Token, patch and weight of the entries of one image."""
         mine = self.image == image
         return self.token[mine], self.patch[mine], self.weight[mine]
 
     @staticmethod
     def from_dense(weights: Tensor, counts: Tensor) -> Provenance:
-        """From dense weights [B, K, N]; rows beyond an image's count do not enter."""
+        """From dense weights [B, K, N]; rows beyond the count [B] of an image are ignored."""
         valid = torch.arange(weights.shape[1], device=weights.device)[None] < counts[:, None]
         image, token, patch = ((weights != 0) & valid[..., None]).nonzero(as_tuple=True)
         return Provenance(image, token, patch, weights[image, token, patch])
@@ -41,13 +41,13 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Reduction:
-    """What a reducer made of the visual tokens of a batch of images.
+    """The reduced visual tokens of a batch of images.
 
     Attributes:
-        tokens: [B, K, d], raster order unless the method says otherwise, padded at the end.
+        tokens: [B, K, d], padded at the end; in raster order unless the method documents another.
         counts: [B] tokens of each image.
-        provenance: Where they come from.
-        stages: Tokens left after each named stage of the method, [B] each.
+        provenance: The patches that they come from.
+        stages: Tokens after each named stage of the method, [B] each.
     """
 
     tokens: Tensor
@@ -67,7 +67,7 @@ class Reduction:
 
     @staticmethod
     def everything(features: Tensor) -> Reduction:
-        """All tokens of ``features`` [B, N, d], unchanged: what keeping everything has to be."""
+        """All tokens of ``features`` [B, N, d], unchanged."""
         return Reduction.select(features, torch.ones(features.shape[:2], dtype=torch.bool, device=features.device))
 
     @staticmethod

@@ -19,13 +19,13 @@ from parbench.reducers.token_probes import Probes
 class PruMerge(TokenReducer):
     """Keeps patches whose CLS attention is an outlier, merges their nearest neighbours into them, appends one token for the rest.
 
-    Queries and keys are those of the last vision block, undivided into heads, as the official code takes them (the paper
-    says the last but one). Neighbour weights are the raw attentions, un-normalised. With a budget b, the b - 1 patches of
-    highest attention are kept and the appended token makes b. Outliers are found per image, where the official code
-    takes quantiles over the flattened batch. Kept tokens come in descending attention, as officially.
+    Queries and keys are those of the last vision block, not split into heads, as in the official code (the paper says the last
+    but one). Neighbours are weighted by the raw attentions, not normalised. With a budget b, the b - 1 patches of highest attention
+    are kept, and the appended token is the b-th. Outliers are determined per image; the official code takes quantiles over the
+    flattened batch. Kept tokens are in the order of descending attention, as in the official code.
 
     Attributes:
-        neighbours: Patches merged into each kept one.
+        neighbours: Number of patches merged into each kept one.
     """
 
     title = "PruMerge"
@@ -35,13 +35,13 @@ class PruMerge(TokenReducer):
     neighbours: int = 32
 
     def __post_init__(self) -> None:
-        """Refuse impossible settings."""
+        """Check the fields."""
         super().__post_init__()
         if self.neighbours < 1:
             raise ParbenchError(f"method.neighbours={self.neighbours} of {self.name} is impossible: use 1 or more")
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
-        """Select, merge, append."""
+        """Select patches, merge their neighbours, append the token of the rest."""
         queries, keys = probes.encoded.queries[-1].double(), probes.encoded.keys[-1].double()
         scale = keys.shape[-1] ** -0.5
         attention = (queries[:, :1] @ keys.transpose(1, 2) * scale).softmax(-1)[:, 0, 1:]
@@ -49,13 +49,13 @@ class PruMerge(TokenReducer):
         return self.merge(features, cosine(keys[:, 1:]), attention, order, counts, self.asked(probes.geometry))
 
     def choose(self, attention: Tensor, probes: Probes) -> tuple[Tensor, Tensor]:
-        """Kept patches [B, K] in official order (padded by any index) and their counts [B]."""
+        """Kept patches [B, K] in the official order, padded by arbitrary indices, and their counts [B]."""
         size = attention.shape[1]
         budget = self.asked(probes.geometry)
         if budget is None:
             counts = by_share(outliers(attention).sum(1), size)
         else:
-            # At the full budget nothing is left to append.
+            # At the full budget there is nothing to append.
             kept = budget if budget == size else budget - 1
             counts = torch.full((len(attention),), kept, device=attention.device)
         return top_k(attention, int(counts.max())), counts
@@ -69,7 +69,7 @@ class PruMerge(TokenReducer):
         counts: Tensor,
         budget: int | None,
     ) -> Reduction:
-        """Neighbour merging, and the appended token of all pruned patches, as weights over the patches."""
+        """Merge neighbours and append the token of all pruned patches, as weights over the patches."""
         batch, size = attention.shape
         if budget == size:
             return Reduction.everything(features)
@@ -79,7 +79,7 @@ class PruMerge(TokenReducer):
         copies.scatter_add_(1, order.masked_fill(~valid, size), torch.ones_like(order))
         copies = copies[:, :size]
         kept, repeated = copies > 0, copies > 1
-        # A patch that is listed twice takes the place of one that is not kept, the lowest first, as officially.
+        # As in the official code, a patch that is listed twice replaces the lowest patch that is not kept.
         lost = ~kept & ((~kept).cumsum(1) <= (copies - 1).clamp(min=0).sum(1, keepdim=True))
         near = similarity.gather(1, order[:, :, None].expand(-1, -1, size))
         twins = near.masked_fill(~repeated[:, None], float("-inf"))
@@ -92,6 +92,6 @@ class PruMerge(TokenReducer):
         weights[:, :longest].scatter_add_(2, order[:, :, None], own)
         weights[:, :longest].scatter_add_(2, chosen, attention[:, None].expand(-1, longest, -1).gather(2, chosen))
         weights[:, :longest] *= valid[..., None]
-        # The appended token comes right after a row's own kept ones.
+        # The appended token follows the kept ones of its row.
         weights.scatter_add_(1, counts[:, None, None].expand(-1, 1, size), (attention * ~(kept | lost))[:, None])
         return Reduction.mix(features, weights, counts + 1, {"selected": counts})

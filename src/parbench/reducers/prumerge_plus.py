@@ -18,28 +18,28 @@ from parbench.reducers.token_probes import Probes
 class PruMergePlus(PruMerge):
     """PruMerge with a uniform grid added to the outliers.
 
-    The grid's stride follows from the share of outliers as in the official code; where that code divides by zero (no outliers)
-    or would step by zero (more than a third), ours keeps no outliers beside the coarsest grid, or every patch of the grid.
-    With a budget b there is no official definition: ours keeps the quarter of b - 1 with the highest attention and fills
-    up with an even grid over the others, which is the mixture that the adaptive rule gives on average.
+    The stride of the grid follows from the share of outliers, as in the official code. That code divides by zero without outliers
+    and has a stride of zero with more than a third; ours then keeps only the coarsest grid, or every patch of the grid. Budgets
+    have no official definition: for a budget b ours keeps the quarter of b - 1 with the highest attention, and fills up with an
+    even grid over the others. This is the average mixture of the adaptive rule.
 
     Attributes:
-        share: None for the adaptive rule; 0.125 is the release's non-adaptive mode, used for training: that share of the patches
-            by attention and a grid of equally many that may repeat them. A patch that comes twice is sent twice, is a
-            neighbour twice, and makes the lowest patch that is not kept vanish, as officially. A budget overrides it.
+        share: None for the adaptive rule. 0.125 is the non-adaptive mode of the release, used for training: that share of the
+            patches by attention, and a grid of the same size that may repeat them. As in the official code, a repeated patch
+            is sent twice, is a neighbour twice, and removes the lowest patch that is not kept. A budget overrides it.
     """
 
     title = "PruMerge+"
     share: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse impossible settings."""
+        """Check the fields."""
         super().__post_init__()
         if self.share is not None and not 0 < self.share <= 0.5:
             raise ParbenchError(f"method.share={self.share} of {self.name} is impossible: use more than 0, at most 0.5")
 
     def choose(self, attention: Tensor, probes: Probes) -> tuple[Tensor, Tensor]:
-        """Outliers first, then grid patches in raster order."""
+        """Kept patches [B, K] and their counts [B]: outliers first, then grid patches in raster order."""
         budget = self.asked(probes.geometry)
         if budget == attention.shape[1]:
             return super().choose(attention, probes)

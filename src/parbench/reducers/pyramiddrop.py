@@ -14,7 +14,7 @@ from parbench.reducers.layer_probes import View
 # LLaVA-1.5-7B's depth, and the release's layers for it.
 _OFFICIAL_LAYERS = 32
 _OFFICIAL_STAGES = (8, 16, 24)
-# The full layers before the first stage may spend this share of a budget; else the stages move forward.
+# Share of a budget that the full layers before the first stage may use; above it, the stages move forward.
 _FULL_SHARE = 0.75
 
 
@@ -22,17 +22,17 @@ _FULL_SHARE = 0.75
 class PyramidDrop(LayerReducer):
     """At each stage, keeps the visual tokens to which the last prompt token would attend most in the stage's own layer.
 
-    Ranked with that layer's input norm, queries and keys at the positions of the stage before; mean over heads.
+    Ranking uses that layer's input norm, and queries and keys at the positions of the previous stage; mean over heads.
 
-    Deviations. Training mode, which ranks by all instruction tokens, is left out. Layers scale with the model's depth.
-    Budgets (the average over the layers) are not in the paper and nobody agrees on them: ours keeps the official layers and
-    solves for one ratio r such that the stages keep r, r^2, r^3 of the tokens; where the full layers before the first stage
-    would spend more than three quarters of the budget, all stages move to half their depth, and again if need be. With
-    several images a row, each is ranked by itself.
+    Deviations. The training mode, which ranks by all instruction tokens, is not implemented. Layers are scaled to the model's
+    depth. The paper has no budgets, and there is no agreed definition. Ours is the average over the layers: it keeps the official
+    layers and solves for the ratio r with which the stages keep r, r^2, r^3 of the tokens. If the full layers before the first
+    stage would use more than three quarters of the budget, all stages move to half their depth, repeatedly if necessary. Several
+    images in a row are ranked separately.
 
     Attributes:
         layers: Layers of the stages; None scales the official ones.
-        ratios: Share of the original visual tokens that each stage keeps, used when there is no budget.
+        ratios: Share of the original visual tokens that each stage keeps; used without a budget.
     """
 
     title = "PyramidDrop"
@@ -43,7 +43,7 @@ class PyramidDrop(LayerReducer):
     ratios: Sequence[float] = (0.5, 0.25, 0.125)
 
     def __post_init__(self) -> None:
-        """Refuse ratios that are none, or too many."""
+        """Check ratios and layers."""
         super().__post_init__()
         self.ratios = tuple(self.ratios)
         self.layers = None if self.layers is None else tuple(self.layers)
@@ -54,7 +54,7 @@ class PyramidDrop(LayerReducer):
             raise ParbenchError(f"method.ratios of {self.name} has {len(self.ratios)} entries: use one for each layer")
 
     def stages(self, geometry: Geometry) -> tuple[int, ...]:
-        """The official layers, scaled, or further forward for a small budget."""
+        """The official layers, scaled to the model's depth; earlier ones for a small budget."""
         if self.layers is not None:
             return tuple(self.layers)
         asked, depth = self.asked(geometry), geometry.layers / _OFFICIAL_LAYERS
@@ -66,7 +66,7 @@ class PyramidDrop(LayerReducer):
             depth /= 2
 
     def left(self, geometry: Geometry) -> tuple[int, ...]:
-        """The official rounding of each ratio of the original tokens; with a budget, the powers of the ratio that delivers it."""
+        """Tokens after each stage: ``ratios``, rounded as in the official code; with a budget, powers of one ratio."""
         asked, patches = self.asked(geometry), geometry.patches
         if asked is None:
             return tuple(max(1, int(patches * ratio)) for ratio in self.ratios)
@@ -79,5 +79,5 @@ class PyramidDrop(LayerReducer):
         return tuple(max(1, round(patches * high ** (i + 1))) for i in range(len(stages) - 1))
 
     def choose(self, view: View) -> Choice:
-        """The best by what the layer itself would attend to."""
+        """Keep the tokens to which the last prompt token would attend most in the stage's own layer."""
         return Choice.best(view, view.own_attention.mean(1), self.left(view.geometry)[view.stage])

@@ -1,4 +1,4 @@
-"""Random tokens: the control that every method has to beat."""
+"""Random tokens: the baseline that every method has to beat."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from parbench.reducers.token_probes import Probes
 
 @dataclass
 class Random(TokenReducer):
-    """Keeps a random subset, drawn from the image's content and ``seed``: the same image loses the same tokens every time."""
+    """Keeps a random subset, seeded by the image's content and ``seed``, so the same image always keeps the same tokens."""
 
     title = "random"
     control = True
@@ -21,6 +21,6 @@ class Random(TokenReducer):
     seed: int = 0
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
-        """Keep ``budget`` random tokens an image."""
+        """Keep ``budget`` random tokens per image."""
         kept = top_k(probes.noise(self.seed), self.count(probes.geometry))
         return Reduction.select(features, to_mask(kept, features.shape[1]))

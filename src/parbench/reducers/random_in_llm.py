@@ -11,7 +11,7 @@ from parbench.reducers.single_cut import SingleCut
 
 @dataclass
 class RandomInLLM(SingleCut):
-    """Keeps a random subset from FastV's layer on, drawn from the image's content and ``seed``."""
+    """Keeps a random subset from FastV's layer on, seeded by the image's content and ``seed``."""
 
     title = "random in the LLM"
     control = True
@@ -19,5 +19,5 @@ class RandomInLLM(SingleCut):
     seed: int = 0
 
     def choose(self, view: View) -> Choice:
-        """Random scores."""
+        """Keep the tokens with the highest random scores."""
         return Choice.best(view, view.noise(self.seed), *self.left(view.geometry))

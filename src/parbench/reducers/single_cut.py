@@ -1,4 +1,4 @@
-"""What methods share that drop visual tokens once, before one layer of the LLM."""
+"""Base class of methods that drop visual tokens once, before one layer of the LLM."""
 
 from __future__ import annotations
 
@@ -15,43 +15,45 @@ _OFFICIAL_CUT = 2
 
 @dataclass
 class SingleCut(LayerReducer):
-    """Full layers 0 to K - 1, then one number of tokens in all layers that follow.
+    """Keeps all tokens in layers 0 to K - 1, and the same smaller number in all later layers.
 
     Attributes:
         layer: K; None scales the official 2 of 32 layers to the model's depth (at least 1).
-        ratio: Share of visual tokens that is dropped, used when there is no budget.
+        ratio: Share of visual tokens that is dropped; used without a budget.
     """
 
     layer: int | None = None
     ratio: float = 0.5
 
     def __post_init__(self) -> None:
-        """Refuse impossible settings."""
+        """Check the fields."""
         super().__post_init__()
         if not 0 <= self.ratio < 1:
-            raise ParbenchError(f"method.ratio={self.ratio} of {self.name} is no share of tokens to drop: use 0 to below 1")
+            raise ParbenchError(
+                f"method.ratio={self.ratio} of {self.name} is not a share of tokens to drop: use a number from 0 to below 1"
+            )
         if self.layer is not None and self.layer < 1:
             raise ParbenchError(
                 f"method.layer={self.layer} of {self.name}: tokens cannot be dropped before layer 1, whose attention decides"
             )
 
     def check(self, geometry: Geometry) -> None:
-        """Refuse a layer that the model lacks, and averages that the full layers before the cut already exceed."""
+        """Refuse a layer that the model lacks, and budgets that the full layers before the cut already exceed."""
         if self.cut(geometry) >= geometry.layers:
             raise ParbenchError(f"method.layer={self.layer} of {self.name}: the model has only {geometry.layers} layers")
         super().check(geometry)
 
     def cut(self, geometry: Geometry) -> int:
-        """K."""
+        """K, the layer before which tokens are dropped: ``layer``, or the official one scaled to the model's depth."""
         official = max(1, round(_OFFICIAL_CUT * geometry.layers / _OFFICIAL_LAYERS))
         return self.layer if self.layer is not None else official
 
     def stages(self, geometry: Geometry) -> tuple[int, ...]:
-        """K alone."""
+        """The only stage, K."""
         return (self.cut(geometry),)
 
     def left(self, geometry: Geometry) -> tuple[int, ...]:
-        """Tokens after the cut that give the asked average; without a budget, the official rounding of 1 - ratio."""
+        """Tokens after the cut, so that the average is the budget; without one, 1 - ratio, rounded as in the official code."""
         asked = self.asked(geometry)
         if asked is None:
             return (max(1, round(geometry.patches * (1 - self.ratio))),)

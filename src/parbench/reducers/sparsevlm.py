@@ -19,46 +19,45 @@ from parbench.reducers.layer_probes import View
 
 # The release is for LLaVA-1.5-7B: this many layers, heads and visual tokens.
 _LAYERS, _HEADS, _PATCHES = 32, 32, 576
-# Layers whose output is pruned.
+# Layers whose output the release prunes.
 _STAGES = {"1.0": (2, 6, 15, 19), "1.5": (2, 6, 15), "2.0": (2, 6, 15)}
-# Tokens that each stage keeps, by the budget's name in the release.
+# Tokens that each stage keeps, by the name of the budget in the release.
 _COUNTS = {
     "1.5": {192: (300, 200, 110), 128: (303, 110, 36), 64: (66, 30, 17)},
     "2.0": {192: (300, 200, 118), 128: (238, 108, 60), 96: (246, 54, 28), 64: (66, 34, 20)},
 }
 _CHOSEN_HEADS = 14
-# The release guards its means with this.
+# The release adds this to denominators of means.
 _EMPTY = 1e-6
 
 
 @dataclass
 class SparseVLM(LayerReducer):
-    """Text tokens that fit the image rate the visual tokens at three layers; the best stay, some of the rest are merged.
+    """Text tokens that fit the image rate the visual tokens at three layers. The best are kept, and some of the rest are merged.
 
-    Raters are text tokens behind the image whose mean share of the visual tokens' softmaxed similarity (input embeddings)
-    is above average. A stage's layer runs in full and its output is pruned by the attention it gave, mean over heads and
-    raters. Of what is pruned, the best ``recycled`` share is clustered (DPC-KNN) and each cluster's mean comes behind the
-    kept tokens. Version 2.0 divides the attention by what rotary positions alone give, takes the heads with most of it,
-    keeps original positions and merges nothing.
+    Raters are the text tokens after the image whose mean share of the visual tokens' softmaxed similarity (input embeddings) is
+    above average. The layer of a stage runs in full, and its output is pruned by the attention in it, mean over heads and
+    raters. The best ``recycled`` share of the pruned tokens is clustered (DPC-KNN), and the mean of each cluster follows the kept
+    tokens. Version 2.0 divides the attention by the part that rotary positions alone cause, uses the heads with the most of it,
+    keeps original position ids and merges nothing.
 
-    Deviations. Layers scale with depth (the layer behind a pruned output: 3, 7, 16 of 32), heads as 14 of 32. The release's
-    lists called 192, 128 and 64 count the pruned layers as short already (206 tokens are delivered for 192): a budget here
-    is the true average, and the list of the nearest name is scaled by one factor to deliver it; ``counts`` gives any list
-    as it is, and without either the release's list for 192 scales with the patches. The paper sums a cluster, the release
-    and ours average it. The release adds random noise to densities; ours adds none and takes the earlier of equals. What
-    version 2.0 divides by stays positive for heads 128 wide, as LLaVA-1.5's are, and may change its sign for narrow ones, as
-    llava-tiny's are. Each of several images a row is treated alone.
+    Deviations. Layers are scaled to the model's depth (the layer after a pruned output: 3, 7, 16 of 32), and heads like 14 of
+    32. The release's lists called 192, 128 and 64 count the pruned layers as already short, so 206 tokens are delivered for 192.
+    Here a budget is the true average: the list with the nearest name is scaled by one factor to deliver it. ``counts`` uses any
+    list unchanged. With neither, the release's list for 192 is scaled to the number of patches. The paper sums a cluster; the
+    release and ours average it. The release adds random noise to densities; ours adds none and prefers the earlier of equal
+    tokens. The divisor of version 2.0 stays positive for heads of width 128, as in LLaVA-1.5, but may change sign for narrow heads,
+    as in llava-tiny. Several images in a row are treated separately.
 
     Attributes:
-        version: ``1.5``; ``2.0``; or ``1.0``, which keeps ``scale`` tokens for each rank of the raters' attention and takes no
-            budget.
+        version: ``1.5``; ``2.0``; or ``1.0``, which keeps ``scale`` tokens per rank of the raters' attention and takes no budget.
         layers: Layers whose output is pruned; None scales the official ones.
-        counts: Tokens that each stage keeps, merged ones not counted.
-        heads: Heads that version 2.0 looks at; None scales the official 14.
+        counts: Tokens that each stage keeps, without merged ones.
+        heads: Number of heads that version 2.0 uses; None scales the official 14.
         recycled: Share of the pruned tokens that are merged.
-        group: Tokens merged into one, about.
-        scale: Tokens kept for each rank (version 1.0).
-        bias: Tokens kept beyond that (version 1.0).
+        group: Approximate number of tokens merged into one.
+        scale: Tokens kept per rank (version 1.0).
+        bias: Additional tokens kept (version 1.0).
     """
 
     title = "SparseVLM"
@@ -75,42 +74,44 @@ class SparseVLM(LayerReducer):
     bias: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse versions and lists that there are not."""
+        """Check version, layers and counts."""
         self.version = str(self.version)
         one_of(self, positions=("official", "keep", "compact"), version=tuple(_STAGES))
         self.layers = None if self.layers is None else tuple(self.layers)
         self.counts = None if self.counts is None else tuple(self.counts)
         if self.counts is not None and (len(self.counts) != len(self.layers or _STAGES[self.version]) or min(self.counts) < 1):
-            raise ParbenchError(f"method.counts={list(self.counts)} of {self.name}: give one number from 1 on for each layer")
+            raise ParbenchError(f"method.counts={list(self.counts)} of {self.name}: use one number of at least 1 for each layer")
         if not 0 <= self.recycled <= 0.9 or self.group < 1:
             raise ParbenchError(f"method.recycled={self.recycled}, group={self.group} of {self.name}: use 0 to 0.9, and 1 or more")
 
     def check(self, geometry: Geometry) -> None:
-        """Refuse a budget where the method decides by itself, or the counts are given."""
+        """Refuse a budget for version 1.0 and for given counts."""
         if self.asked(geometry) is not None and (self.version == "1.0" or self.counts is not None):
-            why = "version 1.0 decides by the rank" if self.version == "1.0" else "method.counts decides"
-            raise ParbenchError(f"budget={self.budget} of method {self.name} has no use, since {why}: leave budget=null")
+            why = "version 1.0 keeps tokens by rank" if self.version == "1.0" else "method.counts sets the number of tokens"
+            raise ParbenchError(f"budget={self.budget} of method {self.name} has no effect, since {why}: leave budget=null")
         super().check(geometry)
 
     @property
     def compacts(self) -> bool:
-        """Officially up to version 1.5."""
+        """Whether position ids are renumbered consecutively: up to version 1.5, as in the release."""
         return self.positions == "compact" or (self.positions == "official" and self.version != "2.0")
 
     def stages(self, geometry: Geometry) -> tuple[int, ...]:
-        """The layers behind those whose output is pruned."""
+        """The layers after those whose output is pruned."""
         if self.layers is not None:
             return tuple(layer + 1 for layer in self.layers)
         return at_depth([layer + 1 for layer in _STAGES[self.version]], geometry.layers / _LAYERS)
 
     def left(self, geometry: Geometry) -> tuple[int, ...]:
-        """Kept and merged tokens after each stage."""
+        """Visual tokens after each stage, kept and merged."""
         return self._with_merged(self.kept(geometry), geometry.patches)
 
     def kept(self, geometry: Geometry) -> tuple[int, ...]:
-        """Kept tokens of each stage: ``counts``, or the list that delivers the budget."""
+        """Kept tokens of each stage, without merged ones: ``counts``, or the list that delivers the budget."""
         if self.version == "1.0":
-            raise ParbenchError(f"version 1.0 of {self.name} decides by the image how many tokens stay: use 1.5 or 2.0")
+            raise ParbenchError(
+                f"version 1.0 of {self.name} keeps a number of tokens that depends on the image: use version 1.5 or 2.0"
+            )
         asked, patches = self.asked(geometry), geometry.patches
         known = _COUNTS[self.version]
         if asked is None:
@@ -133,14 +134,14 @@ class SparseVLM(LayerReducer):
         return tuple(left)
 
     def _merged(self, pruned: int) -> tuple[int, int]:
-        """Tokens that are merged of so many pruned ones, and into how many."""
+        """Number of ``pruned`` tokens that are merged, and the number of tokens they are merged into."""
         if self.version == "2.0" or not self.recycled:
             return 0, 0
         recycled = int(self.recycled * pruned) + 1
         return recycled, recycled // self.group + 1
 
     def choose(self, view: View) -> Choice:
-        """Rate, keep, recycle."""
+        """Rate the tokens, keep the best, merge some of the rest."""
         chosen = raters(*view.inputs)
         attention, real = view.text_attention(chosen)
         if self.version == "2.0":
@@ -161,7 +162,7 @@ class SparseVLM(LayerReducer):
         return self.recycle(view, Choice.best(view, scores, kept))
 
     def recycle(self, view: View, choice: Choice) -> Choice:
-        """Merge the best of what is pruned."""
+        """Merge the best of the pruned tokens."""
         pruned = view.valid & ~choice.keep
         numbers = [self._merged(count) if count else (0, 0) for count in pruned.sum(1).tolist()]
         recycled, clusters = torch.tensor(numbers, device=pruned.device).unbind(1)
@@ -176,5 +177,5 @@ class SparseVLM(LayerReducer):
         return Choice(choice.keep, choice.scores, merge, clusters)
 
     def noise(self, stage: int, order: Tensor) -> Tensor | None:
-        """[E, R] float32 that is added to the densities of the tokens at ``order``: none."""
+        """Noise [E, R] float32 added to the densities of the tokens at ``order``; None here. A test overrides it."""
         return None

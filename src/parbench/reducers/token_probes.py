@@ -1,4 +1,4 @@
-"""What a method may look at; each thing is computed when a method first asks for it, and only then."""
+"""The inputs of methods before the LLM. Each is computed when it is first read."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ READ_BLOCK = -2
 
 
 class Probes:
-    """The probes of a batch of B images, each with its own question.
+    """The inputs for a batch of B images, each with its own question.
 
     Attributes:
-        encoded: What the vision tower gave for them.
+        encoded: Output of the vision tower.
         prompts: The B questions, without chat template.
-        seeds: One number an image, from its content: the only randomness a method may use.
-        flops: FLOPs of the text tower so far, by image (texts are remembered between samples, so a counter would miss them).
-        computed: The part of them that was really computed just now, which a counter around the method has seen.
+        seeds: One number per image, from its content: the only randomness a method may use.
+        flops: FLOPs of the text encoder so far, by image. (Texts are cached between samples, so a FLOP counter would miss them.)
+        computed: The part of ``flops`` that was not cached, which a FLOP counter around the method has counted.
     """
 
     def __init__(self, adapter: LlavaAdapter, encoded: Encoded, prompts: Sequence[str], seeds: Sequence[int]) -> None:
@@ -45,13 +45,13 @@ class Probes:
         return self._adapter.geometry
 
     def cls_attention(self, block: int) -> Tensor:
-        """Softmaxed attention of CLS in a vision block, [B, heads, N + 1] in float64, column 0 = CLS."""
+        """Attention of CLS in a vision block after the softmax, [B, heads, N + 1] in float64; column 0 is CLS."""
         key = self.head_keys(block)
         query = self.encoded.queries[block][:, 0].double().view(*key.shape[:2], 1, key.shape[3])
         return (query @ key.transpose(2, 3) * key.shape[3] ** -0.5).softmax(-1)[:, :, 0]
 
     def head_keys(self, block: int) -> Tensor:
-        """Keys of a vision block by head, [B, heads, N + 1, d] in float64, token 0 = CLS."""
+        """Keys of a vision block by head, [B, heads, N + 1, d] in float64; token 0 is CLS."""
         keys, heads = self.encoded.keys[block].double(), self._adapter.vision_heads
         return keys.view(*keys.shape[:2], heads, keys.shape[2] // heads).transpose(1, 2)
 
@@ -66,9 +66,9 @@ class Probes:
         return self._adapter.project(self.encoded.features)
 
     def clip_text(self, image: int, texts: Sequence[str], *, whole: bool = False) -> Tensor:
-        """Texts about one image in CLIP's joint space, [T, p], not normalised; their FLOPs go to that image.
+        """Embeddings of texts in CLIP's joint space, [T, p], not normalised. Their FLOPs are counted for ``image``.
 
-        A text longer than the tower's context is cut off, or, as a ``whole``, read in segments that give a row each.
+        A text longer than the encoder's context is truncated; with ``whole`` it is read in segments, one row each.
         """
         embedded, flops, computed = self._adapter.clip_space.text(texts, whole=whole)
         self.flops[image] += sum(flops)
@@ -87,7 +87,7 @@ class Probes:
 
 
 def image_noise(images: Sequence[int], count: int, seed: int) -> Tensor:
-    """Uniform noise [B, count] from each image's own number (its content) and ``seed``, on the CPU in float64."""
+    """Uniform noise [B, count] in float64 on the CPU, seeded by the number of each image (from its content) and ``seed``."""
     drawn = []
     for image in images:
         digest = hashlib.sha256(f"{image} {seed}".encode()).digest()

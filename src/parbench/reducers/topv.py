@@ -1,4 +1,4 @@
-"""TopV-like: a reading of TopV (arXiv 2503.18278), of which no official code was seen."""
+"""TopV-like: our reading of TopV (arXiv 2503.18278), without access to official code."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from parbench.reducers.single_cut import SingleCut
 
 @dataclass
 class TopV(SingleCut):
-    """Keeps the visual tokens that carry most mass when a layer's output is transported from its input at least cost.
+    """Keeps the visual tokens that carry the most mass in an optimal transport from a layer's input to its output.
 
-    Sources are the normalised tokens that entered the attention before layer K, targets those that entered its feed-forward part.
-    The cost is a sum, each term scaled to 0..1: distance of features, nearness on the grid, distance from the centre of the image.
+    Sources are the normalised inputs of the attention before layer K, targets the normalised inputs of the MLP. The cost is a sum
+    of three terms, each scaled to 0..1: distance of features, proximity on the grid, distance from the centre of the image.
 
-    Deviations. The paper scales both marginals in turn (Sinkhorn); with both fixed a row's mass is the given marginal and ranks
-    nothing, so only the targets' is fixed here. Which of several norms the paper takes, and its marginals, could not be verified.
-    Values are an unofficial implementation's, which recovers every fourth pruned token (a fifth of all that stay at its 50 %): here
-    that fifth is evenly spaced among the pruned tokens at any budget.
+    Deviations. The paper scales both marginals in turn (Sinkhorn). With both fixed, the mass of a row is the given marginal and
+    ranks nothing, so only the marginal of the targets is fixed here. The norm and the marginals of the paper could not be
+    verified. Default values are those of an unofficial implementation. It recovers every fourth pruned token (a fifth of the kept
+    tokens at its 50 %); here that fifth is evenly spaced among the pruned tokens at any budget.
 
     Attributes:
-        features: Weight of the features' distance.
-        nearness: Weight of the distance on the grid.
+        features: Weight of the distance of features.
+        nearness: Weight of the proximity on the grid.
         centre: Weight of the distance from the centre.
-        sigma: Width of nearness in patches.
+        sigma: Width of the proximity in patches.
         temperature: Weight of the entropy.
-        recovered: Share of what stays that is spread over the rest of the image.
+        recovered: Share of the kept tokens that are evenly spaced among the pruned ones.
     """
 
     title = "TopV-like"
@@ -44,7 +44,7 @@ class TopV(SingleCut):
     recovered: float = 0.2
 
     def __post_init__(self) -> None:
-        """Refuse impossible settings."""
+        """Check the fields."""
         super().__post_init__()
         if self.sigma <= 0 or self.temperature <= 0 or not 0 <= self.recovered < 1:
             raise ParbenchError(
@@ -54,11 +54,11 @@ class TopV(SingleCut):
 
     @property
     def note(self) -> str:
-        """That it is one."""
-        return "a reading; its official code was not seen"
+        """That this is our reading."""
+        return "our reading; no official code was available"
 
     def choose(self, view: View) -> Choice:
-        """The most mass, and a sample of the rest."""
+        """Keep the tokens with the most mass, and a sample of the rest."""
         source, target = view.at_tokens(view.before.hidden).double(), view.at_tokens(view.normed).double()
         places = torch.stack([view.patch // view.geometry.columns, view.patch % view.geometry.columns], dim=-1).double()
         middle = places.new_tensor([view.geometry.rows - 1, view.geometry.columns - 1]) / 2

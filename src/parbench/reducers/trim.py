@@ -16,20 +16,21 @@ from parbench.reducers.token_probes import Probes
 
 @dataclass
 class Trim(TokenReducer):
-    """Keeps the patches that CLIP finds most telling for the prompt, and appends the mean of all others.
+    """Keeps the patches that are most relevant to the prompt in CLIP's joint space, and appends the mean of all others.
 
-    The score is the softmax over patches of minus the dot product of patch and text, neither normalised (the paper says the
-    highest cosine; the release negates, since CLIP's patches score inversely, and so do we for such models). Without a budget,
-    patches above the upper Tukey fence of the scores are kept; with a budget b, the b - 1 best, and the appended mean makes b.
-    Kept tokens come in raster order.
+    The score is the softmax over patches of the negative dot product of patch and text, neither normalised. (The paper says the
+    highest cosine. The release negates it, since CLIP's patches score inversely, and ours does for such models.) Without a budget,
+    patches above the upper Tukey fence of the scores are kept. With a budget b, the b - 1 best are kept, and the appended mean is
+    the b-th token. Kept tokens are in raster order.
 
-    Deviations: the release computes the mean in float16 and pads to all patches with zeros, ours does neither; at a ratio
-    of 1 it fails, ours keeps everything and appends nothing. The text is the question as the model is asked it, an
-    ``<image>`` in it replaced by a space, cut off at the text tower's context, as officially. The published figures are of
+    Deviations: the release computes the mean in float16 and pads to all patches with zeros; ours does neither. At a ratio of 1
+    the release fails; ours keeps everything and appends nothing. As in the official code, the text is the question as the model
+    gets it, with ``<image>`` replaced by a space, truncated to the context of the text encoder. The published figures are of
     models that were fine-tuned with the method.
 
     Attributes:
-        relevance_sign: -1 as the release, 1 for towers in which what the text names scores highest; the model's own by default.
+        relevance_sign: -1 as in the release, or 1 for towers in which patches of what the text names score highest. The default is
+            the model's.
     """
 
     title = "TRIM"
@@ -40,17 +41,17 @@ class Trim(TokenReducer):
     relevance_sign: int = -1
 
     def __post_init__(self) -> None:
-        """Refuse other signs."""
+        """Check that ``relevance_sign`` is 1 or -1."""
         super().__post_init__()
         one_of(self, relevance_sign=(1, -1))
 
     @property
     def needs_clip(self) -> bool:
-        """Always."""
+        """True: patches are scored in CLIP's joint space."""
         return True
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
-        """Select and append."""
+        """Select the patches and append the mean of the others."""
         scores = self.scores(probes)
         budget = self.asked(probes.geometry)
         if budget == features.shape[1]:
@@ -61,7 +62,7 @@ class Trim(TokenReducer):
         return Reduction.mix(features, *kept_and_mean(keep), {"selected": keep.sum(1)})
 
     def scores(self, probes: Probes) -> Tensor:
-        """[B, N] in float64, sums to 1."""
+        """Scores [B, N] in float64; those of an image sum to 1."""
         texts = [probes.clip_text(image, [prompt.replace("<image>", " ")]) for image, prompt in enumerate(probes.prompts)]
         similarity = probes.clip_patches.double() @ torch.cat(texts).double()[:, :, None]
         return (self.relevance_sign * similarity[..., 0]).softmax(-1)

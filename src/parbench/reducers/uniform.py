@@ -15,14 +15,14 @@ from parbench.reducers.token_probes import Probes
 
 @dataclass
 class Uniform(TokenReducer):
-    """Keeps the patches at the centres of a coarse grid; for budgets that make no grid, evenly spaced in raster order."""
+    """Keeps the patches at the centres of a coarse grid, or evenly spaced ones if the budget does not form a grid."""
 
     title = "uniform"
     control = True
     free = True
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
-        """Keep ``budget`` evenly spread tokens."""
+        """Keep ``budget`` evenly spaced tokens."""
         rows, columns = probes.encoded.grid
         count = self.count(probes.geometry)
         if coarse := factor(count, rows, columns):

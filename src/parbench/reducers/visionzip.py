@@ -14,26 +14,26 @@ from parbench.ops.selection import compact, gather, to_mask, top_k
 from parbench.reducers import Reduction, TokenReducer, one_of
 from parbench.reducers.token_probes import READ_BLOCK, Probes
 
-# Contextual share of the official settings: 10 of 64 tokens, 20 of 128, 30 of 192.
+# Share of contextual tokens in the official settings: 10 of 64 tokens, 20 of 128, 30 of 192.
 _CONTEXTUAL = 10 / 64
 
 
 @dataclass
 class VisionZip(TokenReducer):
-    """Sends CLS, the patches it attends to most, and contextual tokens made of all the others.
+    """Sends CLS, the patches that it attends to most (dominant), and contextual tokens that merge all the others.
 
-    Attention and keys are those of the block whose output LLaVA reads, attention summed and keys averaged over heads. Targets
-    are spread evenly over the remaining patches in raster order; each other remaining patch goes to the target with the most
-    similar key, and a contextual token is its target plus the mean of what went there: the release's sum, of about twice
-    the norm of a patch, where the paper describes an average.
+    Attention and keys are those of the block whose output LLaVA reads; attention is summed and keys are averaged over heads.
+    Targets are evenly spaced among the remaining patches in raster order. Each other remaining patch is assigned to the target
+    with the most similar key. A contextual token is its target plus the mean of the assigned patches. This is the sum of the
+    release, with about twice the norm of a patch; the paper describes an average.
 
-    The budget counts everything that is sent: CLS, dominant patches (raster order), contextual tokens (in the order of their
-    targets). CLS comes from no patch, so it has no provenance and, at kept positions, shares the place of patch 0. At the
-    full budget all patches are sent and neither CLS nor contextual tokens, so that keeping everything is no change.
+    The budget counts everything that is sent: CLS, dominant patches (in raster order), contextual tokens (in the order of their
+    targets). CLS comes from no patch, so it has no provenance, and with ``positions=keep`` it has the position id of patch 0. At
+    the full budget all patches are sent, without CLS and contextual tokens, so that keeping everything changes nothing.
 
     Attributes:
-        contextual: Number of contextual tokens; None takes the official share of the budget (10 of 64).
-        send_cls: Whether CLS is sent; without it, one patch more is dominant.
+        contextual: Number of contextual tokens; None for the official share of the budget (10 of 64).
+        send_cls: Whether CLS is sent; without it, one more patch is dominant.
     """
 
     title = "VisionZip"
@@ -43,13 +43,13 @@ class VisionZip(TokenReducer):
     send_cls: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse impossible settings."""
-        # CLS and the contextual tokens are made of what the tower gives.
+        """Check the fields."""
+        # CLS and the contextual tokens are made of the tower's output.
         one_of(self, place=("before_projector",))
         super().__post_init__()
 
     def check(self, geometry: Geometry) -> None:
-        """Also refuse contextual tokens that the budget has no room for."""
+        """Also refuse more contextual tokens than the budget allows."""
         super().check(geometry)
         room = self.count(geometry) - self.send_cls
         if self.contextual is not None and not 0 <= self.contextual <= room:
@@ -58,7 +58,7 @@ class VisionZip(TokenReducer):
             )
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
-        """Select, merge, put CLS in front."""
+        """Select the dominant patches, merge the others, prepend CLS."""
         batch, size, _ = features.shape
         budget = self.count(probes.geometry)
         if budget == size:

@@ -17,18 +17,19 @@ from parbench.reducers.token_probes import READ_BLOCK, Probes
 
 @dataclass
 class VisPruner(TokenReducer):
-    """Keeps patches of high CLS attention, and of the others those that repeat one another least.
+    """Keeps patches with high CLS attention, and a diverse selection of the others.
 
-    Attention is that of the block whose output LLaVA reads, mean over heads. The rest, by descending attention, is thinned:
-    it is split by even and odd places, and the even ones most similar to an odd one go, a few a round. Similarity is the
-    cosine of features before the projector. Kept tokens come in raster order.
+    Attention is that of the block whose output LLaVA reads, mean over heads. The other patches, by descending attention, are
+    thinned
+    out in rounds: they are split into even and odd positions, and the even ones that are most similar to an odd one are dropped.
+    Similarity is the cosine of features before the projector. Kept tokens are in raster order.
 
-    The diverse part hangs on the order of nearly equal similarities: a change in the last digit of the features may change
-    most of it. The newer release fails where the rest is of odd length; here the even places then have one more.
+    The diverse part depends on the order of nearly equal similarities: a change in the last digit of the features may change
+    most of it. The newer release fails if the number of other patches is odd; here there is then one more even position.
 
     Attributes:
-        important: Share of the budget that goes by attention, rounded down.
-        step: Patches dropped in a round.
+        important: Share of the budget that is selected by attention, rounded down.
+        step: Patches dropped per round.
     """
 
     title = "VisPruner"
@@ -38,20 +39,20 @@ class VisPruner(TokenReducer):
     step: int = 8
 
     def __post_init__(self) -> None:
-        """Refuse impossible settings."""
+        """Check the fields."""
         super().__post_init__()
         if not 0 <= self.important <= 1:
-            raise ParbenchError(f"method.important={self.important} of {self.name} is no share: use 0 to 1")
+            raise ParbenchError(f"method.important={self.important} of {self.name} is not a share: use a number from 0 to 1")
         if self.step < 1:
-            raise ParbenchError(f"method.step={self.step} of {self.name} never ends: use 1 or more")
+            raise ParbenchError(f"method.step={self.step} of {self.name} drops nothing: use 1 or more")
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
-        """Select."""
+        """Select the patches, in raster order."""
         important, diverse = self.choose(probes)
         return Reduction.select(features, to_mask(torch.cat([important, diverse], dim=1), features.shape[1]))
 
     def choose(self, probes: Probes) -> tuple[Tensor, Tensor]:
-        """Important patches by descending attention, and diverse ones as the thinning leaves them; [B, *] each."""
+        """Important patches by descending attention, and diverse patches in the order after thinning; [B, *] each."""
         budget = self.count(probes.geometry)
         order = top_k(probes.cls_attention(READ_BLOCK).mean(1)[:, 1:], probes.encoded.features.shape[1])
         important, rest = order.tensor_split([int(budget * self.important)], dim=1)

@@ -18,11 +18,12 @@ _OFFICIAL_CUT = 16
 
 @dataclass
 class VTW(LayerReducer):
-    """Drops all visual tokens before layer K; the layers from K on see text alone.
+    """Drops all visual tokens before layer K; the layers from K on process text only.
 
-    Deviations. K: the release's command line takes 16 of 32 layers (its text 15 for the 7B model); ours scales 16 with the depth,
-    and ``parbench.engine.layer_search`` holds the release's search by divergence. A budget is the average over the layers, so it
-    chooses K; one that no K gives to within half a token is refused. Several images a row all go, where the release knows one.
+    Deviations. K: the release's command line uses 16 of 32 layers (the paper 15 for the 7B model); ours scales 16 to the model's
+    depth. ``parbench.engine.layer_search`` implements the release's search by divergence. A budget is the average over the layers,
+    so it determines K; a budget that no K meets to within half a token is refused. The release handles one image per row; ours
+    drops all images of a row.
 
     Attributes:
         layer: K; None scales the official one, or follows from the budget.
@@ -33,34 +34,33 @@ class VTW(LayerReducer):
     layer: int | None = None
 
     def check(self, geometry: Geometry) -> None:
-        """Refuse a K that the model lacks, and averages that no K delivers."""
+        """Refuse a K that the model lacks, and budgets that no K delivers."""
         asked, cut = self.asked(geometry), self.cut(geometry)
         if asked is None and not 1 <= cut < geometry.layers:
             raise ParbenchError(f"method.layer={cut} of {self.name}: use 1 to {geometry.layers - 1} for this model")
         nearest = geometry.patches * cut / geometry.layers
         if asked is not None and abs(nearest - asked) > 0.5:
             raise ParbenchError(
-                f"budget={asked} of method {self.name} is out of reach: whole layers keep all tokens or none, and the nearest "
-                f"average "
-                f"over {geometry.layers} layers is {nearest:g}"
+                f"budget={asked} of method {self.name} is out of reach: a layer keeps all tokens or none, and the nearest "
+                f"average over {geometry.layers} layers is {nearest:g}"
             )
 
     def cut(self, geometry: Geometry) -> int:
-        """K."""
+        """K, the first layer without visual tokens, by the field ``layer``, the budget or the scaled official value."""
         asked = self.asked(geometry)
         if asked is not None:
             return max(1, round(asked * geometry.layers / geometry.patches))
         return self.layer if self.layer is not None else round(_OFFICIAL_CUT * geometry.layers / _OFFICIAL_LAYERS)
 
     def stages(self, geometry: Geometry) -> tuple[int, ...]:
-        """K alone; nothing where a budget keeps every layer."""
+        """The only stage, K; no stage if the budget keeps all tokens in every layer."""
         cut = self.cut(geometry)
         return (cut,) if cut < geometry.layers else ()
 
     def left(self, geometry: Geometry) -> tuple[int, ...]:
-        """None."""
+        """Visual tokens after the stage: 0."""
         return (0,) * len(self.stages(geometry))
 
     def choose(self, view: View) -> Choice:
-        """Nothing stays."""
+        """Drop all visual tokens."""
         return Choice(torch.zeros_like(view.valid))

@@ -1,10 +1,10 @@
-"""Rewrites a question into phrases that can serve as queries."""
+"""Rewriting of a question into queries for retrieval."""
 
 from __future__ import annotations
 
 import re
 
-# Function words, and words that ask rather than name.
+# Function words, and words of questions that name nothing in the image.
 _SKIPPED = frozenset(
     [
         "a",
@@ -140,14 +140,14 @@ _SUFFIXES = (
 
 
 def strip_format(question: str) -> str:
-    """The question without the sentence that says how to answer (the suffixes that lmms-eval's tasks add)."""
+    """The question without its format instruction (the suffixes that lmms-eval's tasks add)."""
     for suffix in _SUFFIXES:
         question = re.sub(suffix, "", question, flags=re.IGNORECASE)
     return question.strip()
 
 
 def singular(word: str) -> str:
-    """A rough English singular: enough to make ``crosses`` and ``stars`` what captions call them."""
+    """A rough English singular, such as ``cross`` and ``star`` for ``crosses`` and ``stars``."""
     if re.search(r"(ss|x|ch|sh)es$", word):
         return word[:-2]
     if re.search(r"[^aeiou]ies$", word):
@@ -156,7 +156,7 @@ def singular(word: str) -> str:
 
 
 def phrases(question: str) -> list[str]:
-    """Runs of content words, singular, in order and without repeats; the question itself if it has none.
+    """Runs of content words in the singular, in order and without duplicates; the question itself if it has none.
 
     ``Is the red star left of the blue circles?`` gives ``red star`` and ``blue circle``.
     """
@@ -171,7 +171,7 @@ def phrases(question: str) -> list[str]:
 
 
 def rewritten(question: str, how: str, template: str) -> list[str]:
-    """What patches are compared with: the question (``off``), it in a template (``template``), or its ``phrases`` in one each."""
+    """The queries: the question (``off``), the question in the template (``template``), or each of its ``phrases`` in it."""
     if how == "off":
         return [question]
     return [template.format(part) for part in (phrases(question) if how == "phrases" else [question])]

@@ -12,27 +12,28 @@ from parbench.errors import ParbenchError
 from parbench.models.geometry import Geometry
 from parbench.reducers import MaskReducer
 
-# LLaVA-1.5-13B's depth, and the layer from which the release cuts attention to its image.
+# LLaVA-1.5-13B's depth, and the layer from which the release masks attention to the image.
 _OFFICIAL_LAYERS = 40
 _OFFICIAL_CUT = 20
 
 
 @dataclass
 class YOPO(MaskReducer):
-    """All visual tokens stay, but see only their neighbours, use part of the feed-forward neurons, and are unseen by late layers.
+    """Keeps all visual tokens. They attend to their neighbours only, use part of the MLP neurons, and are masked in late layers.
 
-    As in the release, everything is computed and masked, and counted as if it were skipped. Image queries see the image
-    keys at most ``window // 2`` rows and columns away, later ones too; a pruned head sees no image key and image tokens get
-    nothing from it; from the layer cut on no query sees an image key. Weights are not normalised again.
+    As in the release, everything is computed and then masked; FLOPs count masked parts as skipped. Visual queries attend to visual
+    keys at most ``window // 2`` rows and columns away, later ones included. In a pruned head nothing attends to visual keys, and
+    visual tokens get no output from it. From ``layer`` on, no query attends to a visual key. Attention weights are not normalised
+    again.
 
-    Deviations. The head masks that the release ships are not part of this package: ``parbench.engine.layer_search`` finds them by
-    its rule and ``pruned_heads`` takes them; by default all heads stay. Published numbers are of fine-tuned checkpoints,
+    Deviations. The head masks of the release are not part of this package: ``parbench.engine.layer_search`` finds them by the
+    release's rule, and ``pruned_heads`` takes them. By default no head is pruned. Published numbers are of fine-tuned checkpoints;
     this is the training-free method.
 
     Attributes:
-        window: Width of the neighbourhood; None leaves attention causal.
-        layer: The layer cut; None scales the official 20 of 40 layers.
-        feed_forward: Image tokens use one in so many neurons, the first ones.
+        window: Width of the neighbourhood in patches; None: causal attention.
+        layer: The layer from which on nothing attends to visual tokens; None scales the official 20 of 40 layers.
+        feed_forward: Visual tokens use the first 1 / ``feed_forward`` of the MLP neurons.
         pruned_heads: Pairs of layer and head, 0-based.
     """
 
@@ -44,11 +45,11 @@ class YOPO(MaskReducer):
     pruned_heads: Sequence[Sequence[int]] = ()
 
     def __post_init__(self) -> None:
-        """Refuse impossible settings."""
-        # Named twice is pruned once.
+        """Check the fields."""
+        # A head that is listed twice is pruned once.
         self.pruned_heads = tuple(sorted({(int(layer), int(head)) for layer, head in self.pruned_heads}))
         if self.window is not None and (self.window < 1 or self.window % 2 == 0):
-            raise ParbenchError(f"method.window={self.window} of {self.name} has no middle: use an odd width")
+            raise ParbenchError(f"method.window={self.window} of {self.name} is not odd, so it has no centre: use an odd width")
         if self.feed_forward < 1:
             raise ParbenchError(f"method.feed_forward={self.feed_forward} of {self.name}: use 1 or more")
 
@@ -57,15 +58,15 @@ class YOPO(MaskReducer):
         super().check(geometry)
         if wrong := [list(pair) for pair in self.pruned_heads if not 0 <= pair[0] < geometry.layers or pair[1] < 0]:
             raise ParbenchError(
-                f"method.pruned_heads of {self.name} holds {wrong[0]}: layers of this model are 0 to {geometry.layers - 1}"
+                f"method.pruned_heads of {self.name} contains {wrong[0]}: use layers 0 to {geometry.layers - 1} and heads from 0"
             )
         if self.layer is not None and not 0 <= self.layer <= geometry.layers:
             raise ParbenchError(
-                f"method.layer={self.layer} of {self.name}: use 0 to {geometry.layers} (no layer is cut) for this model"
+                f"method.layer={self.layer} of {self.name}: use 0 to {geometry.layers} (no layer is masked) for this model"
             )
 
     def neighbours(self, geometry: Geometry) -> Tensor | None:
-        """Within the window."""
+        """[N, N] bool: patches within the window of each other."""
         if self.window is None:
             return None
         row = torch.arange(geometry.patches) // geometry.columns
@@ -74,13 +75,13 @@ class YOPO(MaskReducer):
         return near[0] & near[1]
 
     def pruned(self, layer: int) -> list[int]:
-        """Those named for the layer."""
+        """Pruned heads of the layer."""
         return [head for at, head in self.pruned_heads if at == layer]
 
     def unseen(self, geometry: Geometry) -> int:
-        """The layer cut."""
+        """The first layer in which nothing attends to visual tokens."""
         return self.layer if self.layer is not None else round(_OFFICIAL_CUT * geometry.layers / _OFFICIAL_LAYERS)
 
     def neurons(self, every: int) -> int:
-        """One in ``feed_forward``."""
+        """The number of MLP neurons that visual tokens use: ``every // feed_forward``."""
         return every // self.feed_forward

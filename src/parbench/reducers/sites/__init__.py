@@ -1,1 +1,1 @@
-"""One base class for each place where a method acts."""
+"""Base classes of methods, one per site."""

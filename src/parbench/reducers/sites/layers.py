@@ -1,4 +1,4 @@
-"""Methods that drop visual tokens before layers of the LLM."""
+"""Base class of methods that drop visual tokens inside the LLM."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a stage leaves of the visual tokens of E images.
+    """The visual tokens that a stage keeps of E images.
 
     Attributes:
-        keep: [E, N] bool, the tokens that stay.
-        scores: [E, N] what was ranked, if anything.
-        merge: [E, C, N] weights of new tokens that come behind those that stay, or None.
-        merged: [E] how many of them an image has.
+        keep: [E, N] bool, the kept tokens.
+        scores: [E, N] the scores that were ranked, or None.
+        merge: [E, C, N] weights of merged tokens, which follow the kept ones, or None.
+        merged: [E] number of merged tokens of each image, or None.
     """
 
     keep: Tensor
@@ -36,7 +36,7 @@ class Choice:
 
     @staticmethod
     def best(view: View, scores: Tensor, count: int | Tensor) -> Choice:
-        """Keep the ``count`` best of each image by scores [E, N] (a number, or one an image [E]); ties: lower index."""
+        """Keep the ``count`` tokens (a number, or one per image [E]) with the highest scores [E, N]. Ties: lower index first."""
         valid = view.valid
         order = scores.masked_fill(~valid, float("-inf")).argsort(dim=1, descending=True, stable=True)
         rank = order.argsort(dim=1)
@@ -46,35 +46,35 @@ class Choice:
 
 @dataclass
 class LayerReducer(Reducer):
-    """Drops visual tokens inside the LLM, in stages: before some layers, a part of what is left goes.
+    """Drops visual tokens inside the LLM, in stages before some of its layers.
 
     Attributes:
-        positions: ``keep`` (original position ids) or ``compact`` (counting on without gaps after every stage; while decoding, each
-            layer counts from the length of its own cache).
+        positions: ``keep``: original position ids. ``compact``: position ids are renumbered consecutively after every stage; during
+            decoding, each layer counts from the length of its own KV cache.
     """
 
     site = "layers"
     positions: str = "keep"
 
     def __post_init__(self) -> None:
-        """Refuse values that no reading of the method has."""
+        """Check the fields."""
         one_of(self, positions=("keep", "compact"))
 
     @abstractmethod
     def stages(self, geometry: Geometry) -> tuple[int, ...]:
-        """The 0-based layers before which tokens are dropped, ascending, each at least 1."""
+        """0-based layers before which tokens are dropped, in ascending order, each at least 1."""
 
     @abstractmethod
     def left(self, geometry: Geometry) -> tuple[int, ...]:
-        """Visual tokens of an image that enter the layer of each stage.
+        """Visual tokens of an image after each stage.
 
         Raises:
-            ParbenchError: The budget is out of reach, or the method decides by the image.
+            ParbenchError: The budget is out of reach, or the number depends on the image.
         """
 
     @abstractmethod
     def choose(self, view: View) -> Choice:
-        """What stays at a stage."""
+        """Choose the tokens to keep at a stage."""
 
     def by_layer(self, geometry: Geometry) -> list[int]:
         """Visual tokens of an image that enter each layer."""
@@ -84,11 +84,11 @@ class LayerReducer(Reducer):
         return counts
 
     def check(self, geometry: Geometry) -> None:
-        """Refuse layers that the model lacks, and averages that whole tokens cannot meet to within half a token."""
+        """Refuse layers that the model lacks, and budgets that are missed by more than half a token on average."""
         asked, stages = self.asked(geometry), self.stages(geometry)
         if list(stages) != sorted(set(stages)) or (stages and not 1 <= stages[0] <= stages[-1] < geometry.layers):
             raise ParbenchError(
-                f"the layers {', '.join(map(str, stages))} of method {self.name} are no stages: use ascending layers from 1 to "
+                f"the layers {', '.join(map(str, stages))} of method {self.name} are not possible: use ascending layers from 1 to "
                 f"{geometry.layers - 1}"
             )
         if asked is None:
@@ -101,19 +101,19 @@ class LayerReducer(Reducer):
 
     @property
     def compacts(self) -> bool:
-        """Whether positions count on without gaps."""
+        """Whether position ids are renumbered consecutively."""
         return self.positions == "compact"
 
     @property
     def cached(self) -> bool:
-        """Whether decoding goes on from the cache of a sequence that was reduced once (False: all anew for every token)."""
+        """Whether decoding uses the KV cache of the reduced prompt. False: the whole sequence runs again for every token."""
         return True
 
     @property
     def masked(self) -> bool:
-        """Whether tokens are only hidden from attention and still computed; they then count as if they were gone."""
+        """Whether dropped tokens are still computed and only masked in attention. They are counted as dropped."""
         return False
 
     def before(self, geometry: Geometry) -> TokenReducer | None:
-        """The part of the method that acts before the LLM, for one that has two sites."""
+        """The part of the method that acts before the LLM; None for most methods."""
         return None

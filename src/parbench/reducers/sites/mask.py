@@ -1,4 +1,4 @@
-"""Methods that mask what visual tokens see and compute in the LLM."""
+"""Base class of methods that mask computation of visual tokens in the LLM."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class MaskReducer(Reducer):
-    """Leaves every visual token where it is and masks, inside the LLM, what visual tokens see and compute.
+    """Keeps every visual token and masks, inside the LLM, parts of their attention and MLP.
 
-    It is computed and then masked, but counted as if it were skipped.
+    Masked parts are computed and then masked. FLOPs count them as skipped.
     """
 
     site = "mask"
@@ -27,28 +27,28 @@ class MaskReducer(Reducer):
 
     @property
     def note(self) -> str:
-        """It is a simulation."""
-        return "every token is computed and masked; FLOPs as if what is masked were skipped, seconds as measured"
+        """That this is a simulation."""
+        return "everything is computed and then masked; FLOPs count masked parts as skipped, seconds are as measured"
 
     @abstractmethod
     def neighbours(self, geometry: Geometry) -> Tensor | None:
-        """[N, N] bool: image keys that each image query of the same image sees; None leaves attention causal."""
+        """[N, N] bool: the visual keys to which each visual query of the same image attends; None: causal attention."""
 
     @abstractmethod
     def pruned(self, layer: int) -> list[int]:
-        """Heads of a layer that see no image key and give image tokens nothing."""
+        """Heads of a layer in which nothing attends to visual tokens, and which add nothing to visual tokens."""
 
     @abstractmethod
     def unseen(self, geometry: Geometry) -> int:
-        """The layer from which no query sees an image key."""
+        """The layer from which on nothing attends to visual tokens."""
 
     @abstractmethod
     def neurons(self, every: int) -> int:
-        """Feed-forward neurons that image tokens use, of so many."""
+        """Number of the ``every`` MLP neurons that visual tokens use."""
 
     def check(self, geometry: Geometry) -> None:
-        """Refuse budgets: nothing is dropped."""
+        """Refuse budgets, as nothing is dropped."""
         if self.asked(geometry) not in (None, geometry.patches):
             raise ParbenchError(
-                f"budget={self.budget} of method {self.name} has no use, since every token stays: leave budget=null"
+                f"budget={self.budget} of method {self.name} has no effect, since every token is kept: leave budget=null"
             )

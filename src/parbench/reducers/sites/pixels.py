@@ -1,4 +1,4 @@
-"""Methods that act on the image."""
+"""Base class of methods that act on the image."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class PixelReducer(Reducer):
-    """Makes the image smaller before the encoder, which then gives fewer tokens."""
+    """Makes the image smaller, so that the vision tower gives fewer tokens."""
 
     site = "pixels"
 
     @abstractmethod
     def shrink(self, pixels: Tensor, geometry: Geometry) -> Tensor:
-        """[B, 3, H, W] to [B, 3, h, w], sides divisible by the patch size."""
+        """Shrink pixels [B, 3, H, W] to [B, 3, h, w]; h and w are multiples of the patch size."""
 
     @abstractmethod
     def origin(self, encoded: Encoded, geometry: Geometry) -> Reduction:
-        """The encoded small image as a reduction of the full grid."""
+        """The encoded small image as a reduction of the full patch grid."""

@@ -1,4 +1,4 @@
-"""Methods that act between the vision tower and the LLM."""
+"""Base class of methods that act between the vision tower and the LLM."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class TokenReducer(Reducer):
     """Acts on visual tokens between the vision tower and the LLM.
 
     Attributes:
-        place: Before or after the projector.
-        positions: ``compact``: the shortened sequence counts on without gaps; ``keep``: tokens keep their original positions.
+        place: ``before_projector`` or ``after_projector``.
+        positions: ``compact``: position ids are renumbered consecutively; ``keep``: tokens keep their original position ids.
     """
 
     site = "tokens"
@@ -31,14 +31,14 @@ class TokenReducer(Reducer):
     positions: str = "compact"
 
     def __post_init__(self) -> None:
-        """Refuse values that no reading of the method has."""
+        """Check the fields."""
         one_of(self, place=("before_projector", "after_projector"), positions=("compact", "keep"))
 
     @abstractmethod
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
-        """Reduce the tokens of a batch of images, each by itself.
+        """Reduce the tokens of a batch of images, each independently.
 
         Args:
             features: [B, N, d] at ``place``.
-            probes: What the method may look at for these B images.
+            probes: Further inputs for these B images.
         """

@@ -1,4 +1,4 @@
-"""Methods that act inside the vision tower."""
+"""Base class of methods that merge tokens inside the vision tower."""
 
 from __future__ import annotations
 
@@ -23,24 +23,23 @@ if TYPE_CHECKING:
 class TowerReducer(Reducer):
     """Merges tokens inside the vision tower, in each block up to the one that LLaVA reads, between attention and MLP.
 
-    Merged tokens become their size-weighted average; attention adds the logarithm of a token's size to its logits, so that a
-    token weighs as much as the patches in it. The LLM gets the tokens in raster order of the first patch in each.
+    Merged tokens become their size-weighted average. Attention adds the logarithm of a token's size to its logits, so a token has
+    the weight of all its patches. The LLM gets the tokens in raster order of their first patches.
 
     Attributes:
-        positions: ``compact``: the shortened sequence counts on without gaps; ``keep``: a token has the position of the first
-            patch in it.
+        positions: ``compact``: position ids are renumbered consecutively; ``keep``: a token has the position id of its first patch.
     """
 
     site = "tower"
     positions: str = "compact"
 
     def __post_init__(self) -> None:
-        """Refuse values that no reading of the method has."""
+        """Check the fields."""
         one_of(self, positions=("compact", "keep"))
 
     @abstractmethod
     def merge(self, block: int, metric: Tensor, counts: Tensor, geometry: Geometry) -> Merge:
-        """Which tokens of each image become one in a block, each image by itself.
+        """Choose the tokens that a block merges, for each image independently.
 
         Args:
             block: The 0-based vision block.
@@ -51,15 +50,15 @@ class TowerReducer(Reducer):
 
     @property
     def unmerges(self) -> bool:
-        """Whether the LLM's attention has every patch again, each with what its token has, at its original position."""
+        """Whether the LLM attends over the un-merged sequence: every patch at its original position, as its token."""
         return False
 
     @abstractmethod
     def merges(self, geometry: Geometry) -> list[int]:
-        """Tokens merged at each acting block; where images decide, what the budget means on average."""
+        """Tokens merged in each block; the average if it depends on the image."""
 
     def origin(self, encoded: Encoded, geometry: Geometry) -> Reduction:
-        """What the tower gave, with the patches that each token is the average of."""
+        """The output of the tower as a reduction, with the patches that each token averages."""
         if encoded.owner is None:
             raise RuntimeError("the tower ran without merging")
         order = encoded.owner.argsort(dim=1, stable=True)
@@ -72,10 +71,10 @@ class TowerReducer(Reducer):
         return Reduction(encoded.features, token.amax(1) + 1, provenance)
 
     def even(self, geometry: Geometry) -> list[int]:
-        """Tokens to be merged at each acting block, shared out evenly, so that the budget is left.
+        """Tokens to merge in each block, distributed evenly, so that the budget remains.
 
         Raises:
-            ParbenchError: There is no budget, or so few tokens cannot be reached; says the least.
+            ParbenchError: There is no budget, or it is out of reach. The message gives the smallest possible one.
         """
         budget, length = self.count(geometry), geometry.patches + 1
         plan = even_merges(length, geometry.patches - budget, geometry.read)
@@ -83,7 +82,8 @@ class TowerReducer(Reducer):
             for _ in range(geometry.read):
                 length -= most_merges(length)
             raise ParbenchError(
-                f"budget={budget} of method {self.name} is out of reach: each of {geometry.read} vision blocks merges at most half "
-                f"of its tokens, so the least is {length - 1}"
+                f"budget={budget} of method {self.name} is out of reach: each of {geometry.read} vision blocks merges at "
+                "most half "
+                f"of its tokens, so the smallest budget is {length - 1}"
             )
         return plan
