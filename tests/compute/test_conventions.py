@@ -60,12 +60,12 @@ def digits(value: float, printed: str) -> str:
     ],
 )
 def test_tflops_as_printed(convention, model, visual, text, printed):
-    assert digits(total(convention, model, visual, behind=text) / 1e12, printed) == printed
+    assert digits(total(convention, model, visual, after=text) / 1e12, printed) == printed
 
 
 @pytest.mark.parametrize(("model", "printed"), [(SEVEN, "99.3"), (THIRTEEN, "154.6")])
 def test_fastvs_gflops_a_layer_as_printed(model, printed):
-    whole = total(fastv, model, [PATCHES] * model[1], behind=FASTV_TEXT)
+    whole = total(fastv, model, [PATCHES] * model[1], after=FASTV_TEXT)
     assert digits(whole / model[1] / 1e9, printed) == printed
 
 
@@ -75,14 +75,14 @@ def test_fastvs_gflops_a_layer_as_printed(model, printed):
 )
 def test_fastvs_shares_as_printed(layer, left, percent, printed):
     """For 7B the paper prints the rounded share, and that share of 99.3."""
-    ours = total(fastv, SEVEN, cut(SEVEN, layer, left), behind=FASTV_TEXT)
-    share = round(100 * ours / total(fastv, SEVEN, [PATCHES] * 32, behind=FASTV_TEXT))
+    ours = total(fastv, SEVEN, cut(SEVEN, layer, left), after=FASTV_TEXT)
+    share = round(100 * ours / total(fastv, SEVEN, [PATCHES] * 32, after=FASTV_TEXT))
     assert share == percent
     assert digits(99.3 * share / 100, printed) == printed
 
 
 def test_fastvs_halved_13b_as_printed():
-    assert digits(total(fastv, THIRTEEN, cut(THIRTEEN, 2, 288), behind=FASTV_TEXT) / 40 / 1e9, "84.6") == "84.6"
+    assert digits(total(fastv, THIRTEEN, cut(THIRTEEN, 2, 288), after=FASTV_TEXT) / 40 / 1e9, "84.6") == "84.6"
 
 
 @pytest.mark.parametrize("model", ["llava-tiny", "llava-1.5-7b", "llava-1.5-13b"])
@@ -92,7 +92,7 @@ def test_true_is_what_fvcore_counts(model, left):
     depth = found.text_config.num_hidden_layers
     visual = [576, *[left] * (depth - 1)]
     counted = costs(found).prefill([count + 60 for count in visual])
-    assert true(sizes_of(found), Tokens(visual, behind=25, system=35)) == counted
+    assert true(sizes_of(found), Tokens(visual, after=25, system=35)) == counted
 
 
 def rows(run, *words):
@@ -121,9 +121,9 @@ def test_without_the_flag_the_keys_are_the_contracts(run):
 
 
 def test_divprune_leaves_the_system_prompt_out(run):
-    for words, behind in (((), 25), (("system=0",), 60), (("text=20",), 1)):
+    for words, after in (((), 25), (("system=0",), 60), (("text=20",), 1)):
         (row,) = rows(run, "model=llava-1.5-7b", "tokens=64", "--convention", *words)
-        assert row["conventions"]["divprune"] == total(divprune, SEVEN, [64] * 32, behind=behind)
+        assert row["conventions"]["divprune"] == total(divprune, SEVEN, [64] * 32, after=after)
 
 
 @pytest.fixture(scope="module")

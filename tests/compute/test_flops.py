@@ -153,7 +153,7 @@ def test_a_method_inside_the_llm_pays_for_its_full_layers(run):
         (["tokens=[576,64"], "write tokens=[a,b]"),
         (["place=inside"], "before_projector"),
         (["model=llava-1.5-8b"], "did you mean"),
-        (["method=prumerge"], "give tokens=64"),
+        (["method=prumerge"], "set tokens=64"),
     ],
 )
 def test_bad_input_is_one_sentence(run, words, said):

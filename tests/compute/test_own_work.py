@@ -21,9 +21,9 @@ def work(model: str, question: str) -> OwnWork:
     return OwnWork(OmegaConf.to_container(compose_config([f"model={model}"]).model, resolve=True), question)
 
 
-def counted(own: OwnWork, method, behind: int = 25, system: int = 35) -> int:
+def counted(own: OwnWork, method, after: int = 25, system: int = 35) -> int:
     tokens = method.asked(own.shapes.geometry)
-    return own(method, plan("", own.shapes.geometry, method, tokens, "after_projector"), behind, system)
+    return own(method, plan("", own.shapes.geometry, method, tokens, "after_projector"), after, system)
 
 
 @pytest.fixture(scope="module")

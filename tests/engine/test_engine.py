@@ -221,7 +221,7 @@ def test_what_does_not_fit_fails_alone_and_answers_end_with_the_context(adapter,
     for share in (True, False):
         answers = {one.id: one for one in Engine(adapter, reducer("none"), share=share).answer(batch)}
         assert [name for name, one in answers.items() if one.error] == [batch[0].id, "two", "text"]
-        assert "exceeds the context of 1024 tokens of llava-tiny" in answers[batch[0].id].error
+        assert "leaves no room for an answer in the context of 1024 tokens of llava-tiny" in answers[batch[0].id].error
         assert "2 image placeholders for 1 images" in answers["two"].error
         assert "1 image placeholders for 0 images" in answers["text"].error
         assert answers[batch[2].id].ledger.generated == 1
@@ -248,7 +248,7 @@ def test_a_method_that_delivers_other_than_asked_is_caught(adapter, questions, m
         return honest(dataclasses.replace(self, budget=65), features, probes)
 
     monkeypatch.setattr(type(method), "reduce", greedy_hands)
-    with pytest.raises(ParbenchError, match="asked for 64 visual tokens and delivered 65"):
+    with pytest.raises(ParbenchError, match="delivered 65 visual tokens instead of its budget of 64"):
         Engine(adapter, method).answer(questions[:1])
 
 

@@ -193,8 +193,8 @@ def test_official_settings_are_reached():
         ("pyramiddrop", None, {"layers": [3, 3, 6]}, "use ascending layers from 1 to 11"),
         ("sparsevlm", 20, {}, "the nearest average over the layers is"),
         ("sparsevlm", 64, {"version": "1.0"}, "version 1.0 keeps tokens by rank"),
-        ("sparsevlm", 64, {"counts": [300, 200, 110]}, "method.counts decides"),
-        ("yopo", 64, {}, "since every token stays"),
+        ("sparsevlm", 64, {"counts": [300, 200, 110]}, "method.counts sets the number"),
+        ("yopo", 64, {}, "since every token is kept"),
     ],
 )
 def test_what_is_out_of_reach_is_said(name, budget, fields, said):
@@ -341,5 +341,5 @@ def test_an_image_with_no_text_behind_it_is_reduced_all_the_same(name, adapter, 
 def test_a_head_that_is_named_twice_is_pruned_once_and_a_layer_must_exist(adapter):
     method = reducer("yopo", pruned_heads=[[2, 0], [2, 0], [1, 3]])
     assert method.pruned(2) == [0]
-    with pytest.raises(ParbenchError, match="layers of this model are 0 to"):
+    with pytest.raises(ParbenchError, match="use layers 0 to"):
         reducer("yopo", pruned_heads=[[99, 0]]).check(adapter.geometry)

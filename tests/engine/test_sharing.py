@@ -74,13 +74,13 @@ def test_beginnings_are_shared_by_every_kernel_that_takes_masks(adapter, questio
         adapter.language.config._attn_implementation,
     )
     try:
-        assert not prefix.can_share_beginnings(adapter)
+        assert not prefix.can_share_prefixes(adapter)
     finally:
         adapter.language.config._attn_implementation = kernel
 
 
 @pytest.mark.parametrize("name", ["par", "yopo", "trim"])
-def test_methods_that_change_what_enters_the_llm_by_question_or_mask_it_share_no_beginning(adapter, questions, name):
+def test_methods_that_change_what_enters_the_llm_by_question_or_mask_it_share_no_prefix(adapter, questions, name):
     answers, read = answered(adapter, Engine(adapter, reducer(name, None if name == "yopo" else 64)), questions)
     assert not any(answer.error for answer in answers)
     assert read >= sum(answer.ledger.layers[0] for answer in answers)
@@ -112,7 +112,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(adapter, questi
     with entering(adapter, small):
         answers = engine.answer(questions)
         assert max(tried) == 6
-        assert "a batch of 3 does not fit into memory: going on with 1" in caplog.text
+        assert "a batch of 3 does not fit into memory: continuing with 1" in caplog.text
         del tried[:]
         engine.answer(questions[:4])
         assert max(tried) == 1, "what did not fit is not tried again"
@@ -124,7 +124,7 @@ def test_memory_that_holds_no_sample_is_said(adapter, questions):
     def never(_rows, _tokens):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: not enough memory: you tried")
 
-    with entering(adapter, never), pytest.raises(ParbenchError, match="does not hold a single sample"):
+    with entering(adapter, never), pytest.raises(ParbenchError, match="a single sample does not fit"):
         Engine(adapter, reducer("none")).answer(questions)
 
 

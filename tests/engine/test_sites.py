@@ -68,7 +68,7 @@ class CacheSite(Site[CacheReducer]):
     """In the KV cache, between prefill and decoding."""
 
     name: ClassVar[str] = "kv-cache"
-    own_work = ("silenced",)
+    overhead_functions = ("silenced",)
 
     def hooks(self, adapter, rows, _trace, _place=None):
         return CacheHooks(adapter, rows, self.reducer.silenced(rows.image, self.reducer.count(self.geometry)))
@@ -151,7 +151,7 @@ def test_a_site_that_nothing_defines_is_refused(adapter):
     class Lost(CacheReducer):
         site = "nowhere"
 
-    with pytest.raises(ParbenchError, match="acts at site nowhere, which nothing defines"):
+    with pytest.raises(ParbenchError, match="has site nowhere, which is not defined"):
         Engine(adapter, Lost(budget=8, name="lost"))
 
 
@@ -160,8 +160,8 @@ def test_each_site_finds_what_its_methods_promise(adapter, name):
     site = site_of(reducer(name), adapter.geometry)
     assert site.name == reducer(name).site
     # The benchmark times a method through these functions.
-    assert all(callable(getattr(site.reducer, function)) for function in site.own_work)
-    assert site.shares_beginnings or site.name in ("layers", "mask") or site.needs_owners
+    assert all(callable(getattr(site.reducer, function)) for function in site.overhead_functions)
+    assert site.shares_prefixes or site.name in ("layers", "mask") or site.needs_owners
 
 
 def test_only_sites_know_kinds():

@@ -69,7 +69,7 @@ def test_the_pickled_clip_gives_what_the_safe_one_gives_and_is_converted_once(ho
     monkeypatch.setattr(torch, "load", None)
     text_space(CLIP, adapter, CLIP_REVISION)
     kept.write_bytes(kept.read_bytes()[:999])
-    with pytest.raises(ParbenchError, match="nothing of it was executed"):
+    with pytest.raises(ParbenchError, match="no code in it was executed"):
         text_space(CLIP, adapter, CLIP_REVISION)
     assert "warning" not in caplog.text
 
@@ -98,11 +98,11 @@ def test_a_pickle_that_is_more_than_tensors_is_refused_and_not_executed(run, cli
     for write in contents.values():
         torch.save(whole, path)
         write()
-        assert "nothing of it was executed" in refused(run, *words)
+        assert "no code in it was executed" in refused(run, *words)
     assert not (folder / "executed").exists()
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data/0", bytes(1 << 20))
-    assert "is packed" in refused(run, *words)
+    assert "is compressed" in refused(run, *words)
     for change, said in (
         ({"text_projection.weight": None}, "missing tensors (text_projection.weight)"),
         ({"more": torch.ones(1)}, "surplus tensors (more)"),
@@ -147,7 +147,7 @@ def test_a_clip_whose_vision_tower_is_another_is_told(run, clip, adapter, caplog
     config = json.loads((clip / "config.json").read_text())
     config["vision_config"]["hidden_size"] = 96
     (clip / "config.json").write_text(json.dumps(config))
-    assert "LLaVA's is 192 wide" in refused(run, "eval", f"model.clip={clip}", "method=trim", "budget=64", *RUN)
+    assert "LLaVA's has width 192" in refused(run, "eval", f"model.clip={clip}", "method=trim", "budget=64", *RUN)
     assert "set model.clip" in refused(run, "eval", "model.clip=null", "method=trim", "budget=64", *RUN)
 
 
@@ -159,7 +159,7 @@ def test_a_half_copied_cache_names_the_file(run, home, folder):
     content = blob.read_bytes()
 
     blob.unlink()
-    assert "model-00002-of-00003.safetensors points to a file that is not there" in refused(run, *words)
+    assert "model-00002-of-00003.safetensors is a link to a missing file" in refused(run, *words)
     shard.unlink()
     incomplete = blob.with_suffix(".incomplete")
     incomplete.write_bytes(content[:100])
@@ -171,14 +171,14 @@ def test_a_half_copied_cache_names_the_file(run, home, folder):
     blob.write_bytes(content[:-100])
     assert f"it has {len(content) - 100} of {len(content)} bytes" in refused(run, *words)
     blob.write_bytes(content[:-4] + b"abcd")
-    assert "is damaged: its content is not" in refused(run, *words)
+    assert "is damaged, as its sha256 is not" in refused(run, *words)
     blob.write_bytes(content)
     (llava / "model.safetensors.index.json").resolve().write_text("{")
     assert "model.safetensors.index.json cannot be read" in refused(run, *words)
     shutil.rmtree(home)
     build_hub(home)
     (clip / "pytorch_model.bin").resolve().unlink()
-    assert "pytorch_model.bin points to a file that is not there" in refused(run, *words)
+    assert "pytorch_model.bin is a link to a missing file" in refused(run, *words)
     (clip / "pytorch_model.bin").unlink()
     assert "no *.safetensors or pytorch_model.bin is there" in refused(run, *words)
     shutil.rmtree(clip)
@@ -195,7 +195,7 @@ def test_a_copied_folder_is_checked_as_well(run, settings, folder):
     (checkpoint / "model.safetensors.index.json").write_text(json.dumps(index))
     said = refused(run, "eval", f"model.path={checkpoint}", "method=none", *RUN)
     assert "model-00001-of-00001.safetensors is missing" in said
-    assert "half-copied" in said
+    assert "is incomplete" in said
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_a_copied_folder_is_checked_as_well(run, settings, folder):
             "use llava-hf/llava-1.5-7b-hf",
         ),
         ({"model_type": "llava_llama", "hidden_size": 5120}, "use llava-hf/llava-1.5-13b-hf"),
-        ({"vision_feature_layer": [-2, -5]}, "joins several layers"),
+        ({"vision_feature_layer": [-2, -5]}, "uses several layers"),
         ({"vision_config": {"model_type": "siglip_vision_model"}}, "siglip_vision_model"),
         ({"text_config": {"model_type": "qwen2"}}, "qwen2"),
         (None, "is damaged"),

@@ -150,9 +150,9 @@ def test_a_placed_checkpoint_is_whole_too(grouped, folder):
     [
         (["model.device_map=anywhere"], "use auto, balanced, balanced_low_0, sequential or a mapping"),
         (["model.device_map=3"], "is no mapping of modules to devices"),
-        (["model.device_map=auto", "model.device=cpu"], "both say where the model is"),
+        (["model.device_map=auto", "model.device=cpu"], "exclude each other"),
         (["model.max_memory={0:20GiB}"], "set model.device_map=auto too"),
-        (["model.device_map=auto", "model.max_memory={cpu:plenty}"], "is no size: write 20GiB"),
+        (["model.device_map=auto", "model.max_memory={cpu:plenty}"], "is not a size: write 20GiB"),
         (["model.device_map=auto", "model.max_memory=20GiB"], "is no mapping"),
         (
             ["model.device_map=auto", "model.max_memory={7:20GiB}"],
@@ -161,8 +161,8 @@ def test_a_placed_checkpoint_is_whole_too(grouped, folder):
         (["model.device_map={lm_head:gpu}"], "lm_head is at gpu: model.device=gpu is no device"),
         (["model.device_map={lm_head:true}"], "which is no device"),
         (["model.device_map={lm_heat:cpu}"], "unknown module in model.device_map 'lm_heat': did you mean lm_head"),
-        (["model.device_map={lm_head:cpu}"], "gives no place to"),
-        (["model.device_map={model:cpu,lm_head:disk}"], "are one tensor in this model"),
+        (["model.device_map={lm_head:cpu}"], "has no place for"),
+        (["model.device_map={model:cpu,lm_head:disk}"], "are tied in this model"),
     ],
 )
 def test_a_place_that_is_none_is_said(run, words, said):
@@ -171,7 +171,7 @@ def test_a_place_that_is_none_is_said(run, words, said):
 
 def test_random_weights_are_on_one_device(settings):
     for words in ({"weights": "random"}, {"llm_layers": 2}):
-        with pytest.raises(ParbenchError, match="made on one device"):
+        with pytest.raises(ParbenchError, match="create weights on one device"):
             check_placement({**settings, **words, "device_map": "auto"})
 
 

@@ -214,7 +214,7 @@ def test_a_kernel_that_cannot_weigh_tokens_is_refused(adapter, monkeypatch):
     vision = adapter.model.model.vision_tower
     monkeypatch.setattr(vision.config, "_attn_implementation_internal", "flash_attention_2")
     with (
-        pytest.raises(ParbenchError, match="use sdpa or eager"),
+        pytest.raises(ParbenchError, match="=sdpa or eager"),
         merge_blocks(vision, lambda block, metric, counts: merge_none(counts, metric.shape[1]), 5),
     ):
         pass

@@ -99,7 +99,7 @@ def test_a_budget_that_is_not_calibrated_is_said_with_the_command(stored):
 
 def test_thresholds_for_other_weights_are_refused(stored):
     other = dataclasses.replace(SUBJECT, weights="xyz")
-    with pytest.raises(ParbenchError, match="found for other weights"):
+    with pytest.raises(ParbenchError, match="calibrated for other weights"):
         calibrated(par(), other)
 
 

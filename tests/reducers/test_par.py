@@ -66,7 +66,7 @@ def test_merged_patches_stay_in_the_provenance(redundant, adapter, pictures):
     ("fields", "said"),
     [
         ({"space": "pixels"}, "use one of clip, llm"),
-        ({"template": "a photo"}, "where the query goes in"),
+        ({"template": "a photo"}, "for the query"),
         ({"edges": "quantile", "edge_threshold": 1.5}, "between 0 and 1"),
         ({"edges": "quantile", "clusters": "leaders"}, "has no edges"),
         ({"redundant": "merge", "redundancy_threshold": 1.0}, "nothing to merge"),

@@ -128,7 +128,7 @@ def test_a_long_text_is_read_in_segments_or_cut_off(adapter):
     ("name", "budget", "fields", "said"),
     [
         ("visionzip", 64, {"contextual": 64}, "use 0 to 63"),
-        ("visionzip", 64, {"place": "after_projector"}, "no reading of VisionZip"),
+        ("visionzip", 64, {"place": "after_projector"}, "not a value of VisionZip"),
         ("folder", 1, {}, "folding leaves at least 2"),
         ("folder", 64, {"alpha": -1.0}, "use 0 or more"),
         ("folder", 64, {"send_cls": True, "place": "after_projector"}, "place=before_projector"),

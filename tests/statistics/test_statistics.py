@@ -134,7 +134,7 @@ def test_points_are_lmms_evals(seed):
 
 
 def test_points_need_categories():
-    with pytest.raises(ParbenchError, match="question_id begins with"):
+    with pytest.raises(ParbenchError, match="question_ids that begin with"):
         points(answers([1, 0]))
 
 

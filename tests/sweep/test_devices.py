@@ -150,7 +150,7 @@ def test_a_model_that_no_device_can_load_is_one_sentence(run, folder):
     weights = folder / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
     said = refused(run, *WORDS[:-2], TWO, f"model.path={folder / 'model'}", "methods=[random]", "controls=[]")
-    assert "is half-copied" in said
+    assert "is incomplete" in said
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,8 @@
-"""FLOPs by fvcore, part by part, from the token counts that a run really saw.
+"""FLOPs by fvcore, part by part, from the token counts of a run.
 
-Convention: 2 FLOPs per multiply-add (fvcore counts multiply-adds, which are doubled here); matrix products, convolution and
-attention
-only, elementwise work left out; causal attention counted dense, as kernels without block skipping compute it; every vision block
-that runs counted, read or not; the language model's head on the last token only.
+Convention: 2 FLOPs per multiply-add (fvcore counts multiply-adds, which are doubled here). Matrix products, convolution and
+attention are counted; elementwise operations are not. Causal attention counts as dense, as kernels without block skipping compute
+it. Every vision block that runs is counted, whether its output is used or not. The LLM's head runs on the last token only.
 """
 
 from __future__ import annotations
@@ -30,19 +29,19 @@ class Curve:
     square: int
 
     def __call__(self, length: int, attended: int | None = None) -> int:
-        """FLOPs at a length; ``attended`` is that of attention alone, where it is another."""
+        """FLOPs at a sequence length; ``attended`` is the sequence length of attention, if it differs."""
         reach = length if attended is None else attended
         return self.linear * length + self.square * reach * reach
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Costs of a model's parts, FLOPs.
+    """Costs of the parts of a model in FLOPs.
 
     Attributes:
         embed: Patch embedding, for one patch.
         block: One vision block.
-        mlp: The part of it behind attention, for one token.
+        mlp: The part of a vision block after attention, for one token.
         blocks: Number of vision blocks.
         project: Projector, for one token.
         layer: One LLM layer at prefill.
@@ -60,9 +59,9 @@ class Costs:
     head: int
 
     def vision(self, images: Sequence[Sequence[int]]) -> int:
-        """The vision tower over images, given for each the tokens that enter each block and those that leave the last, with CLS.
+        """FLOPs of the vision tower, from the tokens of each image that enter each block and leave the last one, including CLS.
 
-        A block that merges does so between attention and MLP, so its MLP sees what the next block sees.
+        A block merges between attention and MLP, so its MLP has as many tokens as the next block.
         """
         total = 0
         for lengths in images:
@@ -72,21 +71,21 @@ class Costs:
         return total
 
     def prefill(self, lengths: Sequence[int], attended: Sequence[int] = ()) -> int:
-        """The LLM over a prompt, given the tokens that enter each layer, and the places of its attention where they differ."""
+        """FLOPs of the LLM over a prompt, from the tokens that enter each layer and, if it differs, the length of its attention."""
         return sum(self.layer(*pair) for pair in zip(lengths, attended or lengths, strict=True)) + self.head
 
     def decode(self, lengths: Sequence[int], generated: int) -> int:
-        """Everything after the first token; a new token attends to a layer's cache and to itself."""
+        """FLOPs after the first token; a new token attends to the KV cache and to itself."""
         steps = max(0, generated - 1)
         keys = sum(steps * length + steps * (steps + 1) // 2 for length in lengths)
         return steps * (len(lengths) * self.layer.linear + self.head) + self.layer.square * keys
 
 
 def count(module: nn.Module, *inputs: Tensor) -> int:
-    """FLOPs of a module by fvcore, with attention kernels counted.
+    """FLOPs of a module by fvcore, including attention kernels.
 
     Args:
-        module: Anything that can be traced; on the meta device nothing is computed.
+        module: A traceable module; on the meta device nothing is computed.
         inputs: Its positional inputs.
     """
     from fvcore.nn import FlopCountAnalysis
@@ -94,13 +93,13 @@ def count(module: nn.Module, *inputs: Tensor) -> int:
     analysis = FlopCountAnalysis(module, inputs)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     analysis.set_op_handle("aten::scaled_dot_product_attention", _attention)
-    # fvcore counts LayerNorm, but not the RMSNorm of an LLM: as elementwise work both are left out.
+    # fvcore counts LayerNorm, but not the RMSNorm of an LLM. Both are elementwise and omitted.
     analysis.set_op_handle("aten::layer_norm", lambda _inputs, _outputs: 0)
     return 2 * int(analysis.total())
 
 
 def _attention(inputs: list[Any], outputs: list[Any]) -> int:
-    """Multiply-adds of q @ k and weights @ v; fvcore alone leaves them out."""
+    """Multiply-adds of q @ k and weights @ v, which fvcore does not count."""
     from fvcore.nn.jit_handles import get_shape
 
     batch, heads, queries, width = get_shape(inputs[0])
@@ -109,7 +108,7 @@ def _attention(inputs: list[Any], outputs: list[Any]) -> int:
 
 
 def _curve(measure: Callable[[int], int]) -> Curve:
-    # A block is linear plus attention, so two lengths say all.
+    # FLOPs are a linear plus a quadratic term, so two lengths determine both.
     short, long = 64, 128
     square, rest = divmod(measure(long) * short - measure(short) * long, short * long * (long - short))
     linear, rest_linear = divmod(measure(short) - square * short * short, short)
@@ -119,7 +118,7 @@ def _curve(measure: Callable[[int], int]) -> Curve:
 
 
 class _Layer(nn.Module):
-    """An LLM layer with positional inputs, as tracing wants it."""
+    """An LLM layer with positional inputs, for tracing."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -131,7 +130,7 @@ class _Layer(nn.Module):
 
 
 class _Block(nn.Module):
-    """A vision block with positional inputs."""
+    """A vision block with positional inputs, for tracing."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
@@ -143,7 +142,7 @@ class _Block(nn.Module):
 
 
 def costs(config: Any) -> Costs:
-    """Costs of the parts of a LLaVA with this ``LlavaConfig``; no weights are needed."""
+    """Costs of the parts of a LLaVA with this ``LlavaConfig``. No weights are needed."""
     return _costs(config.to_json_string(use_diff=False))
 
 
@@ -164,7 +163,7 @@ def _costs(text: str) -> Costs:
         clip = CLIPEncoderLayer(vision)
         layer, block = _Layer(LlamaDecoderLayer(llm, 0)), _Block(clip)
         projector = LlavaMultiModalProjector(config)
-        # A convolution without overlap is a linear map of each patch, and conv2d cannot be traced on the meta device.
+        # A convolution without overlap is a linear layer per patch. conv2d cannot be traced on the meta device.
         embed = nn.Linear(vision.num_channels * vision.patch_size**2, vision.hidden_size, bias=False)
 
         def prefill(length: int) -> int:
@@ -187,11 +186,11 @@ def sample_flops(cost: Costs, ledger: SampleLedger) -> dict[str, int]:
     """FLOPs of one sample by part.
 
     Args:
-        cost: Of the model's parts.
-        ledger: What the sample's run recorded.
+        cost: Costs of the model's parts.
+        ledger: Token counts of the sample.
 
     Returns:
-        vision, projector, reducer (the method's own work), llm_prefill, decode (after the first token), total.
+        vision, projector, reducer (method overhead), llm_prefill, decode (after the first token), total.
     """
     if ledger.cached:
         decode = cost.decode(ledger.attended or ledger.layers, ledger.generated)

@@ -1,9 +1,8 @@
-"""A method's own work at a model's sizes: its own code on random values, counted as the engine counts it in a run.
+"""Method overhead at a model's sizes: the method's own code on random values, counted as in a run.
 
-No weights are needed, and of the model only what methods look at is made. Most methods' products depend on sizes alone. What
-depends on
-values is drawn, not known: how many text tokens SparseVLM takes as raters, where the knee of ``interaction`` lies, how many patches
-PAR's router compares (with random features nothing repeats, so that it compares those that are kept).
+No weights are needed, and only the parts of the model that methods use are created. For most methods the FLOPs depend on sizes
+alone. For some they depend on values, which are random here: the number of SparseVLM's raters, the position of the knee of
+``interaction``, the number of patches that PAR's router compares (random features are not redundant, so it compares the kept ones).
 """
 
 from __future__ import annotations
@@ -34,11 +33,11 @@ QUESTION = "What is the color of the car to the left of the house?"
 
 
 class OwnWork:
-    """Counts methods on a model.
+    """Counts the overhead of methods on a model.
 
     Args:
         model: A ``conf/model`` mapping.
-        question: What methods that look at the prompt are given.
+        question: The question for prompt-aware methods.
     """
 
     def __init__(self, model: Mapping[str, Any], question: str = QUESTION) -> None:
@@ -48,40 +47,40 @@ class OwnWork:
         self._counted: dict[str, int] = {}
 
     @torch.inference_mode()
-    def __call__(self, reducer: Reducer, plan: TokenPlan, behind: int, system: int) -> int:
-        """FLOPs for one image and question, text tower included.
+    def __call__(self, reducer: Reducer, plan: TokenPlan, after: int, system: int) -> int:
+        """FLOPs for one image and question, including the text encoder.
 
         Args:
             reducer: The method.
-            plan: Its tokens.
-            behind: Text tokens behind the image.
-            system: Text tokens before it.
+            plan: Its tokens at each part of the model.
+            after: Text tokens after the image.
+            system: Text tokens before the image.
         """
-        inside = (behind, system) if site_of(reducer, self.shapes.geometry).layers_read else ()
+        inside = (after, system) if site_of(reducer, self.shapes.geometry).layers_read else ()
         key = repr((reducer, plan.tokens, inside))
         if key not in self._counted:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                self._counted[key] = self._count(reducer, plan, behind, system)
+                self._counted[key] = self._count(reducer, plan, after, system)
         return self._counted[key]
 
-    def _count(self, reducer: Reducer, plan: TokenPlan, behind: int, system: int) -> int:
+    def _count(self, reducer: Reducer, plan: TokenPlan, after: int, system: int) -> int:
         site = site_of(reducer, self.shapes.geometry)
         total, visual = site.vision_flops(plan.tower, self.config.vision_config), plan.visual[0]
         if site.acts_between:
             own, visual = self._between(self._settled(reducer, plan.tokens))
             total += own
-        return total + (self._inside(site, visual, behind, system) if site.layers_read else 0)
+        return total + (self._inside(site, visual, after, system) if site.layers_read else 0)
 
     def _between(self, reducer: Reducer) -> tuple[int, int]:
-        """Work of the method's part between vision tower and LLM, and the tokens left of the random image."""
+        """FLOPs of the method between vision tower and LLM, and the tokens kept of the random image."""
         site = site_of(reducer, self.shapes.geometry)
         reduction, flops = site.reduce(self.shapes, self.shapes.image(site.blocks), [self.question], [0])
         site.check_reduced(reduction)
         return flops[0], int(reduction.counts[0])
 
     def _settled(self, reducer: Reducer, tokens: int) -> Reducer:
-        """With the threshold that leaves so many tokens of the random image, where there is one to be calibrated."""
+        """The method with the threshold that keeps ``tokens`` of the random image, if it has an open threshold."""
         field = reducer.open_threshold
         if field is None:
             return reducer
@@ -89,15 +88,15 @@ class OwnWork:
         def left(value: float) -> float:
             return self._between(_with(reducer, field, value))[1]
 
-        # Counted too: the text tower's work is remembered with a text, and would be remembered as nothing.
+        # Counting is on: FLOPs of the text encoder are cached with a text, and would be cached as 0.
         value, _ = search(left, tokens, *reducer.calibration_range)
         return _with(reducer, field, value)
 
-    def _inside(self, site: Site[Reducer], visual: int, behind: int, system: int) -> int:
-        """Work inside the LLM on so many visual tokens."""
+    def _inside(self, site: Site[Reducer], visual: int, after: int, system: int) -> int:
+        """FLOPs of the method inside the LLM with ``visual`` visual tokens."""
         geometry = self.shapes.geometry
         adapter = LanguageAdapter(_language(self.config, site.layers_read), geometry)
-        length = system + visual + behind
+        length = system + visual + after
         places = torch.arange(length)[None]
         seen = (places >= system) & (places < system + visual)
         rows = Rows(
@@ -127,7 +126,7 @@ def _with(reducer: Reducer, field: str, value: float) -> Reducer:
 
 
 class Shapes(LlavaAdapter):
-    """A model of given sizes with random weights: what is between vision tower and LLM, without either."""
+    """The part of a model between vision tower and LLM, of given sizes with random weights."""
 
     def __init__(self, config: Any, model: Mapping[str, Any]) -> None:
         self.config = config
@@ -147,15 +146,15 @@ class Shapes(LlavaAdapter):
 
     @property
     def tokenizer(self) -> Any:
-        """Words and punctuation marks, whose ids mean nothing."""
+        """A tokenizer into words and punctuation marks, with meaningless ids."""
         return lambda text, **_: SimpleNamespace(input_ids=torch.zeros(1, len(_words(text)), dtype=torch.long))
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Random embeddings."""
+        """Random embeddings of the ids."""
         return torch.randn(*ids.shape, self.config.text_config.hidden_size)
 
     def project(self, features: Tensor) -> Tensor:
-        """[..., C] tower features to [..., d]."""
+        """Tower features [..., C] to LLM embeddings [..., d]."""
         return self._projector(features)
 
     @cached_property
@@ -166,7 +165,7 @@ class Shapes(LlavaAdapter):
 
     @cached_property
     def clip_space(self) -> ClipSpace:
-        """A text tower and projections."""
+        """A text encoder and projections with random weights."""
         from transformers import CLIPModel
 
         clip = CLIPModel(clip_sizes(self._model, self.config.vision_config)).eval()
@@ -174,7 +173,7 @@ class Shapes(LlavaAdapter):
         return ClipSpace(clip, _ClipWords(settings.bos_token_id, settings.eos_token_id), clip.vision_model)
 
     def image(self, blocks: Sequence[int]) -> Encoded:
-        """A random image, always the same, as the vision tower would give it with some blocks looked at."""
+        """The output of the vision tower for a random image, always the same, with activations of the given blocks."""
         geometry, draw = self.geometry, torch.Generator().manual_seed(0)
         shape = (1, geometry.patches + 1, self.config.vision_config.hidden_size)
         hidden = torch.randn(shape, generator=draw)
@@ -188,15 +187,15 @@ def _words(text: str) -> list[str]:
 
 
 class _ClipWords:
-    """A tokenizer for CLIP: one token for each word and punctuation mark, as for common English words, a begin and an end."""
+    """A tokenizer for CLIP: one token for each word and punctuation mark, plus a start and an end token."""
 
     def __init__(self, begin: int, end: int) -> None:
         self.begin, self.end = begin, end
 
     def __call__(self, texts: Sequence[str], *, max_length: int, return_overflowing_tokens: bool, **_: Any) -> Any:
-        """Segments of at most ``max_length`` ids of a single text; without overflow only the first."""
+        """Segments of at most ``max_length`` ids of a single text; only the first without overflow."""
         (text,) = texts
-        # Any id that is neither begin nor end.
+        # Any id that is neither the start nor the end token.
         inner = [next(n for n in range(3) if n not in (self.begin, self.end))] * len(_words(text))
         size = max_length - 2
         segments = [inner[at : at + size] for at in range(0, max(1, len(inner)), size)]
@@ -205,17 +204,17 @@ class _ClipWords:
 
 
 class _Passing(nn.Module):
-    """A layer that nobody looks at."""
+    """A layer whose activations no method uses."""
 
     def forward(self, hidden: Tensor, **_: Any) -> Tensor:
-        """What came in."""
+        """Return the input unchanged."""
         return hidden
 
 
 def _language(config: Any, wanted: Iterable[int]) -> Any:
-    """A Llama of the full width and depth whose wanted layers share one random attention and have next to no FFN.
+    """A Llama of the full width and depth, in which the ``wanted`` layers share one random attention and a tiny FFN.
 
-    Methods look at hidden states, norms and attention, and what they compute depends on sizes only, so that the rest is left out.
+    Methods use hidden states, norms and attention, and their FLOPs depend on sizes only, so the rest is omitted.
     """
     from transformers import LlamaConfig, LlamaForCausalLM
     from transformers.models.llama.modeling_llama import LlamaDecoderLayer

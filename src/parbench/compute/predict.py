@@ -1,4 +1,4 @@
-"""FLOPs that a budget would cost, from sizes alone."""
+"""Predicted FLOPs at a budget, from sizes alone."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from parbench.models.geometry import Geometry, config_of, geometry_of
 from parbench.reducers import Reducer
 from parbench.reducers.none import Unreduced
 
-# LLaVA-1.5's prompt has so many tokens before the image.
+# Tokens before the image in LLaVA-1.5's prompt.
 SYSTEM = 35
 
 
 class OwnWork(Protocol):
-    """Counts a method's own work for one image and question."""
+    """Counts the overhead of a method for one image and question."""
 
-    def __call__(self, reducer: Reducer, plan: TokenPlan, behind: int, system: int) -> int:
-        """FLOPs with so many text tokens behind and before the image."""
+    def __call__(self, reducer: Reducer, plan: TokenPlan, after: int, system: int) -> int:
+        """FLOPs with ``after`` text tokens after and ``system`` before the image."""
 
 
 def predict(
@@ -36,23 +36,23 @@ def predict(
 ) -> dict[str, Any]:
     """FLOPs of one image and ``text`` prompt tokens up to the first answer token.
 
-    Where images decide how much each vision block merges, the even shares that calibration aims at are assumed.
+    If merging in the vision tower depends on the image, the even distribution is assumed that calibration aims at.
 
     Args:
         model: A ``conf/model`` mapping.
-        reducer: The method; None for any that acts at ``place`` and costs nothing itself.
-        tokens: Visual tokens that are left (the average over layers for methods inside the LLM); None: the method's own budget.
-        text: Prompt tokens beside the visual ones.
-        place: ``before_projector`` or ``after_projector``, for reducer None.
-        own: Counts the method's own work; None leaves it out.
-        system: Those of the prompt tokens that come before the image; None: LLaVA-1.5's, or all but one of a shorter prompt.
+        reducer: The method; None for any method at ``place`` without overhead.
+        tokens: Kept visual tokens (the average over layers for methods inside the LLM); None: the method's budget.
+        text: Prompt tokens other than visual ones.
+        place: ``before_projector`` or ``after_projector``; used if ``reducer`` is None.
+        own: Counts the method's overhead; None omits it.
+        system: Prompt tokens before the image; None: as in LLaVA-1.5, or all but one of a shorter prompt.
 
     Returns:
-        model, method, tokens, text, vision, projector, reducer (None where a method's own work depends on the sample and is
-        left out of the total), llm_prefill, total.
+        model, method, tokens, text, vision, projector, reducer (None if the overhead depends on the sample; it is then not in the
+        total), llm_prefill, total.
 
     Raises:
-        ParbenchError: The number of tokens is impossible, or no method and no number is given.
+        ParbenchError: The number of tokens is impossible, or neither a method nor a number is given.
     """
     config = config_of(model)
     cost, geometry = costs(config), geometry_of(config)
@@ -80,10 +80,10 @@ def predict(
 
 
 def plan(name: str, geometry: Geometry, reducer: Reducer | None, tokens: int | None, place: str) -> TokenPlan:
-    """Where how many tokens of an image would be; see :func:`predict`, for the model ``name``.
+    """The tokens of an image at each part of the model ``name``; see :func:`predict`.
 
     Raises:
-        ParbenchError: The number of tokens is impossible, or no method and no number is given.
+        ParbenchError: The number of tokens is impossible, or neither a method nor a number is given.
     """
     if reducer is not None:
         tokens = _asked(reducer, geometry)
@@ -95,7 +95,7 @@ def plan(name: str, geometry: Geometry, reducer: Reducer | None, tokens: int | N
 
 
 def _site(reducer: Reducer | None, geometry: Geometry, place: str) -> Site[Reducer]:
-    """The site of a method, or of any method at ``place`` that costs nothing itself."""
+    """The site of a method, or of a method at ``place`` without overhead."""
     return site_of(Unreduced(name="none", place=place) if reducer is None else reducer, geometry)
 
 
@@ -105,20 +105,20 @@ def _asked(reducer: Reducer, geometry: Geometry) -> int | None:
     if reducer.title == "none" and tokens not in (None, geometry.patches):
         raise ParbenchError(f"method {reducer.name} drops nothing: leave tokens={tokens} out")
     if tokens is None and reducer.adaptive and reducer.title != "none":
-        raise ParbenchError(f"method {reducer.name} decides by the image how many tokens stay: give tokens=64")
+        raise ParbenchError(f"method {reducer.name} keeps a number of tokens that depends on the image: set tokens=64")
     return tokens
 
 
 def split(text: int, system: int | None = None) -> tuple[int, int]:
-    """Text tokens behind the image and before it, of so many.
+    """Split ``text`` tokens into those after and those before the image.
 
     Raises:
-        ParbenchError: There are fewer than shall come before it.
+        ParbenchError: ``system`` is more than ``text``.
     """
     if system is None:
         system = min(SYSTEM, text - 1)
     if not 0 <= system <= text:
-        raise ParbenchError(f"system={system} is more than all text={text} tokens of the prompt: use 0 to {text}")
+        raise ParbenchError(f"system={system} is more than the text={text} tokens of the prompt: use 0 to {text}")
     return text - system, system
 
 
@@ -127,15 +127,15 @@ def other_counts(
 ) -> dict[str, float]:
     """The prefill of a predicted row by each convention of :mod:`parbench.compute.conventions`.
 
-    ``true`` is the row's own, by fvcore. The others know numbers of tokens alone: what a mask hides, and attention that has
-    every patch again, they do not see.
+    ``true`` is that of the row, by fvcore. The others depend on numbers of tokens only. They ignore masked computation and virtual
+    unmerging.
 
     Args:
         model: A ``conf/model`` mapping.
-        reducer: The row's method.
-        row: What :func:`predict` gave for it.
-        place: As given to it.
-        system: As given to it.
+        reducer: The method of the row.
+        row: The result of :func:`predict`.
+        place: As for :func:`predict`.
+        system: As for :func:`predict`.
     """
     config = config_of(model)
     made = plan(model["name"], geometry_of(config), reducer, row["tokens"], place)

@@ -1,4 +1,4 @@
-"""What an answer cost and what was kept for it, from what happened."""
+"""Answers with their costs and kept tokens, from the trace of a batch."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def account(batch: Batch, trace: Trace, generated: Generated, row: int) -> Answe
 
     Args:
         batch: The batch.
-        trace: What happened to it inside the LLM.
-        generated: What the sample's row generated.
-        row: The sample's number.
+        trace: Trace of the LLM.
+        generated: Output of the sample's row.
+        row: Index of the sample.
 
     Raises:
         ParbenchError: The method did not deliver its budget inside the LLM.
@@ -55,9 +55,9 @@ def _ledger(batch: Batch, trace: Trace, generated: Generated, row: int) -> Sampl
 
 
 def _kept(batch: Batch, reduction: Reduction, trace: Trace, row: int) -> tuple[Kept, ...]:
-    """What stayed of each of the sample's images."""
+    """The kept tokens of each of the sample's images."""
     geometry = batch.site.geometry
-    # In the LLM, images are numbered row by row.
+    # In the LLM, images are indexed row by row.
     first = sum(map(len, batch.images.of[:row]))
     kept = []
     for place, entry in enumerate(batch.chosen.entries[row], first):
@@ -73,7 +73,7 @@ def _kept(batch: Batch, reduction: Reduction, trace: Trace, row: int) -> tuple[K
 
 
 def _stages(batch: Batch, reduction: Reduction, trace: Trace, row: int) -> dict[str, int]:
-    """Visual tokens that are left after each stage, over the sample's images."""
+    """Visual tokens after each stage, summed over the sample's images."""
     entries = batch.chosen.entries[row]
     stages = {name: int(sum(counts[entry] for entry in entries)) for name, counts in reduction.stages.items()}
     for stage in trace.passes[0] if trace.passes else ():

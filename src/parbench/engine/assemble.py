@@ -1,4 +1,4 @@
-"""Visual tokens and prompts put together to the lines that the LLM runs."""
+"""Assembly of visual tokens and prompts to the inputs of the LLM."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from parbench.reducers import Reducer, Reduction
 
 
 def visuals(site: Site[Reducer], reduction: Reduction, seeds: Sequence[int]) -> list[Visual]:
-    """Each entry of a reduction as the LLM gets it.
+    """The visual tokens of each entry of a reduction.
 
     Args:
-        site: The method that chose.
-        reduction: Its tokens are in the LLM's embedding space.
-        seeds: The number of each entry's image.
+        site: The method at its site.
+        reduction: Tokens in the LLM's embedding space.
+        seeds: The seed of each entry's image.
     """
     found = []
     for entry, count in enumerate(reduction.counts.tolist()):
@@ -31,7 +31,7 @@ def visuals(site: Site[Reducer], reduction: Reduction, seeds: Sequence[int]) -> 
 
 
 def assemble(adapter: LlavaAdapter, batch: Batch) -> Lines:
-    """Put the visual tokens of a batch in the place of its prompts' image placeholders."""
+    """Replace the image placeholders of a batch's prompts by its visual tokens."""
     chosen = batch.chosen
     made = visuals(batch.site, chosen.reduction, chosen.seeds) if chosen.reduction else []
     found = Lines([], [], [], {})

@@ -1,4 +1,4 @@
-"""A batch on its way from images to answers."""
+"""A batch with its images and reduced visual tokens."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from parbench.reducers import Reducer, Reduction
 
 @dataclass(frozen=True)
 class Chosen:
-    """The visual tokens that a batch's images are left with.
+    """The reduced visual tokens of a batch's images.
 
     Attributes:
-        reduction: They; None without images.
-        flops: The method's own, for each entry of the reduction.
-        seeds: The number of each entry's image.
-        entries: For each sample, the reduction's entries that are its images'.
+        reduction: The tokens; None without images.
+        flops: FLOPs of the method, for each entry of the reduction.
+        seeds: The seed of each entry's image.
+        entries: For each sample, the entries of the reduction for its images.
     """
 
     reduction: Reduction | None
@@ -31,13 +31,13 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples with their images and what is left of them.
+    """Samples with their images and reduced visual tokens.
 
     Attributes:
         samples: The questions.
-        images: Their images.
-        chosen: The visual tokens.
-        site: The method that chose.
+        images: Their encoded images.
+        chosen: Their reduced visual tokens.
+        site: The method at its site.
         config: The LLM's configuration.
     """
 

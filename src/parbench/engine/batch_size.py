@@ -1,4 +1,4 @@
-"""How many rows fit into a device's memory at once."""
+"""The batch size that fits into a device's memory."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import torch
 
 from parbench.models.adapter import LlavaAdapter
 
-# Of the device's whole memory, for rows: weights, the vision tower and other programs need the rest. A machine's own memory is
-# shared with everything else that runs on it. Not the memory that happens to be free: a run has to be planned in the same way
-# again.
+# Share of the device's total memory for the rows of a batch. Weights, the vision tower and other programs need the rest; main
+# memory is shared with more programs. Free memory is not used, since a resumed run has to be planned in the same way.
 _SHARE = {"cuda": 0.5, "cpu": 0.1}
-# Beyond this a batch gains nothing; on a CPU the caches do.
+# Larger batches are not faster; on a CPU, smaller ones use the caches better.
 _MOST = {"cuda": 128, "cpu": 40}
-# Prompt and answer beside the visual tokens.
+# Assumed tokens of prompt and answer, without visual tokens.
 _TEXT = 128
 
 
 def row_bytes(adapter: LlavaAdapter) -> int:
-    """Memory of one unreduced row: keys and values in all layers, twice while a batch is made smaller, and one layer's work."""
+    """Bytes of one unreduced row: keys and values in all layers, twice while a batch is shrunk, and one layer's activations."""
     config, length = adapter.language.config, adapter.geometry.patches + _TEXT
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     cache = 2 * config.num_key_value_heads * width * config.num_hidden_layers
@@ -26,7 +25,7 @@ def row_bytes(adapter: LlavaAdapter) -> int:
 
 
 def batch_size(adapter: LlavaAdapter) -> int:
-    """Rows of a batch: what fits into a share of the device's memory."""
+    """Rows per batch that fit into a share of the device's memory."""
     kind = adapter.device.type
     if kind == "cuda":
         total = torch.cuda.get_device_properties(adapter.device).total_memory
@@ -38,7 +37,7 @@ def batch_size(adapter: LlavaAdapter) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory was not enough; on a CPU torch has no class of its own for that."""
+    """Whether an error means out of memory. On a CPU, torch has no exception class for it."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and "not enough memory" in str(error)
     )

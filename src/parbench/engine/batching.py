@@ -1,4 +1,4 @@
-"""Batches of samples, planned from the samples alone, and the parts that shards take of them."""
+"""Planning of batches from the samples alone, and their distribution to shards."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from parbench.engine.samples import Sample
 from parbench.errors import ParbenchError
 
-# Batches among which samples of like length are brought together.
+# Number of batches within which samples are sorted by length.
 _WINDOW = 8
 
 
 def together(samples: Sequence[Sample]) -> list[int]:
-    """For each sample the number of the first one that it has to stay with: they share images, or a unit."""
+    """For each sample, the index of the first sample of its group: samples that share images, or a unit."""
     first = list(range(len(samples)))
 
     def found(number: int) -> int:
@@ -30,10 +30,10 @@ def together(samples: Sequence[Sample]) -> list[int]:
 
 
 def plan(samples: Sequence[Sample], batch_size: int) -> list[list[int]]:
-    """Batches of sample numbers, from the samples alone, so that a resumed run rounds as an unbroken one.
+    """Batches of sample indices. They depend on the samples alone, so a resumed run has the same batches, and so the same rounding.
 
-    Samples of a group (an image) or unit stay together as long as a batch holds them. Within a window of a few batches, groups are
-    ordered by their longest question, so that little is padded.
+    Samples of a group (an image) or unit stay together if they fit into a batch. Within a window of a few batches, groups are
+    sorted by their longest question to reduce padding.
     """
     groups: dict[int, list[int]] = {}
     for number, first in enumerate(together(samples)):
@@ -60,21 +60,22 @@ def plan(samples: Sequence[Sample], batch_size: int) -> list[list[int]]:
 
 
 def part(samples: Sequence[Sample], batches: Sequence[Sequence[int]], shard: tuple[int, int]) -> list[Sequence[int]]:
-    """Part i of n of a plan: neighbouring batches, about as many in each part, no group or unit in two parts.
+    """Part i of n of a plan: consecutive batches, about equally many per part, with no group or unit in two parts.
 
     Raises:
-        ParbenchError: There are not as many batches that share no group.
+        ParbenchError: There are fewer than n batches that share no group.
     """
     number, of = shard
     firsts = together(samples)
-    # Batches that share a group stay together; they are neighbours.
+    # Batches that share a group stay together; they are consecutive.
     units: list[list[Sequence[int]]] = []
     for batch in batches:
         joined = units and firsts[units[-1][-1][-1]] == firsts[batch[0]]
         units[-1].append(batch) if joined else units.append([batch])
     if len(units) < of:
         raise ParbenchError(
-            f"shard={number}/{of} is cut too fine: {len(samples)} questions make {len(units)} batches that share no image, so use "
+            f"shard={number}/{of} has too many shards: {len(samples)} questions make {len(units)} batches that share no "
+            "image, so use "
             f"at most {len(units)} shards, or a smaller engine.batch_size"
         )
     return [batch for unit in units[number * len(units) // of : (number + 1) * len(units) // of] for batch in unit]

@@ -11,18 +11,18 @@ from torch import Tensor
 from parbench.engine.inputs import Rows
 from parbench.models.adapter import LanguageAdapter
 
-# Leaving copies the cache, so it has to make the batch smaller by a quarter.
+# Removing rows copies the cache, so it is only done if the batch becomes a quarter smaller.
 WORTH_LEAVING = 0.75
 
 
 @dataclass(frozen=True)
 class Generated:
-    """What a row generated.
+    """The output of a row.
 
     Attributes:
-        ids: Token ids, the end token included if it came.
-        text: Decoded, cut at the first stop string.
-        margin: Least gap between best and second logit over the tokens.
+        ids: Generated token ids, including the end token, if any.
+        text: Decoded text up to the first stop string.
+        margin: Difference of the two highest logits, minimum over the tokens.
         first_logits: [V] logits of the first token.
     """
 
@@ -33,15 +33,15 @@ class Generated:
 
 
 class Choosing:
-    """The tokens of a batch's rows as they are chosen, the likeliest each time.
+    """Greedy choice of the tokens of a batch's rows.
 
     Args:
         adapter: The model.
-        new_tokens: Each row's limit.
-        until: Each row's stop strings.
+        new_tokens: Maximum new tokens of each row.
+        until: Stop strings of each row.
 
     Attributes:
-        going: Whether each row goes on: it has not ended, met a stop string or reached its limit.
+        going: Whether each row continues: no end token, stop string or limit yet.
     """
 
     def __init__(self, adapter: LanguageAdapter, new_tokens: Sequence[int], until: Sequence[tuple[str, ...]]) -> None:
@@ -52,10 +52,10 @@ class Choosing:
         self._rows = [Generated([], "", float("inf"), empty) for _ in new_tokens]
 
     def take(self, rows: Sequence[int], logits: Tensor) -> Tensor:
-        """Choose the next token of some rows; what those get that have ended means nothing.
+        """Choose the next token of some rows. For finished rows the token is arbitrary.
 
         Args:
-            rows: [R] numbers of rows.
+            rows: [R] indices of the rows.
             logits: [R, V].
 
         Returns:
@@ -66,7 +66,7 @@ class Choosing:
         """
         wide = logits.float()
         if not bool(wide[[self.going[row] for row in rows]].isfinite().all()):
-            raise FloatingPointError("the model gave logits that are not finite")
+            raise FloatingPointError("the logits of the model are not finite")
         best, chosen = wide.topk(2, dim=-1), wide.argmax(-1)
         gaps, tokens = (best.values[:, 0] - best.values[:, 1]).tolist(), chosen.tolist()
         for place, row in enumerate(rows):
@@ -83,7 +83,7 @@ class Choosing:
         self.going[row] = not (stopped or token in self.ends or len(ids) >= self.limits[row])
 
     def finished(self) -> list[Generated]:
-        """What the rows generated."""
+        """The outputs of the rows."""
         return self._rows
 
 
@@ -95,15 +95,15 @@ def greedy(
     cached: bool = True,
     leave: Callable[[Tensor], None] | None = None,
 ) -> list[Generated]:
-    """Generate greedily until each row has ended, met a stop string or reached its own limit.
+    """Generate greedily until each row has an end token, a stop string, or reaches its limit.
 
     Args:
         adapter: The model.
         rows: The prompts.
-        new_tokens: Each row's limit.
-        until: Each row's stop strings.
-        cached: Off, the whole sequence runs again for every token (methods that choose anew each time).
-        leave: Told which rows, of those that were there, go on; only then do rows that have ended leave the batch.
+        new_tokens: Maximum new tokens of each row.
+        until: Stop strings of each row.
+        cached: Whether decoding uses the KV cache. False: the whole sequence runs again for every token.
+        leave: Called with the indices of the remaining rows when finished rows are removed from the batch. None: none are removed.
 
     Raises:
         FloatingPointError: Logits are not finite.
@@ -113,7 +113,7 @@ def greedy(
     cache = DynamicCache(config=adapter.language.config)
     choosing = Choosing(adapter, new_tokens, until)
     embeds, positions, mask = rows.embeds, rows.positions, rows.mask
-    # Numbers of the rows that are in the batch.
+    # Indices of the rows in the batch.
     present = list(range(len(mask)))
     while any(choosing.going):
         hidden = adapter.language(
@@ -133,7 +133,7 @@ def greedy(
         embeds, positions = newest, next_place
         on = [place for place, row in enumerate(present) if choosing.going[row]]
         if leave is not None and 0 < len(on) <= WORTH_LEAVING * len(present):
-            # Not on the mask's device: keys and values are where their layers are.
+            # Keys and values are on the devices of their layers, not on that of the mask.
             stay = torch.tensor(on)
             cache.batch_select_indices(stay)
             leave(stay)

@@ -1,4 +1,4 @@
-"""Runs samples through a model with a reducer: encode, reduce, prefill, decode, and account for it."""
+"""The engine: runs samples through a model with a method (encode, reduce, prefill, decode, account)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from parbench.engine.images import EncodedImages, ImageEncoder
 from parbench.engine.inputs import Lines, pad
 from parbench.engine.pictures import Read, ahead
 from parbench.engine.samples import Answer, Sample
-from parbench.engine.shared_prefix import can_share_beginnings, shared_beginnings
+from parbench.engine.shared_prefix import can_share_prefixes, shared_prefixes
 from parbench.engine.sites import Site, site_of
 from parbench.engine.trace import Trace
 from parbench.errors import DeviceFailed, ParbenchError, UnfitSample
@@ -36,21 +36,22 @@ _NOTHING: Mapping[str, Future[Read]] = {}
 
 
 class Engine:
-    """A model with a reducer, ready to answer batches of samples.
+    """Answers batches of samples with a model and a method.
 
     Args:
         adapter: The model.
-        reducer: The method; checked against the model here.
-        share: Encode an image once for all its samples, choose its tokens once, and run what its samples have in common
-            through the LLM once, where the method does not look at the question. Off, each sample's images are encoded and
-            run with its batch, as Hugging Face does: then keep-all is the untouched model bit for bit on the same batch.
-        features: Where features of images are remembered, if anywhere.
-        workers: Threads that read images and prompts while others are computed; 0 for none.
+        reducer: The method. It is checked against the model.
+        share: Whether computation is shared between the samples of an image. Its features are computed once. If the method is not
+            prompt-aware, its tokens are also chosen once, and the common prefix runs through the LLM once. False: images are
+            encoded and run with each batch, as Hugging Face does; keep-all is then bit-identical to the unmodified model on
+            the same batch.
+        features: Cache of image features; None for none.
+        workers: Threads that read images and prompts ahead; 0 for none.
 
     Attributes:
-        site: The method at the place where it acts.
+        site: The method at its site.
         images: Reads and encodes images.
-        most: The greatest batch that the device's memory holds, once a greater one did not fit.
+        most: The largest batch that fits into memory, once a larger one did not; None before.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Engine:
         self.most: int | None = None
 
     def act_at(self, site: Site[Reducer]) -> None:
-        """Let the method act through another site than its own, such as one that times it."""
+        """Replace the method's site, for example by one that times it."""
         self.site = self.images.site = site
 
     @torch.inference_mode()
@@ -75,15 +76,15 @@ class Engine:
 
         Args:
             samples: The batch.
-            reading: What is read of it by others, by the reader's key; the rest is read here.
+            reading: Samples that are read by workers, by the reader's key. The others are read here.
 
         Returns:
-            One answer a sample, in order. A batch that fails is tried again sample by sample, so that only the failing sample
-            fails, such as one whose image cannot be read; one that does not fit into memory is halved, and later ones are cut
-            to what did fit.
+            One answer per sample, in order. A failing batch is repeated sample by sample, so that only the failing sample fails
+            (for example, one whose image cannot be read). A batch that does not fit into memory is halved, and later batches use
+            the smaller size.
 
         Raises:
-            ParbenchError: Something that a person has to put right: memory that does not hold a single sample.
+            ParbenchError: An error that concerns all samples, such as too little memory for a single one.
         """
         most = self.most or len(samples)
         if len(samples) > most:
@@ -95,7 +96,7 @@ class Engine:
             seconds = (time.perf_counter() - begun) / len(samples)
             return [replace(answer, seconds=seconds) for answer in found]
         except UnfitSample as error:
-            # An image of one of them.
+            # An image of one of the samples.
             if len(samples) == 1:
                 return [Answer(samples[0].id, "", error=str(error))]
             return [answer for sample in samples for answer in self.answer([sample], reading)]
@@ -103,24 +104,24 @@ class Engine:
             if not is_out_of_memory(error):
                 if isinstance(error, torch.AcceleratorError):
                     raise DeviceFailed(
-                        f"the device failed ({str(error).splitlines()[0]}): run the same command again to go on"
+                        f"the device failed ({str(error).splitlines()[0]}): run the same command again to resume"
                     ) from error
                 raise
             if len(samples) == 1:
                 raise ParbenchError(
-                    "the device's memory does not hold a single sample: free some of it; the same command then goes on"
+                    "a single sample does not fit into the device's memory: free memory, then run the same command again to resume"
                 ) from error
-        # Outside the handler, whose traceback would keep the tensors alive.
+        # Outside the handler, because its traceback would keep the tensors alive.
         self.most = len(samples) // 2
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        _log.warning(f"a batch of {len(samples)} does not fit into memory: going on with {self.most}")
+        _log.warning(f"a batch of {len(samples)} does not fit into memory: continuing with {self.most}")
         return self.answer(samples, reading)
 
     def answers(self, batches: Sequence[Sequence[Sample]]) -> Generator[list[Answer]]:
         """Answer batches, while workers read the next ones; see :meth:`answer`.
 
-        Close the iterator to end them. What they read is the same as without them, and an error comes with the batch it is of.
+        Close the iterator to stop the workers. Results do not depend on them. An error is raised with the batch in which it occurs.
         """
         with contextlib.closing(ahead(self.images.reader, batches, self.workers)) as ready:
             for batch, reading in ready:
@@ -130,7 +131,7 @@ class Engine:
         try:
             return self.run(samples, images)
         except (RuntimeError, ArithmeticError, ValueError) as error:
-            # Not the sample's fault; recorded as its failure it would never be tried again.
+            # Not the sample's fault. As a failed sample it would never be retried.
             if is_out_of_memory(error) or isinstance(error, torch.AcceleratorError):
                 raise
             if len(samples) == 1:
@@ -151,7 +152,7 @@ class Engine:
         return [account(batch, trace, generated[row], row) for row in range(len(samples))]
 
     def _without(self, unfit: Mapping[int, str], samples: Sequence[Sample], images: EncodedImages) -> list[Answer]:
-        """Answer a batch without some of its samples, which have failed."""
+        """Answer a batch without its failed samples."""
         fit = [number for number in range(len(samples)) if number not in unfit]
         others = images.of_samples(fit)
         answers = iter(self._batch_or_single([samples[number] for number in fit], others) if fit else [])
@@ -161,12 +162,12 @@ class Engine:
         ]
 
     def _generate(self, batch: Batch, lines: Lines) -> tuple[list[Generated], Trace]:
-        """Run the lines of a batch, what they have in common once where that is possible."""
+        """Run the lines of a batch, with a shared prefix if possible."""
         of = batch.images.of
-        if self._chooses_once and self.site.shares_beginnings and can_share_beginnings(self.adapter):
-            beginnings = shared_beginnings(lines.lines, of)
-            if beginnings is not None:
-                return self.site.run_shared(self.adapter, lines, beginnings)
+        if self._chooses_once and self.site.shares_prefixes and can_share_prefixes(self.adapter):
+            prefixes = shared_prefixes(lines.lines, of)
+            if prefixes is not None:
+                return self.site.run_shared(self.adapter, lines, prefixes)
         rows = pad(self.adapter, lines.lines)
         site = self.site if any(of) else None
         cached = site.cached if site else True
@@ -176,14 +177,14 @@ class Engine:
 
     @property
     def _chooses_once(self) -> bool:
-        """Whether an image's tokens are the same for all its samples."""
+        """Whether the tokens of an image are the same for all its samples."""
         return self.share and not self.site.prompt_aware
 
     def choose(self, samples: Sequence[Sample], images: EncodedImages) -> Chosen:
-        """Reduce each image once, or once a sample where the method looks at the question.
+        """Reduce each image once, or once per sample if the method is prompt-aware.
 
         Raises:
-            ParbenchError: The method did not deliver exactly what was asked of it.
+            ParbenchError: The method did not deliver its budget.
         """
         encoded, of = images.encoded, images.of
         if encoded is None or not any(of):
@@ -206,7 +207,7 @@ class Engine:
         """Reduce encoded images; see :meth:`parbench.engine.sites.Site.reduce`.
 
         Raises:
-            ParbenchError: The method did not deliver exactly what was asked of it.
+            ParbenchError: The method did not deliver its budget.
         """
         reduction, flops = self.site.reduce(self.adapter, encoded, questions, seeds)
         self.site.check_reduced(reduction)

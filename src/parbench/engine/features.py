@@ -1,4 +1,4 @@
-"""Vision features of images, remembered across questions, methods and budgets."""
+"""Cache of the vision features of images, across questions, methods and budgets."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from parbench.models.vision import Encoded
 
 
 class FeatureCache:
-    """Features by an image's content; the least recently used make room when there are too many bytes.
+    """A least-recently-used cache of features by image content.
 
     Args:
-        limit: Bytes held in memory; 0 holds nothing.
-        folder: Where features are written as well, and read from; None: nowhere.
-        subject: What decides features beside the image: the model's weights, dtype, kernel.
-        device: Where features read from the folder go.
+        limit: Maximum bytes in memory; 0 caches nothing.
+        folder: Folder in which features are also stored; None for none.
+        subject: Everything else on which features depend: the model's weights, dtype, kernel.
+        device: Device of features that are read from the folder.
 
     Attributes:
-        images: Digest and name of each image of a source of images, as far as it was read before (see ``Sample.source``).
+        images: Digest and name of each image of a source that was read before (see ``Sample.source``).
     """
 
     def __init__(self, limit: int = 0, folder: Path | None = None, subject: str = "", device: str = "cpu") -> None:
@@ -34,13 +34,13 @@ class FeatureCache:
         self._folder = folder / hashlib.sha256(subject.encode()).hexdigest()[:16] if folder else None
 
     def holds(self, image: str, blocks: Sequence[int]) -> bool:
-        """Whether the features of an image are at hand, most likely with the blocks asked for; any thread may ask."""
+        """Whether the features of an image are cached, probably with the requested blocks. Safe to call from any thread."""
         if (found := self._held.get(image)) is not None:
             return all(block in found.queries for block in blocks)
         return self._folder is not None and (self._folder / f"{image}.safetensors").exists()
 
     def get(self, image: str, blocks: Sequence[int]) -> Encoded | None:
-        """What is known of an image [1, N, C], if that includes queries and keys of the vision blocks asked for."""
+        """The cached features of an image [1, N, C]; None if they lack queries and keys of the requested vision blocks."""
         found = self._held.get(image)
         if found is None and self._folder and (path := self._folder / f"{image}.safetensors").exists():
             found = _read(path, self.device)
@@ -50,7 +50,7 @@ class FeatureCache:
         return found
 
     def put(self, image: str, encoded: Encoded) -> Encoded:
-        """Remember an image's features, beside the blocks known before; gives all that is known."""
+        """Cache the features of an image, in addition to blocks that are cached already. Returns all of them."""
         if (before := self._held.get(image)) is not None:
             encoded = encoded.beside(before)
         if self._folder:
@@ -84,8 +84,9 @@ def _write(path: Path, encoded: Encoded) -> None:
         write_whole(path, lambda partial: save_file(tensors, partial, grid), shared=True)
     except (OSError, SafetensorError) as error:
         raise FatalError(
-            f"features cannot be remembered in {path.parent} ({error}): make room, or set engine.cache_dir=null; the same command "
-            "then goes on"
+            f"features cannot be written to {path.parent} ({error}): make room, or set engine.cache_dir=null, then run the "
+            "same command "
+            "again to resume"
         ) from error
 
 
@@ -97,7 +98,7 @@ def _read(path: Path, device: str) -> Encoded:
             said = file.metadata()
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, KeyError) as error:
-        raise ParbenchError(f"the remembered features in {path} are damaged ({error}): delete the file") from error
+        raise ParbenchError(f"the cached features in {path} are damaged ({error}): delete the file") from error
     blocks: dict[str, dict[int, Tensor]] = {"queries": {}, "keys": {}}
     for name, value in tensors.items():
         kind, dot, block = name.partition(".")

@@ -1,4 +1,4 @@
-"""The images of samples, read and encoded once each."""
+"""Reading and encoding of the images of samples, once each."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from parbench.reducers import Reducer
 
 @dataclass(frozen=True)
 class EncodedImages:
-    """The images of some samples, encoded once each, and where each sample's are.
+    """The images of some samples, encoded once each.
 
     Attributes:
-        encoded: What the tower gave for all images; None without images.
-        seeds: One number an image, from its pixels.
-        of: For each sample, the numbers of its images.
-        prompts: For each sample, by id, its token ids [S], or why it has none.
+        encoded: Output of the vision tower for all images; None without images.
+        seeds: One number per image, from its pixels.
+        of: For each sample, the indices of its images.
+        prompts: For each sample, by id, its token ids [S], or the exception of reading them.
     """
 
     encoded: Encoded | None
@@ -36,7 +36,7 @@ class EncodedImages:
     prompts: Mapping[str, Tensor | Exception]
 
     def of_samples(self, numbers: Sequence[int]) -> EncodedImages:
-        """The same for some of the samples."""
+        """The encoded images of some of the samples."""
         return replace(self, of=[self.of[number] for number in numbers])
 
 
@@ -47,11 +47,11 @@ class ImageEncoder:
         adapter: The model.
         site: The method at its site.
         share: Whether an image is encoded once for all its samples.
-        features: Where features are remembered.
+        features: Cache of image features.
 
     Attributes:
         reader: Reads samples.
-        waited: Seconds that reading has kept it from computing so far.
+        waited: Seconds spent waiting for reading so far.
     """
 
     def __init__(self, adapter: LlavaAdapter, site: Site[Reducer], share: bool, features: FeatureCache) -> None:
@@ -61,11 +61,11 @@ class ImageEncoder:
         self.waited = 0.0
 
     def encode_samples(self, samples: Sequence[Sample], reading: Mapping[str, Future[Read]]) -> EncodedImages:
-        """Images of samples, encoded.
+        """Read and encode the images of samples.
 
         Args:
             samples: The samples.
-            reading: What is read of them by others, by the reader's key; the rest is read here.
+            reading: Samples that are read by workers, by the reader's key. The others are read here.
 
         Raises:
             UnfitSample: An image cannot be read.
@@ -86,11 +86,11 @@ class ImageEncoder:
         return EncodedImages(self._encoded(order), [seed_of(picture.digest) for picture in order], of, prompts)
 
     def encode(self, pixels: Tensor) -> Encoded:
-        """Run the vision tower over preprocessed images [B, 3, H, W] as the method wants it."""
+        """Run the vision tower with the method over preprocessed images [B, 3, H, W]."""
         return self.site.encode(self.adapter, pixels.to(self.adapter.device, self.adapter.dtype))
 
     def _read(self, samples: Sequence[Sample], reading: Mapping[str, Future[Read]]) -> dict[str, Read]:
-        """What is read of each group of samples, waited for or read here."""
+        """The contents of each group of samples: wait for a worker, or read here."""
         begun = time.perf_counter()
         try:
             return {
@@ -104,7 +104,7 @@ class ImageEncoder:
         if not pictures:
             return None
         if self.remembers:
-            # Each image by itself, so that its features never depend on what else is at hand.
+            # Each image alone, so that its features do not depend on others.
             return Encoded.stack([self._remembered(picture) for picture in pictures], self.site.blocks)
         return self.encode(torch.cat([picture.pixels() for picture in pictures]))
 

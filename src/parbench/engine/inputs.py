@@ -1,4 +1,4 @@
-"""Rows of a batch: text tokens and the visual tokens that are left, padded on the left."""
+"""Inputs of the LLM: rows of text and visual tokens, padded on the left."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Visual:
 
     Attributes:
         tokens: [k, d] embeddings.
-        anchors: [k] the patch that each stands for.
-        seed: The image's own number.
-        owner: [N] the token that each patch is in, for methods whose attention sees every patch again.
+        anchors: [k] the patch that each token stands for.
+        seed: Number of the image, from its content.
+        owner: [N] the token into which each patch was merged, for virtual unmerging; None otherwise.
     """
 
     tokens: Tensor
@@ -35,13 +35,13 @@ class Rows:
     """A padded batch.
 
     Attributes:
-        embeds: [B, S, d].
-        mask: [B, S] int64, 1 where a token is.
+        embeds: [B, S, d] input embeddings.
+        mask: [B, S] int64, 1 for tokens, 0 for padding.
         positions: [B, S] position ids.
-        image: [B, S] number of the image within its row, -1 for text and padding.
-        patch: [B, S] the patch a visual token stands for, -1 elsewhere.
-        seeds: One number an image, row by row: the only randomness a method may use.
-        owners: One entry an image, row by row, where given: the token that each of its patches is in, [N].
+        image: [B, S] index of the image within its row; -1 for text and padding.
+        patch: [B, S] the patch of a visual token; -1 elsewhere.
+        seeds: One number per image, row by row: the only randomness a method may use.
+        owners: One entry [N] per image, row by row: the token into which each patch was merged. Empty without unmerging.
     """
 
     embeds: Tensor
@@ -55,14 +55,14 @@ class Rows:
 
 @dataclass(frozen=True)
 class Line:
-    """One prompt with its visual tokens in place, not yet padded; all of length S.
+    """One prompt with its visual tokens in place, before padding; tensors have length L.
 
     Attributes:
-        ids: Token ids, the placeholder's where a visual token is.
-        image: Number of the image, -1 for text.
-        patch: The patch that a visual token stands for, -1 for text.
+        ids: Token ids; that of the placeholder for visual tokens.
+        image: Index of the image; -1 for text.
+        patch: The patch of a visual token; -1 for text.
         position_ids: [L] position ids.
-        visuals: Its images.
+        visuals: Visual tokens of its images.
     """
 
     ids: Tensor
@@ -72,7 +72,7 @@ class Line:
     visuals: tuple[Visual, ...]
 
     def split(self) -> tuple[Line, Line]:
-        """Up to its last visual token, and what follows."""
+        """The line up to its last visual token, and the rest."""
         images = (self.image >= 0).nonzero()
         end = int(images[-1]) + 1 if len(images) else 0
         (ids, more), (image, no), (patch, none), (position_ids, later) = (
@@ -101,17 +101,17 @@ class Lines:
 def build_line(
     adapter: LlavaAdapter, prompt: Tensor, visuals: Sequence[Visual], positions: str, new_tokens: int
 ) -> tuple[Line, int]:
-    """Put visual tokens in the place of a prompt's image placeholders.
+    """Replace the image placeholders of a prompt by visual tokens.
 
     Args:
         adapter: The model.
-        prompt: [S] token ids, one placeholder an image.
-        visuals: The images.
+        prompt: [S] token ids, with one placeholder per image.
+        visuals: Visual tokens of the images.
         positions: ``compact`` or ``keep`` (see ``TokenReducer.positions``).
-        new_tokens: Tokens that may be generated.
+        new_tokens: Maximum number of generated tokens.
 
     Returns:
-        The line, and how many tokens it may generate: no more than the context leaves, whatever else is in its batch.
+        The line, and its maximum number of generated tokens, limited by the context and independent of the batch.
 
     Raises:
         UnfitSample: Placeholders and images differ in number, or the context leaves no room for an answer.
@@ -120,9 +120,8 @@ def build_line(
     slots = (prompt == adapter.image_token_id).nonzero().flatten().tolist()
     if len(slots) != len(visuals):
         raise UnfitSample(
-            f"a prompt has {len(slots)} image placeholders for {len(visuals)} images: they must agree, so write <image> once "
-            f"for each "
-            "image, or leave it out of the question"
+            f"a prompt has {len(slots)} image placeholders for {len(visuals)} images: write <image> once for each image, or leave "
+            "it out of the question"
         )
     parts: tuple[list[Tensor], ...] = ([], [], [], [])
     position, start = 0, 0
@@ -138,9 +137,8 @@ def build_line(
     room = adapter.context - position
     if room < 1:
         raise UnfitSample(
-            f"a prompt of {position} tokens exceeds the context of {adapter.context} tokens of {adapter.name}, which also has "
-            f"to hold "
-            "the answer: shorten the question"
+            f"a prompt of {position} tokens leaves no room for an answer in the context of {adapter.context} tokens of "
+            f"{adapter.name}: shorten the question"
         )
     ids, image, patch, position_ids = (torch.cat(pieces) for pieces in parts)
     return Line(ids, image, patch, position_ids, tuple(visuals)), min(new_tokens, room)
@@ -176,7 +174,7 @@ def build_rows(
     """A padded batch, see :func:`build_line`.
 
     Raises:
-        UnfitSample: One of the prompts does not fit its images or the context.
+        UnfitSample: A prompt does not match its images or exceeds the context.
     """
     given = zip(prompts, visuals, new_tokens, strict=True)
     return pad(adapter, [build_line(adapter, prompt, row, positions, more)[0] for prompt, row, more in given])

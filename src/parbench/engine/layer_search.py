@@ -1,4 +1,4 @@
-"""Searches on samples: for the layer at which visual tokens may be withdrawn (VTW), for heads that may be pruned (YOPO)."""
+"""Searches on samples: the layer at which visual tokens can be withdrawn (VTW), and heads that can be pruned (YOPO)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from parbench.reducers.vtw import VTW
 
 
 def next_logits(adapter: LanguageAdapter, reducer: Reducer | None, rows: Rows) -> Tensor:
-    """Logits [B, V] of the token after each prompt, with the reducer in the LLM; None: with nothing in it."""
+    """Logits [B, V] of the token after each prompt, with the method in the LLM; None for the unmodified LLM."""
     with install(adapter, site_of(reducer, adapter.geometry) if reducer else None, rows):
         generated = greedy(adapter, rows, [1] * len(rows.mask), [()] * len(rows.mask))
     return torch.stack([row.first_logits for row in generated])
@@ -33,7 +33,7 @@ def divergences(adapter: LanguageAdapter, method: VTW, rows: Rows, layers: Seque
 
     Args:
         adapter: The model.
-        method: Its other settings; the budget does not count.
+        method: The method with its other settings; its budget is ignored.
         rows: The prompts.
         layers: Candidates for K.
     """
@@ -47,23 +47,23 @@ def divergences(adapter: LanguageAdapter, method: VTW, rows: Rows, layers: Seque
 
 
 def first_below(divergence: Tensor, layers: Sequence[int], eta: float) -> int:
-    """The smallest of the candidates whose mean divergence over samples [n, len(layers)] is at most ``eta``.
+    """The smallest candidate layer whose mean divergence over samples [n, len(layers)] is at most ``eta``.
 
-    The release averages over 20 samples, tries layers from 5 on, and takes 0.003 for the 7B model and 0.0005 for the 13B one.
+    The release averages over 20 samples, tries layers from 5 on, and uses 0.003 for the 7B model and 0.0005 for the 13B model.
 
     Raises:
-        ParbenchError: None is.
+        ParbenchError: There is none.
     """
     mean = divergence.mean(0)
     good = [layer for layer, value in zip(layers, mean.tolist(), strict=True) if value <= eta]
     if not good:
-        raise ParbenchError(f"eta={eta} is below the divergence of every layer; the least is {float(mean.min()):.3g}")
+        raise ParbenchError(f"eta={eta} is below the divergence of every layer: use at least {float(mean.min()):.3g}")
     return min(good)
 
 
 @torch.inference_mode()
 def visual_share(adapter: LanguageAdapter, rows: Rows) -> Tensor:
-    """Attention to visual tokens over attention to text, summed over a row's queries: [B, layers, heads] in float64."""
+    """Ratio of attention to visual tokens and to text, summed over a row's queries: [B, layers, heads] in float64."""
     found: list[Tensor] = []
     batch, length = rows.mask.shape
     every = torch.arange(length, device=rows.mask.device).expand(batch, -1)
@@ -87,15 +87,15 @@ def visual_share(adapter: LanguageAdapter, rows: Rows) -> Tensor:
 
 
 def kept_heads(share: Tensor, threshold: float, majority: int) -> tuple[Tensor, Tensor]:
-    """YOPO's rule: a head stays if its share is above the threshold in more than ``majority`` samples; layers 0 and 1 stay.
+    """YOPO's rule: a head is kept if its share is above the threshold in more than ``majority`` samples, or in layers 0 and 1.
 
     Args:
         share: [n, layers, heads], see ``visual_share``.
-        threshold: The release takes 0.2, 0.077 or 0.035 for the 13B model, for 10, 20 or 30 % of heads.
-        majority: The release takes 40 of 100 samples.
+        threshold: The release uses 0.2, 0.077 or 0.035 for the 13B model, for 10, 20 or 30 % of heads.
+        majority: The release uses 40 of 100 samples.
 
     Returns:
-        Votes [layers, heads] and whether each head stays.
+        Votes [layers, heads], and whether each head is kept [layers, heads].
     """
     votes = share > threshold
     votes[:, :2] = True

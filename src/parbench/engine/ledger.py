@@ -1,4 +1,4 @@
-"""What one sample really cost: token counts read from tensor shapes while it ran."""
+"""Token counts of a sample, read from tensor shapes while it runs."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SampleLedger:
-    """Counts of one sample.
+    """Token counts of one sample.
 
     Attributes:
-        tower: For each of its images, the tokens that enter each vision block, and those that leave the last, CLS included.
-        projector: Visual tokens that went through the projector, over all its images.
-        reducer_flops: The reducer's own work for this sample, text tower included (2 per multiply-add).
-        layers: Tokens that enter each LLM layer at prefill, text included.
+        tower: For each image, the tokens that enter each vision block and leave the last one, including CLS.
+        projector: Visual tokens through the projector, over all images.
+        reducer_flops: Method overhead in FLOPs (2 per multiply-add), including the text encoder.
+        layers: Tokens that enter each LLM layer at prefill, including text.
         visual: Visual tokens among them, layer by layer.
-        generated: Tokens generated, the end token included.
-        skipped: FLOPs of the prefill that a masked simulation spends and a real implementation would not.
-        cached: Whether decoding went on from a cache; else the whole sequence ran again for every token.
-        attended: Places that each LLM layer's attention has at prefill, where they are not the tokens that enter it; else empty.
+        generated: Generated tokens, including the end token.
+        skipped: FLOPs of the prefill that a simulation by masks spends and a real implementation would not.
+        cached: Whether decoding used the KV cache. False: the whole sequence ran again for every token.
+        attended: Sequence length of attention in each LLM layer at prefill, if it differs from ``layers``; else empty.
     """
 
     tower: tuple[tuple[int, ...], ...]

@@ -1,4 +1,4 @@
-"""Which patches tokens stand for and come from."""
+"""The patches that tokens stand for and come from."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from parbench.reducers import Provenance
 
 
 def anchors(provenance: Provenance, entry: int, count: int) -> Tensor:
-    """The patch that each token of an image stands for: the one with the greatest weight in it, the lower of equals.
+    """The patch that each token of an image stands for: the one with the highest weight; ties: the lower index.
 
-    A token that comes from no patch (CLS) stands at patch 0, before which it has its place.
+    A token that comes from no patch (CLS) stands for patch 0, which it precedes.
     """
     token, patch, weight = provenance.of(entry)
     found = torch.zeros(count, dtype=torch.long, device=token.device)
     order = torch.argsort(patch, descending=True, stable=True)
     order = order[torch.argsort(weight[order], stable=True)]
-    # Later writes win on the CPU only, so each token is reduced explicitly.
+    # The last write wins on the CPU only, so each token is reduced explicitly.
     best = torch.zeros(count, dtype=torch.long, device=token.device)
     rank = torch.arange(1, len(order) + 1, device=token.device)
     best.scatter_reduce_(0, token[order], rank, "amax")
@@ -27,7 +27,7 @@ def anchors(provenance: Provenance, entry: int, count: int) -> Tensor:
 
 
 def owners(provenance: Provenance, entry: int) -> Tensor:
-    """[N] the token that each patch of an image is in, where tokens share the patches out among them."""
+    """[N] the token into which each patch of an image was merged; each patch is in exactly one token."""
     token, patch, _ = provenance.of(entry)
     return token[patch.argsort()]
 
@@ -35,7 +35,7 @@ def owners(provenance: Provenance, entry: int) -> Tensor:
 def through(
     inner: tuple[Tensor, Tensor, Tensor], outer: tuple[Tensor, Tensor, Tensor], patches: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Token, patch and weight of tokens made (``inner``) of tokens that were made of patches (``outer``)."""
+    """Compose two provenances: tokens made of tokens (``inner``) made of patches (``outer``). Returns token, patch and weight."""
     last, middle, share = inner
     token, patch, weight = outer
     size = int(torch.cat([middle, token]).max()) + 1 if len(token) else 0

@@ -1,4 +1,4 @@
-"""Images and prompts of samples, read by workers before the device needs them."""
+"""Reading of images and prompts by workers, ahead of the device."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from parbench.engine.features import FeatureCache
 from parbench.engine.samples import Sample
 from parbench.models.adapter import LlavaAdapter
 
-# Batches that are read while one is computed: what they hold is all the memory that reading ahead takes.
+# Batches that are read ahead. They bound the memory of reading ahead.
 BATCHES_AHEAD = 2
 
 
@@ -26,8 +26,8 @@ class Picture:
 
     Attributes:
         digest: Sha256 of its pixels.
-        name: What its features are remembered by.
-        pixels: Gives it preprocessed, [1, 3, H, W] on the CPU.
+        name: Key of its features in the cache.
+        pixels: Returns the preprocessed image, [1, 3, H, W] on the CPU.
     """
 
     digest: str
@@ -37,11 +37,11 @@ class Picture:
 
 @dataclass(frozen=True)
 class Read:
-    """What samples of one group need before they can run.
+    """The images and prompts of the samples of one group.
 
     Attributes:
         pictures: Their images.
-        prompts: For each sample, by id, its token ids [S], or why it has none.
+        prompts: For each sample, by id, its token ids [S], or the exception of reading them.
     """
 
     pictures: tuple[Picture, ...]
@@ -49,31 +49,31 @@ class Read:
 
 
 class Reader:
-    """Reads samples; safe to be called by several threads at once.
+    """Reads samples. Thread-safe.
 
     Args:
         adapter: The model whose processor and tokenizer are used.
-        features: Where features of images are remembered.
-        share: Whether samples of a group show the same pictures.
-        blocks: Vision blocks that features have to include; None where features are computed anew each time.
+        features: Cache of image features.
+        share: Whether the images of a group are read once.
+        blocks: Vision blocks that cached features must include; None if features are not cached.
     """
 
     def __init__(self, adapter: LlavaAdapter, features: FeatureCache, share: bool, blocks: tuple[int, ...] | None) -> None:
         self._adapter, self._features, self._share, self._blocks = adapter, features, share, blocks
 
     def groups(self, samples: Sequence[Sample]) -> dict[str, list[Sample]]:
-        """Samples of a batch that are read as one."""
+        """The samples of a batch by their reading key; samples with one key are read together."""
         found: dict[str, list[Sample]] = {}
         for sample in samples:
             found.setdefault(self.key(sample), []).append(sample)
         return found
 
     def key(self, sample: Sample) -> str:
-        """What a sample is read as one with."""
+        """The reading key of a sample."""
         return sample.group if self._share else sample.id
 
     def read(self, samples: Sequence[Sample]) -> Read:
-        """Images and prompts of samples that are read as one.
+        """Read the images and prompts of samples with one key.
 
         Raises:
             ParbenchError: An image cannot be read.
@@ -82,12 +82,12 @@ class Reader:
         return Read(pictures, {sample.id: self._prompt(sample, len(pictures)) for sample in samples})
 
     def _known(self, sample: Sample) -> tuple[Picture, ...] | None:
-        """The images of a sample without decoding them, where all of their features are remembered."""
+        """The images of a sample without decoding, if all their features are cached; else None."""
         images = self._features.images.get(sample.source) if sample.source is not None else None
         if not images or not all(self._remembers(name) for _, name in images):
             return None
 
-        # Features may have gone by the time that they are needed.
+        # Features may have been evicted by the time they are needed.
         def again(place: int) -> Tensor:
             return self._adapter.preprocess([sample.load()[place]])
 
@@ -100,7 +100,7 @@ class Reader:
         return pictures
 
     def picture(self, image: Image.Image) -> Picture:
-        """An image, preprocessed already if its features are not remembered."""
+        """An image, already preprocessed if its features are not cached."""
         digest = image_digest(image)
         name = f"{digest}-{image.width}x{image.height}"
         if self._remembers(name):
@@ -114,7 +114,7 @@ class Reader:
     def _prompt(self, sample: Sample, images: int) -> Tensor | Exception:
         try:
             return self._adapter.tokenizer(sample.prompt(images), return_tensors="pt").input_ids[0]
-        # Raised again where the sample is run, so that it fails there.
+        # Raised again when the sample is run, so that this sample fails.
         except Exception as error:
             return error
 
@@ -122,12 +122,12 @@ class Reader:
 def ahead(
     reader: Reader, batches: Sequence[Sequence[Sample]], workers: int
 ) -> Generator[tuple[Sequence[Sample], Mapping[str, Future[Read]]]]:
-    """Batches in order, each with what is read of it; close the iterator to end the workers.
+    """Yield batches in order, each with its reading tasks. Close the iterator to stop the workers.
 
     Args:
         reader: Reads a group of samples.
         batches: All of them.
-        workers: Threads that read; 0 reads nothing ahead.
+        workers: Number of reading threads; 0 reads nothing ahead.
     """
     if not workers:
         yield from ((batch, {}) for batch in batches)
@@ -146,10 +146,10 @@ def ahead(
 
 
 def image_digest(image: Image.Image) -> str:
-    """Sha256 of an image's pixels, so that what is remembered and what is random follow the image and nothing else."""
+    """Sha256 of an image's pixels: the key of caches and the seed of randomness depend on the image only."""
     return hashlib.sha256(image.convert("RGB").tobytes()).hexdigest()
 
 
 def seed_of(digest: str) -> int:
-    """An image's own number, 63 bits."""
+    """The seed of an image, 63 bits of its digest."""
     return int(digest[:16], 16) >> 1

@@ -1,4 +1,4 @@
-"""How many tokens of an image a method would have where, from sizes alone."""
+"""The tokens of an image at each part of the model, predicted from sizes alone."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TokenPlan:
-    """Tokens of one image, place by place, that a method would have at a budget.
+    """Predicted tokens of one image at each part of the model.
 
     Attributes:
-        tokens: Visual tokens that are left (the average over layers for methods inside the LLM).
-        tower: Tokens that enter each vision block, and that leave the last, CLS included.
-        projected: Those that the projector sees.
-        visual: Those that enter each LLM layer.
-        free: Whether the method does nothing that is counted.
-        attended: Visual tokens that attention runs on in each LLM layer, where they are not those that enter it; else empty.
+        tokens: Kept visual tokens (the average over layers for methods inside the LLM).
+        tower: Tokens that enter each vision block and leave the last one, including CLS.
+        projected: Tokens through the projector.
+        visual: Visual tokens that enter each LLM layer.
+        free: Whether the method's overhead is 0 FLOPs.
+        attended: Visual tokens in the attention of each LLM layer, if they differ from ``visual``; else empty.
     """
 
     tokens: int

@@ -1,4 +1,4 @@
-"""What the engine is asked and what it answers."""
+"""The samples and answers of the engine."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class Sample:
 
     Attributes:
         id: Unique in its run.
-        prompt: Gives, for a number of images, the whole prompt after the chat template, one ``<image>`` an image.
-        question: The question alone, for methods that look at it.
-        load: Gives the images; called only when they are needed.
+        prompt: Maps the number of images to the whole prompt, after the chat template, with one ``<image>`` per image.
+        question: The question alone, for prompt-aware methods.
+        load: Returns the images; called only when they are needed.
         group: Samples of one group share their images and are run together.
-        max_new_tokens: Tokens that may be generated.
+        max_new_tokens: Maximum number of generated tokens.
         until: Strings that end the answer.
-        source: What its images come from, such as a row of a data set of known content: as long as a process lives, the same name
-            stands for the same images. None where that is not known.
-        unit: Samples of one unit are scored as one, so that they are in one shard; None for a unit of its own.
+        source: Key of its images, such as a row of a data set of known content. Within a process, one key always means the same
+            images. None if unknown.
+        unit: Samples of one unit are scored as one question, so they are in one shard. None: the sample is a unit itself.
     """
 
     id: str
@@ -40,13 +40,13 @@ class Sample:
 
 @dataclass(frozen=True)
 class Kept:
-    """What stayed of one image.
+    """The kept tokens of one image.
 
     Attributes:
         tokens: Visual tokens after the last stage.
-        patches: Raster index of every patch in which a kept token has its origin.
-        weights: Weight of that patch in its token, one an entry of ``patches``.
-        token: Number of that token.
+        patches: Raster indices of the patches from which kept tokens come.
+        weights: Weight of each entry of ``patches`` in its token.
+        token: Index of the token of each entry of ``patches``.
         grid: Rows and columns of the full patch grid.
     """
 
@@ -59,17 +59,17 @@ class Kept:
 
 @dataclass(frozen=True)
 class Answer:
-    """The model's answer to a sample, or why there is none.
+    """The model's answer to a sample, or the error.
 
     Attributes:
-        id: The sample's.
-        text: The answer; empty if it failed.
-        kept: One entry an image.
-        ledger: Token counts; None if it failed.
-        margin: Least gap between the best and the second logit over the generated tokens.
+        id: Id of the sample.
+        text: The answer; empty if the sample failed.
+        kept: One entry per image.
+        ledger: Token counts; None if the sample failed.
+        margin: Difference of the two highest logits, minimum over the generated tokens.
         stages: Visual tokens after each stage of the method, over all images.
-        seconds: Share of its batch's time.
-        error: Why it failed, else None.
+        seconds: Its share of the time of its batch.
+        error: Why the sample failed; None if it was answered.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""What samples of one image have in common, run through the LLM once."""
+"""Shared prefixes: the common beginning of an image's prompts runs through the LLM once."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from parbench.reducers import LayerReducer
 if TYPE_CHECKING:
     from parbench.engine.sites.base import Site
 
-# Whose a key is, where it is no question's: every question's of its row, or nobody's.
+# Owners of keys that belong to no single line: all lines of the row, or none.
 _ALL, _NOBODY = -1, -2
-# Kernels that take any mask.
+# Attention kernels that support any mask.
 _KERNELS = ("sdpa", "eager")
 
 
-def can_share_beginnings(adapter: LlavaAdapter) -> bool:
-    """Whether the model's attention kernel takes the masks that this needs."""
+def can_share_prefixes(adapter: LlavaAdapter) -> bool:
+    """Whether the model's attention kernel supports the masks that this needs."""
     return adapter.language.config._attn_implementation in _KERNELS
 
 
 @dataclass(frozen=True)
-class Beginnings:
-    """A batch's lines cut behind the last visual token.
+class SharedPrefixes:
+    """The lines of a batch, split after their last visual token.
 
     Attributes:
-        first: The beginnings, each once.
-        owner: For each line, the number of its beginning.
-        rest: What follows in each line.
+        first: The prefixes, each once.
+        owner: For each line, the index of its prefix.
+        rest: For each line, the part after the prefix.
     """
 
     first: list[Line]
@@ -48,35 +48,35 @@ class Beginnings:
     rest: list[Line]
 
 
-def shared_beginnings(lines: Sequence[Line], images: Sequence[Sequence[int]]) -> Beginnings | None:
-    """Beginnings that several lines share, given the numbers of each line's images; None if there are none to gain from."""
+def shared_prefixes(lines: Sequence[Line], images: Sequence[Sequence[int]]) -> SharedPrefixes | None:
+    """The shared prefixes of lines, from the indices of each line's images; None if sharing gains nothing."""
     first: list[Line] = []
     owner, rest = [], []
     numbers: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
     for line, shown in zip(lines, images, strict=True):
-        before, behind = line.split()
-        if not len(before.ids) or not len(behind.ids):
+        before, after = line.split()
+        if not len(before.ids) or not len(after.ids):
             return None
         key = (tuple(shown), tuple(before.ids.tolist()))
         if key not in numbers:
             numbers[key] = len(first)
             first.append(before)
         owner.append(numbers[key])
-        rest.append(behind)
-    return Beginnings(first, owner, rest) if len(first) < len(lines) else None
+        rest.append(after)
+    return SharedPrefixes(first, owner, rest) if len(first) < len(lines) else None
 
 
-def after_beginnings(adapter: LlavaAdapter, lines: Lines, beginnings: Beginnings) -> tuple[list[Generated], Trace]:
-    """Run the beginnings, then the rest of all lines on their keys and values; the trace is that of whole lines.
+def after_prefixes(adapter: LlavaAdapter, lines: Lines, prefixes: SharedPrefixes) -> tuple[list[Generated], Trace]:
+    """Run the prefixes, then the rest of all lines on their keys and values. The trace is that of whole lines.
 
-    The visual tokens are final when they enter the LLM, so that nothing has to act inside it.
+    For methods that do not act inside the LLM.
     """
-    begin = pad(adapter, beginnings.first)
-    packed = _Packed(adapter, begin, beginnings.owner)
+    begin = pad(adapter, prefixes.first)
+    packed = _Packed(adapter, begin, prefixes.owner)
     with install(adapter, None, begin) as before:
         packed.begin(begin)
     choosing = Choosing(adapter, lines.limits, lines.until)
-    feed = {number: (line.ids, line.position_ids) for number, line in enumerate(beginnings.rest)}
+    feed = {number: (line.ids, line.position_ids) for number, line in enumerate(prefixes.rest)}
     rows = packed.rows(feed)
     with install(adapter, None, rows.rows) as trace:
         while feed:
@@ -89,8 +89,8 @@ def after_beginnings(adapter: LlavaAdapter, lines: Lines, beginnings: Beginnings
             if feed:
                 packed.leave(feed.keys())
                 rows = packed.rows(feed)
-    owner = torch.tensor(beginnings.owner, device=adapter.device)
-    own = torch.tensor([len(line.ids) for line in beginnings.rest], device=adapter.device)
+    owner = torch.tensor(prefixes.owner, device=adapter.device)
+    own = torch.tensor([len(line.ids) for line in prefixes.rest], device=adapter.device)
     return choosing.finished(), trace.after(before, owner, own)
 
 
@@ -98,18 +98,18 @@ def up_to_first_stage(
     adapter: LlavaAdapter,
     site: Site[LayerReducer],
     lines: Lines,
-    beginnings: Beginnings,
+    prefixes: SharedPrefixes,
 ) -> tuple[list[Generated], Trace]:
-    """Run all lines, sharing their beginnings in the layers before the method's first stage; the trace is that of whole lines.
+    """Run all lines, sharing their prefixes in the layers before the method's first stage. The trace is that of whole lines.
 
-    Up to there nothing depends on what follows a beginning, so that it runs once, with the rest of its lines side by side behind
-    it. From the stage on, each line has a row of its own.
+    Before that stage, a prefix does not depend on what follows. It runs once, followed by the rest of its lines in the same row.
+    From the stage on, each line has its own row.
     """
-    begin = pad(adapter, beginnings.first)
-    packed = _Packed(adapter, begin, beginnings.owner)
+    begin = pad(adapter, prefixes.first)
+    packed = _Packed(adapter, begin, prefixes.owner)
     choosing = Choosing(adapter, lines.limits, lines.until)
     present = list(range(len(lines.lines)))
-    feed = {number: (line.ids, line.position_ids) for number, line in enumerate(beginnings.rest)}
+    feed = {number: (line.ids, line.position_ids) for number, line in enumerate(prefixes.rest)}
     side = packed.rows(feed)
     embeds = torch.cat([begin.embeds, side.rows.embeds], dim=1)
     positions = torch.cat([begin.positions, side.rows.positions], dim=1)
@@ -123,9 +123,9 @@ def up_to_first_stage(
             ids = chosen.cpu()
             feed = {line: (ids[place : place + 1], feed[line][1][-1:] + 1) for place, line in enumerate(present)}
             if len(on) <= WORTH_LEAVING * len(present):
-                # Not on the embeddings' device: keys and values are where their layers are.
+                # Keys and values are on the devices of their layers, not on that of the embeddings.
                 stay = torch.tensor(on)
-                # Before the first stage a beginning is held once, whoever leaves.
+                # Before the first stage, a prefix is stored once, even if lines end.
                 for layer in packed.cache.layers[site.reducer.stages(adapter.geometry)[0] :]:
                     layer.batch_select_indices(stay)
                 trace.leave(stay)
@@ -137,13 +137,13 @@ def up_to_first_stage(
 
 @dataclass(frozen=True)
 class _Side:
-    """Tokens of several lines side by side, one row a beginning.
+    """The next tokens of several lines, with one row per prefix.
 
     Attributes:
-        rows: As the LLM gets them.
-        whose: [G, L] the line that each token is of.
+        rows: The input rows of the LLM.
+        whose: [G, L] the line of each token.
         asked: The lines, row by row.
-        last: Row and column of each one's last token.
+        last: Row and column of the last token of each line.
     """
 
     rows: Rows
@@ -153,9 +153,9 @@ class _Side:
 
 
 class _Packed:
-    """Keys and values of beginnings, each held once, with those of the lines that go on from it side by side behind it.
+    """Keys and values of prefixes, each stored once, followed by those of its lines.
 
-    A line's tokens see its beginning and what came before in the same line. Nothing is copied for each line, and a row's lines
+    The tokens of a line attend to its prefix and to earlier tokens of the line. Nothing is copied per line, and the lines of a row
     run as one sequence.
     """
 
@@ -169,7 +169,7 @@ class _Packed:
         self.lines = [[line for line, of in enumerate(owner) if of == row] for row in range(len(begin.mask))]
 
     def begin(self, begin: Rows) -> None:
-        """Run the beginnings."""
+        """Run the prefixes."""
         self.adapter.language(
             inputs_embeds=begin.embeds,
             attention_mask=begin.mask,
@@ -179,7 +179,7 @@ class _Packed:
         )
 
     def rows(self, feed: Mapping[int, tuple[Tensor, Tensor]]) -> _Side:
-        """Place token ids and positions of lines, each [n], behind their beginnings."""
+        """Append token ids and positions of lines, each [n], to their prefixes."""
         here = [[line for line in lines if line in feed] for lines in self.lines]
 
         def side_by_side(part: Callable[[int], Tensor], empty: int) -> Tensor:
@@ -196,11 +196,11 @@ class _Packed:
         return _Side(rows, whose, [line for lines in here for line in lines], (last[:, 0], last[:, 1]))
 
     def run(self, side: _Side) -> Tensor:
-        """[R, d] the last hidden state of each line that was placed."""
+        """[R, d] the last hidden state of each appended line."""
         return self.forward(side.rows.embeds, side.rows.positions, side.whose)[side.last]
 
     def forward(self, embeds: Tensor, positions: Tensor, whose: Tensor) -> Tensor:
-        """What the LLM makes of further tokens [G, n] of lines, or of the beginnings [G, b] with them behind."""
+        """Hidden states of the LLM for further tokens [G, n] of lines, or for the prefixes [G, b] followed by them."""
         self.whose = torch.cat([self.whose, whose], dim=1)
         length = embeds.shape[1]
         entering = self.whose[:, -length:]
@@ -215,7 +215,7 @@ class _Packed:
         ).last_hidden_state
 
     def place(self, lines: Sequence[int], length: int) -> Packed:
-        """Where the tokens of some lines are among the last ``length`` columns."""
+        """The places of the tokens of some lines among the last ``length`` columns."""
         row = self.owner[torch.tensor(lines, device=self.owner.device)]
         whose = self.whose[row, -length:]
         mine = (whose == _ALL) | (whose == torch.tensor(lines, device=whose.device)[:, None])
@@ -230,7 +230,7 @@ class _Packed:
         return torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
 
     def leave(self, going: Collection[int]) -> None:
-        """Let rows go whose lines have all ended, if that makes the batch enough smaller."""
+        """Remove rows whose lines have all ended, if that makes the batch small enough to pay off."""
         stay = [row for row, lines in enumerate(self.lines) if any(line in going for line in lines)]
         if len(stay) <= WORTH_LEAVING * len(self.lines):
             index = torch.tensor(stay)

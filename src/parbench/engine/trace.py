@@ -1,4 +1,4 @@
-"""What happened to a batch inside the LLM, read from tensors while it ran."""
+"""The trace of a batch inside the LLM, read from tensors while it runs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from parbench.reducers.layer_probes import Layout
 
 @dataclass(frozen=True)
 class Stage:
-    """What happened before a layer.
+    """A pruning stage.
 
     Attributes:
-        layer: The layer.
-        before: Where tokens were.
-        choice: What was chosen.
-        layout: Where tokens are from there on.
+        layer: The layer before which it acts.
+        before: Layout of the tokens before the stage.
+        choice: The method's choice.
+        layout: Layout of the tokens after the stage.
     """
 
     layer: int
@@ -31,16 +31,16 @@ class Stage:
 
 @dataclass
 class Trace:
-    """What happened to a batch at prefill, layer by layer.
+    """Token counts and stages of a batch at prefill, layer by layer.
 
     Attributes:
         layers: For each LLM layer, the tokens of each row that entered it, [B], from tensor shapes.
         visual: The visual tokens among them, [B].
-        attended: For each LLM layer, the places that attention ran on, [B], where a method has them differ from the tokens.
-        passes: The stages of each run over whole sequences; one run, except without a cache.
-        origin: Which of the tokens that entered the LLM the E images' tokens at the last layer come from.
-        flops: The reducer's own FLOPs inside the LLM, over the batch.
-        leavers: Told which rows go on when others leave the batch.
+        attended: For each LLM layer, the sequence length of attention, [B]; empty if it equals ``layers``.
+        passes: The stages of each pass over whole sequences; a single pass, except without a KV cache.
+        origin: For the tokens of the E images at the last layer, the tokens on entering the LLM that they come from.
+        flops: Method overhead inside the LLM in FLOPs, over the batch.
+        leavers: Called with the remaining rows when rows are removed from the batch.
     """
 
     layers: list[Tensor] = field(default_factory=list)
@@ -52,17 +52,17 @@ class Trace:
     leavers: list[Callable[[Tensor], None]] = field(default_factory=list)
 
     def leave(self, stay: Tensor) -> None:
-        """Rows other than those at ``stay`` have left the batch."""
+        """Continue with the rows of the batch at ``stay`` [R] only."""
         for leaver in self.leavers:
             leaver(stay)
 
     def after(self, prefix: Trace, owner: Tensor, own: Tensor) -> Trace:
-        """This trace of rows side by side as one of whole lines, whose beginnings ran before.
+        """The trace of whole lines, from this trace of their remainders and that of their prefixes.
 
         Args:
-            prefix: What happened to the beginnings.
-            owner: [B] the beginning, and the row, that each line is behind.
-            own: [B] tokens of each line behind its beginning.
+            prefix: The trace of the prefixes.
+            owner: [B] the prefix of each line, which is also its row.
+            own: [B] tokens of each line after its prefix.
         """
         others = torch.zeros_like(prefix.layers[0]).index_add(0, owner, own)[owner] - own
         return replace(

@@ -1,4 +1,4 @@
-"""A LLaVA opened up: where visual tokens pass (sites) and what a method may look at (probes)."""
+"""Adapters to Hugging Face's Llama and LLaVA: the parts that the engine runs, and the inputs of methods."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from parbench.models.vision import Encoded, encode, process
 
 
 class LanguageAdapter:
-    """A Llama that rows of embeddings run through, with nothing in front of it.
+    """A Llama without vision tower, fed with embeddings.
 
     Attributes:
         model: A ``LlamaForCausalLM``.
-        geometry: The sizes that methods inside the LLM are resolved with.
+        geometry: The sizes for methods inside the LLM.
     """
 
     def __init__(self, model: Any, geometry: Geometry) -> None:
@@ -34,7 +34,7 @@ class LanguageAdapter:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is; of one on several devices, where its token embeddings are."""
+        """The device of the model; with several devices, that of its token embeddings."""
         return home(self.model)
 
     @property
@@ -49,24 +49,24 @@ class LanguageAdapter:
 
     @property
     def end_tokens(self) -> set[int]:
-        """Ids that end an answer: none, so that a row runs to its limit."""
+        """Ids that end an answer. Empty here, so each row runs to its limit."""
         return set()
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Token ids to LLM embeddings."""
+        """Token ids [...] to LLM embeddings [..., d]."""
         return self.model.get_input_embeddings()(ids)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """[..., d] last hidden states to [..., V]."""
+        """Last hidden states [..., d] to logits [..., V]."""
         return self.model.lm_head(hidden)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of token ids: the ids themselves, for want of a tokenizer."""
+        """The token ids as text, since there is no tokenizer."""
         return " ".join(str(token) for token in ids)
 
 
 class LlavaAdapter(LanguageAdapter):
-    """A loaded model with its processor; everything that knows Hugging Face's LLaVA goes through here."""
+    """A loaded LLaVA with its processor. All access to Hugging Face's LLaVA goes through this class."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class LlavaAdapter(LanguageAdapter):
         super().__init__(model, geometry_of(model.config))
         self.processor = processor
         self.name = name
-        # Who makes the prompt: the checkpoint's chat template, or vicuna_v1.
+        # The prompt format: the checkpoint's chat template, or vicuna_v1.
         self.prompt = prompt
         self.folder = folder
         # What its text tower is loaded from, or what makes one for a vision tower.
@@ -89,10 +89,10 @@ class LlavaAdapter(LanguageAdapter):
 
     @classmethod
     def load(cls, config: Mapping[str, Any]) -> LlavaAdapter:
-        """Load what a ``conf/model`` mapping names, or make it of its sizes where ``weights`` is ``random``.
+        """Load the model of a ``conf/model`` mapping, or initialise one of its sizes if ``weights`` is ``random``.
 
         Raises:
-            ParbenchError: The checkpoint cannot be had or is not whole.
+            ParbenchError: The checkpoint is not available or incomplete.
         """
         if has_random_weights(config):
             from parbench.models.random_weights import random_clip, random_model
@@ -122,19 +122,19 @@ class LlavaAdapter(LanguageAdapter):
 
     @property
     def end_tokens(self) -> set[int]:
-        """Ids that end an answer: the generation configuration's, or the tokenizer's."""
+        """Ids that end an answer, from the generation configuration or the tokenizer."""
         configured = self.model.generation_config.eos_token_id
         configured = configured if configured is not None else self.tokenizer.eos_token_id
         return set(configured) if isinstance(configured, list | tuple) else {configured}
 
     @property
     def image_token_id(self) -> int:
-        """Id of the placeholder that stands for one visual token."""
+        """Token id of the placeholder for one visual token."""
         return self.model.config.image_token_id
 
     @property
     def context(self) -> int:
-        """Tokens that a sequence may have."""
+        """The maximum number of tokens in a sequence."""
         return self.model.config.text_config.max_position_embeddings
 
     @property
@@ -144,48 +144,48 @@ class LlavaAdapter(LanguageAdapter):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sha256 of the checkpoint's files; ``random`` where there is no folder."""
+        """Sha256 of the checkpoint's files; ``random`` for random weights."""
         return fingerprint(self.folder) if self.folder else "random"
 
     @cached_property
     def clip_fingerprint(self) -> str | None:
-        """Sha256 of the files of the CLIP text tower; None where none is named."""
+        """Sha256 of the files of the CLIP text encoder; None if the model names none."""
         return self._clip.fingerprint if isinstance(self._clip, NamedClip) else None
 
     @cached_property
     def clip_space(self) -> ClipSpace:
-        """The CLIP text tower and projections that belong to this model's vision tower.
+        """The CLIP text encoder and projections that belong to this model's vision tower.
 
         Raises:
-            ParbenchError: The model's configuration names none, or it cannot be had.
+            ParbenchError: The model's configuration names none, or it is not available.
         """
         from parbench.errors import ParbenchError
 
         if self._clip is None:
-            raise ParbenchError(f"model {self.name} names no CLIP text tower, which this method needs: set model.clip")
+            raise ParbenchError(f"model {self.name} has no CLIP text encoder, which this method needs: set model.clip")
         tower, clip = self.model.model.vision_tower, self._clip
         if isinstance(clip, NamedClip):
             return load_clip(clip.path, clip.revision, tower, self.device, self.dtype, self.folder)
         return clip(tower)
 
     def forget_texts(self) -> None:
-        """Let prompts that were embedded before cost their time again."""
+        """Clear the cache of embedded prompts, so that they take their time again."""
         if "clip_space" in self.__dict__:
             self.clip_space.forget()
 
     def pixels(self, images: Sequence[Image.Image]) -> Tensor:
-        """[B, 3, H, W] in the model's dtype, each image processed as the checkpoint's processor does.
+        """The images as pixels [B, 3, H, W] in the model's dtype on its device, by the checkpoint's processor.
 
         Raises:
-            UnfitSample: One of them would need too much memory.
+            UnfitSample: An image would need too much memory.
         """
         return self.preprocess(images).to(self.device, self.dtype)
 
     def preprocess(self, images: Sequence[Image.Image]) -> Tensor:
-        """The same as the processor gives it, on the CPU.
+        """The images as pixels [B, 3, H, W] in float32 on the CPU, by the checkpoint's processor.
 
         Raises:
-            UnfitSample: One of them would need too much memory.
+            UnfitSample: An image would need too much memory.
         """
         return process(self.processor.image_processor, images)
 
@@ -194,7 +194,7 @@ class LlavaAdapter(LanguageAdapter):
         return encode(self.model, pixels, blocks, merger)
 
     def project(self, features: Tensor) -> Tensor:
-        """[..., C] tower features to [..., d] LLM embeddings."""
+        """Tower features [..., C] to LLM embeddings [..., d]."""
         return self.model.model.multi_modal_projector(features)
 
     def decode(self, ids: Sequence[int]) -> str:

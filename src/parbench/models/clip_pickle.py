@@ -1,6 +1,6 @@
-"""The text side of a CLIP that comes as a pickle: read without executing anything, and kept as safetensors.
+"""The text side of a CLIP that is published as a pickle: read without executing code, and cached as safetensors.
 
-OpenAI published CLIP ViT-L/14-336 as ``pytorch_model.bin`` and in no safer form. It is the one pickle that parbench reads, by
+OpenAI published CLIP ViT-L/14-336 only as ``pytorch_model.bin``. It is the only pickle that parbench reads, by
 ``torch.load(weights_only=True)``, which builds tensors and refuses everything else.
 """
 
@@ -23,17 +23,17 @@ from parbench.models.fingerprints import PICKLE, file_sha256
 
 _log = logging.getLogger(__name__)
 
-# What LLaVA's own vision tower does not bring.
+# The tensors that LLaVA's vision tower does not have.
 KEPT = ("text_model.", "text_projection.", "visual_projection.")
 
 
 def is_pickled(folder: Path) -> bool:
-    """Whether a CLIP's weights are a pickle and nothing else."""
+    """Whether a CLIP's weights exist only as a pickle."""
     return (folder / PICKLE).is_file() and not any(folder.glob("*.safetensors"))
 
 
 def converted(folder: Path, sizes: Any) -> dict[str, Tensor]:
-    """Text tower and projections of a pickled CLIP, converted on first use.
+    """Text encoder and projections of a pickled CLIP, converted on first use.
 
     Args:
         folder: The checkpoint's folder.
@@ -43,7 +43,7 @@ def converted(folder: Path, sizes: Any) -> dict[str, Tensor]:
         Tensors by name.
 
     Raises:
-        ParbenchError: The pickle holds something other than tensors, or not those of its config.json.
+        ParbenchError: The pickle contains something other than tensors, or other tensors than its config.json describes.
     """
     digest = file_sha256(folder / PICKLE)
     kept = cache_root() / "clip" / f"{digest}.safetensors"
@@ -54,24 +54,23 @@ def converted(folder: Path, sizes: Any) -> dict[str, Tensor]:
             if whole:
                 return load_file(kept)
         except (SafetensorError, OSError):
-            # Damaged: made again.
+            # Damaged: convert again.
             pass
     tensors = {name: value for name, value in read(folder, sizes).items() if name.startswith(KEPT)}
     metadata = {"format": "pt", "converted_from": PICKLE, "converted_from_sha256": digest}
     if error := keep(kept, lambda partial: save_file(tensors, partial, metadata=metadata)):
         _log.warning(
             f"note: {kept.parent} cannot be written ({error.strerror}): the CLIP in {folder} is read from its {PICKLE} each "
-            f"time; name "
-            "another folder in PARBENCH_CACHE"
+            "time; set PARBENCH_CACHE to another folder"
         )
     return tensors
 
 
 def read(folder: Path, sizes: Any) -> dict[str, Tensor]:
-    """All tensors of a pickled CLIP, each accounted for.
+    """All tensors of a pickled CLIP. Each of them is checked.
 
     Raises:
-        ParbenchError: The pickle holds something other than tensors, or not those of its config.json.
+        ParbenchError: The pickle contains something other than tensors, or other tensors than its config.json describes.
     """
     path = folder / PICKLE
     _check_size(path)
@@ -79,12 +78,11 @@ def read(folder: Path, sizes: Any) -> dict[str, Tensor]:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # A damaged or hostile pickle may raise anything.
         raise ParbenchError(
-            f"{path} is no file of tensors alone and is not loaded ({type(error).__name__}): nothing of it was executed; "
-            f"download it "
-            "again from openai/clip-vit-large-patch14-336 or give a CLIP in safetensors as model.clip"
+            f"{path} is not a file of tensors only and is not loaded ({type(error).__name__}); no code in it was executed: "
+            "download it again from openai/clip-vit-large-patch14-336, or set model.clip to a CLIP in safetensors"
         ) from error
     if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise ParbenchError(f"{path} holds something other than named tensors: give the weights of a CLIPModel")
+        raise ParbenchError(f"{path} contains something other than named tensors: use the weights of a CLIPModel")
     # A buffer in older releases.
     tensors = {name: value for name, value in found.items() if not name.endswith(".position_ids")}
     _check_tensors(path, tensors, sizes)
@@ -92,13 +90,13 @@ def read(folder: Path, sizes: Any) -> dict[str, Tensor]:
 
 
 def _check_size(path: Path) -> None:
-    """A file that grows when it is read is no checkpoint: torch stores tensors as they are."""
+    """Refuse a compressed file, which could grow without limit: torch stores tensors uncompressed."""
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
         size = sum(entry.file_size for entry in archive.infolist())
     if size > path.stat().st_size:
-        raise ParbenchError(f"{path} is packed, which torch never does, and is not loaded: download it again")
+        raise ParbenchError(f"{path} is compressed, which torch never does, and is not loaded: download it again")
 
 
 def _check_tensors(path: Path, tensors: Mapping[str, Tensor], sizes: Any) -> None:

@@ -1,4 +1,4 @@
-"""FLOPs of what runs inside a block; counting slows every operation down, so that who takes times switches it off."""
+"""FLOP counting of method overhead. Counting slows every operation down, so timings switch it off."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ _COUNTING: ContextVar[bool] = ContextVar("counting", default=True)
 
 
 def _distances(left: torch.Size, right: torch.Size, *_: Any, **__: Any) -> int:
-    """Distances between the rows of [..., M, d] and [..., N, d]: one difference squared and added is a multiply-add."""
+    """FLOPs of distances between the rows of [..., M, d] and [..., N, d]; each squared difference is a multiply-add."""
     return 2 * left.numel() * right[-2]
 
 
-# Torch's counter leaves distances out, however they are computed.
+# Torch's counter ignores distances, however they are computed.
 _MORE = {torch.ops.aten._cdist_forward: _distances, torch.ops.aten._euclidean_dist: _distances}
 
 
 @contextmanager
 def own_flops() -> Iterator[Callable[[], int]]:
-    """Count a method's own work; gives a function that says how many FLOPs (2 per multiply-add) it was, 0 when uncounted."""
+    """Count method overhead inside the block.
+
+    Yields a function that returns the FLOPs so far (2 per multiply-add; 0 if uncounted).
+    """
     if not _COUNTING.get():
         yield lambda: 0
         return
@@ -33,13 +36,13 @@ def own_flops() -> Iterator[Callable[[], int]]:
 
 
 def counting() -> bool:
-    """Whether work is counted here."""
+    """Whether FLOPs are counted now."""
     return _COUNTING.get()
 
 
 @contextmanager
 def uncounted() -> Iterator[None]:
-    """While open, nothing is counted and nothing is slowed down."""
+    """Switch counting off inside the block, so that nothing is slowed down."""
     token = _COUNTING.set(False)
     try:
         yield

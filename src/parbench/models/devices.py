@@ -14,17 +14,17 @@ DTYPES = {name: getattr(torch, name) for name in DTYPE_NAMES}
 
 
 def resolve_device(device: str) -> torch.device:
-    """``auto`` is CUDA where there is one, else the CPU.
+    """The torch device of a name; ``auto`` is CUDA if available, else the CPU.
 
     Raises:
-        ParbenchError: CUDA is asked for and absent, or the name is no device.
+        ParbenchError: CUDA is requested but not available, or the name is not a device.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     check_device_name(device)
     chosen = torch.device(device)
     if chosen.type == "cuda" and torch.cuda.is_available() and (chosen.index or 0) >= torch.cuda.device_count():
-        raise ParbenchError(f"model.device={device}, but this machine has {torch.cuda.device_count()} CUDA devices, from cuda:0 on")
+        raise ParbenchError(f"model.device={device}, but the CUDA devices of this machine are cuda:0 to cuda:{torch.cuda.device_count() - 1}")
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ParbenchError(f"model.device={device}, but this machine or this build of torch has no CUDA: use model.device=cpu")
     return chosen
@@ -41,7 +41,7 @@ def resolve_dtype(dtype: str) -> torch.dtype:
 
 
 def device_name(device: torch.device) -> str:
-    """What the maker calls a card, or the processor."""
+    """The product name of a GPU, or of the CPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:

@@ -1,4 +1,4 @@
-"""Sha256 of the files of a checkpoint, read once: large ones are remembered in parbench's cache."""
+"""Sha256 of the files of a checkpoint. Hashes of large files are cached."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 from parbench.cache import cache_root, keep
 from parbench.errors import ParbenchError
 
-# What decides a checkpoint's numbers.
+# The files that affect the outputs of a checkpoint.
 _DECIDING = (".safetensors", ".json", ".model", ".jinja")
 PICKLE = "pytorch_model.bin"
-# Smaller files are read faster than remembered.
+# Smaller files are faster to hash than to look up.
 _LARGE = 256 << 20
 
 
 def fingerprint(folder: Path) -> str:
-    """Sha256 over the files of a checkpoint that decide its numbers (weights, configuration, tokenizer).
+    """Sha256 over the files of a checkpoint that affect its outputs (weights, configuration, tokenizer).
 
     Raises:
-        ParbenchError: A file of the hub's cache is not what its name says.
+        ParbenchError: The content of a file in the hub's cache does not match its name.
     """
     digest = hashlib.sha256()
     pickled = not any(folder.glob("*.safetensors"))
@@ -34,10 +34,10 @@ def fingerprint(folder: Path) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """Sha256 of a file; of a large one it is remembered as long as the file is the same by size, times and inode.
+    """Sha256 of a file. That of a large file is cached until its size, times or inode change.
 
     Raises:
-        ParbenchError: It lies in the hub's cache, where large files are named by their sha256, under another name.
+        ParbenchError: The file is in the hub's cache, where large files are named by their sha256, and has another sha256.
     """
     real = path.resolve()
     about = real.stat()
@@ -55,7 +55,8 @@ def file_sha256(path: Path) -> str:
         keep(memory, json.dumps(known))
     if real.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", real.name) and real.name != found:
         raise ParbenchError(
-            f"{path} is damaged: its content is not what the hub's cache says it is; delete {real} and download or copy it again"
+            f"{path} is damaged, as its sha256 is not that of its name in the hub's cache: delete {real} and download or "
+            "copy it again"
         )
     return found
 

@@ -1,4 +1,4 @@
-"""Sizes of a model, from its configuration: no weights are read."""
+"""Sizes of a model, from its configuration without weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from parbench.models.loading import check_config, locate
 
 @dataclass(frozen=True)
 class Geometry:
-    """The sizes of a model that decide which budgets a method can deliver.
+    """The sizes of a model that determine which budgets a method can deliver.
 
     Attributes:
         rows: Rows of the patch grid.
@@ -19,7 +19,7 @@ class Geometry:
         layers: LLM layers.
         blocks: Vision blocks.
         patch: Side of a patch in pixels.
-        feature: The hidden state of the tower that LLaVA reads (0: the embeddings; negative counts from the end).
+        feature: Index of the tower's hidden state that LLaVA reads (0: the embeddings; negative counts from the end).
     """
 
     rows: int
@@ -36,12 +36,12 @@ class Geometry:
 
     @property
     def read(self) -> int:
-        """Vision blocks that what LLaVA reads depends on."""
+        """Number of vision blocks up to the hidden state that LLaVA reads."""
         return self.feature % (self.blocks + 1)
 
 
 def geometry_of(config: Any) -> Geometry:
-    """The geometry in a ``LlavaConfig``."""
+    """The geometry of a ``LlavaConfig``."""
     side = config.vision_config.image_size // config.vision_config.patch_size
     return Geometry(
         side,
@@ -54,7 +54,7 @@ def geometry_of(config: Any) -> Geometry:
 
 
 def config_of(model: Mapping[str, Any]) -> Any:
-    """The ``LlavaConfig`` of a ``conf/model`` mapping: from its ``geometry``, else from its folder; weights are not read.
+    """The ``LlavaConfig`` of a ``conf/model`` mapping, from its ``geometry`` or its folder. Weights are not read.
 
     Raises:
         ParbenchError: There is neither.

@@ -1,4 +1,4 @@
-"""Checkpoints of the hub: small files first, weights when everything else is known to be right, and what a cache lacks."""
+"""Checkpoints of the hub: downloads (small files first, weights last), and checks of the local cache."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from parbench.errors import ParbenchError
 
 SMALL = ("*.json", "*.txt", "*.model", "*.jinja")
-# The forms in which weights may come, the first that is there counts.
+# File patterns of weights; the first that exists is used.
 SAFETENSORS = ("*.safetensors",)
 
 
@@ -23,9 +23,9 @@ class HubFile:
     """A file of a repository.
 
     Attributes:
-        name: Its path there.
+        name: Its path in the repository.
         size: Bytes.
-        cached: Whether it is on this machine.
+        cached: Whether it is in the local cache.
     """
 
     name: str
@@ -39,14 +39,14 @@ def is_hub_name(path: str) -> bool:
 
 
 def offline() -> bool:
-    """Whether the hub may not be asked (``HF_HUB_OFFLINE``)."""
+    """Whether access to the hub is disabled (``HF_HUB_OFFLINE``)."""
     from huggingface_hub import constants
 
     return bool(constants.HF_HUB_OFFLINE)
 
 
 def cached_snapshot(name: str, revision: str | None) -> Path | None:
-    """The folder of a repository's revision in the hub's cache on this machine, whole or not."""
+    """The folder of a revision in the local hub cache, complete or not; None if there is none."""
     root = _repository(name)
     commit = revision or "main"
     if not _is_commit(commit):
@@ -57,10 +57,10 @@ def cached_snapshot(name: str, revision: str | None) -> Path | None:
 
 
 def small_files(name: str, revision: str | None, key: str) -> Path:
-    """The folder of a repository with configuration and tokenizer, downloaded if they are not there; weights may be absent.
+    """The local folder of a repository with configuration and tokenizer, downloaded if missing. Weights may be absent.
 
     Raises:
-        ParbenchError: They cannot be had.
+        ParbenchError: They are not available.
     """
     folder = cached_snapshot(name, revision)
     if folder and (folder / "config.json").is_file() and (offline() or _is_commit(revision)):
@@ -69,16 +69,16 @@ def small_files(name: str, revision: str | None, key: str) -> Path:
 
 
 def whole(name: str, revision: str | None, key: str, forms: Sequence[str] = SAFETENSORS) -> Path:
-    """The folder of a repository with its weights, downloaded if they are not there and fit on the disk.
+    """The local folder of a repository with its weights, downloaded if missing and if the disk has room.
 
     Args:
         name: ``org/model``.
         revision: A commit, branch or tag; None for main.
         key: The setting that names it, for messages.
-        forms: Patterns of weights; the first that the repository has is taken.
+        forms: File patterns of weights; the first that the repository has is used.
 
     Raises:
-        ParbenchError: They cannot be had, the cache is half-copied and nothing may be downloaded, or the disk is too small.
+        ParbenchError: They are not available, the cache is incomplete and downloads are disabled, or the disk is too small.
     """
     folder = cached_snapshot(name, revision)
     lacking = lacks(folder, forms) if folder else None
@@ -95,14 +95,14 @@ def whole(name: str, revision: str | None, key: str, forms: Sequence[str] = SAFE
 
 
 def listing(name: str, revision: str | None, forms: Sequence[str] = SAFETENSORS) -> list[HubFile] | None:
-    """What would be taken from a repository, with sizes, by the hub's own account; None where it cannot be asked."""
+    """The files that would be downloaded, with the sizes that the hub reports; None if the hub cannot be reached."""
     from huggingface_hub import snapshot_download
 
     if offline():
         return None
     try:
         found: Any = snapshot_download(name, revision=revision, allow_patterns=[*SMALL, *forms], dry_run=True)
-    except Exception:  # Whatever a network raises: it cannot be asked.
+    except Exception:  # Any network error: the hub cannot be reached.
         return None
     files = [HubFile(info.filename, info.file_size, not info.will_download) for info in found]
     wanted = chosen([file.name for file in files], forms)
@@ -110,7 +110,7 @@ def listing(name: str, revision: str | None, forms: Sequence[str] = SAFETENSORS)
 
 
 def data_files(name: str, revision: str | None, split: str, configurations: Sequence[str]) -> list[HubFile] | None:
-    """The files of a data set that hold a split, going by their names; None where the hub cannot be asked."""
+    """The files of a data set's split, judged by their names; None if the hub cannot be reached."""
     from huggingface_hub import snapshot_download
 
     if offline():
@@ -118,21 +118,21 @@ def data_files(name: str, revision: str | None, split: str, configurations: Sequ
     patterns = [f"*{one}*{split}*" for one in configurations] or [f"*{split}*"]
     try:
         found: Any = snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=patterns, dry_run=True)
-    except Exception:  # Whatever a network raises: it cannot be asked.
+    except Exception:  # Any network error: the hub cannot be reached.
         return None
     return [HubFile(info.filename, info.file_size, not info.will_download) for info in found]
 
 
 def chosen(names: Sequence[str], forms: Sequence[str]) -> tuple[str, ...]:
-    """The first form of weights that is among the names; all where none is known."""
+    """The first of the file patterns that matches one of the names; all if none does."""
     return next(((form,) for form in forms if any(_matches(name, (form,)) for name in names)), tuple(forms))
 
 
 def lacks(folder: Path, forms: Sequence[str] = SAFETENSORS) -> str | None:
-    """The first file that a checkpoint's folder lacks and what is wrong with it; None if its weights are whole."""
+    """What is wrong with the first missing or damaged file of a checkpoint; None if its weights are complete."""
     for path in sorted(folder.iterdir()):
         if path.is_symlink() and not path.exists() and _matches(path.name, (*SMALL, *forms)):
-            return f"{path.name} points to a file that is not there"
+            return f"{path.name} is a link to a missing file"
     for index in sorted(folder.glob("*.safetensors.index.json")):
         try:
             shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
@@ -148,19 +148,19 @@ def lacks(folder: Path, forms: Sequence[str] = SAFETENSORS) -> str | None:
 
 
 def half_copied(folder: Path, lacking: str) -> str:
-    """The sentence for a checkpoint that is not whole."""
+    """The error message for an incomplete checkpoint."""
     blobs = folder.parent.parent / "blobs"
     broken = sorted(blobs.glob("*.incomplete")) if blobs.is_dir() else []
-    more = f" ({broken[0].name} is what a broken-off download left)" if broken else ""
+    more = f" ({broken[0].name} is left over from an interrupted download)" if broken else ""
     how = "download it again without HF_HUB_OFFLINE" if blobs.is_dir() else "copy it again"
-    return f"the checkpoint in {folder} is half-copied: {lacking}{more}: {how}, or copy that file there"
+    return f"the checkpoint in {folder} is incomplete: {lacking}{more}: {how}, or copy that file there"
 
 
 def check_space(name: str, needed: int) -> None:
-    """Whether the hub's cache has room.
+    """Check that the disk of the hub's cache has room for ``needed`` bytes.
 
     Raises:
-        ParbenchError: It has not.
+        ParbenchError: It does not.
     """
     from huggingface_hub import constants
 
@@ -168,19 +168,19 @@ def check_space(name: str, needed: int) -> None:
     free = free_space(cache)
     if needed > free:
         raise ParbenchError(
-            f"{name} needs {size_text(needed)} more, and {cache} has {size_text(free)} left: make room, or set HF_HOME to "
+            f"{name} needs {size_text(needed)}, but {cache} has only {size_text(free)} free: make room, or set HF_HOME to "
             f"another disk"
         )
 
 
 def free_space(folder: Path) -> int:
-    """Bytes that are free where a folder is or would be."""
+    """Free bytes on the disk of a folder, which need not exist yet."""
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     return shutil.disk_usage(there).free
 
 
 def size_text(size: float) -> str:
-    """Bytes as the hub shows them."""
+    """A number of bytes as text, in the units of the hub."""
     for unit in ("B", "kB", "MB"):
         if size < 1000:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
@@ -193,26 +193,25 @@ def _download(name: str, revision: str | None, patterns: Sequence[str], key: str
 
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
-    except Exception as error:  # The hub's own errors, those of its network library, and those of the disk.
+    except Exception as error:  # Errors of the hub, of its network library, and of the disk.
         raise _absent(name, revision, key, type(error).__name__) from error
 
 
 def _absent(name: str, revision: str | None, key: str, why: str) -> ParbenchError:
     return ParbenchError(
-        f"the weights of {name} (revision {revision or 'main'}) are neither in the local hub cache nor to be downloaded "
-        f"({why}): copy "
-        f"the checkpoint to this machine and give its folder as {key}=/path/to/folder"
+        f"the weights of {name} (revision {revision or 'main'}) are not in the local hub cache and cannot be downloaded ({why}): "
+        f"copy the checkpoint to this machine and set {key}=/path/to/folder"
     )
 
 
 def _cut_off(path: Path) -> str | None:
-    """What is wrong with a safetensors file by its header; None if it has the length that it should have."""
+    """What is wrong with a safetensors file, judged by its header and length; None if nothing."""
     size = path.stat().st_size
     with path.open("rb") as file:
         begin = file.read(8)
         length = int.from_bytes(begin, "little") if len(begin) == 8 else size
         if length + 8 > size:
-            return f"{path.name} cannot be read: its header is cut off"
+            return f"{path.name} cannot be read: its header is truncated"
         try:
             header = json.loads(file.read(length))
             ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]

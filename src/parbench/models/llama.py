@@ -1,4 +1,4 @@
-"""Attention of a Llama layer, recomputed for the few queries that a method asks for."""
+"""Attention weights of a Llama layer, recomputed for the few queries that a method needs."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class AttentionInputs:
-    """What a layer's attention is computed from, on the layer's device; the attention kernels give no weights.
+    """The inputs of a layer's attention, on the layer's device, for recomputing weights that attention kernels do not return.
 
-    Results are on the device of what is asked with.
+    Results are on the device of the arguments.
 
     Attributes:
-        module: The layer's attention.
-        hidden: [B, S, d] its normalised input.
-        position_embeddings: Cosines and sines of the positions, [B, S, head width] each.
-        keys: [B, key heads, S, head width], rotated.
+        module: The layer's attention module.
+        hidden: [B, S, d] normalised input of the attention.
+        position_embeddings: Cosines and sines of the rotary positions, [B, S, head width] each.
+        keys: [B, key heads, S, head width], after rotation.
     """
 
     module: Any
@@ -28,10 +28,10 @@ class AttentionInputs:
     keys: Tensor
 
     def rows(self, mask: Tensor, row: Tensor, column: Tensor) -> Tensor:
-        """Softmaxed attention of some queries, [E, heads, Q, S] in float64.
+        """Attention weights of some queries after the softmax, [E, heads, Q, S] in float64.
 
         Args:
-            mask: [B, S], 1 where a token is.
+            mask: [B, S], 1 for tokens, 0 for padding.
             row: [E] rows of the batch.
             column: [E, Q] the queries' columns.
         """
@@ -46,12 +46,12 @@ class AttentionInputs:
         keys = repeat_kv(self.keys, self.module.num_key_value_groups)[row]
         scores = (query.float() @ keys.float().transpose(2, 3)).double() * self.module.scaling
         places = torch.arange(mask.shape[1], device=self.hidden.device)
-        # A query that is padding sees itself at least, so that nothing is no number.
+        # A padding query attends at least to itself, which avoids NaN.
         seen = (mask[row].bool()[:, None] & (places <= column[..., None])) | (places == column[..., None])
         return scores.masked_fill(~seen[:, None], float("-inf")).softmax(-1).to(home)
 
     def position_bias(self, row: Tensor, column: Tensor) -> Tensor:
-        """What rotary positions alone give: scaled product of all-ones queries and keys, [E, Q, S] in float64, no softmax."""
+        """Attention logits due to positions alone: scaled product of all-ones queries and keys, [E, Q, S] in float64."""
         from transformers.models.llama.modeling_llama import rotate_half
 
         cos, sin = (table.double() for table in self.position_embeddings)
@@ -62,7 +62,7 @@ class AttentionInputs:
 
 
 def attention_inputs(layer: Any, hidden: Tensor, position_embeddings: tuple[Tensor, Tensor]) -> AttentionInputs:
-    """What ``layer``'s attention would be computed from, were ``hidden`` [B, S, d] its input."""
+    """The attention inputs of ``layer`` if ``hidden`` [B, S, d] were the input of the layer."""
     from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
     module = layer.self_attn

@@ -1,4 +1,4 @@
-"""Loads a LLaVA from a folder or the hub: safetensors only, every tensor accounted for."""
+"""Loading of a LLaVA from a folder or the hub: safetensors only, with every tensor accounted for."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from parbench.models.silence import quiet_transformers
 from parbench.models.unsupported import why_not, why_not_by_name
 
 WEIGHTS = ("checkpoint", "random")
-# Who makes the prompt: the checkpoint's chat template, or the conversation that LLaVA-1.5 was trained with.
+# Prompt formats: the checkpoint's chat template, or the conversation format of LLaVA-1.5's training.
 PROMPTS = ("template", "vicuna_v1")
 _PROCESSOR_FILES = ("tokenizer.json", "tokenizer_config.json")
 _IMAGE_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 
 def has_random_weights(config: Mapping[str, Any]) -> bool:
-    """Whether a ``conf/model`` mapping wants random weights of its sizes instead of a checkpoint.
+    """Whether a ``conf/model`` mapping requests random weights instead of a checkpoint.
 
     Raises:
-        ParbenchError: ``weights`` is neither, or a checkpoint shall lose layers.
+        ParbenchError: ``weights`` has another value, or ``llm_layers`` is set for a checkpoint.
     """
     weights = config.get("weights", "checkpoint")
     if weights not in WEIGHTS:
-        raise ParbenchError(f"model.weights={weights} is not known: use {' or '.join(WEIGHTS)}")
+        raise ParbenchError(f"model.weights={weights} is unknown: use {' or '.join(WEIGHTS)}")
     if weights == "checkpoint" and config.get("llm_layers") is not None:
         raise ParbenchError(
-            f"model.llm_layers={config['llm_layers']} would cut layers off a checkpoint: use it with model.weights=random"
+            f"model.llm_layers={config['llm_layers']} would remove layers of a checkpoint: use it with model.weights=random"
         )
     return weights == "random"
 
 
 def resolve_prompt(config: Mapping[str, Any]) -> str:
-    """Who makes the prompts of a ``conf/model`` mapping: one of ``PROMPTS``.
+    """The prompt format of a ``conf/model`` mapping, one of ``PROMPTS``.
 
     Raises:
-        ParbenchError: It is none of them.
+        ParbenchError: It is another one.
     """
     prompt = str(config.get("prompt", "template"))
     if prompt not in PROMPTS:
@@ -61,17 +61,17 @@ def locate(
     weights: bool = True,
     forms: Sequence[str] = hub.SAFETENSORS,
 ) -> Path:
-    """Folder of a checkpoint: ``path`` itself if it is one, else the hub's snapshot (cached or downloaded).
+    """The folder of a checkpoint: ``path`` itself if it is a folder, else the snapshot of the hub (cached or downloaded).
 
     Args:
         path: A folder or ``org/model``.
-        revision: Of the hub; None for main.
+        revision: Revision on the hub; None for main.
         key: The setting that names it, for messages.
-        weights: Whether they are needed, or configuration and tokenizer will do.
-        forms: Patterns of weights; the first that is there is taken.
+        weights: Whether weights are needed, or only configuration and tokenizer.
+        forms: File patterns of weights; the first that exists is used.
 
     Raises:
-        ParbenchError: It is neither a folder nor to be had from the hub, or a file of its weights is missing.
+        ParbenchError: It is neither a folder nor available from the hub, or a file of its weights is missing.
     """
     folder = Path(path).expanduser()
     if folder.is_dir():
@@ -79,47 +79,47 @@ def locate(
             raise ParbenchError(hub.half_copied(folder, lacking))
         return folder
     if not hub.is_hub_name(path):
-        raise ParbenchError(f"{key}={path} is not a folder: give the folder of a checkpoint or a hub name such as org/model")
+        raise ParbenchError(f"{key}={path} is not a folder: use the folder of a checkpoint, or a hub name such as org/model")
     if why := why_not_by_name(path):
         raise ParbenchError(why)
     return hub.whole(path, revision, key, forms) if weights else hub.small_files(path, revision, key)
 
 
 def locate_clip(path: str, revision: str | None, *, weights: bool = True) -> Path:
-    """Folder of a CLIP, whose weights may be a pickle where there is nothing else; see :func:`locate`.
+    """The folder of a CLIP, whose weights may be a pickle if there are no safetensors; see :func:`locate`.
 
     Raises:
-        ParbenchError: It cannot be had, or lacks a file.
+        ParbenchError: It is not available, or a file is missing.
     """
     return locate(path, revision, "model.clip", weights=weights, forms=(*hub.SAFETENSORS, PICKLE))
 
 
 def check_folder(folder: Path) -> None:
-    """What a checkpoint's folder must hold before anything is loaded.
+    """Check that a checkpoint's folder has all files that are needed.
 
     Raises:
-        ParbenchError: A file is missing; it is named.
+        ParbenchError: A file is missing. The message names it.
     """
     check_config(folder)
     if not any(folder.glob("*.safetensors")):
         raise ParbenchError(
-            f"{folder} holds no *.safetensors file: weights are loaded from safetensors only, so convert them first"
+            f"{folder} contains no *.safetensors file: weights are loaded from safetensors only, so convert them first"
         )
 
 
 def check_config(folder: Path) -> None:
-    """What a checkpoint's folder must hold beside weights, and whether it is of a kind that parbench opens.
+    """Check the files of a checkpoint other than weights, and that its model type is supported.
 
     Raises:
-        ParbenchError: A file is missing, damaged, or of another kind of model.
+        ParbenchError: A file is missing or damaged, or the model type is not supported.
     """
     if not (folder / "config.json").is_file():
-        raise ParbenchError(f"{folder} holds no config.json: it is not a checkpoint in Hugging Face's layout")
+        raise ParbenchError(f"{folder} contains no config.json: it is not a checkpoint in Hugging Face's layout")
     if why := why_not(f"{folder}/config.json", read_json(folder / "config.json")):
         raise ParbenchError(why)
     missing = [name for name in _PROCESSOR_FILES if not (folder / name).is_file()]
     images = [folder / name for name in _IMAGE_PROCESSOR_FILES if (folder / name).is_file()]
-    # A processor's own file may leave the image processor to the other one, as published checkpoints do.
+    # In published checkpoints, the processor's file may leave the image processor to preprocessor_config.json.
     if not any(path.name == _IMAGE_PROCESSOR_FILES[0] or "image_processor" in read_json(path) for path in images):
         missing.append(_IMAGE_PROCESSOR_FILES[0])
     if missing:
@@ -130,26 +130,26 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object of a checkpoint.
 
     Raises:
-        ParbenchError: The file holds none.
+        ParbenchError: The file is not a JSON object.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ParbenchError(f"{path} is damaged ({error}): copy the checkpoint again") from error
     if not isinstance(found, dict):
-        raise ParbenchError(f"{path} is damaged (it holds no object): copy the checkpoint again")
+        raise ParbenchError(f"{path} is damaged (it is not a JSON object): copy the checkpoint again")
     return found
 
 
 def check_clip_config(folder: Path, vision_width: int | None = None) -> None:
-    """What the folder of a CLIP must hold beside weights, and whether it fits a LLaVA's vision tower.
+    """Check the files of a CLIP other than weights, and that it fits a LLaVA's vision tower.
 
     Args:
-        folder: The CLIP's.
-        vision_width: Hidden size of the LLaVA's vision tower; None where it is not known.
+        folder: Folder of the CLIP.
+        vision_width: Hidden size of the LLaVA's vision tower; None if unknown.
 
     Raises:
-        ParbenchError: A file is missing, or it is no CLIP of that width.
+        ParbenchError: A file is missing, or it is not a CLIP of that width.
     """
     missing = [name for name in ("config.json", *_PROCESSOR_FILES[1:]) if not (folder / name).is_file()]
     if missing:
@@ -163,33 +163,32 @@ def check_clip_config(folder: Path, vision_width: int | None = None) -> None:
     width = (config.get("vision_config") or {}).get("hidden_size", 768)
     if vision_width is not None and width != vision_width:
         raise ParbenchError(
-            f"the CLIP in {folder} has a vision tower of width {width}, and LLaVA's is {vision_width} wide: model.clip has to "
-            f"name the "
-            "CLIP that LLaVA's own tower comes from"
+            f"the CLIP in {folder} has a vision tower of width {width}, but LLaVA's has width {vision_width}: set model.clip to "
+            "the CLIP from which LLaVA's tower was taken"
         )
 
 
 def check_clip_folder(folder: Path) -> None:
-    """What the folder of a CLIP text tower must hold.
+    """Check that the folder of a CLIP has weights.
 
     Raises:
-        ParbenchError: A file is missing; it is named.
+        ParbenchError: A file is missing. The message names it.
     """
     if not any(folder.glob("*.safetensors")) and not (folder / PICKLE).is_file():
         raise ParbenchError(
-            f"the CLIP in {folder} has neither *.safetensors nor {PICKLE}: save it with save_pretrained and give its folder as "
+            f"the CLIP in {folder} has neither *.safetensors nor {PICKLE}: save it with save_pretrained and set "
             "model.clip=/path/to/folder"
         )
     check_clip_config(folder)
 
 
-# What is missing or surplus is raised in one sentence.
+# Missing and surplus tensors are raised as one error.
 @quiet_transformers()
 def load_strictly(cls: Any, folder: Path, **arguments: Any) -> Any:
-    """``from_pretrained`` that accepts neither missing, surplus nor misshapen tensors.
+    """``from_pretrained`` that refuses missing, surplus and misshapen tensors.
 
     Raises:
-        ParbenchError: The checkpoint does not fit the class exactly; the first tensors are named.
+        ParbenchError: The tensors of the checkpoint are not those of the class. The message names the first ones.
     """
     from safetensors import SafetensorError
 
@@ -213,7 +212,7 @@ def load_strictly(cls: Any, folder: Path, **arguments: Any) -> Any:
             what = kind.removesuffix("_keys").replace("unexpected", "surplus").replace("mismatched", "misshapen")
             shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
             raise ParbenchError(f"the checkpoint in {folder} has {what} tensors ({shown}): it does not belong to its config.json")
-    # Nothing is trained here, and what is remembered must serve inside and outside of inference mode.
+    # Nothing is trained here, and cached tensors must work inside and outside of inference mode.
     return model.requires_grad_(False)
 
 
@@ -228,14 +227,14 @@ def load_model(config: Mapping[str, Any]) -> tuple[Any, Any, Path]:
         The model in evaluation mode on its device, the processor, and the checkpoint's folder.
 
     Raises:
-        ParbenchError: Anything about path, files, tensors, dtype, device or quantisation is wrong.
+        ParbenchError: Path, files, tensors, dtype, device or quantisation are wrong.
     """
     from transformers import LlavaForConditionalGeneration
 
     check_placement(config)
     check_quantization(config)
     device, dtype = resolve_device(config["device"]), resolve_dtype(config["dtype"])
-    # Weights come last: everything else is known without them.
+    # Weights come last: everything else can be checked without them.
     small = locate(str(config["path"]), config.get("revision"), weights=False)
     check_config(small)
     somewhere = {**quantized(config, device), **placed(config, small)}
@@ -246,11 +245,11 @@ def load_model(config: Mapping[str, Any]) -> tuple[Any, Any, Path]:
         model = load_strictly(
             LlavaForConditionalGeneration, folder, dtype=dtype, attn_implementation=config["attention"], **somewhere
         )
-        # What is quantised or placed is where it belongs.
+        # A quantised or placed model is already on its devices.
         model = model if somewhere else model.to(device)
     except torch.OutOfMemoryError as error:
         raise ParbenchError(
-            f"the model in {folder} does not fit into the memory of {device}: take a smaller one, a smaller model.dtype, another "
+            f"the model in {folder} does not fit into the memory of {device}: use a smaller model, a smaller model.dtype, another "
             "device, model.quantization=bnb-8bit or model.device_map=auto"
         ) from error
     if config.get("device_map") is not None:
@@ -268,9 +267,9 @@ def load_processor(folder: Path | str) -> Any:
     from transformers import AutoProcessor
 
     try:
-        # The torchvision backend's pixels differ enough to flip answers, so PIL everywhere.
+        # The pixels of the torchvision backend differ enough to change answers, so PIL is always used.
         processor = AutoProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # Each file of it is read by a library of its own.
+    except Exception as error:  # Each file is read by another library.
         said = str(error).splitlines()[0] if str(error) else ""
         raise ParbenchError(
             f"the processor files in {folder} cannot be read ({type(error).__name__}: {said}): copy tokenizer and "

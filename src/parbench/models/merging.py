@@ -1,4 +1,4 @@
-"""Merging tokens inside the vision tower, by hooks that are always taken out again."""
+"""Merging of tokens inside the vision tower, by hooks that are always removed again."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from parbench.errors import ParbenchError
 from parbench.models.counting import own_flops
 from parbench.ops.matching import Merge, merge_average
 
-# Gives, for a block, its metric [B, T, m] and counts [B], which tokens become one.
+# Maps a block, its metric [B, T, m] and counts [B] to the tokens to merge.
 Merger = Callable[[int, Tensor, Tensor], Merge]
 
 
 class Merging:
-    """The sequences as they are at the block that runs.
+    """The state of the sequences at the running block.
 
     Attributes:
         counts: [B] tokens of each image, CLS included.
         size: [B, T] patches in each token, 0 for padding.
-        owner: [B, N + 1] number of the token that holds each position of the full sequence, CLS first.
-        padding: For each block so far, the padding of each image that entered it, [B].
-        flops: The matching's own FLOPs, over the batch.
+        owner: [B, N + 1] index of the token into which each position of the full sequence was merged, CLS first.
+        padding: For each block so far, the number of padding tokens of each image on entry, [B].
+        flops: FLOPs of the matching, over the batch.
     """
 
     def __init__(self, tower: Any, merger: Merger, read: int) -> None:
@@ -38,19 +38,19 @@ class Merging:
         self._keys = self._residual = self._update = torch.empty(0)
 
     def handles(self) -> Iterator[Any]:
-        """Put the hooks in; gives what takes them out."""
+        """Register the hooks and yield their handles."""
         for number, layer in enumerate(self.tower.encoder.layers):
             yield layer.register_forward_pre_hook(self.enter, with_kwargs=True)
-            # What happens behind the block that is read, nobody sees.
+            # Later blocks do not affect the features that LLaVA reads.
             if number < self.read:
                 yield layer.self_attn.k_proj.register_forward_hook(self.see)
                 yield layer.layer_norm2.register_forward_pre_hook(partial(self.shorten, number))
                 yield layer.mlp.register_forward_hook(self.hold)
-                # First of all, so that whoever collects hidden states collects this one.
+                # Registered first, so that collectors of hidden states see the merged ones.
                 yield layer.register_forward_hook(self.leave, prepend=True)
 
     def enter(self, _layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        """Before a block: hide the padding and let each token weigh as much as the patches in it."""
+        """Before a block: mask the padding, and weight each token by its number of patches."""
         hidden = args[0]
         self._follow(hidden.device)
         if not self.padding:
@@ -59,22 +59,22 @@ class Merging:
             self.size = torch.ones(batch, length, device=hidden.device, dtype=torch.float64)
             self.owner = torch.arange(length, device=hidden.device).repeat(batch, 1)
         self.padding.append((self.size == 0).sum(1))
-        # Without a mask an untouched sequence runs through the very kernel of the untouched tower.
+        # Without a mask, an unmerged sequence runs through the same kernel as in the unmodified tower.
         if bool((self.size == 1).all()):
             return None
         bias = self.size.log().to(hidden).clamp(min=torch.finfo(hidden.dtype).min)
         return (hidden, bias[:, None, None], *args[2:]), kwargs
 
     def _follow(self, device: torch.device) -> None:
-        """Blocks may be on several devices."""
+        """Move the state to the device of the block."""
         self.counts, self.size, self.owner = self.counts.to(device), self.size.to(device), self.owner.to(device)
 
     def see(self, _projection: Any, _args: Any, keys: Tensor) -> None:
-        """Keep the block's keys."""
+        """Store the block's keys."""
         self._keys = keys
 
     def shorten(self, number: int, _norm: Any, args: tuple[Tensor, ...]) -> tuple[Tensor]:
-        """Between attention and MLP: merge."""
+        """Between attention and MLP: merge tokens in the residual stream."""
         (hidden,) = args
         self._follow(hidden.device)
         heads = self.tower.config.num_attention_heads
@@ -87,16 +87,16 @@ class Merging:
         return (self._residual,)
 
     def hold(self, _mlp: Any, args: tuple[Tensor, ...], update: Tensor) -> Tensor:
-        """After the MLP: keep its output back, since the block would add it to the residual of full length."""
+        """After the MLP: store its output, since the block would add it to the residual of full length."""
         self._update = update
         return update.new_zeros(())
 
     def leave(self, _layer: Any, _args: Any, _output: Tensor) -> Tensor:
-        """After a block: the sum that it could not make."""
+        """After a block: the sum of merged residual and MLP output."""
         return self._residual + self._update
 
     def lengths(self, hidden: Sequence[Tensor]) -> Tensor:
-        """Tokens of each image that enter each block, and that leave the last one, [B, blocks + 1], given the hidden states."""
+        """Tokens of each image that enter each block and leave the last one, [B, blocks + 1], for these hidden states."""
         padding = [pad.to(hidden[0].device) for pad in (*self.padding, (self.size == 0).sum(1))]
         return torch.stack([state.shape[1] - pad for state, pad in zip(hidden, padding, strict=True)], dim=1)
 
@@ -104,17 +104,17 @@ class Merging:
         """Tokens without CLS in raster order of the first patch in each.
 
         Args:
-            hidden: [B, T, C] what left the block that is read, CLS first.
+            hidden: [B, T, C] output of the block that LLaVA reads, CLS first.
 
         Returns:
-            Tokens [B, T - 1, C], and the token that each patch is in, [B, N].
+            Tokens [B, T - 1, C], and the token into which each patch was merged, [B, N].
         """
         owner = self.owner[:, 1:].to(hidden.device)
         batch, patches = owner.shape
         place = torch.arange(patches, device=owner.device).expand(batch, -1)
         first = torch.full((batch, hidden.shape[1]), patches, device=owner.device)
         first = first.scatter_reduce(1, owner, place, "amin")[:, 1:]
-        # Padding holds no patch and stays at the end.
+        # Padding has no patch and stays at the end.
         order = first.argsort(dim=1, stable=True)
         number = order.argsort(dim=1)
         tokens = hidden[:, 1:].gather(1, order[..., None].expand(-1, -1, hidden.shape[2]))
@@ -123,16 +123,18 @@ class Merging:
 
 @contextmanager
 def merge_blocks(tower: Any, merger: Merger, read: int) -> Iterator[Merging]:
-    """While open, a forward of ``tower`` merges tokens in its first ``read`` blocks, between attention and MLP.
+    """Inside the block, a forward pass of ``tower`` merges tokens in its first ``read`` blocks, between attention and MLP.
 
-    The hooks are gone afterwards, whatever happens inside. With nothing merged the tower computes what it does without them.
+    The hooks are removed afterwards, also after errors. If nothing is merged, the output is that of the tower without hooks.
 
     Raises:
-        ParbenchError: The attention kernel takes no weights for tokens.
+        ParbenchError: The attention kernel does not support weights for tokens.
     """
     kernel = tower.config._attn_implementation
     if kernel not in ("sdpa", "eager"):
-        raise ParbenchError(f"model.attention={kernel} cannot weigh merged tokens in the vision tower: use sdpa or eager")
+        raise ParbenchError(
+            f"model.attention={kernel} cannot weight merged tokens in the vision tower: use model.attention=sdpa or eager"
+        )
     merging = Merging(tower, merger, read)
     handles: list[Any] = []
     try:

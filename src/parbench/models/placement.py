@@ -1,4 +1,4 @@
-"""Where the parts of a model are: on one device, or, by Hugging Face's device_map, on several cards, in memory and on disk."""
+"""Placement of a model: on one device, or by Hugging Face's device_map on several GPUs, in memory and on disk."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from torch.utils.hooks import RemovableHandle
 from parbench.errors import ParbenchError, unknown
 from parbench.models.devices import resolve_device
 
-# What Hugging Face works out itself from the cards that are there and `max_memory`.
+# Strategies that Hugging Face resolves from the available GPUs and `max_memory`.
 STRATEGIES = ("auto", "balanced", "balanced_low_0", "sequential")
-# Places that hold weights which are computed with elsewhere.
+# Places that store weights which another device computes with.
 _STORES = ("cpu", "disk")
 _SIZE = re.compile(r"\d+(\.\d+)?\s*([KMGT]i?B)", re.IGNORECASE)
 
 
 def check_placement(config: Mapping[str, Any]) -> None:
-    """Whether a ``conf/model`` mapping's ``device_map`` and ``max_memory`` can be followed on this machine.
+    """Check that ``device_map`` and ``max_memory`` of a ``conf/model`` mapping are possible on this machine.
 
     Raises:
-        ParbenchError: They cannot; nothing has been loaded.
+        ParbenchError: They are not. Nothing has been loaded yet.
     """
     device_map, memory = config.get("device_map"), config.get("max_memory")
     if device_map is None:
@@ -35,20 +35,20 @@ def check_placement(config: Mapping[str, Any]) -> None:
     if config.get("weights") == "random" or config.get("llm_layers") is not None:
         raise ParbenchError(
             "model.device_map places the weights of a checkpoint: leave it out with model.weights=random and model.llm_layers, "
-            "which are made on one device"
+            "which create weights on one device"
         )
     if str(config.get("device", "auto")) != "auto":
         raise ParbenchError(
-            f"model.device_map and model.device={config['device']} both say where the model is: leave out one of them"
+            f"model.device_map and model.device={config['device']} exclude each other: leave out one of them"
         )
     if isinstance(device_map, str):
         if device_map not in STRATEGIES:
             raise ParbenchError(
-                f"model.device_map={device_map} is not known: use {', '.join(STRATEGIES)} or a mapping of modules to devices"
+                f"model.device_map={device_map} is unknown: use {', '.join(STRATEGIES)} or a mapping of modules to devices"
             )
     elif not isinstance(device_map, Mapping) or not device_map:
         raise ParbenchError(
-            f"model.device_map={device_map} is no mapping of modules to devices: write it such as {{lm_head: cpu, model: 0}}"
+            f"model.device_map={device_map} is not a mapping of modules to devices: write it as {{lm_head: cpu, model: 0}}"
         )
     else:
         for part, place in device_map.items():
@@ -61,28 +61,29 @@ def _check_place(what: str, place: Any, stores: tuple[str, ...]) -> None:
     if place in stores:
         return
     if isinstance(place, bool) or not isinstance(place, int | str):
-        raise ParbenchError(f"{what} is at {place}, which is no device: use a card's number, {' or '.join(stores)}")
+        raise ParbenchError(f"{what} is {place}, which is not a device: use the number of a GPU, {' or '.join(stores)}")
     try:
         resolve_device(f"cuda:{place}" if isinstance(place, int) else place)
     except ParbenchError as error:
-        raise ParbenchError(f"{what} is at {place}: {error}") from error
+        raise ParbenchError(f"{what} is {place}: {error}") from error
 
 
 def _check_memory(memory: Any, device_map: Any) -> None:
     if not isinstance(device_map, str):
-        raise ParbenchError("model.max_memory has no say where model.device_map names every place: leave out one of them")
+        raise ParbenchError("model.max_memory has no effect if model.device_map is a mapping: leave out one of them")
     if not isinstance(memory, Mapping) or not memory:
-        raise ParbenchError(f"model.max_memory={memory} is no mapping: write it such as {{0: 20GiB, cpu: 60GiB}}")
+        raise ParbenchError(f"model.max_memory={memory} is not a mapping: write it as {{0: 20GiB, cpu: 60GiB}}")
     for place, size in memory.items():
         _check_place("model.max_memory", place, ("cpu",))
         if isinstance(size, bool) or not (isinstance(size, int) or _SIZE.fullmatch(str(size))):
-            raise ParbenchError(f"model.max_memory={size} of {place} is no size: write 20GiB, 500MB or a number of bytes")
+            raise ParbenchError(f"model.max_memory={size} of {place} is not a size: write 20GiB, 500MB or a number of bytes")
 
 
 def device_type(config: Mapping[str, Any]) -> str:
-    """What computes, ``cuda`` or ``cpu``: a card's number changes no number, nor does where weights wait.
+    """The type of the computing device, ``cuda`` or ``cpu``, which is part of a run's identity.
 
-    Weights in memory or on disk are brought to a card to be computed with, if there is one in the map.
+    The index of the GPU and the places of offloaded weights are not: they change no results. If the map contains a GPU, offloaded
+    weights are moved to it for computing.
     """
     device_map = config.get("device_map")
     if device_map is None or isinstance(device_map, str):
@@ -91,12 +92,12 @@ def device_type(config: Mapping[str, Any]) -> str:
 
 
 def placed(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Arguments of ``from_pretrained`` that put the model where ``device_map`` says; none without one.
+    """Arguments of ``from_pretrained`` for ``device_map`` and ``max_memory``; empty without them.
 
-    What waits on disk waits in the checkpoint's own safetensors.
+    Weights on disk stay in the checkpoint's own safetensors.
 
     Raises:
-        ParbenchError: A mapping names a module that the model in ``folder`` has not, or leaves one out.
+        ParbenchError: A mapping names a module that the model in ``folder`` does not have, or omits one.
     """
     device_map, memory = config.get("device_map"), config.get("max_memory")
     if device_map is None:
@@ -120,22 +121,22 @@ def _check_parts(device_map: Mapping[str, Any], folder: Path) -> None:
     homeless = sorted(name for name, place in places.items() if place is None)
     if homeless:
         raise ParbenchError(
-            f"model.device_map gives no place to {len(homeless)} tensors ({', '.join(homeless[:3])}): name their modules too, or "
-            "give model.device_map=auto"
+            f"model.device_map has no place for {len(homeless)} tensors ({', '.join(homeless[:3])}): add their modules, or "
+            "use model.device_map=auto"
         )
     for one, other in model.all_tied_weights_keys.items():
         if places[one] != places[other]:
-            raise ParbenchError(f"{one} and {other} are one tensor in this model: give both the same place in model.device_map")
+            raise ParbenchError(f"{one} and {other} are tied in this model: give both the same place in model.device_map")
 
 
 def _place_of(tensor: str, device_map: Mapping[str, Any]) -> Any:
-    """Where the innermost module puts it that is named; None if none is."""
+    """The place that the innermost module in ``device_map`` gives a tensor; None if there is none."""
     named = [part for part in device_map if part in ("", tensor) or tensor.startswith(f"{part}.")]
     return device_map[max(named, key=len)] if named else None
 
 
 def execution_device(module: Any) -> torch.device:
-    """Where a module computes: where its weights are, or, while they wait elsewhere, where accelerate brings them."""
+    """The device on which a module computes: that of its weights, or the one to which accelerate moves offloaded weights."""
     for part in module.modules():
         hook = getattr(part, "_hf_hook", None)
         if (device := getattr(hook, "execution_device", None)) is not None and getattr(hook, "offload", False):
@@ -146,14 +147,14 @@ def execution_device(module: Any) -> torch.device:
 
 
 def home(model: Any) -> torch.device:
-    """The device of a model's token embeddings: where the engine keeps what it makes itself."""
+    """The device of a model's token embeddings, on which the engine creates its own tensors."""
     return execution_device(model.get_input_embeddings())
 
 
 def bridge(model: Any) -> list[RemovableHandle]:
-    """Let the parts of a placed LLaVA be called one by one: each takes its inputs to its own device and gives its outputs home.
+    """Make the parts of a placed LLaVA callable separately: each moves its inputs to its device and its outputs to the home device.
 
-    Hugging Face's hooks do this for the model as a whole; methods and engine call the parts, and parts of parts.
+    Hugging Face's hooks do this for the whole model only, but methods and engine call its parts.
 
     Returns:
         What takes it back.
@@ -177,8 +178,7 @@ def bridge(model: Any) -> list[RemovableHandle]:
 
 
 def _keep(embeddings: Any) -> None:
-    """Hold weights that wait elsewhere for good: CLIP reads those of parts without calling the parts, for images of another
-    size.
+    """Load offloaded position embeddings permanently: for other image sizes, CLIP reads them without calling their module.
     """
     for part in embeddings.modules():
         hook = getattr(part, "_hf_hook", None)
@@ -198,5 +198,5 @@ def _give(device: torch.device, _module: Any, _args: Any, output: Any) -> Any:
 def _moved(value: Any, device: torch.device) -> Any:
     from accelerate.utils import send_to_device
 
-    # Each layer's keys and values stay with the layer.
+    # The keys and values of each layer stay on its device.
     return send_to_device(value, device, skip_keys="past_key_values")

@@ -13,15 +13,15 @@ from parbench.errors import ParbenchError, unknown
 from parbench.models.devices import resolve_dtype
 
 KINDS = ("bnb-8bit", "bnb-4bit")
-# Small beside the LLM, and read by methods; the head decides between tokens.
+# Modules that are not quantised: they are small, methods read them, and the head decides between tokens.
 _WHOLE = ("model.vision_tower", "model.multi_modal_projector", "lm_head")
 
 
 def check_quantization(config: Mapping[str, Any]) -> None:
-    """Whether a ``conf/model`` mapping's ``quantization`` can be had here.
+    """Check that ``quantization`` of a ``conf/model`` mapping is possible on this machine.
 
     Raises:
-        ParbenchError: It cannot; nothing has been loaded.
+        ParbenchError: It is not. Nothing has been loaded yet.
     """
     kind = config.get("quantization")
     if kind is None:
@@ -30,7 +30,7 @@ def check_quantization(config: Mapping[str, Any]) -> None:
         raise unknown("model.quantization", str(kind), KINDS)
     if config.get("weights") == "random" or config.get("llm_layers") is not None:
         raise ParbenchError(
-            f"model.quantization={kind} makes the weights of a checkpoint smaller: leave it out with model.weights=random and "
+            f"model.quantization={kind} quantises the weights of a checkpoint: leave it out with model.weights=random and "
             "model.llm_layers"
         )
     if config["dtype"] == "float32":
@@ -42,28 +42,27 @@ def check_quantization(config: Mapping[str, Any]) -> None:
         waiting = {"cpu", "disk"} & set(places.values())
         if "disk" in waiting or (waiting and set(places.values()) != {"cpu"}):
             raise ParbenchError(
-                f"model.quantization={kind} keeps no weights waiting in memory or on disk: place all modules of "
-                "model.device_map on cards"
+                f"model.quantization={kind} cannot offload weights to memory or disk: place all modules in model.device_map on GPUs"
             )
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ParbenchError(
-            f"model.quantization={kind} needs the extra quant: make setup, or pip install -c requirements.lock bitsandbytes"
+            f"model.quantization={kind} needs bitsandbytes: run make setup, or pip install -c requirements.lock bitsandbytes"
         )
 
 
 def quantized(config: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    """Arguments of ``from_pretrained`` for the linear maps of the LLM's layers; none without ``quantization``.
+    """Arguments of ``from_pretrained`` that quantise the linear layers of the LLM; empty without ``quantization``.
 
     Args:
         config: A mapping as in ``conf/model``, checked.
-        device: Where the whole model goes unless a ``device_map`` says more.
+        device: The device of the whole model if there is no ``device_map``.
     """
     kind = config.get("quantization")
     if kind is None:
         return {}
     from transformers import BitsAndBytesConfig
 
-    # It says for every layer of every batch that its 8-bit kernels take bfloat16 as float16.
+    # bitsandbytes warns for every layer and batch that its 8-bit kernels convert bfloat16 to float16.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     if kind == "bnb-8bit":
         chosen = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=list(_WHOLE))
@@ -78,6 +77,6 @@ def quantized(config: Mapping[str, Any], device: torch.device) -> dict[str, Any]
 
 
 def model_title(config: Mapping[str, Any]) -> str:
-    """What tables call a model: its name, and how its weights are quantised."""
+    """The title of a model in tables: its name and its quantisation."""
     kind = config.get("quantization")
     return f"{config['name']} {kind}" if kind else str(config["name"])

@@ -1,4 +1,4 @@
-"""A LLaVA of given sizes with random weights: what it answers means nothing, but it takes the time and memory of a real one."""
+"""A LLaVA of given sizes with random weights, for measuring time and memory. Its answers are meaningless."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from parbench.models.loading import (
 from parbench.models.silence import quiet_transformers
 from parbench.models.text import ClipSpace
 
-# No checkpoint, no tokenizer: the shipped model's reads prompts and images instead.
+# Without a checkpoint there is no processor, so that of the shipped model is used.
 _PROCESSOR = "llava-tiny"
 
 
 @quiet_transformers()
 def random_model(config: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Model and processor of a model configuration's sizes, made on its device.
+    """A model of the configured sizes, created on its device, and a processor.
 
     Args:
-        config: A mapping as in ``conf/model``; ``llm_layers`` is the number of LLM layers, null for all.
+        config: A mapping as in ``conf/model``; ``llm_layers`` is the number of LLM layers; null for all.
 
     Returns:
         The model in evaluation mode, and llava-tiny's processor.
 
     Raises:
-        ParbenchError: The sizes are not known, or that processor does not fit them.
+        ParbenchError: The sizes are not known, or the processor does not fit them.
     """
     from transformers import AutoModelForImageTextToText
 
@@ -49,13 +49,13 @@ def random_model(config: Mapping[str, Any]) -> tuple[Any, Any]:
     side = processor.image_processor.crop_size["height"]
     if sizes.vision_config.image_size != side:
         raise ParbenchError(
-            f"model.weights=random reads images with {_PROCESSOR}'s processor, which gives {side} pixels a side, and "
-            f"{config['name']} wants {sizes.vision_config.image_size}: set geometry.vision.image_size={side}"
+            f"model.weights=random uses {_PROCESSOR}'s processor with images of {side} x {side} pixels, but "
+            f"{config['name']} needs {sizes.vision_config.image_size}: set geometry.vision.image_size={side}"
         )
     if sizes.text_config.vocab_size < len(processor.tokenizer):
         raise ParbenchError(
-            f"model.weights=random uses {_PROCESSOR}'s vocabulary of {len(processor.tokenizer)} tokens, and {config['name']} "
-            f"has {sizes.text_config.vocab_size}: set geometry.text.vocab_size higher"
+            f"model.weights=random uses {_PROCESSOR}'s vocabulary of {len(processor.tokenizer)} tokens, but {config['name']} "
+            f"has only {sizes.text_config.vocab_size}: increase geometry.text.vocab_size"
         )
     sizes.image_token_id = processor.tokenizer.convert_tokens_to_ids(processor.image_token)
     model = _drawn(AutoModelForImageTextToText, sizes, config, attn_implementation=config["attention"])
@@ -64,17 +64,17 @@ def random_model(config: Mapping[str, Any]) -> tuple[Any, Any]:
 
 @quiet_transformers()
 def random_clip(config: Mapping[str, Any], tower: Any) -> ClipSpace:
-    """The CLIP text tower and projections that would belong to such a model, with random weights.
+    """CLIP text encoder and projections of the configured sizes, with random weights.
 
     Raises:
-        ParbenchError: The configuration does not say their sizes.
+        ParbenchError: The configuration has no sizes for them.
     """
     from transformers import AutoModel, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(asset(f"{_PROCESSOR}/clip"), local_files_only=True)
     tokenizer.padding_side = "right"
     sizes = clip_sizes(config, tower.config)
-    # The tower pools where this token is.
+    # The encoder pools at this token.
     sizes.text_config.eos_token_id = tokenizer.eos_token_id
     clip = _drawn(AutoModel, sizes, config)
     del clip.vision_model
@@ -82,12 +82,12 @@ def random_clip(config: Mapping[str, Any], tower: Any) -> ClipSpace:
 
 
 def clip_sizes(config: Mapping[str, Any], vision: Any) -> Any:
-    """The ``CLIPConfig`` of a ``conf/model`` mapping: from its ``geometry``, else from the folder of its CLIP.
+    """The ``CLIPConfig`` of a ``conf/model`` mapping, from its ``geometry`` or the folder of its CLIP.
 
-    Its vision side is the LLaVA's own, ``vision``; what stands there has a single block and is thrown away.
+    Its vision part has the sizes of ``vision`` with a single block; it is discarded, since LLaVA has its own.
 
     Raises:
-        ParbenchError: The configuration does not say the sizes.
+        ParbenchError: The configuration does not contain the sizes.
     """
     from transformers import CLIPConfig
 
@@ -101,14 +101,14 @@ def clip_sizes(config: Mapping[str, Any], vision: Any) -> Any:
         sizes.vision_config.num_hidden_layers = 1
         return sizes
     raise ParbenchError(
-        f"model {config['name']} does not say the sizes of its CLIP text tower, which this method needs: set model.geometry.clip"
+        f"model {config['name']} has no sizes for the CLIP text encoder, which this method needs: set model.geometry.clip"
     )
 
 
 def _drawn(kind: Any, sizes: Any, config: Mapping[str, Any], **arguments: Any) -> Any:
     device = resolve_device(str(config["device"]))
     on = [device] if device.type == "cuda" else []
-    # Made where it will be: a 7B never passes through the CPU's memory.
+    # Created on its device, so a 7B model never passes through main memory.
     with torch.random.fork_rng(devices=on), device:
         torch.manual_seed(0)
         try:

@@ -1,4 +1,4 @@
-"""Keeps transformers' chatter off the terminal while something of it is used, and gives it its voice back."""
+"""Silences transformers' messages and progress bars temporarily."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """While open, or while a function that it decorates runs, transformers says errors only and shows no progress bar.
+    """Let transformers log errors only and show no progress bars, inside the block or the decorated function.
 
-    Afterwards its verbosity and bars, and those of huggingface_hub that go with them, are as before.
+    Afterwards the verbosity and bars of transformers and huggingface_hub are restored.
     """
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
     from transformers.utils import logging
@@ -27,7 +27,7 @@ def quiet_transformers() -> Iterator[None]:
     finally:
         logging.set_verbosity(verbosity)
         if bars:
-            # It switches the hub's bars on too.
+            # This also switches the hub's bars on.
             logging.enable_progress_bar()
             if not hub_bars:
                 disable_progress_bars()

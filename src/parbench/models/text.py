@@ -1,4 +1,4 @@
-"""Prompts seen by a method: a CLIP text tower and projection, loaded only when a method asks."""
+"""CLIP's text encoder and projections for prompt-aware methods, loaded on first use."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ _log = logging.getLogger(__name__)
 
 
 class ClipSpace:
-    """The space in which CLIP compares text with patches.
+    """CLIP's joint space of text and patches.
 
-    Real CLIP projects only the pooled CLS; methods project patches the same way (post-LN, then the projection).
+    CLIP itself projects only the pooled CLS token. Methods project patches in the same way: post-LN, then the projection.
     """
 
     def __init__(self, clip: Any, tokenizer: Any, tower: Any) -> None:
         self.clip = clip
         self.tokenizer = tokenizer
-        # LLaVA's frozen tower is CLIP's own, so its post-LN serves.
+        # LLaVA's frozen tower is that of CLIP, so its post-LN is the right one.
         self.post_layernorm = tower.post_layernorm
         self._embed = lru_cache(maxsize=4096)(self._embed_one)
 
     def forget(self) -> None:
-        """Remember no text any more."""
+        """Clear the cache of texts."""
         self._embed.cache_clear()
 
     def patches(self, features: Tensor) -> Tensor:
-        """[B, N, C] tower features to [B, N, p], not normalised."""
+        """Tower features [B, N, C] to the joint space [B, N, p], not normalised."""
         return self.clip.visual_projection(self.post_layernorm(features))
 
     def _embed_one(self, text: str, whole: bool, _counted: bool) -> tuple[Tensor, int]:
         limit = self.clip.config.text_config.max_position_embeddings
-        # A segment gets a begin and an end of its own: the tower pools at the end.
+        # Each segment has a start and an end token: the encoder pools at the end.
         tokens = self.tokenizer([text], truncation=True, max_length=limit, return_overflowing_tokens=whole)
         rows, work = [], 0
         for segment in tokens["input_ids"]:
             ids = torch.tensor([segment], device=self.clip.device)
-            # The counter does not know the CPU's fused kernel; one kernel for all devices is also one result.
+            # The counter does not know the CPU's fused kernel. One kernel for all devices also gives one result.
             with own_flops() as counted, sdpa_kernel(SDPBackend.MATH):
                 pooled = self.clip.text_model(input_ids=ids, attention_mask=torch.ones_like(ids)).pooler_output
                 rows.append(self.clip.text_projection(pooled)[0])
@@ -59,16 +59,16 @@ class ClipSpace:
         return torch.stack(rows), work
 
     def text(self, texts: Sequence[str], *, whole: bool = False) -> tuple[Tensor, list[int], int]:
-        """Texts to [T, p], not normalised, the FLOPs of each, and the FLOPs that were spent now.
+        """Embeddings of texts [T, p], not normalised; the FLOPs of each; and the FLOPs spent in this call.
 
-        Each text runs alone, so that its value never depends on its neighbours; a repeated one is remembered,
-        but its FLOPs are told every time. What exceeds the tower's context is cut off, unless texts are read as a
-        ``whole``: then each gives as many rows as it has segments of the context's length.
+        Each text is embedded alone, so its value does not depend on its neighbours. Repeated texts are cached, but their FLOPs
+        are returned every time. Texts are truncated to the context of the encoder. With ``whole`` they are split into segments
+        of that length instead, with one row each.
         """
         embeddings, flops, computed = [], [], 0
         for text in texts:
             misses = self._embed.cache_info().misses
-            # What was embedded uncounted is not known to cost nothing.
+            # A text that was embedded without counting has no known FLOPs yet.
             embedding, work = self._embed(text, whole, counting())
             embeddings.append(embedding)
             flops.append(work)
@@ -107,18 +107,18 @@ def load_clip(
     dtype: torch.dtype,
     llava: Path | None = None,
 ) -> ClipSpace:
-    """Text tower and projections of a CLIP checkpoint, joined with a LLaVA's own vision tower.
+    """Text encoder and projections of a CLIP checkpoint, combined with a LLaVA's vision tower.
 
     Args:
         path: Folder or hub name.
-        revision: Of the hub.
+        revision: Revision on the hub.
         tower: LLaVA's vision tower.
-        device: Where the text tower goes.
-        dtype: Its dtype.
-        llava: Folder of the LLaVA; where the CLIP's vision tower is another one than in there, it is said.
+        device: Device of the text encoder.
+        dtype: Dtype of the text encoder.
+        llava: Folder of the LLaVA. If given, a warning is logged if its vision tower is not that of the CLIP.
 
     Raises:
-        ParbenchError: The checkpoint cannot be had or does not fit.
+        ParbenchError: The checkpoint is not available or does not fit.
     """
     from transformers import AutoTokenizer, CLIPConfig, CLIPModel
 
@@ -133,7 +133,7 @@ def load_clip(
         del clip.vision_model
     if llava is not None and (difference := tower_difference(llava, folder, sizes)):
         _log.warning(
-            f"warning: the vision tower of the CLIP in {folder} is not the one in {llava} ({difference}): text is compared with "
+            f"warning: the vision tower of the CLIP in {folder} is not that of {llava} ({difference}): text is compared with "
             "patches of another tower"
         )
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -142,14 +142,14 @@ def load_clip(
 
 
 def _from_pickle(folder: Path, sizes: Any, dtype: torch.dtype) -> Any:
-    """A CLIP of which the text side alone has weights."""
+    """A CLIP with weights for the text side only."""
     from transformers import CLIPModel
 
     tensors = converted(folder, sizes)
     with torch.device("meta"):
         clip = CLIPModel(sizes)
     del clip.vision_model, clip.logit_scale
-    # What is on no device yet takes these tensors as its own.
+    # Parameters without a device are replaced by these tensors.
     clip.load_state_dict({name: value.to(dtype) for name, value in tensors.items()}, assign=True)
     positions = sizes.text_config.max_position_embeddings
     clip.text_model.embeddings.position_ids = torch.arange(positions).expand(1, -1)

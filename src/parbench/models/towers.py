@@ -1,4 +1,4 @@
-"""Whether a CLIP's vision tower is the one inside a LLaVA: only then do its projections fit LLaVA's patches."""
+"""Comparison of the vision towers of a CLIP and a LLaVA: CLIP's projections fit LLaVA's patches only if they are the same."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from parbench.cache import cache_root, keep
 from parbench.models import clip_pickle
 from parbench.models.fingerprints import fingerprint
 
-# Names of the tower in checkpoints of LLaVA, older and newer ones.
+# Prefixes of the tower in older and newer LLaVA checkpoints.
 _LLAVA = ("model.vision_tower.vision_model.", "vision_tower.vision_model.", "model.vision_tower.", "vision_tower.")
 _CLIP = ("vision_model.",)
 
@@ -26,10 +26,10 @@ class TowerDifference:
     """Where two vision towers differ by more than the rounding of the coarser dtype.
 
     Attributes:
-        tensors: How many tensors do.
-        of: How many there are.
-        worst: The tensor that differs most, or is in one of them alone.
-        largest: Its largest absolute difference; None where shapes differ or one lacks it.
+        tensors: Number of tensors that differ.
+        of: Number of tensors.
+        worst: The tensor that differs most, or that only one of them has.
+        largest: Its largest absolute difference; None if shapes differ or one tower lacks it.
     """
 
     tensors: int
@@ -43,7 +43,7 @@ class TowerDifference:
 
 
 def tower_difference(llava: Path, clip: Path, sizes: Any) -> TowerDifference | None:
-    """Compare the vision towers of two checkpoints; the answer is remembered in parbench's cache.
+    """Compare the vision towers of two checkpoints. The result is cached.
 
     Args:
         llava: Folder of a LLaVA in safetensors.
@@ -51,7 +51,7 @@ def tower_difference(llava: Path, clip: Path, sizes: Any) -> TowerDifference | N
         sizes: Its ``CLIPConfig``.
 
     Returns:
-        What differs; None if they hold the same weights within rounding.
+        The difference; None if the weights are equal within rounding.
     """
     memory = cache_root() / "clip" / f"towers-{fingerprint(llava)[:16]}-{fingerprint(clip)[:16]}.json"
     try:
@@ -74,7 +74,7 @@ def _pickled_or_safe(clip: Path, sizes: Any) -> Iterator[tuple[str, Callable[[],
 
 
 def _tower(folder: Path, prefixes: tuple[str, ...]) -> Iterator[tuple[str, Callable[[], Tensor]]]:
-    """The tower's tensors by their names inside it, each read when asked for."""
+    """The tensors of the tower by name, each read on demand."""
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, "pt") as file:
             names = list(file.keys())
@@ -96,7 +96,7 @@ def _compare(ours: dict[str, Callable[[], Tensor]], theirs: dict[str, Callable[[
         if a is None or b is None or a.shape != b.shape:
             differing[name] = None
             continue
-        # What one of them was stored in cannot hold more.
+        # The coarser of the stored dtypes limits the comparison.
         coarse = max(a.dtype, b.dtype, key=lambda dtype: torch.finfo(dtype).eps)
         a, b = a.to(coarse).double(), b.to(coarse).double()
         step = torch.finfo(coarse)

@@ -1,4 +1,4 @@
-"""Checkpoints that parbench cannot open, and what to take instead."""
+"""Checkpoints that parbench does not support, and what to use instead."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-_INSTEAD = (
-    "parbench opens LLaVA-1.5 as llava-hf converted it (model=llava-1.5-7b, model=llava-1.5-13b), and checkpoints of that form"
-)
+_INSTEAD = "use LLaVA-1.5 as converted by llava-hf (model=llava-1.5-7b, model=llava-1.5-13b), or a checkpoint of that form"
 _ORIGINAL = {
     "liuhaotian/llava-v1.5-7b": "llava-hf/llava-1.5-7b-hf",
     "liuhaotian/llava-v1.5-13b": "llava-hf/llava-1.5-13b-hf",
 }
-# By model type in config.json: what it is, and what it has that LLaVA-1.5 has not.
+# By model type in config.json: what it is, and how it differs from LLaVA-1.5.
 _TYPES = {
     "llava_next": "LLaVA-1.6 (LLaVA-NeXT), which cuts an image into tiles and has several times 576 visual tokens",
     "llava_next_video": "LLaVA-NeXT-Video, which reads frames and tiles",
     "llava_onevision": "LLaVA-OneVision, with tiles and a SigLIP tower, which has no CLS token",
     "video_llava": "Video-LLaVA, which reads frames",
-    "vipllava": "ViP-LLaVA, which joins five layers of the vision tower where LLaVA-1.5 reads one",
+    "vipllava": "ViP-LLaVA, which uses five layers of the vision tower where LLaVA-1.5 uses one",
     "llava_llama": "a LLaVA in the original repository's layout",
     "qwen2_vl": "Qwen2-VL, whose images have no fixed number of visual tokens",
     "qwen2_5_vl": "Qwen2.5-VL, whose images have no fixed number of visual tokens",
@@ -34,9 +32,9 @@ _NAMES = (
 
 
 def why_not_by_name(path: str) -> str | None:
-    """What is wrong with a hub name that is known to hold another kind of model; None if nothing is."""
+    """The error message for a hub name of an unsupported model; None for other names."""
     if instead := _ORIGINAL.get(path):
-        return f"{path} is in the original repository's layout: use {instead}, the same weights as parbench reads them"
+        return f"{path} is in the original repository's layout: use {instead}, the same weights in Hugging Face's layout"
     for pattern, kind in _NAMES:
         if re.search(pattern, path, re.IGNORECASE):
             return f"{path} is {_TYPES[kind]}: {_INSTEAD}"
@@ -44,7 +42,7 @@ def why_not_by_name(path: str) -> str | None:
 
 
 def why_not(where: str, config: Mapping[str, Any]) -> str | None:
-    """What is wrong with a checkpoint by its config.json; None if it is a LLaVA-1.5 by its form.
+    """The error message for an unsupported config.json; None for a LLaVA-1.5.
 
     Args:
         where: What messages call the file.
@@ -58,11 +56,11 @@ def why_not(where: str, config: Mapping[str, Any]) -> str | None:
         said = f" ({_TYPES[kind]})" if kind in _TYPES else ""
         return f"{where} is of model type {kind}{said}: {_INSTEAD}"
     if config.get("vision_feature_select_strategy", "default") != "default":
-        return f"{where} hands CLS to the LLM too, which parbench does not know: only 'default' is supported"
+        return f"{where} also passes CLS to the LLM (vision_feature_select_strategy), but only 'default' is supported"
     if not isinstance(config.get("vision_feature_layer", -2), int):
-        return f"{where} joins several layers of the vision tower ({config['vision_feature_layer']}): {_INSTEAD}"
+        return f"{where} uses several layers of the vision tower ({config['vision_feature_layer']}): {_INSTEAD}"
     for part, known in (("vision_config", "clip_vision_model"), ("text_config", "llama")):
         inner = (config.get(part) or {}).get("model_type", known)
         if inner != known:
-            return f"{where} has a {part} of model type {inner}, where parbench knows {known}: {_INSTEAD}"
+            return f"{where} has a {part} of model type {inner}, but only {known} is supported: {_INSTEAD}"
     return None

@@ -1,4 +1,4 @@
-"""The vision side of a LLaVA: features of images, and what happens inside the tower when a method asks for it."""
+"""The vision side of a LLaVA: features of images, and the inner activations that methods need."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from torch import Tensor
 from parbench.errors import UnfitSample
 from parbench.models.merging import Merger, merge_blocks
 
-# Pixels that an image may have after resizing: where Pillow takes a file for an attack on the memory.
+# Maximum pixels of a resized image: Pillow's limit for decompression bombs.
 _MOST_PIXELS = 178_956_970
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """What the vision tower gives for a batch of images.
+    """The output of the vision tower for a batch of images.
 
     Attributes:
-        features: [B, N, C] the hidden state that LLaVA reads, without CLS; where tokens were merged, [B, K, C] padded at the end.
+        features: [B, N, C] the hidden state that LLaVA reads, without CLS; [B, K, C] padded at the end if tokens were merged.
         cls: [B, C] the CLS token of the same hidden state.
         grid: Rows and columns of patches; N is their product.
-        lengths: [B, blocks + 1] tokens of each image that enter each block, and that leave the last one, CLS included.
-        queries: For each asked block, the raw output of its query projection, [B, N + 1, C], CLS first.
-        keys: The same of its key projection.
-        owner: Where tokens were merged, [B, N] the token that each patch is in.
-        work: FLOPs of choosing what to merge, for one image.
+        lengths: [B, blocks + 1] tokens of each image that enter each block and leave the last one, including CLS.
+        queries: For each requested block, the output of its query projection, [B, N + 1, C], CLS first.
+        keys: The same for its key projection.
+        owner: [B, N] the token into which each patch was merged; None without merging.
+        work: FLOPs of choosing the tokens to merge, per image.
     """
 
     features: Tensor
@@ -43,7 +43,7 @@ class Encoded:
     work: int = 0
 
     def take(self, index: Tensor) -> Encoded:
-        """The images at ``index`` [M], repeated where the index is."""
+        """The images at ``index`` [M], which may repeat."""
         return Encoded(
             self.features[index],
             self.cls[index],
@@ -62,12 +62,12 @@ class Encoded:
         return sum(tensor.nbytes for tensor in tensors)
 
     def beside(self, other: Encoded) -> Encoded:
-        """The same images with the blocks of both."""
+        """The same images, with the blocks of both."""
         return replace(self, queries={**other.queries, **self.queries}, keys={**other.keys, **self.keys})
 
     @staticmethod
     def stack(parts: Sequence[Encoded], blocks: Sequence[int]) -> Encoded:
-        """Several images, encoded apart without merging, as one batch with the given blocks."""
+        """Several images, encoded separately without merging, as one batch with the given blocks."""
         return Encoded(
             torch.cat([part.features for part in parts]),
             torch.cat([part.cls for part in parts]),
@@ -80,9 +80,9 @@ class Encoded:
 
 @contextmanager
 def capture_blocks(tower: Any, blocks: Sequence[int]) -> Iterator[tuple[dict[int, Tensor], dict[int, Tensor]]]:
-    """While open, a forward of ``tower`` leaves the query and key projections of the given blocks in the two dicts.
+    """Inside the block, a forward pass of ``tower`` stores the query and key projections of the given blocks in the two dicts.
 
-    The attention kernel gives no weights; recomputing them from these is cheaper than another kernel for the whole tower.
+    The attention kernel returns no weights. Recomputing them is cheaper than another kernel for the whole tower.
     """
     queries: dict[int, Tensor] = {}
     keys: dict[int, Tensor] = {}
@@ -103,10 +103,10 @@ def capture_blocks(tower: Any, blocks: Sequence[int]) -> Iterator[tuple[dict[int
 
 
 def process(processor: Any, images: Sequence[Image.Image]) -> Tensor:
-    """[B, 3, H, W] float32, each image as a Hugging Face image processor makes it.
+    """Images as pixels [B, 3, H, W] in float32, by a Hugging Face image processor.
 
     Raises:
-        UnfitSample: An image would need too much memory: the processor resizes the shorter side before it cuts the longer one.
+        UnfitSample: An image would need too much memory. (The processor resizes the shorter side before it crops the longer one.)
     """
     shortest = getattr(processor.size, "shortest_edge", None) or 0
     for image in images:
@@ -114,15 +114,15 @@ def process(processor: Any, images: Sequence[Image.Image]) -> Tensor:
         width, height = round(scale * image.width), round(scale * image.height)
         if width * height > _MOST_PIXELS:
             raise UnfitSample(
-                f"an image of {image.width} x {image.height} pixels cannot be shown: the processor would make it {width} x "
+                f"an image of {image.width} x {image.height} pixels is too long: the processor would resize it to {width} x "
                 f"{height} "
-                "before it cuts its middle out"
+                "before it crops the centre"
             )
     try:
         return processor(images=list(images), return_tensors="pt").pixel_values
     except MemoryError as error:
         sizes = ", ".join(sorted({f"{image.width} x {image.height}" for image in images}))
-        raise UnfitSample(f"the memory does not hold what the processor makes of {sizes} pixels") from error
+        raise UnfitSample(f"not enough memory to preprocess images of {sizes} pixels") from error
 
 
 def encode(model: Any, pixels: Tensor, blocks: Sequence[int] = (), merger: Merger | None = None) -> Encoded:
@@ -130,12 +130,12 @@ def encode(model: Any, pixels: Tensor, blocks: Sequence[int] = (), merger: Merge
 
     Args:
         model: A ``LlavaForConditionalGeneration``.
-        pixels: [B, 3, H, W]; sides other than the tower's own are met by interpolating its position table.
-        blocks: Vision blocks (negative counts from the end) whose queries and keys are wanted.
-        merger: Says which tokens are merged in each block.
+        pixels: [B, 3, H, W]; for sides other than the tower's, its position embeddings are interpolated.
+        blocks: Vision blocks whose queries and keys are returned; negative counts from the end.
+        merger: Chooses the tokens to merge in each block; None without merging.
 
     Returns:
-        The features that the projector would read, bit for bit, and what was asked of the blocks.
+        The features, bit-identical to those that the projector reads in LLaVA, and the requested activations.
     """
     tower, config = model.model.vision_tower, model.config
     patch, own = config.vision_config.patch_size, config.vision_config.image_size

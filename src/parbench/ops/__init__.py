@@ -1,1 +1,1 @@
-"""Pure tensor functions of token reduction; they know no model. All are batched and decide per sample."""
+"""Pure tensor functions of token reduction, independent of any model. All are batched; each sample is treated independently."""

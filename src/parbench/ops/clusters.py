@@ -1,4 +1,4 @@
-"""Clusters of tokens around peaks of density."""
+"""Clustering of tokens around density peaks."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from torch import Tensor
 
 
 def density_peaks(tokens: Tensor, valid: Tensor, clusters: Tensor, noise: Tensor | None = None) -> Tensor:
-    """DPC-KNN: centres are tokens that are dense and far from anything denser; every other token joins the nearest centre.
+    """DPC-KNN: centres are tokens that are dense and far from denser tokens; every other token joins the nearest centre.
 
-    Distances are divided by the square root of the width. A token's density is exp(-mean squared distance) over its nearest
-    tokens, itself included, as many as there are clusters. Of equally dense tokens the earlier counts as denser; with noise,
-    neither, and density has float32's precision. The distance of a token than which nothing is denser is the greatest there is.
+    Distances are divided by the square root of the width. The density of a token is exp(-mean squared distance) over its nearest
+    tokens, including itself, as many as there are clusters. Of equally dense tokens, the earlier one counts as denser. With noise,
+    neither does, and densities have float32 precision. The distance of the densest token is the maximum distance.
 
     Args:
         tokens: [E, R, d].
         valid: [E, R] bool, False for padding at the end.
-        clusters: [E] number of clusters, at least 1 and at most the valid tokens (0 where there are none).
+        clusters: [E] number of clusters, at least 1 and at most the number of valid tokens (0 without valid tokens).
         noise: [E, R] float32, added to the density.
 
     Returns:
-        [E, C, R] bool, members of each cluster; clusters by falling density times distance, beyond ``clusters`` none.
+        [E, C, R] bool, the members of each cluster, in descending order of density times distance; empty beyond ``clusters``.
     """
     wide = tokens.double()
     size = wide.shape[1]
@@ -44,7 +44,7 @@ def density_peaks(tokens: Tensor, valid: Tensor, clusters: Tensor, noise: Tensor
     centre = peak.argsort(dim=1, descending=True, stable=True)[:, :most]
     wanted = torch.arange(most, device=tokens.device)[None] < clusters[:, None]
     to_centre = apart.gather(1, centre[..., None].expand(-1, -1, size)).masked_fill(~wanted[..., None], float("inf"))
-    # A centre is its own cluster's, however near a twin of it may be.
+    # A centre belongs to its own cluster, even if it has a duplicate.
     own = F.one_hot(centre, size).bool() & wanted[..., None]
     to_centre = to_centre.masked_fill(own, -1.0)
     joined = F.one_hot(to_centre.argmin(1), most).bool().transpose(1, 2)

@@ -1,4 +1,4 @@
-"""Counts that follow from ratios, and ranks to apply ragged counts with."""
+"""Counts computed from ratios, and ranks for applying ragged counts."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from torch import Tensor
 
 
 def by_share(counts: Tensor, size: int) -> Tensor:
-    """Counts [B] by way of their share of ``size`` in floating point, as releases take them from a ratio.
+    """Counts [B], rounded through their ratio of ``size`` in floating point, as official releases do.
 
-    The floor of size * (count / size) is one less than the count for a few counts of some sizes (for none of 576).
+    The floor of size * (count / size) is one less than the count for a few counts of some sizes (never for 576).
     """
     return (size * (counts.double() / size)).long()
 
 
 def rank(scores: Tensor) -> Tensor:
-    """Place of each score [B, N] in its row in descending order, 0 the greatest; ties go to the lower index."""
+    """Rank of each score [B, N] in its row, 0 for the highest; ties: the lower index first."""
     return scores.argsort(dim=1, descending=True, stable=True).argsort(dim=1)

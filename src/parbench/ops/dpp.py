@@ -1,4 +1,4 @@
-"""Determinantal point processes: the greedy subset of greatest determinant."""
+"""Determinantal point processes: greedy maximisation of the determinant."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from torch import Tensor
 
 
 def greedy_map(kernel: Tensor, count: int, spare: Tensor) -> Tensor:
-    """Greedy MAP of a DPP by an incremental Cholesky factor: always the token that multiplies the determinant most.
+    """Greedy MAP of a DPP with an incremental Cholesky factor: each step adds the token that increases the determinant most.
 
-    A kernel of rank R has no subset of more than R tokens with a determinant above zero. What is asked for beyond the rank
-    is filled up in descending order of ``spare``; the rank counts as used up when the best remaining gain is rounding noise.
+    A kernel of rank R has no subset of more than R tokens with a positive determinant. Tokens beyond the rank are added in
+    descending order of ``spare``. The rank is reached when the best remaining gain is rounding noise.
 
     Args:
         kernel: [B, N, N] float64, symmetric and positive semi-definite.
         count: At most N.
-        spare: [B, N] scores that decide beyond the rank.
+        spare: [B, N] scores for tokens beyond the rank.
 
     Returns:
-        [B, count] in the order of choice; ties go to the lower index.
+        [B, count] indices in the order of selection; ties: the lower index first.
     """
     batch, size, _ = kernel.shape
     gain = kernel.diagonal(dim1=1, dim2=2).clone()

@@ -1,4 +1,4 @@
-"""Farthest-point sampling: tokens that lie far from one another."""
+"""Farthest-point sampling of tokens."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from torch import Tensor
 
 
 def farthest_points(distance: Tensor, count: int) -> Tensor:
-    """Greedy max-min choice: first the token farthest from its nearest other one, then always the one farthest from all chosen.
+    """Greedy max-min selection: first the token farthest from its nearest neighbour, then the one farthest from all selected.
 
     Args:
-        distance: [B, N, N], symmetric; the diagonal is not looked at.
+        distance: [B, N, N], symmetric; the diagonal is ignored.
         count: At most N.
 
     Returns:
-        [B, count] in the order of choice; ties go to the lower index.
+        [B, count] indices in the order of selection; ties: the lower index first.
     """
     itself = torch.eye(distance.shape[1], dtype=torch.bool, device=distance.device)
     gap = distance.masked_fill(itself, float("inf")).amin(dim=2)
-    # The first choice is made by another gap than the rest.
+    # The first selection uses another distance than the rest.
     last = gap.argmax(dim=1, keepdim=True)
     gap = torch.full_like(gap, float("inf"))
     chosen = [last]

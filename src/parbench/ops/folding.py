@@ -1,4 +1,4 @@
-"""Folding a sequence: tokens at even places go into the most similar tokens at odd places, round by round."""
+"""Folding of a sequence: in rounds, tokens at even positions are merged into the most similar tokens at odd positions."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from torch import Tensor
 
 
 def least_folded(size: int) -> int:
-    """The fewest tokens that repeated folding can leave of ``size``."""
+    """The smallest number of tokens to which ``size`` tokens can be folded."""
     return min(size, 2)
 
 
 def fold_once(tokens: Tensor, remove: int, penalty: Tensor | None = None, protect: bool = False) -> Tensor:
-    """One round: of the tokens at even places, the ``remove`` most similar to an odd one go into it.
+    """One round: the ``remove`` even tokens that are most similar to an odd one are merged into it.
 
     Args:
         tokens: [B, T, d] float64, compared by cosine.
         remove: At most (T - 1) // 2.
-        penalty: [B, T] taken off an even token's similarity, so that it is folded later.
-        protect: Whether the first token stays whatever happens.
+        penalty: [B, T] subtracted from an even token's similarity, so that it is folded later.
+        protect: Whether the first token is never folded.
 
     Returns:
-        [B, T] the number of the output token to which each token goes; survivors keep their order.
+        [B, T] index of the output token of each token; remaining tokens keep their order.
     """
     batch, size, _ = tokens.shape
     unit = F.normalize(tokens, dim=-1)
@@ -39,19 +39,19 @@ def fold_once(tokens: Tensor, remove: int, penalty: Tensor | None = None, protec
 
 
 def fold(tokens: Tensor, remove: int, attention: Tensor | None = None, weight: float = 0.0, protect: bool = False) -> Tensor:
-    """Rounds of :func:`fold_once`, each as large as it can be, until ``remove`` tokens are gone.
+    """Rounds of :func:`fold_once`, each as large as possible, until ``remove`` tokens are removed.
 
-    Between rounds a group is the mean of its members, and its attention their sum.
+    Between rounds, a group has the mean of its members and the sum of their attention.
 
     Args:
         tokens: [B, N, d] float64.
-        remove: How many are to go; ``least_folded(N)`` are left in any case.
-        attention: [B, N] attention that protects a token.
-        weight: Similarity that an attention of 1 is worth.
+        remove: Number of tokens to remove; at least ``least_folded(N)`` remain.
+        attention: [B, N] attention that protects tokens from being folded.
+        weight: Weight of attention relative to similarity.
         protect: Whether the first token is never folded into another.
 
     Returns:
-        [B, N] the number of the output token to which each token goes.
+        [B, N] index of the output token of each token.
     """
     size = tokens.shape[1]
     goal = max(size - remove, least_folded(size))

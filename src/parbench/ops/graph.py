@@ -1,4 +1,4 @@
-"""Graphs over tokens: components, and greedy suppression of what repeats."""
+"""Similarity graphs over tokens: clusters, and suppression of redundant tokens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from parbench.ops.selection import to_mask, top_k
 def cosine(tokens: Tensor) -> Tensor:
     """Cosine similarity of all pairs: [B, N, d] to [B, N, N] in float64.
 
-    Float64, so that no choice hangs on how a kernel rounds at another batch size.
+    In float64, so that selections do not depend on rounding at another batch size.
     """
     unit = torch.nn.functional.normalize(tokens.double(), dim=-1)
     return unit @ unit.transpose(1, 2)
@@ -22,8 +22,8 @@ def link(similarity: Tensor, kind: str, level: float, neighbours: int) -> Tensor
 
     Args:
         similarity: [B, N, N], symmetric.
-        kind: ``threshold``: from ``level`` on; ``quantile``: from the image's own quantile ``level`` of all pairs on;
-            ``neighbours``: where each is among the other's so many most similar.
+        kind: ``threshold``: similarity of at least ``level``; ``quantile``: at least the image's ``level`` quantile of all pairs;
+            ``neighbours``: each is among the other's ``neighbours`` most similar ones.
         level: See ``kind``.
         neighbours: See ``kind``.
 
@@ -41,14 +41,14 @@ def link(similarity: Tensor, kind: str, level: float, neighbours: int) -> Tensor
         joined = similarity >= pairs.quantile(level, dim=1)[:, None, None]
     else:
         joined = similarity >= level
-    # What one kernel rounds differently in the two triangles joins nothing, and separates nothing from itself.
+    # Symmetrise: the two triangles may be rounded differently. Each node stays joined to itself.
     return (joined & joined.transpose(1, 2)) | own
 
 
 def connected_components(edges: Tensor) -> Tensor:
-    """Label of each node's component: the least index in it.
+    """Label of each node's component: the smallest index in it.
 
-    Labels spread by minimum over neighbours, with pointer jumping, until nothing changes.
+    Labels are propagated by the minimum over neighbours, with pointer jumping, until nothing changes.
 
     Args:
         edges: [B, N, N] bool, symmetric.
@@ -68,14 +68,14 @@ def connected_components(edges: Tensor) -> Tensor:
 
 
 def propagate_labels(edges: Tensor, rounds: int = 20) -> Tensor:
-    """Communities by label propagation: every node takes the label most of its neighbours (itself included) have.
+    """Communities by label propagation: every node takes the most frequent label of its neighbours, including itself.
 
-    Ties go to the lower label, and all nodes move at once, so that the result is one of a kind; a graph on which they would
-    swing for ever is stopped after some rounds. A label is then named after the least node that has it.
+    Ties go to the lower label, and all nodes are updated at once, so the result is unique. Oscillating graphs are stopped after
+    ``rounds`` rounds. Labels are then renamed to the smallest node that has them.
 
     Args:
         edges: [B, N, N] bool, symmetric, each node joined to itself.
-        rounds: At most so many.
+        rounds: Maximum number of rounds.
 
     Returns:
         [B, N] int64.
@@ -85,7 +85,7 @@ def propagate_labels(edges: Tensor, rounds: int = 20) -> Tensor:
     labels = torch.arange(size, device=edges.device).expand(batch, -1)
     for _ in range(rounds):
         votes = weights @ torch.nn.functional.one_hot(labels, size).float()
-        # argmax does not say which of equals it takes.
+        # argmax does not specify which of equal values it returns.
         best = votes.amax(2, keepdim=True)
         found = torch.where(votes == best, torch.arange(size, device=edges.device), size).amin(2)
         if torch.equal(found, labels):
@@ -95,15 +95,15 @@ def propagate_labels(edges: Tensor, rounds: int = 20) -> Tensor:
 
 
 def follow_leaders(similarity: Tensor, priority: Tensor, level: float) -> Tensor:
-    """Greedy leaders: in order of priority a node that is like no leader becomes one; all join the leader most like them.
+    """Greedy leaders: in order of priority, a node similar to no leader becomes one. All nodes join their most similar leader.
 
     Args:
         similarity: [B, N, N], symmetric.
         priority: [B, N].
-        level: Similarity from which a node is like a leader.
+        level: Minimum similarity of a node to its leader.
 
     Returns:
-        [B, N] int64, named after the least member.
+        [B, N] int64 labels: the smallest member of each cluster.
     """
     alive = torch.ones_like(priority, dtype=torch.bool)
     leaders = suppress(similarity, priority, alive, level)
@@ -113,7 +113,7 @@ def follow_leaders(similarity: Tensor, priority: Tensor, level: float) -> Tensor
 
 
 def first_member(labels: Tensor) -> Tensor:
-    """Labels [B, N] renamed after the least node that has them."""
+    """Labels [B, N], renamed to the smallest node that has them."""
     size = labels.shape[1]
     own = torch.arange(size, device=labels.device).expand_as(labels)
     least = torch.full_like(labels, size).scatter_reduce(1, labels, own, "amin")
@@ -121,9 +121,9 @@ def first_member(labels: Tensor) -> Tensor:
 
 
 def uncrowded(similarity: Tensor, priority: Tensor, alive: Tensor, threshold: float, crowd: int) -> Tensor:
-    """Tokens alive, [B, N] bool, with fewer than ``crowd`` others that are more similar than the threshold; no order among them.
+    """The ``alive`` tokens with fewer than ``crowd`` others above the similarity threshold, [B, N] bool, without an order.
 
-    Where all are alike none would be left: the one of greatest priority stays.
+    If none would remain, the one with the highest priority is kept.
     """
     own = torch.eye(similarity.shape[1], dtype=torch.bool, device=similarity.device)
     near = (similarity > threshold) & ~own & alive[:, None, :] & alive[:, :, None]
@@ -133,7 +133,7 @@ def uncrowded(similarity: Tensor, priority: Tensor, alive: Tensor, threshold: fl
 
 
 def partition(similarity: Tensor, priority: Tensor, how: str, edges: str, level: float, neighbours: int) -> Tensor:
-    """Clusters [B, N], each named after its least member, by ``components``, ``labels`` or ``leaders``."""
+    """Cluster labels [B, N], the smallest member of each cluster, by ``components``, ``labels`` or ``leaders``."""
     if how == "leaders":
         return follow_leaders(similarity, priority, level)
     joined = link(similarity, edges, level, neighbours)
@@ -141,26 +141,26 @@ def partition(similarity: Tensor, priority: Tensor, how: str, edges: str, level:
 
 
 def representatives(labels: Tensor, priority: Tensor, alive: Tensor, count: int) -> Tensor:
-    """The ``count`` tokens of greatest priority of each label among those alive, [B, N] bool; ties go to the lower index."""
+    """The ``count`` ``alive`` tokens with the highest priority of each label, [B, N] bool; ties: the lower index first."""
     rank = priority.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
     rivals = (labels[:, :, None] == labels[:, None, :]) & (rank[:, None, :] < rank[:, :, None]) & alive[:, None, :]
     return alive & (rivals.sum(2) < count)
 
 
 def suppress(similarity: Tensor, priority: Tensor, alive: Tensor, threshold: float) -> Tensor:
-    """Greedy suppression: in order of priority, keep a token if none that is kept is more similar than the threshold.
+    """Greedy suppression: in order of priority, keep a token if its similarity to all kept ones is at most the threshold.
 
-    Solved for all tokens at once: a token is decided as soon as all its stronger rivals are, which takes as many rounds
-    as the longest chain of rivals.
+    Solved for all tokens at once: a token is decided as soon as all similar tokens of higher priority are. The number of rounds
+    is the length of the longest chain of such tokens.
 
     Args:
         similarity: [B, N, N], symmetric.
-        priority: [B, N]; ties go to the lower index.
-        alive: [B, N] bool, the tokens that take part.
-        threshold: Similarity above which two tokens repeat each other.
+        priority: [B, N]; ties: the lower index first.
+        alive: [B, N] bool, the tokens to consider.
+        threshold: Similarity above which two tokens are redundant.
 
     Returns:
-        [B, N] bool, the tokens that are kept.
+        [B, N] bool, the kept tokens.
     """
     rank = priority.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
     stronger = rank[:, None, :] < rank[:, :, None]
@@ -177,15 +177,15 @@ def suppress(similarity: Tensor, priority: Tensor, alive: Tensor, threshold: flo
 
 
 def absorb(similarity: Tensor, share: Tensor, kept: Tensor) -> Tensor:
-    """Weights by which every token goes into the kept one most similar to it; the lower of equals.
+    """Weights that merge every token into its most similar kept token; ties: the lower index.
 
     Args:
         similarity: [B, N, N].
-        share: [B, N], a token's weight; 0 for tokens that go nowhere.
+        share: [B, N] weight of each token; 0 for tokens that are not merged.
         kept: [B, N] bool.
 
     Returns:
-        [B, N, N] float64: row i holds the weights of the token kept at i, summing to 1; other rows are 0.
+        [B, N, N] float64: row i has the weights of the token kept at i, with sum 1; other rows are 0.
     """
     nearest = top_k(similarity.masked_fill(~kept[:, None, :], float("-inf")), 1)[..., 0]
     own = torch.arange(kept.shape[1], device=kept.device).expand_as(nearest)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# A coarse grid more oblong than this is no grid any more.
+# Maximum aspect ratio of a coarse grid.
 MAX_ASPECT = 3.0
 
 
 def factor(count: int, rows: int, columns: int) -> tuple[int, int] | None:
-    """Split a count into coarse rows x columns, as square as it goes, that fit into the grid; None if there is no such split."""
+    """Factor a count into coarse rows x columns that fit into the grid, as square as possible; None if impossible."""
     best = None
     for coarse in range(1, min(count, rows) + 1):
         across = count // coarse
@@ -22,7 +22,7 @@ def factor(count: int, rows: int, columns: int) -> tuple[int, int] | None:
 
 
 def area_weights(coarse: int, fine: int) -> Tensor:
-    """[coarse, fine] share of each fine cell in each coarse cell when both divide one line evenly; rows sum to 1."""
+    """[coarse, fine] share of each fine cell in each coarse cell if both divide a line evenly; rows sum to 1."""
     edges = torch.arange(coarse + 1, dtype=torch.float64) * fine / coarse
     cells = torch.arange(fine, dtype=torch.float64)
     overlap = torch.minimum(edges[1:, None], cells + 1) - torch.maximum(edges[:-1, None], cells)
@@ -35,17 +35,17 @@ def grid_weights(coarse: tuple[int, int], fine: tuple[int, int]) -> Tensor:
 
 
 def centres(coarse: tuple[int, int], fine: tuple[int, int]) -> Tensor:
-    """Raster index of the fine cell at the centre of each coarse one, [k]."""
+    """[k] raster index of the fine cell at the centre of each coarse cell."""
     row, column = (((2 * torch.arange(c) + 1) * f // (2 * c)).clamp(max=f - 1) for c, f in zip(coarse, fine, strict=True))
     return (row[:, None] * fine[1] + column[None, :]).flatten()
 
 
 def neighbour_mean(tokens: Tensor, grid: tuple[int, int], radius: int) -> Tensor:
-    """Mean over the tokens at most ``radius`` rows and columns away, the token itself left out: [B, N, d] to [B, N, d]."""
+    """Mean over the tokens at most ``radius`` rows and columns away, without the token itself: [B, N, d] to [B, N, d]."""
     rows, columns = grid
     plane = tokens.transpose(1, 2).reshape(tokens.shape[0], -1, rows, columns)
     side = 2 * radius + 1
-    # Padding counts neither in the sum nor in the divisor; both pools are over the same cells.
+    # Padding is in neither the sum nor the divisor: both pool over the same cells.
     total = torch.nn.functional.avg_pool2d(plane, side, 1, radius, divisor_override=1)
     cells = torch.nn.functional.avg_pool2d(torch.ones_like(plane[:1, :1]), side, 1, radius, divisor_override=1)
     mean = (total - plane) / (cells - 1).clamp(min=1)

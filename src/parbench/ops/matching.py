@@ -1,4 +1,4 @@
-"""Bipartite soft matching: which tokens of a sequence become one, and their averages."""
+"""Bipartite soft matching: choice of the tokens to merge, and their averages."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Edges:
-    """For each even token of each sequence its best odd one, most similar pair first.
+    """For each even token of each sequence, its most similar odd token; most similar pair first.
 
     Attributes:
         source: [B, E] even positions.
-        target: [B, E] the odd position that each would be merged into.
-        score: [B, E] cosine similarity in float64, falling; -inf where a pair is none (protected tokens, padding).
+        target: [B, E] odd position into which each would be merged.
+        score: [B, E] cosine similarity in float64, descending; -inf for invalid pairs (protected tokens, padding).
     """
 
     source: Tensor
@@ -28,14 +28,14 @@ class Edges:
 
 @dataclass(frozen=True)
 class Merge:
-    """Which tokens of each sequence become one.
+    """The tokens of each sequence that are merged.
 
     Attributes:
-        group: [B, T] number of the output token that each token goes into, -1 for padding.
-        kept: [B, K] input position at which each output token sits (padding: any other position).
+        group: [B, T] index of the output token of each token; -1 for padding.
+        kept: [B, K] input position of each output token (arbitrary for padding).
         counts: [B] output tokens of each sequence.
-        source: [B, R] positions merged away, most similar first, padded with -1 at the end.
-        target: [B, R] the position that each was merged into.
+        source: [B, R] positions of the tokens that are merged away, most similar first, padded with -1 at the end.
+        target: [B, R] position into which each is merged.
     """
 
     group: Tensor
@@ -49,7 +49,7 @@ def bipartite(metric: Tensor, counts: Tensor, protected: int = 1) -> Edges:
     """Match even tokens with odd ones by cosine similarity.
 
     Args:
-        metric: [B, T, m] what tokens are compared by, padded at the end.
+        metric: [B, T, m] features for the comparison, padded at the end.
         counts: [B] tokens of each sequence.
         protected: Leading tokens that are never merged away (1: CLS).
     """
@@ -58,7 +58,7 @@ def bipartite(metric: Tensor, counts: Tensor, protected: int = 1) -> Edges:
     valid = place[None] < counts[:, None]
     scores = unit[:, ::2] @ unit[:, 1::2].transpose(1, 2)
     scores = scores.masked_fill(~valid[:, None, 1::2], float("-inf"))
-    # One column more, so that a single token has a partner too, if an impossible one.
+    # An additional column, so that a single token has an (invalid) partner too.
     best, partner = F.pad(scores, (0, 1), value=float("-inf")).max(dim=2)
     best = best.masked_fill(~valid[:, ::2] | (place[None, ::2] < protected), float("-inf"))
     order = best.argsort(dim=1, descending=True, stable=True)
@@ -66,15 +66,15 @@ def bipartite(metric: Tensor, counts: Tensor, protected: int = 1) -> Edges:
 
 
 def merge_first(edges: Edges, merged: Tensor, counts: Tensor, length: int) -> Merge:
-    """Merge the first ``merged`` [B] pairs of each sequence (at most those there are).
+    """Merge the first ``merged`` [B] pairs of each sequence, or all if there are fewer.
 
-    Output tokens are the even ones that are left, in order, then all odd ones; a sequence that merges nothing keeps its order.
+    Output tokens are the remaining even ones, in order, then all odd ones. A sequence that merges nothing keeps its order.
 
     Args:
         edges: The pairs.
-        merged: [B] how many of them become one.
+        merged: [B] number of pairs to merge.
         counts: [B] tokens of each sequence.
-        length: T, padding included.
+        length: T, including padding.
     """
     merged = torch.minimum(merged, (edges.score > float("-inf")).sum(1))
     most = int(merged.max()) if len(merged) else 0
@@ -87,7 +87,7 @@ def merge_first(edges: Edges, merged: Tensor, counts: Tensor, length: int) -> Me
     rank = place + length * (place % 2) * (merged > 0)[:, None] + 2 * length * (gone | ~valid)
     order = rank.argsort(dim=1)
     number = order.argsort(dim=1)
-    # What is merged away takes the number of its target; targets are odd and never merged away themselves.
+    # A merged token has the index of its target. Targets are odd and never merged away.
     owner = F.pad(place, (0, 1)).scatter(1, source.masked_fill(~taken, length), target.clamp(max=length - 1))
     group = number.gather(1, owner[:, :length]).masked_fill(~valid, -1)
     left = counts - merged
@@ -96,28 +96,28 @@ def merge_first(edges: Edges, merged: Tensor, counts: Tensor, length: int) -> Me
 
 
 def merge_none(counts: Tensor, length: int) -> Merge:
-    """Every token stays what and where it is."""
+    """A merge that changes nothing."""
     place = torch.arange(length, device=counts.device).expand(len(counts), -1)
     empty = place[:, :0]
     return Merge(place.masked_fill(place >= counts[:, None], -1), place, counts, empty, empty)
 
 
 def merge_average(tokens: Tensor, size: Tensor, merge: Merge) -> tuple[Tensor, Tensor]:
-    """Size-weighted averages of the tokens that become one.
+    """Size-weighted averages of merged tokens.
 
     Args:
         tokens: [B, T, d].
         size: [B, T] patches in each token.
-        merge: Which become one.
+        merge: The tokens to merge.
 
     Returns:
-        Tokens [B, K, d] in their dtype, averaged in float64, and sizes [B, K]; zeros in the padding. With nothing merged, what was
-        given.
+        Tokens [B, K, d] in their dtype, averaged in float64, and sizes [B, K]; zeros for padding. If nothing is merged, the
+        arguments unchanged.
     """
     if merge.source.shape[1] == 0:
         return tokens, size
     batch, longest = len(tokens), merge.kept.shape[1]
-    # Padding goes to one row more, which is cut off.
+    # Padding goes to an additional row, which is removed.
     group = torch.where(merge.group < 0, longest, merge.group)
     weight = size.double().masked_fill(merge.group < 0, 0)
     total = tokens.new_zeros(batch, longest + 1, tokens.shape[2], dtype=torch.float64)
@@ -127,22 +127,22 @@ def merge_average(tokens: Tensor, size: Tensor, merge: Merge) -> tuple[Tensor, T
 
 
 def most_merges(length: int) -> int:
-    """Pairs that a sequence of this length can merge at once: its even tokens but the first, which is CLS."""
+    """Maximum number of pairs that a sequence can merge at once: its even tokens except the first, CLS."""
     return (length - 1) // 2
 
 
 def even_merges(length: int, remove: int, blocks: int) -> list[int] | None:
-    """Share merges evenly among blocks: all merge equally many, the first ones one more, each at most half of its tokens.
+    """Distribute merges evenly among blocks: equally many each, the first ones one more, each at most half of its tokens.
 
-    Raising one block's number by one leaves one token less or as many, so every total in reach is met exactly.
+    Adding one merge to a block removes one token or none, so every reachable total is met exactly.
 
     Args:
-        length: Tokens before the first block, CLS included.
-        remove: Tokens that have to go.
-        blocks: Blocks that act, one after the other.
+        length: Tokens before the first block, including CLS.
+        remove: Number of tokens to remove.
+        blocks: Number of merging blocks.
 
     Returns:
-        Tokens merged at each block, or None if so many cannot go.
+        Tokens merged in each block, or None if that many cannot be removed.
     """
 
     def plan(wanted: int) -> list[int]:
@@ -153,7 +153,7 @@ def even_merges(length: int, remove: int, blocks: int) -> list[int] | None:
 
 
 def capped_merges(length: int, wanted: Sequence[int]) -> list[int]:
-    """What blocks really merge of the numbers wanted, when each merges at most half of its tokens."""
+    """The numbers of tokens that blocks can merge, limited to half of their tokens."""
     plan = []
     for want in wanted:
         plan.append(min(want, most_merges(length)))
@@ -162,18 +162,18 @@ def capped_merges(length: int, wanted: Sequence[int]) -> list[int]:
 
 
 def batch_threshold(scores: Tensor, remove: int) -> float:
-    """The similarity above which, strictly, exactly ``remove`` pairs of a batch lie: that of the best pair not merged, at least 0.
+    """The similarity strictly above which exactly ``remove`` pairs of a batch are: that of the best unmerged pair, at least 0.
 
     Args:
-        scores: Similarities of the pairs of all images of the batch, any shape and order, -inf where there is none.
-        remove: Pairs that shall be merged in the whole batch.
+        scores: Similarities of the pairs of all images of the batch, in any shape and order; -inf for no pair.
+        remove: Number of pairs to merge in the whole batch.
     """
     ranked = scores.flatten().sort(descending=True).values
     return max(0.0, float(ranked[remove])) if remove < len(ranked) else 0.0
 
 
 def running_thresholds(thresholds: Sequence[float]) -> list[float]:
-    """Mean of the thresholds of all batches so far, after each batch."""
+    """Running mean of the thresholds after each batch."""
     total, means = 0.0, []
     for number, threshold in enumerate(thresholds, start=1):
         total += threshold

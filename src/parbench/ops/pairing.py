@@ -1,4 +1,4 @@
-"""Thinning a list by pairs: what is most like its nearest rival goes."""
+"""Thinning of a list by pairwise similarity."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from torch import Tensor
 
 
 def thin_by_halves(similarity: Tensor, order: Tensor, keep: int, step: int) -> Tensor:
-    """Split a list by even and odd places and drop the even ones most similar to an odd one, until ``keep`` are left.
+    """Split a list into even and odd positions and drop the even ones most similar to an odd one, until ``keep`` remain.
 
-    Each round drops at most ``step``; the surviving even ones then lead the list in descending similarity, followed by the
-    odd ones, and this new order decides the next split. A list of odd length has one more at even places.
+    Each round drops at most ``step``. The remaining even ones then precede the odd ones, in descending similarity, and the next
+    round splits this order. A list of odd length has one more even position.
 
     Args:
         similarity: [B, N, N].
-        order: [B, M] the list, places in 0..N-1.
+        order: [B, M] the list, indices in 0..N-1.
         keep: At least 1, at most M.
         step: At least 1.
 
     Returns:
-        [B, keep] in the order that the last round leaves.
+        [B, keep] indices in the order after the last round.
     """
     image = torch.arange(len(order), device=order.device)[:, None, None]
     while order.shape[1] > keep:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def raters(visual: Tensor, seen: Tensor, text: Tensor, read: Tensor) -> Tensor:
-    """Text tokens whose mean share of the visual tokens' softmaxed similarity is above the mean text token's.
+    """Text tokens whose mean share of the visual tokens' softmaxed similarity is above average.
 
     Args:
         visual: [E, N, d].
@@ -16,7 +16,7 @@ def raters(visual: Tensor, seen: Tensor, text: Tensor, read: Tensor) -> Tensor:
         read: [E, T] bool, False for padding.
 
     Returns:
-        [E, T] bool; the strongest alone where none is above the mean.
+        [E, T] bool; only the strongest if none is above the mean.
     """
     similarity = (visual.double() @ text.double().transpose(1, 2)).masked_fill(~read[:, None], float("-inf"))
     share = similarity.softmax(-1).masked_fill(~(seen[..., None] & read[:, None]), 0.0)
@@ -29,6 +29,6 @@ def raters(visual: Tensor, seen: Tensor, text: Tensor, read: Tensor) -> Tensor:
 
 
 def numerical_rank(matrices: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Rank of each [R, N] matrix in float32, padded by zeros, with torch's tolerance for its own ``rows`` and ``columns`` [E]."""
+    """Rank of each [R, N] matrix in float32, padded by zeros, with torch's tolerance for its real ``rows`` and ``columns`` [E]."""
     tolerance = torch.maximum(rows, columns) * torch.finfo(torch.float32).eps
     return torch.linalg.matrix_rank(matrices.float(), rtol=tolerance)

@@ -1,4 +1,4 @@
-"""How much is relevant: the level from which scores of one image pass."""
+"""Relevance of tokens to queries, and thresholds on it."""
 
 from __future__ import annotations
 
@@ -49,28 +49,27 @@ def standing(vectors: Tensor, patches: Tensor, queries: Tensor, valid: Tensor, b
         weight = valid * (scale.std(1) if by.mode == "weighted" else torch.ones_like(scale[:, 0]))
         query, valid = F.normalize(weight[:, None] @ query, dim=-1), valid[:, :1]
         scale = similar(patches, query)
-    # Queries differ in level; standardising makes them compete on equal terms.
+    # Similarities to different queries differ in level; standardising makes them comparable.
     centred = similar(vectors, query) - scale.mean(1, keepdim=True)
     standard = centred / scale.std(1, keepdim=True).clamp(min=1e-9)
     return standard.masked_fill(~valid[:, None], float("-inf")).amax(2)
 
 
-def level(scores: Tensor, kind: str, bar: float) -> Tensor:
-    """The score from which on tokens pass, per image; it rises with ``bar``.
+def level(scores: Tensor, kind: str, threshold: float) -> Tensor:
+    """The minimum score of passing tokens, per image; it rises with ``threshold``.
 
     Args:
         scores: [B, N].
-        kind: ``deviation``: ``bar`` standard deviations above the mean; ``top``: the share 1 / (1 + exp(bar)) of the tokens with
-            the
-            highest scores; ``mass``: the fewest tokens that hold that share of the softmax over the scores.
-        bar: See ``kind``.
+        kind: ``deviation``: ``threshold`` standard deviations above the mean; ``top``: the share 1 / (1 + exp(threshold)) of the
+            tokens with the highest scores; ``mass``: the fewest tokens with that share of the softmax over the scores.
+        threshold: See ``kind``.
 
     Returns:
         [B, 1]; tokens with equal scores pass together.
     """
     if kind == "deviation":
-        return scores.mean(1, keepdim=True) + bar * scores.std(1, keepdim=True)
-    share = 1 / (1 + math.exp(bar))
+        return scores.mean(1, keepdim=True) + threshold * scores.std(1, keepdim=True)
+    share = 1 / (1 + math.exp(threshold))
     ordered = scores.sort(dim=1, descending=True).values
     if kind == "top":
         count = max(1, round(share * scores.shape[1]))
@@ -81,7 +80,7 @@ def level(scores: Tensor, kind: str, bar: float) -> Tensor:
 
 
 def per_cluster(labels: Tensor, values: Tensor, how: str) -> Tensor:
-    """Greatest (``amax``) or mean (``mean``) value of each token's cluster: labels and values [B, N] to [B, N]."""
+    """Maximum (``amax``) or mean (``mean``) value of each token's cluster: labels and values [B, N] to [B, N]."""
     start = torch.full_like(values, float("-inf")) if how == "amax" else torch.zeros_like(values)
     return start.scatter_reduce(1, labels, values, how, include_self=False).gather(1, labels)
 
@@ -94,24 +93,25 @@ def centroids(labels: Tensor, vectors: Tensor) -> Tensor:
 
 
 def places(first: Tensor, second: Tensor) -> Tensor:
-    """Place of each token in falling order of ``first``, then of ``second``, then in raster order: all [B, N]."""
+    """Rank of each token in descending order of ``first``, then of ``second``, then in raster order: all [B, N]."""
     order = second.argsort(dim=1, descending=True, stable=True)
     order = order.gather(1, first.gather(1, order).argsort(dim=1, descending=True, stable=True))
     return order.argsort(dim=1)
 
 
 def fewest(place: Tensor, wanted: int, left: Callable[[Tensor], Tensor]) -> Tensor:
-    """The fewest first tokens of each image of which ``wanted`` are left, [B, N] bool; all where never so many are.
+    """The smallest prefix of each image's ranking of which ``left`` keeps ``wanted`` tokens, [B, N] bool; all tokens if none does.
 
     Args:
-        place: [B, N] place of each token in the order in which they come.
-        wanted: How many shall be left, at least 1.
-        left: Maps the tokens that came, [B, N] bool, to those that are left; one that comes adds at most one. Each image by itself.
+        place: [B, N] rank of each token.
+        wanted: Number of tokens to be kept, at least 1.
+        left: Maps a set of tokens [B, N] bool to those that are kept, for each image independently. An additional token adds at
+            most one.
     """
     size = place.shape[1]
     low = torch.zeros_like(place[:, 0])
     high = torch.full_like(low, size)
-    # Fewer are left at ``low``; at ``high`` there are enough, or nothing more comes.
+    # ``low`` keeps too few; ``high`` keeps enough, or is the whole ranking.
     while bool((high - low > 1).any()):
         middle = (low + high) // 2
         enough = left(place < middle[:, None]).sum(1) >= wanted
@@ -120,12 +120,12 @@ def fewest(place: Tensor, wanted: int, left: Callable[[Tensor], Tensor]) -> Tens
 
 
 def exactly(chosen: Tensor, others: Tensor, relevance: Tensor, count: int) -> Tensor:
-    """``count`` tokens of each image, [B, N] bool: the most relevant chosen ones, and where these are fewer, of the others.
+    """``count`` tokens of each image, [B, N] bool: the most relevant of ``chosen``, then of ``others``.
 
     Args:
         chosen: [B, N] bool.
-        others: [B, N] bool, at least ``count`` with the chosen ones.
-        relevance: [B, N]; ties go to the lower index.
+        others: [B, N] bool; together with the chosen ones at least ``count``.
+        relevance: [B, N]; ties: the lower index first.
         count: At most N.
     """
     preference = chosen.long() * 2 + (others & ~chosen).long()

@@ -1,4 +1,4 @@
-"""Choosing tokens: ranks with ties, masks, and gathering what was chosen."""
+"""Selection of tokens: top-k with ties, masks, and gathering."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def top_k(scores: Tensor, k: int) -> Tensor:
-    """Indices of the ``k`` greatest scores in descending order; ties go to the lower index.
+    """Indices of the ``k`` highest scores in descending order; ties: the lower index first.
 
     Args:
         scores: [..., N].
@@ -20,19 +20,19 @@ def top_k(scores: Tensor, k: int) -> Tensor:
 
 
 def to_mask(index: Tensor, size: int) -> Tensor:
-    """Index [B, K] to a bool mask [B, size]."""
+    """Convert indices [B, K] to a bool mask [B, size]."""
     mask = torch.zeros(index.shape[0], size, dtype=torch.bool, device=index.device)
     return mask.scatter_(1, index, True)
 
 
 def compact(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Positions of the True entries, raster order, padded at the end.
+    """Positions of the True entries in raster order, padded at the end.
 
     Args:
         mask: [B, N] bool.
 
     Returns:
-        Indices [B, K] with K the greatest count (entries beyond a row's count are some unchosen index), counts [B].
+        Indices [B, K] with K the largest count (padded by arbitrary False positions), and counts [B].
     """
     counts = mask.sum(dim=1)
     longest = int(counts.max()) if len(counts) else 0
@@ -45,7 +45,7 @@ def gather(tokens: Tensor, index: Tensor) -> Tensor:
 
 
 def outliers(values: Tensor) -> Tensor:
-    """Values above the upper Tukey fence Q3 + 1.5 (Q3 - Q1), per row, strictly.
+    """Values strictly above the upper Tukey fence Q3 + 1.5 (Q3 - Q1) of their row.
 
     Args:
         values: [B, N].
@@ -59,7 +59,7 @@ def outliers(values: Tensor) -> Tensor:
 
 
 def knee(values: Tensor) -> Tensor:
-    """Index of the point farthest from the chord between a curve's ends, [B]; the lower of equals.
+    """[B] index of the point farthest from the chord between the ends of a curve; ties: the lower index.
 
     Args:
         values: [B, N], sorted.
@@ -67,5 +67,5 @@ def knee(values: Tensor) -> Tensor:
     share = torch.linspace(0, 1, values.shape[1], dtype=torch.float64, device=values.device)
     curve = values.double()
     chord = curve[:, :1] + (curve[:, -1:] - curve[:, :1]) * share
-    # Along a curve the distance to one chord is proportional to the vertical gap.
+    # The distance to the chord is proportional to the vertical gap.
     return (curve - chord).abs().argmax(1)

@@ -1,4 +1,4 @@
-"""Transport of mass between tokens."""
+"""Optimal transport of mass between tokens."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def rescale(values: Tensor, valid: Tensor) -> Tensor:
-    """Each sample's valid values to 0..1; zeros where all are equal.
+    """Scale the valid values of each sample to 0..1; zeros if all are equal.
 
     Args:
         values: [E, ...].
@@ -20,7 +20,7 @@ def rescale(values: Tensor, valid: Tensor) -> Tensor:
 
 
 def one_sided_mass(cost: Tensor, valid: Tensor, temperature: float) -> Tensor:
-    """Mass that sources give when every target takes the same and sources are free: entropic transport, one marginal fixed.
+    """Mass of each source in entropic transport in which every target receives the same mass and sources are unconstrained.
 
     Args:
         cost: [E, N, M], sources by targets.
@@ -36,7 +36,7 @@ def one_sided_mass(cost: Tensor, valid: Tensor, temperature: float) -> Tensor:
 
 
 def spread(members: Tensor, count: Tensor) -> Tensor:
-    """``count`` [E] members of [E, N] (bool), evenly spaced in their order; all of them where there are fewer."""
+    """``count`` [E] of the ``members`` [E, N] bool, evenly spaced in their order; all of them if there are fewer."""
     place, size = members.cumsum(1) - 1, members.sum(1, keepdim=True).clamp(min=1)
     wanted = torch.minimum(count[:, None], size)
     return members & ((place + 1) * wanted // size > place * wanted // size)

@@ -155,7 +155,7 @@ class View:
         return self._to_visual(self.before.rows(self.layout.mask, self.layout.row, columns)), valid
 
     def position_bias(self, chosen: Tensor) -> Tensor:
-        """Attention from the chosen text tokens to visual ones that rotary positions alone cause, [E, R, N] (see ``AttentionInputs``)."""
+        """Attention logits of the chosen text tokens to visual ones due to rotary positions alone, [E, R, N]."""
         columns = self.layout.text[0].gather(1, _columns(chosen)[0])
         return self._to_visual(self.before.position_bias(self.layout.row, columns)[:, None])[:, 0]
 

@@ -1,1 +1,1 @@
-"""Statistics of runs over the same questions: measures, intervals by image, tests, power."""
+"""Statistics of runs on the same questions: measures, bootstrap intervals over images, tests, power."""

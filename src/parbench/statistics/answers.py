@@ -1,4 +1,4 @@
-"""Several runs over the same questions, side by side."""
+"""The answers of several runs to the same questions, as arrays."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from parbench.errors import ParbenchError
 
-# A question counts as right from here on where answers are scored in shares (VQA).
+# Minimum score of a correct answer, for fractional scores (VQA).
 RIGHT = 0.5
 
 
@@ -19,10 +19,10 @@ class Answers:
     """Answers of R runs to the same S questions about m images.
 
     Attributes:
-        frame: The samples, run by run in the order of the runs, and within each in the order of the questions.
-        runs: R.
+        frame: The samples, sorted by run and then by question.
+        runs: Number of runs, R.
         images: Names of the m images, sorted.
-        image: For each question the place of its image [S].
+        image: Index of the image of each question, [S].
     """
 
     frame: pd.DataFrame
@@ -32,29 +32,29 @@ class Answers:
 
     @property
     def questions(self) -> int:
-        """S."""
+        """Number of questions, S."""
         return len(self.image)
 
     def column(self, name: str) -> np.ndarray:
-        """A column of the samples [R, S]."""
+        """A column of the samples as [R, S]."""
         return self.frame[name].to_numpy().reshape(self.runs, -1)
 
     def questions_column(self, name: str) -> np.ndarray:
-        """A column that is the same in every run [S]."""
+        """A column that is the same in every run, as [S]."""
         return self.frame[name].to_numpy()[: self.questions]
 
     @property
     def score(self) -> np.ndarray:
-        """Points of each answer, 0..1 [R, S]."""
+        """Score of each answer, 0..1, [R, S]."""
         return self.column("score").astype(float)
 
     @property
     def right(self) -> np.ndarray:
-        """Whether each answer is right [R, S]."""
+        """Whether each answer is correct, [R, S] bool."""
         return self.score >= RIGHT
 
     def by_image(self, values: Any) -> np.ndarray:
-        """Sums over the questions of each image: values [..., S] to [..., m]."""
+        """Sum values [..., S] over the questions of each image to [..., m]."""
         values = np.asarray(values, dtype=float)
         flat = values.reshape(-1, self.questions)
         sums = np.stack([np.bincount(self.image, row, minlength=len(self.images)) for row in flat])
@@ -62,14 +62,14 @@ class Answers:
 
 
 def align(samples: pd.DataFrame, run_ids: list[str]) -> Answers:
-    """Samples of some runs, question beside question; samples of a unit are one question.
+    """Align the samples of runs by question. The samples of a unit count as one question.
 
     Args:
         samples: ``load(...).samples``.
-        run_ids: The runs, in the order that is wanted.
+        run_ids: The runs, in the desired order.
 
     Raises:
-        ParbenchError: They do not hold the same questions about the same images.
+        ParbenchError: The runs do not have the same questions about the same images.
     """
     place = pd.Series(range(len(run_ids)), index=run_ids)
     mine = by_unit(samples[samples["run_id"].isin(run_ids)])
@@ -79,15 +79,15 @@ def align(samples: pd.DataFrame, run_ids: list[str]) -> Answers:
     frame = mine.iloc[order].reset_index(drop=True)
     asked = np.arange(len(names))
     if len(frame) != len(run_ids) * len(names) or (question[order].reshape(len(run_ids), -1) != asked).any():
-        raise ParbenchError("the runs do not hold the same questions: compare runs of one data set with one limit")
+        raise ParbenchError("the runs do not have the same questions: compare runs with the same data set and limit")
     image, images = pd.factorize(frame["image_id"], sort=True)
     if (image.reshape(len(run_ids), -1) != image[: len(names)]).any():
-        raise ParbenchError("the runs hold the same questions about other images: compare runs of one data set")
+        raise ParbenchError("the runs have the same questions about different images: compare runs of the same data set")
     return Answers(frame, len(run_ids), tuple(map(str, images)), image[: len(names)])
 
 
 def by_unit(samples: pd.DataFrame) -> pd.DataFrame:
-    """One sample of each unit for all of them, right only if each is: the same one in every run, whatever their order."""
+    """One sample per unit, correct only if all samples of the unit are. The same sample represents a unit in every run."""
     if "unit" not in samples or samples["unit"].isna().all():
         return samples
     unit = samples["unit"].fillna(samples["id"])

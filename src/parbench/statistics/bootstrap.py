@@ -1,4 +1,4 @@
-"""Intervals and p-values from resampling images with all their questions, the same ones for every run."""
+"""Bootstrap intervals and p-values by resampling images with all their questions, paired over runs."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from parbench.statistics.measures import Sums
 
 DRAWS = 10_000
 LEVEL = 0.95
-# Numbers of a block of draws, which bounds memory whatever the number of images.
+# Size of a block of resamples in numbers, which bounds memory for any number of images.
 _BLOCK = 4_000_000
 
 
 @dataclass(frozen=True)
 class Resampled:
-    """A measure of R runs and what it is in each resample.
+    """A measure of R runs in B resamples.
 
     Attributes:
-        point: [R].
-        draws: [R, B].
-        freedom: Degrees of freedom of each [R].
+        point: [R] value on the data.
+        draws: [R, B] value in each resample.
+        freedom: [R] degrees of freedom.
     """
 
     point: np.ndarray
@@ -31,11 +31,11 @@ class Resampled:
     freedom: np.ndarray
 
     def of(self, run: int) -> Estimate:
-        """One run's."""
+        """The estimate of one run."""
         return Estimate(float(self.point[run]), self.draws[run], int(self.freedom[run]))
 
     def against(self, run: int, other: int, function: Callable[..., np.ndarray] = np.subtract) -> Estimate:
-        """One run against another: their difference, or another function of the two; NaN where it has no value, as over zero."""
+        """The estimate of the difference of two runs, or of another function of them; NaN where it is undefined."""
         with np.errstate(divide="ignore", invalid="ignore"):
             point = function(self.point[run], self.point[other])
             draws = function(self.draws[run], self.draws[other])
@@ -48,12 +48,12 @@ class Resampled:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its resamples.
+    """A value with its resamples.
 
     Attributes:
-        point: The number; NaN where there is none.
-        draws: In each resample [B].
-        freedom: Images less one.
+        point: The value on the data; NaN if undefined.
+        draws: [B] value in each resample.
+        freedom: Degrees of freedom: images minus one.
     """
 
     point: float
@@ -61,10 +61,9 @@ class Estimate:
     freedom: int
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
-        """Percentile interval, expanded for few images: percentiles as far out as Student's t is beyond the normal (Hesterberg
-        2015).
+        """Percentile interval, expanded for few images as Student's t is wider than the normal (Hesterberg 2015).
 
-        NaN where every resample gives the same number, which says nothing about others, or where one image alone speaks.
+        NaN if all resamples give the same value, which says nothing about other images, or with a single image.
         """
         draws = self.draws[np.isfinite(self.draws)]
         if self.freedom < 1 or not np.isfinite(self.point) or not len(draws) or np.ptp(draws) < 1e-12:
@@ -74,7 +73,7 @@ class Estimate:
         return float(low), float(high)
 
     def p_value(self) -> float:
-        """Two-sided, that the number is zero: 1 less the level of the widest interval that leaves zero out."""
+        """Two-sided p-value for the value being zero: 1 minus the level of the widest interval that excludes zero."""
         draws = self.draws[np.isfinite(self.draws)]
         if self.freedom < 1 or not np.isfinite(self.point) or not len(draws):
             return float("nan")
@@ -84,11 +83,12 @@ class Estimate:
 
 
 def resample(measures: Sequence[Sums], draws: int = DRAWS, seed: int = 0) -> list[Resampled]:
-    """Measures of the same runs and images under the same resamples.
+    """Resample measures of the same runs and images with the same draws.
 
-    Of m images m - 1 are drawn, with replacement, which makes the spread of the resamples unbiased for any m (Rao and Wu 1988); of
-    strata each by itself. What is drawn depends on the number of images, their strata and the seed alone: a run's interval is the
-    same whatever else is in the table.
+    Of m images, m - 1 are drawn with replacement, so the spread of the resamples is unbiased for any m (Rao and Wu 1988). Strata
+    are
+    drawn separately. The draws depend only on the number of images, their strata and the seed, so the interval of a run does not
+    depend on other rows of the table.
     """
     images = measures[0].parts.shape[1]
     strata = next((sums.strata for sums in measures if len(sums.strata)), np.zeros(images, dtype=int))
@@ -102,7 +102,7 @@ def resample(measures: Sequence[Sums], draws: int = DRAWS, seed: int = 0) -> lis
 
 
 def _weights(strata: np.ndarray, draws: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each image is drawn, block by block [b, m]; every stratum gives one less than it has, or its only one."""
+    """How often each image is drawn, in blocks [b, m]. Of n images of a stratum, n - 1 are drawn, or the only one."""
     random = np.random.default_rng(seed)
     members = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
     block = max(1, _BLOCK // len(strata))

@@ -1,4 +1,4 @@
-"""Measures as they are defined, each a function of sums over images: that is what can be resampled by image."""
+"""Measures as functions of sums over images, so that they can be resampled by image."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from parbench.errors import ParbenchError, unknown
 from parbench.results.official import PERCEPTION
 from parbench.statistics.answers import Answers
 
-# The rest of MME's subtasks; a category's points are summed over these or those.
+# MME's cognition subtasks.
 COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
 
 
 @dataclass(frozen=True)
 class Sums:
-    """A measure of R runs, before it is summed over images.
+    """A measure of R runs, before summing over images.
 
     Attributes:
-        parts: What is summed [R, m, d].
-        value: From sums over images [..., d] to the measure [...]; of degree 0, so that weights of images may be any.
-        strata: For each image the stratum it is drawn in [m], where the benchmark fixes how many images each has.
+        parts: [R, m, d] the summands of each image.
+        value: Maps sums over images [..., d] to the measure [...]. Homogeneous of degree 0, so weights need not be normalised.
+        strata: [m] stratum of each image, if the benchmark fixes the number of images per stratum; else None.
     """
 
     parts: np.ndarray
@@ -31,12 +31,12 @@ class Sums:
 
     @property
     def point(self) -> np.ndarray:
-        """The measure of each run [R]; NaN where there is nothing to measure."""
+        """The measure of each run, [R]; NaN if undefined."""
         return self.value(self.parts.sum(axis=1))
 
     @property
     def freedom(self) -> np.ndarray:
-        """Images that say something, less one for each stratum [R]."""
+        """Degrees of freedom, [R]: images that contribute, minus one per stratum."""
         used = (self.parts != 0).any(axis=2)
         if not len(self.strata):
             return used.sum(axis=1) - 1
@@ -45,14 +45,14 @@ class Sums:
 
 @dataclass(frozen=True)
 class Measure:
-    """What a table calls a measure.
+    """A measure and its presentation in tables.
 
     Attributes:
-        name: In options and columns.
-        title: In headers.
-        scale: What the value is multiplied with to be shown.
-        digits: After the point.
-        sums: From answers to sums.
+        name: Name in options and columns.
+        title: Title in table headers.
+        scale: Factor for display.
+        digits: Decimal digits.
+        sums: Maps answers to sums.
     """
 
     name: str
@@ -63,41 +63,41 @@ class Measure:
 
 
 def ratio(sums: np.ndarray) -> np.ndarray:
-    """First over second; NaN over nothing."""
+    """First sum over second; NaN for division by zero."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(sums[..., 1] != 0, sums[..., 0] / sums[..., 1], np.nan)
 
 
 def mean_of(answers: Answers, values: np.ndarray, counted: np.ndarray) -> Sums:
-    """Mean of values [R, S] over the questions that count [R, S] or [S]."""
+    """Mean of values [R, S] over the questions in ``counted``, [R, S] or [S] bool."""
     counted = np.broadcast_to(counted, values.shape)
     parts = [answers.by_image(np.where(counted, values, 0.0)), answers.by_image(counted)]
     return Sums(np.stack(parts, axis=-1), ratio)
 
 
 def mean_where_known(answers: Answers, column: str) -> Sums:
-    """Mean of a column over the answers that have a value there."""
+    """Mean of a column over the answers that have a value."""
     values = answers.column(column).astype(float)
     return mean_of(answers, np.nan_to_num(values), np.isfinite(values))
 
 
 def accuracy(answers: Answers) -> Sums:
-    """Mean score; a failed sample has none and stays in the denominator."""
+    """Mean score; a failed sample scores 0."""
     return mean_of(answers, answers.score, np.ones(answers.questions, dtype=bool))
 
 
 def f1(answers: Answers) -> Sums:
-    """F1 of the answer yes, as POPE has it.
+    """F1 of the answer yes, as in POPE.
 
-    Whatever is not yes to a question whose answer is yes is missed, a failed or unparseable answer too; lmms-eval leaves such
-    answers out, so that its F1 is higher where there are some.
+    Any answer but yes to a question whose answer is yes is a miss, including failed and unparseable ones. lmms-eval does not count
+    these as misses, so its F1 is higher if there are any.
 
     Raises:
         ParbenchError: The data set's answers are not yes and no.
     """
     target = np.char.lower(np.char.strip(answers.column("target").astype(str)))
     if not np.isin(target, ("yes", "no")).all():
-        raise ParbenchError("metric=f1 is for questions of yes and no: use metric=accuracy here")
+        raise ParbenchError("metric=f1 needs yes/no questions: use metric=accuracy")
     said_yes = np.char.lower(np.char.strip(answers.column("prediction").astype(str))) == "yes"
     asked_yes = target == "yes"
     counts = [said_yes & asked_yes, said_yes & ~asked_yes, ~said_yes & asked_yes]
@@ -110,19 +110,19 @@ def _f1(sums: np.ndarray) -> np.ndarray:
 
 
 def points(answers: Answers, categories: Sequence[str] = PERCEPTION + COGNITION) -> Sums:
-    """MME points: in each category 100 times accuracy plus 100 times the share of images with both questions right, summed.
+    """MME points: in each category, 100 times accuracy plus 100 times the share of images with both questions correct; summed.
 
-    How many images a category has is fixed by the benchmark, so images are drawn within categories.
+    The benchmark fixes the number of images per category, so images are drawn within categories.
 
     Raises:
-        ParbenchError: The images' names do not say their category, or none is among the wanted.
+        ParbenchError: The names of the images do not contain their category, or none of ``categories`` occurs.
     """
     category = _categories(answers)
     here = [name for name in categories if name in category]
     if not here:
         raise ParbenchError(
-            "MME's points need the categories that its question_id begins with (existence/..., OCR/...), and these runs have none: "
-            "use metric=accuracy here"
+            "MME's points need question_ids that begin with their category (existence/..., OCR/...), which these runs lack: "
+            "use metric=accuracy"
         )
     right = answers.by_image(answers.score)
     asked = answers.by_image(np.ones(answers.questions))
@@ -134,7 +134,7 @@ def points(answers: Answers, categories: Sequence[str] = PERCEPTION + COGNITION)
 
 
 def categories_there(answers: Answers) -> int:
-    """How many of MME's 14 categories the questions are from."""
+    """Number of MME's 14 categories among the questions."""
     return len(set(_categories(answers)) & {*PERCEPTION, *COGNITION})
 
 
@@ -144,7 +144,7 @@ def _sum_of_means(sums: np.ndarray) -> np.ndarray:
 
 
 def _categories(answers: Answers) -> np.ndarray:
-    """MME's category of each image [m]: its name is ``category/file``."""
+    """[m] MME's category of each image, from its name ``category/file``."""
     return np.array([name.partition("/")[0] for name in answers.images])
 
 
@@ -158,15 +158,15 @@ MEASURES = {
         Measure("cognition", "points (C)", 1, 1, lambda answers: points(answers, COGNITION)),
     )
 }
-# By the score that lmms-eval calls a benchmark's own.
+# By lmms-eval's name of the benchmark's metric.
 _OWN = {"pope_accuracy": "f1", "mme_perception_score": "points"}
 
 
 def own_measure(metric: str | Sequence[str]) -> Measure:
-    """What a benchmark is reported in: POPE in F1, MME in points, everything else in accuracy.
+    """The measure in which a benchmark is reported: F1 for POPE, points for MME, accuracy for all others.
 
     Args:
-        metric: ``dataset.metric`` of the identity.
+        metric: ``dataset.metric`` of the run's identity.
     """
     first = metric if isinstance(metric, str) else metric[0]
     return MEASURES[_OWN.get(first, "accuracy")]
@@ -176,7 +176,7 @@ def measure_called(name: str) -> Measure:
     """A measure by its name.
 
     Raises:
-        ParbenchError: There is none of that name.
+        ParbenchError: There is no measure of that name.
     """
     if name not in MEASURES:
         raise unknown("metric", name, MEASURES)

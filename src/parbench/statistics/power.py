@@ -1,4 +1,4 @@
-"""How small a difference a data set could have shown."""
+"""Minimum detectable effects."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _STEP = 1e-4
 def difference_error(sums: Sums, run: int, other: int) -> float:
     """Standard error of the difference of two runs, clustered by image.
 
-    With u_i the derivative of the difference by the weight of image i, it is sqrt(sum over strata of m_h / (m_h - 1) times sum of
-    u_i^2): for accuracies this is the error that regression with clustered errors gives (CR1). NaN with a single image.
+    With u_i the derivative of the difference with respect to the weight of image i, it is sqrt(sum over strata of m_h / (m_h - 1)
+    times sum of u_i^2). For accuracies this is the standard error of regression with clustered errors (CR1). NaN for one image.
     """
     spread = _influence(sums, run) - _influence(sums, other)
     strata = sums.strata if len(sums.strata) else np.zeros(len(spread), dtype=int)
@@ -27,14 +27,14 @@ def difference_error(sums: Sums, run: int, other: int) -> float:
 
 
 def _influence(sums: Sums, run: int) -> np.ndarray:
-    """Derivative of a run's measure by the weight of each image [m], by central differences."""
+    """[m] derivative of a run's measure with respect to the weight of each image, by central differences."""
     parts = sums.parts[run]
     total = parts.sum(axis=0)
     return (sums.value(total + _STEP * parts) - sums.value(total - _STEP * parts)) / (2 * _STEP)
 
 
 def detectable(error: float, freedom: int, power: float = 0.8, level: float = 0.95) -> float:
-    """The smallest true difference that a two-sided test at 1 - level finds with this power.
+    """The smallest true difference that a two-sided test at 1 - level detects with this power (the MDE).
 
     (t(1 - alpha/2) + t(power)) times the standard error: Bloom (1995), Evaluation Review 19(5); with clustered errors for
     evaluations of language models: Miller (2024), arXiv 2411.00640.

@@ -1,4 +1,4 @@
-"""Differences between runs put to the test: flips of answers, and many comparisons at once."""
+"""Significance tests: McNemar's test of changed answers, and Holm's correction."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from scipy.stats import binomtest
 
 @dataclass(frozen=True)
 class Flips:
-    """Questions that one run answers otherwise than the one it is compared with.
+    """Questions whose answers change between two runs.
 
     Attributes:
-        broken: Right before, wrong now.
-        fixed: Wrong before, right now.
-        p: McNemar's exact test: two-sided, that both are equally likely. It takes questions as independent of one another.
+        broken: Number that are correct in the reference run and wrong in this one.
+        fixed: Number that are wrong in the reference run and correct in this one.
+        p: Two-sided p-value of McNemar's exact test, for both being equally likely. It treats questions as independent.
     """
 
     broken: int
@@ -25,13 +25,13 @@ class Flips:
 
 
 def flips(right: np.ndarray, before: np.ndarray) -> Flips:
-    """Flips from one run's right answers to another's [S], [S]."""
+    """Compare the correct answers of a run, [S] bool, with those of the reference run ``before``, [S] bool."""
     broken, fixed = int((before & ~right).sum()), int((~before & right).sum())
     return Flips(broken, fixed, float(binomtest(broken, broken + fixed).pvalue) if broken + fixed else 1.0)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected for their number (Holm 1979); NaN stays and does not count."""
+    """p-values with Holm's correction (1979). NaN stays NaN and does not count."""
     values = np.asarray(p_values, dtype=float)
     there = np.flatnonzero(np.isfinite(values))
     order = there[np.argsort(values[there], kind="stable")]

@@ -1,1 +1,1 @@
-"""Forward hooks on a Hugging Face model, and a context manager that takes them out again."""
+"""Forward hooks on a Hugging Face model, and a context manager that removes them again."""

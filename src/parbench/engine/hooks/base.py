@@ -1,4 +1,4 @@
-"""What hooks inside the LLM have in common."""
+"""Base class of hooks inside the LLM."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from parbench.reducers import Provenance
 
 
 class LlmHooks:
-    """Hooks of a method inside the LLM; these do nothing, and every row keeps its tokens through all layers.
+    """Hooks of a method inside the LLM. The base class does nothing: every row keeps its tokens through all layers.
 
     Args:
-        rows: The batch that runs.
+        rows: The batch.
     """
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
 
     def handles(self) -> list[RemovableHandle]:
-        """Register the hooks."""
+        """Register the hooks and return their handles."""
         return []
 
     def leave(self, stay: Tensor) -> None:
-        """Go on with the rows at ``stay`` [R] of those that are in the batch."""
+        """Continue with the rows of the batch at ``stay`` [R] only."""
 
     def entering(self, hidden: Tensor) -> Tensor:
-        """[B] tokens of each row that enter a layer at prefill, given the layer's input [B, S, d]."""
+        """[B] tokens of each row that enter a layer at prefill, for the layer's input [B, S, d]."""
         return hidden.shape[1] - (self.rows.mask == 0).sum(1)
 
     @property
     def image(self) -> Tensor:
-        """[B, S] number of the image that each token is of, -1 for text and padding."""
+        """[B, S] index of each token's image; -1 for text and padding."""
         return self.rows.image
 
     def origin(self) -> Provenance | None:
-        """Which of the tokens that entered the LLM those of the last layer come from; None where they are the same."""
+        """For the tokens of the last layer, the tokens on entering the LLM that they come from; None if they are the same."""
         return None

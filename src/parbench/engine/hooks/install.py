@@ -1,4 +1,4 @@
-"""Puts a method's hooks into a model's LLM, and those that trace, and always takes them out again."""
+"""Installs the hooks of a method and of the trace in the LLM, and always removes them again."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 def install(
     adapter: LanguageAdapter, site: Site[Reducer] | None, rows: Rows, place: Callable[[], Packed] | None = None
 ) -> Iterator[Trace]:
-    """While open, the LLM runs ``rows`` with the site's hooks in it, and what enters each layer at prefill is traced.
+    """Inside the block, the LLM runs ``rows`` with the site's hooks, and the tokens that enter each layer at prefill are traced.
 
-    The hooks are gone afterwards, whatever happens inside.
+    The hooks are removed afterwards, also after errors.
 
     Args:
         adapter: The model.
-        site: The method at its site; None: nothing acts inside the LLM.
+        site: The method at its site; None if nothing acts inside the LLM.
         rows: The batch.
-        place: Of lines that run side by side before a method's first stage: where they are.
+        place: For lines that share a sequence before a method's first stage: returns their columns.
     """
     trace = Trace()
     hooks = site.hooks(adapter, rows, trace, place) if site else LlmHooks(rows)
@@ -51,7 +51,7 @@ def install(
     try:
         handles += hooks.handles()
         trace.leavers.append(hooks.leave)
-        # Registered last, so that it sees what the layer really gets.
+        # Registered last, so that it sees the final inputs of the layer.
         handles += [layer.register_forward_pre_hook(record, with_kwargs=True) for layer in adapter.language.layers]
         yield trace
     finally:

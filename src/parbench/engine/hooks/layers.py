@@ -1,4 +1,4 @@
-"""Hooks that drop visual tokens before layers of the LLM, at prefill and while decoding."""
+"""Hooks that drop visual tokens before layers of the LLM, at prefill and during decoding."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from parbench.reducers.layer_probes import Layout, View
 
 @dataclass(frozen=True)
 class Packed:
-    """Where tokens of lines are while several lines run side by side behind one beginning.
+    """The places of the tokens of B lines while several lines follow one shared prefix in the same row.
 
     Attributes:
-        row: [B] the row that each line is in.
-        column: [B, S] columns of its tokens, in order, padded on the left with others.
-        tokens: [B] how many they are.
+        row: [B] row of each line.
+        column: [B, S] columns of its tokens, in order, padded on the left by arbitrary ones.
+        tokens: [B] number of its tokens.
     """
 
     row: Tensor
@@ -38,19 +38,19 @@ class Packed:
     tokens: Tensor
 
     def take(self, values: Tensor) -> Tensor:
-        """Values [G, L, ...] of rows, line by line: [B, S, ...], on the device that they are on."""
+        """Values [G, L, ...] of rows to values [B, S, ...] of lines, on the same device."""
         return values[self.row[:, None].to(values.device), self.column.to(values.device)]
 
 
 @dataclass
 class _Segment:
-    """The layers between two stages: they see the same tokens and hold equally many keys.
+    """The layers between two stages: they have the same tokens and the same number of keys.
 
     Attributes:
-        layout: Where tokens are, at prefill.
-        mask: [B, keys], 1 where a token is, generated ones after the prompt's.
-        dropped: [B] tokens that are gone by here.
-        position_ids, position_embeddings, attention_mask: What the layers of the forward that runs are given.
+        layout: Layout of the tokens at prefill.
+        mask: [B, keys], 1 for tokens; generated ones follow those of the prompt.
+        dropped: [B] tokens dropped so far.
+        position_ids, position_embeddings, attention_mask: Inputs of the layers in the current forward pass.
     """
 
     layout: Layout
@@ -64,16 +64,17 @@ class _Segment:
 class LayerHooks(LlmHooks):
     """Runs a ``LayerReducer`` inside the LLM.
 
-    A forward that finds an empty cache is a prefill: at each stage's layer the method chooses and the sequence gets shorter.
-    Later forwards get, segment by segment, the mask and positions that belong to the keys held there.
+    A forward pass with an empty KV cache is a prefill: at the layer of each stage the method chooses, and the sequence gets
+        shorter.
+    Later forward passes get, segment by segment, the mask and positions that belong to the cached keys.
 
     Args:
         adapter: The model.
         reducer: The method.
-        rows: The lines, a row each.
-        trace: Filled.
-        place: Where the lines are in the forward that runs, if they enter the LLM side by side; each has a row of its own from the
-            first stage on.
+        rows: The lines, one row each.
+        trace: The trace to be filled.
+        place: If lines enter the LLM in shared rows: returns their places in the current forward pass. From the first stage on,
+            each line has its own row.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class LayerHooks(LlmHooks):
         self.prefill = False
 
     def handles(self) -> list[RemovableHandle]:
-        """Register the hooks."""
+        """Register the hooks and return their handles."""
         layers = self.adapter.language.layers
         handles = [layers[0].register_forward_pre_hook(self.start, with_kwargs=True)]
         for at in self.stages:
@@ -105,7 +106,7 @@ class LayerHooks(LlmHooks):
         return handles
 
     def start(self, _layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Before layer 0: is this a whole sequence, or the next token of one."""
+        """Before layer 0: determine whether this is a prefill or a decoding step."""
         self.prefill = kwargs["past_key_values"].get_seq_length() == 0
         self.packed = self.place() if self.place else None
         if self.prefill:
@@ -119,21 +120,21 @@ class LayerHooks(LlmHooks):
             self.trace.passes.append([])
 
     def look(self, attention: Any, args: tuple[Any, ...], kwargs: dict[str, Any], _output: Any) -> None:
-        """After the attention before a stage: what its weights could be computed from."""
+        """After the attention before a stage: store its inputs, from which weights can be recomputed."""
         if self.prefill:
             hidden = args[0] if args else kwargs["hidden_states"]
             keys = kwargs["past_key_values"].layers[attention.layer_idx].keys
             self.before = AttentionInputs(attention, hidden, kwargs["position_embeddings"], keys)
 
     def look_at_norm(self, _mlp: Any, args: tuple[Any, ...]) -> None:
-        """Before the feed-forward part before a stage: its input."""
+        """Before the MLP before a stage: store its input."""
         if self.prefill:
             self.normed = args[0]
 
     def enter(
         self, index: int, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Before each layer from the first stage on: give it the sequence, mask and positions that belong to it."""
+        """Before each layer from the first stage on: pass it the right sequence, mask and positions."""
         hidden = args[0] if args else kwargs["hidden_states"]
         number = sum(at <= index for at in self.stages) - 1
         first = self.stages[number] == index
@@ -163,26 +164,26 @@ class LayerHooks(LlmHooks):
         return (hidden, *args[1:]), kwargs
 
     def unpack(self, hidden: Tensor, kwargs: dict[str, Any], packed: Packed) -> tuple[Tensor, dict[str, Any]]:
-        """A row for each line, as if it had run alone up to here."""
+        """Give each line its own row, as if it had run alone so far."""
         cosines, sines = kwargs["position_embeddings"]
         position_embeddings = (packed.take(cosines), packed.take(sines))
         if self.prefill and self.before is not None and self.normed is not None:
             keys = packed.take(self.before.keys.transpose(1, 2)).transpose(1, 2)
-            # The layer before may be on another device than this one: each has its own cosines and sines.
+            # The previous layer may be on another device: each has its own cosines and sines.
             before = (packed.take(self.before.position_embeddings[0]), packed.take(self.before.position_embeddings[1]))
             self.before = replace(self.before, hidden=packed.take(self.before.hidden), position_embeddings=before, keys=keys)
             self.normed = packed.take(self.normed)
         return packed.take(hidden), {**kwargs, "position_embeddings": position_embeddings}
 
     def entering(self, hidden: Tensor) -> Tensor:
-        """[B] tokens of each line that enter a layer at prefill, given the layer's input."""
+        """[B] tokens of each line that enter a layer at prefill, for the layer's input [B, S, d]."""
         if self.packed and len(self.trace.layers) < self.stages[0]:
             return self.packed.tokens
         return hidden.shape[1] - (self.layout.mask == 0).sum(1)
 
     @property
     def image(self) -> Tensor:
-        """[B, S] number of the image that each token is of, where tokens are now; -1 for text and padding."""
+        """[B, S] index of each token's image in the current layout; -1 for text and padding."""
         return self.layout.image
 
     def _causal(self, index: int, hidden: Tensor, mask: Tensor, cache: Any) -> Tensor | None:
@@ -197,12 +198,12 @@ class LayerHooks(LlmHooks):
         )
 
     def cut(self, number: int, layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
-        """Let the method choose; returns the shorter sequence [B, S', d]."""
+        """Let the method choose tokens. Returns the shorter sequence [B, S', d]."""
         before, normed = self.before, self.normed
         if before is None or normed is None:
             raise RuntimeError("the layer before the stage did not run")
         position_embeddings = (self.segments[-1].position_embeddings if self.segments else None) or kwargs["position_embeddings"]
-        # The layers may be on several devices; what a method sees is on that of the rows.
+        # The layers may be on several devices; the inputs of a method are on that of the rows.
         hidden, normed = hidden.to(self.embeds.device), normed.to(self.embeds.device)
         view = View(
             self.adapter.geometry,
@@ -231,12 +232,12 @@ class LayerHooks(LlmHooks):
         return hidden
 
     def leave(self, stay: Tensor) -> None:
-        """Go on with some of the rows."""
+        """Continue with the rows of the batch at ``stay`` [R] only."""
         for segment in self.segments:
             segment.mask, segment.dropped = segment.mask[stay], segment.dropped[stay]
 
     def origin(self) -> Provenance:
-        """Where the visual tokens of the last layer come from."""
+        """The visual tokens on entering the LLM that those of the last layer come from."""
         index, valid = self.layout.visual
         if self.mix is not None:
             return Provenance.from_dense(self.mix, valid.sum(1))
@@ -257,13 +258,13 @@ def _hidden_from_attention(layout: Layout, choice: Choice) -> Layout:
 
 
 def _compose(mix: Tensor | None, layout: Layout, choice: Choice, size: int) -> Tensor | None:
-    """Weights [E, N', size] of the tokens that entered the LLM in those that are left; None as long as nothing was merged."""
+    """Weights [E, N', size] of the tokens that entered the LLM in the current ones; None while nothing was merged."""
     if mix is None and choice.merge is None:
         return None
     index, valid = layout.visual
     order, counts = compact(choice.keep)
     there = torch.arange(order.shape[1], device=order.device)[None] < counts[:, None]
-    # What is dropped goes first: at the first cut that is most of it.
+    # Drop first: at the first stage, most tokens are dropped.
     if mix is None:
         source = layout.source[layout.row[:, None], index].clamp(min=0)
         left = F.one_hot(source.gather(1, order), size).double()
@@ -284,7 +285,7 @@ def _compose(mix: Tensor | None, layout: Layout, choice: Choice, size: int) -> T
 
 
 def _shorten(hidden: Tensor, view: View, choice: Choice, compacts: bool) -> tuple[Tensor, Layout]:
-    """The sequence without what was dropped and with what was merged, padded on the left again."""
+    """The sequence without dropped and with merged tokens, padded on the left, and its layout."""
     old = view.layout
     index, valid = old.visual
     keep = old.mask.bool() & (old.image < 0)
@@ -299,7 +300,7 @@ def _shorten(hidden: Tensor, view: View, choice: Choice, compacts: bool) -> tupl
         more = (int(old.number.max()) + 1) * count
         tokens = (choice.merge @ view.hidden.double())[image, slot].to(hidden.dtype)
         hidden = F.pad(hidden, (0, 0, 0, more)).index_put(where, tokens)
-        # A merged token takes the place behind its image's last one, and stands for the patch that weighs most in it.
+        # A merged token follows the last token of its image, and stands for the patch with the highest weight.
         last = index.masked_fill(~valid, -1).amax(1)[image]
         heaviest = index[image, choice.merge[image, slot].argmax(1)]
         row = old.row[image]

@@ -1,4 +1,4 @@
-"""Hooks that mask what visual tokens see and compute in the LLM; the sequence keeps its length."""
+"""Hooks that mask attention and MLP of visual tokens in the LLM; the sequence keeps its length."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from parbench.reducers import MaskReducer
 
 
 class MaskHooks(LlmHooks):
-    """Runs a ``MaskReducer`` at prefill; values that are zeroed there stay zero in the cache, so decoding needs no more.
+    """Runs a ``MaskReducer`` at prefill. Values that are zeroed there stay zero in the KV cache, so decoding needs no hooks.
 
-    A weight that is masked after the softmax is one whose value is zero, which leaves the attention kernel as it is.
+    Masking a weight after the softmax is the same as a zero value, so the attention kernel stays unchanged.
     """
 
     def __init__(self, adapter: LanguageAdapter, reducer: MaskReducer, rows: Rows) -> None:
@@ -29,10 +29,13 @@ class MaskHooks(LlmHooks):
         self.allowed: Tensor | None = None
         groups = adapter.language.layers[0].self_attn.num_key_value_groups
         if groups > 1 and any(reducer.pruned(index) for index in range(len(adapter.language.layers))):
-            raise ParbenchError(f"method {reducer.name} prunes heads one by one, but this model's heads share their values")
+            raise ParbenchError(
+                f"method {reducer.name} prunes single heads, but the heads of this model share their values "
+                "(grouped-query attention): set method.pruned_heads=[]"
+            )
 
     def handles(self) -> list[RemovableHandle]:
-        """Register the hooks."""
+        """Register the hooks and return their handles."""
         handles = []
         cut = self.reducer.unseen(self.adapter.geometry)
         for index, layer in enumerate(self.adapter.language.layers):
@@ -51,7 +54,7 @@ class MaskHooks(LlmHooks):
     def enter(
         self, index: int, _layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Before each layer: another attention mask, at prefill."""
+        """Before each layer at prefill: replace the attention mask."""
         hidden = args[0] if args else kwargs["hidden_states"]
         if index == 0:
             self.prefill = kwargs["past_key_values"].get_seq_length() == 0
@@ -59,7 +62,7 @@ class MaskHooks(LlmHooks):
         return args, kwargs if self.allowed is None else {**kwargs, "attention_mask": self.allowed}
 
     def _allowed(self, hidden: Tensor) -> Tensor | None:
-        """Additive mask [B, 1, S, S]: causal, but among the tokens of one image only neighbours, later ones too."""
+        """Additive mask [B, 1, S, S]: causal, but within an image only neighbours, including later ones."""
         near = self.reducer.neighbours(self.adapter.geometry)
         if near is None:
             return None
@@ -73,7 +76,7 @@ class MaskHooks(LlmHooks):
         return allowed.masked_fill(~seen, torch.finfo(hidden.dtype).min)[:, None]
 
     def zero(self, heads: list[int], width: int, values: Tensor) -> Tensor:
-        """[B, S, heads x width] with some heads zeroed at visual tokens, at prefill."""
+        """Values [B, S, heads x width] with some heads zeroed at visual tokens, at prefill."""
         if not self.prefill:
             return values
         split = values.unflatten(-1, (-1, width))
@@ -82,12 +85,12 @@ class MaskHooks(LlmHooks):
         return split.masked_fill((self._visual(values)[..., None] & chosen)[..., None], 0.0).flatten(2)
 
     def thin(self, _linear: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Before the last feed-forward projection: visual tokens lose the neurons that they may not use."""
+        """Before the down projection of the MLP: zero the neurons that visual tokens do not use."""
         if not self.prefill:
             return args
         unused = torch.arange(args[0].shape[2], device=args[0].device) >= self.reducer.neurons(args[0].shape[2])
         return (args[0].masked_fill(self._visual(args[0])[..., None] & unused, 0.0),)
 
     def _visual(self, values: Tensor) -> Tensor:
-        """[B, S] whether a token is visual, where ``values`` are: the layers may be on several devices."""
+        """[B, S] bool: visual tokens, on the device of ``values``, since layers may be on several devices."""
         return (self.rows.image >= 0).to(values.device)

@@ -1,4 +1,4 @@
-"""Hooks by which the LLM's attention sees every patch, while its linear layers run on merged tokens."""
+"""Hooks for virtual unmerging: attention runs over all patches, linear layers run on merged tokens."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from parbench.ops.selection import gather
 
 
 class UnmergeHooks(LlmHooks):
-    """Runs rows of merged tokens in an LLM whose attention has the un-merged sequence, at its original positions.
+    """Runs rows of merged tokens in an LLM whose attention runs over the un-merged sequence, at its original positions.
 
-    At prefill queries, keys and values are computed once a token and repeated at each place that the token holds; what attention
-    gives is averaged over these places before the output projection. The cache has full length, so a later token only needs
-    the mask and the position that belong to it.
+    At prefill, queries, keys and values are computed once per token and repeated at each place of the token. The output of
+    attention
+    is averaged over these places before the output projection. The KV cache has full length, so decoding only needs the right mask
+    and position.
     """
 
     def __init__(self, adapter: LanguageAdapter, rows: Rows, trace: Trace) -> None:
@@ -29,13 +30,13 @@ class UnmergeHooks(LlmHooks):
         self.adapter, self.trace = adapter, trace
         self.begin, self.columns = whole(rows), rows.embeds.shape[1]
         self.prefill = False
-        # Of the forward that runs.
+        # State of the current forward pass.
         self.source = self.mask = self.position_ids = self.normed = torch.empty(0)
         self.position_embeddings: tuple[Tensor, Tensor] | None = None
         self.attention_mask: Tensor | None = None
 
     def handles(self) -> list[RemovableHandle]:
-        """Register the hooks."""
+        """Register the hooks and return their handles."""
         layers = self.adapter.language.layers
         handles = [layers[0].register_forward_pre_hook(self.start, with_kwargs=True)]
         for layer in layers:
@@ -48,18 +49,18 @@ class UnmergeHooks(LlmHooks):
         return handles
 
     def leave(self, stay: Tensor) -> None:
-        """Go on with some of the rows."""
+        """Continue with the rows of the batch at ``stay`` [R] only."""
         self.mask = self.mask[stay]
 
     def start(self, _layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Before layer 0: the full sequence's mask and positions, for all layers."""
+        """Before layer 0: compute mask and positions of the full sequence, for all layers."""
         from transformers.masking_utils import create_causal_mask
 
         hidden, cache = args[0] if args else kwargs["hidden_states"], kwargs["past_key_values"]
         hidden = hidden.to(self.begin.device)
         self.prefill = cache.get_seq_length() == 0
         if self.prefill:
-            # Without a cache, what was generated stands behind the prompt.
+            # Without a cache, generated tokens follow the prompt.
             behind = torch.arange(self.columns, hidden.shape[1], device=hidden.device).expand(len(hidden), -1)
             self.source = torch.cat([self.begin, behind], dim=1)
             self.mask = (self.source >= 0).long()
@@ -77,11 +78,11 @@ class UnmergeHooks(LlmHooks):
         )
 
     def widen(self, _attention: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Before a layer's attention: give it the full sequence's shape, mask and positions."""
+        """Before a layer's attention: pass it shape, mask and positions of the full sequence."""
         hidden = args[0] if args else kwargs["hidden_states"]
         if self.prefill:
             self.normed = hidden
-            # Of this only the shape is read: the projections get the tokens themselves.
+            # Only the shape is used: the projections get the merged tokens.
             hidden = hidden[:, :1].expand(-1, self.source.shape[1], -1)
             if len(self.trace.attended) < len(self.adapter.language.layers):
                 self.trace.attended.append(hidden.shape[1] - (self.mask == 0).sum(1))
@@ -97,22 +98,22 @@ class UnmergeHooks(LlmHooks):
         return args[1:], kwargs
 
     def give_tokens(self, _projection: Any, _args: tuple[Any, ...]) -> tuple[Tensor] | None:
-        """Before a projection of queries, keys or values: the merged tokens."""
+        """Before a projection of queries, keys or values: pass it the merged tokens."""
         return (self.normed,) if self.prefill else None
 
     def repeat(self, _projection: Any, _args: tuple[Any, ...], output: Tensor) -> Tensor | None:
-        """After it: each token's at every place of the token; padding gets anything."""
+        """After the projection: repeat its output at every place of each token; padding is arbitrary."""
         return gather(output, self.source.clamp(min=0).to(output.device)) if self.prefill else None
 
     def narrow(self, _projection: Any, args: tuple[Any, ...]) -> tuple[Tensor] | None:
-        """Before the output projection: each token's average over its places."""
+        """Before the output projection: average over the places of each token."""
         if not self.prefill:
             return None
         return (averaged(args[0], self.source.to(args[0].device), self.normed.shape[1]),)
 
 
 def whole(rows: Rows) -> Tensor:
-    """[B, L] the column of ``rows`` that each place of the un-merged sequence is in, padded with -1 on the left."""
+    """[B, L] the column in ``rows`` of each place of the un-merged sequence, padded with -1 on the left."""
     owners = iter(rows.owners)
     sources = []
     for mask, image in zip(rows.mask, rows.image, strict=True):
@@ -129,17 +130,17 @@ def whole(rows: Rows) -> Tensor:
 
 
 def averaged(values: Tensor, source: Tensor, columns: int) -> Tensor:
-    """Mean over the places of each token, summed in float64; a token without places gets 0.
+    """Mean over the places of each token, summed in float64; 0 for a token without places.
 
     Args:
         values: [B, L, d].
-        source: [B, L] the token of each place, -1 for none.
-        columns: Tokens, S.
+        source: [B, L] the token of each place; -1 for none.
+        columns: Number of tokens, S.
 
     Returns:
         [B, S, d] in the dtype of ``values``.
     """
-    # One column more takes what belongs to no token.
+    # An additional column takes places without a token.
     index = source.masked_fill(source < 0, columns)
     total = torch.zeros(len(values), columns + 1, values.shape[2], dtype=torch.float64, device=values.device)
     total.scatter_add_(1, index[..., None].expand_as(values), values.double())

@@ -1,4 +1,4 @@
-"""One module for each place where a method acts; a method's ``site`` names it."""
+"""Sites: one module for each place where a method can act, named by the method's ``site``."""
 
 from parbench.engine.sites.base import Site, site_of
 

@@ -1,4 +1,4 @@
-"""What a site is, and which one a method has."""
+"""The base class of sites, and the lookup of a method's site."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from parbench.engine.hooks.layers import Packed
 from parbench.engine.inputs import Lines, Rows
 from parbench.engine.ledger import SampleLedger
 from parbench.engine.plan import TokenPlan
-from parbench.engine.shared_prefix import Beginnings, after_beginnings
+from parbench.engine.shared_prefix import SharedPrefixes, after_prefixes
 from parbench.engine.trace import Trace
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LanguageAdapter, LlavaAdapter
@@ -39,26 +39,26 @@ _KINDS: dict[str, type[Site[Any]]] = {}
 class Site(Generic[R_co]):
     """A method at the place where it acts, on a model of given sizes.
 
-    Engine, FLOP predictions, benchmark, calibration and parity ask a site; none of them asks what kind a method is. A subclass is a
-    new place and overrides what differs there. As it stands, a site leaves every visual token as it is.
+    Engine, FLOP predictions, benchmark, calibration and parity ask the site and never test the type of a method. A subclass
+    defines a new site and overrides what differs there. The base class keeps every visual token.
 
     Class attributes:
-        name: What methods of this place have as ``site``.
-        acts_in_vision: Whether features depend on the method, so that they cannot be shared with others.
-        own_work: The reducer's functions that are its own work; the benchmark times them.
+        name: Value of ``site`` of the methods at this site.
+        acts_in_vision: Whether features depend on the method, so that they cannot be cached for other methods.
+        overhead_functions: Names of the reducer's functions whose time is method overhead.
 
     Attributes:
         reducer: The method.
         geometry: The model's sizes.
-        between: What acts between the vision tower and the LLM.
+        between: The part of the method between vision tower and LLM; None if there is none.
     """
 
     name: ClassVar[str]
     acts_in_vision: ClassVar[bool] = False
-    own_work: ClassVar[tuple[str, ...]] = ()
+    overhead_functions: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
-        """Register a place."""
+        """Register the site by its name."""
         super().__init_subclass__()
         if "name" in vars(cls):
             _KINDS[cls.name] = cls
@@ -68,7 +68,7 @@ class Site(Generic[R_co]):
         self.geometry = geometry
         self.between: TokenReducer = Unreduced(name="none")
 
-    # What it is.
+    # Properties.
 
     @property
     def acts_between(self) -> bool:
@@ -77,7 +77,7 @@ class Site(Generic[R_co]):
 
     @property
     def blocks(self) -> tuple[int, ...]:
-        """Vision blocks whose queries and keys the method looks at."""
+        """Vision blocks whose queries and keys the method uses."""
         return tuple(self.between.blocks)
 
     @property
@@ -86,31 +86,31 @@ class Site(Generic[R_co]):
         return self.between.prompt_aware
 
     @property
-    def shares_beginnings(self) -> bool:
-        """Whether lines with the same beginning may run it through the LLM once; see :meth:`run_shared`."""
+    def shares_prefixes(self) -> bool:
+        """Whether lines with a common prefix may run it through the LLM once; see :meth:`run_shared`."""
         return False
 
     @property
     def cached(self) -> bool:
-        """Whether decoding goes on from the prefill's cache (False: all anew for every token)."""
+        """Whether decoding uses the KV cache of the prefill. False: the whole sequence runs again for every token."""
         return True
 
     @property
     def positions(self) -> str:
-        """``compact``: position ids count on behind the visual tokens that are left; ``keep``: they have their original ones."""
+        """``compact``: position ids are renumbered consecutively; ``keep``: tokens keep their original position ids."""
         return self.between.positions
 
     @property
     def needs_owners(self) -> bool:
-        """Whether the LLM has to know which token each patch is in."""
+        """Whether the LLM needs to know into which token each patch was merged."""
         return False
 
     @property
     def layers_read(self) -> set[int]:
-        """Layers of the LLM that the method looks at, 0-based."""
+        """LLM layers whose activations the method uses, 0-based."""
         return set()
 
-    # What it does.
+    # Actions.
 
     def encode(self, adapter: LlavaAdapter, pixels: Tensor) -> Encoded:
         """Run the vision tower over preprocessed images [B, 3, H, W]."""
@@ -123,13 +123,13 @@ class Site(Generic[R_co]):
 
         Args:
             adapter: The model.
-            encoded: B images.
-            questions: One for each.
-            seeds: One number for each: the only randomness that a method may use.
+            encoded: Output of the vision tower for B images.
+            questions: One per image.
+            seeds: One number per image: the only randomness that a method may use.
 
         Returns:
-            The reduction with tokens [B, K, d] in the LLM's embedding space, and the method's own FLOPs for each image: an equal
-            share of the batch's tensor work, and its own texts.
+            The reduction, with tokens [B, K, d] in the LLM's embedding space, and the method's FLOPs for each image: an equal share
+            of the batch's tensor operations, and its own texts.
         """
         method = self.between
         probes = Probes(adapter, encoded, questions, seeds)
@@ -143,23 +143,23 @@ class Site(Generic[R_co]):
         return reduction, [own + text for text in probes.flops]
 
     def hooks(self, _adapter: LanguageAdapter, rows: Rows, _trace: Trace, _place: Callable[[], Packed] | None = None) -> LlmHooks:
-        """What acts inside the LLM while it runs ``rows``; see :func:`parbench.engine.hooks.install.install`."""
+        """The hooks of the method inside the LLM for ``rows``; see :func:`parbench.engine.hooks.install.install`."""
         return LlmHooks(rows)
 
-    def run_shared(self, adapter: LlavaAdapter, lines: Lines, beginnings: Beginnings) -> tuple[list[Generated], Trace]:
-        """Answer lines, what they share once; the trace is that of whole lines.
+    def run_shared(self, adapter: LlavaAdapter, lines: Lines, prefixes: SharedPrefixes) -> tuple[list[Generated], Trace]:
+        """Answer lines, running shared prefixes once. The trace is that of whole lines.
 
         Args:
             adapter: The model.
             lines: Whole lines, with how far each may go on.
-            beginnings: The same, cut behind the last visual token.
+            prefixes: The lines, split after the last visual token.
         """
-        return after_beginnings(adapter, lines, beginnings)
+        return after_prefixes(adapter, lines, prefixes)
 
-    # What it promises.
+    # Checks.
 
     def check_reduced(self, reduction: Reduction) -> None:
-        """Refuse other numbers of tokens entering the LLM than were asked for.
+        """Check that the number of tokens entering the LLM is the budget.
 
         Raises:
             ParbenchError: The method did not deliver its budget.
@@ -169,22 +169,22 @@ class Site(Generic[R_co]):
             return
         wrong = reduction.counts[reduction.counts != asked]
         if len(wrong):
-            raise ParbenchError(f"method {self.reducer.name} was asked for {asked} visual tokens and delivered {int(wrong[0])}")
+            raise ParbenchError(f"method {self.reducer.name} delivered {int(wrong[0])} visual tokens instead of its budget of {asked}")
 
     def check_ledger(self, ledger: SampleLedger, images: int) -> None:
-        """Refuse other numbers of tokens inside the LLM than were asked for, of a sample with so many images.
+        """Check that the number of tokens inside the LLM is the budget, for a sample with ``images`` images.
 
         Raises:
             ParbenchError: The method did not deliver its budget.
         """
 
-    # What it costs.
+    # Costs.
 
     def plan(self, tokens: int) -> TokenPlan:
-        """Tokens of an image, place by place, if so many are left.
+        """The tokens of an image at each part of the model, for ``tokens`` kept tokens.
 
         Raises:
-            ParbenchError: The method cannot leave so many.
+            ParbenchError: The method cannot keep that many.
         """
         geometry = self.geometry
         projected = tokens if self.between.place == "before_projector" else geometry.patches
@@ -192,10 +192,10 @@ class Site(Generic[R_co]):
         return TokenPlan(tokens, tower, projected, [tokens] * geometry.layers, self.reducer.free)
 
     def projected(self, lengths: Sequence[Sequence[int]], counts: Sequence[int]) -> int:
-        """Tokens that the projector saw of a sample's images.
+        """Tokens of a sample's images that went through the projector.
 
         Args:
-            lengths: For each image, the tokens that entered each vision block and that left the last, CLS included.
+            lengths: For each image, the tokens that entered each vision block and left the last one, including CLS.
             counts: For each image, the tokens that entered the LLM.
         """
         if self.between.place == "after_projector":
@@ -203,7 +203,7 @@ class Site(Generic[R_co]):
         return sum(counts)
 
     def skipped_flops(self, _config: Any, _total: int, _images: int) -> int:
-        """FLOPs (2 per multiply-add) of a prefill that a real implementation would not spend.
+        """FLOPs (2 per multiply-add) of a prefill that a real implementation would skip.
 
         Args:
             _config: The LLM's configuration.
@@ -213,29 +213,29 @@ class Site(Generic[R_co]):
         return 0
 
     def vision_flops(self, _tower: Sequence[int], _config: Any) -> int:
-        """The method's own FLOPs inside the vision tower for one image.
+        """Method overhead in FLOPs inside the vision tower, for one image.
 
         Args:
-            _tower: Tokens that enter each vision block, CLS included.
+            _tower: Tokens that enter each vision block, including CLS.
             _config: The vision tower's configuration.
         """
         return 0
 
-    # How it is prepared.
+    # Calibration and timing.
 
     def find_threshold(
         self, mean_count: Callable[[Any], float], _encode: Callable[[Merger], None], _images: int, steps: int = 0, /
     ) -> tuple[Any, float]:
-        """The threshold at which the mean count is the budget, and that mean.
+        """Search the threshold at which the mean count is the budget. Returns it and the mean.
 
         Args:
-            mean_count: Tokens that are left on average at a threshold.
-            _encode: Runs the vision tower over all images with a merger in it.
-            _images: How many they are.
-            steps: Into how many the range is cut to find where to search; 0: the mean falls all the way.
+            mean_count: Mean kept tokens at a threshold.
+            _encode: Runs the vision tower over all images with a merger.
+            _images: Number of images.
+            steps: Number of parts of the range among which the search interval is chosen; 0: the mean is monotonic.
 
         Raises:
-            OutOfReach: No threshold gives it.
+            OutOfReach: No threshold delivers the budget.
         """
         wanted = self.reducer.count(self.geometry)
         low, high = self.reducer.calibration_range
@@ -244,14 +244,14 @@ class Site(Generic[R_co]):
         return search(mean_count, wanted, low, high)
 
     def wrapped(self, wrap: Wrapper) -> Self:
-        """The same with the method's own work wrapped; the reducer that this was made of goes on as it is."""
+        """A copy whose method has its overhead functions wrapped. The original reducer is unchanged."""
         made = copy.copy(self)
-        made.reducer = with_wrapped(self.reducer, self.own_work, wrap)
+        made.reducer = with_wrapped(self.reducer, self.overhead_functions, wrap)
         return made
 
 
 def with_wrapped(reducer: R, functions: Sequence[str], wrap: Wrapper) -> R:
-    """A copy of a method, some of whose functions are wrapped."""
+    """A copy of a method with some of its functions wrapped."""
     made = copy.copy(reducer)
     for function in functions:
         setattr(made, function, wrap(getattr(made, function)))
@@ -261,10 +261,10 @@ def with_wrapped(reducer: R, functions: Sequence[str], wrap: Wrapper) -> R:
 def site_of(reducer: R, geometry: Geometry) -> Site[R]:
     """A method's site on a model of given sizes.
 
-    The class is that of the module that ``reducer.site`` names in this package, or one that has been defined elsewhere.
+    The class is that of the module named by ``reducer.site`` in this package, or one that was defined elsewhere.
 
     Raises:
-        ParbenchError: There is none of that name.
+        ParbenchError: There is no site of that name.
     """
     name = reducer.site
     if name not in _KINDS:
@@ -276,6 +276,6 @@ def site_of(reducer: R, geometry: Geometry) -> Site[R]:
                 raise
     if name not in _KINDS:
         raise ParbenchError(
-            f"method {reducer.name} acts at site {name}, which nothing defines: import the module whose class of Site has this name"
+            f"method {reducer.name} has site {name}, which is not defined: import the module of its Site class"
         )
     return _KINDS[name](reducer, geometry)

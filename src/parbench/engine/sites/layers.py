@@ -1,4 +1,4 @@
-"""The site of methods that drop visual tokens before layers of the LLM."""
+"""The site of methods that drop visual tokens inside the LLM."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from parbench.engine.hooks.layers import LayerHooks, Packed
 from parbench.engine.inputs import Lines, Rows
 from parbench.engine.ledger import SampleLedger
 from parbench.engine.plan import TokenPlan
-from parbench.engine.shared_prefix import Beginnings, up_to_first_stage
+from parbench.engine.shared_prefix import SharedPrefixes, up_to_first_stage
 from parbench.engine.sites.base import Site, Wrapper, with_wrapped
 from parbench.engine.sites.tokens import TokenSite
 from parbench.engine.trace import Trace
@@ -22,43 +22,43 @@ from parbench.reducers import LayerReducer, Reduction
 
 
 class LayerSite(Site[LayerReducer]):
-    """Before layers of the LLM; a part of the method may act between the vision tower and the LLM."""
+    """Before layers of the LLM. A part of the method may act between vision tower and LLM."""
 
     name = "layers"
-    own_work = ("choose",)
+    overhead_functions = ("choose",)
 
     def __init__(self, reducer: LayerReducer, geometry: Geometry) -> None:
         super().__init__(reducer, geometry)
         self.between = reducer.before(geometry) or self.between
 
     @property
-    def shares_beginnings(self) -> bool:
+    def shares_prefixes(self) -> bool:
         """Whether there are layers before the first stage to share."""
         return self.reducer.cached and bool(self.reducer.stages(self.geometry))
 
     @property
     def cached(self) -> bool:
-        """As the method says."""
+        """Whether decoding uses the KV cache of the reduced prompt: a property of the method."""
         return self.reducer.cached
 
     @property
     def layers_read(self) -> set[int]:
-        """Those before and behind each stage."""
+        """The layers before and after each stage."""
         return {stage + offset for stage in self.reducer.stages(self.geometry) for offset in (-1, 0)}
 
     def hooks(self, adapter: LanguageAdapter, rows: Rows, trace: Trace, place: Callable[[], Packed] | None = None) -> LayerHooks:
-        """Cuts the sequence at each stage."""
+        """The hooks that shorten the sequence at each stage."""
         return LayerHooks(adapter, self.reducer, rows, trace, place)
 
-    def run_shared(self, adapter: LlavaAdapter, lines: Lines, beginnings: Beginnings) -> tuple[list[Generated], Trace]:
-        """Share the layers before the first stage."""
-        return up_to_first_stage(adapter, self, lines, beginnings)
+    def run_shared(self, adapter: LlavaAdapter, lines: Lines, prefixes: SharedPrefixes) -> tuple[list[Generated], Trace]:
+        """Share prefixes in the layers before the first stage."""
+        return up_to_first_stage(adapter, self, lines, prefixes)
 
     def check_reduced(self, _reduction: Reduction) -> None:
-        """The budget is an average over layers, which nothing before the LLM can break."""
+        """Check nothing: the budget is an average over the layers of the LLM."""
 
     def check_ledger(self, ledger: SampleLedger, images: int) -> None:
-        """Refuse an average over layers that is not the budget: whole tokens a layer meet it to within half a token.
+        """Check that the average over layers is the budget, to within half a token.
 
         Raises:
             ParbenchError: The method did not deliver its budget.
@@ -69,11 +69,11 @@ class LayerSite(Site[LayerReducer]):
         delivered = ledger.tokens_kept / images
         if abs(delivered - asked) > 0.5:
             raise ParbenchError(
-                f"method {self.reducer.name} was asked for {asked} visual tokens a layer and delivered {delivered:.1f}"
+                f"method {self.reducer.name} delivered {delivered:.1f} visual tokens per layer instead of its budget of {asked}"
             )
 
     def plan(self, tokens: int) -> TokenPlan:
-        """What the method leaves layer by layer."""
+        """The tokens of an image at each part of the model, for ``tokens`` kept tokens on average."""
         visual = self.reducer.by_layer(self.geometry)
         if self.reducer.budget is None:
             tokens = round(sum(visual) / self.geometry.layers)
@@ -85,5 +85,5 @@ class LayerSite(Site[LayerReducer]):
         """See :meth:`Site.wrapped`; the part before the LLM is wrapped too."""
         made = super().wrapped(wrap)
         if self.acts_between:
-            made.between = with_wrapped(self.between, TokenSite.own_work, wrap)
+            made.between = with_wrapped(self.between, TokenSite.overhead_functions, wrap)
         return made

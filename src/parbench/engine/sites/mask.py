@@ -1,4 +1,4 @@
-"""The site of methods that mask what visual tokens see and compute in the LLM."""
+"""The site of methods that mask computation of visual tokens in the LLM."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from parbench.reducers import MaskReducer
 
 
 class MaskSite(Site[MaskReducer]):
-    """In all layers of the LLM, where every token stays."""
+    """In all layers of the LLM; every token is kept."""
 
     name = "mask"
 
     def hooks(self, adapter: LanguageAdapter, rows: Rows, _trace: Trace, _place: Callable[[], Packed] | None = None) -> MaskHooks:
-        """Masks attention, values and neurons."""
+        """The hooks that mask attention, values and neurons."""
         return MaskHooks(adapter, self.reducer, rows)
 
     def plan(self, tokens: int) -> TokenPlan:
-        """Every token everywhere; masking is no product."""
+        """All tokens at each part of the model. Masking costs no FLOPs."""
         return replace(super().plan(tokens), free=True)
 
     def skipped_flops(self, config: Any, total: int, images: int) -> int:
-        """What the masks would save; see :meth:`Site.skipped_flops`.
+        """FLOPs that a real implementation would skip; see :meth:`Site.skipped_flops`.
 
-        Projections are spent in full; attention counts as dense, as everywhere.
+        Projections count in full, and attention counts as dense, as everywhere.
         """
         reducer, geometry = self.reducer, self.geometry
         visual, near = images * geometry.patches, reducer.neighbours(geometry)
@@ -42,7 +42,7 @@ class MaskSite(Site[MaskReducer]):
         saved = 0
         for layer in range(config.num_hidden_layers):
             pruned = len(reducer.pruned(layer))
-            # Pairs of query and key that a head leaves out; each costs a product with the key and one with the value.
+            # Query-key pairs that a head skips; each costs a product with the key and one with the value.
             whole = hidden_pairs if layer < reducer.unseen(geometry) else total * visual
             alone = total * visual + visual * (total - visual)
             saved += 4 * width * ((heads - pruned) * whole + pruned * alone)

@@ -15,29 +15,29 @@ from parbench.reducers import PixelReducer, Reduction
 
 
 class PixelSite(Site[PixelReducer]):
-    """Before the vision tower."""
+    """The image, before the vision tower."""
 
     name = "pixels"
     acts_in_vision = True
-    own_work = ("shrink",)
+    overhead_functions = ("shrink",)
 
     @property
-    def shares_beginnings(self) -> bool:
-        """Yes: the visual tokens are final when they enter the LLM."""
+    def shares_prefixes(self) -> bool:
+        """True: the visual tokens do not change inside the LLM."""
         return True
 
     def encode(self, adapter: LlavaAdapter, pixels: Tensor) -> Encoded:
-        """Make the images smaller, then run the vision tower."""
+        """Shrink the images, then run the vision tower."""
         return adapter.encode(self.reducer.shrink(pixels, self.geometry))
 
     def reduce(
         self, adapter: LlavaAdapter, encoded: Encoded, questions: Sequence[str], _seeds: Sequence[int]
     ) -> tuple[Reduction, list[int]]:
-        """The tokens of the smaller images."""
+        """Return the tokens of the smaller images."""
         given = self.reducer.origin(encoded, self.geometry)
         return replace(given, tokens=adapter.project(given.tokens)), [encoded.work] * len(questions)
 
     def plan(self, tokens: int) -> TokenPlan:
-        """Every vision block has the smaller image; resizing is no product."""
+        """The tokens at each part of the model: every vision block runs on the smaller image. Resizing costs no FLOPs."""
         made = super().plan(tokens)
         return replace(made, tower=[tokens + 1] * len(made.tower), free=True)

@@ -13,15 +13,15 @@ class TokenSite(Site[TokenReducer]):
     """Between the vision tower and the LLM, before or after the projector."""
 
     name = "tokens"
-    own_work = ("reduce",)
+    overhead_functions = ("reduce",)
 
     def __init__(self, reducer: TokenReducer, geometry: Geometry) -> None:
         super().__init__(reducer, geometry)
         self.between = reducer
 
     @property
-    def shares_beginnings(self) -> bool:
-        """Yes: the visual tokens are final when they enter the LLM."""
+    def shares_prefixes(self) -> bool:
+        """True: the visual tokens do not change inside the LLM."""
         return True
 
     def wrapped(self, wrap: Wrapper) -> Self:

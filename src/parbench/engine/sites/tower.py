@@ -29,44 +29,44 @@ from parbench.reducers.calibration import block_thresholds
 
 
 class TowerSite(Site[TowerReducer]):
-    """Inside the vision tower; the LLM's attention may have every patch again."""
+    """Inside the vision tower, optionally with virtual unmerging in the LLM."""
 
     name = "tower"
     acts_in_vision = True
-    own_work = ("merge",)
+    overhead_functions = ("merge",)
 
     @property
-    def shares_beginnings(self) -> bool:
-        """Whether nothing acts inside the LLM."""
+    def shares_prefixes(self) -> bool:
+        """Whether nothing acts inside the LLM, that is, without unmerging."""
         return not self.reducer.unmerges
 
     @property
     def positions(self) -> str:
-        """The method's; the context has to hold every patch where attention has every patch."""
+        """The method's position policy; ``keep`` with unmerging, where the context has to hold every patch."""
         return "keep" if self.reducer.unmerges else self.reducer.positions
 
     @property
     def needs_owners(self) -> bool:
-        """Whether attention has every patch again."""
+        """Whether the LLM attends over the un-merged sequence."""
         return self.reducer.unmerges
 
     def encode(self, adapter: LlavaAdapter, pixels: Tensor) -> Encoded:
-        """Run the vision tower with the method in it."""
+        """Run the vision tower with the method."""
         return adapter.encode(pixels, merger=partial(self.reducer.merge, geometry=self.geometry))
 
     def reduce(
         self, adapter: LlavaAdapter, encoded: Encoded, questions: Sequence[str], _seeds: Sequence[int]
     ) -> tuple[Reduction, list[int]]:
-        """The tokens that the tower gave."""
+        """Return the merged tokens of the tower."""
         given = self.reducer.origin(encoded, self.geometry)
         return dataclasses.replace(given, tokens=adapter.project(given.tokens)), [encoded.work] * len(questions)
 
     def hooks(self, adapter: LanguageAdapter, rows: Rows, trace: Trace, _place: Callable[[], Packed] | None = None) -> LlmHooks:
-        """Un-merges for attention, where the method does."""
+        """The hooks for unmerging, if the method unmerges."""
         return UnmergeHooks(adapter, rows, trace) if self.reducer.unmerges else LlmHooks(rows)
 
     def plan(self, tokens: int) -> TokenPlan:
-        """What the method merges block by block; where images decide, the even shares that calibration aims at."""
+        """The tokens at each part of the model; if they depend on the image, the even distribution that calibration aims at."""
         geometry = self.geometry
         merged = self.reducer.merges(geometry)
         tower = [geometry.patches + 1 - sum(merged[:block]) for block in range(geometry.blocks + 1)]
@@ -75,10 +75,10 @@ class TowerSite(Site[TowerReducer]):
         return TokenPlan(left, tower, left, [left] * geometry.layers, False, attended)
 
     def vision_flops(self, tower: Sequence[int], config: Any) -> int:
-        """Pairing random keys in each vision block."""
+        """FLOPs of matching tokens in each vision block; measured on random keys."""
         reducer = self.reducer
         if reducer.calibrates:
-            # The work is to compare all pairs, wherever the threshold is.
+            # All pairs are compared, whatever the threshold is.
             reducer = _with(reducer, reducer.calibrates, 1.0)
         width = config.hidden_size // config.num_attention_heads
         total = 0
@@ -92,11 +92,11 @@ class TowerSite(Site[TowerReducer]):
     def find_threshold(
         self, mean_count: Callable[[Any], float], encode: Callable[[Merger], None], images: int, _steps: int = 0, /
     ) -> tuple[Any, float]:
-        """One threshold a vision block; see :meth:`Site.find_threshold`."""
+        """Search one threshold per vision block; see :meth:`Site.find_threshold`."""
         wanted = self.reducer.count(self.geometry)
         found = block_thresholds(self.reducer, encode, images, self.geometry)
         mean = mean_count(found)
-        # Where a block merges all that it can, no threshold merges more.
+        # If a block merges as much as possible, no threshold merges more.
         if abs(mean - wanted) > max(FAR * wanted, 1):
             raise OutOfReach(f"target={wanted} is out of reach: the nearest mean is {mean:.1f} tokens", (found, mean))
         return found, mean
