@@ -1,4 +1,4 @@
-"""parbench's own cache: what is made once and serves every later run."""
+"""parbench's cache for results that later runs can reuse."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def cache_root() -> Path:
 
 
 def keep(path: Path, content: str | Callable[[Path], object]) -> OSError | None:
-    """Write a file of the cache, whole or not at all; several processes may do so at once.
+    """Write a file of the cache atomically. Several processes may do so at the same time.
 
     Args:
-        path: Where it will be.
-        content: Its text, or what writes it to the path that it is given.
+        path: The file.
+        content: The text, or a function that writes the content to the given path.
 
     Returns:
-        Why it is not there, where the folder cannot be written or is full: the cache saves time, nothing needs it.
+        The error if the file cannot be written, else None. The cache only saves time, so the error need not be raised.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

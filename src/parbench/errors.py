@@ -1,4 +1,4 @@
-"""The one exception for everything a person can put right; the command line prints it and exits with 2."""
+"""Errors that a user can fix. The command line prints their message and exits with code 2."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from typing import Any
 
 
 class ParbenchError(Exception):
-    """One clear sentence: what is wrong, where, and what would be right."""
+    """An error that a user can fix. The message says what is wrong, where, and what would be right."""
 
 
 class FatalError(ParbenchError):
-    """One that every further cell would meet too, such as a full disk: a sweep ends with it."""
+    """An error that every further run would have too, such as a full disk. It ends a sweep."""
 
 
 class DeviceFailed(FatalError):
-    """The device of this process is of no use any more until it is started anew; other devices are."""
+    """The device of this process failed and is unusable until the process is restarted. Other devices are not affected."""
 
 
 class RunLockedError(ParbenchError):
-    """Another process is computing that run."""
+    """Another process is computing the run."""
 
 
 class UnfitSample(ParbenchError):
-    """One sample cannot be answered: it counts as failed, and the others go on."""
+    """One sample cannot be answered. It counts as failed; the others are still answered."""
 
 
 class Uncalibrated(ParbenchError):
-    """A threshold that has to be found first, by whoever has the model."""
+    """The method needs a threshold that has not been calibrated yet."""
 
 
 class OutOfReach(ParbenchError):
-    """No threshold brings a method to the wanted mean.
+    """No threshold gives a method the desired mean number of tokens.
 
     Attributes:
-        nearest: The threshold that comes nearest and the mean number of tokens that it leaves, where they were looked for.
+        nearest: The nearest threshold and its mean number of tokens; None if no search was made.
     """
 
     def __init__(self, message: str, nearest: tuple[Any, float] | None = None) -> None:

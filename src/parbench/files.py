@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whatever happens while they are written."""
+"""Atomic writing of files: a file is either complete or absent."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path
 
 
 def write_whole(path: Path, content: str | Callable[[Path], object], *, shared: bool = False) -> None:
-    """Write a file that is on the disk when this returns, or leave what was there.
+    """Write a file atomically and flush it to disk. After an error, the previous file is unchanged.
 
     Args:
-        path: Where it will be; its folder is there.
-        content: Its text, or what writes it to the path that it is given.
-        shared: Whether several processes may write it at once, each to a partial file of its own. The partial file of a lone
-            writer has one name, so that a killed one leaves no litter that its successor does not write over.
+        path: The file, in an existing folder.
+        content: The text, or a function that writes the content to the given path.
+        shared: Whether several processes may write the file at the same time. Each then has its own partial file. Otherwise the
+            partial file has a fixed name, so that the next writer overwrites what a killed one left.
 
     Raises:
-        OSError: The disk refuses.
+        OSError: The file cannot be written.
     """
     own = f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial"
     partial = path.with_name(own) if shared else path.with_suffix(".partial")

@@ -281,12 +281,12 @@ def test_a_task_of_ones_own_by_its_path(run, folder):
     (folder / "b.png").write_bytes(png("green"))
     assert prepared(f"dataset.yaml={folder / 'task.yaml'}").fingerprint != before
     for old, new, said in (
-        ("doc_to_text:", "doc_to_text", "is no YAML"),
+        ("doc_to_text:", "doc_to_text", "is not YAML"),
         ("utils.score", "utils2.score", "does not exist"),
         ("utils.score", "utils.skore", "skore"),
         ("task: mine\n", "", "lacks task"),
         ("mine.jsonl", "yours.jsonl", "cannot be had"),
-        ("generate_until", "loglikelihood", "by generate_until"),
+        ("generate_until", "loglikelihood", "only generate_until is supported"),
     ):
         (folder / "bad.yaml").write_text(TASK.replace(old, new, 1), encoding="utf-8")
         assert said in refused(run, "eval", "method=none", f"dataset={folder / 'bad.yaml'}", "model.path=/nowhere")

@@ -41,7 +41,7 @@ def refused(run, *words: str) -> str:
         ("videomme", "shows video"),
         ("librispeech_dev_clean", "shows audio"),
         ("gsm8k", "no image"),
-        ("mmvet", "sampled answers"),
+        ("mmvet", "samples answers"),
         ("vstat", "Python class"),
         ("mmmu_val_pass64", "64 times"),
     ],
@@ -79,7 +79,7 @@ def test_groups_name_their_tasks():
     assert {"refcoco_bbox_val", "refcoco_seg_testB"} <= set(run)
     assert not left_out
     assert parts_of("pope", names("dataset")) is None
-    with pytest.raises(ParbenchError, match="runs no task"):
+    with pytest.raises(ParbenchError, match="supports no task"):
         parts_of("mvbench", names("dataset"))
 
 

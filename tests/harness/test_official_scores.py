@@ -230,7 +230,7 @@ def test_the_figures_stand_in_metrics_and_tables(run, folder):
     words = ("eval", "method=none", "dataset.max_new_tokens=2", "results_dir=runs")
     code, out, err = run(*words, "dataset=pope", f"dataset.path={pope(folder / 'pope', 2)}")
     assert code == 0, err
-    assert "POPE's figures" in out
+    assert "POPE's metrics" in out
     assert "adversarial" in out
     found = metrics(folder / "runs")["none"]
     assert found["official"]["all"]["f1"] == found["lmms_eval"]["pope_f1_score,none"]

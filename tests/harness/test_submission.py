@@ -90,7 +90,7 @@ def test_the_servers_file_is_lmms_evals(run, folder, name, make, split, suffix):
     code, out, err = run(*words)
     assert code == 0, err
     shown = " ".join(out.split())
-    assert "no accuracy: the benchmark's server has the answers" in shown
+    assert "no accuracy: only the benchmark's server has the answers" in shown
     assert "accuracy %" not in shown
     (made,) = (folder / "results" / "runs").glob("*/submission.*")
     assert str(made) in " ".join(err.split()) or made.name in err

@@ -149,11 +149,11 @@ def test_a_placed_checkpoint_is_whole_too(grouped, folder):
     ("words", "said"),
     [
         (["model.device_map=anywhere"], "use auto, balanced, balanced_low_0, sequential or a mapping"),
-        (["model.device_map=3"], "is no mapping of modules to devices"),
+        (["model.device_map=3"], "is not a mapping of modules to devices"),
         (["model.device_map=auto", "model.device=cpu"], "exclude each other"),
         (["model.max_memory={0:20GiB}"], "set model.device_map=auto too"),
         (["model.device_map=auto", "model.max_memory={cpu:plenty}"], "is not a size: write 20GiB"),
-        (["model.device_map=auto", "model.max_memory=20GiB"], "is no mapping"),
+        (["model.device_map=auto", "model.max_memory=20GiB"], "is not a mapping"),
         (
             ["model.device_map=auto", "model.max_memory={7:20GiB}"],
             "no CUDA" if not torch.cuda.is_available() else "CUDA",

@@ -72,7 +72,7 @@ def test_what_cannot_be_compared_is_said():
     case = CASES["fastv_kv_k2_keep144_seed0"]
     fastv = parity_of("fastv")
     assert "before layer 1" in fastv.unsupported(case_of(case.name, K=0))
-    assert "no square grid" in fastv.unsupported(case_of(case.name, image_length=575))
+    assert "do not form a square grid" in fastv.unsupported(case_of(case.name, image_length=575))
 
 
 def test_a_missing_model_is_named(tmp_path):

@@ -148,7 +148,7 @@ class Doubled(Norms):
         (Nameless, "says_what_it_is"),
         (Drawn, "repeats_itself"),
         (OfTheBatch, "looks_at_one_image"),
-        (Curious, "say prompt_aware = True"),
+        (Curious, "set prompt_aware = True"),
         (SaysCurious, "keeps the same tokens for all questions"),
         (Stingy, "delivers_its_budget"),
         (Careless, "budget=0 is not refused"),

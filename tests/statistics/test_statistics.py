@@ -63,7 +63,7 @@ def test_runs_of_other_questions_are_refused():
 
 def test_the_same_questions_about_other_images_are_refused():
     frame = pd.DataFrame({"run_id": ["a", "b"], "id": "q0", "image_id": ["i", "j"], "score": 1.0})
-    with pytest.raises(ParbenchError, match="other images"):
+    with pytest.raises(ParbenchError, match="different images"):
         align(frame, ["a", "b"])
 
 

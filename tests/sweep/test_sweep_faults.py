@@ -201,7 +201,7 @@ def test_a_failed_cell_is_reported_and_the_others_go_on(run, folder, monkeypatch
 
 
 def test_a_device_that_fails_ends_the_sweep(run, folder, monkeypatch):
-    fails(monkeypatch, "random", FatalError("the device failed: run the same command again to go on"))
+    fails(monkeypatch, "random", FatalError("the device failed: run the same command again to resume"))
     assert "the device failed" in refused(run, "sweep", "methods=[random,uniform]", *SMALL[1:])
     assert len(list((folder / "runs").glob("*/metrics.json"))) == 1
 

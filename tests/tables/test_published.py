@@ -219,7 +219,7 @@ def test_own_runs_stand_only_beside_numbers_of_like_settings(run, folder, datase
     tables = headed(out)
     assert [name for name, text in tables.items() if "own run" in text] == [place]
     assert ("arXiv" in tables[place]) is not alone
-    assert ("no number was published of the same split, prompt and scoring" in tables[place]) is alone
+    assert ("no number with the same split, prompt and scoring was published" in tables[place]) is alone
 
 
 def test_settings_of_published_numbers_are_chosen(run, folder):
@@ -232,7 +232,7 @@ def test_settings_of_published_numbers_are_chosen(run, folder):
     assert (found["source"] == "own run").sum() == 2
     code, out, err = run("table", "runs", "--published", "model=llava-1.5-7b", "benchmark=textvqa")
     assert code == 0, err
-    assert {"OCR tokens", "no OCR tokens", "setting not said"} <= set(headed(out))
+    assert {"OCR tokens", "no OCR tokens", "setting not stated"} <= set(headed(out))
 
 
 def test_own_points_are_set_beside_points_of_the_same_kind(run, folder):

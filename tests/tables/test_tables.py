@@ -145,7 +145,7 @@ def test_several_runs_of_a_control_are_said(folder):
     for mode in ("mean", "max"):
         write_scores(folder, scores(0.5), "pool", 64, method__mode=mode)
     comparison = compare(load(folder))
-    assert comparison.notes == ("pool: several runs at a budget; others are compared with the first of them",)
+    assert comparison.notes == ("pool: several runs at a budget; differences are from the first",)
     assert "pool @64 (mode=max)" in set(comparison.frame["label"])
 
 

@@ -64,7 +64,7 @@ def test_held_out_wordings_are_new_sentences_of_trained_words():
 
 def test_a_question_in_other_words_is_not_said_anew():
     question = next(iter(candidates(sample_scene(3))))
-    with pytest.raises(ValueError, match="is not how scenes asks"):
+    with pytest.raises(ValueError, match="is not the wording of scenes"):
         parts(replace(question, text="Anything there?"))
 
 

@@ -1,4 +1,4 @@
-"""What a measured batch is asked: real prompts about different images, read and on the device before any clock runs."""
+"""The batch of a benchmark: real prompts about different images, preprocessed and on the device before timing."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Batch:
     """Samples of one image each.
 
     Attributes:
-        samples: What is asked.
+        samples: The questions.
         images: Their images.
         pixels: [B, 3, H, W] on the device.
-        seeds: One number an image, from its pixels.
-        prompts: Token ids of each prompt, one placeholder an image.
-        preprocessing: Seconds that reading the images and the prompts took, which no other time contains.
+        seeds: One number per image, from its pixels.
+        prompts: Token ids of each prompt, with one placeholder per image.
+        preprocessing: Seconds of preprocessing images and prompts, which are in no other time.
     """
 
     samples: Sequence[Sample]
@@ -42,15 +42,15 @@ class Batch:
 
     @property
     def questions(self) -> list[str]:
-        """The questions alone."""
+        """The questions without prompt format."""
         return [sample.question for sample in self.samples]
 
 
 def scenes_samples(adapter: LlavaAdapter, count: int) -> list[Sample]:
-    """Questions about so many different images of ``scenes``, of changing skills.
+    """Questions about ``count`` different images of ``scenes``, of alternating skills.
 
     Raises:
-        ParbenchError: There are not so many images.
+        ParbenchError: There are fewer images.
     """
     from parbench.scenes.dataset import load_scenes
 
@@ -74,7 +74,7 @@ def _sample(adapter: LlavaAdapter, row: Mapping[str, Any]) -> Sample:
 
 
 def read_batch(adapter: LlavaAdapter, samples: Sequence[Sample]) -> Batch:
-    """Process the samples' images and prompts as the checkpoint's processor does."""
+    """Preprocess the samples' images and prompts with the checkpoint's processor."""
     begun = time.perf_counter()
     images = [sample.load()[0] for sample in samples]
     pixels = adapter.pixels(images)

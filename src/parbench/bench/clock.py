@@ -1,4 +1,4 @@
-"""Clocks, and named laps taken with them."""
+"""Clocks for CPU and GPU, and named laps."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ import torch
 
 
 class Clock(Protocol):
-    """Takes instants in the order in which a device works."""
+    """A clock of a device."""
 
     def now(self) -> Any:
-        """An instant."""
+        """Take a time stamp."""
 
     def settle(self) -> None:
-        """Wait until the device has done all that it was given."""
+        """Wait until the device is idle."""
 
     def between(self, begin: Any, end: Any) -> float:
-        """Seconds from one instant to another; both must have settled."""
+        """Seconds between two time stamps; ``settle`` must have been called after both."""
 
 
 class HostClock:
-    """The CPU's: work is done when a call comes back."""
+    """The clock of the CPU: work is finished when a call returns."""
 
     def now(self) -> float:
         """See ``Clock``."""
         return time.perf_counter()
 
     def settle(self) -> None:
-        """Nothing is under way."""
+        """Do nothing: the CPU works synchronously."""
 
     def between(self, begin: float, end: float) -> float:
         """See ``Clock``."""
@@ -40,7 +40,7 @@ class HostClock:
 
 
 class CudaClock:
-    """A GPU's: events in its stream, so that an instant is when the GPU gets there, and taking it stops nothing."""
+    """The clock of a GPU: events in its stream, which do not interrupt it."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -66,7 +66,7 @@ def clock_of(device: torch.device) -> Clock:
 
 
 class Laps:
-    """Seconds spent under names; a name that comes again adds up, and laps may lie inside one another."""
+    """Seconds by name. Laps of the same name add up, and laps may be nested."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -74,24 +74,24 @@ class Laps:
         self._open: dict[str, list[Any]] = defaultdict(list)
 
     def restart(self) -> None:
-        """Forget what was taken, with the device idle."""
+        """Reset all laps, after waiting for the device."""
         self._taken.clear()
         self._open.clear()
         self.clock.settle()
 
     def begin(self, name: str) -> None:
-        """Begin a lap; inside a lap of the same name nothing is taken twice."""
+        """Begin a lap. A lap inside one of the same name does not count twice."""
         self._open[name].append(self.clock.now())
 
     def end(self, name: str) -> None:
-        """End the last lap of a name that was begun."""
+        """End the last lap of this name."""
         begun = self._open[name].pop()
         if not self._open[name]:
             self._taken[name].append((begun, self.clock.now()))
 
     @contextmanager
     def lap(self, name: str) -> Iterator[None]:
-        """What runs inside is a lap."""
+        """Take the block as a lap."""
         self.begin(name)
         try:
             yield
@@ -99,7 +99,7 @@ class Laps:
             self.end(name)
 
     def around(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, each call a lap."""
+        """Wrap a function so that each call is a lap."""
 
         def timed(*args: Any, **kwargs: Any) -> Any:
             with self.lap(name):

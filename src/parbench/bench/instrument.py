@@ -1,4 +1,4 @@
-"""Takes a method's own time wherever it works, and the projector's."""
+"""Timing of method overhead at every site, and of the projector."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from parbench.reducers import Reducer
 
 
 def timed_engine(adapter: LlavaAdapter, reducer: Reducer, laps: Laps) -> Engine:
-    """An engine that shares nothing, with the method's own work taken as laps named ``selection``."""
+    """An engine that shares nothing, with method overhead timed as laps named ``selection``."""
     engine = Engine(adapter, reducer, share=False)
     engine.act_at(engine.site.wrapped(partial(laps.around, "selection")))
     return engine
@@ -21,7 +21,7 @@ def timed_engine(adapter: LlavaAdapter, reducer: Reducer, laps: Laps) -> Engine:
 
 @contextmanager
 def projector_laps(adapter: LlavaAdapter, laps: Laps) -> Iterator[None]:
-    """While open, the projector's runs are laps named ``projector``."""
+    """Time the projector as laps named ``projector``, inside the block."""
     projector = adapter.model.model.multi_modal_projector
     handles = [
         projector.register_forward_pre_hook(lambda *_: laps.begin("projector")),

@@ -1,4 +1,4 @@
-"""Measures a method beside no reduction: repeats that alternate, so that what slows the machine down slows both."""
+"""Benchmark of a method against the unreduced model, with alternating repeats, so that a slow machine affects both."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ KERNELS = {
 
 @dataclasses.dataclass(frozen=True)
 class Effort:
-    """How a measurement is made.
+    """Settings of a measurement.
 
     Attributes:
-        repeats: Timed passes of each of the two.
-        warmup: Passes of each before them.
+        repeats: Timed passes, of method and unreduced model each.
+        warmup: Warm-up passes of each.
         new_tokens: Tokens of each answer.
-        kernel: The attention kernel for all, or ``auto``: torch's own choice, call by call.
+        kernel: The attention kernel, or ``auto`` for torch's choice.
     """
 
     repeats: int = 5
@@ -59,7 +59,7 @@ class Effort:
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """What a batch costs by count.
+    """FLOPs and tokens of a batch.
 
     Attributes:
         flops: By part, summed over the batch.
@@ -75,8 +75,8 @@ class Measurer:
 
     Args:
         adapter: The model.
-        batch: What is asked.
-        effort: How.
+        batch: The batch.
+        effort: Settings of the measurement.
         step: Called after each pass.
     """
 
@@ -84,14 +84,14 @@ class Measurer:
         self.adapter, self.batch, self.effort, self.step = adapter, batch, effort, step
         self.laps = Laps(clock_of(adapter.device))
         self.plain = Unreduced(name="none")
-        # What of no reduction need not be found out anew beside each method.
+        # Results of the unreduced model that are the same for all methods.
         self._base: tuple[Work, Peak] | None = None
 
     def row(self, reducer: Reducer) -> dict[str, Any]:
-        """All figures of a method beside those of no reduction; keys as in docs/performance.md.
+        """All figures of a method, relative to the unreduced model; keys as in docs/performance.md.
 
         Raises:
-            ParbenchError: It fails on this batch, or the device's memory does not hold it.
+            ParbenchError: The method fails on this batch, or the batch does not fit into memory.
         """
         with _in_words(reducer, len(self.batch)), pinned(self.effort.kernel):
             engines = [timed_engine(self.adapter, one, self.laps) for one in (self.plain, reducer)]
@@ -113,13 +113,13 @@ class Measurer:
         }
 
     def work(self, reducer: Reducer) -> Work:
-        """Run the batch once with everything counted and nothing timed."""
+        """Run the batch once, counting FLOPs and tokens without timing."""
         engine = Engine(self.adapter, reducer, share=False)
         ledgers = []
         for answer in engine.answer(self.batch.samples):
             if answer.ledger is None:
                 raise ParbenchError(f"method {reducer.name} failed on sample {answer.id}: {answer.error}")
-            # One token is generated for the count, and so many for the clock.
+            # Counting generates one token, timing generates ``new_tokens``.
             ledgers.append(dataclasses.replace(answer.ledger, generated=self.effort.new_tokens))
         self.step()
         return Work(self._flops(ledgers), [ledger.tokens_kept for ledger in ledgers])
@@ -140,7 +140,7 @@ class Measurer:
         return found
 
     def _peak(self, engine: Engine) -> Peak:
-        # Not a timed pass: handing memory back to the system first makes the next one slower.
+        # Not a timed pass: returning memory to the system first slows the next one down.
         with watch_peak(self.adapter.device) as peak:
             self._pass(engine)
         return peak
@@ -162,9 +162,9 @@ class Measurer:
 
 
 def speedups(figures: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
-    """By stage, what FLOPs predict, what was measured (median of paired quotients), and the second over the first.
+    """By stage: speed-up predicted by FLOPs, measured speed-up (median of paired ratios), and measured over predicted.
 
-    ``prefill`` is the LLM's alone; ``ttft`` and ``total`` have tower, projector and the method's own work in them.
+    ``prefill`` is that of the LLM alone; ``ttft`` and ``total`` include tower, projector and method overhead.
     """
     first = ("vision", "projector", "reducer", "llm_prefill")
     parts = {"prefill": first[-1:], "ttft": first, "decode": ("decode",), "total": ("total",)}
@@ -181,7 +181,7 @@ def speedups(figures: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def pinned(kernel: str) -> Iterator[None]:
-    """While open, attention runs on one kernel, wherever nothing inside asks for another."""
+    """Use one attention kernel inside the block, unless the code inside selects another."""
     name = KERNELS[kernel]
     if name is None:
         yield
@@ -193,7 +193,7 @@ def pinned(kernel: str) -> Iterator[None]:
 
 
 class DeviceFailure(ParbenchError):
-    """The device is of no use until the process ends."""
+    """The device failed and is unusable until the process is restarted."""
 
 
 @contextmanager
@@ -201,7 +201,7 @@ def _in_words(reducer: Reducer, size: int) -> Iterator[None]:
     try:
         yield
     except (ParbenchError, RuntimeError, ArithmeticError, ValueError) as error:
-        # What the engine has put into words already, for an evaluation, is said anew for a measurement.
+        # Messages of the engine are meant for evaluations, so they are replaced.
         cause = error.__cause__ if isinstance(error, ParbenchError) else error
         if isinstance(cause, torch.OutOfMemoryError):
             with contextlib.suppress(RuntimeError):
@@ -211,7 +211,7 @@ def _in_words(reducer: Reducer, size: int) -> Iterator[None]:
             ) from error
         said = (str(cause) or type(cause).__name__).splitlines()[0]
         if isinstance(cause, torch.AcceleratorError):
-            raise DeviceFailure(f"the device failed ({said}): run the same command again to go on") from error
+            raise DeviceFailure(f"the device failed ({said}): run the same command again to resume") from error
         if isinstance(error, ParbenchError):
             raise
         raise ParbenchError(f"method {reducer.name} fails at batch={size}: {said}") from error

@@ -1,4 +1,4 @@
-"""One pass of a batch: from pixels on the device to answers of a fixed length, lap by lap."""
+"""One timed pass of a batch, from pixels on the device to answers of a fixed length."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from parbench.reducers import Reduction
 
 @dataclass(frozen=True)
 class Pass:
-    """What a pass gave.
+    """The results of a pass.
 
     Attributes:
-        seconds: By lap: ``vision`` (pixels to features), ``projector``, ``selection`` (the method's own work, wherever it is),
+        seconds: By lap: ``vision`` (pixels to features), ``projector``, ``selection`` (method overhead, at any site),
             ``assembly`` (the LLM's input), ``prefill`` (to the first token), ``ttft`` (from pixels to the first token), ``decode``
-            (the other tokens). Selection lies inside vision, between it and assembly, or inside prefill.
-        ids: [B, T] what was generated.
-        cache: Bytes of keys and values that each LLM layer holds after prefill; empty for a method that keeps none.
+            (the other tokens). Selection is part of vision, between vision and assembly, or part of prefill.
+        ids: [B, T] generated token ids.
+        cache: Bytes of keys and values of each LLM layer after prefill; empty for a method without KV cache.
     """
 
     seconds: dict[str, float]
@@ -39,9 +39,9 @@ class Pass:
 
 @torch.inference_mode()
 def run_pass(engine: Engine, batch: Batch, laps: Laps, new_tokens: int) -> Pass:
-    """Answer a batch once: nothing shared, nothing remembered, FLOPs not counted.
+    """Answer a batch once, without sharing, caching and counting of FLOPs.
 
-    End tokens end nothing, so that every method decodes equally many tokens; the device is not waited for in between.
+    End tokens are ignored, so every method decodes the same number of tokens. There is no synchronisation between tokens.
     """
     adapter = engine.adapter
     adapter.forget_texts()
@@ -72,7 +72,7 @@ def _rows(engine: Engine, batch: Batch, reduction: Reduction, new_tokens: int) -
 
 
 class _Answers:
-    """The engine's greedy decoding, bare: nothing turned into text, nothing looked at before the end."""
+    """The engine's greedy decoding without detokenisation and without synchronisation before the end."""
 
     def __init__(self, adapter: LlavaAdapter, rows: Rows, keeps: bool) -> None:
         self.adapter, self.keeps = adapter, keeps

@@ -1,4 +1,4 @@
-"""Peak memory of what runs inside, beyond what was there before."""
+"""Peak memory of a block, relative to the memory before it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 @dataclass
 class Peak:
-    """Bytes, None where the system does not tell.
+    """Memory in bytes; None if the system does not report it.
 
     Attributes:
-        before: In use when it began: weights, and whatever else stays.
-        over: The greatest use meanwhile, less ``before``.
+        before: In use before the block: weights and other permanent data.
+        over: Peak inside the block minus ``before``.
     """
 
     before: int | None = None
@@ -29,17 +29,17 @@ class Peak:
 
 
 def how(device: torch.device) -> str:
-    """What the figures are on a device, in words."""
+    """How memory is measured on a device, as text."""
     if device.type == "cuda":
-        return "torch's CUDA allocator: greatest allocation during a pass, less what was allocated before it"
+        return "torch's CUDA allocator: peak allocation during a pass minus the allocation before it"
     if _resettable():
-        return "the process's greatest resident set during a pass (VmHWM, set back before), less its resident set before it"
-    return "not told by this system"
+        return "peak resident set of the process during a pass (VmHWM, reset before) minus its resident set before it"
+    return "not reported by this system"
 
 
 @contextmanager
 def watch_peak(device: torch.device) -> Iterator[Peak]:
-    """The peak of what runs inside; filled in when it ends."""
+    """Yield the peak memory of the block, which is set when the block ends."""
     peak = Peak()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -52,7 +52,7 @@ def watch_peak(device: torch.device) -> Iterator[Peak]:
     if not _resettable():
         yield peak
         return
-    # What the C library holds back of freed memory would hide what is taken next.
+    # Freed memory that the C library keeps would hide later allocations.
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
     _RESET.write_text("5")

@@ -1,4 +1,4 @@
-"""A method made ready to be timed: its budget checked, its threshold filled in."""
+"""Preparation of a method for timing: budget check and threshold."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from parbench.models.adapter import LlavaAdapter
 from parbench.reducers import Reducer
 from parbench.reducers.calibration import Subject, calibrated
 
-# A few images need not keep fewer tokens all the way down the range.
+# With few images, the number of tokens need not be monotonic over the whole range.
 _CUTS = 20
 
 
 def ready(adapter: LlavaAdapter, method: DictConfig, budget: int | float | None, batch: Batch) -> Reducer:
     """The method for this model and budget.
 
-    A threshold that nobody has found before, as none can have for random weights, is found on the timed images, so that their mean
-    is the budget.
+    If no threshold is stored (always so for random weights), it is calibrated on the timed images.
 
     Raises:
         ParbenchError: The method cannot deliver that budget on this model.

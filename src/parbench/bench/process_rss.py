@@ -1,4 +1,4 @@
-"""Peak memory of whole evaluations, each in a process of its own."""
+"""Peak memory of whole evaluations, each in its own process."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _EVERY = 0.2
 
 
 def peak_bytes(words: Sequence[str]) -> int | None:
-    """Greatest resident set of ``parbench eval WORDS``, from start to end, with a results folder of its own.
+    """Peak resident set of ``parbench eval WORDS`` in bytes, with a temporary results folder.
 
-    Read from the process itself while it runs: what a parent is told about a child holds the parent's own size too. None where
-    the system does not tell it (elsewhere than on Linux).
+    Read from the process while it runs, because the figure that a parent gets for a child includes the parent's size. None on
+    systems other than Linux.
 
     Raises:
         ParbenchError: The evaluation failed.
@@ -44,6 +44,6 @@ def _high_water(process: int) -> int | None:
         status = Path(f"/proc/{process}/status").read_text()
     except OSError:
         return None
-    # In KiB; gone once the process has ended.
+    # In KiB; not available after the process has ended.
     found = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
     return int(found[0]) << 10 if found else None

@@ -9,11 +9,11 @@ Spread = dict[str, float | list[float]]
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Median, lower and upper quartile, and the values in the order in which they were taken."""
+    """Median, lower and upper quartile, and the values in order of measurement."""
     low, _, high = quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
     return {"median": median(values), "low": low, "high": high, "values": list(values)}
 
 
 def ratio(over: Sequence[float], under: Sequence[float]) -> Spread:
-    """The same of the quotients of paired values."""
+    """The spread of the ratios of paired values."""
     return spread([a / b for a, b in zip(over, under, strict=True)])

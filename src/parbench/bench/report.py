@@ -1,4 +1,4 @@
-"""The figures of a benchmark as a table, as statements about its aims, and as a picture."""
+"""The report of a benchmark: table, targets and figure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-# What a method should reach: measured over predicted speed-up of prefill, and own time over unreduced prefill.
+# Targets: measured over predicted speed-up of prefill, and selection over unreduced prefill.
 LEAST_OF_PREDICTED, MOST_SELECTION = 0.8, 0.03
 _COLUMNS = (
     "method",
@@ -37,13 +37,13 @@ def title(row: Row) -> str:
 
 
 def measured(rows: Sequence[Row]) -> list[Row]:
-    """The rows that hold figures, batch by batch, no reduction first."""
+    """The rows with figures, by batch size, unreduced first."""
     found = [row for row in rows if "measured" in row]
     return sorted(found, key=lambda row: (row["batch"], row["method"] != "none"))
 
 
 def cells(row: Row) -> list[str]:
-    """A row of the table."""
+    """The cells of a row of the table."""
     figures, speedup = row["measured"], row["speedup"]
     seconds = figures["seconds"]
 
@@ -71,7 +71,7 @@ def cells(row: Row) -> list[str]:
 
 
 def markdown(content: Mapping[str, Any]) -> str:
-    """The table in Markdown, with the machine before it and the aims and refusals behind it."""
+    """The table in Markdown, preceded by the machine and followed by targets and refusals."""
     settings, environment = content["settings"], content["environment"]
     names = [name.strip() for name in _COLUMNS]
     lines = [
@@ -100,7 +100,7 @@ def heading(content: Mapping[str, Any]) -> str:
 
 
 def show(content: Mapping[str, Any]) -> None:
-    """Print the table, what it says about the aims, and what was refused."""
+    """Print the table, the targets and the refused rows."""
     from rich.console import Console
     from rich.table import Table
 
@@ -117,8 +117,8 @@ def show(content: Mapping[str, Any]) -> None:
 
 def _notes(content: Mapping[str, Any]) -> list[str]:
     notes = [
-        "± half of the distance between the quartiles; speed-ups are medians of paired quotients, none over method; none beside "
-        "itself shows the noise",
+        "± half the interquartile range; speed-ups are medians of paired ratios, none over method; none against "
+        "itself is the noise floor",
         f"peak MB: {content['environment']['memory']}",
     ]
     notes += dict.fromkeys(f"{row['method']}: {row['note']}" for row in content["rows"] if row.get("note"))
@@ -126,7 +126,7 @@ def _notes(content: Mapping[str, Any]) -> list[str]:
 
 
 def aims(rows: Sequence[Row]) -> list[str]:
-    """What was aimed at, and which methods miss it."""
+    """The targets, and the methods that miss them."""
     found = [row for row in measured(rows) if row["method"] != "none"]
 
     def said(what: str, missing: list[str]) -> str:
@@ -155,9 +155,7 @@ def aims(rows: Sequence[Row]) -> list[str]:
 
 
 def picture(content: Mapping[str, Any], path: Path) -> None:
-    """Write a PNG: predicted and measured speed-up of each method, of prefill and of the first token, a row of axes a batch
-    size.
-    """
+    """Write a PNG with predicted and measured speed-up of each method, for prefill and first token, one row per batch size."""
     from matplotlib.figure import Figure
 
     rows = [row for row in measured(content["rows"]) if row["method"] != "none"]
@@ -172,7 +170,7 @@ def picture(content: Mapping[str, Any], path: Path) -> None:
         for axis, stage, name in zip(line, ("prefill", "ttft"), ("LLM prefill", "pixels to first token"), strict=True):
             _speedups(axis, [row for row in rows if row["batch"] == batch], stage, methods)
             axis.set_title(f"{name}, batch {batch}", fontsize=10)
-    # On the right a method gains less, which leaves room.
+    # Speed-ups are smaller on the right, which leaves room.
     axes[0][1].legend(fontsize=7, loc="lower right")
     figure.suptitle(heading(content), fontsize=11)
     figure.tight_layout()
@@ -183,12 +181,12 @@ def _speedups(axis: Any, rows: Sequence[Row], stage: str, methods: Sequence[str]
     budgets = sorted({row["budget"] for row in rows}, key=lambda budget: (budget is None, budget or 0))
     for number, budget in enumerate(budgets):
         mine = [row for row in rows if row["budget"] == budget]
-        # Budgets of a method stand a little apart.
+        # The budgets of a method are slightly offset.
         y = [methods.index(row["method"]) + 0.22 * (number - (len(budgets) - 1) / 2) for row in mine]
         ones = [row["speedup"][stage] for row in mine]
         predicted, found = [one["predicted"] for one in ones], [one["median"] for one in ones]
         error = [[one["median"] - one["low"] for one in ones], [one["high"] - one["median"] for one in ones]]
-        colour, label = f"C{number}", "own rule" if budget is None else f"{budget:g} tokens"
+        colour, label = f"C{number}", "no budget" if budget is None else f"{budget:g} tokens"
         axis.hlines(y, predicted, found, color=colour, linewidth=0.8, alpha=0.6)
         axis.plot(predicted, y, "|", markersize=7, color=colour, label=f"{label}: predicted by FLOPs")
         axis.errorbar(found, y, xerr=error, fmt="o", markersize=3.5, linewidth=0.8, color=colour, label=f"{label}: measured")

@@ -1,4 +1,4 @@
-"""The file of a benchmark: written after each measurement, so that the same command goes on where it stopped."""
+"""The file of a benchmark, written after each measurement so that the command can be resumed."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from parbench.files import write_whole
 
 
 class BenchFile:
-    """Rows under one head.
+    """Rows measured under the same settings.
 
     Args:
-        path: The JSON file; what it holds of the same head stays.
-        head: ``settings`` and ``environment``, under which every row was measured; ``batches`` and anything else may grow.
+        path: The JSON file; existing rows of the same head are kept.
+        head: ``settings`` and ``environment``, which are the same for every row. ``batches`` and other keys may grow.
 
     Raises:
-        ParbenchError: The file holds figures taken under another head, or is none of this kind.
+        ParbenchError: The file has figures of another head, or is not a benchmark file.
     """
 
     def __init__(self, path: Path, head: Mapping[str, Any]) -> None:
@@ -33,15 +33,15 @@ class BenchFile:
             found = json.loads(self.path.read_text())
             kept = {part: found[part] for part in ("settings", "environment", "rows")}
         except (ValueError, KeyError, TypeError) as error:
-            raise ParbenchError(f"out={self.path} is no file of parbench bench: choose another name") from error
+            raise ParbenchError(f"out={self.path} is not a file of parbench bench: use another name") from error
         for part in ("settings", "environment"):
-            # As it comes back from a file.
+            # As read back from a file.
             wanted = json.loads(json.dumps(head[part]))
             for key in {**kept[part], **wanted}:
                 if kept[part].get(key) != wanted.get(key):
                     raise ParbenchError(
-                        f"out={self.path} holds figures taken with {key}={kept[part].get(key)}, not {wanted.get(key)}: "
-                        "give another out=, or delete it"
+                        f"out={self.path} has figures measured with {key}={kept[part].get(key)}, not {wanted.get(key)}: "
+                        "use another out=, or delete it"
                     )
         self.content["rows"] = kept["rows"]
         for part in ("batches", "commands"):
@@ -49,31 +49,31 @@ class BenchFile:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """What was measured, and what was refused."""
+        """The rows, measured and refused."""
         return self.content["rows"]
 
     def measured(self, key: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The row of these values, if it was measured."""
+        """The measured row with these values; None if there is none."""
         found = (row for row in self.rows if all(row.get(name) == value for name, value in key.items()))
         return next((row for row in found if "measured" in row), None)
 
     def put(self, row: dict[str, Any]) -> None:
-        """Add a row, in place of the one of the same method, budget and batch, and write."""
+        """Add a row, replacing that of the same method, budget and batch, and write the file."""
         same = ("method", "budget", "batch")
         others = [other for other in self.rows if any(other[name] != row[name] for name in same)]
         self.content["rows"] = [*others, _rounded(row)]
         self.write()
 
     def write(self) -> None:
-        """Write the whole file, or leave the old one whole."""
+        """Write the file atomically."""
         head = json.dumps({key: value for key, value in self.content.items() if key != "rows"}, indent=1)
-        # A row a line, so that a change of one is a change of one.
+        # One row per line, so that a changed row is one changed line.
         rows = ",\n".join("  " + json.dumps(row) for row in self.rows)
         write_whole(self.path, f'{head[:-2]},\n "rows": [\n{rows}\n ]\n}}\n', shared=True)
 
 
 def _rounded(value: Any) -> Any:
-    """Floats to six digits, which no clock has."""
+    """Round floats to six digits, more than any clock has."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Questions a second: stock lmms-eval, the exact engine and the sharing one, over the same questions of one process."""
+"""Throughput of stock lmms-eval, the exact engine and the shared engine on the same questions, in one process."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from parbench.harness.session import Session
 from parbench.harness.silence import quiet
 
 STOCK = "lmms-eval, llava_hf, batch 1"
-# Questions whose evaluation is looked into for where its time goes.
+# Number of questions of the profiled evaluation.
 _PROFILED = 100
 
 
 class Rates:
-    """Measures one configuration after the other, with nothing remembered from the one before.
+    """Measures one configuration after the other, without caches from the previous one.
 
-    A time is that of lmms-eval's whole evaluation of a loaded model: reading images, asking, scoring, and for ours counting FLOPs
-    and writing results.
+    A time covers lmms-eval's whole evaluation of a loaded model: reading images, generating, scoring; for parbench also counting
+    FLOPs and writing results.
 
     Args:
-        configs: ``exact`` and ``shared``, alike but for the engine.
-        with_stock: Whether lmms-eval's own model class runs too, unreduced.
+        configs: ``exact`` and ``shared``, which differ in the engine only.
+        with_stock: Whether lmms-eval's own model class is measured too, unreduced.
     """
 
     def __init__(self, configs: Mapping[str, DictConfig], with_stock: bool) -> None:
         self.sessions = {kind: Session(config) for kind, config in configs.items()}
         shared, exact = self.sessions["shared"], self.sessions["exact"]
         if not shared.dataset.generated:
-            raise ParbenchError("bench --engine asks questions of scenes: leave dataset out")
+            raise ParbenchError("bench --engine always uses scenes: leave dataset out")
         # One model and one data set for all.
         for name in ("adapter", "dataset"):
             exact.__dict__[name] = getattr(shared, name)
-        shared.dataset.task  # noqa: B018 - built before the clock runs
+        shared.dataset.task  # noqa: B018 - built before timing
         self.rows: list[dict[str, Any]] = []
         self.cells: list[dict[str, Any]] = []
         self.work: list[dict[str, Any]] = []
@@ -85,7 +85,7 @@ class Rates:
         self._note(STOCK, "none", seconds, lines)
 
     def _sweep(self, stock: float | None) -> dict[str, Any] | None:
-        """The sweep's rate beside stock lmms-eval's, which would ask all questions once a cell."""
+        """The rate of the sweep, and of stock lmms-eval, which would answer all questions once per run."""
         if not self.cells:
             return None
         seconds = sum(cell["seconds"] for cell in self.cells)
@@ -98,7 +98,7 @@ class Rates:
         }
 
     def measure(self, method: DictConfig, budget: int | None) -> None:
-        """Evaluate a method by both engines."""
+        """Evaluate a method with both engines."""
         for kind, session in self.sessions.items():
             session.__dict__.pop("features", None)
             seconds, lines = _timed(session, method, budget)
@@ -112,7 +112,7 @@ class Rates:
                 self._work(method, budget, seconds)
 
     def _work(self, method: DictConfig, budget: int | None, seconds: float) -> None:
-        """What share of the machine's matmul rate the sharing engine has reached; the machine is timed right after it."""
+        """The share of the machine's matmul rate that the shared engine reaches; the machine is measured directly afterwards."""
         session = self.sessions["shared"]
         adapter = session.adapter
         rate = matmul_rate(adapter.device, adapter.dtype)
@@ -139,7 +139,7 @@ class Rates:
         )
 
     def sweep(self, methods: Sequence[DictConfig], budgets: Sequence[int]) -> None:
-        """Evaluate ``none`` and each method at each budget as a sweep does: by the sharing engine, features remembered throughout.
+        """Evaluate ``none`` and each method at each budget like a sweep: with the shared engine and features cached across runs.
 
         Raises:
             ParbenchError: A method cannot deliver a budget.
@@ -152,7 +152,7 @@ class Rates:
             self.cells.append({"method": method.name, "budget": budget, "seconds": round(seconds, 2), "n": len(lines)})
 
     def report(self) -> dict[str, Any]:
-        """Rates, and who gives the same answers as whom."""
+        """Rates, and the agreement of answers."""
         session = self.sessions["shared"]
         stock = next((row["rate"] for row in self.rows if row["by"] == STOCK), None)
         rates = [{**row, "times_stock": stock and round(row["rate"] / stock, 2)} for row in self.rows]
@@ -175,7 +175,7 @@ class Rates:
 
 
 def _timed(session: Session, method: DictConfig, budget: int | None) -> tuple[float, list[dict[str, Any]]]:
-    """Seconds of an evaluation into a folder of its own, and its samples."""
+    """Seconds of an evaluation into a temporary folder, and its samples."""
     with tempfile.TemporaryDirectory() as folder:
         with open_dict(session.config):
             session.config.results_dir = folder
@@ -186,14 +186,14 @@ def _timed(session: Session, method: DictConfig, budget: int | None) -> tuple[fl
 
 
 def agree(one: Mapping[str, Mapping[str, Any]], other: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """How far two evaluations of the same questions agree, every other answer with the smaller of its logit margins.
+    """Agreement of two evaluations of the same questions; differing answers are listed with the smaller of their margins.
 
     Args:
-        one: Lines by sample id; ``prediction``, ``margin``, and ``kept`` where known.
-        other: The same questions.
+        one: Records by sample id, with ``prediction``, ``margin``, and ``kept`` if known.
+        other: Records of the same questions.
 
     Returns:
-        questions, same (answers), other_tokens (questions for which other patches are kept; None where not known), differing.
+        questions, same (answers), other_tokens (questions with different kept patches; None if unknown), differing.
     """
     differing = []
     for key, line in one.items():

@@ -1,4 +1,4 @@
-"""How much of what a machine can multiply an evaluation reaches, and where the rest of its time goes."""
+"""The share of a machine's matmul rate that an evaluation reaches, and the distribution of its time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-# Side of the square matrices that the machine's rate is measured with: large enough to keep every core busy.
+# Side of the square matrices for measuring the machine's rate: large enough to keep every core busy.
 _SIDE = 2048
 _SECONDS = 1.0
 _PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "linear", "conv", "dot_product", "_attention", "matmul", "mkldnn")
@@ -20,8 +20,8 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
     """FLOP/s (2 per multiply-add) of the product of two square matrices, the best of many within a second.
 
     Args:
-        device: Where.
-        dtype: Of the matrices.
+        device: Device of the matrices.
+        dtype: Dtype of the matrices.
     """
     left, right = (torch.randn(_SIDE, _SIDE, device=device).to(dtype) for _ in range(2))
     best, end = float("inf"), time.perf_counter() + _SECONDS
@@ -38,12 +38,12 @@ def _attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, *
     return sdpa_flop_count(query, key, value)
 
 
-# Torch's counter knows the fused kernels of a GPU alone.
+# Torch's counter knows only the fused kernels of a GPU.
 _ON_CPU = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention}
 
 
 def flops_done(run: Callable[[], Any]) -> int:
-    """FLOPs that matrix products, convolutions and attention of a call really do: shared work counts once, padding counts too."""
+    """FLOPs of the matrix products, convolutions and attention of a call as executed: shared work counts once, padding counts."""
     with FlopCounterMode(display=False, custom_mapping=_ON_CPU) as counter:
         run()
     return counter.get_total_flops()
@@ -54,13 +54,13 @@ def where_time_goes(run: Callable[[], Any]) -> dict[str, float]:
 
     Returns:
         ``products`` (matrix products, convolutions, attention), ``other`` (all other tensor operations) and ``outside`` torch
-        (Python, images, tokens, scoring, writing); they add up to 1. Taking the times slows many small operations down, so that
-        the last two come out somewhat large.
+        (Python, images, tokens, scoring, writing); they add up to 1. Profiling slows many small operations down, so the
+        last two are somewhat overestimated.
     """
     with profile(activities=[ProfilerActivity.CPU], acc_events=True) as taken:
         begun = time.perf_counter()
         run()
-        # Before the profiler sorts what it has seen, which takes longer than the run.
+        # Before the profiler processes its events, which takes longer than the run.
         seconds = time.perf_counter() - begun
     products = other = 0.0
     for event in taken.key_averages():
@@ -71,7 +71,7 @@ def where_time_goes(run: Callable[[], Any]) -> dict[str, float]:
             products += own
         else:
             other += own
-    # Work of other threads may run beside the main one's.
+    # Other threads may work at the same time.
     whole = max(seconds, products + other)
     return {
         "products": round(products / whole, 3),

@@ -1,1 +1,1 @@
-"""The tasks that lmms-eval brings along: which there are, and which of them parbench can run, without importing them."""
+"""The tasks of lmms-eval: which exist, and which parbench supports, without importing them."""

@@ -17,7 +17,7 @@ from parbench.lmms_tasks.check import measured, why_not
 from parbench.lmms_tasks.code import tasks_folder
 from parbench.lmms_tasks.index import all_names, entry, members, read_yaml
 
-# Where data come from that are no repository of the hub.
+# Loaders of data that is not a repository of the hub.
 BUILDERS = ("json", "csv", "parquet", "arrow", "text", "imagefolder")
 
 
@@ -26,17 +26,18 @@ def settings_of(name: str, others: Collection[str] = ()) -> dict[str, Any]:
 
     Args:
         name: The task.
-        others: Names of data sets that are no tasks of lmms-eval, for the error of an unknown one.
+        others: Names of data sets other than lmms-eval's tasks, for the error of an unknown name.
 
     Raises:
-        ParbenchError: parbench does not run it.
+        ParbenchError: parbench does not support it.
     """
     found = entry(name)
     if found is None:
         raise unknown_dataset(name, others)
     if found["kind"] in ("group", "tag"):
         raise ParbenchError(
-            f"{name} is a {found['kind']} of lmms-eval's tasks, which parbench eval and parbench sweep run one by one"
+            f"{name} is a {found['kind']} of lmms-eval's tasks: use it with parbench eval or parbench sweep, which run its "
+            "tasks one by one"
         )
     path = tasks_folder() / found["yaml"]
     config = read_yaml(path)
@@ -63,23 +64,23 @@ def settings_of(name: str, others: Collection[str] = ()) -> dict[str, Any]:
 
 
 def _ordered(metrics: list[str]) -> list[str]:
-    """Metrics, those first that say something of every single sample.
+    """Metrics, with those first that score single samples.
 
-    Of captions that is ROUGE-L, whose mean over samples the task's own is; of a task with a metric for each category the one over
-    all.
+    For captions this is ROUGE-L, whose mean over samples is the task's value; for a task with a metric per category, the overall
+    one.
     """
     return sorted(metrics, key=lambda name: (not name.endswith("_ROUGE_L"), name.lower() not in ("average", "overall")))
 
 
 def search_folder(name: str, others: Collection[str] = ()) -> Path:
-    """A folder of configurations for Hydra that holds ``dataset/<name>.yaml``, written when first asked for.
+    """A folder of configurations for Hydra with ``dataset/<name>.yaml``, written on first use.
 
     Args:
         name: The task.
         others: See ``settings_of``.
 
     Raises:
-        ParbenchError: parbench does not run the task, or the cache cannot be written.
+        ParbenchError: parbench does not support the task, or the cache cannot be written.
     """
     text = yaml.safe_dump(settings_of(name, others), sort_keys=False)
     folder = cache_root() / "tasks" / hashlib.sha256(f"{name}\n{text}".encode()).hexdigest()[:16]
@@ -90,19 +91,19 @@ def search_folder(name: str, others: Collection[str] = ()) -> Path:
             write_whole(file, text, shared=True)
         except OSError as error:
             raise ParbenchError(
-                f"the configuration of lmms-eval's task {name} cannot be written to {file.parent} ({error.strerror}): name another "
-                "folder in PARBENCH_CACHE"
+                f"the configuration of lmms-eval's task {name} cannot be written to {file.parent} ({error.strerror}): set "
+                "PARBENCH_CACHE to another folder"
             ) from error
     return folder
 
 
 def about(settings: Mapping[str, Any]) -> str:
-    """What parbench takes from a task, and what it does not say."""
+    """A message about the settings taken from a task, and those that it leaves open."""
     metric = settings["metric"] if isinstance(settings["metric"], list) else [settings["metric"]]
     others = f", then {', '.join(metric[1:4])}{' ...' if len(metric) > 4 else ''}" if len(metric) > 1 else ""
     key = settings["image_key"]
     images = (
-        f"column {key} says which rows share an image" if key else "it names no column of images: they are told apart by content"
+        f"rows with the same {key} share an image" if key else "it names no column of images, so they are identified by content"
     )
     return (
         f"dataset={settings['name']} is lmms-eval's task: prompt, generation, split {settings['split']} and scoring are its own; a "
@@ -111,14 +112,14 @@ def about(settings: Mapping[str, Any]) -> str:
 
 
 def parts_of(name: str, own: Collection[str]) -> tuple[list[str], list[str]] | None:
-    """The tasks of a group or tag that parbench runs, and for the others why not; None for what is no group.
+    """The supported tasks of a group or tag, and the reasons for the others; None if the name is not a group.
 
     Args:
         name: A name.
-        own: Names of parbench's own data sets, which go before.
+        own: Names of parbench's own data sets, which take precedence.
 
     Raises:
-        ParbenchError: parbench runs none of its tasks.
+        ParbenchError: parbench supports none of its tasks.
     """
     found = None if name in own else entry(name)
     if found is None or found["kind"] not in ("group", "tag"):
@@ -133,12 +134,12 @@ def parts_of(name: str, own: Collection[str]) -> tuple[list[str], list[str]] | N
             run.append(task)
     if not run:
         why = left_out[0] if left_out else "it is empty"
-        raise ParbenchError(f"parbench runs no task of lmms-eval's {found['kind']} {name}: {why}")
+        raise ParbenchError(f"parbench supports no task of lmms-eval's {found['kind']} {name}: {why}")
     return run, left_out
 
 
 def unknown_dataset(name: str, others: Collection[str]) -> ParbenchError:
-    """The error for a name that neither parbench, whose data sets are ``others``, nor lmms-eval has."""
+    """The error for a name that is neither one of parbench's data sets (``others``) nor known to lmms-eval."""
     known = all_names()
     near = difflib.get_close_matches(name, [*others, *known], n=4, cutoff=0.6)
     if near:

@@ -1,4 +1,4 @@
-"""An lmms-eval task of one's own, by the path of its YAML."""
+"""Your own lmms-eval task, by the path of its YAML."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _Loader.add_constructor("!function", lambda loader, node: f"!function {node.valu
 
 
 def by_path(overrides: Sequence[str]) -> list[str]:
-    """Overrides with ``dataset=PATH.yaml`` or ``dataset.yaml=PATH`` spelled out: name, split and metric are the task's.
+    """Expand ``dataset=PATH.yaml`` or ``dataset.yaml=PATH`` in overrides to name, split and metric of the task.
 
     Raises:
-        ParbenchError: The file is not there, is no YAML, or no task that parbench runs.
+        ParbenchError: The file is missing, is not YAML, or is not a supported task.
     """
     found: list[str] = []
     for word in overrides:
@@ -52,21 +52,21 @@ def _spelled(path: str) -> list[str]:
 
 
 def read_task(file: Path) -> dict[str, Any]:
-    """A task's YAML with what it includes; functions as text.
+    """The YAML of a task with its includes; functions are text.
 
     Raises:
-        ParbenchError: It cannot be read, or lacks what a task needs.
+        ParbenchError: It cannot be read, or lacks required keys.
     """
     config = _merged(file)
     missing = [key for key in _NEEDED if not config.get(key)]
     if missing:
-        raise ParbenchError(f"{file} is no task of lmms-eval: it lacks {', '.join(missing)}")
+        raise ParbenchError(f"{file} is not a task of lmms-eval: it lacks {', '.join(missing)}")
     if not (config.get("test_split") or config.get("validation_split")):
-        raise ParbenchError(f"{file} names neither test_split nor validation_split: say which split is asked")
+        raise ParbenchError(f"{file} has neither test_split nor validation_split: add one of them")
     if not config.get("metric_list"):
-        raise ParbenchError(f"{file} has no metric_list: say by which metric answers are scored")
+        raise ParbenchError(f"{file} has no metric_list: add the metrics that score its answers")
     if config.get("output_type", "generate_until") != "generate_until":
-        raise ParbenchError(f"{file} has output_type {config['output_type']}: parbench answers by generate_until")
+        raise ParbenchError(f"{file} has output_type {config['output_type']}: only generate_until is supported")
     for key, value in config.items():
         _check_function(file, key, value)
     return config
@@ -76,11 +76,11 @@ def _merged(file: Path) -> dict[str, Any]:
     try:
         found = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
-        raise ParbenchError(f"the task {file} cannot be read ({error.strerror}): give the path of its YAML") from error
+        raise ParbenchError(f"the task {file} cannot be read ({error.strerror}): use the path of its YAML") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ParbenchError(f"{file} is no YAML: {' '.join(str(error).split())}") from error
+        raise ParbenchError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(found, dict):
-        raise ParbenchError(f"{file} is no task of lmms-eval: it holds no keys")
+        raise ParbenchError(f"{file} is not a task of lmms-eval: it has no keys")
     included = found.pop("include", [])
     merged: dict[str, Any] = {}
     for name in reversed([included] if isinstance(included, str) else included):
@@ -89,11 +89,11 @@ def _merged(file: Path) -> dict[str, Any]:
 
 
 def _check_function(file: Path, key: str, value: Any) -> None:
-    """See that the file of a function is there."""
+    """Check that the file of a function exists."""
     for one in value if isinstance(value, list) else [value]:
         for inner in one.values() if isinstance(one, dict) else [one]:
             if isinstance(inner, str) and inner.startswith("!function "):
                 module = inner.removeprefix("!function ").rpartition(".")[0]
                 place = file.parent / f"{module.replace('.', '/')}.py"
                 if not place.is_file():
-                    raise ParbenchError(f"{key} of {file} is {inner}, and {place} does not exist")
+                    raise ParbenchError(f"{key} of {file} is {inner}, but {place} does not exist")

@@ -1,4 +1,4 @@
-"""Why parbench does not run an lmms-eval task, found out before anything is imported or downloaded."""
+"""Reasons why parbench does not support an lmms-eval task, determined before anything is imported or downloaded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from parbench.lmms_tasks.code import Reach, file_of, missing_packages, reach, read
 
-# What scoring code imports when another model or a server judges.
+# Imports of scoring code that uses another model or a server as a judge.
 _JUDGES = (
     "openai",
     "anthropic",
@@ -30,7 +30,7 @@ Function = tuple[Path, str]
 
 
 def why_not(config: Mapping[str, Any], path: Path) -> str | None:
-    """The reason for which a task is refused; None for tasks that can be asked and scored here.
+    """The reason why a task is refused; None if it is supported.
 
     Args:
         config: The task's configuration, functions as ``!function module.name``.
@@ -38,11 +38,11 @@ def why_not(config: Mapping[str, Any], path: Path) -> str | None:
     """
     kind = config.get("output_type", "generate_until")
     if "class" in config:
-        return "is a Python class of its own, not a configuration"
+        return "is a Python class, not a configuration"
     if kind != "generate_until":
-        return f"is scored by {kind}, and parbench by generated answers (generate_until)"
+        return f"is scored by {kind}, but parbench only supports generated answers (generate_until)"
     if not config.get("doc_to_visual"):
-        return "shows no image, so that no visual token could be left out"
+        return "has no image, so there are no visual tokens to reduce"
     for reason in (
         _media(config, path),
         _asks(config),
@@ -56,7 +56,7 @@ def why_not(config: Mapping[str, Any], path: Path) -> str | None:
 
 
 def measured(config: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
-    """The metrics of a task that give a value; others only write what is sent to a server."""
+    """The metrics of a task that return a value. Others only write a submission file."""
     return [metric for metric in _metrics(config) if _returns(metric.get("aggregation"), path)]
 
 
@@ -66,33 +66,33 @@ def _metrics(config: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _media(config: Mapping[str, Any], path: Path) -> str | None:
-    """Whether it shows something else than images."""
+    """The reason if it has media other than images; else None."""
     settings = config.get("dataset_kwargs") or {}
     function = _function(config["doc_to_visual"], path)
     words = set(reach([function]).words()) if function else set()
     short = {word.lower() for word in {*words, str(config["doc_to_visual"])} if len(word) < _NAMED_LIKE}
     for medium, endings in (("video", (".mp4", ".avi", ".mkv")), ("audio", (".wav", ".mp3", ".flac"))):
         if settings.get(medium) or any(medium in word or word.endswith(endings) for word in short):
-            return f"shows {medium}, and parbench evaluates images"
+            return f"shows {medium}, but parbench only supports images"
     return None
 
 
 def _asks(config: Mapping[str, Any]) -> str | None:
-    """Whether it asks in a way that runs cannot be compared in."""
+    """The reason if its generation is not comparable between runs; else None."""
     settings = config.get("generation_kwargs") or {}
     if shots := config.get("num_fewshot"):
-        return f"puts {shots} examples before each question, and parbench asks without examples"
+        return f"puts {shots} examples before each question, but parbench does not support few-shot prompts"
     if (repeats := config.get("repeats") or 1) > 1:
-        return f"asks each question {repeats} times, and parbench generates greedily, the same each time"
+        return f"repeats each question {repeats} times, but parbench generates greedily, with the same answer each time"
     if settings.get("do_sample") in (True, "true", "True") or float(settings.get("temperature") or 0) > 0:
-        return "asks for sampled answers, and parbench generates greedily, so that runs can be compared"
+        return "samples answers, but parbench generates greedily, so that runs are comparable"
     if int(settings.get("num_beams") or 1) > 1:
-        return "asks for beams, and parbench generates greedily, so that runs can be compared"
+        return "uses beam search, but parbench generates greedily, so that runs are comparable"
     return None
 
 
 def _scoring(config: Mapping[str, Any], path: Path) -> list[Function]:
-    """The functions that score: of answers, of all of them, and filters before."""
+    """The scoring functions: of answers, of aggregates, and filters."""
     named = [config.get("process_results")]
     named += [metric.get("aggregation") for metric in _metrics(config)]
     named += [one.get("function") for pipeline in config.get("filter_list") or [] for one in pipeline.get("filter") or []]
@@ -100,14 +100,14 @@ def _scoring(config: Mapping[str, Any], path: Path) -> list[Function]:
 
 
 def _judged(config: Mapping[str, Any], path: Path) -> str | None:
-    """Whether a server or a further model scores."""
-    # MMBench's static rules share a class with its judge, which they never call.
+    """The reason if a server or another model scores it; else None."""
+    # MMBench's static rules share a class with its judge, but do not call it.
     functions = [one for one in _scoring(config, path) if not one[1].endswith("_static")]
     found: Reach = reach(functions)
     if judge := next(_begin(found.modules, _JUDGES), None):
-        return f"is scored by a judge or a server (its code calls {judge}), and parbench scores locally"
+        return f"is scored by a judge or a server (its code calls {judge}), but parbench only scores locally"
     if model := next(_begin(found.modules, _MODELS), None):
-        return f"is scored with a further model or metric that has to be downloaded (its code calls {model})"
+        return f"is scored with another model or metric that has to be downloaded (its code calls {model})"
     return None
 
 
@@ -116,9 +116,9 @@ def _begin(modules: set[str], names: tuple[str, ...]) -> Iterator[str]:
 
 
 def _sent_away(config: Mapping[str, Any], path: Path) -> str | None:
-    """Whether nothing of it can be scored without a test server."""
+    """The reason if only a test server can score it; else None."""
     if config.get("metric_list") and not measured(config, path):
-        return "has answers that only a test server knows: all it does is write a file for submission"
+        return "has answers that only a test server knows, and only writes a submission file"
     return None
 
 
@@ -127,7 +127,7 @@ def _lacks(config: Mapping[str, Any], path: Path) -> str | None:
     if absent := missing_packages(files):
         return f"needs packages that are not installed ({', '.join(absent)}): pip install {' '.join(absent)}"
     if any("pycocoevalcap" in module for module in reach(_scoring(config, path)).modules) and shutil.which("java") is None:
-        return "needs Java, which cuts its captions into words and is not installed"
+        return "needs Java to tokenise captions, and Java is not installed"
     return None
 
 
@@ -147,7 +147,7 @@ def _function(name: Any, path: Path) -> Function | None:
 
 
 def _returns(aggregation: Any, path: Path) -> bool:
-    """Whether an aggregation gives back a value."""
+    """Whether an aggregation returns a value."""
     import ast
 
     function = _function(aggregation, path)

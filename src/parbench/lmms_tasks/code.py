@@ -1,4 +1,4 @@
-"""What the code of an lmms-eval task can reach, read without running it."""
+"""Static analysis of an lmms-eval task: the code that its functions can reach."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Module:
 
     Attributes:
         path: The file.
-        parts: Where each name is defined or assigned.
-        imported: What each imported name stands for, as a dotted name.
-        needed: Packages whose absence would keep the file from being imported.
+        parts: The definition or assignment of each name.
+        imported: The dotted name of each imported name.
+        needed: Packages that importing the file requires.
     """
 
     path: Path
@@ -31,18 +31,18 @@ class Module:
 
 @dataclass(frozen=True)
 class Reach:
-    """What functions can reach.
+    """The code that functions can reach.
 
     Attributes:
-        nodes: The syntax of all that may run.
-        modules: Dotted names of what is imported from outside lmms-eval's tasks.
+        nodes: Syntax trees of all code that may run.
+        modules: Dotted names of imports from outside lmms-eval's tasks.
     """
 
     nodes: list[ast.AST]
     modules: set[str]
 
     def words(self) -> Iterator[str]:
-        """All text in the code, documentation aside, and the names of its attributes."""
+        """All strings in the code, except docstrings, and the names of attributes."""
         for top in self.nodes:
             said = {id(text) for text in map(_documentation, ast.walk(top)) if text is not None}
             for node in ast.walk(top):
@@ -53,10 +53,10 @@ class Reach:
 
 
 def reach(functions: Iterable[tuple[Path, str]]) -> Reach:
-    """What functions can reach: themselves, and the functions, classes and variables of lmms-eval's tasks that they name.
+    """The code that functions can reach: themselves, and the functions, classes and variables of lmms-eval's tasks that they name.
 
     Args:
-        functions: Each a file and a name in it.
+        functions: Pairs of a file and a name in it.
     """
     nodes: list[ast.AST] = []
     outside: set[str] = set()
@@ -80,7 +80,7 @@ def reach(functions: Iterable[tuple[Path, str]]) -> Reach:
 
 
 def missing_packages(files: Iterable[Path]) -> list[str]:
-    """Packages that files, and those of lmms-eval that they import, need and that are not installed."""
+    """Packages that are not installed but needed by these files, or by files of lmms-eval that they import."""
     seen: set[Path] = set()
     absent: set[str] = set()
     waiting = list(files)
@@ -136,7 +136,7 @@ def _local_imports(node: ast.AST) -> Iterator[str]:
 
 
 def _imports(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str]]:
-    """Names that an import makes, each with what it stands for; relative ones begin with their dots."""
+    """The names that an import defines, each with its dotted name; relative ones begin with dots."""
     if isinstance(node, ast.Import):
         for one in node.names:
             yield (one.asname, one.name) if one.asname else (one.name.split(".")[0], one.name)
@@ -146,19 +146,19 @@ def _imports(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str]]:
 
 
 def _followed(dotted: str, path: Path, outside: set[str]) -> list[tuple[Path, str]]:
-    """Where an imported name is defined, if in lmms-eval's tasks; else it is noted as outside."""
+    """The definition of an imported name in lmms-eval's tasks; else the name is added to ``outside``."""
     module, _, name = dotted.rpartition(".")
     if (file := file_of(module, path)) is not None:
         return [(file, name)]
     if (file := file_of(dotted, path)) is not None:
-        # A whole module: any of its parts may be used.
+        # A whole module: any part of it may be used.
         return [(file, part) for part in read(file).parts]
     outside.add(dotted)
     return []
 
 
 def file_of(dotted: str, path: Path) -> Path | None:
-    """The file of a module of lmms-eval's tasks, or beside a file; None for others."""
+    """The file of a module in lmms-eval's tasks or in the folder of ``path``; None for others."""
     level = len(dotted) - len(dotted.lstrip("."))
     parts = [part for part in dotted.split(".") if part]
     if level:
@@ -176,7 +176,7 @@ def file_of(dotted: str, path: Path) -> Path | None:
 
 @cache
 def tasks_folder() -> Path:
-    """Where lmms-eval keeps its tasks; found without importing it, which takes seconds."""
+    """The folder of lmms-eval's tasks, determined without importing lmms-eval, which takes seconds."""
     from parbench.errors import ParbenchError
 
     package = find_spec("lmms_eval")

@@ -17,7 +17,7 @@ from parbench.cache import cache_root, keep
 from parbench.errors import ParbenchError
 from parbench.lmms_tasks.code import tasks_folder
 
-# Raised when what an entry holds changes.
+# Increased when the content of an entry changes.
 _FORMAT = 1
 Entry = dict[str, Any]
 
@@ -30,23 +30,23 @@ _Loader.add_constructor("!function", lambda loader, node: f"!function {node.valu
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A task's configuration with what it includes; functions stay names.
+    """The configuration of a task with its includes; functions are names.
 
     Args:
         path: The YAML.
 
     Raises:
-        ParbenchError: It cannot be read, or is no mapping.
+        ParbenchError: It cannot be read, or is not a mapping.
     """
     try:
         found = yaml.load(path.read_bytes(), Loader=_Loader)
     except (OSError, yaml.YAMLError) as error:
-        raise ParbenchError(f"the task {path} cannot be read ({str(error).splitlines()[0]}): mend it") from error
+        raise ParbenchError(f"the task {path} cannot be read ({str(error).splitlines()[0]}): fix it") from error
     if not isinstance(found, dict):
-        raise ParbenchError(f"the task {path} is no mapping of settings: see lmms-eval's task guide")
+        raise ParbenchError(f"the task {path} is not a mapping of settings: see lmms-eval's task guide")
     included = found.pop("include", None) or []
     whole: dict[str, Any] = {}
-    # As lmms-eval: the first that is named wins over later ones, and the task over all.
+    # As in lmms-eval, earlier includes override later ones, and the task overrides all.
     for name in reversed([included] if isinstance(included, str) else included):
         file = Path(name)
         whole |= read_yaml(file if file.is_file() else path.parent / name)
@@ -54,9 +54,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def entry(name: str) -> Entry | None:
-    """What a name stands for: ``kind`` (task, group, tag or class), ``yaml`` (a path in lmms-eval's tasks), ``tasks`` (of a tag).
+    """The entry of a name: ``kind`` (task, group, tag or class), ``yaml`` (a path in lmms-eval's tasks), ``tasks`` (of a tag).
 
-    None for names that lmms-eval does not know.
+    None for names that are unknown to lmms-eval.
     """
     if (found := _stored().get(name)) is not None:
         return found
@@ -70,15 +70,15 @@ def _is_written(name: str) -> bool:
 
 
 def all_names() -> list[str]:
-    """Every task, group and tag."""
+    """The names of all tasks, groups and tags."""
     return sorted(_stored())
 
 
 def members(name: str) -> list[str]:
-    """The tasks of a group or tag, those of groups in it included; of a task, the task alone.
+    """The tasks of a group or tag, including nested groups; for a task, the task itself.
 
     Raises:
-        ParbenchError: A group names something that there is not.
+        ParbenchError: A group names an unknown task.
     """
     return list(dict.fromkeys(_members(name, ())))
 
@@ -86,7 +86,7 @@ def members(name: str) -> list[str]:
 def _members(name: str, above: tuple[str, ...]) -> Iterator[str]:
     found = entry(name)
     if found is None:
-        raise ParbenchError(f"lmms-eval's group {above[-1] if above else name} names {name}, which is no task of lmms-eval")
+        raise ParbenchError(f"lmms-eval's group {above[-1] if above else name} names {name}, which is not a task of lmms-eval")
     if name in above:
         return
     if found["kind"] == "tag":
@@ -101,7 +101,7 @@ def _members(name: str, above: tuple[str, ...]) -> Iterator[str]:
 
 
 def _part(part: Any, above: tuple[str, ...]) -> Iterator[str]:
-    """A part of a group: a name, or a group that is written out."""
+    """A part of a group: a name, or an inline group."""
     if isinstance(part, str):
         yield from _members(part, above)
     elif isinstance(part, Mapping) and isinstance(part.get("task"), list):
@@ -109,26 +109,26 @@ def _part(part: Any, above: tuple[str, ...]) -> Iterator[str]:
             yield from _part(one, above)
     else:
         raise ParbenchError(
-            f"lmms-eval's group {above[-1]} changes settings of its tasks, which parbench does not do: name its tasks"
+            f"lmms-eval's group {above[-1]} changes settings of its tasks, which is not supported: use its tasks instead"
         )
 
 
 @lru_cache(maxsize=1)
 def _stored() -> dict[str, Entry]:
-    """The index of the installed version, made once a machine."""
+    """The index of the installed version, cached."""
     version = importlib.metadata.version("lmms-eval")
     file = cache_root() / "tasks" / f"lmms-eval-{version}-{_FORMAT}.json"
     with contextlib.suppress(OSError, ValueError):
         return json.loads(file.read_text())
     found = _index()
-    # A cache that cannot be written costs two seconds each time, no more.
+    # Without a writable cache, building the index takes two seconds each time.
     keep(file, json.dumps(found))
     return found
 
 
 @lru_cache(maxsize=1)
 def _index() -> dict[str, Entry]:
-    """Every YAML of lmms-eval's tasks by the names that it makes, later ones winning, as in lmms-eval."""
+    """Every YAML of lmms-eval's tasks by its names. As in lmms-eval, later ones override earlier ones."""
     folder = tasks_folder()
     found: dict[str, Entry] = {}
     tags: dict[str, list[str]] = {}
@@ -136,7 +136,7 @@ def _index() -> dict[str, Entry]:
         try:
             config = read_yaml(path)
         except ParbenchError:
-            # lmms-eval keeps templates beside tasks that are none by themselves.
+            # Some YAMLs are templates, not tasks.
             continue
         task, place = config.get("task"), str(path.relative_to(folder))
         if isinstance(task, list) and isinstance(config.get("group"), str):

@@ -1,1 +1,1 @@
-"""Whether our methods choose what the authors' published code chooses, case by recorded case."""
+"""Parity: comparison of our methods with recorded outputs of the authors' published code."""

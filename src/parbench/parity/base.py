@@ -1,6 +1,4 @@
-"""What a module of :mod:`parbench.parity.methods` has: a ``PARITY``, which compares our class with the recorded cases of one
-method.
-"""
+"""The interface of ``PARITY`` in modules of :mod:`parbench.parity.methods`: compares our class with recorded cases of a method."""
 
 from __future__ import annotations
 
@@ -27,7 +25,7 @@ class Parity(ABC):
 
     @abstractmethod
     def run(self, case: Case) -> Verdict:
-        """Run the class that evaluations use on a case and compare with what was recorded.
+        """Run the class that evaluations use on a case, and compare its output with the recorded one.
 
         Raises:
             ParbenchError: A file or a tensor that the comparison needs is missing.
@@ -36,10 +34,10 @@ class Parity(ABC):
 
 @lru_cache(maxsize=32)
 def default(method: str) -> Reducer:
-    """A method as its YAML has it."""
+    """A method with the values of its YAML."""
     return build_reducer(compose_config([f"method={method}"]).method)
 
 
 def built(method: str, **fields: Any) -> Any:
-    """A method without a budget and with the fields given; the others are those of its YAML."""
+    """A method without a budget, with the given fields; the others are those of its YAML."""
     return dataclasses.replace(default(method), **{"budget": None, **fields})

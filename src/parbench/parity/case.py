@@ -1,4 +1,4 @@
-"""Recorded cases: inputs, parameters and what official code returned for them."""
+"""Recorded cases: inputs, parameters and outputs of official code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from parbench.errors import ParbenchError
 
-# A value that differs by more than this, relative to the largest recorded one, is another value.
+# Tolerance for values, relative to the largest recorded one.
 TOLERANCE = 1e-4
 
 
@@ -22,11 +22,11 @@ class Case:
     Attributes:
         name: File name without ending.
         method: The method's name as recorded.
-        parameters: What the official function was called with.
+        parameters: Arguments of the official function.
         meta: The whole JSON.
-        recorded: What it returned, and inputs that belong to this case alone.
+        recorded: Its outputs, and inputs of this case only.
         inputs: Inputs shared by the cases of a seed.
-        folder: Where further files that ``meta`` names (a model, its configuration) are.
+        folder: Folder of further files that ``meta`` names (a model, its configuration).
     """
 
     name: str
@@ -38,18 +38,18 @@ class Case:
     folder: Path
 
     def used(self, name: str) -> bool:
-        """Whether the official code was given that input."""
+        """Whether the official code got this input."""
         return name in (*self.meta.get("inputs_used", ()), *self.meta.get("inputs_in_this_file", ()))
 
     def has(self, name: str) -> bool:
-        """Whether there is a tensor of that name."""
+        """Whether there is a tensor of this name."""
         return name in self.recorded or name in self.inputs
 
     def tensor(self, name: str) -> Tensor:
-        """A recorded tensor: this case's own where it has one of that name, else the shared input.
+        """A recorded tensor of this case, or else the shared input of this name.
 
         Raises:
-            ParbenchError: There is none.
+            ParbenchError: There is no such tensor.
         """
         found = self.recorded.get(name, self.inputs.get(name))
         if found is None:
@@ -59,13 +59,13 @@ class Case:
 
 @dataclass
 class Verdict:
-    """How our class compares with a case; None where the case records nothing of the kind.
+    """The comparison of our class with a case; None for properties that the case does not record.
 
     Attributes:
-        indices: Whether the same patches are chosen.
-        order: Whether they come in the same order.
-        values: Greatest difference of values, relative to the greatest recorded magnitude.
-        logits: The same of logits.
+        indices: Whether the same patches are selected.
+        order: Whether they are in the same order.
+        values: Largest difference of values, relative to the largest recorded magnitude.
+        logits: The same for logits.
         notes: What differs.
     """
 
@@ -77,7 +77,7 @@ class Verdict:
 
     @property
     def matches(self) -> bool:
-        """Whether everything that was compared agrees, and something was."""
+        """Whether something was compared and everything agrees."""
         flags = [flag for flag in (self.indices, self.order) if flag is not None]
         errors = [error for error in (self.values, self.logits) if error is not None]
         return bool(flags or errors) and all(flags) and all(error <= TOLERANCE for error in errors)
@@ -96,7 +96,7 @@ class Verdict:
         else:
             scale = recorded.double().abs().max().clamp(min=1e-12)
             difference = (ours.double() - recorded.double()).abs().max() / scale
-            # A difference that is no number is no agreement.
+            # NaN is not agreement.
             error = float("inf") if difference.isnan() else float(difference)
         if logits:
             self.logits = max(error, self.logits or 0.0)
@@ -108,7 +108,7 @@ def load_cases(folder: Path) -> list[Case]:
     """All cases of a folder, by name.
 
     Raises:
-        ParbenchError: The folder holds no case, a case lacks a file that it names, or a file is damaged.
+        ParbenchError: The folder has no cases, or a file of a case is missing or damaged.
     """
     shared: dict[str, dict[str, Tensor]] = {}
     cases = []
@@ -118,7 +118,7 @@ def load_cases(folder: Path) -> list[Case]:
             continue
         tensors = path.with_suffix(".safetensors")
         if not tensors.is_file():
-            raise ParbenchError(f"case {path.name} has no {tensors.name} beside it: a case is a pair of files")
+            raise ParbenchError(f"case {path.name} needs {tensors.name} in the same folder: a case is a pair of files")
         wanted = meta.get("inputs_file") or ""
         source = folder / wanted
         if wanted not in shared:
@@ -128,7 +128,7 @@ def load_cases(folder: Path) -> list[Case]:
         parameters = meta.get("parameters") or {}
         cases.append(Case(path.stem, meta["method"], parameters, meta, _tensors(tensors), shared[wanted], folder))
     if not cases:
-        raise ParbenchError(f"{folder} holds no recorded case: expected pairs NAME.json and NAME.safetensors")
+        raise ParbenchError(f"{folder} contains no recorded case: expected pairs NAME.json and NAME.safetensors")
     return cases
 
 

@@ -1,4 +1,4 @@
-"""Which module compares which recorded method: found by its name, in the package or beside a method from outside."""
+"""Lookup of the module that compares a recorded method, in the package or next to a method from outside."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from parbench.parity.base import Parity
 
 
 def shipped() -> list[str]:
-    """The recorded names that the package compares."""
+    """The names of recorded methods that the package can compare."""
     return sorted(module.name for module in iter_modules(methods.__path__))
 
 
 def parity_of(recorded: str) -> Parity | None:
-    """What compares the cases of a recorded method, None where nothing does.
+    """The ``PARITY`` for the cases of a recorded method; None if there is none.
 
-    Cases of ``my_method`` are compared by ``parbench.parity.methods.my_method``; for a method from outside the package, whose
-    class is in the module ``mine``, by the module ``mine_parity``.
+    Cases of ``my_method`` are compared by ``parbench.parity.methods.my_method``. For a method from outside the package, with its
+    class in the module ``mine``, it is the module ``mine_parity``.
 
     Raises:
         ParbenchError: The module has no ``PARITY``.
@@ -31,12 +31,12 @@ def parity_of(recorded: str) -> Parity | None:
         return None
     found = getattr(importlib.import_module(name), "PARITY", None)
     if not isinstance(found, Parity):
-        raise ParbenchError(f"{name} has no PARITY: it takes an instance of a class from parbench.parity")
+        raise ParbenchError(f"{name} has no PARITY: define it as an instance of a class from parbench.parity")
     return found
 
 
 def _beside(recorded: str) -> str | None:
-    """The module that a method from outside the package brings, if it does."""
+    """The parity module of a method from outside the package; None if there is none."""
     known = names("method")
     for method in (recorded, recorded.replace("_", "-")):
         if method in known:

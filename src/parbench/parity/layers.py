@@ -1,4 +1,4 @@
-"""Parity of methods inside the LLM: the recorded model runs with our hooks and our decoding."""
+"""Parity of methods inside the LLM: the recorded model is run with our hooks and decoding."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from parbench.reducers import Reducer
 
 @dataclass
 class Seen:
-    """What entered and left the model, forward by forward.
+    """Inputs and outputs of the model, one per forward pass.
 
     Attributes:
         logits: [V] of the last token.
         lengths: Tokens at each layer.
         positions: The last token's position at each layer.
-        hidden: Of the first forward, what entered each layer, [S, d].
+        hidden: Inputs [S, d] of each layer in the first forward pass.
     """
 
     logits: list[Tensor] = field(default_factory=list)
@@ -47,16 +47,16 @@ class Seen:
 
 @dataclass(frozen=True)
 class LayerRun:
-    """A method with which the recorded model has answered.
+    """A run of the recorded model with a method.
 
     Attributes:
         case: The case.
         method: The class that evaluations use, with the fields of the case.
         adapter: The recorded model.
         rows: The recorded sequence.
-        seen: What entered and left the model.
-        trace: What the hooks saw and did.
-        ids: The tokens that were generated.
+        seen: Inputs and outputs of the model.
+        trace: The trace of the hooks.
+        ids: The generated tokens.
     """
 
     case: Case
@@ -69,20 +69,23 @@ class LayerRun:
 
 
 class LayerParity(Parity):
-    """Decodes with the recorded model and our hooks. A method says its fields, and what else than stages and logits to compare."""
+    """Decodes with the recorded model and our hooks.
+
+    Subclasses define the fields, and further comparisons beyond stages and logits.
+    """
 
     @abstractmethod
     def fields(self, case: Case) -> dict[str, Any]:
-        """The fields of our class for what the official function was called with."""
+        """The fields of our class for the arguments of the official function."""
 
     def unsupported(self, case: Case) -> str | None:
-        """Our grids are square here."""
+        """Refuse visual tokens that do not form a square grid."""
         length = case.parameters["image_length"]
-        return None if isqrt(length) ** 2 == length else f"{length} visual tokens are no square grid"
+        return None if isqrt(length) ** 2 == length else f"{length} visual tokens do not form a square grid"
 
     @torch.inference_mode()
     def run(self, case: Case) -> Verdict:
-        """Run the class that evaluations use on a recorded case and compare everything that is recorded.
+        """Run the class that evaluations use on a case, and compare everything that is recorded.
 
         Raises:
             ParbenchError: A file that the case names is missing.
@@ -95,7 +98,7 @@ class LayerParity(Parity):
         return verdict
 
     def compare(self, found: LayerRun, verdict: Verdict) -> None:
-        """Compare what a method's cases record beside stages, lengths, positions and logits."""
+        """Compare what the cases of a method record in addition to stages, lengths, positions and logits."""
 
     def reducer(self, case: Case) -> Reducer:
         """Our class with the fields of a case."""
@@ -188,7 +191,7 @@ def _compare_stages(case: Case, trace: Trace, seen: Seen, verdict: Verdict) -> N
     if "kept_visual_per_step" in recorded:
         exact(verdict, "kept_visual_per_step", torch.stack([_codes(run, 0)[0] for run in trace.passes]), recorded)
     stages = trace.passes[0] if trace.passes else []
-    # One cut is recorded without a number.
+    # A single stage is recorded without a number.
     single = {
         "kept_visual_index": "kept_visual_index",
         "score": "score_image",
@@ -239,7 +242,7 @@ def _compare_decoding(case: Case, seen: Seen, ids: list[int], verdict: Verdict) 
 
 
 def exact(verdict: Verdict, name: str, ours: Tensor, recorded: dict[str, Tensor]) -> None:
-    """Compare what has to be the same, where the case records it."""
+    """Compare tensors that must be equal, if the case records them."""
     if name not in recorded:
         return
     verdict.chosen(ours.flatten(), recorded[name].flatten())

@@ -1,4 +1,4 @@
-"""Runs recorded cases, each with what compares its method."""
+"""Runs recorded cases, each with the parity module of its method."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from parbench.parity.finding import parity_of
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a case.
+    """The result of a case.
 
     Attributes:
         case: The case.
-        verdict: What was compared; empty where nothing could be.
+        verdict: The comparison; empty if nothing was compared.
         status: ``match``, ``mismatch``, ``error`` (our method failed on it) or ``skipped``.
-        reason: Why it is skipped, what failed, or what differs; may be empty.
+        reason: Why it was skipped, what failed, or what differs; may be empty.
     """
 
     case: Case
@@ -28,7 +28,7 @@ class Outcome:
 
 
 def compare(cases: Iterable[Case]) -> list[Outcome]:
-    """Run every case; one that fails does not stop the others."""
+    """Run every case. A failing case does not stop the others."""
     return [_compare(case) for case in cases]
 
 
@@ -36,12 +36,12 @@ def _compare(case: Case) -> Outcome:
     try:
         parity = parity_of(case.method)
         if parity is None:
-            return Outcome(case, Verdict(), "skipped", f"nothing compares cases of {case.method} here")
+            return Outcome(case, Verdict(), "skipped", f"there is no parity module for {case.method}")
         if reason := parity.unsupported(case):
             return Outcome(case, Verdict(), "skipped", reason)
         verdict = parity.run(case)
     except Exception as error:
-        # Whatever a method raises, the case does not match and the others still count.
+        # Any exception of a method is a failed case; the others still run.
         first = str(error).partition("\n")[0]
         return Outcome(case, Verdict(), "error", f"{type(error).__name__}: {first}")
     return Outcome(case, verdict, "match" if verdict.matches else "mismatch", "; ".join(verdict.notes))

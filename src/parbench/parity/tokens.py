@@ -1,4 +1,4 @@
-"""Parity of methods between the vision tower and the LLM: they reduce the recorded features."""
+"""Parity of methods between vision tower and LLM: they reduce the recorded features."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ Method = TypeVar("Method", bound=TokenReducer)
 
 # CLIP's own.
 _LAYER_NORM_EPS = 1e-5
-# The fence of the outlier rule, which our methods fix as the releases do.
+# The fence of the outlier rule in our methods and in the releases.
 _FENCE = 1.5
 
 
 class RecordedModel:
-    """What probes ask of an adapter, from the recorded weights and embeddings of a case.
+    """The parts of an adapter that probes need, from the recorded weights and embeddings of a case.
 
-    A recorded result is taken where the official code was given it, and computed from recorded weights where it was not.
+    Results that the official code got as inputs are used as recorded; others are computed from recorded weights.
     """
 
     def __init__(self, case: Case, patches: int) -> None:
@@ -44,7 +44,7 @@ class RecordedModel:
 
     @property
     def vision_heads(self) -> int:
-        """As many as the recorded keys have."""
+        """Number of heads of the recorded keys."""
         return len(self._case.tensor("keys_heads"))
 
     def patches(self, features: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ class RecordedModel:
         return self._case.tensor(self._case.parameters.get("text_input", "clip_text_embeds")), [0], 0
 
     def project(self, features: Tensor) -> Tensor:
-        """Features behind the projector, [1, N, D]."""
+        """Features after the projector, [1, N, D]."""
         case = self._case
         if not case.used("proj_w1"):
             return case.tensor(case.parameters.get("projected_input", "projected"))[None]
@@ -70,14 +70,14 @@ class RecordedModel:
 
 
 class _Probes(Probes):
-    """The probes of evaluations, with the softmaxed attention that the official code was given."""
+    """The probes of evaluations, with the attention that the official code got as input."""
 
     def __init__(self, case: Case, model: RecordedModel, encoded: Encoded) -> None:
         super().__init__(cast(LlavaAdapter, model), encoded, [""], [0])
         self._case = case
 
     def cls_attention(self, block: int) -> Tensor:
-        """Recorded where the case has it."""
+        """The recorded attention, if the case has it."""
         if block == READ_BLOCK and self._case.used("cls_attention_heads"):
             return self._case.tensor("cls_attention_heads")[None].double()
         return super().cls_attention(block)
@@ -89,7 +89,7 @@ def _encoded(case: Case) -> Encoded:
         queries[-1], keys[-1] = case.tensor("q_block_last")[None], case.tensor("k_block_last")[None]
     if case.used("keys_heads"):
         keys[READ_BLOCK] = case.tensor("keys_heads").transpose(0, 1).flatten(1)[None]
-    # Some official functions are given projected patches only.
+    # Some official functions only get projected patches.
     given = [name for name in ("features", "projected", "projected_wide") if case.used(name)]
     features = case.tensor(given[0] if given else "features")[None]
     cls = case.tensor("cls_feature")[None] if case.used("cls_feature") else features[:, 0]
@@ -99,15 +99,15 @@ def _encoded(case: Case) -> Encoded:
 
 @dataclass(frozen=True)
 class TokenRun(Generic[Method]):
-    """A method that has reduced the inputs of a case.
+    """The reduction of the inputs of a case by a method.
 
     Attributes:
         case: The case.
         method: The class that evaluations use, with the fields of the case.
-        features: What it was given, [1, N, d].
-        probes: What it could ask for.
+        features: Its input features, [1, N, d].
+        probes: Its probes.
         model: The projector and CLIP's joint space, as recorded.
-        reduction: What it gave back.
+        reduction: Its output.
     """
 
     case: Case
@@ -134,19 +134,19 @@ class TokenRun(Generic[Method]):
 
 
 class TokenParity(Parity, Generic[Method]):
-    """Reduces the recorded features with our class. A method says its fields, and what else than the kept patches to compare."""
+    """Reduces the recorded features with our class. Subclasses define the fields, and further comparisons beyond kept patches."""
 
     @abstractmethod
     def fields(self, case: Case, patches: int) -> dict[str, Any]:
-        """The fields of our class, its budget included, for what the official function was called with.
+        """The fields of our class, including the budget, for the arguments of the official function.
 
         Args:
             case: The case.
-            patches: How many patches the recorded image has.
+            patches: Number of patches of the recorded image.
         """
 
     def run(self, case: Case) -> Verdict:
-        """Build the method as evaluations do, reduce the recorded inputs, compare."""
+        """Build the method as evaluations do, reduce the recorded inputs and compare."""
         found, verdict = self._reduced(case), Verdict()
         recorded = "output_features" if case.has("output_features") else "output_tokens"
         verdict.close(found.reduction.tokens[0], case.tensor(recorded))
@@ -154,7 +154,7 @@ class TokenParity(Parity, Generic[Method]):
         return verdict
 
     def compare(self, found: TokenRun[Method], verdict: Verdict) -> None:
-        """Compare the patches that tokens come from; a method adds what else the official function tells of its choice."""
+        """Compare the patches that tokens come from. Subclasses add further outputs of the official function."""
         verdict.chosen(found.anchors, found.case.tensor("kept_indices"))
 
     def _reduced(self, case: Case) -> TokenRun[Method]:
@@ -171,4 +171,4 @@ class TokenParity(Parity, Generic[Method]):
 def other_fence(case: Case) -> str | None:
     """Why a case of a method with the outlier rule cannot be compared; None if it can."""
     fence = case.parameters.get("iqr_factor", _FENCE)
-    return None if fence == _FENCE else f"an outlier rule of {fence} interquartile ranges, where ours is {_FENCE}"
+    return None if fence == _FENCE else f"an outlier rule of {fence} interquartile ranges (ours is {_FENCE})"

@@ -1,4 +1,4 @@
-"""Parity of merging inside the vision tower: one block's recorded tokens are merged."""
+"""Parity of merging inside the vision tower: the recorded tokens of one block are merged."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from parbench.parity.base import Parity
 from parbench.parity.case import Case, Verdict
 from parbench.reducers import TowerReducer
 
-# Pairs whose similarities differ by less come in any order: they were recorded in float32, where 1e-7 is noise.
+# Pairs whose similarities differ by less may be in any order: they were recorded in float32, where 1e-7 is noise.
 _TIE = 1e-6
 
 
 class TowerParity(Parity):
-    """Merges the recorded tokens of a block with our class. A method says which it is."""
+    """Merges the recorded tokens of a block with our class, which subclasses define."""
 
     @abstractmethod
     def reducer(self, case: Case) -> TowerReducer:
         """Our class with the fields of a case."""
 
     def unsupported(self, case: Case) -> str | None:
-        """LLaVA's tower has CLS."""
-        return None if case.parameters.get("class_token", True) else "a vision tower without CLS, which LLaVA has not"
+        """Refuse towers without CLS."""
+        return None if case.parameters.get("class_token", True) else "a vision tower without CLS, unlike LLaVA's"
 
     def run(self, case: Case) -> Verdict:
-        """Merge one block's recorded tokens as evaluations do, and compare."""
+        """Merge the recorded tokens of one block as evaluations do, and compare."""
         recorded = case.recorded
         tokens = _tokens(case)
         size = recorded.get("size_in", torch.ones(len(tokens)))
@@ -47,25 +47,25 @@ class TowerParity(Parity):
 
 
 def one_block(length: int) -> Geometry:
-    """A tower in which one block acts, over CLS and ``length`` - 1 patches."""
+    """The geometry of a tower with one merging block, over CLS and ``length`` - 1 patches."""
     return Geometry(rows=1, columns=length - 1, layers=1, blocks=2, patch=1)
 
 
 def _tokens(case: Case) -> Tensor:
-    """[S, d] with CLS first."""
+    """The recorded tokens [S, d], CLS first."""
     if "tokens_in" in case.recorded:
         return case.recorded["tokens_in"]
     return torch.cat([case.inputs["cls_feature"].reshape(1, -1), case.inputs["features"]])
 
 
 def _pairs(verdict: Verdict, ours: Tensor, case: Case) -> None:
-    """The same pairs, most similar first up to ties; their order decides nothing."""
+    """Compare merged pairs, most similar first up to ties."""
     source, target = case.recorded["merged_src"], case.recorded["merged_dst"]
     expected = torch.stack([source, target], dim=1).tolist()
     same = sorted(ours.tolist()) == sorted(expected)
     verdict.indices = same and verdict.indices is not False
     if not same:
-        verdict.notes.append("other pairs are merged")
+        verdict.notes.append("different pairs are merged")
     elif ours.tolist() != expected:
         metric = case.recorded["metric_in"][None]
         edges = bipartite(metric, torch.tensor([metric.shape[1]]))

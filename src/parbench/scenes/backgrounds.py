@@ -1,7 +1,7 @@
-"""Grounds other than the textured one of ``scenes``: plain colours, and crops of photographs.
+"""Backgrounds other than the texture of ``scenes``: plain colours, and crops of photographs.
 
 The photographs are the sample pictures inside scikit-image's package (each is free to use; its data/README.txt says whose it is).
-They are for training and for harder tests: the splits of ``scenes`` never hold them.
+They are for training and harder tests; the splits of ``scenes`` do not use them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PHOTOGRAPHS = (
     "retina.jpg",
     "rocket.jpg",
 )
-# Never met in training.
+# Not used in training.
 HELD_OUT_PHOTOGRAPHS = ("chelsea.png", "coffee.png", "gravel.png")
 
 
@@ -41,7 +41,7 @@ def _folder() -> Path:
     spec = find_spec("skimage")
     if spec is None or spec.origin is None:
         raise ParbenchError(
-            "photographic grounds are scikit-image's sample pictures: pip install -c requirements.lock -e '.[train]'"
+            "photographic backgrounds need scikit-image's sample pictures: pip install -c requirements.lock -e '.[train]'"
         )
     return Path(spec.origin).parent / "data"
 
@@ -51,17 +51,17 @@ def photograph(name: str) -> np.ndarray:
     """A sample picture, uint8 [height, width, 3].
 
     Raises:
-        ParbenchError: scikit-image is not installed, or its package no longer holds the picture.
+        ParbenchError: scikit-image is not installed, or its package does not contain the picture.
     """
     path = _folder() / name
     if not path.is_file():
-        raise ParbenchError(f"scikit-image's package holds no {name} in {path.parent}: install the version in requirements.lock")
+        raise ParbenchError(f"scikit-image's package has no {name} in {path.parent}: install the version in requirements.lock")
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"))
 
 
 def plain(rng: np.random.Generator, side: int) -> np.ndarray:
-    """One colour, from dark to light and nearly grey, int16 [side, side, 3]."""
+    """A background in one nearly grey colour, from dark to light, int16 [side, side, 3]."""
     ground = np.empty((side, side, 3), dtype=np.int16)
     ground[:] = np.clip(rng.integers(30, 256) + rng.integers(-14, 15, size=3), 0, 255)
     return ground
@@ -79,7 +79,7 @@ def photographic(rng: np.random.Generator, side: int, names: tuple[str, ...] = P
 
 
 def draw_ground(kind: str, seed: int, side: int, names: tuple[str, ...] = PHOTOGRAPHS) -> np.ndarray | None:
-    """The ground of a scene, which its seed fixes; None for the texture that ``render`` draws itself."""
+    """The background of a scene, determined by its seed; None for the texture that ``render`` draws."""
     rng = np.random.default_rng([seed, 4])
     if kind == "plain":
         return plain(rng, side)

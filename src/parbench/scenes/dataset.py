@@ -8,14 +8,14 @@ from parbench.scenes.splits import data_folder
 
 
 def load_scenes(split: str, skill: str | None = None) -> Any:
-    """The questions of a split, with images as image features, decoded when they are looked at.
+    """The questions of a split, with images as image features, which are decoded on access.
 
     Args:
         split: train, val or test.
         skill: Only the questions of this skill.
 
     Raises:
-        ParbenchError: The split is unknown, or was built differently from the recorded one.
+        ParbenchError: The split is unknown, or the built one differs from the recorded one.
     """
     import pyarrow.parquet as pq
     from datasets import Dataset, Image

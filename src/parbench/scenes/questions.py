@@ -1,7 +1,7 @@
 """Questions about a scene, their answers, and the boxes of the objects that they need.
 
-Skills: existence (as POPE asks it: yes, and no with random, popular or adversarial negatives), colour, shape,
-count, position, relation, reading. An object is asked about only where its name picks it out without doubt.
+Skills: existence (as in POPE: yes, and no with random, popular or adversarial negatives), colour, shape, count, position,
+relation, reading. Questions refer to an object only if its name is unambiguous.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from parbench.scenes.world import (
 SKILLS = ("existence", "colour", "shape", "count", "position", "relation", "reading")
 NEGATIVES = ("random", "popular", "adversarial")
 MAX_COUNT = 4
-# Pixels by which a place or a relation must be clear before it is asked about.
+# Minimum pixels by which a position or relation must be unambiguous.
 MIDLINE_MARGIN = 16
 RELATION_MARGIN = 42
 
@@ -40,10 +40,10 @@ class Question:
 
     Attributes:
         skill: One of ``SKILLS``.
-        detail: Sub-kind, such as the sort of negative (``yes``, ``random``, ``popular``, ``adversarial``).
+        detail: Sub-type, such as the type of negative (``yes``, ``random``, ``popular``, ``adversarial``).
         text: The question.
-        answer: The only right answer.
-        boxes: Boxes (x0, y0, x1, y1; pixels) of the objects that are needed; none for an absent object.
+        answer: The only correct answer.
+        boxes: Boxes (x0, y0, x1, y1; pixels) of the objects that the question needs; empty for an absent object.
     """
 
     skill: str
@@ -136,10 +136,10 @@ def draw_questions(
     weights: Mapping[str, float] | None = None,
     shown: Collection[Box] | None = None,
 ) -> list[Question]:
-    """Questions for training: skill by weight (1 if not given), then answer even, then one of the questions that have it.
+    """Draw questions for training: a skill by weight (default 1), then a uniform answer, then one of its questions.
 
-    Existence is halved between yes and no, and no among the three kinds of negative. With ``shown``, only questions that need
-    nothing but what has its box there.
+    Existence is half yes and half no; no is divided among the three types of negative. With ``shown``, only questions whose
+    boxes are all in it are drawn.
     """
     tree: dict[str, dict[str, dict[str, list[Question]]]] = {}
     for question in candidates(scene):

@@ -1,7 +1,7 @@
 """Draws a scene: flat-coloured shapes and signs on a textured background.
 
-Masks are rasterised once per shape and diameter and cached. Only integer arithmetic and correctly rounded
-operations decide a pixel, so that the recorded fingerprints hold on other processors.
+Masks are rasterised once per shape and diameter and cached. Pixels are computed by integer arithmetic and correctly rounded
+operations only, so the recorded fingerprints hold on other processors.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _star() -> list[tuple[float, float]]:
     for tip in range(10):
         radius = 1.0 if tip % 2 == 0 else 0.42
         angle = math.pi * (tip / 5 - 0.5)
-        # Rounded, so that another libm gives the same corners.
+        # Rounded, so that the corners are the same with another libm.
         corners.append((round(radius * math.cos(angle), 6), round(radius * math.sin(angle), 6)))
     return corners
 
@@ -95,7 +95,7 @@ def shape_mask(shape: str, diameter: int) -> np.ndarray:
 
 
 def _background(rng: np.random.Generator, side: int) -> np.ndarray:
-    """Greyish texture, int16 [side, side, 3]: two octaves of smooth noise; grain is added to everything later."""
+    """Greyish texture, int16 [side, side, 3]: two octaves of smooth noise. Grain is added to the whole image later."""
     base = rng.integers(95, 160) + rng.integers(-14, 15, size=3)
     image = np.empty((side, side, 3), dtype=np.int16)
     image[:] = base
@@ -118,12 +118,11 @@ def render(scene: Scene, ground: np.ndarray | None = None) -> tuple[np.ndarray, 
 
     Args:
         scene: What to draw.
-        ground: Int16 [side, side, 3] what lies behind the things (``parbench.scenes.backgrounds``); None for the texture that the
-            splits have.
+        ground: Background, int16 [side, side, 3] (``parbench.scenes.backgrounds``); None for the texture of the splits.
 
     Returns:
-        The picture, uint8 [side, side, 3], and its owner map, int16 [side, side]: 0 background, i + 1 the
-        i-th object, -(i + 1) the i-th sign (training takes its dense labels from it).
+        The image, uint8 [side, side, 3], and its label map, int16 [side, side]: 0 for background, i + 1 for the i-th object,
+        -(i + 1) for the i-th sign. Training takes dense labels from it.
     """
     rng = np.random.default_rng([scene.seed, 1])
     left, top, right, _ = scene.window.box

@@ -28,13 +28,13 @@ from parbench.scenes.world import CHARACTERS, Scene, sample_scene
 
 @dataclass(frozen=True)
 class Split:
-    """A split: its first seed and its number of images, one scene a seed."""
+    """A split: its first seed and its number of images, with one scene per seed."""
 
     first_seed: int
     images: int
 
 
-# Training draws from the seeds below 1,000,000,000 (tiny); the splits' seeds never meet.
+# Training uses seeds below 1,000,000,000; the seeds of splits are disjoint.
 SPLITS = {
     "train": Split(0, 400),
     "val": Split(2_000_000_000, 120),
@@ -45,17 +45,17 @@ PER_IMAGE = {"existence": 2, "colour": 1, "shape": 1, "count": 2, "position": 1,
 
 @dataclass(frozen=True)
 class Item:
-    """One question of a split, with the number of its image."""
+    """One question of a split, with the index of its image."""
 
     image: int
     question: Question
 
 
 class _Balance:
-    """Chooses, image by image, the question whose answer has been asked least so far.
+    """Chooses, image by image, the question whose answer has been the rarest so far.
 
-    Two levels: the answer within its skill (and, for existence, the sort of negative), then the answer for
-    this very text, so that neither the skill nor the wording gives the answer away.
+    Two levels are balanced: the answer within its skill (for existence, also the type of negative), then the answer to the same
+    text. Neither the skill nor the text then predicts the answer.
     """
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class _Balance:
     def cost(self, question: Question) -> tuple[float, int, int]:
         group = self.by_group[self.group(question)]
         if question.skill == "existence":
-            # Each of the three negatives is a third of the noes.
+            # Each of the three negatives is a third of the answers no.
             weight = group if question.answer == "yes" else 3 * group
         else:
             weight = group
@@ -108,7 +108,7 @@ def _choose(split: Split, scenes: list[Scene]) -> list[Item]:
                 question = offered[best]
                 balance.take(question)
                 items.append(Item(number, question))
-                # The same text is not asked twice of one image.
+                # An image has no two questions with the same text.
                 offered = [other for other in offered if other.text != question.text]
     return items
 
@@ -127,7 +127,7 @@ def load_split(name: str) -> tuple[tuple[Scene, ...], tuple[Item, ...]]:
 
 
 def rows(name: str) -> Iterator[dict[str, Any]]:
-    """The rows of a split as its data file holds them; ``image`` is the name of the picture's file."""
+    """The rows of a split's data file; ``image`` is the file name of the image."""
     for number, item in enumerate(load_split(name)[1]):
         question = item.question
         yield {
@@ -143,10 +143,10 @@ def rows(name: str) -> Iterator[dict[str, Any]]:
 
 
 def fingerprint(rows_of_split: Iterable[dict[str, Any]], picture: Callable[[str], np.ndarray]) -> str:
-    """Sha256 over everything said in the rows and the pixels of their images (not over PNG bytes: zlib may change them).
+    """Sha256 over the rows and the pixels of their images. (PNG bytes depend on zlib.)
 
     Args:
-        rows_of_split: Rows as ``rows`` gives them.
+        rows_of_split: Rows as from :func:`rows`.
         picture: Maps an image's file name to its pixels, uint8 [336, 336, 3].
     """
     digest = hashlib.sha256()
@@ -160,12 +160,12 @@ def fingerprint(rows_of_split: Iterable[dict[str, Any]], picture: Callable[[str]
 
 
 def recorded_fingerprints() -> dict[str, str]:
-    """The fingerprints that this version of parbench stands for."""
+    """The recorded fingerprint of each split."""
     return json.loads(resources.files("parbench.scenes").joinpath("fingerprints.json").read_text(encoding="utf-8"))
 
 
 def default_root() -> Path:
-    """Where built splits are kept: ``$PARBENCH_CACHE`` or the user's cache folder."""
+    """The folder of built splits: ``$PARBENCH_CACHE`` or the user's cache folder."""
     return cache_root() / "scenes"
 
 
@@ -185,14 +185,13 @@ def data_folder(name: str, root: Path | None = None) -> Path:
             with working(building), tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as partial:
                 _write(Path(partial) / name, name)
                 check_folder(Path(partial) / name, name)
-                # Another process may have been faster; both made the same.
+                # Another process may have been faster; the results are the same.
                 with contextlib.suppress(OSError):
                     os.rename(Path(partial) / name, folder)
         except OSError as error:
             raise FatalError(
-                f"the {name} split of scenes cannot be built in {folder.parent} ({error.strerror}): make room there, or name "
-                f"another "
-                "folder in PARBENCH_CACHE"
+                f"the {name} split of scenes cannot be built in {folder.parent} ({error.strerror}): make room there, or set "
+                "PARBENCH_CACHE to another folder"
             ) from error
     return folder
 
@@ -231,7 +230,7 @@ def check_folder(folder: Path, name: str) -> None:
 def blind_majority(train: str = "train", test: str = "test") -> dict[str, float]:
     """Accuracy of guessing from the question alone, by skill and ``all``.
 
-    For each question the answer that its text most often had in ``train``; for unseen texts the most frequent answer of the skill.
+    The guess is the most frequent answer to the same text in ``train``; for unseen texts, the most frequent answer of the skill.
     """
     by_text: dict[str, Counter[str]] = defaultdict(Counter)
     by_skill: dict[str, Counter[str]] = defaultdict(Counter)
@@ -249,7 +248,7 @@ def blind_majority(train: str = "train", test: str = "test") -> dict[str, float]
 
 
 def chance() -> dict[str, float]:
-    """Accuracy of drawing an answer at random among the possible ones, by skill."""
+    """Accuracy of a random choice among the possible answers, by skill."""
     signs = 0.5 * (len(CHARACTERS) ** -2 + len(CHARACTERS) ** -3)
     return {
         "existence": 1 / 2,

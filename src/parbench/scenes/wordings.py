@@ -1,7 +1,7 @@
-"""The questions of ``scenes`` in other words: several wordings a skill for training, and some that training never meets.
+"""Paraphrases of the questions of ``scenes``: several per skill for training, and some held out from training.
 
-The splits ask in the wording of ``parbench.scenes.questions`` and stay as they are; here their questions are said anew, with
-the same answer and evidence. RunLockedError-out wordings are made of words that training knows.
+The splits use the wording of ``parbench.scenes.questions``. Paraphrases have the same answer and evidence. Held-out paraphrases
+consist of words that occur in training.
 """
 
 from __future__ import annotations
@@ -100,24 +100,24 @@ HELD_OUT: dict[str, tuple[str, ...]] = {
     ),
     "reading": ("Which text does the {sign} have?", "What text is written on the {sign}?"),
 }
-# Words for a thing of which only the colour is said, and for several.
+# Nouns for objects of which only the colour is named.
 _NOUNS = ("object", "thing", "shape")
 
 
 def parts(question: Question) -> dict[str, str]:
-    """What the wordings of a question have in common, by name.
+    """The slots of a question that its paraphrases share, by name.
 
     Raises:
         ValueError: The question is not in the wording of ``parbench.scenes.questions``.
     """
     match = _ORIGINAL[question.skill].fullmatch(question.text)
     if match is None:
-        raise ValueError(f"{question.text!r} is not how scenes asks for {question.skill}")
+        raise ValueError(f"{question.text!r} is not the wording of scenes for {question.skill}")
     return {name: value or "" for name, value in match.groupdict().items()}
 
 
 def reword(question: Question, rng: np.random.Generator, wordings: Mapping[str, tuple[str, ...]] = WORDINGS) -> Question:
-    """The question in one of the wordings of its skill; answer and evidence stay."""
+    """The question in a random paraphrase of its skill, with the same answer and evidence."""
     slots = parts(question)
     noun = _NOUNS[rng.integers(len(_NOUNS))]
     if "things" in slots:
@@ -125,7 +125,7 @@ def reword(question: Question, rng: np.random.Generator, wordings: Mapping[str, 
     if "axis" in slots:
         slots["swapped"] = " or ".join(reversed(slots["axis"].split(" or ")))
     offered = wordings[question.skill]
-    # "to the above of" is no English.
+    # "to the above of" is not English.
     if slots.get("axis") == "above or below":
         offered = tuple(wording for wording in offered if "to the {axis}" not in wording)
     text = offered[rng.integers(len(offered))].format(noun=noun, **slots)

@@ -1,4 +1,4 @@
-"""The world of ``scenes``: what a picture can hold, and how one is drawn at random.
+"""The world of ``scenes``: the objects of an image, and their random generation.
 
 A scene lives on a canvas of 24 x 24 patches of 14 pixels (336 x 336). It holds objects (shape x colour x
 size) and one or two small signs with two or three characters. All coordinates are pixels of the canvas, so
@@ -24,14 +24,14 @@ SIGN_COLOURS = ("white", "black")
 CHARACTERS = "ACFHKLTUXZ"
 
 DIAMETERS = {"small": (28, 36), "large": (46, 58)}
-# For training beyond the splits: any size between a patch and a half and six patches.
+# Additional sizes for training: from one and a half to six patches.
 WIDE_DIAMETERS = {"small": (20, 40), "large": (41, 84)}
 GLYPH_SCALE = 3
 GLYPH_WIDTH, GLYPH_HEIGHT = 5 * GLYPH_SCALE, 7 * GLYPH_SCALE
 GLYPH_PITCH = GLYPH_WIDTH + GLYPH_SCALE
 SIGN_MARGIN = 5
 
-# Some kinds are met three times as often as others, so that "popular" negatives (POPE) mean something.
+# Some kinds are three times as frequent as others, so that "popular" negatives (POPE) exist.
 POPULAR_FACTOR = 3.0
 KINDS = tuple((colour, shape) for colour in COLOURS for shape in SHAPES)
 POPULAR = tuple(kind for index, kind in enumerate(KINDS) if (index * 7 + index // 6) % 3 == 0)
@@ -90,7 +90,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Scene:
-    """What one picture holds. ``seed`` also fixes texture and colour jitter, so a scene renders one way."""
+    """The content of one image. ``seed`` also determines texture and colour jitter, so rendering is deterministic."""
 
     seed: int
     things: tuple[Thing, ...]
@@ -104,7 +104,7 @@ class Scene:
 
 
 def sign_size(characters: int) -> tuple[int, int]:
-    """Width and height in pixels of a sign with that many characters."""
+    """Width and height in pixels of a sign with ``characters`` characters."""
     width = characters * GLYPH_PITCH - GLYPH_SCALE + 2 * SIGN_MARGIN
     return width, GLYPH_HEIGHT + 2 * SIGN_MARGIN
 
@@ -129,7 +129,7 @@ def _place(rng: np.random.Generator, width: int, height: int, window: Window, ta
     return None
 
 
-# Four of a kind need five or more objects, so they are drawn more often: counts then come out even.
+# Four of a kind need five or more objects, so they are drawn more often to balance counts.
 _REPEATS = (0.15, 0.2, 0.25, 0.4)
 _WEIGHTS = np.array([POPULAR_FACTOR if kind in POPULAR else 1.0 for kind in KINDS])
 
@@ -160,14 +160,14 @@ def sample_scene(
     """Draw a scene at random from its seed.
 
     Args:
-        seed: Fixes everything about the scene.
+        seed: Determines everything about the scene.
         window: Part of the canvas that is rendered; nothing is placed outside it. Default: all of it.
-        things: Least and greatest number of objects (both included).
-        signs: Least and greatest number of signs (both included).
-        diameters: Least and greatest diameter of each size in pixels.
+        things: Minimum and maximum number of objects, inclusive.
+        signs: Minimum and maximum number of signs, inclusive.
+        diameters: Minimum and maximum diameter of each size in pixels.
 
     Returns:
-        The scene. Objects that found no free place are left out, so small windows may hold fewer.
+        The scene. Objects without a free place are omitted, so small windows may contain fewer.
     """
     rng = np.random.default_rng(seed)
     window = window or Window()

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-# What eval and sweep print; parbench table has more.
+# The views that eval and sweep print; parbench table has more.
 _AFTER_RUNS = ("answers", "official", "tokens", "controls")
 
 
@@ -15,7 +15,7 @@ def show(folders: Sequence[Path], labels: Sequence[str] | None = None) -> None:
 
     Args:
         folders: Their folders.
-        labels: What to call each, empty for its method and budget; a run that is there twice gets both.
+        labels: Label of each folder; empty for method and budget. A run that is given twice gets both labels.
     """
     from parbench.results import load
     from parbench.tables.comparing import COLUMNS, compare

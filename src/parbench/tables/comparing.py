@@ -1,4 +1,4 @@
-"""Runs over the same questions, compared: one row a run, with intervals, differences and tests."""
+"""Comparison of runs on the same questions: one row per run, with intervals, differences and tests."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from parbench.statistics.significance import flips, holm
 from parbench.tables.computed_by import check_same_code, code_notes
 from parbench.tables.failures import failures
 
-# Columns of the samples that a comparison reads.
+# Columns of the samples that a comparison needs.
 COLUMNS = ("image_id", "skill", "prediction", "target", "score", "error", "evidence_recall")
-# Columns that go into the comparison as they are.
+# Columns that are copied unchanged.
 _KEPT = (
     "run_id",
     "label",
@@ -69,7 +69,7 @@ _KEPT = (
 )
 
 
-_QUANTIZED = "none, which others are compared with, is the first; controls are those with the weights quantised in the same way"
+_QUANTIZED = "differences are from the first none; controls are quantised like the method"
 
 
 @dataclass(frozen=True)
@@ -77,16 +77,16 @@ class Comparison:
     """Runs of one model on one data set.
 
     Attributes:
-        frame: One row a run; ``score`` is the measure's value, ``X_low`` and ``X_high`` the ends of X's 95 % interval, ``X_p``
-            and ``X_p_holm`` that X is zero, before and after correction over the rows of a budget.
-        measure: What ``score`` is.
-        model: Its name.
-        dataset: Its name and split.
+        frame: One row per run. ``score`` is the value of the measure, ``X_low`` and ``X_high`` are the ends of X's 95 % interval,
+            ``X_p`` and ``X_p_holm`` the p-values for X being zero, before and after correction over the rows of a budget.
+        measure: The measure of ``score``.
+        model: Name of the model.
+        dataset: Name and split of the data set.
         questions: Number of questions.
-        images: Of images that they are about.
-        chance: Accuracy of guessing; NaN where not known.
+        images: Number of images.
+        chance: Accuracy of guessing; NaN if unknown.
         skills: Questions by skill.
-        notes: What a reader has to know beside the methods' own notes.
+        notes: Footnotes, in addition to those of the methods.
     """
 
     frame: pd.DataFrame
@@ -108,17 +108,17 @@ def compare(
     quantized: bool = False,
     strict: bool = False,
 ) -> Comparison:
-    """Compare runs that differ in nothing but the method.
+    """Compare runs that differ only in the method.
 
     Args:
         results: The runs, with at least ``COLUMNS`` of their samples.
-        metric: One of ``MEASURES``; by default what the data set is reported in.
-        labels: What to call runs, by their id, instead of by method and budget.
-        quantized: Whether the model's weights may be quantised in some runs and not in others.
-        strict: Whether to refuse runs that different code or devices computed, instead of a note.
+        metric: One of ``MEASURES``; None for the one in which the data set is reported.
+        labels: Labels of runs, by id; default: method and budget.
+        quantized: Whether runs may differ in quantisation.
+        strict: Whether to refuse runs computed by different code or devices, instead of adding a footnote.
 
     Raises:
-        ParbenchError: The runs differ in more, or the measure is not to be had from them.
+        ParbenchError: The runs differ in other fields, or the measure is not available for them.
     """
     runs = results.runs.reset_index(drop=True)
     refuse_mixture(runs, ("quantization",) if quantized else ())
@@ -152,17 +152,17 @@ def compare(
 
 
 def _several(frame: pd.DataFrame) -> list[str]:
-    """Notes where it is not plain which run of a control others are compared with."""
+    """Footnotes for controls with several runs at a budget."""
     compared = frame[frame["method"].isin(("none", *compared_with(frame)))]
     again = compared[compared.duplicated(["method", "budget", "quantization"])]["method"].unique()
-    return [f"{method}: several runs at a budget; others are compared with the first of them" for method in again]
+    return [f"{method}: several runs at a budget; differences are from the first" for method in again]
 
 
 def refuse_mixture(runs: pd.DataFrame, beside: Sequence[str] = ()) -> None:
-    """Refuse runs that differ in more than the method and the blocks ``beside`` it.
+    """Refuse runs that differ in other fields than the method and the blocks ``beside``.
 
     Raises:
-        ParbenchError: Says in which fields, with which values, and how to choose.
+        ParbenchError: They do. The message names fields, values and how to choose.
     """
     apart = differing(runs["identity"].tolist(), beside)
     if not apart:
@@ -177,18 +177,18 @@ def refuse_mixture(runs: pd.DataFrame, beside: Sequence[str] = ()) -> None:
     key, values = next(iter(apart.items()))
     example = _short(min(values, key=lambda value: (-values[value], value)))
     raise ParbenchError(
-        f"these {len(runs)} runs have no common table, since they differ in {'; '.join(said)}{more}: choose, for example with "
+        f"these {len(runs)} runs cannot be in one table, since they differ in {'; '.join(said)}{more}: choose, for example with "
         f"{key}={example}"
     )
 
 
 def _short(value: str) -> str:
-    """A hash by its beginning, which is enough to choose by."""
+    """Abbreviate a hash to its beginning."""
     return value[:12] if len(value) == 64 else value
 
 
 def _measure(answers: Answers, metric: str | None, declared: str) -> tuple[Measure, tuple[str, ...]]:
-    """The measure, and a note where it is not the one that the data set is reported in."""
+    """The measure, and a footnote if it is not the one in which the data set is reported."""
     if metric is not None:
         return measure_called(metric), ()
     own = own_measure(declared)
@@ -203,25 +203,25 @@ def _measure(answers: Answers, metric: str | None, declared: str) -> tuple[Measu
 
 
 def _skills(answers: Answers) -> dict[str, int]:
-    """Questions by skill, where there are several."""
+    """Number of questions by skill; empty for a single skill."""
     counts = pd.Series(answers.questions_column("skill")).dropna().value_counts().sort_index()
     return {str(skill): int(count) for skill, count in counts.items()} if len(counts) > 1 else {}
 
 
 class _Table:
-    """Fills a frame of runs, whose rows are those of the answers, with everything that is computed from samples."""
+    """Adds all columns that are computed from samples to a frame of runs."""
 
     def __init__(self, frame: pd.DataFrame, answers: Answers, measure: Measure, skills: Mapping[str, int]) -> None:
         self.frame, self.answers = frame, answers
         self.columns: dict[str, list[Any]] = {}
-        # Runs whose weights are as they are come first.
+        # Runs with unquantised weights come first.
         self.none = next(iter(np.flatnonzero(frame["method"] == "none")), None)
         self.hard = self._hard()
         self.sums = self._sums(measure, skills)
         self.resampled = dict(zip(self.sums, resample(list(self.sums.values())), strict=True))
 
     def build(self) -> pd.DataFrame:
-        """The frame with all columns, unreduced first, then by budget and score."""
+        """The frame with all columns, unreduced first, then sorted by budget and score."""
         for name in self.sums:
             self._estimates(name, [self.resampled[name].of(row) for row in self.rows])
         self.columns["hard_n"] = [int(mask.sum()) if self.none is not None else 0 for mask in self.hard]
@@ -239,12 +239,12 @@ class _Table:
 
     @property
     def rows(self) -> range:
-        """Places of the runs."""
+        """Indices of the runs."""
         return range(len(self.frame))
 
     @property
     def main(self) -> Resampled:
-        """The measure."""
+        """The measure with its resamples."""
         return self.resampled["score"]
 
     def _sums(self, measure: Measure, skills: Mapping[str, int]) -> dict[str, Sums]:
@@ -261,7 +261,7 @@ class _Table:
         return sums
 
     def _hard(self) -> np.ndarray:
-        """For each run the questions that none answers and downsample at the run's budget does not [R, S]."""
+        """[R, S] bool: for each run, the questions that none answers and downsample at its budget does not."""
         right = self.answers.right
         masks = np.zeros_like(right)
         for row in self.rows:
@@ -271,14 +271,14 @@ class _Table:
         return masks
 
     def _at_budget(self, method: str, row: int, *, itself: bool = False) -> int | None:
-        """The run of a method at a run's budget, other than that run; the first where several settings were tried."""
+        """The first run of a method at the budget of a run, other than that run itself."""
         budget = self.frame["budget"].iloc[row]
         same = (self.frame["method"] == method) & (self.frame["budget"] == budget)
         same &= self.frame["quantization"] == self.frame["quantization"].iloc[row]
         return next((int(other) for other in np.flatnonzero(same) if itself or other != row), None)
 
     def _estimates(self, name: str, estimates: list[Estimate | None]) -> None:
-        """A column of numbers with their intervals."""
+        """Add a column of values with their intervals."""
         nothing = (float("nan"), float("nan"))
         ends = [estimate.interval(LEVEL) if estimate else nothing for estimate in estimates]
         self.columns[name] = [estimate.point if estimate else float("nan") for estimate in estimates]
@@ -291,7 +291,7 @@ class _Table:
         ]
 
     def _difference(self, name: str, others: list[int | None]) -> None:
-        """Each run less another one, with p before and after correction over the runs of a budget."""
+        """Add the difference of each run from another one, with p before and after correction over the runs of a budget."""
         found = self._compared(others, np.subtract)
         self._estimates(name, found)
         self._p_values(name, [estimate.p_value() if estimate else float("nan") for estimate in found])
@@ -327,7 +327,7 @@ class _Table:
         self._p_values("flips", [flip.p if flip else float("nan") for flip in found])
 
     def _best(self) -> list[bool]:
-        """Whether a run is better than every other one of its budget, each by a difference that holds after correction."""
+        """Whether each run is significantly better than every other run of its budget, after correction."""
         best = [False] * len(self.frame)
         for _, family in self.frame[self.frame["budget"].notna()].groupby("budget"):
             rows = family.index.tolist()

@@ -1,4 +1,4 @@
-"""Notes on runs of one table that different code, or different devices, computed."""
+"""Footnotes for runs of one table that were computed by different code or devices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from parbench.errors import ParbenchError
 
 
 def code_notes(runs: pd.DataFrame) -> list[str]:
-    """What a reader of a table has to know about who computed its runs; nothing where all were computed alike.
+    """Footnotes about the code and devices that computed the runs; empty if they are the same for all.
 
     Args:
         runs: ``load(...).runs``.
@@ -27,33 +27,34 @@ def code_notes(runs: pd.DataFrame) -> list[str]:
     old = int(runs["old"].sum())
     if 0 < old < len(runs):
         notes.append(
-            f"{old} of the runs are of an older format, which records neither `numerics` nor all versions: taken to be the same"
+            f"{old} of the runs have an older format without `numerics` and some versions, which are assumed to be the same"
         )
     return notes
 
 
 def check_same_code(runs: pd.DataFrame) -> None:
-    """Refuse runs that need such a note.
+    """Refuse runs that need such a footnote.
 
     Raises:
-        ParbenchError: With the note.
+        ParbenchError: They do. The message contains the footnote.
     """
     if notes := code_notes(runs):
         raise ParbenchError(
-            f"these {len(runs)} runs are not alike ({'; '.join(notes)}): compute them anew with one parbench on one kind of "
+            f"these {len(runs)} runs were not computed alike ({'; '.join(notes)}): compute them again with one parbench on "
+            "one kind of "
             f"device, or "
             "leave out strict"
         )
 
 
 def _code(state: Mapping[str, Any]) -> str | None:
-    """The sources, by commit where that says all; what has the same sources is the same code, whatever its commit."""
+    """The code as text. Equal sources are the same code, whatever the commit."""
     source = state.get("source")
     return f"parbench {state.get('parbench')} (sources {source[:8]})" if source else None
 
 
 def _counted(runs: pd.DataFrame, name: Any) -> dict[str, int]:
-    """How many runs each state computed, all or a part of it; what is not recorded is left out."""
+    """Number of runs that each state computed, in full or in part. States that are not recorded are omitted."""
     counts: Counter[str] = Counter()
     for states in runs["computed_by"]:
         counts.update({found for state in states if (found := name(state))})

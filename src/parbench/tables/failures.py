@@ -1,4 +1,4 @@
-"""Why samples failed, for the notes under tables."""
+"""Footnotes on failed samples."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import pandas as pd
 
 
 def failures(samples: pd.DataFrame, frame: pd.DataFrame, most: int = 3) -> list[str]:
-    """Notes on why samples failed, with the name of one for each reason; the most frequent reasons first.
+    """Footnotes with the reasons of failed samples, most frequent first, each with an example.
 
     Args:
-        samples: With ``run_id``, ``id`` and ``error``.
+        samples: The samples, with ``run_id``, ``id`` and ``error``.
         frame: The runs, with ``run_id`` and ``label``.
-        most: Reasons that are told; of further ones only their number.
+        most: Maximum number of reasons; of further ones only the number is given.
     """
     if "error" not in samples:
         return []
     label = dict(zip(frame["run_id"], frame["label"], strict=True))
     failed = samples[samples["run_id"].isin(label) & samples["error"].notna()]
-    # Reasons that differ in numbers alone are one.
+    # Reasons that differ only in numbers are the same.
     kinds = failed.groupby(failed["error"].str.replace(r"\d+", "#", regex=True), sort=False)
     groups = sorted((kind for _, kind in kinds), key=len, reverse=True)
     said = []

@@ -1,4 +1,4 @@
-"""The figures that POPE and MME are reported in, as a table."""
+"""The official metrics of POPE and MME as a table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MME = (("points", ""), ("accuracy", "accuracy"), ("accuracy_plus", "accuracy+")
 
 
 def official_view(comparison: Comparison) -> View | None:
-    """One row a run, and of POPE one for each category of questions too; None where the benchmark has no such figures."""
+    """One row per run, for POPE also per category of questions; None if the benchmark has no official metrics."""
     found = [row for row in comparison.frame["official"] if row]
     if not found:
         return None
@@ -20,7 +20,7 @@ def official_view(comparison: Comparison) -> View | None:
 
 
 def flat(frame: pd.DataFrame) -> pd.DataFrame:
-    """A comparison's frame with a column for each figure (``official_random_f1``) in place of ``official``."""
+    """The frame of a comparison with one column per official metric (``official_random_f1``) instead of ``official``."""
     rows = [
         {f"official_{part}_{key}": value for part, values in figures.items() for key, value in values.items()}
         for figures in frame["official"]
@@ -39,12 +39,12 @@ def _pope(comparison: Comparison) -> View:
             rows.append(tuple(map(Cell, (label, category, *values))))
         breaks.append(len(rows) - 1)
     notes = (
-        "precision, recall, F1: of the answer yes, as lmms-eval computes them: what is neither yes nor no is wrong, but not missed",
-        "yes %: of the model's answers",
+        "precision, recall, F1: of the answer yes, as in lmms-eval: an answer that is neither yes nor no is wrong, but not a miss",
+        "yes %: share of the model's answers",
         *off_budget(frame),
     )
     columns = ("method", "questions", *(title for _, title in _POPE))
-    return View(f"{head(comparison)}: POPE's figures", columns, tuple(rows), tuple(breaks[:-1]), notes)
+    return View(f"{head(comparison)}: POPE's metrics", columns, tuple(rows), tuple(breaks[:-1]), notes)
 
 
 def _mme(comparison: Comparison) -> View:

@@ -1,4 +1,4 @@
-"""Which numbers of papers an own run may stand beside: benchmark, split, prompt and scoring of a run."""
+"""The benchmark, split, prompt and scoring of a run, which determine the published numbers it is comparable with."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# The split that papers mean when they name a benchmark and no split, and what published numbers call others.
+# The usual split of each benchmark in papers, and the names of other splits in published numbers.
 _USUAL = {
     "gqa": "testdev",
     "mmbench": "dev",
@@ -17,20 +17,20 @@ _USUAL = {
     "textvqa": "validation",
 }
 _SUBSETS = {"validation": "val", "testdev": "test-dev"}
-# Data sets that are a benchmark in another setting.
+# Data sets that are another setting of a benchmark.
 _BENCHMARKS = {"textvqa-ocr": "textvqa"}
-# LLaVA-1.5's own prompt, which papers on it use.
+# LLaVA-1.5's prompt, which papers use.
 _PROMPT = "vicuna_v1"
 
 
 @dataclass(frozen=True)
 class Place:
-    """What makes a number comparable.
+    """What a number must share with another to be comparable.
 
     Attributes:
-        benchmark: As in the published numbers.
-        subset: The split or part, empty for the usual one.
-        setting: What else tells it from other numbers of the benchmark.
+        benchmark: Name in the published numbers.
+        subset: The split or part; empty for the usual one.
+        setting: Other differences from the usual setting.
     """
 
     benchmark: str
@@ -39,7 +39,7 @@ class Place:
 
 
 def benchmark_of(dataset: str) -> str:
-    """What published numbers call a data set."""
+    """The name of a data set in the published numbers."""
     return _BENCHMARKS.get(dataset, dataset)
 
 

@@ -1,4 +1,4 @@
-"""Numbers of papers beside own runs of the same model and benchmark: side by side, never in one average."""
+"""Published numbers next to own runs of the same model and benchmark, never averaged together."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ COLUMNS = {
     "own_authors": "bool",
     "note": "str",
 }
-# How a benchmark's numbers are called, and the measure that an own run has to be set beside them in.
+# Title of each published metric, and the measure of own runs that it is comparable with.
 METRICS = {
     "accuracy": ("accuracy %", "accuracy"),
     "f1-or-accuracy": ("F1 % (or accuracy: see README)", "f1"),
@@ -46,11 +46,11 @@ METRICS = {
     "relative": ("% of unreduced, averaged by the source over benchmarks", ""),
 }
 FIELDS = ("method", "model", "benchmark", "subset", "setting", "metric", "source")
-# What makes numbers comparable at all.
+# Columns that comparable numbers share.
 _SAME = ["model", "benchmark", "metric", "subset", "setting"]
-# Benchmarks that papers evaluate in several settings; a source that does not say which has a table of its own.
+# Benchmarks that papers evaluate in several settings. A source that does not state its setting has a separate table.
 _SETTINGS = ("textvqa", "mmbench")
-_ALONE = "own runs stand alone here: no number was published of the same split, prompt and scoring"
+_ALONE = "own runs only: no number with the same split, prompt and scoring was published"
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Own:
     """Own runs of a model and benchmark.
 
     Attributes:
-        place: Which numbers of papers they may stand beside.
-        comparisons: The runs by measure, as far as they have it.
+        place: Benchmark, split, prompt and scoring.
+        comparisons: The runs by measure, for the available measures.
     """
 
     place: Place
@@ -67,17 +67,17 @@ class Own:
 
 
 def folder() -> Path:
-    """Where the numbers lie: in the package when installed from a wheel, else under results/."""
+    """The folder of the published numbers: in the package if installed from a wheel, else under results/."""
     package = Path(parbench.__file__).parent
     inside = package / "published"
     return inside if inside.is_dir() else package.parents[1] / "results" / "published"
 
 
 def read() -> pd.DataFrame:
-    """All numbers, text empty where there is nothing to say.
+    """All published numbers; missing text is empty.
 
     Raises:
-        ParbenchError: The file is not there, or has other columns.
+        ParbenchError: The file is missing, or has other columns.
     """
     path = folder() / "published.csv"
     try:
@@ -94,7 +94,7 @@ def _numbers() -> list[str]:
 
 
 def choose(frame: pd.DataFrame, where: Mapping[str, str]) -> pd.DataFrame:
-    """The numbers with these values; ``none`` stays whatever methods are chosen.
+    """The numbers with these values; ``none`` is always included.
 
     Raises:
         ParbenchError: There is no such field or value.
@@ -108,7 +108,7 @@ def choose(frame: pd.DataFrame, where: Mapping[str, str]) -> pd.DataFrame:
         if not found.any():
             raise unknown(f"{field} among the published numbers", wanted, known)
         for option in options:
-            # A method that no paper here has may be one of own runs.
+            # A method without published numbers may be one of the own runs.
             if option not in (known | set(names("method")) if field == "method" else known):
                 raise unknown(f"{field} among the published numbers", option, known)
         frame = _with_unreduced(frame, found) if field == "method" else frame[found]
@@ -116,14 +116,14 @@ def choose(frame: pd.DataFrame, where: Mapping[str, str]) -> pd.DataFrame:
 
 
 def _with_unreduced(frame: pd.DataFrame, found: pd.Series) -> pd.DataFrame:
-    """The numbers that were found, and the unreduced ones of the tables that they are in."""
+    """The selected numbers, and the unreduced ones of their tables."""
     key = [*_SAME, "source", "place"]
     tables = pd.MultiIndex.from_frame(frame[key])
     return frame[found | ((frame["method"] == "none") & tables.isin(tables[found]))]
 
 
 def with_share(frame: pd.DataFrame) -> pd.DataFrame:
-    """The numbers with ``of_none``: each over the unreduced one of the same table of the same source, where there is just one."""
+    """The numbers with ``of_none``: each relative to the unreduced one of the same table and source, if there is exactly one."""
     key = [*_SAME, "source", "place"]
     none = frame[frame["method"] == "none"].drop_duplicates([*key, "value"]).drop_duplicates(key, keep=False)
     joined = frame.merge(none[[*key, "value"]].rename(columns={"value": "unreduced"}), on=key, how="left")
@@ -132,7 +132,7 @@ def with_share(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def beside(frame: pd.DataFrame, owns: Sequence[Own]) -> pd.DataFrame:
-    """Published numbers and own runs in one frame of data, told apart by ``source``; own ones have an interval."""
+    """Published numbers and own runs in one data frame, distinguished by ``source``. Own runs have an interval."""
     found = with_share(frame).assign(low=float("nan"), high=float("nan"), run_id="", off_budget=float("nan"))
     rows = [row for own in owns for metric, comparison in _matching(frame, own) for row in _own_rows(metric, comparison, own.place)]
     if not rows:
@@ -141,7 +141,7 @@ def beside(frame: pd.DataFrame, owns: Sequence[Own]) -> pd.DataFrame:
 
 
 def _matching(frame: pd.DataFrame, own: Own) -> Iterator[tuple[str, Comparison]]:
-    """Own runs in each metric that papers report their model and benchmark in."""
+    """Own runs in each metric in which papers report the model and benchmark."""
     for metric, (_, measure) in METRICS.items():
         comparison = own.comparisons.get(measure)
         if comparison is not None and metric in set(frame["metric"]):
@@ -178,7 +178,7 @@ def _own_rows(metric: str, comparison: Comparison, place: Place) -> Iterator[dic
 
 
 def _settings(row: pd.Series) -> str:
-    """What a label says beyond method and budget."""
+    """The part of a label after method and budget."""
     return str(row["label"]).partition(" (")[2].rstrip(")")
 
 
@@ -186,7 +186,7 @@ def views(frame: pd.DataFrame) -> list[View]:
     """A view for each model, benchmark, metric, subset and setting; within it own runs first, then source by source.
 
     Args:
-        frame: What ``beside`` gives.
+        frame: The result of :func:`beside`.
     """
     found = []
     reported = set(map(tuple, frame.loc[frame["source"] != "own run", ["model", "benchmark"]].to_numpy()))
@@ -195,7 +195,7 @@ def views(frame: pd.DataFrame) -> list[View]:
         order = pd.DataFrame(
             {
                 "own": part["source"] != "own run",
-                # As collected, a table of a source after the other, each from what is unreduced to what is reduced most.
+                # In the collected order: table by table, each from unreduced to most reduced.
                 "table": pd.factorize(part["source"] + part["place"].where(part["source"] != "own run", ""))[0],
                 "reduced": part["method"] != "none",
                 "tokens": -part["tokens"],
@@ -204,7 +204,7 @@ def views(frame: pd.DataFrame) -> list[View]:
         )
         ordered = part.loc[order.sort_values([str(name) for name in order], kind="stable").index]
         if not setting and benchmark in _SETTINGS:
-            setting = "setting not said"
+            setting = "setting not stated"
         about = ", ".join(text for text in (subset, setting) if text)
         about = f" ({about})" if about else ""
         view = _view(f"{model} on {benchmark}{about}: {METRICS[metric][0]}", ordered)
@@ -234,5 +234,5 @@ def _view(title: str, part: pd.DataFrame) -> View:
     said = zip(part["source"], part["place"].where(part["source"] != "own run", ""), part["note"], strict=True)
     notes = [f"{', '.join(text for text in where if text)}: {note}" for *where, note in dict.fromkeys(said) if note]
     if part["off_budget"].map(is_far).any():
-        notes.append(f"{MARK}: more than {100 * FAR:.0f} % off the budget that was asked for, on average")
+        notes.append(f"{MARK}: more than {100 * FAR:.0f} % off the budget on average")
     return View(title, ("method", "tokens", "value", "retained %", "TFLOP", "source"), tuple(rows), breaks, tuple(notes))

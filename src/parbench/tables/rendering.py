@@ -14,7 +14,7 @@ from rich.text import Text
 
 from parbench.tables.views import Cell, View
 
-# Where the output is no terminal, rich takes 80 columns, which breaks rows.
+# If the output is not a terminal, rich assumes 80 columns, which wraps rows.
 WIDTH = 120
 _LATEX = {
     "Δ": r"$\Delta$",
@@ -38,7 +38,7 @@ _LATEX = {
 
 
 def print_views(shown: Sequence[View], console: Console | None = None) -> None:
-    """On the terminal."""
+    """Print views on the terminal."""
     console = console or (Console() if sys.stdout.isatty() else Console(width=WIDTH))
     for view in shown:
         console.print(view.title, style="bold", highlight=False, soft_wrap=True, markup=False)
@@ -58,14 +58,14 @@ def print_views(shown: Sequence[View], console: Console | None = None) -> None:
 
 
 def plain(shown: Sequence[View]) -> str:
-    """As the terminal has it, without colours."""
+    """The views as on the terminal, without colours."""
     stream = io.StringIO()
     print_views(shown, Console(file=stream, width=WIDTH))
     return stream.getvalue()
 
 
 def markdown(shown: Sequence[View]) -> str:
-    """As GitHub renders it."""
+    """The views as Markdown for GitHub."""
     parts = []
     for view in shown:
         lines = [
@@ -86,7 +86,7 @@ def _bars(texts: Iterable[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Asterisks as they are."""
+    """Escape asterisks."""
     return text.replace("*", r"\*")
 
 
@@ -96,7 +96,7 @@ def _strong(cell: Cell) -> str:
 
 
 def latex(shown: Sequence[View]) -> str:
-    """Tables with booktabs, each with its caption and notes."""
+    """The views as LaTeX tables with booktabs, each with caption and notes."""
     return "% \\usepackage{booktabs}\n" + "\n".join(_latex_table(view) for view in shown)
 
 
@@ -128,6 +128,6 @@ def _latex_table(view: View) -> str:
 
 
 def escape(text: str) -> str:
-    """Text as LaTeX prints it; a minus before a number as one."""
+    """Escape text for LaTeX; a hyphen before a number becomes a minus."""
     escaped = "".join(_LATEX.get(character, character) for character in text)
     return re.sub(r"(?<!\w)-(?=\d)", "$-$", escaped)

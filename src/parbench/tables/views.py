@@ -1,4 +1,4 @@
-"""What people read of a comparison: a few tables of text cells."""
+"""The views of a comparison: tables of text cells for people."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from parbench.statistics.bootstrap import LEVEL
 from parbench.tables.comparing import Comparison
 
 VIEWS = ("answers", "official", "tokens", "controls", "skills", "stages")
-# Without being asked for; stages are for variants of one method.
+# The default views; stages are for variants of one method.
 USUAL = ("answers", "official", "tokens", "controls", "skills")
 
 
 class Cell(NamedTuple):
-    """Text, bold where it stands out."""
+    """A table cell: text, bold for the best row."""
 
     text: str
     bold: bool = False
@@ -30,11 +30,11 @@ class View:
     """A table of text.
 
     Attributes:
-        title: Above it.
+        title: Title above the table.
         columns: Headers; the first column is left-aligned, the others right.
         rows: Cells.
         breaks: Rows after which a group ends.
-        notes: What a reader has to know, below it.
+        notes: Footnotes below the table.
     """
 
     title: str
@@ -44,14 +44,14 @@ class View:
     notes: tuple[str, ...] = ()
 
 
-_UNSCORED = "no accuracy: the benchmark's server has the answers, and takes submission.* of a run's folder"
+_UNSCORED = "no accuracy: only the benchmark's server has the answers; submit submission.* of the run's folder"
 
 # A column: its header, and the text of a row.
 Column = tuple[str, Callable[[Any], str]]
 
 
 def views(comparison: Comparison, wanted: Sequence[str] = USUAL) -> list[View]:
-    """The views that are wanted and say something; what a reader has to know stands under the last."""
+    """The wanted views that are not empty. Common footnotes are below the last."""
     from parbench.tables.official import official_view
 
     if comparison.frame["score"].isna().all():
@@ -71,16 +71,16 @@ def views(comparison: Comparison, wanted: Sequence[str] = USUAL) -> list[View]:
 
 
 def number(value: float, scale: float = 1, digits: int = 1, *, signed: bool = False) -> str:
-    """A number, or nothing where there is none."""
+    """A number as text; empty for NaN."""
     if pd.isna(value):
         return ""
-    # No minus before a zero.
+    # No minus sign before zero.
     rounded = round(scale * value, digits) + 0.0
     return f"{rounded:{'+' if signed and rounded else ''}.{digits}f}"
 
 
 def ranged(row: Any, name: str, scale: float = 1, digits: int = 1, *, signed: bool = False) -> str:
-    """A number with its interval: 88.9 [86.1, 91.4]; without where there is none."""
+    """A number with its interval, if any: 88.9 [86.1, 91.4]."""
     middle, low, high = (
         number(row.get(key, float("nan")), scale, digits, signed=signed) for key in (name, f"{name}_low", f"{name}_high")
     )
@@ -88,14 +88,14 @@ def ranged(row: Any, name: str, scale: float = 1, digits: int = 1, *, signed: bo
 
 
 def p_text(value: float) -> str:
-    """A p-value to as many digits as anyone needs."""
+    """A p-value with three digits."""
     if pd.isna(value):
         return ""
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _difference(row: Any, name: str, comparison: Comparison) -> str:
-    """A difference with its interval, starred where it holds after correction."""
+    """A difference with its interval, starred if significant after correction."""
     measure = comparison.measure
     text = ranged(row, name, measure.scale, measure.digits, signed=True)
     return f"{text} *" if row.get(f"{name}_p_holm", 1.0) < 1 - LEVEL else text
@@ -107,7 +107,7 @@ def _unit(comparison: Comparison) -> str:
 
 def _view(comparison: Comparison, title: str, columns: Sequence[Column], notes: Sequence[str] = ()) -> View:
     frame = comparison.frame
-    # A column that is empty in every row says nothing.
+    # Omit columns that are empty in every row.
     texts = {header: [cell(row) for _, row in frame.iterrows()] for header, cell in columns}
     shown = [header for header, cells in texts.items() if any(cells)]
     rows = tuple(
@@ -121,12 +121,12 @@ def _view(comparison: Comparison, title: str, columns: Sequence[Column], notes: 
 
 
 def head(comparison: Comparison) -> str:
-    """What a table is about."""
+    """The title of a table: model, data set, questions and images."""
     return f"{comparison.model} on {comparison.dataset}: {comparison.questions} questions about {comparison.images} images"
 
 
 def marked(row: Any) -> str:
-    """A row's label, with a mark where it delivered a mean far from its budget."""
+    """The label of a row, marked if its mean is far from the budget."""
     return f"{row['label']} {MARK}" if row["far_off_budget"] else row["label"]
 
 
@@ -134,7 +134,7 @@ def off_budget(frame: pd.DataFrame) -> list[str]:
     """The footnote to marked labels, if there are any."""
     far = frame[frame["far_off_budget"]]
     said = [f"{row['label']} {row['tokens_mean']:.1f} ({in_words(row['off_budget'])})" for _, row in far.iterrows()]
-    return [f"{MARK}: delivered on average more than {100 * FAR:.0f} % off the budget: {', '.join(said)}"] if said else []
+    return [f"{MARK}: more than {100 * FAR:.0f} % off the budget on average: {', '.join(said)}"] if said else []
 
 
 def _answers(comparison: Comparison) -> View:
@@ -153,18 +153,18 @@ def _answers(comparison: Comparison) -> View:
         ("MDE", lambda row: number(row.get("mde", float("nan")), measure.scale, measure.digits)),
     ]
     notes = [
-        "[95 %]: from 10,000 resamples of images with all their questions, the same for every row; * differs from zero after "
-        "Holm's "
+        "[95 %]: from 10,000 resamples of images with all their questions, the same for every row; *: significant after Holm's "
         "correction over the rows of a budget",
     ]
     if "delta_none" in comparison.frame:
         notes += [
-            "broken / fixed: questions right without reduction and wrong now / the reverse; p: McNemar's exact test, after Holm",
-            "MDE: minimum detectable effect, the smallest true difference from none that these questions show with 80 % power, "
+            "broken / fixed: questions correct without reduction and wrong with it / the reverse; p: McNemar's exact test, "
+            "after Holm",
+            "MDE: minimum detectable effect, the smallest true difference from none that these questions detect with 80 % power, "
             "before correction",
         ]
     if comparison.frame["best"].any():
-        notes.append("bold: better than every other row of its budget, each difference holding after Holm")
+        notes.append("bold: better than every other row of its budget, all differences significant after Holm")
     return _view(comparison, "", columns, notes)
 
 
@@ -230,7 +230,7 @@ def _skills(comparison: Comparison) -> View | None:
 
 
 def _stages(comparison: Comparison) -> View | None:
-    """What the stages of a method took away, and what is left that a question does not need, or has already."""
+    """Tokens after each stage of a method, and the remaining irrelevant and repeated tokens."""
     stages = list(dict.fromkeys(name for found in comparison.frame["stages"] for name in found))
     if not stages:
         return None
@@ -250,10 +250,10 @@ def _share(key: str) -> Callable[[Any], str]:
 
 
 def _noted(view: View, comparison: Comparison) -> View:
-    """What holds for all views, under the last one."""
+    """The last view, with the footnotes that hold for all views."""
     frame = comparison.frame
     chance = [] if pd.isna(comparison.chance) else [f"chance {100 * comparison.chance:.1f} %"]
-    # A method says the same at every budget.
+    # The footnote of a method is the same at every budget.
     own = dict.fromkeys(f"{row['method']}: {row['note']}" for _, row in frame.iterrows() if row["note"])
     found = [f"{row['label']}: calibrated on {row['found_on']}" for _, row in frame.iterrows() if row["found_on"]]
     notes = (*view.notes, *chance, *comparison.notes, *own, *_together(found))
@@ -261,7 +261,7 @@ def _noted(view: View, comparison: Comparison) -> View:
 
 
 def _together(notes: Sequence[str]) -> list[str]:
-    """``a: said`` and ``b: said`` as ``a, b: said``."""
+    """Join footnotes: ``a: said`` and ``b: said`` become ``a, b: said``."""
     named: dict[str, list[str]] = {}
     for note in notes:
         name, _, said = note.partition(": ")

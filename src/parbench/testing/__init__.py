@@ -1,4 +1,4 @@
-"""What the author of a method tests it with."""
+"""Tools for testing a method."""
 
 from parbench.testing.conformance import check_method
 

@@ -1,7 +1,7 @@
-"""Conformance checks: what every method has to hold, wherever it acts and whoever wrote it.
+"""Conformance checks that every method has to pass, at any site.
 
-Each check is a function of a subject, some at a budget too. It raises AssertionError with what is wrong, and
-:class:`~parbench.testing.subject.NotApplicable` where it says nothing about the method.
+Each check is a function of a subject, some also of a budget. It raises an AssertionError that describes the failure, or
+:class:`~parbench.testing.subject.NotApplicable` if it does not apply to the method.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ def check_method(method: Reducer, adapter: LlavaAdapter, samples: Sequence[Sampl
     """Run all checks on a method.
 
     Args:
-        method: The method as its YAML builds it.
-        adapter: The model to try it on; llava-tiny takes a few seconds.
-        samples: Questions, several about one image; eight of scenes if None.
+        method: The method, built from its YAML.
+        adapter: The model for the checks; llava-tiny takes a few seconds.
+        samples: Questions, several of them about one image; None for eight questions of scenes.
 
     Returns:
-        The names of the checks that it passed; those that do not apply to it are left out.
+        The names of the passed checks, without those that do not apply.
 
     Raises:
-        AssertionError: It fails some; each is named with what is wrong.
+        AssertionError: Some checks fail. The message lists all of them.
     """
     subject = Subject(method, Trial(adapter, few_questions(adapter) if samples is None else samples))
     passed, failed = [], []
@@ -63,25 +63,25 @@ def _all_checks(subject: Subject) -> Iterator[tuple[str, Callable[[], None]]]:
 
 
 def _demand(condition: bool, sentence: str) -> None:
-    # No assert statement, which python -O leaves out.
+    # Not an assert statement, which python -O removes.
     if not condition:
         raise AssertionError(sentence)
 
 
-# --- whatever the budget
+# --- independent of the budget
 
 
 def says_what_it_is(subject: Subject) -> None:
-    """Name, title, docstring, and a paper unless it is a control."""
+    """The method has a name, a title, a docstring, and a paper unless it is a control."""
     method = subject.method
-    _demand(bool(method.name), "it has no name: the YAML gives it one")
+    _demand(bool(method.name), "it has no name: set name in its YAML")
     _demand(bool(getattr(method, "title", "")), "its class has no title")
     _demand(bool(type(method).__doc__), "its class has no docstring")
-    _demand(bool(method.paper) or method.control, "its class names no paper and is no control")
+    _demand(bool(method.paper) or method.control, "its class has no paper and is not a control")
 
 
 def refuses_impossible_budgets(subject: Subject) -> None:
-    """Each in a sentence that names the budget."""
+    """Impossible budgets are refused with an error that names the budget."""
     if isinstance(subject.method, Unreduced):
         raise NotApplicable("has no budget")
     for budget in (0, -3, subject.trial.patches + 1, 12.5, True):
@@ -94,18 +94,18 @@ def refuses_impossible_budgets(subject: Subject) -> None:
 
 
 def takes_a_ratio(subject: Subject) -> None:
-    """A ratio is that share of the tokens."""
+    """A ratio is converted to that share of the tokens."""
     if isinstance(subject.method, Unreduced):
         raise NotApplicable("has no budget")
     asked = dataclasses.replace(subject.method, budget=0.111).asked(subject.trial.adapter.geometry)
     wanted = round(0.111 * subject.trial.patches)
-    _demand(asked == wanted, f"budget=0.111 asks for {asked} tokens, not {wanted}")
+    _demand(asked == wanted, f"budget=0.111 gives {asked} tokens, not {wanted}")
 
 
 def keeps_everything(subject: Subject) -> None:
-    """With all tokens kept it is the identity, bit for bit."""
+    """Keeping all tokens reproduces the unreduced model bit for bit."""
     if subject.method.site == "mask":
-        raise NotApplicable("keeps everything anyway")
+        raise NotApplicable("always keeps everything")
     method = subject.at(subject.trial.patches if subject.method.takes_budget else None)
     if method.calibrates and not method.exact_budget:
         raise NotApplicable("its budget is a mean")
@@ -113,46 +113,46 @@ def keeps_everything(subject: Subject) -> None:
     for ours, plain in zip(answers, subject.trial.unreduced, strict=True):
         _demand(ours.error is None, f"{ours.id} fails: {ours.error}")
         same = (_layers(ours), ours.margin, ours.text) == (_layers(plain), plain.margin, plain.text)
-        _demand(same, f"{ours.id} is answered otherwise with all tokens kept than without reduction")
+        _demand(same, f"{ours.id} has another answer with all tokens kept than without reduction")
 
 
 def repeats_itself(subject: Subject) -> None:
-    """The same again is the same."""
+    """Repeating a run gives the same result."""
     method, samples = subject.small(), subject.trial.samples[:3]
     first, second = (subject.engine(method).answer(samples) for _ in range(2))
     for one, other in zip(first, second, strict=True):
         same = (one.kept, one.text, one.margin) == (other.kept, other.text, other.margin)
-        _demand(same, f"{one.id} comes out otherwise the second time: draw from probes.noise")
+        _demand(same, f"{one.id} has another result the second time: take randomness from probes.noise")
 
 
 def places_what_it_keeps(subject: Subject) -> None:
-    """Both policies of positions keep the same tokens and place them otherwise."""
+    """Both position policies keep the same tokens, at different positions."""
     method = subject.method
     if method.site not in ("tokens", "tower") or not method.takes_budget:
-        raise NotApplicable("has no policy of positions")
+        raise NotApplicable("has no position policy")
     samples, budget = subject.trial.samples[:2], subject.trial.patches // 9
     compact, keep = (subject.engine(subject.at(budget, positions=policy)).answer(samples) for policy in ("compact", "keep"))
     for one, other in zip(compact, keep, strict=True):
         _demand(one.error is None and other.error is None, f"{one.id} fails: {one.error or other.error}")
-        _demand(one.kept == other.kept, f"what is kept of {one.id} depends on positions")
-        _demand(one.margin != other.margin, f"positions makes no difference to {one.id}")
+        _demand(one.kept == other.kept, f"the kept tokens of {one.id} depend on positions")
+        _demand(one.margin != other.margin, f"positions has no effect on {one.id}")
 
 
 def says_whether_it_reads_the_question(subject: Subject) -> None:
-    """Who keeps different tokens for two questions about one image is prompt-aware, and nobody else."""
-    # Unshared: else the engine chooses once an image for a method that is not prompt-aware, and shows it no question.
+    """The method is declared prompt-aware if and only if two questions about one image give different tokens."""
+    # Without sharing: otherwise the engine selects once per image for methods that are not prompt-aware.
     answers = subject.engine(subject.small(), share=False).answer(subject.trial.about_one_image)
     differs = len({answer.kept[0].patches for answer in answers}) > 1
     aware = subject.method.prompt_aware
-    _demand(not differs or aware, "it keeps different tokens for two questions about one image: say prompt_aware = True")
-    _demand(differs or not aware, "it says prompt_aware and keeps the same tokens for all questions about an image")
+    _demand(not differs or aware, "it keeps different tokens for two questions about one image: set prompt_aware = True")
+    _demand(differs or not aware, "it has prompt_aware = True but keeps the same tokens for all questions about an image")
 
 
 def looks_at_one_image(subject: Subject) -> None:
-    """What is kept of an image depends only on that image, whatever else is in the batch."""
+    """The kept tokens of an image do not depend on the other images of the batch."""
     adapter = subject.trial.adapter
     if subject.method.site != "tokens":
-        raise NotApplicable("acts elsewhere; answers alone and in a batch are compared")
+        raise NotApplicable("acts at another site; answers alone and in a batch are compared instead")
     given = subject.small() if subject.method.budget is not None else subject.method
     method = site_of(given, adapter.geometry).between
     images = {sample.group: sample.load()[0] for sample in subject.trial.samples}
@@ -165,11 +165,11 @@ def looks_at_one_image(subject: Subject) -> None:
         alone = method.reduce(one.features, Probes(adapter, one, questions[:1], seeds[number : number + 1]))
         same = int(together.counts[number]) == int(alone.counts[0])
         same = same and torch.equal(together.provenance.of(number)[1], alone.provenance.of(0)[1])
-        _demand(same, f"other images in the batch change what is kept of {image}")
+        _demand(same, f"other images in the batch change the kept tokens of {image}")
 
 
 def leaves_no_hooks(subject: Subject) -> None:
-    """The model has the hooks afterwards that it had before."""
+    """The model has the same hooks before and afterwards."""
     before = _hooks(subject.trial.adapter)
     subject.engine(subject.small()).answer(subject.trial.samples[:1])
     _demand(_hooks(subject.trial.adapter) == before, "hooks are left in the model")
@@ -179,7 +179,7 @@ def leaves_no_hooks(subject: Subject) -> None:
 
 
 def delivers_its_budget(subject: Subject, budget: int | None) -> None:
-    """As many tokens as were asked for, where the method does not say that only the mean is promised."""
+    """The number of kept tokens is the budget, unless the budget is a mean."""
     method = subject.deliverable(budget)
     asked, inside = method.asked(subject.trial.adapter.geometry), method.site == "layers"
     for answer in subject.answers(budget):
@@ -187,29 +187,29 @@ def delivers_its_budget(subject: Subject, budget: int | None) -> None:
         kept = _tokens(answer)
         _demand(1 <= kept <= subject.trial.patches, f"{answer.id} keeps {kept:g} of {subject.trial.patches} tokens")
         if asked is not None and (method.exact_budget or inside):
-            # Inside the LLM a budget is an average over layers, which whole tokens meet to within half a token a layer.
+            # Inside the LLM a budget is an average over layers, met to within half a token.
             exact = abs(kept - asked) <= (0.5 if inside else 0)
-            _demand(exact, f"{answer.id} keeps {kept:g} tokens where {asked} were asked for")
+            _demand(exact, f"{answer.id} keeps {kept:g} tokens instead of {asked}")
 
 
 def knows_where_tokens_come_from(subject: Subject, budget: int | None) -> None:
-    """Provenance points into this image's patches, and every token has some."""
+    """Every token comes from patches of this image."""
     method, geometry = subject.deliverable(budget), subject.trial.adapter.geometry
-    # CLS, where a method sends it on, comes first and from no patch.
+    # CLS, if sent, is first and comes from no patch.
     nowhere = {0} if getattr(method, "send_cls", False) else set()
     for answer in subject.answers(budget):
         (kept,) = answer.kept
         _demand(kept.grid == (geometry.rows, geometry.columns), f"{answer.id}: the grid is {kept.grid}")
         lengths = {len(kept.patches), len(kept.weights), len(kept.token)}
-        _demand(len(lengths) == 1, f"{answer.id}: patches, weights and tokens are not as many")
+        _demand(len(lengths) == 1, f"{answer.id}: patches, weights and tokens differ in length")
         inside = all(0 <= patch < geometry.patches for patch in kept.patches)
-        _demand(inside, f"{answer.id}: a patch is none of the image's")
+        _demand(inside, f"{answer.id}: a patch is not one of the image")
         orphans = set(range(kept.tokens)) - set(kept.token) - nowhere
         _demand(not orphans, f"{answer.id}: tokens {sorted(orphans)} come from no patch")
 
 
 def counts_what_runs(subject: Subject, budget: int | None) -> None:
-    """The ledger agrees with the tokens that are kept and with the prompt."""
+    """The ledger agrees with the kept tokens and with the prompt."""
     adapter = subject.trial.adapter
     for answer, sample in zip(subject.answers(budget), subject.trial.samples, strict=True):
         ledger = answer.ledger
@@ -220,25 +220,25 @@ def counts_what_runs(subject: Subject, budget: int | None) -> None:
         text = len(adapter.tokenizer(sample.prompt(1)).input_ids) - 1
         found = {full - visual for full, visual in zip(ledger.layers, ledger.visual, strict=True)}
         _demand(found == {text}, f"{answer.id}: {found} text tokens, not {text}")
-        _demand(list(ledger.visual) == sorted(ledger.visual, reverse=True), f"{answer.id}: tokens become more again")
+        _demand(list(ledger.visual) == sorted(ledger.visual, reverse=True), f"{answer.id}: the number of tokens increases")
         _demand(answer.kept[0].tokens == ledger.visual[-1], f"{answer.id}: the last layer has other tokens than are kept")
         _demand(1 <= ledger.generated <= sample.max_new_tokens, f"{answer.id}: {ledger.generated} tokens generated")
 
 
 def keeps_the_same_alone(subject: Subject, budget: int | None) -> None:
-    """A sample alone is answered as in a batch, with the same tokens."""
+    """A sample alone has the same answer and tokens as in a batch."""
     method = subject.deliverable(budget)
     if method.site == "pixels":
         raise NotApplicable("keeps every token of the smaller image")
     engine, together = subject.engine(method), subject.answers(budget)
     last = len(together) - 1
-    # The first and the last image; two questions about one where the question matters.
+    # The first and the last image; two questions about one image if the method is prompt-aware.
     for number in (0, 1, last) if method.prompt_aware else (0, last):
         (alone,) = engine.answer([subject.trial.samples[number]])
         mine, theirs = alone.kept[0], together[number].kept[0]
         same = (mine.patches, mine.token) == (theirs.patches, theirs.token)
-        _demand(same, f"{alone.id} keeps other tokens alone than in a batch: select in float64, look at one sample")
-        _demand(alone.text == together[number].text, f"{alone.id} is answered otherwise alone than in a batch")
+        _demand(same, f"{alone.id} keeps other tokens alone than in a batch: select in float64, and use one sample at a time")
+        _demand(alone.text == together[number].text, f"{alone.id} has another answer alone than in a batch")
 
 
 CHECKS: tuple[Callable[[Subject], None], ...] = (

@@ -1,4 +1,4 @@
-"""Questions that methods are tested on."""
+"""Questions for testing methods."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _ROWS = (0, 3, 8, 12, 13, 15, 22, 25)
 
 
 def scenes_question(adapter: LlavaAdapter, row: Mapping[str, Any], number: int = 0) -> Sample:
-    """A question of ``scenes`` as the harness would ask it.
+    """A question of ``scenes``, as in an evaluation.
 
     Args:
         adapter: The model.
         row: A row of the data set.
-        number: Tells it from others.
+        number: Unique number for the id.
     """
     return Sample(
         id=f"scenes-{number}",

@@ -1,4 +1,4 @@
-"""A method under test, and what it answers at each budget."""
+"""A method under test, with its answers at each budget."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from parbench.reducers.none import Unreduced
 
 
 class NotApplicable(Exception):
-    """A check says nothing about this method."""
+    """A check does not apply to this method."""
 
 
 class Trial:
-    """A model and questions that methods are tried on.
+    """A model and questions for testing methods.
 
     Args:
         adapter: The model.
-        samples: The questions; several images among them, and several questions about one of these.
+        samples: The questions, about several images, with several about one of them.
     """
 
     def __init__(self, adapter: LlavaAdapter, samples: Sequence[Sample]) -> None:
@@ -48,11 +48,11 @@ class Trial:
 
 
 class Subject:
-    """A method on trial. Thresholds that need calibration have the value 0.5.
+    """A method under test. Thresholds that need calibration are set to 0.5.
 
     Args:
-        method: The method, with a budget of its own or without.
-        trial: What it is tried on.
+        method: The method, with or without a budget.
+        trial: Model and questions.
     """
 
     def __init__(self, method: Reducer, trial: Trial) -> None:
@@ -61,7 +61,7 @@ class Subject:
         self._answers: dict[int | None, list[Answer]] = {}
 
     def at(self, budget: int | None, **fields: Any) -> Reducer:
-        """The method with a budget, None for that of its own, and other fields."""
+        """The method with a budget (None for none) and other fields."""
         changed = fields if budget is None else {"budget": budget, **fields}
         return _with_threshold(dataclasses.replace(self.method, **changed))
 
@@ -69,14 +69,14 @@ class Subject:
         """The method at a budget.
 
         Raises:
-            NotApplicable: It has no rule of its own, takes no budget, or cannot keep so few tokens on this model.
+            NotApplicable: It needs a budget, takes none, or cannot deliver this one on the model.
         """
         if budget is not None and not self.method.takes_budget:
             raise NotApplicable("takes no budget")
         method = self.at(budget)
         ruled = method.adaptive or method.site == "layers" or not method.takes_budget
         if method.budget is None and not ruled:
-            raise NotApplicable("has no rule of its own")
+            raise NotApplicable("needs a budget")
         try:
             method.check(self.trial.adapter.geometry)
         except ParbenchError as error:
@@ -84,10 +84,10 @@ class Subject:
         return method
 
     def small(self) -> Reducer:
-        """The method at a ninth of the tokens, or at the next budget that it can deliver (VTW has whole layers only).
+        """The method at a ninth of the tokens, or at the next budget that it can deliver (VTW keeps or drops whole layers).
 
         Raises:
-            AssertionError: It delivers none of them.
+            AssertionError: It can deliver neither.
         """
         patches = self.trial.patches
         for budget in (patches // 9, patches // 6, patches // 3) if self.method.takes_budget else (None,):
@@ -95,7 +95,7 @@ class Subject:
                 return self.deliverable(budget)
             except NotApplicable:
                 continue
-        raise AssertionError(f"{self.method.name} delivers neither a ninth nor a third of the tokens")
+        raise AssertionError(f"{self.method.name} can deliver neither a ninth nor a third of the tokens")
 
     def answers(self, budget: int | None) -> list[Answer]:
         """The answers to all questions in one batch, computed once.
@@ -108,7 +108,7 @@ class Subject:
         return self._answers[budget]
 
     def engine(self, method: Reducer, **options: Any) -> Engine:
-        """An engine with the method; ``options`` are the engine's."""
+        """An engine with the method; ``options`` are arguments of the engine."""
         return Engine(self.trial.adapter, method, **options)
 
 

@@ -1,1 +1,1 @@
-"""One module a recorded method, named as the cases name it; each has a ``PARITY``."""
+"""One module per recorded method, named as in the cases; each defines ``PARITY``."""

@@ -10,14 +10,14 @@ from parbench.reducers.cdpruner import CdPruner
 
 
 class _CdPruner(TokenParity[CdPruner]):
-    """Kept patches, the order in which they are chosen, and their relevance."""
+    """Compares kept patches, their order of selection, and relevance."""
 
     def fields(self, case: Case, patches: int) -> dict[str, Any]:
-        """A number of tokens; the release negates CLIP's scores."""
+        """The budget in tokens, with ``relevance_sign=-1`` as in the release."""
         return {"budget": case.parameters["visual_token_num"], "relevance_sign": -1}
 
     def compare(self, found: TokenRun[CdPruner], verdict: Verdict) -> None:
-        """Order and relevance too."""
+        """Also compare order and relevance."""
         super().compare(found, verdict)
         verdict.chosen(found.method.choose(found.features, found.probes)[0], found.case.tensor("selection_order"))
         verdict.close(found.method.relevance(found.probes)[0], found.case.tensor("relevance"))

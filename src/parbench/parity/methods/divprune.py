@@ -10,14 +10,14 @@ from parbench.reducers.divprune import DivPrune
 
 
 class _DivPrune(TokenParity[DivPrune]):
-    """Kept patches, and the order in which they are chosen."""
+    """Compares kept patches and their order of selection."""
 
     def fields(self, case: Case, patches: int) -> dict[str, Any]:
-        """A share of the patches."""
+        """The budget as a share of the patches."""
         return {"budget": round(case.parameters["ratio"] * patches)}
 
     def compare(self, found: TokenRun[DivPrune], verdict: Verdict) -> None:
-        """The order too."""
+        """Also compare the order."""
         super().compare(found, verdict)
         verdict.chosen(found.method.choose(found.features, found.probes)[0], found.case.tensor("selection_order"))
 

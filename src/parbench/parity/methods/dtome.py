@@ -1,6 +1,4 @@
-"""DToMe, the merging of ToMe and DyMU, against recorded cases: with a number of merges it is our ToMe, with a threshold our
-DyMU.
-"""
+"""DToMe, the merging of ToMe and DyMU, against recorded cases: our ToMe for a number of merges, our DyMU for a threshold."""
 
 from __future__ import annotations
 
@@ -14,28 +12,28 @@ from parbench.reducers import TowerReducer
 
 
 class _DToMe(TowerParity):
-    """One block's merging, and the calibration of thresholds."""
+    """Compares the merging of one block, and the calibration of thresholds."""
 
     def method(self, case: Case) -> str:
-        """Two of ours were recorded as one formula."""
+        """``tome`` or ``dymu``, which are recorded as one method."""
         return "tome" if case.parameters.get("r") is not None else "dymu"
 
     def unsupported(self, case: Case) -> str | None:
-        """A block needs a rule."""
+        """Also refuse a case with neither a threshold nor a number of merges."""
         parameters = case.parameters
         if "batch_thresholds" not in case.recorded and all(parameters.get(key) is None for key in ("threshold", "r")):
             return super().unsupported(case) or "it names neither a threshold nor a number of tokens to merge"
         return super().unsupported(case)
 
     def reducer(self, case: Case) -> TowerReducer:
-        """With the threshold or the number of merges of a case."""
+        """Our class with the threshold or the number of merges of a case."""
         threshold = case.parameters.get("threshold")
         if threshold is None:
             return built("tome", r=int(case.parameters["r"]))
         return built("dymu", thresholds=float(threshold))
 
     def run(self, case: Case) -> Verdict:
-        """A case is a block or a calibration."""
+        """Compare a block or a calibration."""
         return _calibration(case) if "batch_thresholds" in case.recorded else super().run(case)
 
 

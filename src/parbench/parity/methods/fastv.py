@@ -9,14 +9,14 @@ from parbench.parity.layers import LayerParity, before_layer_one
 
 
 class _FastV(LayerParity):
-    """What is kept, in each of the releases' three ways to drop it."""
+    """Compares kept tokens, in the three variants of the release."""
 
     def unsupported(self, case: Case) -> str | None:
-        """Not before layer 1."""
+        """Refuse pruning before layer 1."""
         return before_layer_one(case) or super().unsupported(case)
 
     def fields(self, case: Case) -> dict[str, Any]:
-        """The cut, its share and its way."""
+        """Layer, ratio and variant."""
         variant, parameters = case.meta["variant"], case.parameters
         kind = "cache" if variant.startswith("KV cache") else "mask" if "mask" in variant else "in_place"
         ratio = 1 - parameters["keep"] / parameters["image_length"]

@@ -10,10 +10,10 @@ from parbench.reducers.folder import Folder
 
 
 class _Folder(TokenParity[Folder]):
-    """The token that each patch is merged into."""
+    """Compares the token into which each patch is merged."""
 
     def fields(self, case: Case, patches: int) -> dict[str, Any]:
-        """How many tokens are left of those that went in, CLS among them where it was given."""
+        """The number of remaining tokens, including CLS if it was an input."""
         send_cls = case.used("cls_feature")
         return {
             "budget": patches + send_cls - case.parameters["r"],
@@ -21,12 +21,12 @@ class _Folder(TokenParity[Folder]):
             "send_cls": send_cls,
             "place": "after_projector" if case.used("projected") else "before_projector",
             "alpha": float(case.parameters.get("alpha", 0)),
-            # Attention enters the official inner functions only, which do not scale.
+            # Attention is only used by the official inner functions, which do not scale.
             "scale": "alpha" not in case.parameters,
         }
 
     def compare(self, found: TokenRun[Folder], verdict: Verdict) -> None:
-        """CLS has no provenance."""
+        """Compare groups of patches; CLS has no provenance."""
         groups = found.case.tensor("group")[int(found.case.used("cls_feature")) :]
         verdict.chosen(found.token[found.patch.argsort()], groups)
 

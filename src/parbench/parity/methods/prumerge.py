@@ -10,20 +10,20 @@ from parbench.reducers.prumerge import PruMerge
 
 
 class PruMergeParity(TokenParity[PruMerge]):
-    """Kept patches, and the rest, which is one token."""
+    """Compares kept patches, and the token of the rest."""
 
     def unsupported(self, case: Case) -> str | None:
-        """Our outlier rule has one fence."""
+        """Refuse outlier rules with another fence than ours."""
         return other_fence(case)
 
     def fields(self, case: Case, patches: int) -> dict[str, Any]:
-        """The outlier rule, or a share of the patches and the token of the rest."""
+        """No budget for the outlier rule; else the share of the patches, plus the token of the rest."""
         adaptive = case.parameters["if_adaptive"]
         budget = None if adaptive else int(patches * case.parameters["reduction_ratio"]) + 1
         return {"neighbours": case.parameters["neighbours"], "budget": budget}
 
     def compare(self, found: TokenRun[PruMerge], verdict: Verdict) -> None:
-        """The last token is of all patches that are not kept."""
+        """Compare the patches of all tokens; the last one merges all patches that are not kept."""
         main = found.anchors
         verdict.chosen(main[:-1], found.case.tensor("kept_indices"))
         verdict.chosen(found.patch[found.token == len(main) - 1], found.case.tensor("pruned_indices"))

@@ -9,10 +9,10 @@ from parbench.parity.methods.prumerge import PruMergeParity
 
 
 class _PruMergePlus(PruMergeParity):
-    """As PruMerge; without the outlier rule the release takes a share of the patches twice."""
+    """Compares like PruMerge. Without the outlier rule, the release uses a share of the patches twice."""
 
     def fields(self, case: Case, patches: int) -> dict[str, Any]:
-        """The outlier rule, or a share."""
+        """The outlier rule, or a share of the patches."""
         share = None if case.parameters["if_adaptive"] else case.parameters["reduction_ratio"]
         return {"neighbours": case.parameters["neighbours"], "share": share}
 

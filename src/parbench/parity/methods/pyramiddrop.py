@@ -9,10 +9,10 @@ from parbench.parity.layers import LayerParity
 
 
 class _PyramidDrop(LayerParity):
-    """What is kept at each stage."""
+    """Compares the kept tokens of each stage."""
 
     def fields(self, case: Case) -> dict[str, Any]:
-        """The layers and the shares that stay."""
+        """Layers and ratios."""
         return {"layers": case.parameters["layer_list"], "ratios": case.parameters["ratios"]}
 
 

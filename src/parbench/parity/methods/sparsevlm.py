@@ -15,21 +15,21 @@ from parbench.reducers.sparsevlm import SparseVLM
 
 @dataclass
 class _Replayed(SparseVLM):
-    """With the recorded noise in the density, which decides between exact ties."""
+    """SparseVLM with the recorded noise in the densities, which breaks exact ties."""
 
     recorded: dict[str, Tensor] = field(default_factory=dict)
 
     def noise(self, stage: int, order: Tensor) -> Tensor | None:
         noise = self.recorded.get(f"stage{stage + 1}_noise")
-        # Another number of tokens than recorded is a difference that shows anyway.
+        # Another number of tokens than recorded is reported as a difference anyway.
         return noise[None] * 1e-6 if noise is not None and len(noise) == order.shape[1] else None
 
 
 class _SparseVLM(LayerParity):
-    """What is kept and merged at each stage, in three versions of the release."""
+    """Compares kept and merged tokens of each stage, in three versions of the release."""
 
     def fields(self, case: Case) -> dict[str, Any]:
-        """The version, its layers, and how many tokens stay: a list in the later ones, a rule in 1.0."""
+        """Version, layers and number of tokens: ``counts`` in the later versions, ``scale`` and ``bias`` in 1.0."""
         parameters = case.parameters
         fields = {
             "version": case.meta["variant"][1:4],
@@ -42,7 +42,7 @@ class _SparseVLM(LayerParity):
         return {**fields, "counts": parameters["keep_list"][: len(fields["layers"])], "heads": heads}
 
     def reducer(self, case: Case) -> Reducer:
-        """With the recorded noise."""
+        """Our class with the recorded noise."""
         return _Replayed(**vars(super().reducer(case)), recorded=case.recorded)
 
 

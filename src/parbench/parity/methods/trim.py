@@ -10,19 +10,19 @@ from parbench.reducers.trim import Trim
 
 
 class _Trim(TokenParity[Trim]):
-    """Kept patches and all scores."""
+    """Compares kept patches and all scores."""
 
     def unsupported(self, case: Case) -> str | None:
-        """Our outlier rule has one fence."""
+        """Refuse outlier rules with another fence than ours."""
         return other_fence(case)
 
     def fields(self, case: Case, patches: int) -> dict[str, Any]:
-        """The outlier rule, or a share of the patches and the appended mean; the release negates CLIP's scores."""
+        """No budget for the outlier rule, else the share of the patches plus the mean; ``relevance_sign=-1`` as in the release."""
         k = case.parameters["k"]
         return {"budget": None if k == -1 else int(patches * k) + 1, "relevance_sign": -1}
 
     def compare(self, found: TokenRun[Trim], verdict: Verdict) -> None:
-        """The last token is the mean of the others."""
+        """Also compare scores; the last token is the mean of the others."""
         verdict.chosen(found.anchors[:-1], found.case.tensor("kept_indices"))
         verdict.close(found.method.scores(found.probes)[0], found.case.tensor("scores"))
 

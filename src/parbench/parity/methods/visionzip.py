@@ -13,15 +13,15 @@ from parbench.reducers.visionzip import VisionZip
 
 
 class _VisionZip(TokenParity[VisionZip]):
-    """Dominant patches, and who is merged into which contextual token."""
+    """Compares dominant patches, and the members of contextual tokens."""
 
     def fields(self, case: Case, patches: int) -> dict[str, Any]:
-        """Both numbers."""
+        """The numbers of dominant and contextual tokens."""
         dominant, contextual = case.parameters["dominant"], case.parameters["contextual"]
         return {"budget": dominant + contextual, "contextual": contextual}
 
     def compare(self, found: TokenRun[VisionZip], verdict: Verdict) -> None:
-        """The first dominant token is CLS, which comes from no patch."""
+        """Compare both parts; the first dominant token is CLS, which comes from no patch."""
         dominant = found.case.parameters["dominant"]
         verdict.chosen(found.anchors[1:dominant], found.case.tensor("kept_indices"))
         later = found.token >= dominant
@@ -29,7 +29,7 @@ class _VisionZip(TokenParity[VisionZip]):
 
 
 def _groups(case: Case, patch: Tensor, token: Tensor) -> tuple[Tensor, Tensor]:
-    """Members of the contextual tokens as ours and as recorded: number of the token times patches, plus patch."""
+    """Members of the contextual tokens, ours and recorded, encoded as token index times patches plus patch."""
     targets, rest = case.tensor("contextual_targets"), case.tensor("remaining_indices")
     others = rest[~torch.isin(rest, targets)]
     size = int(rest.max()) + 1

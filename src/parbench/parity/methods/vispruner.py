@@ -10,10 +10,10 @@ from parbench.reducers.vispruner import VisPruner
 
 
 class _VisPruner(TokenParity[VisPruner]):
-    """Kept patches, both parts of them, and the tokens behind the projector."""
+    """Compares kept patches, both parts of them, and the tokens after the projector."""
 
     def fields(self, case: Case, patches: int) -> dict[str, Any]:
-        """A number of tokens, and the release's constants unless they were others."""
+        """The budget in tokens, with the release's constants as defaults."""
         parameters = case.parameters
         return {
             "budget": parameters["visual_token_num"],
@@ -22,7 +22,7 @@ class _VisPruner(TokenParity[VisPruner]):
         }
 
     def compare(self, found: TokenRun[VisPruner], verdict: Verdict) -> None:
-        """Both parts, each in the order in which it is chosen."""
+        """Also compare both parts, in order of selection."""
         super().compare(found, verdict)
         verdict.close(found.model.project(found.reduction.tokens)[0], found.case.tensor("output_tokens"))
         important, diverse = found.method.choose(found.probes)

@@ -13,20 +13,20 @@ from parbench.reducers.vtw import VTW
 
 
 class _Vtw(LayerParity):
-    """The one cut, and the search for its layer."""
+    """Compares the layer of withdrawal, and the search for it."""
 
     def unsupported(self, case: Case) -> str | None:
-        """Not before layer 1."""
+        """Refuse pruning before layer 1."""
         return before_layer_one(case) or super().unsupported(case)
 
     def fields(self, case: Case) -> dict[str, Any]:
-        """The cut, and which position ids follow it."""
+        """The layer and the position policy."""
         positions = {"keep": "keep", "change": "compact"}[case.parameters["pe_type"]]
         return {"layer": case.parameters["K"], "positions": positions}
 
     @torch.inference_mode()
     def run(self, case: Case) -> Verdict:
-        """A case is a cut or a search."""
+        """Compare a withdrawal or a search."""
         return self._search(case) if "kl_per_candidate" in case.recorded else super().run(case)
 
     def _search(self, case: Case) -> Verdict:

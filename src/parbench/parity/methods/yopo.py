@@ -12,15 +12,15 @@ from parbench.parity.case import Case, Verdict
 from parbench.parity.layers import LayerParity, LayerRun, adapter_of, exact, rows_of
 from parbench.reducers.yopo import YOPO
 
-# The image tokens of which cases record more.
+# The visual tokens whose states are recorded.
 _PROBES = (0, 23, 24, 100, 300, 575)
 
 
 class _Yopo(LayerParity):
-    """Masks, neighbourhoods, and which heads are pruned."""
+    """Compares masks, neighbourhoods and pruned heads."""
 
     def fields(self, case: Case) -> dict[str, Any]:
-        """The window, the layer, the share of the feed-forward part, and the pruned heads as recorded."""
+        """Window, layer, share of MLP neurons, and pruned heads."""
         parameters = case.parameters
         return {
             "window": parameters["attncut_w"],
@@ -31,11 +31,11 @@ class _Yopo(LayerParity):
 
     @torch.inference_mode()
     def run(self, case: Case) -> Verdict:
-        """A case is an answer or the rule for heads."""
+        """Compare an answer or the rule for heads."""
         return _head_rule(case) if "votes" in case.recorded else super().run(case)
 
     def compare(self, found: LayerRun, verdict: Verdict) -> None:
-        """Neighbourhoods, and what the probed image tokens are after each layer."""
+        """Also compare neighbourhoods, and the recorded visual tokens after each layer."""
         recorded, probes = found.case.recorded, torch.tensor(_PROBES)
         near = cast(YOPO, found.method).neighbours(found.adapter.geometry)
         if near is not None:
