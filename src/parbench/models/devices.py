@@ -24,7 +24,9 @@ def resolve_device(device: str) -> torch.device:
     check_device_name(device)
     chosen = torch.device(device)
     if chosen.type == "cuda" and torch.cuda.is_available() and (chosen.index or 0) >= torch.cuda.device_count():
-        raise ParbenchError(f"model.device={device}, but the CUDA devices of this machine are cuda:0 to cuda:{torch.cuda.device_count() - 1}")
+        raise ParbenchError(
+            f"model.device={device}, but the CUDA devices of this machine are cuda:0 to cuda:{torch.cuda.device_count() - 1}"
+        )
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ParbenchError(f"model.device={device}, but this machine or this build of torch has no CUDA: use model.device=cpu")
     return chosen

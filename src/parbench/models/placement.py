@@ -38,9 +38,7 @@ def check_placement(config: Mapping[str, Any]) -> None:
             "which create weights on one device"
         )
     if str(config.get("device", "auto")) != "auto":
-        raise ParbenchError(
-            f"model.device_map and model.device={config['device']} exclude each other: leave out one of them"
-        )
+        raise ParbenchError(f"model.device_map and model.device={config['device']} exclude each other: leave out one of them")
     if isinstance(device_map, str):
         if device_map not in STRATEGIES:
             raise ParbenchError(
@@ -178,8 +176,7 @@ def bridge(model: Any) -> list[RemovableHandle]:
 
 
 def _keep(embeddings: Any) -> None:
-    """Load offloaded position embeddings permanently: for other image sizes, CLIP reads them without calling their module.
-    """
+    """Load offloaded position embeddings permanently: for other image sizes, CLIP reads them without calling their module."""
     for part in embeddings.modules():
         hook = getattr(part, "_hf_hook", None)
         if hook is not None and getattr(hook, "offload", False):

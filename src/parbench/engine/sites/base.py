@@ -169,7 +169,9 @@ class Site(Generic[R_co]):
             return
         wrong = reduction.counts[reduction.counts != asked]
         if len(wrong):
-            raise ParbenchError(f"method {self.reducer.name} delivered {int(wrong[0])} visual tokens instead of its budget of {asked}")
+            raise ParbenchError(
+                f"method {self.reducer.name} delivered {int(wrong[0])} visual tokens instead of its budget of {asked}"
+            )
 
     def check_ledger(self, ledger: SampleLedger, images: int) -> None:
         """Check that the number of tokens inside the LLM is the budget, for a sample with ``images`` images.
@@ -275,7 +277,5 @@ def site_of(reducer: R, geometry: Geometry) -> Site[R]:
             if error.name != module:
                 raise
     if name not in _KINDS:
-        raise ParbenchError(
-            f"method {reducer.name} has site {name}, which is not defined: import the module of its Site class"
-        )
+        raise ParbenchError(f"method {reducer.name} has site {name}, which is not defined: import the module of its Site class")
     return _KINDS[name](reducer, geometry)
