@@ -58,7 +58,7 @@ def test_what_runs_once_gives_what_runs_apart(adapter, questions, name):
         assert dataclasses.replace(one.ledger, reducer_flops=other.ledger.reducer_flops) == other.ledger
 
 
-def test_beginnings_are_shared_by_every_kernel_that_takes_masks(adapter, questions):
+def test_prefixes_are_shared_by_every_kernel_that_takes_masks(adapter, questions):
     answers = {}
     try:
         for kernel in ("eager", "sdpa"):
