@@ -80,7 +80,7 @@ def test_a_checkpoint_in_a_folder(copied):
     assert parbench.method("par", budget=64, model=model, clip=clip, relevance_sign=1).relevance_threshold is not None
     (copied / "config.json").write_text((copied / "config.json").read_text() + "\n")
     other, _ = parbench.load_model(str(copied))
-    with pytest.raises(ParbenchError, match=f"none are calibrated: run: .* model.path={copied} model.clip={clip} .*target=64, or give"):
+    with pytest.raises(ParbenchError, match=f"none are calibrated: .* model.path={copied} model.clip={clip} .*target=64, or give"):
         parbench.method("par", budget=64, model=other, clip=clip, relevance_sign=1)
 
 
