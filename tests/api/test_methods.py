@@ -13,7 +13,7 @@ from helpers import METHODS
 from parbench.api.models import known_of
 from parbench.config import build_reducer, compose_config
 from parbench.errors import ParbenchError
-from parbench.models.loading import asset
+from parbench.models.assets import asset
 
 
 @pytest.mark.parametrize("name", METHODS)
