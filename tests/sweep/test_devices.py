@@ -158,7 +158,7 @@ def test_a_model_that_no_device_can_load_is_one_sentence(run, folder):
     [
         (["launcher.devices=[]"], "is no list of devices"),
         (["launcher.devices=0"], "is no list of devices: write launcher.devices=[0,1]"),
-        (["launcher.devices=[gpu]"], "launcher.devices names gpu: model.device=gpu is no device"),
+        (["launcher.devices=[gpu]"], "launcher.devices names gpu: model.device=gpu is not a device"),
         (["launcher.devices=[true]"], "which is no device"),
         (["launcher.devices=[-1]"], "is no device"),
         (["launcher.devices=[cpu,cpu]", "model.device=cpu"], "leave out model.device=cpu"),

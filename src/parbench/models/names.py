@@ -11,13 +11,13 @@ DTYPE_NAMES = ("float32", "bfloat16", "float16")
 
 
 def check_device_name(device: Any) -> None:
-    """Refuse what is no device on any machine.
+    """Refuse a name that is not a device on any machine.
 
     Raises:
         ParbenchError: It is none.
     """
     if not re.fullmatch(r"auto|cpu(:\d+)?|cuda(:\d+)?", str(device)):
-        raise ParbenchError(f"model.device={device} is no device: use auto, cpu, cuda or cuda:0")
+        raise ParbenchError(f"model.device={device} is not a device: use auto, cpu, cuda or cuda:0")
 
 
 def check_dtype_name(dtype: Any) -> None:

@@ -15,13 +15,13 @@ from parbench.ops.selection import to_mask
 
 @dataclass(frozen=True)
 class Similarity:
-    """How similar a vector is to an image's queries.
+    """The measure of similarity between vectors and an image's queries.
 
     Attributes:
-        mode: ``max`` over the queries; ``pooled``: to their mean; ``weighted``: to their mean, each weighted by the deviation of
-            its similarity over the patches.
-        sign: 1, or -1 where background is more similar to any text than what the text names.
-        cosine: Whether vectors and patches are normalised; queries always are.
+        mode: ``max`` over the queries; ``pooled``: similarity to their mean; ``weighted``: to their mean, each weighted by the
+            standard deviation of its similarity over the patches.
+        sign: 1, or -1 if background patches are more similar to any text than what the text names.
+        cosine: Whether vectors and patches are normalised. Queries always are.
     """
 
     mode: str
@@ -30,14 +30,14 @@ class Similarity:
 
 
 def standing(vectors: Tensor, patches: Tensor, queries: Tensor, valid: Tensor, by: Similarity) -> Tensor:
-    """Relevance [B, N] of vectors to an image's queries, in standard deviations of its patches' similarity above their mean.
+    """Relevance [B, N] of vectors to an image's queries, standardised by mean and deviation over its patches.
 
     Args:
-        vectors: [B, N, p] what is judged.
-        patches: [B, M, p] what the scale is taken from.
+        vectors: [B, N, p] vectors to score.
+        patches: [B, M, p] patches that determine mean and standard deviation.
         queries: [B, Q, p], normalised here.
-        valid: [B, Q] False where a row is padding.
-        by: What similarity is.
+        valid: [B, Q] False for padding.
+        by: The measure of similarity.
     """
 
     def similar(to: Tensor, query: Tensor) -> Tensor:
