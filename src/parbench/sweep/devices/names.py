@@ -43,7 +43,7 @@ def asked_devices(config: DictConfig) -> list[str] | None:
 def _device(name: Any) -> str:
     """A device by torch's name; a bare number is a card's."""
     if isinstance(name, bool) or not isinstance(name, int | str):
-        raise ParbenchError(f"launcher.devices names {_shown(name)}, which is no device: use 0, cuda:0 or cpu:0")
+        raise ParbenchError(f"launcher.devices names {_shown(name)}, which is not a device: use 0, cuda:0 or cpu:0")
     from parbench.models.devices import resolve_device
 
     try:
