@@ -109,7 +109,11 @@ def _calibrate(method: Reducer, known: Known) -> str:
     if not known.settings:
         folder = known.folder or "FOLDER"
         words = {"model": "llava-1.5-7b", "model.name": known.name if known.folder else "NAME", "model.path": folder}
-        words |= {"model.clip": known.clip or "null", "model.clip_revision": "null", "model.prompt": "template"}
+        words |= {
+            "model.clip": known.clip.path if known.clip else "null",
+            "model.clip_revision": "null",
+            "model.prompt": "template",
+        }
     line = " ".join(f"{key}={value}" for key, value in {**words, "method": method.name, "target": method.budget}.items())
     saved = "" if known.settings or known.folder else "save model and processor in a FOLDER and "
     return f"{saved}run: parbench calibrate {line}"

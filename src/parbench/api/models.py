@@ -16,7 +16,8 @@ from parbench.models import hub
 from parbench.models.devices import DTYPES
 from parbench.models.fingerprints import fingerprint
 from parbench.models.geometry import Geometry, config_of, geometry_of
-from parbench.models.loading import check_config, locate, locate_clip, read_json
+from parbench.models.loading import check_config, locate, read_json
+from parbench.models.text import NamedClip
 from parbench.models.unsupported import why_not
 
 if TYPE_CHECKING:
@@ -38,8 +39,7 @@ class Known:
         settings: What ``conf/model`` says of it; empty for a model that is not in there.
         place: The folder with its weights, or its name on the hub; empty where nothing says.
         revision: Of the hub.
-        clip: Folder or hub name of the CLIP text tower.
-        clip_revision: Of the hub.
+        clip: The CLIP whose vision tower the model has.
     """
 
     name: str
@@ -47,8 +47,7 @@ class Known:
     settings: Mapping[str, Any]
     place: str
     revision: str | None
-    clip: str | None
-    clip_revision: str | None
+    clip: NamedClip | None
 
     @property
     def geometry(self) -> Geometry:
@@ -77,7 +76,7 @@ class Known:
         Raises:
             ParbenchError: It cannot be had.
         """
-        return fingerprint(locate_clip(self.clip, self.clip_revision)) if self.clip else None
+        return self.clip.fingerprint if self.clip else None
 
 
 # What load_model knew when it loaded a model. Weak: a model goes when nobody has it any more.
@@ -171,8 +170,9 @@ def known_of(model: Any, clip: str | None = None) -> Known:
 
 
 def _described(said: Mapping[str, Any], config: Any, settings: Mapping[str, Any], clip: str | None) -> Known:
-    tower = (clip, None) if clip else (said["clip"], said["clip_revision"])
-    return Known(said["name"], config, settings, str(said["path"]), said["revision"], *tower)
+    path, revision = (clip, None) if clip else (said["clip"], said["clip_revision"])
+    tower = NamedClip(str(path), revision) if path else None
+    return Known(said["name"], config, settings, str(said["path"]), said["revision"], tower)
 
 
 def _same_place(one: str, other: str) -> bool:

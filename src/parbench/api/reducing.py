@@ -95,12 +95,14 @@ def _adapter(model: Any, processor: Any, known: Known) -> LlavaAdapter:
                 f"the processor is a {type(processor).__name__}, which has no {part}: give the model's AutoProcessor, which reads "
                 "text and images"
             )
-    held = _CLIPS.setdefault(model, {})
+    held, clip = _CLIPS.setdefault(model, {}), known.clip
+    if clip is None:
+        return LlavaAdapter(model, processor, name=known.name, folder=known.folder)
 
     def clip_space(tower: Any) -> ClipSpace:
-        key = (known.clip, known.clip_revision, adapter.device, adapter.dtype)
+        key = (clip, adapter.device, adapter.dtype)
         if key not in held:
-            held[key] = load_clip(str(known.clip), known.clip_revision, tower, adapter.device, adapter.dtype, known.folder)
+            held[key] = load_clip(clip.path, clip.revision, tower, adapter.device, adapter.dtype, known.folder)
         return held[key]
 
     adapter = LlavaAdapter(model, processor, name=known.name, folder=known.folder, clip=clip_space)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,6 @@ from parbench.results.loading import Results, read_runs
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from parbench.harness.planned import Cell
 
 
 class Runs(list[Run]):
@@ -63,17 +61,25 @@ def evaluate(
     Raises:
         ParbenchError: A name or value is impossible, or a run failed; the same call goes on with what is left.
     """
-    from parbench.config import compose_config
+    from parbench.config import compose_config, names
     from parbench.config.spelling import written
+    from parbench.reducers.budget import check_budget
+    from parbench.sweep.cells import grid_cells
     from parbench.sweep.devices.runner import local_sweep
     from parbench.sweep.runner import Group
 
     given = {"model": model, "dataset": dataset, "limit": limit, "results_dir": str(results_dir), **overrides}
     words = [f"{key}={written(value)}" for key, value in _dotted(given)]
     config = compose_config(words)
-    names = list(dict.fromkeys(["none", *_several(methods), *config.controls]))
-    cells = list(_cells(names, [None if budget == OWN else budget for budget in _several(budgets)], words, _several(methods)))
-    sweep = local_sweep([Group(config, lambda session: cells)], go_on=True)
+    asked = _several(methods)
+    for name in asked:
+        if name not in names("method"):
+            raise unknown("method", name, names("method"))
+    counts = [None if budget == OWN else budget for budget in _several(budgets)]
+    for count in counts:
+        check_budget(count)
+    cells = grid_cells(asked, counts, config.controls, words)
+    sweep = local_sweep([Group(config, lambda session: cells, asked=tuple(asked))], go_on=True)
     sweep.compute()
     if sweep.failed:
         said = "; ".join(f"{name}: {why}" for name, why in sweep.failed)
@@ -91,30 +97,6 @@ def _dotted(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, A
             yield from _dotted(value, f"{above}{key}.")
         else:
             yield f"{above}{key}", list(value) if isinstance(value, tuple) else value
-
-
-def _cells(names: Iterable[str], budgets: Sequence[Any], words: list[str], asked: Sequence[str]) -> Iterator[Cell]:
-    """Each method at each budget; once where it drops nothing."""
-    from parbench.config import build_reducer
-    from parbench.config.groups import names as known
-    from parbench.harness.planned import Cell
-    from parbench.reducers.budget import check_budget
-    from parbench.sweep.grid import other_method
-
-    for budget in budgets:
-        check_budget(budget)
-    for name in names:
-        if name not in known("method"):
-            raise unknown("method", name, known("method"))
-        method = other_method(name, words)
-        plain = build_reducer(method)
-        if not plain.takes_budget:
-            yield Cell(method, None)
-            continue
-        required = name in asked and len(budgets) == 1
-        for budget in budgets:
-            if budget is not None or (name in asked and plain.budget is None):
-                yield Cell(method, budget, required=required)
 
 
 def load_results(paths: str | Path | Sequence[str | Path] = "results/runs") -> Runs:

@@ -8,13 +8,13 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from parbench.commands.parsing import Given
-from parbench.config import build_reducer, compose_config, names
+from parbench.config import compose_config, names
 from parbench.errors import ParbenchError, unknown
-from parbench.harness.planned import Cell
+from parbench.sweep.cells import grid_cells
 from parbench.sweep.devices.runner import local_sweep
 from parbench.sweep.dry_run import dry_run
 from parbench.sweep.experiment import variant_cells
-from parbench.sweep.grid import other_method, products
+from parbench.sweep.grid import products
 from parbench.sweep.runner import Group
 from parbench.sweep.task_groups import with_tasks
 
@@ -103,17 +103,6 @@ def _group(given: Given, rest: list[str], title: str) -> Group:
         if unused := given.typed(*_GRID):
             raise ParbenchError(f"{unused[0]} has no place in an experiment, which names its variants: give budget=64 instead")
         return Group(config, lambda session: variant_cells(session, rest), title)
-    cells: list[Cell] = []
-    for name in dict.fromkeys(["none", *given["methods"], *config.controls]):
-        cells += _cells(other_method(name, rest), given["budgets"], asked=name in given["methods"])
+    cells = grid_cells(given["methods"], given["budgets"], config.controls, rest)
     asked = [] if set(given["methods"]) == set(names("method")) or "methods" not in given.named else given["methods"]
     return Group(config, lambda session: cells, title, tuple(asked))
-
-
-def _cells(method: Any, budgets: list[Any], *, asked: bool) -> list[Cell]:
-    """A method at budgets, None standing for its own rule if it has one; without a budget where it drops nothing."""
-    plain = build_reducer(method)
-    if not plain.takes_budget:
-        return [Cell(method, None)]
-    own = [Cell(method, None)] if None in budgets and asked and plain.budget is None else []
-    return [*(Cell(method, budget) for budget in budgets if budget is not None), *own]
