@@ -59,6 +59,10 @@ def test_an_option_has_two_spellings():
     plain, dashed = (given("bench", [f"{dashes}batch=[1,8]", f"{dashes}out=b.json"]) for dashes in ("", "--"))
     assert plain.values == dashed.values == given("bench", ["--batch", "[1,8]", "--out", "b.json"]).values
     assert plain["batch"] == [1, 8]
+    assert given("sweep", ["--methods", "par", "budgets=[64]", "limit=3"]).typed("methods", "budgets") == [
+        "--methods=par",
+        "budgets=[64]",
+    ]
     assert plain["repeats"] == 5
     assert given("status", ["--json"])["json"] is given("status", ["json=true"])["json"] is True
     assert given("status", ["--json=false"])["json"] is False

@@ -168,6 +168,34 @@ def test_lmms_eval_finds_our_model_class():
     assert "parbench_llava" in MODEL_REGISTRY_V2.list_canonical_model_ids()
 
 
+@pytest.mark.parametrize("asked", [True, False])
+def test_lmms_eval_finds_our_tasks_where_our_model_is_asked_for(monkeypatch, asked):
+    import sys
+
+    from lmms_eval.tasks import TaskManager
+
+    from parbench.harness.lmms_plugin import manifest
+
+    monkeypatch.setattr(TaskManager, "initialize_tasks", TaskManager.initialize_tasks)
+    monkeypatch.setattr(sys, "argv", ["lmms-eval", "--model", "parbench_llava" if asked else "llava_hf", "--tasks", "scenes"])
+    assert manifest().model_id == "parbench_llava"
+    assert ("scenes" in TaskManager(include_defaults=False).all_tasks) is asked
+
+
+@pytest.mark.cli
+def test_the_line_for_lmms_eval_runs_as_it_is_printed(tmp_path):
+    import re
+    import subprocess
+    import sys
+
+    from paths import ROOT
+
+    (line,) = re.findall(r"`(lmms-eval --model parbench_llava [^`]*)`", (ROOT / "README.md").read_text())
+    words = [sys.executable, "-m", "lmms_eval", *line.split()[1:], "--limit", "2"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert re.search(r"\|scenes\s*\|.*exact_match", done.stdout), done.stderr[-2000:]
+
+
 @pytest.mark.model
 def test_lmms_eval_runs_our_model_and_tasks_by_name():
     from importlib import resources

@@ -39,7 +39,7 @@ def runs(folder):
         store.settle(questions=100)
     for name in ("a", "b", "c"):
         stores[name].append([line(number) for number in range(10)])
-    stores["a"].finish(metrics_of([]))
+    stores["a"].finish(metrics_of([line(number) for number in range(10)]))
     stores["b"].fail(ParbenchError("out of order: mend it"))
     stores["d"].append([line(number) for number in range(10)])
     stores["d"].begin()
@@ -92,9 +92,40 @@ def test_folders_that_are_no_runs_are_passed_over(runs):
     (runs / "notes").mkdir()
     (runs / "other").mkdir()
     (runs / "other" / "provenance.json").write_text("{}")
-    (runs / "damaged").mkdir()
-    (runs / "damaged" / "provenance.json").write_text('{"model": ')
     assert len(overview(runs)) == 5
+
+
+def test_damaged_runs_are_said(run, runs):
+    (runs / "cut").mkdir()
+    (runs / "cut" / "provenance.json").write_text('{"model": ')
+    (done,) = [one for one in overview(runs) if one.state == "done"]
+    for content in ("{", "[]", "{}"):
+        (runs / done.run_id / "metrics.json").write_text(content)
+        states = {one.run_id: one for one in overview(runs)}
+        assert (states["cut"].state, states[done.run_id].state) == ("damaged", "damaged")
+        assert "metrics.json" in states[done.run_id].reason
+    code, out, _ = run("status", str(runs))
+    assert code == 0
+    assert "2 damaged" in out
+    assert "run again" in out
+
+
+def test_samples_that_are_missing_are_said(runs):
+    (done,) = [one for one in overview(runs) if one.state == "done"]
+    samples = runs / done.run_id / "samples.jsonl"
+    samples.write_text("".join(samples.read_text().splitlines(keepends=True)[:-1]))
+    (now,) = [one for one in overview(runs) if one.run_id == done.run_id]
+    assert (now.state, now.done) == ("damaged", done.done - 1)
+
+
+def test_several_folders_are_one_list(run, runs, folder):
+    other = folder / "other"
+    RunStore(other, identity("z"), {}).close()
+    _, both, _ = run("status", str(runs), str(other), "--json")
+    _, same, _ = run("status", str(runs), f"results_dir={other}", "--json")
+    listed = [[one["run_id"] for one in json.loads(out)] for out in (both, same)]
+    assert listed[0] == listed[1]
+    assert len(listed[0]) == 6
 
 
 def test_shards_are_told_apart(folder):

@@ -19,7 +19,9 @@ def folders_of(given: Given) -> list[Path]:
     paths = [Path(word).expanduser() for word in given.rest] + ([given["results_dir"]] if given["results_dir"] else [])
     for path in paths:
         if not path.is_dir():
-            raise ParbenchError(f"{path} {'is a file' if path.exists() else 'is no folder'}: give the one that a sweep writes to")
+            raise ParbenchError(
+                f"{path} {'is a file' if path.exists() else 'is no folder'}: give the folder that a sweep writes to"
+            )
     if paths or (usual := default_results()).is_dir():
         return paths or [usual]
     raise ParbenchError(f"there is no folder {usual}, which is taken where none is named: name the one that a sweep writes to")

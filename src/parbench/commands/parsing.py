@@ -67,10 +67,12 @@ def given(name: str, words: Sequence[str]) -> Given:
 
 def read(command: ClickCommand, words: Sequence[str]) -> Given:
     """The same for a command that click knows; ``--help`` raises click's ``Exit`` once it is printed."""
+    words = _joined(words, command.table)
     try:
         context = command.make_context(f"parbench {command.name}", list(words))
     except click.exceptions.NoSuchOption as error:
-        raise unknown("option", error.option_name, [f"--{name}" for name in command.table.by_name]) from error
+        known = [*(f"--{name}" for name in command.table.by_name), *command.table.keys]
+        raise unknown("option", error.option_name, known) from error
     except click.exceptions.BadOptionUsage as error:
         raise ParbenchError(f"{error.option_name} needs a value: write {error.option_name}=VALUE") from error
     except click.exceptions.UsageError as error:
@@ -194,6 +196,19 @@ def _click_option(option: Option) -> click.Option:
         spelled = [f"--{option.name}/--no-{option.name}", *names[1:]] if on else names
         return click.Option(spelled, is_flag=True, default=on, help=said, show_default=on)
     return click.Option(names, type=_Value(option), default=option.default or None, show_default=bool(option.default), help=said)
+
+
+def _joined(words: Sequence[str], table: Command) -> list[str]:
+    """Words with ``--name value`` as the one word ``--name=value``."""
+    found: list[str] = []
+    for word in words:
+        before = found[-1] if found else ""
+        option = table.by_name.get(before.removeprefix("--")) if before.startswith("--") else None
+        if option is not None and not option.is_switch:
+            found[-1] = f"{before}={word}"
+        else:
+            found.append(word)
+    return found
 
 
 def _as_option(word: str, table: Command) -> str:

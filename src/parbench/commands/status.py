@@ -41,5 +41,5 @@ def _show(runs: Sequence[RunState]) -> None:
         console.print(table)
     for one in runs:
         if one.reason:
-            console.print(f"{one.name} ({one.run_id}) failed: {one.reason}", highlight=False, soft_wrap=True, markup=False)
+            console.print(f"{one.name} ({one.run_id}) {one.state}: {one.reason}", highlight=False, soft_wrap=True, markup=False)
     console.print(summary(runs), highlight=False, soft_wrap=True)

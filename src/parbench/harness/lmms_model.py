@@ -34,8 +34,8 @@ class ParbenchLlava(lmms):
     """LLaVA with visual-token reduction for lmms-eval.
 
     parbench hands over a built engine. From lmms-eval's own command line it builds itself:
-    ``lmms-eval --model parbench_llava --model_args model=llava-tiny,method=par,budget=64``; further arguments are Hydra
-    overrides with ``/`` for ``.`` (``method/layer=3``).
+    ``lmms-eval --model parbench_llava --model_args model=llava-tiny,method=par,budget=64 --tasks scenes``; further arguments are
+    Hydra overrides with ``/`` for ``.`` (``method/layer=3``).
 
     Attributes:
         answered: Predictions that are there already, by sample id.

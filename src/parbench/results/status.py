@@ -10,15 +10,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from parbench.errors import ParbenchError
 from parbench.locks import LockOwner
 from parbench.progress import duration
+from parbench.results.metrics import read_metrics
 from parbench.results.naming import row_name
 from parbench.results.run_identity import FILE, read_provenance
 from parbench.results.samples import FILE as SAMPLES
 from parbench.results.samples import count_samples
 from parbench.results.store import computing
 
-STATES = ("running", "waiting", "stopped", "failed", "done")
+STATES = ("running", "waiting", "stopped", "failed", "damaged", "done")
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,10 @@ class RunState:
         done: Questions answered.
         total: Questions there are; None where nobody has counted them yet.
         state: ``running`` (a process computes it), ``waiting`` (not begun), ``stopped`` (begun, and nobody computes it),
-            ``failed`` (given up, for ``reason``) or ``done``.
+            ``failed`` (given up, for ``reason``), ``damaged`` (a file of it cannot be read: ``reason``) or ``done``.
         holder: Who computes it.
         rate: Questions a second of the one who does.
-        reason: Why it failed.
+        reason: Why it failed, or what is damaged.
         per_image: Whether each image is left with exactly the budget by a method that otherwise keeps it on average.
     """
 
@@ -74,7 +76,7 @@ class RunState:
 
 
 def overview(root: Path) -> list[RunState]:
-    """All runs in a folder, by model, data set, method, budget and shard; folders that are no runs are passed over."""
+    """All runs in a folder, damaged ones too, by model, data set, method, budget and shard; other folders are passed over."""
     found = [state for path in sorted(root.glob(f"*/{FILE}")) if (state := _state(path.parent))]
     return sorted(found, key=lambda run: (run.model, run.dataset, run.method, run.budget or 0, run.shard or ""))
 
@@ -92,16 +94,36 @@ def _state(folder: Path) -> RunState | None:
             "shard": identity.get("shard"),
             "per_image": bool(identity["method"].get("per_image")),
         }
-    except (KeyError, TypeError, ValueError, OSError):
+    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+        unknown = dict.fromkeys(("model", "dataset", "method"), "?")
+        return _damaged(folder / FILE, error, {**unknown, "run_id": folder.name, "budget": None, "limit": None, "shard": None}, 0)
+    except (KeyError, TypeError, AttributeError, ValueError):
+        # Somebody else's file of that name.
         return None
     done, total = count_samples(folder / SAMPLES), _read(folder / "plan.json").get("questions")
-    if (folder / "metrics.json").exists():
+    if (path := folder / "metrics.json").exists():
+        try:
+            count = read_metrics(path).n
+        except ParbenchError as error:
+            return _damaged(path, error.__cause__ or error, about, done)
+        if not (folder / SAMPLES).exists():
+            # Compressed.
+            done = count
+        if count != done:
+            return _damaged(folder / SAMPLES, ValueError(f"{done} samples, and metrics over {count}"), about, done)
         return RunState(**about, done=done, total=total or done, state="done")
     if (by := computing(folder)) is not None:
         return RunState(**about, done=done, total=total, state="running", holder=str(by), rate=_rate(by, done))
     if failed := _read(folder / "failed.json"):
         return RunState(**about, done=done, total=total, state="failed", reason=failed.get("reason"))
     return RunState(**about, done=done, total=total, state="stopped" if done else "waiting")
+
+
+def _damaged(path: Path, error: BaseException, about: dict[str, Any], done: int) -> RunState:
+    said = " ".join(str(error).split()) or type(error).__name__
+    return RunState(
+        **about, done=done, total=None, state="damaged", reason=f"{path} ({said}): move {path.parent} away and run again"
+    )
 
 
 def _rate(by: LockOwner, done: int) -> float | None:
