@@ -97,7 +97,7 @@ _OVERRIDES = (
     BadInput("eval model=null", "unknown model 'null'"),
     BadInput("eval model.path=null", "model.path=None is no folder"),
     BadInput("eval model.dtype=int8", "model.dtype=int8 is not supported"),
-    BadInput("eval model.device=gpu0", "model.device=gpu0 is no device"),
+    BadInput("eval model.device=gpu0", "model.device=gpu0 is not a device"),
     BadInput("eval controls=random", "write controls=[random,uniform]"),
     BadInput("eval controls=[rndom]", "did you mean random"),
     BadInput("eval engine=fast", "known are exact, shared"),
