@@ -1,6 +1,6 @@
 """Records golden answers: what every method keeps and answers on 40 questions of scenes, with llava-tiny.
 
-Questions on which a processor without AVX-512 keeps other tokens are left out: two tokens there are as good as the same.
+Questions on which a processor without AVX-512 keeps other tokens are skipped: two tokens there are as good as the same.
 
     python scripts/record_golden.py            # after raising NUMERICS in src/parbench/numerics.py
     python scripts/record_golden.py brightest  # a new method, on the questions that are recorded already

@@ -84,7 +84,7 @@ def checkpoint(settings, folder) -> Path:
         (["eval", "dataset=mme", "limit=5"], "multiple of 2"),
         (["eval", "method=none", "limit=1", "model.attention=quick"], "cannot be opened"),
         (["sweep", "methods=[par", "limit=1"], "cannot be parsed"),
-        (["sweep", "methods=[par]", "method.redundancy_threshold=1"], "has no place in a sweep"),
+        (["sweep", "methods=[par]", "method.redundancy_threshold=1"], "cannot be combined with sweep"),
         (["calibrate", "method=par", "questions=0"], "questions=0"),
         (["show", "out=/proc/nowhere/x.png", "method=random"], "cannot be written"),
         (["eval", "model.device=gpu0"], "model.device=gpu0"),

@@ -117,7 +117,7 @@ def test_what_a_model_cannot_have_is_left_out_with_a_word(run):
     code, out, err = run("flops", "methods=[vtw,fastv]", "model=llava-1.5-7b", "tokens=[64]", "--json")
     assert code == 0
     assert [row["method"] for row in json.loads(out)] == ["fastv"]
-    assert "left out: budget=64 of method vtw is out of reach" in err
+    assert "skipped: budget=64 of method vtw is out of reach" in err
 
 
 def test_several_models_and_prompts(run):

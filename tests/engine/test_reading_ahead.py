@@ -101,4 +101,4 @@ def test_so_many_batches_are_read_ahead_and_no_more(adapter, questions):
 
 def test_workers_that_are_no_number_are_refused(capsys):
     assert main(["eval", "engine.workers=-1"]) == 2
-    assert "engine.workers=-1 is no number of threads from 0 on" in capsys.readouterr().err
+    assert "engine.workers=-1 is not a number of threads from 0 on" in capsys.readouterr().err

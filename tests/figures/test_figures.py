@@ -522,7 +522,7 @@ def test_what_cannot_be_drawn_is_left_out_with_a_word(run, folder):
         (["runs", "only=accurcy-flops"], "unknown figure 'accurcy-flops': did you mean accuracy-flops"),
         (["runs", "file/below/it"], "file/below/it does not exist"),
         (["runs", "out=file/below"], "out=file/below/accuracy-compression.png cannot be written"),
-        (["runs", "file"], "file is no file of parbench bench"),
+        (["runs", "file"], "file is not a file of parbench bench"),
         (["runs", "foreign.json"], "foreign.json holds times of model=llava-1.5-7b"),
         (["runs", "older.json"], "older.json is of another format, or damaged (KeyError('repeats'))"),
         (["runs", "other.json"], "other.json holds times of none of these methods at the budgets of the runs"),

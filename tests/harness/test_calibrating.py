@@ -227,7 +227,7 @@ def test_out_of_reach_gives_the_nearest_and_is_marked(run, folder, cache):
     code, out, err = run("eval", "budget=500", "controls=[]", "limit=4", "results_dir=runs", *words)
     assert code == 0, err
     assert "par @500 on pope (test): target=500 is out of reach" in err
-    assert "going on with that" in err
+    assert "continuing with it" in err
     assert "par @500 †" in out
     code, _, err = run("calibrate", "target=500", *words)
     assert code == 2

@@ -106,7 +106,7 @@ def test_mmbench_is_scored_by_its_groups_as_lmms_eval_does(folder, text):
 @pytest.mark.parametrize(
     ("index", "said"),
     [
-        (["0", "1000000", "x"], "row 2 of data set mmbench has index 'x', which is no whole number"),
+        (["0", "1000000", "x"], "row 2 of data set mmbench has index 'x', which is not a whole number"),
         ([0, 1000000, 1000001], "a rotation of question 1, which is not there"),
         ([0, 1000000, 0], "has index 0 twice"),
     ],

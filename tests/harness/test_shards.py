@@ -128,7 +128,7 @@ def test_a_missing_shard_is_named(run, gathered):
     shutil.rmtree(named(gathered)["par", "1/3"])
     code, out, err = run("merge", str(gathered))
     assert code == 1
-    assert "the shards of par @64 on scenes make no whole: 1/3 is missing" in err
+    assert "the shards of par @64 on scenes are incomplete: 1/3 is missing" in err
     assert "none" in out, "the other run is merged all the same"
 
 
@@ -136,7 +136,7 @@ def test_a_doubled_shard_is_named(run, gathered, shards, folder):
     twice = named(shards / "2" / "runs")["par", "2/3"]
     folders = [str(path) for (method, _), path in named(gathered).items() if method == "par"]
     said = refused(run, "merge", *folders, str(twice))
-    assert "par @64 on scenes make no whole: 2/3 is there 2 times" in said
+    assert "par @64 on scenes are incomplete: 2/3 is present 2 times" in said
     assert str(twice) in said
 
 
@@ -152,7 +152,7 @@ def test_an_unfinished_shard_is_named_with_what_it_lacks(run, gathered):
     (unfinished / "metrics.json").unlink()
     code, _, err = run("merge", str(gathered))
     assert code == 1
-    assert f"none on scenes make no whole: 0/3 is not finished (5 of {len(lines)} questions)" in err
+    assert f"none on scenes are incomplete: 0/3 is not finished (5 of {len(lines)} questions)" in err
 
 
 def test_a_shard_of_another_run_is_named(run, gathered):

@@ -147,7 +147,7 @@ def test_without_images_there_is_still_a_report(run, folder):
     code, out, err = run("report", "runs", "out=report.html")
     assert code == 0
     assert out.startswith("report.html (0.")
-    assert "left out: the viewer of kept tokens" in err
+    assert "skipped: the viewer of kept tokens" in err
     assert content(folder / "report.html")["kept"] is None
 
 
@@ -156,9 +156,9 @@ def test_without_images_there_is_still_a_report(run, folder):
     [
         (["empty"], "no run in empty"),
         (["runs", "method=pra"], "no run has method=pra"),
-        (["runs", "images=many"], "images=many is no number from 0 on"),
+        (["runs", "images=many"], "images=many is not a number from 0 on"),
         (["runs", "out=file/below.html"], "out=file/below.html cannot be written"),
-        (["runs", "file"], "file is no file of parbench bench"),
+        (["runs", "file"], "file is not a file of parbench bench"),
         (["runs", "mixed"], "differ in limit"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Runs read back as data frames, and what is no run, or no whole one."""
+"""Runs read back as data frames, and what is not a run, or no whole one."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def test_an_edited_comment_and_a_reworded_message_leave_all_ids(folder):
     edited = 0
     for path in other.package.rglob("*.py"):
         text = path.read_text()
-        fresh = text.replace(" is no number ", " is not a number ").replace("    # ", "    # Another comment: ")
+        fresh = text.replace(" is not a number ", " is no number ").replace("    # ", "    # Another comment: ")
         edited += fresh != text
         path.write_text(fresh)
     # Data sets of parbench's own are laid out otherwise.

@@ -204,7 +204,7 @@ def test_quotes_around_a_value_are_hydras(run, folder):
 
 def test_what_status_does_not_know_is_refused(run, folder):
     assert "no folder" in refused(run, "status", "results_dir=nowhere")
-    assert "runs is no folder" in refused(run, "status", "runs")
+    assert "runs is not a folder" in refused(run, "status", "runs")
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(7, "7 s"), (61, "1 min 01 s"), (3599.6, "1 h 00 min"), (7260, "2 h 01 min")])

@@ -41,7 +41,7 @@ def test_variants_get_thresholds_and_stand_in_one_table(mine, run, folder):
     assert "as it is" in out
     assert "no router" in out
     assert "external and internal redundancy" in out
-    assert "left out: impossible: target=64 is out of reach" in err
+    assert "skipped: impossible: target=64 is out of reach" in err
     # The default has a shipped threshold; the other's is kept for the next time.
     assert len(list((folder / "calibrations" / "variants").glob("llava-tiny--par--*.yaml"))) == 1
     code, _, again = run("sweep", "experiment=mine", "limit=16")

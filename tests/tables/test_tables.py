@@ -322,8 +322,8 @@ def test_foreign_files_are_left_out_with_a_word(run, folder):
     (folder / "runs" / "stopped" / "metrics.json").unlink()
     code, out, err = run("table", "runs")
     assert code == 0
-    assert "left out: runs/notes.txt (no run)" in err
-    assert "left out: runs/stopped (not finished)" in err
+    assert "skipped: runs/notes.txt (no run)" in err
+    assert "skipped: runs/stopped (not finished)" in err
     assert "par" not in out
 
 

@@ -69,7 +69,7 @@ def ready(method: Reducer, known: Known) -> Reducer:
     """
     if not isinstance(method, Reducer):
         raise ParbenchError(
-            f"{method!r} is no method: use parbench.method('par', budget=64), or an instance of your own class, such as "
+            f"{method!r} is not a method: use parbench.method('par', budget=64), or an instance of your own class, such as "
             "MyMethod(budget=64)"
         )
     if not hasattr(type(method), "title"):

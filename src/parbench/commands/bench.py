@@ -81,7 +81,7 @@ def _checked(given: Given) -> DictConfig:
     for word in given.rest:
         if word.lstrip("+~").startswith(_NO_PLACE):
             raise ParbenchError(
-                f"{word} has no place in a benchmark, which times questions of scenes: write methods=[a,b] budgets=[1,2] "
+                f"{word} cannot be combined with bench, which times questions of scenes: write methods=[a,b] budgets=[1,2] "
                 f"batch=[1,16]"
             )
     config = compose_config(given.rest)
@@ -90,12 +90,12 @@ def _checked(given: Given) -> DictConfig:
         ("launcher.devices", config.launcher.get("devices")),
     ):
         if value is not None:
-            raise ParbenchError(f"{key}={value} has no place in a benchmark, whose times and memory are those of one device")
+            raise ParbenchError(f"{key}={value} cannot be combined with bench, which measures one device")
     return config
 
 
 def _refuse_impossible(config: DictConfig, cells: list[tuple[DictConfig, Any]]) -> None:
-    """Refuse a budget that no method asked for can have on this model; what only some cannot have is left out with a word.
+    """Refuse a budget that no method asked for can have on this model; what only some cannot have is skipped with a warning.
 
     Raises:
         ParbenchError: Nothing would be measured at a budget; says why.
@@ -188,7 +188,7 @@ def _measure(measurer: Measurer, store: BenchFile, method: DictConfig, budget: A
         raise
     except ParbenchError as refusal:
         store.put({**cell, "refused": str(refusal)})
-        return f"{name}: left out: {refusal}"
+        return f"{name}: skipped: {refusal}"
     store.put({**cell, "code": code, "note": reducer.note, "fields": reducer.settings(), **figures})
     speedup = figures["speedup"]["prefill"]
     return f"{name}: prefill {speedup['median']:.2f}x, predicted {speedup['predicted']:.2f}x"

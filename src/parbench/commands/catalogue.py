@@ -123,7 +123,8 @@ _COMMANDS = (
         "sweep",
         "evaluate many methods at many budgets",
         "Evaluates methods at budgets in one process, beside no reduction and the controls, and prints a table a model and data "
-        "set. A budget that a method cannot deliver is left out with a word. Where neither methods, budgets nor an experiment are "
+        "set. A budget that a method cannot deliver is skipped with a warning. Where neither methods, budgets nor an "
+        "experiment are "
         "named, what would be started is said first, and asked about if it takes more than ten minutes; --yes answers ahead.",
         (
             "sweep methods=[par,fastv] budgets=[128,64] dataset=scenes limit=200",

@@ -44,5 +44,5 @@ def chosen(paths: Sequence[Path], where: Mapping[str, str], columns: Sequence[st
         if those:
             named = ", ".join(str(path) for path in those[:3])
             more = f" and {len(those) - 3} more" if len(those) > 3 else ""
-            _log.warning(f"left out: {named}{more} ({what})")
+            _log.warning(f"skipped: {named}{more} ({what})")
     return replace(results, runs=choose(results.runs, where))

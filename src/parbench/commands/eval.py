@@ -24,7 +24,7 @@ def run(given: Given) -> int:
     """
     words, dry = given.rest, given["dry-run"]
     if other := next((word for word in words if word.startswith("launcher=") and word != "launcher=local"), None):
-        raise ParbenchError(f"{other} has no place in an evaluation, which runs here: write parbench sweep methods=[NAME] {other}")
+        raise ParbenchError(f"{other} cannot be combined with eval: write parbench sweep methods=[NAME] {other}")
     rest = with_tasks(words)
     # A group of tasks is many evaluations too.
     several = given["multirun"] or len(products(rest)) > len(products(words)) == 1

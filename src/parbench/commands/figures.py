@@ -176,4 +176,4 @@ def _published() -> Picture:
 
 
 def _left_out(name: str, why: str) -> None:
-    _log.warning(f"left out: {name} ({why})")
+    _log.warning(f"skipped: {name} ({why})")

@@ -128,7 +128,7 @@ class _Model:
 def predicted(asked: _Asked) -> Iterator[dict[str, Any]]:
     """Rows for every model, prompt length, method and number of tokens.
 
-    In a list of methods, what a model cannot have is left out with a word.
+    In a list of methods, what a model cannot have is skipped with a warning.
 
     Raises:
         ParbenchError: No method can have any of the numbers.
@@ -145,7 +145,7 @@ def predicted(asked: _Asked) -> Iterator[dict[str, Any]]:
                     if not asked.given["methods"]:
                         raise
                     refused = error
-                    _log.warning(f"left out: {error}")
+                    _log.warning(f"skipped: {error}")
                     continue
                 left += count is not None
                 yield found

@@ -78,14 +78,14 @@ def as_list(key: str, value: str) -> list[Any]:
     """``a,b``, ``[a,b]`` or one value.
 
     Raises:
-        ParbenchError: It is no list, or an empty one.
+        ParbenchError: It is not a list, or an empty one.
     """
     try:
         found = yaml.safe_load(value if value.startswith("[") else f"[{value}]")
     except yaml.YAMLError as error:
         raise ParbenchError(f"{key}={value} cannot be parsed: write {key}=[a,b]") from error
     if not isinstance(found, list) or not found:
-        raise ParbenchError(f"{key}={value} is no list: write {key}=[a,b]")
+        raise ParbenchError(f"{key}={value} is not a list: write {key}=[a,b]")
     return found
 
 
@@ -96,7 +96,7 @@ def whole_number(key: str, value: str, least: int = 1) -> int:
         ParbenchError: It is none, or less than ``least``.
     """
     if not value.isdecimal() or int(value) < least:
-        raise ParbenchError(f"{key}={value} is no number from {least} on")
+        raise ParbenchError(f"{key}={value} is not a number from {least} on")
     return int(value)
 
 
@@ -109,7 +109,7 @@ def _budgets(key: str, value: str) -> list[Any]:
     for budget in found:
         check_budget(budget, key)
         if budget is None:
-            raise ParbenchError(f"{key}={value} is no budget: write {key}=64, or several as {key}=[192,64]")
+            raise ParbenchError(f"{key}={value} is not a budget: write {key}=64, or several as {key}=[192,64]")
     return found
 
 

@@ -27,7 +27,7 @@ def run(given: Given) -> int:
         raise ParbenchError("parity takes one folder of recorded cases: write parbench parity tests/golden")
     folder = Path(given.rest[0]).expanduser()
     if not folder.is_dir():
-        raise ParbenchError(f"{folder} is no folder: give one with recorded cases, such as tests/golden")
+        raise ParbenchError(f"{folder} is not a folder: give one with recorded cases, such as tests/golden")
     with working("reading cases"):
         import torch
 

@@ -62,7 +62,7 @@ def _viewer(sweep: Sweep, most: int) -> dict[str, Any] | None:
     try:
         return viewer(sweep, Images(sweep), most)
     except ParbenchError as error:
-        _log.warning(f"left out: the viewer of kept tokens ({error})")
+        _log.warning(f"skipped: the viewer of kept tokens ({error})")
         return None
 
 

@@ -24,7 +24,7 @@ _GRID = ("methods", "budgets")
 
 
 def run(given: Given) -> int:
-    """Evaluate the grid and print the tables; a cell that the model cannot have is left out with a word."""
+    """Evaluate the grid and print the tables; a cell that the model cannot have is skipped with a warning."""
     alone = expand(given)
     titles = [" ".join(word for word in one if word not in given.words) if len(alone) > 1 else "" for one in alone]
     groups = [_group(given, one, title) for one, title in zip(alone, titles, strict=True)]
@@ -96,12 +96,14 @@ def _group(given: Given, rest: list[str], title: str) -> Group:
     for word in rest:
         if word.lstrip("+~").startswith(("method=", "method.", *([] if experiment else ["budget="]))):
             raise ParbenchError(
-                f"{word} has no place in a sweep, which goes over methods and budgets: write methods=[a,b] budgets=[1,2]"
+                f"{word} cannot be combined with sweep, which takes methods and budgets: write methods=[a,b] budgets=[1,2]"
             )
     config = compose_config(rest)
     if config.variants:
         if unused := given.typed(*_GRID):
-            raise ParbenchError(f"{unused[0]} has no place in an experiment, which names its variants: give budget=64 instead")
+            raise ParbenchError(
+                f"{unused[0]} cannot be combined with an experiment, which names its variants: set budget=64 instead"
+            )
         return Group(config, lambda session: variant_cells(session, rest), title)
     cells = grid_cells(given["methods"], given["budgets"], config.controls, rest)
     asked = [] if set(given["methods"]) == set(names("method")) or "methods" not in given.named else given["methods"]

@@ -114,7 +114,7 @@ def _own(mine: Results, place: Place) -> Own | None:
     benchmark = place.benchmark
     if benchmark == "mme" and mine.runs["limit"].notna().any():
         limits = ", ".join(f"{limit:g}" for limit in sorted(mine.runs["limit"].dropna().unique()))
-        _log.warning(f"left out: own runs of mme have limit={limits}, and its points are sums over whole categories")
+        _log.warning(f"skipped: own runs of mme have limit={limits}, and its points are sums over whole categories")
         return None
     comparisons = {}
     for measure in dict.fromkeys(measure for _, measure in METRICS.values() if measure in MEASURES):

@@ -18,7 +18,7 @@ def class_of(target: Any, method: str) -> Any:
         method: The method's name, for errors.
 
     Raises:
-        ParbenchError: There is none, it cannot be imported, or it is no method's class.
+        ParbenchError: There is none, it cannot be imported, or it is not a method's class.
     """
     if not target:
         raise ParbenchError(
@@ -38,7 +38,7 @@ def class_of(target: Any, method: str) -> Any:
         raise ParbenchError(f"module {module} of method {method} cannot be imported: {type(error).__name__}: {said}") from error
     if not inspect.isclass(found) or not dataclasses.is_dataclass(found) or not hasattr(found, "check"):
         raise ParbenchError(
-            f"{target} of method {method} is no method's class: write @dataclass over a class on one of parbench.reducers"
+            f"{target} of method {method} is not a method's class: write @dataclass over a class on one of parbench.reducers"
         )
     return found
 

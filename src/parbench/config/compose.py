@@ -101,7 +101,7 @@ def _with_searchpath(overrides: Sequence[str]) -> list[str]:
 
 
 def _without_style(config: DictConfig) -> DictConfig:
-    """How pictures draw a method is no part of a run."""
+    """How pictures draw a method is not a part of a run."""
     with open_dict(config):
         config.method.pop("style", None)
     return config

@@ -62,15 +62,15 @@ class WandbSettings:
         if not isinstance(project, str) or not project or _NOT_IN_PROJECTS.search(project) or len(project) > _LONGEST["project"]:
             raise ParbenchError(f"tracking.project={project} is no name for W&B: use 1 to 128 characters, none of /\\#?%:")
         if not isinstance(tags, list) or not all(isinstance(tag, str) and 1 <= len(tag) <= _LONGEST["tag"] for tag in tags):
-            raise ParbenchError(f"tracking.tags={tags} is no list of short texts: write tracking.tags=[a,b]")
+            raise ParbenchError(f"tracking.tags={tags} is not a list of short texts: write tracking.tags=[a,b]")
         if found["mode"] not in MODES:
             raise ParbenchError(f"tracking.mode={found['mode']} is not known: use {', '.join(MODES)}")
         for key, least in (("samples", 0), ("pictures", 0), ("every", 1)):
             if not _whole(found[key]) or found[key] < least:
-                raise ParbenchError(f"tracking.{key}={found[key]} is no number from {least} on")
+                raise ParbenchError(f"tracking.{key}={found[key]} is not a number from {least} on")
         patience = found["patience"]
         if isinstance(patience, bool) or not isinstance(patience, int | float) or patience <= 0:
-            raise ParbenchError(f"tracking.patience={patience} is no number of seconds above 0")
+            raise ParbenchError(f"tracking.patience={patience} is not a number of seconds above 0")
         named = {key: None if found[key] is None else str(found[key]) for key in ("entity", "group")}
         return cls(
             project=project,
@@ -93,7 +93,7 @@ def check_tracking(found: Mapping[str, Any]) -> None:
     """
     name = found.get("name")
     if name not in TRACKERS:
-        raise ParbenchError(f"tracking.name={name} is no tracker: use tracking=none or tracking=wandb")
+        raise ParbenchError(f"tracking.name={name} is not a tracker: use tracking=none or tracking=wandb")
     if name == "wandb":
         WandbSettings.of(found)
 

@@ -52,7 +52,7 @@ def _check_group(group: str, value: Any) -> None:
 
 def _check_numbers(config: DictConfig) -> None:
     if config.limit is not None and not _whole(config.limit):
-        raise ParbenchError(f"limit={config.limit} is no number from 1 on, nor null for all questions")
+        raise ParbenchError(f"limit={config.limit} is not a number from 1 on, nor null for all questions")
     check_budget(config.budget)
     if not isinstance(config.seed, int) or isinstance(config.seed, bool) or not 0 <= config.seed < 2**32:
         raise ParbenchError(f"seed={config.seed} is not possible: use a whole number from 0 to {2**32 - 1}")
@@ -61,17 +61,17 @@ def _check_numbers(config: DictConfig) -> None:
     if not OmegaConf.is_dict(config.calibration):
         raise ParbenchError(f"calibration={config.calibration} has no fields: write calibration.questions=400")
     if not _whole(config.calibration.get("questions")):
-        raise ParbenchError(f"calibration.questions={config.calibration.get('questions')} is no number from 1 on")
+        raise ParbenchError(f"calibration.questions={config.calibration.get('questions')} is not a number from 1 on")
 
 
 def _check_engine(engine: DictConfig) -> None:
     size = engine.get("batch_size")
     if size != "auto" and not _whole(size):
-        raise ParbenchError(f"engine.batch_size={size} is no number from 1 on, nor auto")
+        raise ParbenchError(f"engine.batch_size={size} is not a number from 1 on, nor auto")
     for key, what in _COUNTS.items():
         value = engine.get(key)
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise ParbenchError(f"engine.{key}={value} is no number of {what} from 0 on")
+            raise ParbenchError(f"engine.{key}={value} is not a number of {what} from 0 on")
     if not isinstance(engine.get("share"), bool):
         raise ParbenchError(f"engine.share={engine.get('share')} is neither true nor false")
     if engine.get("cache_dir") is not None:
@@ -82,12 +82,14 @@ def _check_model(model: DictConfig) -> None:
     check_device_name(model.get("device", "auto"))
     check_dtype_name(model.get("dtype", "float32"))
     if not isinstance(model.get("path"), str):
-        raise ParbenchError(f"model.path={model.get('path')} is no folder and no name of the hub: write model.path=/path/to/folder")
+        raise ParbenchError(
+            f"model.path={model.get('path')} is not a folder and no name of the hub: write model.path=/path/to/folder"
+        )
 
 
 def _check_controls(controls: Any) -> None:
     if not OmegaConf.is_list(controls):
-        raise ParbenchError(f"controls={controls} is no list: write controls=[random,uniform] or controls=[]")
+        raise ParbenchError(f"controls={controls} is not a list: write controls=[random,uniform] or controls=[]")
     for name in controls:
         if name not in names("method"):
             raise unknown("method in controls", str(name), names("method"))
@@ -96,7 +98,7 @@ def _check_controls(controls: Any) -> None:
 def _folder(key: str, value: Any) -> str:
     """A folder's name; one that is a number to YAML, such as 2026, is meant as text."""
     if isinstance(value, bool) or not isinstance(value, str | int | float) or not str(value).strip():
-        raise ParbenchError(f"{key}={value} is no folder: write {key}=results/runs")
+        raise ParbenchError(f"{key}={value} is not a folder: write {key}=results/runs")
     path = Path(str(value))
     for place in (path, *path.parents):
         if place.exists() and not place.is_dir():

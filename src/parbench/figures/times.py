@@ -54,7 +54,7 @@ def read_times(path: Path, sweep: Sweep) -> list[Times]:
         ParbenchError: It is no such file or of another format, or holds the times of another model, or of none of the runs.
     """
     if not is_bench(path):
-        raise ParbenchError(f"{path} is no file of parbench bench: name run folders, and files that bench wrote")
+        raise ParbenchError(f"{path} is not a file of parbench bench: name run folders, and files that bench wrote")
     content = json.loads(path.read_text(encoding="utf-8"))
     try:
         _check(path, content["settings"], sweep)

@@ -160,7 +160,7 @@ class Thresholds:
             if error.nearest is None:
                 raise
             # A method that adapts delivers what it can: the table marks a mean that is far from the budget.
-            _log.warning(f"{error}: going on with that")
+            _log.warning(f"{error}: continuing with it")
             threshold, mean = error.nearest
         shown = threshold if not isinstance(threshold, list) else "by block"
         _log.info(

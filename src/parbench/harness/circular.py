@@ -65,7 +65,7 @@ def with_whole_numbers(rows: Any, column: str, name: str) -> Any:
     """Rows (a ``datasets.Dataset``) with a column as int64; one stored copy of MMBench has its index as text.
 
     Raises:
-        ParbenchError: A value is no whole number from 0 on.
+        ParbenchError: A value is not a whole number from 0 on.
     """
     from datasets import Value
 
@@ -82,5 +82,5 @@ def _whole(value: Any, column: str, place: int, name: str) -> int:
     except (TypeError, ValueError):
         number = -1
     if number < 0 or (isinstance(value, float) and number != value):
-        raise ParbenchError(f"row {place} of data set {name} has {column} {value!r}, which is no whole number from 0 on")
+        raise ParbenchError(f"row {place} of data set {name} has {column} {value!r}, which is not a whole number from 0 on")
     return number

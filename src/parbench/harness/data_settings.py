@@ -22,4 +22,6 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         raise ParbenchError(f"dataset.ocr={settings['ocr']} is neither true nor false")
     most = settings.get("max_new_tokens")
     if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
-        raise ParbenchError(f"dataset.max_new_tokens={most} is no number of tokens from 1 on: leave it out for what the task says")
+        raise ParbenchError(
+            f"dataset.max_new_tokens={most} is not a number of tokens from 1 on: leave it out for what the task says"
+        )

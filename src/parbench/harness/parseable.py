@@ -12,7 +12,7 @@ from parbench.harness.submission import is_empty
 
 # Also the single letters, which MME's scoring takes; what offers both is neither.
 _YES_OR_NO = re.compile(r"(yes|no|y|n)\b(?!\s*(/|\bor\b)\s*(yes|no)\b)")
-# A capital that is no part of a word.
+# A capital that is not a part of a word.
 _LETTER = re.compile(r"(?<![A-Za-z])([A-Z])(?![A-Za-z'])")
 
 

@@ -26,7 +26,7 @@ class Cell:
     Attributes:
         method: Its configuration.
         budget: Instead of the configuration's own; None leaves that.
-        required: Whether it is an error if the model cannot have it; else it is left out with a word.
+        required: Whether it is an error if the model cannot have it; else it is skipped with a warning.
         label: What the table calls it; empty for the method's name.
     """
 

@@ -1,4 +1,4 @@
-"""Finds run folders and reads them, with one clear sentence for what is no run, or no longer whole."""
+"""Finds run folders and reads them, with one clear sentence for what is not a run, or no longer whole."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def find(paths: Iterable[Path]) -> Found:
     """The run folders among and in some paths; one that is named twice counts once.
 
     Raises:
-        ParbenchError: A path does not exist or is no folder.
+        ParbenchError: A path does not exist or is not a folder.
     """
     runs: dict[Path, Path] = {}
     ignored: dict[Path, None] = {}

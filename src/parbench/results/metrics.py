@@ -27,7 +27,7 @@ def read_metrics(path: Path, computed_by: Sequence[Mapping[str, Any]] = ()) -> R
     except (ValueError, OSError) as error:
         raise ParbenchError(f"{path} is damaged ({cause(error)}): {remedy}") from error
     if not isinstance(found, dict):
-        raise ParbenchError(f"{path} is no file of parbench, which writes a JSON object there: {remedy}")
+        raise ParbenchError(f"{path} is not a file of parbench, which writes a JSON object there: {remedy}")
     return RunMetrics.parse(found, str(path), computed_by)
 
 

@@ -139,7 +139,7 @@ class SampleRecord:
             computed_by: Who wrote it, for messages.
 
         Raises:
-            ParbenchError: It is no object, lacks a field that has no default, or is of a later format.
+            ParbenchError: It is not an object, lacks a field that has no default, or is of a later format.
         """
         line = _checked(found, where, _NEEDED_OF_SAMPLES, computed_by)
         known = {name: value for name, value in line.items() if name in SAMPLE_FIELDS}
@@ -215,7 +215,7 @@ class RunMetrics:
         """The file's content as JSON gives it; what this parbench does not know in it is left out.
 
         Raises:
-            ParbenchError: It is no object, lacks a field that has no default, or is of a later format.
+            ParbenchError: It is not an object, lacks a field that has no default, or is of a later format.
         """
         metrics = _checked(found, where, _NEEDED_OF_METRICS, computed_by)
         return cls(**{name: value for name, value in metrics.items() if name in METRICS_FIELDS})

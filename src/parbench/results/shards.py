@@ -71,7 +71,7 @@ def find_shards(paths: Sequence[Path]) -> list[list[Shard]]:
     folders: dict[Path, Path] = {}
     for path in paths:
         if not path.is_dir():
-            raise ParbenchError(f"{path} is no folder: give folders of runs, or of shards")
+            raise ParbenchError(f"{path} is not a folder: give folders of runs, or of shards")
         inside = [path] if (path / FILE).exists() else sorted(path.iterdir())
         folders |= {one.resolve(): one for one in inside if (one / FILE).exists()}
     sets: dict[tuple[str, int], list[Shard]] = defaultdict(list)
@@ -104,7 +104,7 @@ def check_whole(shards: Sequence[Shard], others: Sequence[Shard] = ()) -> list[S
         if not mine:
             wrong.append(f"{number}/{of} is missing{_meant(shards[0], number, others)}")
         elif len(mine) > 1:
-            wrong.append(f"{number}/{of} is there {len(mine)} times ({', '.join(str(one.folder) for one in mine)})")
+            wrong.append(f"{number}/{of} is present {len(mine)} times ({', '.join(str(one.folder) for one in mine)})")
         elif not mine[0].finished:
             done = count_samples(mine[0].folder / SAMPLES)
             wrong.append(f"{number}/{of} is not finished ({done} of {mine[0].plan.get('questions', '?')} questions)")
@@ -112,7 +112,7 @@ def check_whole(shards: Sequence[Shard], others: Sequence[Shard] = ()) -> list[S
     if len(sizes) > 1:
         wrong.append(f"they were planned with batches of {' and '.join(map(str, sizes))} (give engine.batch_size)")
     if wrong:
-        raise ParbenchError(f"the shards of {shards[0].run} make no whole: {'; '.join(wrong)}")
+        raise ParbenchError(f"the shards of {shards[0].run} are incomplete: {'; '.join(wrong)}")
     return [by_number[number][0] for number in range(of)]
 
 

@@ -123,7 +123,7 @@ def outlook(session: Session, planned: PlannedRun, known: Sequence[RunState] | N
     from parbench.sweep.runner import Job
 
     if planned.reducer is None:
-        return Outlook(planned, f"left out: {planned.refusal}", 0)
+        return Outlook(planned, f"skipped: {planned.refusal}", 0)
     total, threshold = _questions(session), planned.reducer.open_threshold
     said = "to be computed" if total is None else f"to be computed, {total} questions"
     try:

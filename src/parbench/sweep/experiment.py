@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 def variant_cells(session: Session, words: list[str]) -> list[Cell]:
-    """``none``, the controls and the variants; one that no threshold brings to the budget is left out with a word.
+    """``none``, the controls and the variants; one that no threshold brings to the budget is skipped with a warning.
 
     Raises:
         ParbenchError: An override of a variant is wrong.
@@ -35,7 +35,7 @@ def variant_cells(session: Session, words: list[str]) -> list[Cell]:
         try:
             method = finder.filled(method)
         except OutOfReach as error:
-            _log.warning(f"left out: {label}: {error}")
+            _log.warning(f"skipped: {label}: {error}")
             continue
         cells.append(Cell(method, config.budget, label=str(label)))
     return cells

@@ -195,7 +195,7 @@ class Sweep:
         # What needs no model is said of all runs before the first threshold is looked for.
         for run in planned:
             if run.refusal:
-                _log.warning(f"left out: {run.refusal}")
+                _log.warning(f"skipped: {run.refusal}")
         for run in planned:
             job = None if run.refusal else self._job(run, opened)
             if job and job.run not in [other.run for other in opened.jobs]:
@@ -225,7 +225,7 @@ class Sweep:
         except ParbenchError as error:
             if run.cell.required:
                 raise
-            _log.warning(f"left out: {error}")
+            _log.warning(f"skipped: {error}")
             return None
 
     def _announce(self, opened: OpenGroup, progress: Progress) -> None:

@@ -30,7 +30,7 @@ def with_tasks(words: Sequence[str]) -> list[str]:
 
 
 def _tasks(value: str) -> list[str]:
-    """The data sets that a value of ``dataset`` stands for; what is no list of names stays as it is."""
+    """The data sets that a value of ``dataset`` stands for; what is not a list of names stays as it is."""
     own = names("dataset")
     parts = value.split(",")
     if all(part in own for part in parts) or any(sign in value for sign in "()[]{}'\"*"):

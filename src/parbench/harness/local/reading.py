@@ -103,7 +103,7 @@ def _text_rows(file: Path, fields: Mapping[str, str]) -> list[dict[str, Any]]:
         raise ParbenchError(f"{file} cannot be read: {error}") from error
     wrong = next((number for number, row in enumerate(rows) if not isinstance(row, dict)), None)
     if wrong is not None:
-        raise ParbenchError(f"row {wrong} of {file} is no object: write one JSON object a row, such as {{'question': ...}}")
+        raise ParbenchError(f"row {wrong} of {file} is not an object: write one JSON object a row, such as {{'question': ...}}")
     if not rows:
         raise ParbenchError(f"{file} holds no row: write one JSON object a line, or a header and rows")
     return rows

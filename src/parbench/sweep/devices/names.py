@@ -25,7 +25,7 @@ def asked_devices(config: DictConfig) -> list[str] | None:
         return None
     given = OmegaConf.to_container(value) if OmegaConf.is_list(value) else value
     if not isinstance(given, list) or not given:
-        raise ParbenchError(f"launcher.devices={_shown(given)} is no list of devices: write launcher.devices=[0,1]")
+        raise ParbenchError(f"launcher.devices={_shown(given)} is not a list of devices: write launcher.devices=[0,1]")
     devices = [_device(one) for one in given]
     for device in devices:
         if device != "cpu" and devices.count(device) > 1:

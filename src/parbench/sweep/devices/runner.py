@@ -175,7 +175,7 @@ class DeviceSweep(Sweep):
         task = self._doing.pop(worker)
         task.part.refused[worker.number] = said
         if len(task.part.refused) < len(self._devices):
-            _log.warning(f"{worker.name} is left out: {said}")
+            _log.warning(f"{worker.name} is skipped: {said}")
             self._waiting.insert(0, task)
             return
         lost = [task, *(other for other in self._waiting if other.part is task.part)]

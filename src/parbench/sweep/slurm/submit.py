@@ -59,7 +59,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             )
     poll = settings["poll_s"]
     if isinstance(poll, bool) or not isinstance(poll, int | float) or poll <= 0:
-        raise ParbenchError(f"launcher.poll_s={poll} is no number of seconds above 0")
+        raise ParbenchError(f"launcher.poll_s={poll} is not a number of seconds above 0")
 
 
 def submit(jobs: Sequence[SweepJob], settings: Mapping[str, Any], folder: Path) -> list[Submitted]:
