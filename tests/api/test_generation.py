@@ -174,8 +174,8 @@ def test_a_class_of_ones_own(adapter, pair, asked):
     [
         (Loudest(), "method loudest needs a budget"),
         (Loudest(budget=577), "budget=577 of method loudest is impossible for a model with 576 visual tokens"),
-        (Loudest, "is no method: use parbench.method"),
-        ("par", "is no method: use parbench.method"),
+        (Loudest, "is not a method: use parbench.method"),
+        ("par", "is not a method: use parbench.method"),
         (Untitled(budget=3), "class Untitled has no title"),
     ],
 )

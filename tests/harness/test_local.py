@@ -113,7 +113,7 @@ BAD = {
     "empty": ("x.jsonl", "", [], "holds no row"),
     "a header alone": ("x.csv", csv("image,question,answer"), [], "holds no row"),
     "no JSON": ("x.jsonl", "{'question': 1}", [], "line 1 is no JSON"),
-    "no object": ("x.json", "[1, 2]", [], "row 0"),
+    "not an object": ("x.json", "[1, 2]", [], "row 0"),
     "no such image": ("x.jsonl", [{}, {"image": "c.png"}], [], "row 1 of"),
     "bytes in JSON": ("x.jsonl", [{"image": {"bytes": "=="}}], [], "write a path"),
     "question column missing": (

@@ -156,8 +156,8 @@ def test_a_model_that_no_device_can_load_is_one_sentence(run, folder):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["launcher.devices=[]"], "is no list of devices"),
-        (["launcher.devices=0"], "is no list of devices: write launcher.devices=[0,1]"),
+        (["launcher.devices=[]"], "is not a list of devices"),
+        (["launcher.devices=0"], "is not a list of devices: write launcher.devices=[0,1]"),
         (["launcher.devices=[gpu]"], "launcher.devices names gpu: model.device=gpu is not a device"),
         (["launcher.devices=[true]"], "which is not a device"),
         (["launcher.devices=[-1]"], "is not a device"),

@@ -196,7 +196,7 @@ def test_a_setting_of_the_wrong_kind_is_said(sbatch, folder):
 
 @pytest.mark.parametrize("value", ["0", "soon", "true", "null"])
 def test_a_wait_of_no_time_is_said(run, value):
-    assert "no number of seconds above 0" in refused(run, "sweep", "launcher=slurm", f"launcher.poll_s={value}")
+    assert "not a number of seconds above 0" in refused(run, "sweep", "launcher=slurm", f"launcher.poll_s={value}")
 
 
 def test_an_unknown_setting_is_said(run):

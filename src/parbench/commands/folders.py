@@ -20,11 +20,11 @@ def folders_of(given: Given) -> list[Path]:
     for path in paths:
         if not path.is_dir():
             raise ParbenchError(
-                f"{path} {'is a file' if path.exists() else 'is no folder'}: give the folder that a sweep writes to"
+                f"{path} {'is a file' if path.exists() else 'is not a folder'}: give the folder that a sweep writes to"
             )
     if paths or (usual := default_results()).is_dir():
         return paths or [usual]
-    raise ParbenchError(f"there is no folder {usual}, which is taken where none is named: name the one that a sweep writes to")
+    raise ParbenchError(f"there is not a folder {usual}, which is taken where none is named: name the one that a sweep writes to")
 
 
 def chosen_words(given: Given) -> tuple[list[Path], dict[str, str]]:

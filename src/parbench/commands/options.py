@@ -157,7 +157,7 @@ def _path(key: str, value: str) -> Path:
 def _folder(key: str, value: str) -> Path:
     folder = Path(value).expanduser()
     if not folder.is_dir():
-        what = "is a file" if folder.exists() else "is no folder"
+        what = "is a file" if folder.exists() else "is not a folder"
         raise ParbenchError(f"{key}={value} {what}: give the folder that a sweep writes to")
     return folder
 
