@@ -183,7 +183,7 @@ def test_shards_of_other_code_are_not_scored_by_this_one(run, gathered):
 def test_a_folder_without_shards_is_said(run, folder):
     (folder / "runs").mkdir()
     assert "there is no shard in runs" in refused(run, "merge", "runs")
-    assert "is no folder" in refused(run, "merge", "nowhere")
+    assert "is not a folder" in refused(run, "merge", "nowhere")
 
 
 def test_shards_agree_on_the_batch_size_that_the_first_one_found(run, folder, monkeypatch):

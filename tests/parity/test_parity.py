@@ -198,7 +198,7 @@ def damaged_tensors(folder):
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda folder: shutil.rmtree(folder), "is no folder"),
+        (lambda folder: shutil.rmtree(folder), "is not a folder"),
         (lambda folder: [path.unlink() for path in folder.iterdir()], "no recorded case"),
         (lambda folder: (folder / "divprune_098_seed0.safetensors").unlink(), "a pair of files"),
         (lambda folder: (folder / "inputs_seed0.safetensors").unlink(), "needs inputs_seed0.safetensors"),
