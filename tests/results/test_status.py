@@ -203,7 +203,7 @@ def test_quotes_around_a_value_are_hydras(run, folder):
 
 
 def test_what_status_does_not_know_is_refused(run, folder):
-    assert "no folder" in refused(run, "status", "results_dir=nowhere")
+    assert "not a folder" in refused(run, "status", "results_dir=nowhere")
     assert "runs is not a folder" in refused(run, "status", "runs")
 
 

@@ -24,7 +24,7 @@ def folders_of(given: Given) -> list[Path]:
             )
     if paths or (usual := default_results()).is_dir():
         return paths or [usual]
-    raise ParbenchError(f"there is not a folder {usual}, which is taken where none is named: name the one that a sweep writes to")
+    raise ParbenchError(f"there is no folder {usual}, which is taken where none is named: name the one that a sweep writes to")
 
 
 def chosen_words(given: Given) -> tuple[list[Path], dict[str, str]]:
