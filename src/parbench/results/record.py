@@ -49,19 +49,21 @@ def _about(
 class SampleRecord:
     """One sample of a run: a line of ``samples.jsonl``. Its fields say what they are in their metadata and in docs/results.md."""
 
-    id: str = _about("The sample: the task and the row of its data set, `scenes-54`.", "text")
-    image_id: str = _about("Its image; the intervals of tables resample images.", "text")
+    id: str = _about("Id of the sample: the task and the row of its data set, `scenes-54`.", "text")
+    image_id: str = _about("Id of its image. Bootstrap intervals resample images.", "text")
     task: str = _about("The task of lmms-eval.", "text")
-    skill: str | None = _about("What the question is about, where the data set says.", "text or null", default=None)
-    question: str = _about("The question as it was asked, without the prompt's frame.", "text", default="")
-    prediction: str = _about("The answer; empty where the sample failed.", "text")
-    target: object = _about("The right answer, as the task has it.", "any")
-    score: float | None = _about("Points of the answer, 0..1; null where the benchmark's server gives them.", "number or null")
-    unparseable: bool = _about("Whether the answer can be no answer to this question; it counts as wrong.", "bool")
-    error: str | None = _about("Why the sample failed; null where it was answered.", "text or null")
-    images: int = _about("Images of the sample.", "int", default=1)
+    skill: str | None = _about("Skill that the question tests, if the data set defines skills.", "text or null", default=None)
+    question: str = _about("The question, without the prompt format.", "text", default="")
+    prediction: str = _about("The answer; empty if the sample failed.", "text")
+    target: object = _about("The correct answer, as in the task.", "any")
+    score: float | None = _about("Score of the answer, 0..1; null if only the benchmark's server can score it.", "number or null")
+    unparseable: bool = _about(
+        "Whether the answer is none of those that the question allows. It is scored as the task scores it.", "bool"
+    )
+    error: str | None = _about("Why the sample failed; null if it was answered.", "text or null")
+    images: int = _about("Number of images of the sample.", "int", default=1)
     tokens_kept: float | None = _about(
-        "Visual tokens of the sample, mean over the LLM's layers; null where it failed.",
+        "Visual tokens of the sample, mean over the LLM's layers; null if it failed.",
         "number or null",
     )
     layers: Sequence[Sequence[int]] | None = _about(
@@ -72,23 +74,23 @@ class SampleRecord:
     visual: Sequence[Sequence[int]] | None = _about(
         "Visual tokens at each LLM layer, as `[tokens, layers]` pairs.", "pairs or null", default=None
     )
-    generated: int | None = _about("Tokens generated, the end token included.", "int or null", default=None)
+    generated: int | None = _about("Generated tokens, including the end token.", "int or null", default=None)
     stages: Mapping[str, float] = _about(
         "Visual tokens of the sample after each stage of the method, by the stage's name.", "object", default=dict
     )
     kept: Sequence[str] = _about(
-        "For each image the patches in which a kept token has its origin: a bit a patch in raster order, the first one highest, "
+        "For each image the patches from which kept tokens come: one bit per patch in raster order, the first one highest, "
         "as hexadecimal digits.",
         "list of text",
         default=list,
     )
     margin: float | None = _about(
-        "Smallest difference between the two highest logits over the generated tokens: how near the answer was to another.",
+        "Difference of the two highest logits, minimum over the generated tokens.",
         "number or null",
         default=None,
     )
     evidence_recall: float | None = _about(
-        "Share of the patches a question needs that kept tokens come from, 0..1; null where its boxes are not known.",
+        "Share of the patches a question needs that kept tokens come from, 0..1; null without boxes.",
         "number or null",
         default=None,
     )
@@ -98,7 +100,7 @@ class SampleRecord:
         default=None,
     )
     repeated: float | None = _about(
-        "Share of the kept tokens in a needed box that holds another one, 0..1.",
+        "Share of the kept tokens in a needed box that contains another kept token, 0..1.",
         "number or null",
         default=None,
     )
@@ -114,7 +116,7 @@ class SampleRecord:
         timing=True,
     )
     unit: str | None = _about(
-        "What it counts as one with: samples of a unit are right only together.",
+        "Samples of a unit count as one question, correct only if all of them are.",
         "text",
         default=None,
         left_out=True,
@@ -156,9 +158,7 @@ class RunMetrics:
     run_id: str = _about("The run: the hash of its identity, and its folder's name.", "text")
     model: str = _about("The model, and how its weights are quantised.", "text")
     method: str = _about("The method.", "text")
-    control: bool | None = _about(
-        "Whether the method is a control; null in files of before it was said.", "bool or null", default=None
-    )
+    control: bool | None = _about("Whether the method is a control; null in older files.", "bool or null", default=None)
     site: str | None = _about(
         "Where the method acts: `pixels`, `tower`, `tokens`, `layers`, `mask`; null in files of before it was said.",
         "text or null",
@@ -166,20 +166,20 @@ class RunMetrics:
     )
     dataset: str = _about("The data set.", "text")
     budget: float | None = _about(
-        "Visual tokens of an image that were asked for; null for the method's own rule.",
+        "Budget in visual tokens per image; null without a budget.",
         "number or null",
     )
     n: int = _about("Samples.", "int")
     failures: int = _about("Samples that failed; they count as wrong.", "int")
-    unparseable: int = _about("Answers that can be no answer; they count as wrong.", "int")
-    accuracy: float | None = _about("Mean score over units, 0..1; null where a server scores.", "number or null")
+    unparseable: int = _about("Answers that are none of those their question allows.", "int")
+    accuracy: float | None = _about("Mean score over units, 0..1; null if only a server can score.", "number or null")
     chance: float | None = _about("Accuracy of guessing, 0..1, where it is known.", "number or null")
     tokens_kept: Mapping[str, float] = _about(
         "Visual tokens of an image, mean over the LLM's layers: `mean`, `std`, `min`, `max` over the answered samples.",
         "object",
         inside=_SPREAD,
     )
-    compression: float = _about("Share of the visual tokens of an image that is gone, 0..1.", "number")
+    compression: float = _about("1 minus kept tokens / tokens without reduction, 0..1.", "number")
     evidence_recall: float | None = _about("Mean of the samples' `evidence_recall`.", "number or null")
     flops: Mapping[str, float | None] = _about(
         f"Mean FLOPs of a sample, 2 per multiply-add, by part: {', '.join(f'`{part}`' for part in FLOPS_PARTS)}.",
@@ -187,7 +187,7 @@ class RunMetrics:
         inside=FLOPS_PARTS,
     )
     units: int | None = _about(
-        "What accuracy is the share of: samples, or groups of them that count as one.", "int or null", default=None
+        "Number of units: samples, or groups of them that count as one question.", "int or null", default=None
     )
     shard: str | None = _about("Which part of the questions, `0/4`; null for all.", "text or null", default=None)
     patches: int | None = _about("Visual tokens of an image without reduction.", "int or null", default=None)
@@ -201,10 +201,10 @@ class RunMetrics:
     repeated: float | None = _about("Mean of the samples' `repeated`.", "number or null", default=None)
     seconds_per_sample: float | None = _about("Mean seconds of an answered sample.", "number or null", default=None, timing=True)
     official: Mapping[str, Mapping[str, float]] = _about(
-        "The figures in which the data set's papers report, by category (POPE, MME).", "object of objects", default=dict
+        "Official metrics of the data set, by category (POPE, MME).", "object of objects", default=dict
     )
     lmms_eval: Mapping[str, Any] = _about("The task's own metrics as lmms-eval aggregates them.", "object", default=dict)
-    note: str = _about("What a reader of the table has to know of the method.", "text", default="")
+    note: str = _about("Footnote of the method in tables.", "text", default="")
 
     def to_json(self) -> dict[str, Any]:
         """The file's content: ``format``, then the fields in order."""
