@@ -10,6 +10,7 @@ from helpers import METHODS, reducer, sample
 from parbench.engine.engine import Engine
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LlavaAdapter
+from parbench.models.assets import asset
 
 pytestmark = pytest.mark.model
 
@@ -88,3 +89,36 @@ def test_a_method_that_needs_clip_says_so_before_anything_runs(own):
 def test_a_threshold_that_nobody_can_have_found(own):
     with pytest.raises(ParbenchError, match=r"save model and processor in a FOLDER and run: parbench calibrate .*, or give"):
         parbench.method("dymu", budget=144, model=own[0])
+
+
+def test_a_model_with_parts_on_disk(adapter, scenes, tmp_path):
+    """The parts of a placed model are called one by one, and what that takes is taken out again."""
+    from transformers import LlavaForConditionalGeneration
+
+    def hooks(model) -> int:
+        return sum(len(part._forward_hooks) + len(part._forward_pre_hooks) for part in model.modules())
+
+    whole = (
+        "vision_tower",
+        "multi_modal_projector",
+        "language_model.embed_tokens",
+        "language_model.norm",
+        "language_model.rotary_emb",
+    )
+    layers = {f"model.language_model.layers.{i}": ("cpu", "disk")[i % 2] for i in range(adapter.geometry.layers)}
+    places = {**{f"model.{part}": "cpu" for part in whole}, **layers, "lm_head": "cpu"}
+    placed = LlavaForConditionalGeneration.from_pretrained(
+        asset("llava-tiny"), dtype=torch.float32, device_map=places, offload_folder=tmp_path
+    )
+    question = sample(adapter, scenes[0], 0)
+    inputs = adapter.processor(text=question.prompt(1), images=question.load(), return_tensors="pt")
+    arguments = {"max_new_tokens": 3, "do_sample": False}
+    plain, before = placed.generate(**inputs, **arguments), hooks(placed)
+    for name in ("fastv", "tome", "trim"):
+        found = []
+        for model in (adapter.model, placed):
+            with parbench.reduce(model, adapter.processor, reducer(name, 192)) as reduced:
+                found.append((model.generate(**inputs, **arguments).tolist(), reduced.kept[0].indices.tolist()))
+        assert found[0] == found[1], name
+        assert hooks(placed) == before
+    assert torch.equal(placed.generate(**inputs, **arguments), plain)
