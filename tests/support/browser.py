@@ -102,12 +102,33 @@ class Browser:
             else:
                 return message["result"]
 
-    def open(self, path: Path, width: int = 1200, height: int = 900) -> None:
+    def open(self, path: Path, width: int = 1200, height: int = 900, fragment: str = "") -> None:
         """Load a file and wait until its scripts are done."""
         self.resize(width, height)
+        # From another page, so that the same file with another fragment is loaded again.
+        self.call("Page.navigate", url="about:blank")
+        self.until("location.href === 'about:blank'")
         self.events.clear()
-        self.call("Page.navigate", url=path.resolve().as_uri())
-        self.until(f"location.href === {json.dumps(path.resolve().as_uri())} && document.documentElement?.dataset.ready === 'true'")
+        address = path.resolve().as_uri() + (f"#{fragment}" if fragment else "")
+        self.call("Page.navigate", url=address)
+        self.until(f"location.href.startsWith({json.dumps(path.resolve().as_uri())})")
+        self.ready()
+
+    def ready(self) -> None:
+        """Wait until the page's scripts are done."""
+        self.until("document.documentElement?.dataset.ready === 'true'")
+
+    def downloads(self, folder: Path) -> None:
+        """Where files that the page saves go."""
+        self.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+
+    def tap(self, selector: str) -> None:
+        """Touch an element with a finger."""
+        x, y = self.point(selector)
+        self.call("Emulation.setTouchEmulationEnabled", enabled=True)
+        self.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}])
+        self.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+        self.call("Emulation.setTouchEmulationEnabled", enabled=False)
 
     def resize(self, width: int, height: int) -> None:
         """Another window."""
@@ -124,6 +145,13 @@ class Browser:
         end = time.monotonic() + _PATIENCE
         while not self.evaluate(expression):
             assert time.monotonic() < end, f"never true: {expression}; {self.errors()}"
+            time.sleep(0.03)
+
+    def until_file(self, path: Path) -> None:
+        """Wait until a file is there and whole."""
+        end = time.monotonic() + _PATIENCE
+        while not (path.exists() and path.stat().st_size):
+            assert time.monotonic() < end, f"never saved: {path}; {self.errors()}"
             time.sleep(0.03)
 
     def text(self, selector: str) -> str:

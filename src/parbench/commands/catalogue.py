@@ -200,17 +200,22 @@ _COMMANDS = (
     ),
     Command(
         "report",
-        "write a sweep as one HTML file to click through",
-        f"Writes table, scatter and a viewer of kept tokens into one HTML file. {_FOLDERS} {_FILTERS} A file that parbench bench "
-        "wrote adds times.",
+        "write a sweep, or the leaderboard of several, as one HTML file to click through",
+        "Writes table, leaderboard, skills, scatter, a comparison of two runs and a viewer of kept tokens into one HTML file. "
+        f"{_FOLDERS} {_FILTERS} A file that parbench bench wrote adds times. With --leaderboard the runs may be of several models "
+        "and data sets.",
         (
             "report results/runs",
-            "report results/runs limit=1000 out=report.html",
-            "report results/runs bench.json images=0",
+            "report results/runs bench.json out=report.html size=20",
+            "report results/mine results/theirs --leaderboard",
         ),
         (
-            Option("out", file(".html", ".htm"), "the file to write", "results/report.html"),
-            Option("images", COUNT, "at most so many images in the viewer; 0 for none", "12"),
+            Option(
+                "out", file(".html", ".htm"), "the file to write; results/leaderboard.html for a leaderboard", "results/report.html"
+            ),
+            Option("leaderboard", SWITCH, "only the leaderboard, with a choice of model and data set where there are several"),
+            Option("images", COUNT, "at most so many images; 0 for none; all of them where not given"),
+            Option("size", NUMBER, "megabytes that images and answers may take; images are left out until they fit", "8"),
             _METRIC,
             _RUNS,
         ),

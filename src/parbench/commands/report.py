@@ -1,46 +1,65 @@
-"""``parbench report``: a sweep as one HTML file with table, scatter and a viewer of kept tokens."""
+"""``parbench report``: a sweep as one HTML file to click through, or a leaderboard of several."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from parbench.commands.folders import chosen_words
-from parbench.commands.options import writable
+from parbench.commands.options import default_results, writable
 from parbench.commands.parsing import Given
 from parbench.errors import ParbenchError
 from parbench.progress import working
 
 if TYPE_CHECKING:
+    from parbench.figures.images import Images
     from parbench.figures.sweep import Sweep
     from parbench.figures.times import Times
 
 _log = logging.getLogger(__name__)
 
+_BOARD = Path("results/leaderboard.html")
+
 
 def run(given: Given) -> None:
-    """Write the report of the runs in some folders.
+    """Write the report, or with ``leaderboard`` the leaderboard, of the runs in some folders.
 
     Raises:
         ParbenchError: An option is wrong, the runs do not belong together, or the file cannot be written.
     """
     # A folder that is not there is said before anything is imported.
-    chosen_words(given)
-    path = writable("out", given["out"])
+    folders = [path for path in chosen_words(given)[0] if path.is_dir()] or [default_results()]
+    path = writable("out", given["out"] if "out" in given.named or not given["leaderboard"] else _BOARD)
+    text = _board(given, folders) if given["leaderboard"] else _report(given, folders)
+    path.write_text(text, encoding="utf-8")
+    print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+def _report(given: Given, folders: Sequence[Path]) -> str:
     from parbench.commands.figures import results_of
     from parbench.figures.sweep import COLUMNS, sweep_of
-    from parbench.report.page import page
+    from parbench.report.build import report_page
 
     with working("comparing runs"):
         results, files = results_of(given, COLUMNS)
         sweep = sweep_of(results, given["metric"])
         times = _times(sweep, files)
-    with working("drawing kept tokens"):
-        text = page(f"{sweep.comparison.model} on {sweep.comparison.dataset}", _data(sweep, times, _viewer(sweep, given["images"])))
-    path.write_text(text, encoding="utf-8")
-    print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+    with working("packing answers and images"):
+        images = _images(sweep) if given["images"] != 0 else None
+        return report_page(sweep, times, images, folders, most=given["images"], size=given["size"])
+
+
+def _board(given: Given, folders: Sequence[Path]) -> str:
+    from parbench.commands.figures import results_of
+    from parbench.figures.sweep import COLUMNS
+    from parbench.report.boards import sweeps_of
+    from parbench.report.build import board_page
+
+    with working("comparing runs"):
+        results, _ = results_of(given, COLUMNS)
+        return board_page(sweeps_of(results, given["metric"]), folders)
 
 
 def _times(sweep: Sweep, files: Sequence[Path]) -> Times | None:
@@ -53,43 +72,11 @@ def _times(sweep: Sweep, files: Sequence[Path]) -> Times | None:
     return found[0] if found else None
 
 
-def _viewer(sweep: Sweep, most: int) -> dict[str, Any] | None:
+def _images(sweep: Sweep) -> Images | None:
     from parbench.figures.images import Images
-    from parbench.report.viewer import viewer
 
-    if not most:
-        return None
     try:
-        return viewer(sweep, Images(sweep), most)
+        return Images(sweep)
     except ParbenchError as error:
-        _log.warning(f"skipped: the viewer of kept tokens ({error})")
+        _log.warning(f"skipped: images and kept tokens ({error})")
         return None
-
-
-def _data(sweep: Sweep, times: Times | None, kept: dict[str, Any] | None) -> dict[str, Any]:
-    from parbench.report.rows import columns_of, rows_of
-    from parbench.report.svg_styles import looks
-    from parbench.results.comparable import surroundings
-
-    columns = columns_of(sweep, times)
-    of, chance = sweep.comparison, sweep.chance
-    return {
-        "about": {
-            "title": f"{of.model} on {of.dataset}",
-            "said": f"{len(sweep.points)} runs over the same {of.questions:,} questions about {of.images:,} images.",
-            "none": None if sweep.none is None else round(float(sweep.none["value"]), 4),
-            "chance": None if chance is None else round(chance, 4),
-            "notes": [*of.notes, *_notes(sweep)],
-            "identity": surroundings(sweep.runs["identity"].iloc[0]),
-        },
-        "looks": looks(dict(zip(sweep.points["method"], sweep.points["look"], strict=True))),
-        "columns": [vars(column) for column in columns],
-        "rows": rows_of(sweep, columns, times),
-        "kept": kept,
-    }
-
-
-def _notes(sweep: Sweep) -> list[str]:
-    """What methods say of themselves."""
-    noted = sweep.points[sweep.points["note"] != ""].drop_duplicates(["method", "note"])
-    return [f"{row['method']}: {row['note']}" for _, row in noted.iterrows()]

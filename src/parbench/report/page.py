@@ -1,32 +1,40 @@
-"""The page: one file, with everything in it and nothing asked of the network."""
+"""A page: one file, with everything in it and nothing asked of the network."""
 
 from __future__ import annotations
 
 import html
 import json
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
-_SCRIPTS = ("dom.js", "table.js", "scatter.js", "viewer.js", "main.js")
+# What every page has, and what starts it once its sections are there.
+_FIRST, _LAST = ("dom.js", "state.js", "hints.js", "exports.js", "charts.js", "answers.js"), "main.js"
 
 
-def page(title: str, data: dict[str, Any]) -> str:
-    """The HTML of a report.
+def page(title: str, data: dict[str, Any], sections: Sequence[str]) -> str:
+    """The HTML of a page.
 
     Args:
         title: Of the window.
         data: What the scripts show; anything that JSON can hold, text of any kind included.
+        sections: Names of its parts, each an HTML file and a script.
     """
     parts = resources.files("parbench.report") / "page"
-    scripts = "\n".join((parts / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+
+    def read(name: str) -> str:
+        return (parts / name).read_text(encoding="utf-8")
+
+    scripts = [*_FIRST, *(f"{name}.js" for name in sections), _LAST]
     filled = {
         "{{title}}": html.escape(title),
-        "{{style}}": (parts / "report.css").read_text(encoding="utf-8"),
-        "{{script}}": scripts,
+        "{{style}}": read("report.css"),
+        "{{sections}}": "\n".join(read(f"{name}.html") for name in sections),
+        "{{script}}": "\n".join(map(read, scripts)),
         # Last, since data may hold whatever stands for the others.
         "{{data}}": embedded(data),
     }
-    text = (parts / "report.html").read_text(encoding="utf-8")
+    text = read("page.html")
     for mark, content in filled.items():
         head, _, tail = text.rpartition(mark)
         text = head + content + tail

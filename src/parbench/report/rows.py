@@ -11,6 +11,10 @@ import pandas as pd
 
 from parbench.figures.sweep import Sweep
 from parbench.figures.times import Times, timed
+from parbench.results.controls import CONTROLS
+
+# What a table shows at once, by the names that its reader chooses among.
+ANSWERS, AGAINST, COSTS, EVIDENCE = "answers", "against controls", "costs", "evidence"
 
 
 @dataclass(frozen=True)
@@ -18,12 +22,14 @@ class Column:
     """A number of a run.
 
     Attributes:
-        key: In the rows; ``key_low`` and ``key_high`` are its interval, where it has one.
+        key: In the rows; ``key_low`` and ``key_high`` are its interval, ``key_p`` that it is zero, corrected, where it has these.
         title: In headings and axes.
         hint: What it means.
         unit: After a value.
         digits: After the point.
         first: Whether a click on the heading sorts the smallest first.
+        group: With which other columns it is shown.
+        signed: Whether a plus stands before what is more than zero.
     """
 
     key: str
@@ -32,79 +38,123 @@ class Column:
     unit: str = ""
     digits: int = 1
     first: bool = False
+    group: str = COSTS
+    signed: bool = False
 
 
 def columns_of(sweep: Sweep, times: Times | None) -> list[Column]:
     """The numbers that these runs have."""
+    frame = frame_of(sweep, times)
+    told = {"failures", "unparseable"}
+    wanted = [*_answers(sweep), *_controls(sweep), *_costs(times), *_evidence()]
+    return [column for column in wanted if frame[column.key].notna().any() and (column.key not in told or frame[column.key].any())]
+
+
+def _scaled(sweep: Sweep) -> tuple[str, str, int]:
+    """Unit of the measure, of differences in it, and digits."""
     percent = sweep.measure.scale == 100
-    unit, digits = (" %" if percent else ""), sweep.measure.digits
-    points = " pts" if percent else ""
+    return (" %" if percent else ""), (" pts" if percent else ""), sweep.measure.digits
+
+
+_HOLM = "p: that it is zero, after Holm's correction over the runs of a budget."
+
+
+def _answers(sweep: Sweep) -> list[Column]:
+    unit, points, digits = _scaled(sweep)
+    return [
+        Column("value", sweep.measure.title, "With its 95 % interval, images resampled.", unit, digits, group=ANSWERS),
+        Column(
+            "against",
+            "vs none",
+            f"Difference from no reduction, paired, with its 95 % interval. {_HOLM}",
+            points,
+            digits,
+            group=ANSWERS,
+            signed=True,
+        ),
+        Column("retained", "retained", "Share of what no reduction reaches, paired, with its 95 % interval.", " %", group=ANSWERS),
+        Column(
+            "broken",
+            "broken / fixed",
+            "Questions that are right without reduction and wrong now / the reverse. p: McNemar's exact test, after Holm's "
+            "correction over the runs of a budget. Sorted by what is broken.",
+            "",
+            0,
+            first=True,
+            group=ANSWERS,
+        ),
+    ]
+
+
+def _controls(sweep: Sweep) -> list[Column]:
+    _, points, digits = _scaled(sweep)
+    hint = "Difference from {} at the same budget, paired, with its 95 % interval. " + _HOLM
+    return [
+        Column(name, f"vs {name}", hint.format(name), points, digits, group=AGAINST, signed=True)
+        for name in CONTROLS
+        if f"delta_{name}" in sweep.comparison.frame
+    ]
+
+
+def _costs(times: Times | None) -> list[Column]:
     timed_on = (
         ""
         if times is None
         else (f"Median time to the first token, {times.device}, batch {times.batch}; small: quartiles of {times.repeats} repeats.")
     )
-    columns = [
-        Column("value", sweep.measure.title, "With its 95 % interval, images resampled.", unit, digits),
-        Column("against", "vs none", "Difference from no reduction, paired, with its 95 % interval.", points, digits),
+    flops = "Up to the first token, 2 per multiply-add, the method's own work included."
+    return [
         Column("tokens", "tokens", "Visual tokens of a sample, mean over samples and LLM layers.", first=True),
         Column("compression", "removed", "Share of the visual tokens that is gone.", " %"),
-        Column(
-            "gflops",
-            "GFLOP",
-            "Up to the first token, 2 per multiply-add, the method's own work included.",
-            "",
-            2,
-            first=True,
-        ),
+        Column("gflops", "GFLOP", flops, "", 2, first=True),
         Column("saved", "FLOPs saved", "Of those without reduction.", " %"),
-        Column(
-            "evidence_recall",
-            "evidence recall",
-            "Share of the patches a question needs that kept tokens come from.",
-            " %",
-        ),
-        Column(
-            "irrelevant",
-            "external",
-            "External redundancy: share of the kept tokens that are not needed.",
-            " %",
-            first=True,
-        ),
-        Column(
-            "repeated",
-            "internal",
-            "Internal redundancy: kept tokens in a needed box that holds another.",
-            " %",
-            first=True,
-        ),
-        Column("hard", "hard subset", "Accuracy on what no reduction answers and downsample at this budget does not.", " %"),
         Column("ms", "ms", timed_on, first=True),
         Column("failures", "failed", "Samples that failed; counted as wrong.", "", 0),
         Column("unparseable", "unparseable", "Answers that can be no answer; counted as wrong.", "", 0),
     ]
-    frame = _frame(sweep, times)
-    told = {"failures", "unparseable"}
-    return [column for column in columns if frame[column.key].notna().any() and (column.key not in told or frame[column.key].any())]
+
+
+def _evidence() -> list[Column]:
+    external = "External redundancy: share of the kept tokens that are not needed."
+    internal = "Internal redundancy: kept tokens in a needed box that holds another."
+    hard = "Accuracy on what no reduction answers and downsample at this budget does not."
+    recall = "Share of the patches a question needs that kept tokens come from."
+    return [
+        Column("evidence_recall", "evidence recall", recall, " %", group=EVIDENCE),
+        Column("irrelevant", "external", external, " %", first=True, group=EVIDENCE),
+        Column("repeated", "internal", internal, " %", first=True, group=EVIDENCE),
+        Column("hard", "hard subset", hard, " %", group=EVIDENCE),
+    ]
 
 
 def rows_of(sweep: Sweep, columns: Sequence[Column], times: Times | None) -> list[dict[str, Any]]:
-    """A row a run: names, budget, and each column with its interval; None where there is no number."""
-    frame = _frame(sweep, times)
-    keys = [key for column in columns for key in (column.key, f"{column.key}_low", f"{column.key}_high") if key in frame]
+    """A row a run: names, budget, and each column with its interval and p; None where there is no number."""
+    frame = frame_of(sweep, times)
+    ends = ("", "_low", "_high", "_p")
+    keys = [key for column in columns for end in ends if (key := f"{column.key}{end}") in frame]
+    keys += ["fixed"] if "broken" in keys else []
     rows = []
     for _, row in frame.iterrows():
         names = {key: row[key] for key in ("label", "series", "method", "note")}
-        names["off"] = _number(row["off_budget"]) if row["far_off_budget"] else None
-        rows.append({**names, "budget": _number(row["budget"]), **{key: _number(row[key]) for key in keys}})
+        names["off"] = number(row["off_budget"]) if row["far_off_budget"] else None
+        rows.append({**names, "budget": number(row["budget"]), **{key: number(row[key]) for key in keys}})
     return rows
 
 
-def _frame(sweep: Sweep, times: Times | None) -> pd.DataFrame:
+def frame_of(sweep: Sweep, times: Times | None) -> pd.DataFrame:
+    """The points with every column that a report may show."""
     frame, table = sweep.points.copy(), sweep.comparison.frame
-    for end in ("", "_low", "_high"):
-        for key, name, scale in (("against", "delta_none", sweep.measure.scale), ("hard", "hard", 100)):
+    scaled = [("against", "delta_none", sweep.measure.scale), ("hard", "hard", 100), ("retained", "retained", 100)]
+    scaled += [(name, f"delta_{name}", sweep.measure.scale) for name in CONTROLS]
+    for key, name, scale in scaled:
+        for end in ("", "_low", "_high"):
             frame[f"{key}{end}"] = scale * table[f"{name}{end}"] if f"{name}{end}" in table else np.nan
+        if f"{name}_p_holm" in table:
+            frame[f"{key}_p"] = table[f"{name}_p_holm"]
+    flipped = "flips_p_holm" in table
+    for key in ("broken", "fixed"):
+        frame[key] = table[key].where(table["flips_p"].notna()) if flipped else np.nan
+    frame["broken_p"] = table["flips_p_holm"] if flipped else np.nan
     frame[["off_budget", "far_off_budget"]] = table[["off_budget", "far_off_budget"]].to_numpy()
     frame["saved"] = 100 * table["saved"] if "saved" in table else np.nan
     frame["ms"] = np.nan
@@ -115,8 +165,8 @@ def _frame(sweep: Sweep, times: Times | None) -> pd.DataFrame:
     return frame
 
 
-def _number(value: Any) -> float | int | None:
-    """Six digits are more than anything here has."""
+def number(value: Any) -> float | int | None:
+    """Six digits are more than anything here has; None where there is no number."""
     if value is None or not np.isfinite(value):
         return None
     short = float(f"{value:.6g}")

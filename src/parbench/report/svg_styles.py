@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from parbench.figures.looks import INSIDE, TOWER, Look
 from parbench.figures.style import luminance
 
 _DASHES = {INSIDE: "5 3", TOWER: "7 3 1.5 3"}
-# The page's background in the dark, see report.css.
-_DARK = (0x15, 0x18, 0x1E)
+# The page's grounds, light and dark, see report.css.
+GROUNDS = ("#FFFFFF", "#15181E")
+# What a mark needs to be told from its ground (WCAG 2.2, 1.4.11).
+_CONTRAST = 3.0
 
 
 def looks(methods: Mapping[str, Look]) -> dict[str, dict[str, Any]]:
@@ -18,9 +20,10 @@ def looks(methods: Mapping[str, Look]) -> dict[str, dict[str, Any]]:
     found = {}
     for name, own in methods.items():
         path, filled = _marker(own.marker)
+        light, dark = (told_from(ground, own.colour) for ground in GROUNDS)
         found[name] = {
-            "light": own.colour,
-            "dark": lightened(own.colour),
+            "light": light,
+            "dark": dark,
             "path": path,
             "filled": filled and not own.hollow,
             "group": own.group,
@@ -29,12 +32,29 @@ def looks(methods: Mapping[str, Look]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def lightened(colour: str, contrast: float = 3.0) -> str:
-    """A colour, lightened until it can be told from dark ground."""
-    parts = [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
-    ground = luminance(list(_DARK)) + 0.05
-    while (luminance(parts) + 0.05) / ground < contrast:
-        parts = [min(255, int(part + 0.08 * (255 - part)) + 1) for part in parts]
+def told_from(ground: str, colour: str) -> str:
+    """A colour, darkened on light ground and lightened on dark until it can be told from it."""
+    towards = 0 if luminance(_parts(ground)) > 0.5 else 255
+    parts = _parts(colour)
+    while contrast(_text(parts), ground) < _CONTRAST:
+        parts = [
+            part + (1 if towards > part else -1) * max(1, int(0.04 * abs(towards - part))) if part != towards else part
+            for part in parts
+        ]
+    return _text(parts)
+
+
+def contrast(one: str, other: str) -> float:
+    """Of two colours (WCAG 2): 1 for the same, 21 for black and white."""
+    low, high = sorted(luminance(_parts(colour)) for colour in (one, other))
+    return (high + 0.05) / (low + 0.05)
+
+
+def _parts(colour: str) -> list[int]:
+    return [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
+
+
+def _text(parts: Sequence[int]) -> str:
     return "#" + "".join(f"{part:02X}" for part in parts)
 
 

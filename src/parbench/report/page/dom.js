@@ -2,6 +2,9 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 
+/** What draws each section once, in the order of the page; what draws its colours again when the theme changes. */
+const starts = [], themed = [];
+
 const byId = (id) => document.getElementById(id);
 
 /** An element with attributes (functions as listeners) and children (elements or text). */
@@ -27,7 +30,7 @@ function fill(element, attributes, children) {
 /** A method's colour, for light and dark ground. */
 const colour = (method) => `light-dark(${data.looks[method].light}, ${data.looks[method].dark})`;
 
-/** A method's marker as an SVG group around a point. */
+/** A method's marker as an SVG path around a point. */
 function marker(method, x, y, size) {
   const look = data.looks[method];
   return draw("path", {
@@ -43,20 +46,32 @@ function swatch(method) {
 
 const isNumber = (value) => typeof value === "number";
 
-/** A column's value as text. */
-function shown(column, value, sign = column.key === "against") {
+/** A number as text, with a minus as in print; more digits than anyone reads are left out. */
+function figure(value, digits, signed = false) {
   if (!isNumber(value)) return "";
-  const digits = column.key === "value" || !Number.isInteger(value) || column.unit ? column.digits : 0;
-  const text = Math.abs(value) >= 10000 ? Math.round(value).toLocaleString("en") : Math.abs(value).toFixed(digits);
-  const minus = value < 0 && Number(text) !== 0 ? "−" : sign && value > 0 ? "+" : "";
+  const text = Math.abs(value) >= 10000 ? Math.round(Math.abs(value)).toLocaleString("en") : Math.abs(value).toFixed(digits);
+  const minus = value < 0 && Number(text.replaceAll(",", "")) !== 0 ? "−" : signed && value > 0 ? "+" : "";
   return minus + text;
 }
+
+/** A column's value as text. */
+function shown(column, value) {
+  const whole = column.key !== "value" && Number.isInteger(value) && !column.unit;
+  return figure(value, whole ? 0 : column.digits, column.signed);
+}
+
+const pText = (p) => (p < 0.001 ? "p < 0.001" : `p ${p.toFixed(3)}`);
 
 const budgetName = (budget) => (budget === null ? "own rule" : `${budget} tokens`);
 
 /** Budgets that runs were asked for, the largest first, and whether there are runs by a method's own rule. */
-const budgets = [...new Set(data.rows.map((row) => row.budget).filter(isNumber))].sort((a, b) => b - a);
-const ownRule = data.rows.some((row) => row.budget === null && row.method !== "none");
+const runRows = data.rows ?? [];
+const budgets = [...new Set(runRows.map((row) => row.budget).filter(isNumber))].sort((a, b) => b - a);
+const ownRule = runRows.some((row) => row.budget === null && row.method !== "none");
+
+/** Options of a list of budgets, and what one of them stands for. */
+const budgetOptions = () => [...budgets, ...(ownRule ? [null] : [])].map((budget) => make("option", { value: String(budget) }, budgetName(budget)));
+const budgetOf = (text) => (text === "null" ? null : Number(text));
 
 const isControl = (row) => data.looks[row.method].group === "controls";
 
@@ -68,4 +83,15 @@ function ticks(low, high, wanted) {
   const found = [];
   for (let place = Math.ceil(low / step); place * step <= high + 1e-9 * step; place += 1) found.push(Number((place * step).toPrecision(12)));
   return found;
+}
+
+/** Arrow keys go through a group of radio buttons, as they do everywhere. */
+function roving(group) {
+  group.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    const all = [...group.children];
+    all[(all.indexOf(document.activeElement) + step + all.length) % all.length].click();
+  });
 }

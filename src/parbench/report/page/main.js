@@ -5,17 +5,44 @@ function startTheme() {
   const set = (dark) => {
     document.documentElement.style.colorScheme = dark ? "dark" : "light";
     button.setAttribute("aria-pressed", String(dark));
+    for (const redraw of themed) redraw();
   };
-  button.setAttribute("aria-pressed", String(system.matches));
-  button.addEventListener("click", () => set(button.getAttribute("aria-pressed") !== "true"));
+  const wanted = remembered("theme", "system");
+  set(wanted === "system" ? system.matches : wanted === "dark");
+  button.addEventListener("click", () => {
+    set(!isDark());
+    remember("theme", isDark() ? "dark" : "light");
+  });
   system.addEventListener("change", (event) => set(event.matches));
 }
 
-byId("title").textContent = data.about.title;
-byId("said").textContent = data.about.said;
-byId("notes").append(...data.about.notes.map((note) => make("li", {}, note)));
-byId("identity").append(...Object.entries(data.about.identity).flatMap(([key, value]) => [make("dt", {}, key), make("dd", {}, value)]));
-startTheme();
-startTable();
-startScatter();
-startViewer().then(() => { document.documentElement.dataset.ready = "true"; });
+function startSections() {
+  const sections = [...document.querySelectorAll("main > section")], go = (id) => byId(id).scrollIntoView();
+  if (sections.length > 1) {
+    byId("sections").append(...sections.map(({ id }) => make("a", { href: `#at=${id}`, click: (event) => {
+      event.preventDefault();
+      remember("at", id);
+      go(id);
+    } }, byId(`${id}-title`).textContent)));
+  }
+  const at = remembered("at", "");
+  return () => { if (sections.some(({ id }) => id === at)) go(at); };
+}
+
+async function startPage() {
+  const { title, said, version, date, notes, identity } = data.about;
+  byId("title").textContent = title;
+  byId("said").textContent = said;
+  byId("written").textContent = `Written by parbench ${version} on ${date}.`;
+  byId("notes").append(...notes.map((note) => make("li", {}, note)));
+  byId("identity").append(...Object.entries(identity).flatMap(([key, value]) => [make("dt", {}, key), make("dd", {}, value)]));
+  byId("common").hidden = !Object.keys(identity).length;
+  startTheme();
+  startLink();
+  const arrive = startSections();
+  for (const start of starts) await start();
+  arrive();
+  document.documentElement.dataset.ready = "true";
+}
+
+startPage();

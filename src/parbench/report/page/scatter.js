@@ -2,17 +2,13 @@
 
 const scatterState = { off: new Set(), active: null };
 
-const columnOf = (key) => data.columns.find((column) => column.key === key);
-
 const axisTitle = (column) => (column.unit.trim() ? `${column.title} (${column.unit.trim()})` : column.title);
 
 /** More lines than these, and intervals only show where one points. */
 const MANY = 9;
 
 function scatterRange(column, rows) {
-  const values = rows.flatMap((row) => ["", "_low", "_high"].map((end) => row[column.key + end])).filter(isNumber);
-  const [low, high] = [Math.min(...values), Math.max(...values)];
-  const edge = 0.04 * (high - low) || 1;
+  const [low, high] = rangeOf(rows, column.key), edge = 0.04 * (high - low) || 1;
   return [low - edge, high + edge];
 }
 
@@ -147,7 +143,7 @@ function traces(members, across, up, x, y) {
   if (byId("scatter-lines").checked && asked.length > 1) {
     const points = asked.map((row) => `${x(row[across.key])},${y(row[up.key])}`).join(" ");
     parts.push(draw("polyline", { points, fill: "none", "data-series": series,
-      style: `stroke: ${colour(method)}; stroke-width: 1.4; stroke-dasharray: ${data.looks[method].dash || "none"}; stroke-opacity: 0.8` }));
+      style: `stroke: ${colour(method)}; stroke-width: 1.4; stroke-dasharray: ${data.looks[method].dash || "none"}` }));
   }
   for (const row of members) {
     for (const [column, horizontal] of [[up, false], [across, true]]) {
@@ -155,7 +151,7 @@ function traces(members, across, up, x, y) {
       if (!isNumber(low)) continue;
       const ends = horizontal ? { x1: x(low), x2: x(high), y1: y(row[up.key]), y2: y(row[up.key]) }
         : { x1: x(row[across.key]), x2: x(row[across.key]), y1: y(low), y2: y(high) };
-      parts.push(draw("line", { ...ends, class: "interval", "data-series": series, style: `stroke: ${colour(method)}; stroke-width: 1.2; stroke-opacity: 0.4` }));
+      parts.push(draw("line", { ...ends, class: "interval", "data-series": series, style: `stroke: ${colour(method)}; stroke-width: 0.9` }));
     }
   }
   return parts;
@@ -164,15 +160,16 @@ function traces(members, across, up, x, y) {
 /** A button a method, and two for all of them. */
 function startChips() {
   const chips = [...grouped(data.rows)].map(([name, members]) => {
-    const chip = make("button", { type: "button", "aria-pressed": "true" }, swatch(members[0].method), name);
+    const chip = make("button", { type: "button", "data-series": name, "aria-pressed": String(!scatterState.off.has(name)) }, swatch(members[0].method), name);
     chip.addEventListener("click", () => switchTo([chip], scatterState.off.has(name)));
     return chip;
   });
   const switchTo = (some, on) => {
     for (const chip of some) {
-      scatterState.off[on ? "delete" : "add"](chip.textContent);
+      scatterState.off[on ? "delete" : "add"](chip.dataset.series);
       chip.setAttribute("aria-pressed", String(on));
     }
+    remember("off", [...scatterState.off].sort().join(","));
     drawScatter();
   };
   byId("methods").append(...chips);
@@ -180,19 +177,40 @@ function startChips() {
   byId("methods-none").addEventListener("click", () => switchTo(chips, false));
 }
 
-function startScatter() {
+/** The methods that are drawn, for the legend of a file. */
+const drawnMethods = () => [...grouped(data.rows)].filter(([name]) => !scatterState.off.has(name)).map(([name, [{ method }]]) => ({ name, method }));
+
+function scatterText() {
+  const columns = [columnOf(byId("scatter-x").value), columnOf(byId("scatter-y").value)];
+  const rows = data.rows.filter((row) => !scatterState.off.has(row.series) && columns.every(({ key }) => isNumber(row[key])));
+  const keys = columns.flatMap(({ key }) => ["", "_low", "_high"].map((end) => key + end)).filter((key) => rows.some((row) => key in row));
+  return {
+    title: `${data.about.title}: ${columns[1].title} against ${columns[0].title}`, note: byId("table-note").textContent,
+    head: ["method", "budget", ...columns.map(axisTitle)],
+    rows: rows.map((row) => [row.series, budgetText(row), ...columns.map((column) => parts(column, row).value)]),
+    csv: { head: ["method", "budget", ...keys], rows: rows.map((row) => [row.series, row.budget, ...keys.map((key) => row[key])]) },
+  };
+}
+
+starts.push(() => {
   const usable = data.columns.filter((column) => data.rows.filter((row) => isNumber(row[column.key])).length > 1);
-  for (const [id, wanted] of [["scatter-x", "compression"], ["scatter-y", "value"]]) {
+  for (const [id, key, wanted] of [["scatter-x", "x", "compression"], ["scatter-y", "y", "value"]]) {
     byId(id).append(...usable.map((column) => make("option", { value: column.key, selected: column.key === wanted }, axisTitle(column))));
-    byId(id).addEventListener("change", drawScatter);
+    bind(id, key, drawScatter);
   }
-  byId("scatter-lines").addEventListener("change", drawScatter);
+  bind("scatter-lines", "lines", drawScatter);
+  for (const name of remembered("off", "").split(",").filter(Boolean)) scatterState.off.add(name);
   startChips();
-  const intervals = byId("scatter-intervals"), quiet = () => byId("plot").classList.toggle("quiet", !intervals.checked);
-  intervals.checked = grouped(data.rows).size <= MANY;
-  intervals.addEventListener("change", quiet);
+  const quiet = () => byId("plot").classList.toggle("quiet", !byId("scatter-intervals").checked);
+  byId("scatter-intervals").checked = grouped(data.rows).size <= MANY;
+  bind("scatter-intervals", "intervals", quiet);
   quiet();
   new ResizeObserver(drawScatter).observe(byId("plot"));
   // A key may bring its point into the window, and the mouse's wheel take it away.
   addEventListener("scroll", () => { if (scatterState.active) placeTip(scatterState.active); }, { passive: true });
-}
+  startExport("scatter-export", scatterText, () => {
+    if (scatterState.active) deactivate();
+    return svgFile(byId("plot").querySelector("svg"), drawnMethods());
+  });
+  drawScatter();
+});

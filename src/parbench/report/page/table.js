@@ -1,6 +1,16 @@
-// The table: sorted by a click on a heading, narrowed by name and budget.
+// The table: sorted by a click on a heading, narrowed by name and budget, a group of columns at once.
 
 const tableState = { key: "value", down: true };
+/** Columns that are there whatever else is chosen. */
+const ALWAYS = ["value"];
+const tableGroups = () => [...new Set(data.columns.map((column) => column.group))];
+
+const hasIntervals = data.columns.some((column) => data.rows.some((row) => isNumber(row[`${column.key}_low`])));
+
+function columnsShown() {
+  const group = byId("table-columns").value;
+  return data.columns.filter((column) => group === "all" || column.group === group || ALWAYS.includes(column.key));
+}
 
 function sortKeys(a, b) {
   const { key, down } = tableState;
@@ -11,62 +21,92 @@ function sortKeys(a, b) {
   return down ? other - one : one - other;
 }
 
-function intervalBar(column, row) {
-  const low = row[`${column.key}_low`], high = row[`${column.key}_high`];
-  if (column.key !== "value" || !isNumber(low)) return null;
-  const ends = data.rows.flatMap((one) => [one.value_low, one.value_high]).filter(isNumber);
-  const [least, most, width] = [Math.min(...ends), Math.max(...ends), 96];
-  const place = (value) => 2 + ((value - least) / (most - least || 1)) * (width - 4);
-  return draw("svg", { width, height: 10, "aria-hidden": "true" },
-    draw("line", { x1: place(low), x2: place(high), y1: 5, y2: 5, style: `stroke: ${colour(row.method)}; stroke-width: 4; opacity: 0.4` }),
-    draw("line", { x1: place(row.value), x2: place(row.value), y1: 1, y2: 9, style: `stroke: ${colour(row.method)}; stroke-width: 1.5` }));
+function rowsShown() {
+  const wanted = byId("table-filter").value.trim().toLowerCase(), budget = byId("table-budget").value;
+  return data.rows.filter((row) => row.method === "none" || (
+    row.label.toLowerCase().includes(wanted)
+    && (budget === "all" || String(row.budget) === budget)
+    && (byId("table-controls").checked || !isControl(row)))).sort(sortKeys);
+}
+
+/** A cell's parts as text: value, interval, p. */
+function parts(column, row) {
+  const value = row[column.key], [low, high, p] = ["_low", "_high", "_p"].map((end) => row[column.key + end]);
+  if (!isNumber(value)) return { value: "", ends: "", p: "" };
+  return {
+    value: column.key === "broken" ? `${value} / ${row.fixed}` : shown(column, value),
+    ends: isNumber(low) ? `${shown(column, low)} … ${shown(column, high)}` : "",
+    p: isNumber(p) ? pText(p) : "",
+  };
 }
 
 function cell(column, row) {
-  const value = row[column.key], low = row[`${column.key}_low`], high = row[`${column.key}_high`];
-  if (!isNumber(value)) return make("td", {}, "");
-  const clear = column.key === "against" && isNumber(low) && (low > 0 || high < 0);
-  const ends = isNumber(low) ? make("span", { class: "ends" }, `${shown(column, low)} … ${shown(column, high)}`) : null;
-  return make("td", { class: clear ? "clear" : null }, shown(column, value), ends ? " " : null, ends, intervalBar(column, row));
+  const { value, ends, p } = parts(column, row);
+  const small = [ends, p].filter(Boolean).map((text) => make("span", { class: "ends" }, text));
+  const bar = column.key === "value" ? intervalBar(row.method, [row.value, row.value_low, row.value_high], rangeOf(data.rows, "value"), 150) : null;
+  return make("td", { class: row[`${column.key}_p`] < 0.05 ? "clear" : null }, value, ...small.flatMap((one) => [" ", one]), bar);
 }
 
-function heading(key, title, hint, unit, first) {
+const headingText = (column) => (column.unit.trim() ? `${column.title} ${column.unit.trim()}` : column.title);
+
+const budgetText = (row) => (row.budget === null ? (row.method === "none" ? "" : "own rule") : String(row.budget) + (row.off === null ? "" : " †"));
+
+function heading(key, title, hint, first) {
   const sorted = tableState.key === key ? (tableState.down ? "descending" : "ascending") : null;
   const click = () => {
     tableState.down = tableState.key === key ? !tableState.down : !first;
     tableState.key = key;
+    remember("sort", (tableState.down ? "-" : "") + key);
     drawTable();
     byId("runs").querySelector(`th[data-key="${key}"] button`).focus();
   };
-  const text = unit.trim() ? `${title} ${unit.trim()}` : title;
-  return make("th", { scope: "col", "aria-sort": sorted, "data-key": key }, make("button", { type: "button", title: hint, click }, text));
+  return make("th", { scope: "col", "aria-sort": sorted, "data-key": key },
+    make("span", { class: "head" }, make("button", { type: "button", click }, title), hint ? hintButton(title, hint) : null));
 }
 
 function drawTable() {
-  const wanted = byId("table-filter").value.trim().toLowerCase(), budget = byId("table-budget").value;
-  const rows = data.rows.filter((row) => row.method === "none" || (
-    row.label.toLowerCase().includes(wanted)
-    && (budget === "all" || String(row.budget) === budget)
-    && (byId("table-controls").checked || !isControl(row))));
-  rows.sort(sortKeys);
+  const rows = rowsShown(), columns = columnsShown();
   const head = make("tr", {},
-    heading("series", "method", "Sort by name", "", true),
-    heading("budget", "budget", "Tokens asked for; by its own rule where there are none.", "", true),
-    ...data.columns.map((column) => heading(column.key, column.title, column.hint, column.unit, column.first)));
+    heading("series", "method", "", true),
+    heading("budget", "budget", "Tokens that were asked for; own rule: the method decides itself. †: the mean delivered is more than 5 % off the budget.", true),
+    ...columns.map((column) => heading(column.key, headingText(column), column.hint, column.first)));
   const body = rows.map((row) => make("tr", { "data-run": row.label },
     make("th", { scope: "row" }, swatch(row.method), row.series),
-    make("td", {}, row.budget === null ? (row.method === "none" ? "" : "own rule") : String(row.budget) + (row.off === null ? "" : " †")),
-    ...data.columns.map((column) => cell(column, row))));
+    make("td", {}, budgetText(row)),
+    ...columns.map((column) => cell(column, row))));
   byId("runs").replaceChildren(make("thead", {}, head), make("tbody", {}, ...body));
   byId("table-status").textContent = `${rows.length} of ${data.rows.length} runs`;
 }
 
-function startTable() {
-  const options = [["all", "all"], ...budgets.map((budget) => [String(budget), String(budget)]), ...(ownRule ? [["null", "own rule"]] : [])];
-  byId("table-budget").append(...options.map(([value, text]) => make("option", { value }, text)));
-  for (const id of ["table-filter", "table-budget", "table-controls"]) byId(id).addEventListener("input", drawTable);
+function tableText() {
+  const rows = rowsShown(), columns = columnsShown();
+  const text = (column, row) => {
+    const { value, ends, p } = parts(column, row);
+    return value + (ends ? ` [${ends.replace(" … ", ", ")}]` : "") + (p ? ` (${p})` : "");
+  };
+  const keys = columns.flatMap((column) => [column.key, ...(column.key === "broken" ? ["fixed"] : []), ...["_low", "_high", "_p"].map((end) => column.key + end)])
+    .filter((key) => data.rows.some((row) => key in row));
+  return {
+    title: data.about.title, note: byId("table-note").textContent,
+    head: ["method", "budget", ...columns.map(headingText)],
+    rows: rows.map((row) => [row.series, budgetText(row), ...columns.map((column) => text(column, row))]),
+    csv: { head: ["method", "budget", ...keys], rows: rows.map((row) => [row.series, row.budget, ...keys.map((key) => row[key])]) },
+  };
+}
+
+starts.push(() => {
+  byId("table-columns").append(...[...tableGroups(), "all"].map((group) => make("option", { value: group }, group)));
+  byId("table-budget").append(make("option", { value: "all" }, "all"), ...budgetOptions());
+  for (const [id, key] of [["table-columns", "columns"], ["table-filter", "filter"], ["table-budget", "budget"], ["table-controls", "controls"]]) bind(id, key, drawTable);
+  const sort = remembered("sort", "-value"), key = sort.replace(/^-/, "");
+  if (["series", "budget", ...data.columns.map((column) => column.key)].includes(key)) Object.assign(tableState, { key, down: sort.startsWith("-") });
   const chance = data.about.chance === null ? "" : ` Guessing gets ${data.about.chance.toFixed(1)} %.`;
-  byId("table-note").textContent = "Small figures: 95 % intervals, images resampled with all their questions; bold: the interval of the "
-    + `difference leaves zero out, before any correction for the number of methods (parbench table has that).${data.rows.some((row) => row.off !== null) ? " †: the mean delivered is more than 5 % off the budget." : ""}${columnOf("ms") ? " Small figures of ms: quartiles of repeats." : ""}${chance}`;
+  byId("table-note").textContent = (hasIntervals ? "Small figures: 95 % intervals, images resampled with all their questions, and p after Holm's correction over the runs of a budget; "
+    + "bold: p below 0.05." : "") + (columnOf("ms") ? " Small figures of ms: quartiles of repeats." : "") + chance;
+  startExport("table-export", tableText);
   drawTable();
+});
+
+function columnOf(key) {
+  return data.columns.find((column) => column.key === key);
 }

@@ -1,0 +1,106 @@
+"""The two pages as HTML: the report of a sweep, and the leaderboard of several."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from parbench import __version__
+from parbench.figures.images import Images
+from parbench.figures.sweep import Sweep
+from parbench.figures.times import Times
+from parbench.report.boards import boards
+from parbench.report.kept import answers
+from parbench.report.page import page
+from parbench.report.rows import columns_of, rows_of
+from parbench.report.skills import skills
+from parbench.report.svg_styles import looks
+from parbench.results.comparable import surroundings
+
+_REPORT = ("table", "board", "skills", "scatter", "compare", "kept")
+_RULE = (
+    "Rank: one more than the number of rows that are better by a paired difference which holds after Holm's correction over all "
+    "pairs of the budget (5 %, t-test, images resampled). Rows that cannot be told apart from the best share its rank."
+)
+
+
+def report_page(
+    sweep: Sweep, times: Times | None, images: Images | None, folders: Sequence[Path], *, most: int | None, size: float
+) -> str:
+    """The report of a sweep.
+
+    Args:
+        sweep: The runs.
+        times: What parbench bench measured, where it did.
+        images: The images of the questions; None where there are none to be had, or none are wanted.
+        folders: Where the runs were looked for.
+        most: So many images at most; None for all.
+        size: Megabytes that images and answers may take.
+    """
+    of, chance = sweep.comparison, sweep.chance
+    columns, title = columns_of(sweep, times), f"{of.model} on {of.dataset}"
+    by_skill, packed = skills(sweep), answers(sweep, images, most, size)
+    data = {
+        "about": {
+            "title": title,
+            "said": f"{len(sweep.points)} runs over the same {of.questions:,} questions about {of.images:,} images.",
+            "none": None if sweep.none is None else round(float(sweep.none["value"]), 4),
+            "chance": None if chance is None else round(chance, 4),
+            "notes": [*of.notes, *_notes(sweep)],
+            "identity": surroundings(sweep.runs["identity"].iloc[0]),
+            **_written(),
+        },
+        "looks": _looks([sweep]),
+        "columns": [vars(column) for column in columns],
+        "rows": rows_of(sweep, columns, times),
+        "boards": {"rule": _RULE, "all": boards([sweep], folders)},
+        "skills": by_skill,
+        "answers": packed,
+    }
+    absent = {"skills"} if by_skill is None else set()
+    absent |= {"kept"} if packed["pictures"] is None else set()
+    return page(title, data, [name for name in _REPORT if name not in absent])
+
+
+def board_page(sweeps: Sequence[Sweep], folders: Sequence[Path]) -> str:
+    """The leaderboard of several sweeps.
+
+    Args:
+        sweeps: Each of one model on one data set.
+        folders: Where the runs were looked for.
+    """
+    runs = sum(len(sweep.points) for sweep in sweeps)
+    settings = "one setting" if len(sweeps) == 1 else f"{len(sweeps)} settings (model, data set, limit ...)"
+    data = {
+        "about": {
+            "title": "Leaderboard",
+            "said": f"{runs} runs in {settings}, from {', '.join(map(str, folders))}.",
+            "notes": list(dict.fromkeys(note for sweep in sweeps for note in [*sweep.comparison.notes, *_notes(sweep)])),
+            "identity": surroundings(sweeps[0].runs["identity"].iloc[0]) if len(sweeps) == 1 else {},
+            **_written(),
+        },
+        "looks": _looks(sweeps),
+        "boards": {"rule": _RULE, "all": boards(sweeps, folders)},
+    }
+    return page("Leaderboard", data, ["board"])
+
+
+def _looks(sweeps: Sequence[Sweep]) -> dict[str, dict[str, Any]]:
+    points = [sweep.points for sweep in sweeps]
+    return looks({method: own for one in points for method, own in zip(one["method"], one["look"], strict=True)})
+
+
+def _written(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Version and day, by Greenwich; SOURCE_DATE_EPOCH stands for the clock where it is set, as in any build that is repeatable."""
+    given = environment.get("SOURCE_DATE_EPOCH", "")
+    now = datetime.fromtimestamp(int(given), UTC) if given.isdecimal() else datetime.now(UTC)
+    return {"version": __version__, "date": f"{now:%Y-%m-%d}"}
+
+
+def _notes(sweep: Sweep) -> list[str]:
+    """What methods say of themselves."""
+    noted = sweep.points[sweep.points["note"] != ""].drop_duplicates(["method", "note"])
+    return [f"{row['method']}: {row['note']}" for _, row in noted.iterrows()]

@@ -1,0 +1,175 @@
+"""What a report holds of single questions: every answer of every run, and images with what was kept of them.
+
+A run's answers are one block of bytes, deflated, that the page inflates when the run is first looked at.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from parbench.figures.images import SIDE, Images
+from parbench.figures.sweep import Sweep
+from parbench.results.naming import sample_number
+
+SEED = 0
+# More questions than these are not put in: 100 runs of them take about 5 MB.
+MOST_QUESTIONS = 20_000
+# In place of a number: a sample that failed has no prediction, one without a picture no mask.
+NOTHING = 0xFFFFFFFF
+_QUALITY = 75
+# Images whose size foretells that of all.
+_TRIED = 8
+
+
+def answers(sweep: Sweep, images: Images | None, most: int | None, size: float) -> dict[str, Any]:
+    """Questions, answers and, as far as there is room, images with masks.
+
+    Args:
+        sweep: The runs.
+        images: Their images; None where there are none to be had.
+        most: So many images at most; None for all.
+        size: Megabytes that images and answers may take.
+    """
+    asked = _Questions(sweep)
+    described = asked.described(images)
+    found: dict[str, Any] = {
+        "questions": described,
+        "images": asked.images,
+        "predictions": asked.predictions,
+        "rule": asked.rule,
+        "pictures": None,
+    }
+    if images is None:
+        return {**found, "runs": [asked.block(run, None, frozenset()) for run in range(asked.runs)]}
+    drawn = [asked.pictured[place] for place in np.random.default_rng(SEED).permutation(len(asked.pictured))][:most]
+    sources: dict[int, str] = {}
+    drawn = drawn[: _room(sources, images, asked, drawn, size)]
+    while True:
+        for place in drawn:
+            sources.setdefault(place, _embedded(images.image(asked.sample[place])))
+        runs = [asked.block(run, images, frozenset(drawn)) for run in range(asked.runs)]
+        taken = sum(map(len, runs)) + sum(len(sources[place]) for place in drawn)
+        if taken <= 1e6 * size or len(drawn) <= 1:
+            break
+        drawn = drawn[: max(1, min(len(drawn) - 1, int(len(drawn) * 1e6 * size / taken)))]
+    held = set(drawn)
+    pictures = {
+        "side": SIDE,
+        "grid": list(images.grid),
+        "sources": [sources[place] if place in held else None for place in range(len(asked.images))],
+        "rule": _said(len(drawn), len(asked.pictured), most, size),
+        "boxes": any(question["boxes"] for question in described),
+    }
+    return {**found, "runs": runs, "pictures": pictures}
+
+
+def _room(sources: dict[int, str], images: Images, asked: _Questions, drawn: Sequence[int], size: float) -> int:
+    """How many images there may be room for, by the first ones."""
+    for place in drawn[:_TRIED]:
+        sources[place] = _embedded(images.image(asked.sample[place]))
+    mean = sum(map(len, sources.values())) / max(1, len(sources))
+    return max(1, int(1e6 * size / max(1.0, mean)))
+
+
+def _said(shown: int, there: int, most: int | None, size: float) -> str:
+    if shown == there:
+        return f"All {there} images."
+    why = f"images={most}" if most is not None and shown == most else f"more would take over size={size:g} MB"
+    return f"{shown} of the {there} images, drawn with seed {SEED} ({why})."
+
+
+class _Questions:
+    """The questions of a sweep in the order of a report: image by image.
+
+    Attributes:
+        runs: R.
+        images: Names of the images.
+        pictured: Places of the images that questions are about alone.
+        sample: For each image the id of one of its questions.
+        predictions: Every answer that was given.
+        rule: What is left out, in words; empty where nothing is.
+    """
+
+    def __init__(self, sweep: Sweep) -> None:
+        frame, count = sweep.answers.frame, sweep.answers.questions
+        first = frame.iloc[:count]
+        number = first["id"].map(sample_number).to_numpy()
+        # By the first question of its image, then by its own number.
+        self._order = np.lexsort((number, first["image_id"].map(dict(_firsts(first["image_id"], number))).to_numpy()))
+        self.rule = ""
+        if count > MOST_QUESTIONS:
+            self._order = self._drawn(first["image_id"].to_numpy())
+            self.rule = f"{len(self._order):,} of the {count:,} questions, images drawn with seed {SEED}."
+        self.runs = sweep.answers.runs
+        rows = np.arange(self.runs)[:, None] * count + self._order
+        self._frame = frame.iloc[rows.ravel()].reset_index(drop=True)
+        self._first = self._frame.iloc[: len(self._order)]
+        self._image, names = pd.factorize(self._first["image_id"])
+        self.images = [str(name) for name in names]
+        ids = self._first["id"].tolist()
+        self.sample = {int(place): ids[row] for row, place in reversed(list(enumerate(self._image)))}
+        alone = (self._first["images"] == 1).to_numpy()
+        self.pictured = sorted({int(place) for place in self._image[alone]})
+        self._alone = alone
+        said, texts = pd.factorize(self._frame["prediction"].str.strip())
+        self.predictions = [str(text) for text in texts]
+        self._said = np.where(self._frame["error"].notna(), NOTHING, said)
+
+    def _drawn(self, image: np.ndarray) -> np.ndarray:
+        """The questions of some images, in their order."""
+        names, counts = np.unique(image, return_counts=True)
+        shuffled = np.random.default_rng(SEED).permutation(len(names))
+        taken = names[shuffled[: max(1, int((counts[shuffled].cumsum() <= MOST_QUESTIONS).sum()))]]
+        return self._order[np.isin(image[self._order], taken)]
+
+    def described(self, images: Images | None) -> list[dict[str, Any]]:
+        """Each question: its image, text, skill, right answer, and boxes of what it needs."""
+        lines = self._first.to_dict("records")
+        return [
+            {
+                "image": int(image),
+                "text": line["question"],
+                "skill": None if pd.isna(line["skill"]) else line["skill"],
+                "target": str(line["target"]),
+                "boxes": images.boxes(line["id"]) if images is not None and alone else [],
+            }
+            for image, alone, line in zip(self._image, self._alone, lines, strict=True)
+        ]
+
+    def block(self, run: int, images: Images | None, pictured: frozenset[int]) -> str:
+        """A run's answers: little-endian, deflated, in base 64.
+
+        For all Q questions: the mask's number and the prediction's (uint32), score, tokens and evidence recall (float32, NaN for
+        none), each [Q]; then the masks, a bit a patch.
+        """
+        count = len(self._order)
+        mine = self._frame.iloc[run * count : (run + 1) * count]
+        shown = self._alone & np.isin(self._image, list(pictured)) & mine["error"].isna().to_numpy() & (mine["kept"].str.len() > 0)
+        numbers = np.full(count, NOTHING, dtype="<u4")
+        masks: list[str] = []
+        if images is not None and shown.any():
+            numbers[shown], unique = pd.factorize(mine["kept"][shown].str[0])
+            masks = [str(mask) for mask in unique]
+        floats = mine[["score", "tokens_kept", "evidence_recall"]].to_numpy(dtype="<f4").T
+        parts = [numbers.tobytes(), self._said[run * count : (run + 1) * count].astype("<u4").tobytes(), floats.tobytes()]
+        parts += [np.packbits(images.kept(mask)).tobytes() for mask in masks] if images is not None else []
+        return base64.b64encode(zlib.compress(b"".join(parts), 9)).decode()
+
+
+def _firsts(image: pd.Series, number: np.ndarray) -> list[tuple[str, int]]:
+    """The smallest question's number of each image."""
+    return [(str(name), int(first)) for name, first in pd.Series(number).groupby(image.to_numpy()).min().items()]
+
+
+def _embedded(image: Image.Image) -> str:
+    file = io.BytesIO()
+    image.save(file, "WEBP", quality=_QUALITY, method=4)
+    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,38 @@
+"""The skills heat map of a report: accuracy of each run on each skill, and what is retained of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from parbench.figures.sweep import Sweep
+from parbench.report.rows import number
+from parbench.statistics.bootstrap import Estimate, resample
+from parbench.statistics.measures import mean_of
+
+
+def skills(sweep: Sweep) -> dict[str, Any] | None:
+    """For each run and skill [accuracy, low, high, retained, low, high] in percent; None where questions have no skills."""
+    names = list(sweep.comparison.skills)
+    if not names:
+        return None
+    answers, asked = sweep.answers, sweep.answers.questions_column("skill")
+    resampled = resample([mean_of(answers, answers.score, asked == name) for name in names])
+    unreduced = np.flatnonzero(sweep.points["method"] == "none")
+    none = int(unreduced[0]) if len(unreduced) else None
+
+    def retained(skill: int, run: int) -> list[float | int | None]:
+        return _ends(None if none is None or run == none else resampled[skill].against(run, none, np.divide))
+
+    cells = [
+        [[*_ends(resampled[skill].of(run)), *retained(skill, run)] for skill in range(len(names))]
+        for run in range(len(sweep.points))
+    ]
+    return {"names": names, "counts": list(sweep.comparison.skills.values()), "cells": cells}
+
+
+def _ends(estimate: Estimate | None) -> list[float | int | None]:
+    """A number and its interval in percent, to two digits."""
+    values = (np.nan, np.nan, np.nan) if estimate is None else (estimate.point, *estimate.interval())
+    return [number(round(100 * value, 2)) for value in values]
