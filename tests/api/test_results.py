@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 
 import pandas as pd
 import pytest
 
 import parbench
 from parbench.errors import ParbenchError
+from parbench.models.assets import asset
 
 pytestmark = pytest.mark.cli
 
@@ -18,6 +20,8 @@ def test_runs_are_evaluated_read_back_and_compared(run, tmp_path, capsys):
     asked = {"methods": ["uniform"], "budgets": [64, 16], "limit": 8, "results_dir": tmp_path / "runs", "controls": []}
     runs = parbench.evaluate(**asked)
     assert capsys.readouterr().out == ""
+    assert repr(runs) == "<3 runs: none, uniform @64, uniform @16>"
+    assert len(repr(runs[0])) < 2000
     assert list(runs.frame["label"]) == ["none", "uniform @64", "uniform @16"]
     assert [one.metrics.n for one in runs] == [8, 8, 8]
     assert len(runs.samples) == 24
@@ -40,6 +44,16 @@ def test_runs_are_evaluated_read_back_and_compared(run, tmp_path, capsys):
     assert len(parbench.load_results(tmp_path / "runs")) == 3
 
 
+def test_a_model_in_a_folder(tmp_path):
+    """It has the weights of the shipped one, and so the same answers."""
+    folder = shutil.copytree(asset("llava-tiny"), tmp_path / "my llava")
+    asked = {"methods": "uniform", "limit": 4, "controls": [], "results_dir": tmp_path / "runs"}
+    mine = parbench.evaluate(model=str(folder), **asked, **{"model.dtype": "float32"})
+    usual = parbench.evaluate(**asked)
+    assert [one.identity["model"] for one in mine] == ["my llava"] * 2
+    assert [line.prediction for one in mine for line in one.lines] == [line.prediction for one in usual for line in one.lines]
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
@@ -47,6 +61,8 @@ def test_runs_are_evaluated_read_back_and_compared(run, tmp_path, capsys):
         ({"methods": "uniform", "budgets": "abc"}, "abc"),
         ({"methods": "uniform", "dataset": "scnes"}, "scnes"),
         ({"methods": "uniform", "limt": 3}, "limt"),
+        ({"methods": "uniform", "model": "lava-tiny"}, "unknown model 'lava-tiny': did you mean llava-tiny"),
+        ({"methods": "fastv", "budgets": 5, "limit": 2}, "budget=5 of method fastv is out of reach"),
         ({"methods": "uniform", "engine": {"batch": 3}}, "batch"),
     ],
 )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from transformers import LlavaForConditionalGeneration, ProcessorMixin
 
 # A model of one's own has the settings of this one, apart from what names it.
-_LIKE = "llava-1.5-7b"
+LIKE = "llava-1.5-7b"
 # What another model has of its own, or has not.
 _OWN = {"revision": None, "clip": None, "clip_revision": None, "prompt": "template", "geometry": None}
 
@@ -121,7 +121,7 @@ def settings_of(name_or_path: str) -> dict[str, Any]:
     if not Path(name_or_path).expanduser().is_dir() and not hub.is_hub_name(name_or_path):
         raise unknown("model", name_or_path, names("model"))
     return {
-        **option("model", _LIKE),
+        **option("model", LIKE),
         **_OWN,
         "name": Path(name_or_path).expanduser().resolve().name,
         "path": name_or_path,

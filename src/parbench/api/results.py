@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parbench.api.methods import OWN
+from parbench.api.models import LIKE, settings_of
 from parbench.errors import ParbenchError, unknown
 from parbench.results.folders import Run, in_order, read
 from parbench.results.loading import Results, read_runs
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
 
 class Runs(list[Run]):
     """Runs, ordered by model, data set, method and budget; each has ``id``, ``folder``, ``identity``, ``metrics`` and ``lines``."""
+
+    def __repr__(self) -> str:
+        """How many, and what they are called."""
+        return f"<{len(self)} runs: {', '.join(self.frame['label']) if self else 'none'}>"
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -52,7 +58,7 @@ def evaluate(
     Args:
         methods: Names in ``conf/method``.
         budgets: Visual tokens that stay of an image: whole numbers, ratios, or ``own`` for each method's own rule.
-        model: A name in ``conf/model``.
+        model: A name in ``conf/model``, a checkpoint's folder, or ``org/model`` on the hub.
         dataset: A name in ``conf/dataset``, or any task of lmms-eval.
         limit: Only the first so many questions; None for all.
         results_dir: Where the runs are.
@@ -68,7 +74,7 @@ def evaluate(
     from parbench.sweep.devices.runner import local_sweep
     from parbench.sweep.runner import Group
 
-    given = {"model": model, "dataset": dataset, "limit": limit, "results_dir": str(results_dir), **overrides}
+    given = {**_model(model), "dataset": dataset, "limit": limit, "results_dir": str(results_dir), **overrides}
     words = [f"{key}={written(value)}" for key, value in _dotted(given)]
     config = compose_config(words)
     asked = _several(methods)
@@ -78,13 +84,29 @@ def evaluate(
     counts = [None if budget == OWN else budget for budget in _several(budgets)]
     for count in counts:
         check_budget(count)
-    cells = grid_cells(asked, counts, config.controls, words)
+    # Where there is one budget, a method that cannot have it is said before anything is computed.
+    cells = [
+        replace(cell, required=len(counts) == 1 and cell.method.name in asked)
+        for cell in grid_cells(asked, counts, config.controls, words)
+    ]
     sweep = local_sweep([Group(config, lambda session: cells, asked=tuple(asked))], go_on=True)
     sweep.compute()
     if sweep.failed:
         said = "; ".join(f"{name}: {why}" for name, why in sweep.failed)
         raise ParbenchError(f"{len(sweep.failed)} of {len(cells)} runs failed, and the same call tries them again: {said}")
     return Runs(in_order(read(folder) for folder in sweep.folders))
+
+
+def _model(name_or_path: str) -> dict[str, Any]:
+    """The keys that choose a model: its name, or for one that has none, what differs from the one whose settings it takes."""
+    from parbench.config.groups import names
+    from parbench.config.plain import option
+
+    if name_or_path in names("model"):
+        return {"model": name_or_path}
+    usual = option("model", LIKE)
+    own = {key: value for key, value in settings_of(name_or_path).items() if value != usual[key]}
+    return {"model": LIKE, **{f"model.{key}": value for key, value in own.items()}}
 
 
 def _several(values: Any) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +65,11 @@ class Run:
 
     id: str
     folder: Path
-    identity: dict[str, Any]
-    computed_by: tuple[dict[str, Any], ...]
+    identity: dict[str, Any] = field(repr=False)
+    computed_by: tuple[dict[str, Any], ...] = field(repr=False)
     old: bool
     metrics: RunMetrics | None
-    lines: list[SampleRecord]
+    lines: list[SampleRecord] = field(repr=False)
 
 
 def find(paths: Iterable[Path]) -> Found:
