@@ -58,7 +58,8 @@ def attention_of(model: LlamaModel, look: Look, layer: int, heads: list[int], ro
     cos, sin = cos[rows, places][:, None], sin[rows, places][:, None]
     queries = queries * cos + _rotate(queries) * sin
     scores = torch.einsum("qhd,qnhd->qhn", queries.float(), keys.float()[rows]) / size**0.5
-    return scores.masked_fill(~look.allowed[rows, places][:, None], -torch.inf).log_softmax(-1)
+    found: torch.Tensor = scores.masked_fill(~look.allowed[rows, places][:, None], -torch.inf).log_softmax(-1)
+    return found
 
 
 def things_in_sequence(look: Look, prefix: int, picture: Picture, question: Question, kept: np.ndarray | None) -> np.ndarray:
@@ -169,7 +170,8 @@ def share_loss(logs: torch.Tensor, group: torch.Tensor, things: torch.Tensor, st
     share[:, 1] = start
     share[:, 2:] = (torch.arange(most - 2, device=logs.device) < things[:, None]).float()
     share = share / share.sum(1, keepdim=True)
-    return (torch.special.xlogy(share, share) - share * (mass + 1e-6).log()).sum(1).mean()
+    found: torch.Tensor = (torch.special.xlogy(share, share) - share * (mass + 1e-6).log()).sum(1).mean()
+    return found
 
 
 def _seed(rng: np.random.Generator) -> int:

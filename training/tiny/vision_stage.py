@@ -149,7 +149,7 @@ def embed_patches(vision: Any, pixels: torch.Tensor, windows: list[Window]) -> t
     table = embeddings.position_embedding.weight
     patches = patches + table[1 + places.to(table.device)]
     cls = (embeddings.class_embedding + table[0]).expand(len(windows), 1, -1)
-    hidden = vision.pre_layrnorm(torch.cat([cls, patches], dim=1))
+    hidden: torch.Tensor = vision.pre_layrnorm(torch.cat([cls, patches], dim=1))
     for layer in vision.encoder.layers[:-1]:
         hidden = layer(hidden, attention_mask=None)
     return hidden

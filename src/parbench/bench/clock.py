@@ -57,7 +57,7 @@ class CudaClock:
 
     def between(self, begin: torch.cuda.Event, end: torch.cuda.Event) -> float:
         """See ``Clock``."""
-        return begin.elapsed_time(end) / 1000
+        return float(begin.elapsed_time(end) / 1000)
 
 
 def clock_of(device: torch.device) -> Clock:

@@ -50,7 +50,8 @@ class BenchFile:
     @property
     def rows(self) -> list[dict[str, Any]]:
         """The rows, measured and refused."""
-        return self.content["rows"]
+        found: list[dict[str, Any]] = self.content["rows"]
+        return found
 
     def measured(self, key: Mapping[str, Any]) -> dict[str, Any] | None:
         """The measured row with these values; None if there is none."""

@@ -35,7 +35,8 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def _attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, **__: Any) -> int:
-    return sdpa_flop_count(query, key, value)
+    count: int = sdpa_flop_count(query, key, value)
+    return count
 
 
 # Torch's counter knows only the fused kernels of a GPU.
@@ -46,7 +47,8 @@ def flops_done(run: Callable[[], Any]) -> int:
     """FLOPs of the matrix products, convolutions and attention of a call as executed: shared work counts once, padding counts."""
     with FlopCounterMode(display=False, custom_mapping=_ON_CPU) as counter:
         run()
-    return counter.get_total_flops()
+    count: int = counter.get_total_flops()
+    return count
 
 
 def where_time_goes(run: Callable[[], Any]) -> dict[str, float]:

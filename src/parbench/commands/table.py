@@ -53,7 +53,8 @@ def _format(given: Given) -> str:
     Raises:
         ParbenchError: They do not go together.
     """
-    form, out = given["format"], given["out"]
+    form: str | None = given["format"]
+    out: Path | None = given["out"]
     if out is None:
         if form == "parquet":
             raise ParbenchError("format=parquet is for a file: add out=table.parquet")

@@ -104,7 +104,8 @@ def _attention(inputs: list[Any], outputs: list[Any]) -> int:
 
     batch, heads, queries, width = get_shape(inputs[0])
     keys, out = get_shape(inputs[1])[2], get_shape(inputs[2])[3]
-    return batch * heads * queries * keys * (width + out)
+    count: int = batch * heads * queries * keys * (width + out)
+    return count
 
 
 def _curve(measure: Callable[[int], int]) -> Curve:
@@ -126,7 +127,8 @@ class _Layer(nn.Module):
 
     def forward(self, hidden: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         output = self.layer(hidden, position_embeddings=(cos, sin))
-        return output[0] if isinstance(output, tuple) else output
+        found: Tensor = output[0] if isinstance(output, tuple) else output
+        return found
 
 
 class _Block(nn.Module):
@@ -138,7 +140,8 @@ class _Block(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         output = self.block(hidden, attention_mask=None)
-        return output[0] if isinstance(output, tuple) else output
+        found: Tensor = output[0] if isinstance(output, tuple) else output
+        return found
 
 
 def costs(config: Any) -> Costs:

@@ -142,7 +142,8 @@ class Shapes(LlavaAdapter):
     @property
     def vision_heads(self) -> int:
         """Attention heads of a vision block."""
-        return self.config.vision_config.num_attention_heads
+        count: int = self.config.vision_config.num_attention_heads
+        return count
 
     @property
     def tokenizer(self) -> Any:
@@ -155,13 +156,15 @@ class Shapes(LlavaAdapter):
 
     def project(self, features: Tensor) -> Tensor:
         """Tower features [..., C] to LLM embeddings [..., d]."""
-        return self._projector(features)
+        found: Tensor = self._projector(features)
+        return found
 
     @cached_property
     def _projector(self) -> nn.Module:
         from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
-        return LlavaMultiModalProjector(self.config)
+        projector: nn.Module = LlavaMultiModalProjector(self.config)
+        return projector
 
     @cached_property
     def clip_space(self) -> ClipSpace:

@@ -154,4 +154,5 @@ def build_reducer(method: DictConfig, budget: int | float | None = None) -> Redu
     name = str(settings.get("name"))
     kind = class_of(settings.pop("_target_", None), name)
     check_fields(kind, settings)
-    return built(kind, settings, name)
+    found: Reducer = built(kind, settings, name)
+    return found

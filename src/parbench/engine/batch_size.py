@@ -21,7 +21,8 @@ def row_bytes(adapter: LlavaAdapter) -> int:
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     cache = 2 * config.num_key_value_heads * width * config.num_hidden_layers
     work = 8 * config.hidden_size + 3 * config.intermediate_size
-    return length * (2 * cache + work) * adapter.dtype.itemsize
+    count: int = length * (2 * cache + work) * adapter.dtype.itemsize
+    return count
 
 
 def batch_size(adapter: LlavaAdapter) -> int:

@@ -113,7 +113,8 @@ class Reader:
 
     def _prompt(self, sample: Sample, images: int) -> Tensor | Exception:
         try:
-            return self._adapter.tokenizer(sample.prompt(images), return_tensors="pt").input_ids[0]
+            found: Tensor | Exception = self._adapter.tokenizer(sample.prompt(images), return_tensors="pt").input_ids[0]
+            return found
         # Raised again when the sample is run, so that this sample fails.
         except Exception as error:
             return error

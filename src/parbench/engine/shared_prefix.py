@@ -206,13 +206,14 @@ class _Packed:
         entering = self.whose[:, -length:]
         seen = (self.whose[:, None] == _ALL) | (self.whose[:, None] == entering[..., None])
         seen[..., -length:] &= torch.ones(length, length, dtype=torch.bool, device=seen.device).tril()
-        return self.adapter.language(
+        found: Tensor = self.adapter.language(
             inputs_embeds=embeds,
             attention_mask=self._for_kernel(seen[:, None]),
             position_ids=positions,
             past_key_values=self.cache,
             use_cache=True,
         ).last_hidden_state
+        return found
 
     def place(self, lines: Sequence[int], length: int) -> Packed:
         """The places of the tokens of some lines among the last ``length`` columns."""

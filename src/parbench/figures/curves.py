@@ -196,7 +196,8 @@ def _along(panel: Any, drawn: Sequence[np.ndarray]) -> np.ndarray:
         pixels = panel.transData.transform(line)
         found += [start + share * (end - start) for start, end in pairwise(pixels) for share in np.linspace(0, 1, 40)]
         found += list(pixels[-1:])
-    return panel.transData.inverted().transform(np.array(found))
+    made: np.ndarray = panel.transData.inverted().transform(np.array(found))
+    return made
 
 
 def _note(sweep: Sweep, points: pd.DataFrame) -> str:

@@ -197,7 +197,8 @@ def _tile(
 def _enlarged(kept: np.ndarray) -> np.ndarray:
     """[rows, columns] to [SIDE, SIDE]."""
     places = [np.arange(SIDE) * count // SIDE for count in kept.shape]
-    return kept[places[0]][:, places[1]]
+    found: np.ndarray = kept[places[0]][:, places[1]]
+    return found
 
 
 def _show(axis: Any, pixels: np.ndarray, boxes: list[list[int]]) -> None:

@@ -67,7 +67,7 @@ class Thresholds:
 
     @property
     def _questions(self) -> int:
-        return min(self.session.config.calibration.questions, len(self.data.rows))
+        return int(min(self.session.config.calibration.questions, len(self.data.rows)))
 
     def filled(self, asked: Reducer) -> Reducer:
         """A method with the threshold for its budget, if that is open; found now if nobody has found it before.

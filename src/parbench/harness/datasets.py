@@ -112,7 +112,8 @@ class PreparedDataset:
 
     def question(self, doc: Mapping[str, Any]) -> str:
         """What is asked, as the model gets it."""
-        return self.task.doc_to_text(dict(doc))
+        text: str = self.task.doc_to_text(dict(doc))
+        return text
 
     # What is scored.
 

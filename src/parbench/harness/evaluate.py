@@ -242,7 +242,7 @@ def simple_evaluation(
         with random_state_kept(), _no_bars(), silent(), contextlib.ExitStack() as unchanged:
             for function in task.aggregation().values():
                 unchanged.enter_context(restored(function))
-            return simple_evaluate(
+            found: dict[str, Any] = simple_evaluate(
                 model=model,
                 tasks=[task],
                 task_manager=_no_tasks(),
@@ -253,6 +253,7 @@ def simple_evaluation(
                 numpy_random_seed=session.config.seed,
                 torch_random_seed=session.config.seed,
             )
+            return found
 
 
 def _within(rows: Collection[int], choose: Callable[..., Any] | None) -> Callable[..., Any]:

@@ -172,7 +172,7 @@ def read_row(rows: Any, number: int, columns: list[str]) -> dict[str, Any]:
     # lmms-eval switches this on when it is imported, and half an image then passes for a whole one.
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
-        row = rows[number]
+        row: dict[str, Any] = rows[number]
         for column in columns:
             value = row[column]
             row[column] = [_plain(image) for image in value] if isinstance(value, list) else _plain(value)

@@ -89,7 +89,8 @@ class LoadedTask(ConfigurableTask):
 
     def process_results(self, doc: Any, results: Any, full_docs: Any = None) -> dict[str, Any]:
         """As lmms-eval's, which tries what fails five times over."""
-        return ConfigurableTask.process_results.__wrapped__(self, doc, results, full_docs)
+        found: dict[str, Any] = ConfigurableTask.process_results.__wrapped__(self, doc, results, full_docs)
+        return found
 
     def doc_iterator(self, **settings: Any) -> Iterator[tuple[int, Any]]:
         """The rows that are scored, without their images, as from lmms-eval's own command line; else each is decoded for
@@ -100,7 +101,8 @@ class LoadedTask(ConfigurableTask):
         docs = self.eval_docs_no_media
         if self.choose is not None:
             return ((number, docs[number]) for number in sorted({one.doc_id for one in self.instances}))
-        return create_iterator(enumerate(docs), **settings)
+        found: Iterator[tuple[int, Any]] = create_iterator(enumerate(docs), **settings)
+        return found
 
 
 class _Docs:

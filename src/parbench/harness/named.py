@@ -111,4 +111,4 @@ def _names(kind: Any) -> bool:
 
     if pa.types.is_struct(kind):
         return "path" in [field.name for field in kind]
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))

@@ -66,7 +66,7 @@ def _template(processor: Any, name: str) -> str:
             f"the checkpoint of {name} has no chat template: use model.prompt=vicuna_v1 for a LLaVA-1.5, or add the template as "
             "chat_template.jinja"
         )
-    return found
+    return str(found)
 
 
 @lru_cache(maxsize=8)
@@ -102,7 +102,7 @@ def _render(tokenizer: Any, template: str, context: str, images: int, *, typed: 
     if typed:
         pictures = [] if IMAGE in context else [{"type": "image"}] * images
         content = [*pictures, {"type": "text", "text": context}]
-    rendered = tokenizer.apply_chat_template(
+    rendered: str = tokenizer.apply_chat_template(
         [{"role": "user", "content": content}], chat_template=template, tokenize=False, add_generation_prompt=True
     )
     begin = tokenizer.bos_token

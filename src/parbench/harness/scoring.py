@@ -65,13 +65,14 @@ class Scorer:
             with silent():
                 for ensemble in task._filters:
                     ensemble.apply([request], [doc])
-                return _process_document_results(
+                found: dict[str, Any] = _process_document_results(
                     (0, doc, [request]),
                     task=task,
                     filter_key=task._filters[0].name,
                     reasoning_tags=parse_reasoning_tags_config(task_value=task.config.reasoning_tags),
                     log_samples=False,
                 ).metrics
+                return found
         except Exception as error:
             raise ParbenchError(
                 f"lmms-eval's task {task.config.task} cannot score a row with the answer {_shown(doc)} ({type(error).__name__}: "

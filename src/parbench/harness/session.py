@@ -147,7 +147,8 @@ class Session:
     @property
     def vision_width(self) -> int:
         """Hidden size of the vision tower."""
-        return self._checkpoint_config.vision_config.hidden_size
+        count: int = self._checkpoint_config.vision_config.hidden_size
+        return count
 
     @cached_property
     def _checkpoint_config(self) -> Any:
@@ -289,7 +290,8 @@ class Session:
         if kind := settings.get("quantization"):
             identity["quantization"] = {"name": kind, "bitsandbytes": importlib.metadata.version("bitsandbytes")}
         # A key decides no number, and has no place where others read.
-        return redacted(identity)
+        found: dict[str, Any] = redacted(identity)
+        return found
 
 
 @lru_cache

@@ -41,7 +41,8 @@ class TaskFile:
             return next(_OWN.rglob(f"{self.name}.yaml"))
         if self.settings.get("source") == "task":
             return Path(self.settings["yaml"])
-        return tasks_folder() / self.settings["yaml"]
+        found: Path = tasks_folder() / self.settings["yaml"]
+        return found
 
     @property
     def content(self) -> list[bytes]:
@@ -65,7 +66,8 @@ class TaskFile:
             from lmms_eval.utils import load_yaml_config
 
             try:
-                return load_yaml_config(str(self.path), mode="full")
+                found: dict[str, Any] = load_yaml_config(str(self.path), mode="full")
+                return found
             except Exception as error:
                 raise ParbenchError(
                     f"the code of lmms-eval's task {self.name} cannot be imported ({type(error).__name__}: {error})"

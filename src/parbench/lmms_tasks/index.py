@@ -119,7 +119,8 @@ def _stored() -> dict[str, Entry]:
     version = importlib.metadata.version("lmms-eval")
     file = cache_root() / "tasks" / f"lmms-eval-{version}-{_FORMAT}.json"
     with contextlib.suppress(OSError, ValueError):
-        return json.loads(file.read_text())
+        made: dict[str, Entry] = json.loads(file.read_text())
+        return made
     found = _index()
     # Without a writable cache, building the index takes two seconds each time.
     keep(file, json.dumps(found))

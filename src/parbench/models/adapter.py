@@ -40,7 +40,8 @@ class LanguageAdapter:
     @property
     def dtype(self) -> torch.dtype:
         """The model's dtype."""
-        return self.model.dtype
+        found: torch.dtype = self.model.dtype
+        return found
 
     @property
     def language(self) -> Any:
@@ -54,11 +55,13 @@ class LanguageAdapter:
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token ids [...] to LLM embeddings [..., d]."""
-        return self.model.get_input_embeddings()(ids)
+        found: Tensor = self.model.get_input_embeddings()(ids)
+        return found
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Last hidden states [..., d] to logits [..., V]."""
-        return self.model.lm_head(hidden)
+        found: Tensor = self.model.lm_head(hidden)
+        return found
 
     def decode(self, ids: Sequence[int]) -> str:
         """The token ids as text, since there is no tokenizer."""
@@ -130,17 +133,20 @@ class LlavaAdapter(LanguageAdapter):
     @property
     def image_token_id(self) -> int:
         """Token id of the placeholder for one visual token."""
-        return self.model.config.image_token_id
+        count: int = self.model.config.image_token_id
+        return count
 
     @property
     def context(self) -> int:
         """The maximum number of tokens in a sequence."""
-        return self.model.config.text_config.max_position_embeddings
+        count: int = self.model.config.text_config.max_position_embeddings
+        return count
 
     @property
     def vision_heads(self) -> int:
         """Attention heads of a vision block."""
-        return self.model.config.vision_config.num_attention_heads
+        count: int = self.model.config.vision_config.num_attention_heads
+        return count
 
     @cached_property
     def fingerprint(self) -> str:
@@ -195,8 +201,10 @@ class LlavaAdapter(LanguageAdapter):
 
     def project(self, features: Tensor) -> Tensor:
         """Tower features [..., C] to LLM embeddings [..., d]."""
-        return self.model.model.multi_modal_projector(features)
+        found: Tensor = self.model.model.multi_modal_projector(features)
+        return found
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, without special tokens."""
-        return self.tokenizer.decode(ids, skip_special_tokens=True)
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
+        return text

@@ -39,7 +39,8 @@ def resolve_dtype(dtype: str) -> torch.dtype:
         ParbenchError: The name is not one of ``DTYPES``.
     """
     check_dtype_name(dtype)
-    return DTYPES[dtype]
+    found: torch.dtype = DTYPES[dtype]
+    return found
 
 
 def device_name(device: torch.device) -> str:

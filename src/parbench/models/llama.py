@@ -48,7 +48,8 @@ class AttentionInputs:
         places = torch.arange(mask.shape[1], device=self.hidden.device)
         # A padding query attends at least to itself, which avoids NaN.
         seen = (mask[row].bool()[:, None] & (places <= column[..., None])) | (places == column[..., None])
-        return scores.masked_fill(~seen[:, None], float("-inf")).softmax(-1).to(home)
+        found: Tensor = scores.masked_fill(~seen[:, None], float("-inf")).softmax(-1).to(home)
+        return found
 
     def position_bias(self, row: Tensor, column: Tensor) -> Tensor:
         """Attention logits due to positions alone: scaled product of all-ones queries and keys, [E, Q, S] in float64."""
@@ -58,7 +59,8 @@ class AttentionInputs:
         ones = torch.ones_like(cos)
         turned = (ones * cos + rotate_half(ones) * sin).expand(len(self.hidden), -1, -1)
         home, row, column = row.device, row.to(turned.device), column.to(turned.device)
-        return (turned[row[:, None], column] @ turned[row].transpose(1, 2) * self.module.scaling).to(home)
+        found: Tensor = (turned[row[:, None], column] @ turned[row].transpose(1, 2) * self.module.scaling).to(home)
+        return found
 
 
 def attention_inputs(layer: Any, hidden: Tensor, position_embeddings: tuple[Tensor, Tensor]) -> AttentionInputs:

@@ -38,7 +38,7 @@ def has_random_weights(config: Mapping[str, Any]) -> bool:
         raise ParbenchError(
             f"model.llm_layers={config['llm_layers']} would remove layers of a checkpoint: use it with model.weights=random"
         )
-    return weights == "random"
+    return bool(weights == "random")
 
 
 def resolve_prompt(config: Mapping[str, Any]) -> str:

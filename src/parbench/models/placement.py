@@ -140,7 +140,8 @@ def execution_device(module: Any) -> torch.device:
         if (device := getattr(hook, "execution_device", None)) is not None and getattr(hook, "offload", False):
             return torch.device(device if isinstance(device, str) else f"cuda:{device}" if isinstance(device, int) else device)
         if (tensor := next(part.parameters(recurse=False), None)) is not None:
-            return tensor.device
+            found: torch.device = tensor.device
+            return found
     raise ValueError(f"{type(module).__name__} has no weights")
 
 

@@ -42,7 +42,8 @@ class ClipSpace:
 
     def patches(self, features: Tensor) -> Tensor:
         """Tower features [B, N, C] to the joint space [B, N, p], not normalised."""
-        return self.clip.visual_projection(self.post_layernorm(features))
+        found: Tensor = self.clip.visual_projection(self.post_layernorm(features))
+        return found
 
     def _embed_one(self, text: str, whole: bool, _counted: bool) -> tuple[Tensor, int]:
         limit = self.clip.config.text_config.max_position_embeddings

@@ -84,7 +84,8 @@ def _tower(folder: Path, prefixes: tuple[str, ...]) -> Iterator[tuple[str, Calla
 
                 def load(path: Path = path, name: str = name) -> Tensor:
                     with safe_open(path, "pt") as file:
-                        return file.get_tensor(name)
+                        found: Tensor = file.get_tensor(name)
+                        return found
 
                 yield name.removeprefix(prefix), load
 

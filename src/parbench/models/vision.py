@@ -119,7 +119,8 @@ def process(processor: Any, images: Sequence[Image.Image]) -> Tensor:
                 "before it crops the centre"
             )
     try:
-        return processor(images=list(images), return_tensors="pt").pixel_values
+        found: Tensor = processor(images=list(images), return_tensors="pt").pixel_values
+        return found
     except MemoryError as error:
         sizes = ", ".join(sorted({f"{image.width} x {image.height}" for image in images}))
         raise UnfitSample(f"not enough memory to preprocess images of {sizes} pixels") from error

@@ -31,4 +31,5 @@ def raters(visual: Tensor, seen: Tensor, text: Tensor, read: Tensor) -> Tensor:
 def numerical_rank(matrices: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Rank of each [R, N] matrix in float32, padded by zeros, with torch's tolerance for its real ``rows`` and ``columns`` [E]."""
     tolerance = torch.maximum(rows, columns) * torch.finfo(torch.float32).eps
-    return torch.linalg.matrix_rank(matrices.float(), rtol=tolerance)
+    found: Tensor = torch.linalg.matrix_rank(matrices.float(), rtol=tolerance)
+    return found

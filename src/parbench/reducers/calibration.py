@@ -132,7 +132,7 @@ def stored(path: Path, reducer: Reducer, subject: Subject, data: Collection[str]
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
         if {"weights", "data", "settings", "targets"} <= set(found):
             return found
     except (OSError, ValueError, TypeError, yaml.YAMLError):

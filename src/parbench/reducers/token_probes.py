@@ -48,7 +48,8 @@ class Probes:
         """Attention of CLS in a vision block after the softmax, [B, heads, N + 1] in float64; column 0 is CLS."""
         key = self.head_keys(block)
         query = self.encoded.queries[block][:, 0].double().view(*key.shape[:2], 1, key.shape[3])
-        return (query @ key.transpose(2, 3) * key.shape[3] ** -0.5).softmax(-1)[:, :, 0]
+        found: Tensor = (query @ key.transpose(2, 3) * key.shape[3] ** -0.5).softmax(-1)[:, :, 0]
+        return found
 
     def head_keys(self, block: int) -> Tensor:
         """Keys of a vision block by head, [B, heads, N + 1, d] in float64; token 0 is CLS."""

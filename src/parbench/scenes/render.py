@@ -91,7 +91,8 @@ def shape_mask(shape: str, diameter: int) -> np.ndarray:
     }
     fine = draw[shape]().astype(np.int32)
     blocks = fine.reshape(diameter, _OVERSAMPLING, diameter, _OVERSAMPLING).sum(axis=(1, 3))
-    return (blocks * 255 // _OVERSAMPLING**2).astype(np.uint8)
+    found: np.ndarray = (blocks * 255 // _OVERSAMPLING**2).astype(np.uint8)
+    return found
 
 
 def _background(rng: np.random.Generator, side: int) -> np.ndarray:

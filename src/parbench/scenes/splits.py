@@ -161,7 +161,8 @@ def fingerprint(rows_of_split: Iterable[dict[str, Any]], picture: Callable[[str]
 
 def recorded_fingerprints() -> dict[str, str]:
     """The recorded fingerprint of each split."""
-    return json.loads(resources.files("parbench.scenes").joinpath("fingerprints.json").read_text(encoding="utf-8"))
+    found: dict[str, str] = json.loads(resources.files("parbench.scenes").joinpath("fingerprints.json").read_text(encoding="utf-8"))
+    return found
 
 
 def default_root() -> Path:

@@ -38,9 +38,9 @@ class Sums:
     def freedom(self) -> np.ndarray:
         """Degrees of freedom, [R]: images that contribute, minus one per stratum."""
         used = (self.parts != 0).any(axis=2)
-        if not len(self.strata):
-            return used.sum(axis=1) - 1
-        return used.sum(axis=1) - np.array([len(np.unique(self.strata[row])) for row in used])
+        strata = np.array([len(np.unique(self.strata[row])) for row in used]) if len(self.strata) else 1
+        images: np.ndarray = used.sum(axis=1) - strata
+        return images
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,8 @@ def categories_there(answers: Answers) -> int:
 
 def _sum_of_means(sums: np.ndarray) -> np.ndarray:
     half = sums.shape[-1] // 2
-    return ratio(np.stack([sums[..., :half], sums[..., half:]], axis=-1)).sum(axis=-1)
+    found: np.ndarray = ratio(np.stack([sums[..., :half], sums[..., half:]], axis=-1)).sum(axis=-1)
+    return found
 
 
 def _categories(answers: Answers) -> np.ndarray:

@@ -30,7 +30,8 @@ def _influence(sums: Sums, run: int) -> np.ndarray:
     """[m] derivative of a run's measure with respect to the weight of each image, by central differences."""
     parts = sums.parts[run]
     total = parts.sum(axis=0)
-    return (sums.value(total + _STEP * parts) - sums.value(total - _STEP * parts)) / (2 * _STEP)
+    found: np.ndarray = (sums.value(total + _STEP * parts) - sums.value(total - _STEP * parts)) / (2 * _STEP)
+    return found
 
 
 def detectable(error: float, freedom: int, power: float = 0.8, level: float = 0.95) -> float:

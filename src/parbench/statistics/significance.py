@@ -38,4 +38,5 @@ def holm(p_values: Sequence[float]) -> list[float]:
     corrected = values.copy()
     factors = len(order) - np.arange(len(order))
     corrected[order] = np.minimum(1.0, np.maximum.accumulate(factors * values[order]))
-    return corrected.tolist()
+    found: list[float] = corrected.tolist()
+    return found

@@ -148,7 +148,7 @@ def _questions(session: Session) -> int | None:
     """How many questions there are; None where the data would have to be fetched to count them."""
     from parbench.models.hub import offline
 
-    limit = session.config.limit
+    limit: int | None = session.config.limit
     if session.dataset.settings.get("path") or session.dataset.generated or offline():
         try:
             return session.questions

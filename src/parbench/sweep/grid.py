@@ -45,7 +45,8 @@ def _values(word: str) -> Iterator[str]:
 def other_method(name: str, words: list[str]) -> DictConfig:
     """Another method's configuration in the same surroundings; overrides of the first one's fields do not concern it."""
     kept = [word for word in words if not of_method(word)]
-    return compose_config([*kept, f"method={name}"]).method
+    found: DictConfig = compose_config([*kept, f"method={name}"]).method
+    return found
 
 
 def of_method(word: str) -> bool:

@@ -58,7 +58,8 @@ def configuration(store: RunStore) -> dict[str, Any]:
     """The run's configuration as its folder has it, and its identity, without secrets."""
     config = yaml.safe_load((store.folder / "config.yaml").read_text(encoding="utf-8"))
     run = {"id": store.id, "folder": str(store.folder.resolve())}
-    return redacted({**config, "identity": _identity(store), "run": run})
+    found: dict[str, Any] = redacted({**config, "identity": _identity(store), "run": run})
+    return found
 
 
 def lines_of(store: RunStore) -> dict[str, SampleRecord]:

@@ -189,13 +189,14 @@ class LayerHooks(LlmHooks):
     def _causal(self, index: int, hidden: Tensor, mask: Tensor, cache: Any) -> Tensor | None:
         from transformers.masking_utils import create_causal_mask
 
-        return create_causal_mask(
+        found: Tensor | None = create_causal_mask(
             config=self.adapter.language.config,
             inputs_embeds=hidden,
             attention_mask=mask,
             past_key_values=cache,
             layer_idx=index,
         )
+        return found
 
     def cut(self, number: int, layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
         """Let the method choose tokens. Returns the shorter sequence [B, S', d]."""

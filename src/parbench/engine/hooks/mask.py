@@ -82,7 +82,8 @@ class MaskHooks(LlmHooks):
         split = values.unflatten(-1, (-1, width))
         chosen = torch.zeros(split.shape[2], dtype=torch.bool, device=values.device)
         chosen[heads] = True
-        return split.masked_fill((self._visual(values)[..., None] & chosen)[..., None], 0.0).flatten(2)
+        found: Tensor = split.masked_fill((self._visual(values)[..., None] & chosen)[..., None], 0.0).flatten(2)
+        return found
 
     def thin(self, _linear: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Before the down projection of the MLP: zero the neurons that visual tokens do not use."""

@@ -103,7 +103,8 @@ def _check_columns(settings: Mapping[str, Any], records: Records) -> None:
 
 def _scoring(settings: Mapping[str, Any], records: Records) -> str:
     """The scoring that is asked for, or that the columns speak for: options, votes of many people, or plain answers."""
-    fields, scoring = settings["fields"], settings["scoring"]
+    fields: Mapping[str, str] = settings["fields"]
+    scoring: str | None = settings["scoring"]
     if scoring is not None and scoring not in SCORINGS:
         raise unknown("dataset.scoring", str(scoring), SCORINGS)
     options = [bool(row.get(fields["choices"])) for row in records.rows]

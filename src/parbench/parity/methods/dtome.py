@@ -28,9 +28,9 @@ class _DToMe(TowerParity):
     def reducer(self, case: Case) -> TowerReducer:
         """Our class with the threshold or the number of merges of a case."""
         threshold = case.parameters.get("threshold")
-        if threshold is None:
-            return built("tome", r=int(case.parameters["r"]))
-        return built("dymu", thresholds=float(threshold))
+        merging = {"r": int(case.parameters["r"])} if threshold is None else {"thresholds": float(threshold)}
+        found: TowerReducer = built("tome" if threshold is None else "dymu", **merging)
+        return found
 
     def run(self, case: Case) -> Verdict:
         """Compare a block or a calibration."""

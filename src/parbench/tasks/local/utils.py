@@ -25,4 +25,4 @@ def process_results(doc: Mapping[str, Any], results: list[str]) -> dict[str, dic
 
 def mean_score(items: list[Mapping[str, Any]]) -> float:
     """Mean of the scores."""
-    return sum(item["score"] for item in items) / len(items)
+    return float(sum(item["score"] for item in items) / len(items))
