@@ -40,6 +40,8 @@ FIGURES = (
     "published",
 )
 FORMATS = ("terminal", "markdown", "latex", "csv", "parquet")
+EXPORTS = ("every-eval-ever", "model-index")
+RELATIONSHIPS = ("third_party", "first_party", "collaborative", "other")
 VIEWS = ("answers", "tokens", "controls", "skills", "stages")
 KERNELS = ("auto", "math", "flash", "efficient", "cudnn")
 
@@ -220,6 +222,26 @@ _COMMANDS = (
             _RUNS,
         ),
         operands="[FOLDER ...] [BENCH.json ...] [FIELD=VALUE ...]",
+    ),
+    Command(
+        "export",
+        "write runs in the forms of others",
+        "Writes finished runs as records of the Every Eval Ever schema, a JSON file a run with a line a sample beside it, or as "
+        f"the model-index block of a Hugging Face model card. {_FOLDERS} {_FILTERS}",
+        (
+            "export results/runs dataset=scenes",
+            "export results/runs organization='My Lab' model_id=my-lab/my-llava out=export",
+            "export results/runs --format=model-index",
+        ),
+        (
+            Option("format", one_of("format", *EXPORTS), "the form", EXPORTS[0]),
+            Option("out", NEW_FOLDER, "the folder to write to", "results/export"),
+            Option("organization", TEXT, "who made the results", "unknown"),
+            Option("relationship", one_of("relationship", *RELATIONSHIPS), "of who made them to the model", "third_party"),
+            Option("model_id", TEXT, "ORG/NAME of a model that does not come from the Hugging Face Hub"),
+            _RUNS,
+        ),
+        operands="[FOLDER ...] [FIELD=VALUE ...]",
     ),
     Command(
         "bench",

@@ -23,13 +23,13 @@ def words_of(words: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
     return [Path(word) for word in words if word not in chooses], {key: unquoted(value) for key, value in where}
 
 
-def chosen(paths: Sequence[Path], where: Mapping[str, str], columns: Sequence[str], used: Collection[str] = ()) -> Results:
+def chosen(paths: Sequence[Path], where: Mapping[str, str], columns: Sequence[str] | None, used: Collection[str] = ()) -> Results:
     """The runs in some folders that have the wanted values; says on the error stream what was left out.
 
     Args:
         paths: Folders; ``results/runs`` where there are none.
         where: Fields of a run and their wanted values.
-        columns: Of the samples.
+        columns: Of the samples; None for all.
         used: Endings of files beside the runs that the command uses.
 
     Raises:

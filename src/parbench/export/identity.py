@@ -1,0 +1,49 @@
+"""Names by which others know a run's model and data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from parbench.errors import ParbenchError
+
+# The one model that parbench itself makes.
+_SHIPPED = {"llava-tiny": "parbench/llava-tiny"}
+
+
+def model_id(run: Mapping[str, Any], given: str | None) -> str:
+    """The run's model as ``ORG/NAME``, as the Hugging Face Hub has it.
+
+    Args:
+        run: A row of ``load(...).runs``.
+        given: The id that a person gave, for models that do not come from the hub.
+
+    Raises:
+        ParbenchError: The run does not say it and none is given, or the given one is no id.
+    """
+    if given is not None and (given.count("/") != 1 or not all(given.split("/"))):
+        raise ParbenchError(f"model_id={given} is no id of a model: write it as ORG/NAME, such as model_id=my-lab/my-llava")
+    name = run["identity"]["model"]
+    found = given or _of_hub(Path(run["folder"]) / "config.yaml") or _SHIPPED.get(name)
+    if found is None:
+        raise ParbenchError(
+            f"{run['folder']} is a run of {name}, which does not come from the Hugging Face Hub: name it, as in model_id=ORG/NAME"
+        )
+    return found
+
+
+def _of_hub(path: Path) -> str | None:
+    """The repository on the hub that a run's configuration names; only models from there have a revision."""
+    if not path.is_file():
+        return None
+    config = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    model = config.get("model") or {}
+    return model.get("path") if model.get("revision") else None
+
+
+def hub_dataset(run: Mapping[str, Any]) -> str | None:
+    """The repository on the hub that the questions come from; None for generated ones and for local files."""
+    return None if run.get("dataset.path") else run.get("dataset.hub")
