@@ -48,7 +48,7 @@ def possible(own):
 
 def test_all_methods_do_what_the_engine_does(own, scenes):
     adapter = LlavaAdapter(*own, name="own")
-    questions = [sample(adapter, scenes[number], number, max_new_tokens=4) for number in (0, 9, 14)]
+    questions = [sample(adapter, scenes[number], number, max_new_tokens=4) for number in (0, 14)]
     texts, images = [question.prompt(1) for question in questions], [question.load()[0] for question in questions]
     inputs = own[1](text=texts, images=images, padding=True, return_tensors="pt")
     methods = list(possible(own))
