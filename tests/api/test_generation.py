@@ -162,6 +162,7 @@ class Untitled(TokenReducer):
         return Reduction.everything(features)
 
 
+@pytest.mark.smoke
 def test_a_class_of_ones_own(adapter, pair, asked):
     with parbench.reduce(*pair, Loudest(budget=0.1)) as reduced:
         adapter.model.generate(**asked, max_new_tokens=NEW)

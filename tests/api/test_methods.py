@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -31,6 +32,7 @@ def test_a_method_for_a_model_is_ready_for_it(adapter):
     assert par.relevance_sign == 1
     assert parbench.method("par").relevance_sign == -1
     assert parbench.method("uniform", budget=0.25, model="llava-tiny").budget == 144
+    assert parbench.method("uniform", budget=np.int64(64)) == parbench.method("uniform", budget=64)
 
 
 BAD = [

@@ -54,11 +54,18 @@ def method(
             raise unknown(f"field of method {name}", key, allowed)
     settings |= fields
     if budget is not None:
-        settings["budget"] = None if budget == OWN else budget
+        settings["budget"] = budget_of(budget)
     check_budget(settings.get("budget"))
     check_fields(kind, settings)
     made = built(kind, settings, name)
     return made if known is None else ready(made, known)
+
+
+def budget_of(value: Any) -> Any:
+    """A budget as a method has it: None for its own rule, and numpy's numbers as Python's."""
+    if isinstance(value, str) and value == OWN:
+        return None
+    return value.item() if hasattr(value, "item") else value
 
 
 def ready(method: Reducer, known: Known) -> Reducer:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from parbench.api.methods import OWN
+from parbench.api.methods import budget_of
 from parbench.api.models import LIKE, settings_of
 from parbench.errors import ParbenchError, unknown
 from parbench.results.folders import Run, in_order, read
@@ -81,7 +81,7 @@ def evaluate(
     for name in asked:
         if name not in names("method"):
             raise unknown("method", name, names("method"))
-    counts = [None if budget == OWN else budget for budget in _several(budgets)]
+    counts = [budget_of(budget) for budget in _several(budgets)]
     for count in counts:
         check_budget(count)
     # Where there is one budget, a method that cannot have it is said before anything is computed.
