@@ -71,3 +71,11 @@ def test_the_package_is_a_command():
 def test_without_a_command_the_usage_is_printed(capsys):
     assert main(["-q"]) == 2
     assert "parbench COMMAND" in capsys.readouterr().out
+
+
+def test_whoever_has_read_enough_ends_a_command_without_a_word():
+    words = [sys.executable, "-m", "parbench", "list", "methods", "--json"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        child.stdout.close()
+        assert child.stderr.read() == ""
+    assert child.returncode == 141

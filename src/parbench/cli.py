@@ -49,13 +49,19 @@ def _run(words: list[str]) -> int:
             raise unknown("option" if name.startswith("-") else "command", name, ["--help", "--version", *COMMANDS])
         command = ClickCommand(COMMANDS[name])
         given = read(command, others)
-        return import_module(command.table.module).run(given) or 0
+        code = import_module(command.table.module).run(given) or 0
+        sys.stdout.flush()
+        return code
     except click.exceptions.Exit as ended:
         return ended.exit_code
+    except BrokenPipeError:
+        # Whoever reads the results has enough of them, such as head; at its end Python would try once more to write.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except ParbenchError as error:
         _log.error(f"parbench: {error}", exc_info=error)
         return 2
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, click.exceptions.Abort):
         _log.error("parbench: interrupted; the same command goes on where it stopped")
         return 130
 

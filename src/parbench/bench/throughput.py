@@ -18,6 +18,7 @@ from parbench.errors import ParbenchError
 from parbench.harness.evaluate import evaluate, simple_evaluation
 from parbench.harness.session import Session
 from parbench.harness.silence import quiet
+from parbench.progress import working
 
 STOCK = "lmms-eval, llava_hf, batch 1"
 # Number of questions of the profiled evaluation.
@@ -70,9 +71,10 @@ class Rates:
                 attn_implementation=settings["attention"],
                 batch_size=1,
             )
-        begun = time.perf_counter()
-        results = simple_evaluation(session, model, log_samples=True)
-        seconds = time.perf_counter() - begun
+        with working(STOCK):
+            begun = time.perf_counter()
+            results = simple_evaluation(session, model, log_samples=True)
+            seconds = time.perf_counter() - begun
         (logged,) = results["samples"].values()
         lines = [
             {

@@ -28,7 +28,7 @@ class Progress:
     def expect(self, run: str, questions: int, done: int, title: str = "") -> None:
         """A run has so many questions, of which so many are answered already; with a title it is the one that is computed now."""
         if self._bar is None:
-            self._bar = self._open.enter_context(bar(unit="question"))
+            self._bar = self._open.enter_context(bar("evaluating", "question"))
         self._runs[run] = questions, done
         if title:
             self._bar.title = title
