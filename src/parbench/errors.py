@@ -45,7 +45,7 @@ class OutOfReach(ParbenchError):
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> ParbenchError:
     """The error for a name that is not known, with the nearest names, or with all of them where none is near."""
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    names = sorted(map(str, known))
+    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
     said = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(names)}"
     return ParbenchError(f"unknown {kind} '{name}': {said}")

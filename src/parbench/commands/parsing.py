@@ -78,6 +78,9 @@ def read(command: ClickCommand, words: Sequence[str]) -> Given:
     except click.exceptions.UsageError as error:
         raise ParbenchError(error.format_message()) from error
     table, source = command.table, context.get_parameter_source
+    for word in context.params["words"] if table.keys else ():
+        if not word.partition("=")[0].strip("+~ "):
+            raise ParbenchError(f"'{word}' names no key: write key=value, such as method=par")
     named = {option.name for option in table.options if source(_python(option)) is click.core.ParameterSource.COMMANDLINE}
     values = {option.name: context.params[_python(option)] for option in table.options}
     return Given(values, frozenset(named), list(context.params["words"]), list(words))
@@ -107,9 +110,9 @@ class ClickCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read words, ``name=value`` of an option as ``--name=value``."""
-        spelled = [_as_option(word, self.table) for word in args]
+        spelled = [one for word in args if (one := _as_option(word, self.table)) is not None]
         _refuse_twice(spelled, self.table)
-        return super().parse_args(ctx, [word for word in spelled if word])
+        return super().parse_args(ctx, spelled)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Keys and examples below the options."""
@@ -211,15 +214,15 @@ def _joined(words: Sequence[str], table: Command) -> list[str]:
     return found
 
 
-def _as_option(word: str, table: Command) -> str:
-    """A word as click takes it: ``name=value`` with dashes where the command has that option; empty for a switch that is off."""
+def _as_option(word: str, table: Command) -> str | None:
+    """A word as click takes it: ``name=value`` with dashes where the command has that option; None for a switch that is off."""
     name, sign, value = word.partition("=")
     option = table.by_name.get(name.removeprefix("--"))
     if option is None or not sign:
         return word
     if option.is_switch:
         on = option.read(value)
-        return f"--{option.name}" if on else f"--no-{option.name}" if option.default == "true" else ""
+        return f"--{option.name}" if on else f"--no-{option.name}" if option.default == "true" else None
     if not value:
         raise ParbenchError(f"{word} has no value: write {name}=VALUE, or leave it out")
     return f"--{option.name}={value}"

@@ -80,6 +80,9 @@ def expand(given: Given) -> list[list[str]]:
                 f"{word} stands for several values, but a sweep has one launcher: a list of Slurm's is one word in quotes, "
                 f"\"{key}='{value}'\""
             )
+    for one, key in (("model", "models"), ("dataset", "datasets"), ("shard", "shards")):
+        if given[key] and (also := next((word for word in rest if word.startswith(f"{one}=")), None)):
+            raise ParbenchError(f"{also} cannot be combined with {given.typed(key)[0]}: leave one of them out")
     for one, key in (("model", "models"), ("dataset", "datasets")):
         if given[key]:
             rest.append(f"{one}={','.join(given[key])}")

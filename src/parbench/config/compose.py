@@ -58,7 +58,7 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     overrides = _with_searchpath(overrides)
     with _own_hydra():
         try:
-            config = compose("config", overrides=list(overrides))
+            config = _composed(overrides)
             OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
             check_values(config)
             return _without_style(config)
@@ -76,6 +76,15 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
             raise ParbenchError(f"a YAML of the configuration cannot be read ({said}): correct it") from error
 
 
+def _composed(overrides: Sequence[str]) -> DictConfig:
+    try:
+        return compose("config", overrides=list(overrides))
+    except (AttributeError, TypeError, IndexError, AssertionError) as error:
+        # Of Hydra's own, for words that it does not expect, such as method={a:1}.
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise ParbenchError(f"an override cannot be understood ({said}): write key=value, such as method=par") from error
+
+
 def _with_searchpath(overrides: Sequence[str]) -> list[str]:
     """Overrides with the folders that hold methods from outside and lmms-eval's tasks that are named as data sets.
 
@@ -84,6 +93,7 @@ def _with_searchpath(overrides: Sequence[str]) -> list[str]:
     """
     own = [word for word in overrides if word.startswith("hydra.searchpath")]
     given = [path for word in own for path in re.findall(r"[^][,=]+://[^][,]+", word)]
+    _check_folders(given, own)
     paths = given or [f"file://{folder}" for folder in outside_folders()]
     for word in overrides:
         group, _, option = word.partition("=")
@@ -98,6 +108,16 @@ def _with_searchpath(overrides: Sequence[str]) -> list[str]:
     if not paths:
         return list(overrides)
     return [*(word for word in overrides if word not in own), f"hydra.searchpath=[{','.join(paths)}]"]
+
+
+def _check_folders(given: Sequence[str], words: Sequence[str]) -> None:
+    """Refuse folders of configurations that are not there, of which Hydra would go without."""
+    if words and not given:
+        raise ParbenchError(f"{words[0]} names no folder: write hydra.searchpath=[file:///path/to/folder]")
+    for path in [*(Path(one.removeprefix("file://")) for one in given if one.startswith("file://")), *outside_folders()]:
+        if not path.is_dir():
+            where = words[0] if words else "PARBENCH_SEARCHPATH"
+            raise ParbenchError(f"{where} names {path}, which is not a folder: name the one that holds method/NAME.yaml")
 
 
 def _without_style(config: DictConfig) -> DictConfig:
@@ -130,6 +150,8 @@ def _explain(error: Exception, overrides: Sequence[str]) -> ParbenchError:
     key = found.group(1)
     # With the groups that were chosen: another method or tracker has other fields.
     groups = [folder.name for folder in conf_folder().iterdir() if folder.is_dir()]
+    if key in groups:
+        return ParbenchError(f"{key} takes a name: write {key}=NAME, one of {', '.join(names(key))}")
     chosen = [word for word in overrides if word.partition("=")[0] in (*groups, "hydra.searchpath")]
     with_defaults = OmegaConf.to_container(compose("config", overrides=chosen), resolve=False)
     parent, _, last = key.rpartition(".")

@@ -16,6 +16,8 @@ from parbench.reducers.budget import check_budget
 
 _GROUPS = ("model", "method", "dataset", "engine", "tracking", "launcher")
 _KEYS = (*_GROUPS, "budget", "limit", "shard", "calibration", "controls", "results_dir", "seed", "submission")
+# Of a data set.
+_TEXTS = ("split", "skill", "config", "revision", "path", "images", "task", "image_key")
 # Of an engine.
 _COUNTS = {"cache_mb": "megabytes", "workers": "threads"}
 
@@ -36,6 +38,8 @@ def check_values(config: DictConfig) -> None:
         _check_group(group, config[group])
     _check_numbers(config)
     _check_engine(config.engine)
+    _check_dataset(config.dataset)
+    _check_variants(config.get("variants"))
     _check_model(config.model)
     _check_controls(config.controls)
     config.results_dir = _folder("results_dir", config.results_dir)
@@ -54,6 +58,7 @@ def _check_numbers(config: DictConfig) -> None:
     if config.limit is not None and not _whole(config.limit):
         raise ParbenchError(f"limit={config.limit} is not a number from 1 on, nor null for all questions")
     check_budget(config.budget)
+    check_budget(config.method.get("budget"), "method.budget")
     if not isinstance(config.seed, int) or isinstance(config.seed, bool) or not 0 <= config.seed < 2**32:
         raise ParbenchError(f"seed={config.seed} is not possible: use a whole number from 0 to {2**32 - 1}")
     if not isinstance(config.submission, bool):
@@ -85,6 +90,31 @@ def _check_model(model: DictConfig) -> None:
         raise ParbenchError(
             f"model.path={model.get('path')} is not a folder and no name of the hub: write model.path=/path/to/folder"
         )
+
+    if not isinstance(model.get("attention", "sdpa"), str):
+        raise ParbenchError(f"model.attention={model.attention} is not an implementation of attention: write model.attention=sdpa")
+    geometry = model.get("geometry")
+    if geometry is not None and not (OmegaConf.is_dict(geometry) and {"vision", "text"} <= set(geometry)):
+        raise ParbenchError(f"model.geometry={geometry} has no sizes: write vision and text, as in conf/model/llava-1.5-7b.yaml")
+
+
+def _check_dataset(dataset: DictConfig) -> None:
+    for key in _TEXTS:
+        value = dataset.get(key)
+        if isinstance(value, bool) or not isinstance(value, str | int | float | None):
+            raise ParbenchError(f"dataset.{key}={value} is not text: write dataset.{key}=NAME, or null for none")
+        if key in dataset and value is not None:
+            # A split by the name of 2024 is a number to YAML.
+            dataset[key] = str(value)
+    columns = dataset.get("columns", [])
+    if not OmegaConf.is_list(columns) or not all(isinstance(one, str) for one in columns):
+        raise ParbenchError(f"dataset.columns={columns} is not a list of names: write dataset.columns=[image,question]")
+
+
+def _check_variants(variants: Any) -> None:
+    right = variants is None or (OmegaConf.is_dict(variants) and all(OmegaConf.is_list(one) for one in variants.values()))
+    if not right:
+        raise ParbenchError(f"variants={variants} has no lists of overrides: write variants={{NAME: [method.FIELD=VALUE]}}")
 
 
 def _check_controls(controls: Any) -> None:
