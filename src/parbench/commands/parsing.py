@@ -198,7 +198,14 @@ def _click_option(option: Option) -> click.Option:
         on = option.default == "true"
         spelled = [f"--{option.name}/--no-{option.name}", *names[1:]] if on else names
         return click.Option(spelled, is_flag=True, default=on, help=said, show_default=on)
-    return click.Option(names, type=_Value(option), default=option.default or None, show_default=bool(option.default), help=said)
+    return click.Option(
+        names,
+        type=_Value(option),
+        metavar=option.kind.name,
+        default=option.default or None,
+        show_default=bool(option.default),
+        help=said,
+    )
 
 
 def _joined(words: Sequence[str], table: Command) -> list[str]:

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from omegaconf import DictConfig
+
 from parbench.commands.options import writable
 from parbench.commands.parsing import Given
 from parbench.config import compose_config
 from parbench.errors import ParbenchError
+from parbench.progress import working
 from parbench.results.naming import row_name
 
 
 def run(given: Given) -> None:
-    """Answer one sample and write its kept-token picture."""
-    number, config = given["sample"], compose_config(given.rest)
+    """Answer one sample, write its kept-token picture, print where it is."""
+    config = compose_config(given.rest)
     if given["out"]:
         writable("out", given["out"])
+    with working("drawing"):
+        path = _drawn(config, given["sample"], given["out"])
+    print(path)
+
+
+def _drawn(config: DictConfig, number: int, out: Path | None) -> Path:
     from parbench.engine.engine import Engine
     from parbench.engine.samples import Sample
     from parbench.figures.images import square
@@ -41,14 +50,14 @@ def run(given: Given) -> None:
         raise ParbenchError(f"sample={number} failed: {answer.error}")
     kept = answer.kept[0]
     name = row_name(reducer.settings())
-    out = writable("out", given["out"] or Path(f"show-{reducer.name}-{dataset.name}-{number}.png"))
+    path = writable("out", out or Path(f"show-{reducer.name}-{dataset.name}-{number}.png"))
     caption = f"{question}\nanswer: {answer.text.strip()}    expected: {dataset.target(doc)}"
     kept_picture(
-        out,
+        path,
         square(images[0]),
         kept,
         dataset.evidence(doc) or [],
         f"{reducer.title} ({name}): {kept.tokens} tokens",
         caption,
     )
-    print(out)
+    return path
