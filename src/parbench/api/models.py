@@ -110,14 +110,24 @@ def load_model(name_or_path: str, **settings: Any) -> tuple[LlavaForConditionalG
     return adapter.model, adapter.processor
 
 
+def configured(name_or_path: str) -> str | None:
+    """The name in ``conf/model`` of a model, given that, or the folder or hub name in its YAML; None if it is not in there."""
+    if name_or_path in names("model"):
+        return name_or_path
+    for name in names("model") if name_or_path else ():
+        if _same_place(name_or_path, str(option("model", name).get("path"))):
+            return name
+    return None
+
+
 def settings_of(name_or_path: str) -> dict[str, Any]:
-    """The ``conf/model`` settings of a name; of a folder or hub name, those of LLaVA-1.5 with its path and dtype.
+    """The ``conf/model`` settings of a model; of one that is not in there, those of LLaVA-1.5 with its path and dtype.
 
     Raises:
-        ParbenchError: It is none of them.
+        ParbenchError: It is neither a name nor a place.
     """
-    if name_or_path in names("model"):
-        return option("model", name_or_path)
+    if name := configured(name_or_path):
+        return option("model", name)
     if not Path(name_or_path).expanduser().is_dir() and not hub.is_hub_name(name_or_path):
         raise unknown("model", name_or_path, names("model"))
     return {
@@ -153,19 +163,16 @@ def known_of(model: Any, clip: str | None = None) -> Known:
     settings: Mapping[str, Any]
     if isinstance(model, str):
         settings = settings_of(model)
-        return _described(settings, config_of(settings), settings if model in names("model") else {}, clip)
+        return _described(settings, config_of(settings), settings if configured(model) else {}, clip)
     check_kind(model)
     if model in _LOADED:
         name, settings = _LOADED[model]
-        return _described(settings, model.config, settings if name in names("model") else {}, clip)
-    place = str(getattr(model, "name_or_path", "") or "")
-    for name in names("model"):
-        settings = option("model", name)
-        if place and _same_place(place, str(settings["path"])):
-            loaded = {**settings, "path": place, "revision": getattr(model.config, "_commit_hash", None) or settings["revision"]}
-            return _described(loaded, model.config, settings, clip)
-    named = Path(place).name if place else "this model"
-    own = {**_OWN, "name": named, "path": place, "revision": getattr(model.config, "_commit_hash", None)}
+        return _described(settings, model.config, settings if configured(name) else {}, clip)
+    place, revision = str(getattr(model, "name_or_path", "") or ""), getattr(model.config, "_commit_hash", None)
+    if known := configured(place):
+        settings = option("model", known)
+        return _described({**settings, "path": place, "revision": revision}, model.config, settings, clip)
+    own = {**_OWN, "name": Path(place).name if place else "this model", "path": place, "revision": revision}
     return _described(own, model.config, {}, clip)
 
 

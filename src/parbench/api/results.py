@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parbench.api.methods import budget_of
-from parbench.api.models import LIKE, settings_of
+from parbench.api.models import LIKE, configured, settings_of
 from parbench.errors import ParbenchError, unknown
 from parbench.results.folders import Run, in_order, read
 from parbench.results.loading import Results, read_runs
@@ -99,11 +99,10 @@ def evaluate(
 
 def _model(name_or_path: str) -> dict[str, Any]:
     """The keys that choose a model: its name, or for one that has none, what differs from the one whose settings it takes."""
-    from parbench.config.groups import names
     from parbench.config.plain import option
 
-    if name_or_path in names("model"):
-        return {"model": name_or_path}
+    if name := configured(name_or_path):
+        return {"model": name}
     usual = option("model", LIKE)
     own = {key: value for key, value in settings_of(name_or_path).items() if value != usual[key]}
     return {"model": LIKE, **{f"model.{key}": value for key, value in own.items()}}
