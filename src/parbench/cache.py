@@ -1,20 +1,56 @@
-"""parbench's cache for results that later runs can reuse."""
+"""parbench's own cache: what is made once and serves every later run."""
 
 from __future__ import annotations
 
+import logging
 import os
+import tempfile
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 from parbench.files import write_whole
 
+_log = logging.getLogger(__name__)
+
 
 def cache_root() -> Path:
-    """``$PARBENCH_CACHE``, else ``parbench`` in the user's cache folder (``$XDG_CACHE_HOME``, ``~/.cache``)."""
+    """``$PARBENCH_CACHE``, else ``parbench`` in the user's cache folder (``$XDG_CACHE_HOME``, ``~/.cache``).
+
+    Where there is no such folder and none can be made, as with a home that cannot be written, it is one in the machine's folder for
+    temporary files; that is said once.
+    """
     named = os.environ.get("PARBENCH_CACHE")
-    if named:
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "parbench"
+    return Path(named) if named else _usual(os.environ.get("XDG_CACHE_HOME"), os.environ.get("HOME"))
+
+
+@lru_cache
+def _usual(caches: str | None, home: str | None) -> Path:
+    """The folder where none is named; the arguments are what it depends on."""
+    try:
+        folder = Path(caches or Path.home() / ".cache") / "parbench"
+    except RuntimeError:
+        # A user without a home, as in a container.
+        return _temporary("there is no home folder")
+    return folder if folder.is_dir() or _can_be_made(folder) else _temporary(f"{folder} cannot be made")
+
+
+def _can_be_made(folder: Path) -> bool:
+    there = next(above for above in folder.absolute().parents if above.exists())
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
+def _temporary(reason: str) -> Path:
+    """This user's own folder among temporary files: the same for every command, unless somebody else has made it."""
+    folder = Path(tempfile.gettempdir()) / f"parbench-cache-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+            folder = Path(tempfile.mkdtemp(prefix="parbench-cache-"))
+    except OSError as error:
+        reason = f"{reason}, nor can {folder} ({error.strerror})"
+    _log.warning(f"the cache is in {folder}, as {reason}; set PARBENCH_CACHE to a folder that lasts")
+    return folder
 
 
 def keep(path: Path, content: str | Callable[[Path], object]) -> OSError | None:
