@@ -27,6 +27,10 @@ SHARD ?=
 DIR ?= tests/golden
 # Anything else: more Hydra overrides, or pytest's arguments for `make test`.
 ARGS ?=
+# The interpreter of a new .venv, such as python3.12; empty means 3.11 where there is one, else 3.12 or 3.13.
+PYTHON ?=
+
+RELEASE := import sys; print("%d.%d" % sys.version_info[:2])
 
 VENV  := .venv
 STAMP := $(VENV)/.stamp
@@ -41,7 +45,7 @@ lists = $(if $($(1)),'$(2)=[$($(1))]')
 asked = $(if $(filter-out undefined default file,$(origin $(1))),$(call given,$(1),$(2)))
 WHERE = $(call given,RESULTS,results_dir)
 
-.PHONY: help setup setup-gpu eval sweep status merge table figures report bench parity test test-fast test-external lint format clean
+.PHONY: help setup setup-gpu eval sweep status merge table figures report bench parity test test-fast test-external lint format wheel clean
 
 help: ## this list
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -51,7 +55,12 @@ help: ## this list
 	@echo "  MODEL=$(MODEL) METHOD=$(METHOD) DATASET=$(DATASET) BUDGET=$(BUDGET) LIMIT=$(LIMIT)"
 	@echo "  METHODS=a,b BUDGETS=64,128 LAUNCHER=slurm RESULTS= ARGS='more overrides'"
 
-setup: $(STAMP) ## make .venv from requirements.lock (done by every target when needed)
+setup: $(STAMP) ## make .venv from requirements.lock (done by every target when needed); PYTHON=python3.12 for another Python
+ifneq ($(PYTHON),)
+	@wanted=$$("$(PYTHON)" -c '$(RELEASE)' 2>/dev/null || echo "$(PYTHON)"); there=$$($(PY) -c '$(RELEASE)'); \
+	[ "$${wanted#python}" = "$$there" ] || { \
+	  echo ".venv is of Python $$there, not of $(PYTHON): make clean, then make setup PYTHON=$(PYTHON)." >&2; exit 1; }
+endif
 
 setup-gpu: $(STAMP) ## after setup: what a CUDA build of torch needs, torchvision included
 	@$(PY) -c 'import sys, torch; sys.exit(torch.version.cuda is None)' || { \
@@ -96,15 +105,19 @@ test-fast: $(STAMP) ## a few minutes of them: all without weights, and a method 
 test-external: $(STAMP) ## the others: SLURM, Chromium, W&B, notebooks, disks that are full; skipped where there is none
 	$(PYTEST) -m external $(ARGS)
 
-lint: $(STAMP) ## style, format, imports between packages, types
+lint: $(STAMP) ## style, format, spelling, imports between packages, types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/typos
 	PYTHONPATH=src $(VENV)/bin/lint-imports
 	$(VENV)/bin/mypy
 
 format: $(STAMP) ## put the code into the form that lint asks for
 	$(VENV)/bin/ruff check --fix-only --quiet .
 	$(VENV)/bin/ruff format .
+
+wheel: $(STAMP) ## a wheel in dist/
+	$(PY) -m hatchling build -t wheel
 
 clean: ## remove .venv and caches; runs in results/ stay
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -113,22 +126,22 @@ clean: ## remove .venv and caches; runs in results/ stay
 # Set-up. uv where it is on PATH, plain pip elsewhere. The stamp is removed first and written last, so that an
 # interrupted set-up starts again from an empty environment; a finished one is only brought up to date.
 UV := $(shell command -v uv 2>/dev/null)
+comma := ,
 ifneq ($(UV),)
 # uv does not read pip's settings; local wheels that pip is told of hold for uv too.
-comma := ,
 empty :=
 space := $(empty) $(empty)
 ifneq ($(strip $(PIP_FIND_LINKS)),)
 export UV_FIND_LINKS ?= $(subst $(space),$(comma),$(strip $(PIP_FIND_LINKS)))
 endif
-NEW_VENV = "$(UV)" venv --quiet --clear --python 3.11 $(VENV)
+NEW_VENV = "$(UV)" venv --quiet --clear --python $(or $(PYTHON),3.11) $(VENV)
 PIP = "$(UV)" pip
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 else
-IS_311 := import ensurepip, sys, venv; sys.exit(sys.version_info[:2] != (3, 11))
-NEW_VENV = for python in $(PYTHON) python3.11 python3 python; do \
-	    "$$python" -c '$(IS_311)' 2>/dev/null && found=$$python && break; done; \
-	  [ -n "$${found:-}" ] || { echo "parbench needs Python 3.11 with venv: install it (or uv), or name it with make PYTHON=/path/to/python3.11." >&2; exit 1; }; \
+FITS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+NEW_VENV = for python in $(or $(PYTHON),python3.11 python3.12 python3.13 python3 python); do \
+	    "$$python" -c '$(FITS)' 2>/dev/null && found=$$python && break; done; \
+	  [ -n "$${found:-}" ] || { echo "parbench needs Python 3.11, 3.12 or 3.13 with venv$(if $(PYTHON),$(comma) which $(PYTHON) is not): install it (or uv), or name it with make PYTHON=/path/to/python3.11." >&2; exit 1; }; \
 	  "$$found" -m venv --clear $(VENV)
 PIP = $(PY) -m pip --disable-pip-version-check --no-input
 endif

@@ -131,17 +131,14 @@ def _group(settings: Mapping[str, Any]) -> str:
 
 
 def _unused(method: str, group: str, others: Mapping[str, Look]) -> Look:
-    """The first letter in the colour that the name picks, or the next look that no other method has: another colour, an outline,
-    another letter or figure of the name.
-    """
+    """The first letter in the colour that the name picks, or the next one that no other method has."""
     colours = (DARK, MIDDLE, LIGHT) if group == CONTROL else HUES
     first = hashlib.sha256(method.encode()).digest()[0] % len(colours)
-    letters = dict.fromkeys(letter for letter in method.upper() if letter.isalnum())
-    markers = [f"${letter}$" for letter in letters] or ["$?$"]
+    marker = f"${(method[:1] or '?').upper()}$"
     taken = {(one.colour, one.marker, one.hollow) for one in others.values()}
-    free = (
+    free = [
         Look(group, colour, marker, hollow)
-        for marker, hollow, colour in product(markers, (False, True), colours[first:] + colours[:first])
+        for hollow, colour in product((False, True), colours[first:] + colours[:first])
         if (colour, marker, hollow) not in taken
-    )
-    return next(free, Look(group, colours[first], markers[0]))
+    ]
+    return free[0] if free else Look(group, colours[first], marker)
