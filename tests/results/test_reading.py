@@ -172,7 +172,7 @@ def test_truncated_metrics_are_named(folder, content):
 def test_metrics_that_are_no_object_are_named(folder):
     run = write_scores(folder, [1, 0])
     (run / "metrics.json").write_text("[1, 2]")
-    with pytest.raises(ParbenchError, match="no file of parbench"):
+    with pytest.raises(ParbenchError, match="is not a file of parbench"):
         results.load(folder)
 
 
