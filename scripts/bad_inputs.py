@@ -1,11 +1,14 @@
 """Runs command lines that a person can get wrong, each in a process of its own, and prints a table: message, exit code, seconds.
 
+CPU seconds stand beside them, since those do not depend on what else the machine does.
+
 python scripts/bad_inputs.py > bad_inputs.md
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -19,7 +22,7 @@ from bad_inputs import BAD_INPUTS, BadInput, prepare
 def row(one: BadInput, folder: Path, environment: dict[str, str]) -> str:
     """A line of the table."""
     path = os.pathsep.join(filter(None, (str(folder / "mine"), os.environ.get("PYTHONPATH"))))
-    begun = time.perf_counter()
+    begun, used = time.perf_counter(), _cpu()
     done = subprocess.run(
         [sys.executable, "-m", "parbench", *one.words],
         cwd=folder,
@@ -28,10 +31,16 @@ def row(one: BadInput, folder: Path, environment: dict[str, str]) -> str:
         capture_output=True,
         text=True,
     )
-    seconds = time.perf_counter() - begun
+    seconds, cpu = time.perf_counter() - begun, _cpu() - used
     said = " ".join(done.stderr.split()).replace("|", "\\|")
     needs = " (torch)" if one.torch else ""
-    return f"| `{one.line}` | {said} | {done.returncode} | {seconds:.2f}{needs} |"
+    return f"| `{one.line}` | {said} | {done.returncode} | {seconds:.2f} | {cpu:.2f}{needs} |"
+
+
+def _cpu() -> float:
+    """CPU seconds of all processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def main() -> None:
@@ -39,7 +48,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         environment = prepare(folder)
-        print("| command line | message | exit code | seconds |\n|---|---|---:|---:|")
+        print("| command line | message | exit code | seconds | CPU seconds |\n|---|---|---:|---:|---:|")
         for one in BAD_INPUTS:
             print(row(one, folder, environment), flush=True)
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from parbench.commands.choosing import chosen
 from parbench.commands.folders import chosen_words
+from parbench.commands.options import default_results
 from parbench.commands.parsing import Given
 from parbench.commands.table_output import write_data, write_views
 from parbench.errors import ParbenchError
 from parbench.progress import working
+from parbench.results.loading import find_runs
 
 if TYPE_CHECKING:
     from parbench.tables.comparing import Comparison
@@ -34,6 +36,8 @@ def run(given: Given) -> None:
             where["metric"] = given["metric"]
         published(paths, where, form, out)
         return
+    # Said before pandas is imported.
+    find_runs(paths or [default_results()])
     with working("comparing runs"):
         from parbench.tables.comparing import COLUMNS, compare
 

@@ -60,13 +60,22 @@ def read_runs(paths: str | Path | Sequence[str | Path], *, unfinished: bool = Fa
     Raises:
         ParbenchError: A path does not exist, a run is damaged or of another format, or there is no run.
     """
-    named = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+    found, wanted, stopped = find_runs([Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)], unfinished)
+    return in_order(read(folder) for folder in wanted), found, stopped
+
+
+def find_runs(named: Sequence[Path], unfinished: bool = False) -> tuple[Found, list[Path], tuple[Path, ...]]:
+    """What is in some folders, the folders of runs that are wanted, and of those that are not finished; none of them is read.
+
+    Raises:
+        ParbenchError: A path does not exist or is not a folder, or there is no run.
+    """
     found = find(named)
     stopped = tuple(folder for folder in found.runs if not is_finished(folder))
     wanted = [folder for folder in found.runs if unfinished or folder not in stopped]
     if not wanted:
         raise ParbenchError(_empty(named, len(stopped)))
-    return in_order(read(folder) for folder in wanted), found, stopped
+    return found, wanted, stopped
 
 
 def _empty(paths: Sequence[Path], stopped: int) -> str:
