@@ -132,7 +132,7 @@ def tiny_sweep(tmp_path_factory) -> Path:
     from parbench.cli import main
 
     folder = tmp_path_factory.mktemp("sweep")
-    words = ["methods=[par,fastv,tome]", "controls=[random,uniform]", "budgets=[128,64]", "limit=24"]
+    words = ["methods=[par,fastv,tome]", "controls=[random,uniform]", "budgets=[128,64,own]", "limit=24"]
     assert main(["sweep", *words, f"results_dir={folder}"]) == 0
     return folder
 

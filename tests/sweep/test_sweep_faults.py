@@ -283,7 +283,7 @@ def test_a_sweep_that_is_interrupted_says_so_in_one_sentence_and_goes_on(run, fo
 @pytest.mark.cli
 def test_a_sweep_killed_again_and_again_computes_nothing_twice(folder):
     script = ROOT / "scripts" / "kill_sweep.py"
-    words = ("methods=[par,fastv]", "budgets=[192]", "controls=[]", "limit=24", "engine.batch_size=4")
+    words = ("methods=[par,fastv]", "budgets=[192,own]", "controls=[]", "limit=24", "engine.batch_size=4")
     done = subprocess.run(
         [sys.executable, script, "--kills", "4", "--seed", "1", "--folder", folder / "sweeps", "--", *words],
         # Two sweeps at the same time, each with as many threads as cores, get in each other's way.
