@@ -1,14 +1,15 @@
 """Pictures of a report for the documentation, taken in a headless Chromium.
 
 parbench report results/reference/scenes results/reference/bench-llava-tiny-cpu.json
-PYTHONPATH=tests python scripts/picture_report.py results/report.html docs/images
+PYTHONPATH=tests/support python scripts/picture_report.py results/report.html docs/images
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
@@ -20,37 +21,63 @@ from parbench.figures.files import with_palette
 _DRAWN = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
 
-def picture(browser: Browser, path: Path, section: str, height: int, pointed: str = "") -> None:
-    """What a window shows from a section on, with the focus on an element, as a PNG with a palette."""
-    browser.resize(1200, height)
-    browser.evaluate(_DRAWN)
-    browser.evaluate(f"document.getElementById('{section}').scrollIntoView({{ behavior: 'instant' }})")
-    if pointed:
-        browser.evaluate(f"document.querySelector({json.dumps(pointed)}).focus({{ preventScroll: true }})")
+@dataclass(frozen=True)
+class Picture:
+    """A picture of a section.
+
+    Attributes:
+        name: Of its file.
+        section: What stands at the top of the window.
+        view: The address's fragment: what is chosen.
+        height: Of the window.
+        width: Of the window.
+        pointed: An element with the focus.
+    """
+
+    name: str
+    section: str
+    view: str = ""
+    height: int = 640
+    width: int = 1300
+    pointed: str = ""
+
+
+PICTURES = (
+    Picture("report-table", "title", height=620),
+    Picture("report-board", "board", height=690),
+    Picture("report-skills", "skills", "theme=dark", height=640),
+    Picture("report-scatter", "scatter", height=800, pointed=".point[data-run='par @64']"),
+    Picture("report-compare", "compare", "a=par+%4064&b=random+%4064&skill=reading&outcome=broken", height=480),
+    Picture("report-kept", "kept", "theme=dark&question=12", height=760),
+    Picture("report-phone", "board", height=700, width=390),
+)
+
+
+def take(browser: Browser, report: Path, picture: Picture, path: Path) -> None:
+    """What a window shows from a section on, as a PNG with a palette."""
+    browser.open(report, picture.width, picture.height, picture.view)
+    browser.evaluate(f"document.getElementById('{picture.section}').scrollIntoView({{ behavior: 'instant' }})")
+    if picture.pointed:
+        browser.evaluate(f'document.querySelector("{picture.pointed}").focus({{ preventScroll: true }})')
     browser.evaluate(_DRAWN)
     browser.screenshot(path)
     with Image.open(path) as image:
         small = with_palette(image.convert("RGB"))
     small.save(path, optimize=True)
-    print(path)
+    print(path, path.stat().st_size)
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Parse the command line and take the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("report", type=Path)
     parser.add_argument("folder", type=Path)
-    given = parser.parse_args()
+    given = parser.parse_args(words)
     with tempfile.TemporaryDirectory() as profile:
         browser = Browser(Path(profile))
         try:
-            browser.open(given.report, 1200)
-            picture(browser, given.folder / "report-table.png", "title", 620)
-            picture(browser, given.folder / "report-scatter.png", "scatter", 780, ".point[data-run='par @64']")
-            browser.dark(True)
-            browser.click("#images button:nth-child(2)")
-            browser.click("#questions button:nth-child(3)")
-            picture(browser, given.folder / "report-kept.png", "kept", 860)
+            for picture in PICTURES:
+                take(browser, given.report, picture, given.folder / f"{picture.name}.png")
         finally:
             browser.close()
 
