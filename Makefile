@@ -45,7 +45,7 @@ lists = $(if $($(1)),'$(2)=[$($(1))]')
 asked = $(if $(filter-out undefined default file,$(origin $(1))),$(call given,$(1),$(2)))
 WHERE = $(call given,RESULTS,results_dir)
 
-.PHONY: help setup setup-gpu eval sweep status merge table figures report bench parity test test-fast test-external lint format wheel clean
+.PHONY: docs help setup setup-gpu eval sweep status merge table figures report bench parity test test-fast test-external lint format wheel clean
 
 help: ## this list
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -119,8 +119,13 @@ format: $(STAMP) ## put the code into the form that lint asks for
 wheel: $(STAMP) ## a wheel in dist/
 	$(PY) -m hatchling build -t wheel
 
+# Prints no advertisement for other tools.
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: $(STAMP) ## the documentation site in site/, notebooks run; DOCS_NOTEBOOKS=false leaves them as they are
+	$(PY) -m mkdocs build --strict
+
 clean: ## remove .venv and caches; runs in results/ stay
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -path ./.git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Set-up. uv where it is on PATH, plain pip elsewhere. The stamp is removed first and written last, so that an
