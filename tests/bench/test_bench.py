@@ -310,7 +310,7 @@ def test_the_same_command_goes_on(run, folder):
 
 def test_a_file_of_something_else_is_left_alone(folder):
     (folder / "notes.json").write_text('{"mine": 1}')
-    with pytest.raises(ParbenchError, match="no file of parbench bench"):
+    with pytest.raises(ParbenchError, match="is not a file of parbench bench"):
         BenchFile(folder / "notes.json", {"settings": {}, "environment": {}})
     assert (folder / "notes.json").read_text() == '{"mine": 1}'
 

@@ -93,7 +93,7 @@ def test_methods_without_a_threshold_stay_as_they_are():
 
 
 def test_a_budget_that_is_not_calibrated_is_said_with_the_command(stored):
-    with pytest.raises(ParbenchError, match=r"serve budgets 64, not 77: run: parbench calibrate .* target=77"):
+    with pytest.raises(ParbenchError, match=r"are for budgets 64, not 77: run: parbench calibrate .* target=77"):
         calibrated(par(77), SUBJECT)
 
 
@@ -104,7 +104,7 @@ def test_thresholds_for_other_weights_are_refused(stored):
 
 
 def test_thresholds_for_another_text_tower_are_refused(stored):
-    with pytest.raises(ParbenchError, match="another CLIP text tower"):
+    with pytest.raises(ParbenchError, match="another CLIP text encoder"):
         calibrated(par(), dataclasses.replace(SUBJECT, clip="other"))
 
 

@@ -182,7 +182,7 @@ def test_cards_are_counted(monkeypatch):
     assert devices("[cpu,cpu:3]") == ["cpu", "cpu"]
     assert devices("null") is None
     for value, said in (
-        ("[0,2]", "this machine has 2 CUDA devices"),
+        ("[0,2]", "the CUDA devices of this machine are cuda:0 to cuda:1"),
         ("[0,cuda]", "names cuda:0 twice"),
         ("[0,cpu]", "mixes cards and CPU"),
     ):
