@@ -103,6 +103,18 @@ def test_a_report_of_several_settings_is_refused_and_a_leaderboard_is_not(run, f
     assert out.startswith("results/leaderboard.html (0.")
 
 
+@pytest.mark.cli
+def test_a_setting_that_no_board_can_show_is_skipped_with_a_word(run, folder):
+    mine, _ = written(folder)
+    write_scores(mine, scores(GOOD, 1), model="alone")
+    code, _, err = run("report", str(mine), "--leaderboard")
+    assert code == 0
+    assert "skipped: the runs of alone on scenes are of none alone" in err
+    code, _, err = run("report", str(mine), "model=alone", "--leaderboard")
+    assert code == 2
+    assert err.splitlines()[-1].endswith("the runs of alone on scenes are of none alone")
+
+
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory) -> Iterator[Browser]:
     if CHROMIUM is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from parbench.errors import ParbenchError
 from parbench.figures.sweep import Sweep, sweep_of
 from parbench.report.rows import number
 from parbench.results.comparable import differing, surroundings
@@ -17,20 +19,35 @@ from parbench.results.loading import Results
 from parbench.statistics.bootstrap import Resampled, resample
 from parbench.statistics.ranking import better, ranks
 
+_log = logging.getLogger(__name__)
+
 # Named in a board's title in any case.
 _IN_TITLE = ("model", "dataset", "dataset.split")
 
 
 def sweeps_of(results: Results, metric: str | None = None) -> list[Sweep]:
-    """The runs, those that have a common table together.
+    """The runs, those that have a common table together; says on the error stream which of them no board can show.
 
     Raises:
-        ParbenchError: A measure is not to be had from them, or some runs have no scores.
+        ParbenchError: None of them can be shown: they are unreduced, have no scores, or lack the measure.
     """
     alike: dict[tuple[tuple[str, str], ...], list[int]] = {}
     for place, identity in enumerate(results.runs["identity"]):
         alike.setdefault(tuple(sorted(surroundings(identity).items())), []).append(place)
-    return [sweep_of(replace(results, runs=results.runs.iloc[places]), metric) for places in alike.values()]
+    found, why = [], []
+    for places in alike.values():
+        runs = results.runs.iloc[places]
+        try:
+            if (runs["method"] == "none").all():
+                raise ParbenchError(f"the runs of {runs['model'].iloc[0]} on {runs['dataset'].iloc[0]} are of none alone")
+            found.append(sweep_of(replace(results, runs=runs), metric))
+        except ParbenchError as error:
+            why.append(str(error))
+    if not found:
+        raise ParbenchError(why[0])
+    for said in why:
+        _log.warning(f"skipped: {said}")
+    return found
 
 
 def boards(sweeps: Sequence[Sweep], folders: Sequence[Path]) -> list[dict[str, Any]]:

@@ -62,6 +62,8 @@ def report_page(
     }
     absent = {"skills"} if by_skill is None else set()
     absent |= {"kept"} if packed["pictures"] is None else set()
+    absent |= {"board"} if sweep.reduced.empty else set()
+    absent |= {"compare"} if len(sweep.points) < 2 else set()
     return page(title, data, [name for name in _REPORT if name not in absent])
 
 

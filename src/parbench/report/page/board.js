@@ -86,7 +86,7 @@ starts.push(() => {
   boardBudgets();
   bind("board-budget", "board-budget", drawBoard);
   bind("board-controls", "board-controls", drawBoard);
-  byId("board-note").textContent = `Sorted by retained accuracy. ${data.boards.rule} A control that is hidden keeps its rank.`;
+  byId("board-note").textContent = `Sorted by what is retained, or by the measure itself where there is no run without reduction. ${data.boards.rule} A control that is hidden keeps its rank.`;
   startExport("board-export", boardText);
   drawBoard();
 });

@@ -193,7 +193,7 @@ function scatterText() {
 }
 
 starts.push(() => {
-  const usable = data.columns.filter((column) => data.rows.filter((row) => isNumber(row[column.key])).length > 1);
+  const usable = data.columns.filter((column) => data.rows.filter((row) => isNumber(row[column.key])).length >= Math.min(2, data.rows.length));
   for (const [id, key, wanted] of [["scatter-x", "x", "compression"], ["scatter-y", "y", "value"]]) {
     byId(id).append(...usable.map((column) => make("option", { value: column.key, selected: column.key === wanted }, axisTitle(column))));
     bind(id, key, drawScatter);
