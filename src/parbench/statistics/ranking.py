@@ -28,7 +28,7 @@ def better(resampled: Resampled) -> np.ndarray:
     corrected[pairs] = holm([_p_value(*pair) for pair in zip(difference[pairs], error[pairs], freedom[pairs], strict=True)])
     corrected = np.where(np.isnan(corrected), corrected.T, corrected)
     # Where there is no number, as without a second image, nothing is better.
-    return (corrected < 1 - LEVEL) & (difference > 0)
+    return np.asarray((corrected < 1 - LEVEL) & (difference > 0))
 
 
 def _p_value(difference: float, error: float, freedom: int) -> float:
@@ -41,4 +41,4 @@ def _p_value(difference: float, error: float, freedom: int) -> float:
 
 def ranks(better: np.ndarray) -> np.ndarray:
     """One more than how many are better [R], as in Chatbot Arena: those that cannot be told from the best share the first rank."""
-    return 1 + better.sum(axis=0)
+    return np.asarray(1 + better.sum(axis=0))
