@@ -1,7 +1,7 @@
 """Hooks of mkdocs: pages that stand outside docs/, and links that leave it.
 
-README.md is the site's first page, CHANGELOG.md and CONTRIBUTING.md are pages, and the notebooks are run into pages. A link to a
-picture or a table outside docs/ takes the file along; a link to any other file of the repository goes to its address.
+README.md is the site's first page, CHANGELOG.md and CONTRIBUTING.md are pages, and the notebooks are run into pages. A picture
+outside docs/ that a page links to is taken along. A link to any other file of the repository goes to its address.
 """
 
 from __future__ import annotations

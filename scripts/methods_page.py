@@ -40,6 +40,49 @@ budget means.
 """
 
 
+BEGIN, END = "<!-- methods: written by scripts/write_methods.py -->", "<!-- /methods -->"
+# In the order in which tokens pass them.
+_BY_SITE = {
+    "pixels": "before the vision tower",
+    "tower": "inside the vision tower",
+    "tokens": "between vision tower and LLM",
+    "layers": "inside the LLM",
+    "mask": "inside the LLM, by masks",
+}
+
+
+def in_readme(text: str) -> str:
+    """The README with its table of methods as it has to be: a row for each site, controls apart.
+
+    Raises:
+        ValueError: Its marks are missing.
+    """
+    head, begin, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"README.md lacks {BEGIN} or {END}")
+    return f"{head}{BEGIN}\n\n{_by_site()}\n\n{END}{tail}"
+
+
+def _by_site() -> str:
+    classes = _classes()
+    rows = ["| where | methods |", "|---|---|"]
+    for site, said in _BY_SITE.items():
+        those = [_linked(name, kind) for name, kind in classes.items() if kind.site == site and not kind.control]
+        rows += [f"| {said} | {', '.join(those)} |"] if those else []
+    controls = [f"[`{name}`](docs/methods.md#{name})" for name, kind in classes.items() if kind.control]
+    return "\n".join([*rows, f"| controls | {', '.join(controls)} |"])
+
+
+def _linked(name: str, kind: Any) -> str:
+    number = kind.paper.removeprefix("arXiv ")
+    return f"[`{name}`](docs/methods.md#{name}) ([{number}](https://arxiv.org/abs/{number}))"
+
+
+def _classes() -> dict[str, Any]:
+    return {name: get_class(compose_config([f"method={name}"]).method["_target_"]) for name in names("method", outside=False)}
+
+
 def methods_page(golden: Path) -> str:
     """The page as Markdown.
 
@@ -47,9 +90,7 @@ def methods_page(golden: Path) -> str:
         golden: Folder of the recorded cases that the tests compare.
     """
     cases = _cases(golden)
-    classes: dict[str, Any] = {
-        name: get_class(compose_config([f"method={name}"]).method["_target_"]) for name in names("method", outside=False)
-    }
+    classes = _classes()
     parts = [_INTRODUCTION, "| method | | paper | site | prompt-aware | adaptive | positions | parity |"]
     parts.append("|---|---|---|---|---|---|---|---|")
     for control in (False, True):

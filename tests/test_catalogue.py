@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from methods_page import methods_page
+from methods_page import in_readme, methods_page
 from parbench.config import names
 from paths import ROOT
 
@@ -17,6 +17,21 @@ def page() -> str:
 def test_the_page_is_not_stale(page):
     written = (ROOT / "docs" / "methods.md").read_text()
     assert written == page, "run: python scripts/write_methods.py"
+
+
+def test_the_readme_has_all_methods():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme == in_readme(readme), "run: python scripts/write_methods.py"
+
+
+def test_the_rows_of_the_readme_and_of_its_guide_are_those_of_the_committed_runs():
+    """A test of the reference runs recounts that table from them."""
+    table = (ROOT / "results" / "reference" / "scenes.md").read_text(encoding="utf-8").replace("**", "").splitlines()
+    shown = ("| none |", "| par @", "| random @", "| uniform @", "| pool @", "| downsample @")
+    for page in (ROOT / "README.md", ROOT / "docs" / "reading-the-table.md"):
+        rows = [line for line in page.read_text(encoding="utf-8").replace("**", "").splitlines() if line.startswith(shown)]
+        assert rows
+        assert all(row in table for row in rows), page
 
 
 def test_every_method_and_every_field_of_its_own_is_described(page):

@@ -30,3 +30,15 @@ def test_every_snippet_runs(tmp_path, monkeypatch):
         said: list[str] = []
         runner.run(test, out=said.append, clear_globs=False)
         assert not said, "".join(said)
+
+
+def test_the_snippet_of_the_readme_runs():
+    """With an image and a prompt, and what it says of the result."""
+    from parbench.scenes.dataset import load_scenes
+
+    row = load_scenes("test")[17]
+    names = {"image": row["image"], "prompt": f"USER: <image>\n{row['question']} ASSISTANT:"}
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    exec(compile(block, "README.md", "exec"), names)
+    (said,) = re.findall(r"^r  # (.*)$", block, re.MULTILINE)
+    assert repr(names["r"]) == said
