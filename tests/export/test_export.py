@@ -125,8 +125,10 @@ def test_the_model_index_is_what_the_hub_reads(run, runs, folder):
 def test_a_model_of_the_hub_keeps_its_name(run, folder):
     place = write_run(folder / "runs", [line(number, 1) for number in range(10)], identity(model="llava-1.5-7b"))
     (place / "config.yaml").write_text("model: {path: llava-hf/llava-1.5-7b-hf, revision: b234b80}\n")
-    (path,) = exported(run, "runs", "out=out")
+    (path,) = exported(run, "runs", "out=out", "model_id=my-lab/mine")
     assert path.startswith("out/data/scenes/llava-hf/llava-1.5-7b-hf/")
+    (place / "config.yaml").write_text("model: {path: /models/llava-1.5-7b, revision: b234b80}\n")
+    assert "model_id=ORG/NAME" in refused(run, "export", "runs", "out=out")
 
 
 def test_what_cannot_be_exported_is_said(run, folder):

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from parbench.errors import ParbenchError
+from parbench.models.hub import is_hub_name
 
 # The one model that parbench itself makes.
 _SHIPPED = {"llava-tiny": "parbench/llava-tiny"}
@@ -24,10 +25,10 @@ def model_id(run: Mapping[str, Any], given: str | None) -> str:
     Raises:
         ParbenchError: The run does not say it and none is given, or the given one is no id.
     """
-    if given is not None and (given.count("/") != 1 or not all(given.split("/"))):
-        raise ParbenchError(f"model_id={given} is no id of a model: write it as ORG/NAME, such as model_id=my-lab/my-llava")
+    if given is not None and not (is_hub_name(given) and all(given.split("/"))):
+        raise ParbenchError(f"model_id={given} is not the id of a model: write it as ORG/NAME, such as model_id=my-lab/my-llava")
     name = run["identity"]["model"]
-    found = given or _of_hub(Path(run["folder"]) / "config.yaml") or _SHIPPED.get(name)
+    found = _of_hub(Path(run["folder"]) / "config.yaml") or given or _SHIPPED.get(name)
     if found is None:
         raise ParbenchError(
             f"{run['folder']} is a run of {name}, which does not come from the Hugging Face Hub: name it, as in model_id=ORG/NAME"
@@ -36,12 +37,13 @@ def model_id(run: Mapping[str, Any], given: str | None) -> str:
 
 
 def _of_hub(path: Path) -> str | None:
-    """The repository on the hub that a run's configuration names; only models from there have a revision."""
+    """The repository on the hub that a run's configuration names; None for a folder, even one with a copy of such a model."""
     if not path.is_file():
         return None
     config = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     model = config.get("model") or {}
-    return model.get("path") if model.get("revision") else None
+    found = str(model.get("path"))
+    return found if model.get("revision") and is_hub_name(found) else None
 
 
 def hub_dataset(run: Mapping[str, Any]) -> str | None:
