@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
@@ -135,7 +136,8 @@ def own(folder, monkeypatch):
 
 
 def test_methods_without_a_style_look_like_no_other(own):
-    named = [f"m{number}" for number in range(12)]
+    # One letter in all colours, filled and not, is 16 looks.
+    named = [f"m{number}" for number in range(26)]
     for name in named:
         own(name, "parbench.reducers.divprune.DivPrune")
     every = [look(name) for name in (*METHODS, *named)]
@@ -312,6 +314,18 @@ def test_all_methods_in_one_picture_can_be_read(every_method, name, medium):
 
 
 @pytest.mark.parametrize("medium", MEDIA)
+@pytest.mark.parametrize("name", ["accuracy-compression", "accuracy-flops"])
+def test_more_than_twenty_methods_in_one_panel_can_be_read(every_method, name, medium):
+    own = [dataclasses.replace(one, group=looks.BEFORE) for one in every_method.points["look"]]
+    sweep = dataclasses.replace(every_method, points=every_method.points.assign(look=own))
+    figure = DRAWN[name](sweep, medium)
+    assert len(figure.axes) == 1
+    said = assert_readable(figure, medium)
+    assert len(set(METHODS) & said) > 20
+    assert set(METHODS) - said <= {"none"}
+
+
+@pytest.mark.parametrize("medium", MEDIA)
 @pytest.mark.parametrize("name", DRAWN)
 def test_three_methods_in_one_picture_can_be_read(tiny_sweep, name, medium):
     assert_readable(DRAWN[name](swept(tiny_sweep), medium), medium)
@@ -411,6 +425,17 @@ def test_a_gallery_leaves_out_what_mixes_all_patches_and_has_random(tiny_sweep):
     assert {"par", "fastv", "random"} <= set(chosen)
 
 
+def test_a_gallery_says_which_methods_it_cannot_show(tiny_sweep):
+    sweep = swept(tiny_sweep)
+    figure = gallery.gallery(sweep, Images(sweep), gallery.choose(sweep), SCREEN)
+    note = " ".join(next(text.get_text() for text, _ in texts(figure) if "Dark:" in text.get_text()).split())
+    assert note.endswith("so that nearly every patch is in one: tome.")
+    unmerged = sweep_of(results.load(tiny_sweep, columns=COLUMNS))
+    chosen = dataclasses.replace(gallery.choose(unmerged), merged=())
+    figure = gallery.gallery(unmerged, Images(unmerged), chosen, SCREEN)
+    assert not any("Not shown" in text.get_text() for text, _ in texts(figure))
+
+
 # The command.
 
 
@@ -484,6 +509,19 @@ def test_times_of_other_settings_are_of_other_runs(tiny_sweep, tmp_path):
         times.read_times(bench_file(tmp_path / "bench.json", sweep, fields={"positions": "other"}), sweep)
 
 
+@pytest.mark.parametrize("off", [0.0, 0.1])
+def test_times_of_before_fields_were_renamed_are_of_the_same_runs(tiny_sweep, tmp_path, off):
+    sweep = swept(tiny_sweep)
+    mine = sweep.runs["settings"][sweep.points.index[sweep.points["label"] == "par @64"][0]]
+    path = bench_file(tmp_path / "bench.json", sweep)
+    content = json.loads(path.read_text())
+    row = next(row for row in content["rows"] if row["method"] == "par")
+    row["fields"] |= {"edge": mine["edge_threshold"], "bar": mine["relevance_threshold"] + off}
+    path.write_text(json.dumps(content))
+    (found,) = times.read_times(path, sweep)
+    assert ("par @64" in set(times.timed(sweep, found)["label"])) == (off == 0)
+
+
 def test_two_files_of_the_same_times_are_one_too_many(run, tiny_sweep, tmp_path):
     sweep = swept(tiny_sweep)
     files = [str(bench_file(tmp_path / name, sweep)) for name in ("one.json", "two.json")]
@@ -504,7 +542,7 @@ def test_what_cannot_be_drawn_is_left_out_with_a_word(run, folder):
     code, out, err = run("figures", "runs", "only=skills,evidence,redundancy,kept,accuracy-seconds,accuracy-compression")
     assert code == 0
     assert [Path(path).stem for path in out.split()] == ["accuracy-compression"] * 2
-    assert [said.split()[2] for said in err.splitlines()] == [
+    assert [said.split()[1] for said in err.splitlines()] == [
         "skills",
         "evidence",
         "redundancy",

@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 
 from parbench.figures.frame import CHANCE, NONE, Margins, panels, reference
-from parbench.figures.labels import Named, beside, column, mark, trace, width_of
+from parbench.figures.labels import ROW, Named, beside, column, mark, trace, width_of
 from parbench.figures.looks import BEFORE, CONTROL, INSIDE, TOWER
 from parbench.figures.style import Medium, styled
 from parbench.figures.sweep import Sweep
 
-# More lines than these are not told apart in one panel.
-_MOST = 9
+# More lines than these are not told apart in one panel; of more than those, bands would hide one another.
+_MOST, _BANDS = 9, 12
 _GROUPS = {"before the LLM": (BEFORE,), "inside the tower or the LLM": (TOWER, INSIDE), "controls": (CONTROL,)}
 
 
@@ -56,6 +56,9 @@ def curves(sweep: Sweep, medium: Medium, axis: Axis, points: pd.DataFrame | None
     across = not medium.narrow
     margins = Margins(0.42, 0.1, room, 0.32, 0.2) if medium.narrow else Margins(0.5, 0.12, room, 0.44, 0.32)
     height = (1.9 if len(shown) > 1 else 2.1) if medium.narrow else 4.1
+    # Every name has a line of its own, that of random too.
+    most = 1 + max((members["series"].nunique() for _, members in shown), default=0)
+    height = max(height, most * ROW * medium.font / 72)
     with styled(medium) as figure_class:
         figure, axes = panels(figure_class, medium, len(shown), margins, height, f"{extra}{_note(sweep, points)}", across=across)
         limits = _limits(sweep, points)
@@ -101,8 +104,9 @@ def _panel(panel: Any, sweep: Sweep, medium: Medium, axis: Axis, members: pd.Dat
     # What every method has to beat is in every panel, its band in its own.
     guest = points[(points["series"] == "random") & ~points["series"].isin(members["series"])]
     drawn, entries = _references(panel, sweep, medium), []
+    banded = set(members["series"]) if members["series"].nunique() <= _BANDS else set()
     for name, series in pd.concat([guest, members]).groupby("series", sort=False):
-        drawn += _series(panel, series, none, band=name in set(members["series"]))
+        drawn += _series(panel, series, none, band=name in banded)
         last = series.sort_values("x").iloc[0]
         entries.append(Named(str(name), last["look"], last["x"], last["value"]))
     at = [panel.transAxes.inverted().transform(panel.transData.transform((one.x, one.y)))[0] for one in entries]

@@ -38,12 +38,14 @@ class Choice:
         questions: Ids of its questions, in order.
         image: Name of the image.
         how: How it came to these, in words.
+        merged: Methods that have no column, since their tokens are merged from many patches.
     """
 
     runs: list[int]
     questions: list[str]
     image: str
     how: str
+    merged: tuple[str, ...] = ()
 
 
 def choose(sweep: Sweep, image: str = "") -> Choice:
@@ -61,7 +63,7 @@ def choose(sweep: Sweep, image: str = "") -> Choice:
     """
     if not sweep.budgets:
         raise ParbenchError("no run has a budget")
-    runs = _runs(sweep)
+    runs, merged = _runs(sweep)
     samples = single(sweep.answers.frame)
     if samples.empty:
         raise ParbenchError("no question has exactly one image")
@@ -77,21 +79,24 @@ def choose(sweep: Sweep, image: str = "") -> Choice:
         questions,
         chosen,
         "" if image else f"Image drawn with seed {_SEED} among those with most questions that these methods answer differently. ",
+        merged,
     )
 
 
-def _runs(sweep: Sweep) -> list[int]:
+def _runs(sweep: Sweep) -> tuple[list[int], tuple[str, ...]]:
+    """Places of the runs that are shown, and the names of those that merge and are not."""
     here = sweep.reduced[sweep.reduced["budget"] == sweep.budgets[-1]]
     ranked = here.sort_values("value", ascending=False, kind="stable")
-    seen = ranked[[_selects(sweep, int(str(place))) for place in ranked.index]]
-    seen = ranked if seen.empty else seen
+    selects = np.array([_selects(sweep, int(str(place))) for place in ranked.index], dtype=bool)
+    seen = ranked[selects] if selects.any() else ranked
     group = seen["look"].map(lambda own: own.group)
     methods, controls = seen[group != CONTROL], seen[group == CONTROL]
     random = controls[controls["method"] == "random"]
     best = methods.groupby(group[methods.index], sort=False).head(1)
     order = [*best.index, *methods.index.difference(best.index, sort=False)][: _METHODS[0] - len(random)]
     rest = [*random.index, *controls.index.difference(random.index, sort=False)]
-    return [int(str(place)) for place in [*order, *rest][: _METHODS[0]]]
+    merged = sorted(set(ranked["series"]) - set(seen["series"]))
+    return [int(str(place)) for place in [*order, *rest][: _METHODS[0]]], tuple(merged)
 
 
 def _selects(sweep: Sweep, run: int) -> bool:
@@ -216,5 +221,15 @@ def _note(sweep: Sweep, choice: Choice) -> str:
     what = f"{sweep.comparison.model}, image {choice.image} of {sweep.comparison.dataset}, {sweep.budgets[-1]:g} tokens."
     return (
         f"{what} {choice.how}Dark: patches that are in no token after the last stage; blue boxes: around what the question needs; "
-        "recall: how much of that is kept."
+        f"recall: how much of that is kept.{_unseen(choice)}"
+    )
+
+
+def _unseen(choice: Choice) -> str:
+    """That methods which merge have no picture."""
+    if not choice.merged:
+        return ""
+    return (
+        " Not shown, since each of their tokens is merged from many patches, so that nearly every patch is in one: "
+        f"{', '.join(choice.merged)}."
     )

@@ -31,6 +31,10 @@ _DIRECTIONS = (
 )
 
 
+# Height of a name in a column, in sizes of its text.
+ROW = 1.3
+
+
 @dataclass(frozen=True)
 class Named:
     """A point that gets a name.
@@ -93,7 +97,7 @@ def column(axis: Any, medium: Medium, entries: Sequence[Named]) -> None:
     box, point = axis.get_window_extent(), axis.figure.dpi / 72
     pixels = axis.transData.transform([(one.x, one.y) for one in entries])
     above = 0.5 * medium.font * point
-    places = spread(pixels[:, 1].tolist(), 1.3 * medium.font * point, box.y0 - above, box.y1 + above)
+    places = spread(pixels[:, 1].tolist(), ROW * medium.font * point, box.y0 - above, box.y1 + above)
     edge = box.x1 + 1.6 * medium.font * point
     for one, (x, y), place in zip(entries, pixels, places, strict=True):
         elbow = edge - 1.1 * medium.font * point

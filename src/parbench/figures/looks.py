@@ -131,14 +131,17 @@ def _group(settings: Mapping[str, Any]) -> str:
 
 
 def _unused(method: str, group: str, others: Mapping[str, Look]) -> Look:
-    """The first letter in the colour that the name picks, or the next one that no other method has."""
+    """The first letter in the colour that the name picks, or the next look that no other method has: another colour, an outline,
+    another letter or figure of the name.
+    """
     colours = (DARK, MIDDLE, LIGHT) if group == CONTROL else HUES
     first = hashlib.sha256(method.encode()).digest()[0] % len(colours)
-    marker = f"${(method[:1] or '?').upper()}$"
+    letters = dict.fromkeys(letter for letter in method.upper() if letter.isalnum())
+    markers = [f"${letter}$" for letter in letters] or ["$?$"]
     taken = {(one.colour, one.marker, one.hollow) for one in others.values()}
-    free = [
+    free = (
         Look(group, colour, marker, hollow)
-        for hollow, colour in product((False, True), colours[first:] + colours[:first])
+        for marker, hollow, colour in product(markers, (False, True), colours[first:] + colours[:first])
         if (colour, marker, hollow) not in taken
-    ]
-    return free[0] if free else Look(group, colours[first], marker)
+    )
+    return next(free, Look(group, colours[first], markers[0]))

@@ -16,6 +16,7 @@ from parbench.errors import ParbenchError
 from parbench.figures.curves import Axis, curves, round_ticks
 from parbench.figures.style import Medium
 from parbench.figures.sweep import Sweep
+from parbench.results.run_identity import todays_fields
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,9 @@ def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     for row in rows:
         spent = row["measured"]["seconds"]["ttft"]
         budget = np.nan if row["budget"] is None else float(row["budget"])
-        found.append((row["method"], budget, row["fields"], *(1000 * spent[key] for key in ("median", "low", "high"))))
+        found.append(
+            (row["method"], budget, todays_fields(row["fields"]), *(1000 * spent[key] for key in ("median", "low", "high")))
+        )
     return pd.DataFrame(found, columns=["method", "budget", "fields", "x", "x_low", "x_high"])
 
 

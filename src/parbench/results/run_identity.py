@@ -54,7 +54,7 @@ class Provenance:
         old.pop("code", None)
         data = {**_BEFORE_OF_DATA, **old.get("dataset", {})}
         data["data"] = _RENAMED_DATA.get(data.get("data", ""), data.get("data"))
-        method = {_RENAMED_FIELDS.get(key, key): value for key, value in old.get("method", {}).items()}
+        method = todays_fields(old.get("method", {}))
         libraries = {name: version for name, version in old.get("versions", {}).items() if name != "parbench"}
         return {**_BEFORE, **old, "method": method, "dataset": data, "versions": libraries}
 
@@ -62,6 +62,11 @@ class Provenance:
         """The file's content."""
         found = {"format": self.format, "identity": self.identity, "computed_by": list(self.computed_by)}
         return json.dumps(found, indent=2, sort_keys=True, default=str) + "\n"
+
+
+def todays_fields(method: Mapping[str, Any]) -> dict[str, Any]:
+    """A method's fields by today's names, in files of before format 1 and in times of before it."""
+    return {_RENAMED_FIELDS.get(key, key): value for key, value in method.items()}
 
 
 # Fingerprints of the same data, scenes' test split, in formats 0 and 1; the latter leaves the code of own tasks to `numerics`.

@@ -45,7 +45,7 @@ const patchesOf = (mask) => mask.reduce((sum, bit) => sum + bit, 0);
 /** In words that tokens are merged from more patches than there are tokens, which a picture of patches cannot show. */
 function mergedFrom(answer) {
   const patches = answer?.mask ? patchesOf(answer.mask) : 0;
-  return patches > 1.05 * answer?.tokens ? `${patches} patches merged` : "";
+  return patches > 1.05 * answer?.tokens ? `merged from ${patches}` : "";
 }
 
 const verdict = (answer) => (answer ? (answer.right ? "✓ " : "✗ ") + answer.said : "failed");

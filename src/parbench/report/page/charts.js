@@ -43,9 +43,11 @@ function svgFile(svg, names) {
     for (const name of ["class", "tabindex", "role", "aria-label"]) other.removeAttribute(name);
   }
   const ink = getComputedStyle(document.body).color;
+  const ruler = make("canvas").getContext("2d");
+  ruler.font = `${size}px ${font}`;
   let [x, y] = [14, box.height + 18];
   for (const { method, name } of names) {
-    const wide = 26 + 7 * name.length;
+    const wide = 32 + ruler.measureText(name).width;
     if (x + wide > box.width) [x, y] = [14, y + 20];
     const own = marker(method, x, y - 4, 9), path = isDark() ? data.looks[method].dark : data.looks[method].light;
     own.setAttribute("style", `stroke: ${path}; stroke-width: 1.6; fill: ${data.looks[method].filled ? path : groundNow()}`);

@@ -55,10 +55,7 @@ function figure(value, digits, signed = false) {
 }
 
 /** A column's value as text. */
-function shown(column, value) {
-  const whole = column.key !== "value" && Number.isInteger(value) && !column.unit;
-  return figure(value, whole ? 0 : column.digits, column.signed);
-}
+const shown = (column, value) => figure(value, column.digits, column.signed);
 
 const pText = (p) => (p < 0.001 ? "p < 0.001" : `p ${p.toFixed(3)}`);
 

@@ -43,7 +43,7 @@ function parts(column, row) {
 function cell(column, row) {
   const { value, ends, p } = parts(column, row);
   const small = [ends, p].filter(Boolean).map((text) => make("span", { class: "ends" }, text));
-  const bar = column.key === "value" ? intervalBar(row.method, [row.value, row.value_low, row.value_high], rangeOf(data.rows, "value"), 150) : null;
+  const bar = column.key === "value" && byId("table-columns").value === column.group ? intervalBar(row.method, [row.value, row.value_low, row.value_high], rangeOf(data.rows, "value"), 150) : null;
   return make("td", { class: row[`${column.key}_p`] < 0.05 ? "clear" : null }, value, ...small.flatMap((one) => [" ", one]), bar);
 }
 
@@ -75,6 +75,8 @@ function drawTable() {
     make("td", {}, budgetText(row)),
     ...columns.map((column) => cell(column, row))));
   byId("runs").replaceChildren(make("thead", {}, head), make("tbody", {}, ...body));
+  // Several differences in a row, each with interval and p, would not fit beside one another.
+  byId("runs").classList.toggle("tall", columns.filter((column) => column.signed).length > 2);
   byId("table-status").textContent = `${rows.length} of ${data.rows.length} runs`;
 }
 
