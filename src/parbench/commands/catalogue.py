@@ -50,18 +50,18 @@ KEYS = {
     "model": "the model, by name; model.FIELD=VALUE for its fields",
     "method": "the reduction method, by name; method.FIELD=VALUE for its fields",
     "dataset": "the data set or lmms-eval task, by name or by the path of its YAML; dataset.FIELD=VALUE",
-    "budget": "visual tokens an image: a number, a ratio such as 0.111, or null for the method's own rule",
-    "limit": "only the first so many questions",
+    "budget": "visual tokens per image: a number, a ratio such as 0.111, or null for the method's own rule",
+    "limit": "evaluate only the first N questions",
     "shard": "part i of n of the questions, as i/n, counted from 0",
-    "controls": "methods evaluated beside the one that is asked for, as a list",
+    "controls": "list of control methods that are evaluated too",
     "results_dir": "the folder of runs",
-    "seed": "a whole number from 0 on",
-    "submission": "write the file that a benchmark's server takes instead of scoring",
-    "calibration": "calibration.questions and calibration.split: what thresholds are found on",
+    "seed": "seed of random methods: a whole number, at least 0",
+    "submission": "true: write the file for the benchmark's test server instead of scoring",
+    "calibration": "data on which thresholds are searched: calibration.questions, calibration.split",
     "engine": "shared or exact; engine.FIELD=VALUE",
     "tracking": "none or wandb; tracking.FIELD=VALUE",
     "launcher": "local or slurm; launcher.FIELD=VALUE",
-    "experiment": "a set of variants of one method, by name",
+    "experiment": "a named set of variants of a method, such as an ablation",
 }
 _EVALUATION = tuple(key for key in KEYS if key != "experiment")
 
@@ -100,101 +100,105 @@ class Command:
 
 
 _JSON = Option("json", SWITCH, "print JSON for scripts", "false")
-_DRY = Option("dry-run", SWITCH, "print what would be fetched and computed, and for how long; do nothing", "false")
-_RUNS = Option("results_dir", FOLDER, "a folder of runs, as if it were named without a key", "")
-_METRIC = Option("metric", TEXT, "the measure; by default what the data set is reported in")
-_FOLDERS = "FOLDER names a run or a folder of runs; several may be named. Without one it is results/runs."
-_FILTERS = "FIELD=VALUE takes only the runs with that value, such as dataset=scenes or limit=1000."
+_DRY = Option("dry-run", SWITCH, "print what would be downloaded and computed, and the estimated time; do nothing else", "false")
+_RUNS = Option("results_dir", FOLDER, "folder of runs; the same as naming it as FOLDER", "")
+_METRIC = Option("metric", TEXT, "the metric; by default the one in which the data set is reported")
+_FOLDERS = "FOLDER is a run or a folder of runs, and can be repeated; the default is results/runs."
+_FILTERS = "FIELD=VALUE selects runs, for example dataset=scenes or limit=1000."
 
 _COMMANDS = (
     Command(
         "eval",
-        "evaluate one method beside no reduction and the controls",
-        "Evaluates one method on a data set, beside no reduction and the controls at the same budget, and prints the table. A run "
-        "that is finished is not computed again; one that was stopped goes on. With -m, values with commas between them stand for "
-        "many evaluations in one process.",
+        "evaluate a method, with the unreduced model and the controls",
+        "Evaluates a method on a data set, together with the unreduced model and the controls at the same budget, and prints the "
+        "table. Finished runs are not computed again, and interrupted ones resume. With -m, comma-separated values are several "
+        "evaluations in one process.",
         (
             "eval method=par dataset=scenes limit=200",
             "eval model=llava-1.5-7b method=fastv budget=64 dataset=pope --dry-run",
             "eval -m method=par,fastv budget=128,64 dataset=scenes,pope",
         ),
-        (_DRY, Option("multirun", SWITCH, "go over all values that are separated by commas", "false", short="m")),
+        (_DRY, Option("multirun", SWITCH, "evaluate every combination of comma-separated values", "false", short="m")),
         _EVALUATION,
     ),
     Command(
         "sweep",
         "evaluate many methods at many budgets",
-        "Evaluates methods at budgets in one process, beside no reduction and the controls, and prints a table a model and data "
-        "set. A budget that a method cannot deliver is skipped with a warning. Where neither methods, budgets nor an "
-        "experiment are "
-        "named, what would be started is said first, and asked about if it takes more than ten minutes; --yes answers ahead.",
+        "Evaluates methods at budgets in one process, together with the unreduced model and the controls. Prints one table per "
+        "model and data set. A budget that a method cannot deliver is skipped with a warning. If neither methods, budgets nor an "
+        "experiment are given, the plan is printed first. A plan of more than ten minutes has to be confirmed, or started with "
+        "--yes.",
         (
             "sweep methods=[par,fastv] budgets=[128,64] dataset=scenes limit=200",
             "sweep methods=all budgets=[192,128,64,own]",
             "sweep experiment=par_ablation limit=1000 --dry-run",
         ),
         (
-            Option("methods", METHODS, "methods, or all", "par,prumerge-plus,fastv"),
-            Option("budgets", BUDGETS_OR_OWN, "budgets; own is the own rule of methods that have one", "192,128,64"),
-            Option("models", MODELS, "several models"),
-            Option("datasets", DATASETS, "several data sets"),
-            Option("shards", NUMBER, "so many shards of the questions, one after the other"),
+            Option("methods", METHODS, "methods to evaluate, or all", "par,prumerge-plus,fastv"),
+            Option("budgets", BUDGETS_OR_OWN, "budgets; own means the method's own adaptive rule, where it has one", "192,128,64"),
+            Option("models", MODELS, "models, if several"),
+            Option("datasets", DATASETS, "data sets, if several"),
+            Option("shards", NUMBER, "number of shards into which the questions are split"),
             _DRY,
-            Option("yes", SWITCH, "start without asking, however long it takes", "false", short="y"),
+            Option("yes", SWITCH, "start without confirmation", "false", short="y"),
         ),
         tuple(KEYS),
     ),
     Command(
         "status",
-        "show what became of runs, while they go on or after",
-        f"Prints a line a run: done, running, waiting, stopped, failed or damaged, and the time left. {_FOLDERS}",
+        "show which runs are done, running, waiting or failed",
+        f"Prints one line per run: done, running, waiting, stopped, failed or damaged, and the time left. {_FOLDERS}",
         ("status", "status results/runs", "status results_dir=results/runs --json"),
         (_JSON, _RUNS),
         operands="[FOLDER ...]",
     ),
     Command(
         "merge",
-        "merge shards into the runs of the whole",
-        "Makes of shards the runs that the whole would have been, to the byte. A run whose shards are not complete is "
-        "said, and the "
-        f"exit code is 1 then. {_FOLDERS}",
+        "merge the shards of runs",
+        "Merges shards into the run of the whole data set. Its files are identical to those of an unsharded run. Incomplete "
+        f"sets of shards are reported, and the exit code is then 1. {_FOLDERS}",
         ("merge", "merge results/runs", "merge node1/runs node2/runs out=results/runs"),
-        (_RUNS, Option("out", NEW_FOLDER, "the folder for merged runs; by default the one of the first shard")),
+        (_RUNS, Option("out", NEW_FOLDER, "folder for the merged runs; by default that of the first shard")),
         operands="[FOLDER ...]",
     ),
     Command(
         "table",
         "compare runs, with intervals",
-        f"Prints runs as a table with intervals, or writes it as text or data. {_FOLDERS} {_FILTERS}",
+        f"Prints a table of runs with confidence intervals, or writes it to a file. {_FOLDERS} {_FILTERS}",
         (
             "table results/runs dataset=scenes limit=1000",
             "table results/runs --format=latex --out=table.tex",
             "table --published model=llava-1.5-7b benchmark=pope",
         ),
         (
-            Option("format", one_of("format", *FORMATS), "the form; by default by the ending of out, else terminal"),
-            Option("out", file(".md", ".tex", ".csv", ".parquet", ".txt"), "the file to write"),
+            Option("format", one_of("format", *FORMATS), "format of the table; by default by the suffix of out, else terminal"),
+            Option("out", file(".md", ".tex", ".csv", ".parquet", ".txt"), "file to write"),
             _METRIC,
-            Option("views", some_of("view", *VIEWS), f"which of {', '.join(VIEWS)}; by default those that say something"),
-            Option("published", SWITCH, "numbers of papers, beside own runs of the same models and benchmarks", "false"),
-            Option("strict", SWITCH, "refuse runs that different code or devices computed", "false"),
+            Option("views", some_of("view", *VIEWS), f"which of {', '.join(VIEWS)}; by default those with content"),
+            Option("published", SWITCH, "show what papers report, next to your runs", "false"),
+            Option(
+                "strict",
+                SWITCH,
+                "refuse runs computed by different code or devices",
+                "false",
+            ),
             _RUNS,
         ),
         operands="[FOLDER ...] [FIELD=VALUE ...]",
     ),
     Command(
         "figures",
-        "draw pictures of a sweep",
-        f"Draws pictures of runs, each as PNG and PDF. {_FOLDERS} {_FILTERS} A file that parbench bench wrote adds times.",
+        "draw the figures of a sweep",
+        f"Draws figures of runs as PNG and PDF. {_FOLDERS} {_FILTERS} BENCH.json, written by parbench bench, adds measured times.",
         (
             "figures results/runs out=results/figures",
             "figures results/runs limit=1000 only=accuracy-compression,kept",
             "figures results/runs bench.json only=accuracy-seconds",
         ),
         (
-            Option("out", NEW_FOLDER, "the folder for the pictures", "results/figures"),
+            Option("out", NEW_FOLDER, "folder for the figures", "results/figures"),
             Option("only", some_of("figure", *FIGURES), f"which of {', '.join(FIGURES)}; by default all"),
-            Option("image", TEXT, "the id of the image that kept shows"),
+            Option("image", TEXT, "id of the image that the figure kept shows"),
             _METRIC,
             _RUNS,
         ),
@@ -202,10 +206,10 @@ _COMMANDS = (
     ),
     Command(
         "report",
-        "write a sweep, or the leaderboard of several, as one HTML file to click through",
-        "Writes table, leaderboard, skills, scatter, a comparison of two runs and a viewer of kept tokens into one HTML file. "
-        f"{_FOLDERS} {_FILTERS} A file that parbench bench wrote adds times. With --leaderboard the runs may be of several models "
-        "and data sets.",
+        "write an interactive HTML report, or a leaderboard",
+        "Writes one HTML file with the table, a leaderboard, skills, a scatter plot, a comparison of two runs and a viewer of kept "
+        f"tokens. {_FOLDERS} {_FILTERS} BENCH.json, written by parbench bench, adds measured times. With --leaderboard, runs of "
+        "several models and data sets are accepted.",
         (
             "report results/runs",
             "report results/runs bench.json out=report.html size=20",
@@ -213,11 +217,11 @@ _COMMANDS = (
         ),
         (
             Option(
-                "out", file(".html", ".htm"), "the file to write; results/leaderboard.html for a leaderboard", "results/report.html"
+                "out", file(".html", ".htm"), "file to write; for a leaderboard results/leaderboard.html", "results/report.html"
             ),
-            Option("leaderboard", SWITCH, "only the leaderboard, with a choice of model and data set where there are several"),
-            Option("images", COUNT, "at most so many images; 0 for none; all of them where not given"),
-            Option("size", NUMBER, "megabytes that images and answers may take; images are left out until they fit", "8"),
+            Option("leaderboard", SWITCH, "write only the leaderboard, of one or several models and data sets"),
+            Option("images", COUNT, "maximum number of images, 0 for none; by default all"),
+            Option("size", NUMBER, "maximum size of images and answers in megabytes; images are omitted until they fit", "8"),
             _METRIC,
             _RUNS,
         ),
@@ -225,30 +229,35 @@ _COMMANDS = (
     ),
     Command(
         "export",
-        "write runs in the forms of others",
-        "Writes finished runs as records of the Every Eval Ever schema, a JSON file a run with a line a sample beside it, or as "
-        f"the model-index block of a Hugging Face model card. {_FOLDERS} {_FILTERS}",
+        "export runs to other formats",
+        "Writes finished runs as records of the Every Eval Ever schema, with one JSON file per run and a JSON-lines file of its "
+        f"samples, or as the model-index block of a Hugging Face model card. {_FOLDERS} {_FILTERS}",
         (
             "export results/runs dataset=scenes",
             "export results/runs organization='My Lab' model_id=my-lab/my-llava out=export",
             "export results/runs --format=model-index",
         ),
         (
-            Option("format", one_of("format", *EXPORTS), "the form", EXPORTS[0]),
-            Option("out", NEW_FOLDER, "the folder to write to", "results/export"),
-            Option("organization", TEXT, "who made the results", "unknown"),
-            Option("relationship", one_of("relationship", *RELATIONSHIPS), "of who made them to the model", "third_party"),
-            Option("model_id", TEXT, "ORG/NAME of a model that does not come from the Hugging Face Hub"),
+            Option("format", one_of("format", *EXPORTS), "format of the records", EXPORTS[0]),
+            Option("out", NEW_FOLDER, "folder to write to", "results/export"),
+            Option("organization", TEXT, "organization that produced the results", "unknown"),
+            Option(
+                "relationship",
+                one_of("relationship", *RELATIONSHIPS),
+                "its relationship to the model",
+                "third_party",
+            ),
+            Option("model_id", TEXT, "ORG/NAME of the model, if it is not from the Hugging Face Hub"),
             _RUNS,
         ),
         operands="[FOLDER ...] [FIELD=VALUE ...]",
     ),
     Command(
         "bench",
-        "measure time and memory beside what FLOPs predict",
-        "Measures what methods really save on this machine, beside what FLOPs predict; questions of scenes are asked. "
-        "With --engine "
-        "it measures how fast parbench evaluates, beside stock lmms-eval. What was measured before is not measured again.",
+        "measure time and memory, next to what FLOPs predict",
+        "Measures the time and memory that methods save on this machine, next to what FLOPs predict, with questions of scenes. "
+        "With --engine it measures how fast parbench evaluates, compared with lmms-eval's own model class. Earlier measurements "
+        "are reused.",
         (
             "bench methods=[par,fastv] budgets=[64] batch=[1,8]",
             "bench model=llava-1.5-7b model.weights=random methods=all budgets=[192,64]",
@@ -258,47 +267,52 @@ _COMMANDS = (
             Option("methods", METHODS, "methods, or all; with --engine by default none,par", "par,prumerge-plus,fastv"),
             Option("budgets", BUDGETS_OR_OWN, "budgets; with --engine those of sweep, by default 192,128,64", "64"),
             Option("batch", NUMBERS, "batch sizes", "1"),
-            Option("repeats", NUMBER, "timed passes", "5"),
-            Option("warmup", COUNT, "passes before them", "1"),
-            Option("new_tokens", NUMBER, "tokens of an answer", "16"),
-            Option("kernel", one_of("kernel", *KERNELS), "the attention kernel for all; by default efficient on CUDA, else auto"),
-            Option("out", file(".json"), "the file to write; by default results/runs/bench-MODEL-DEVICE.json"),
-            Option("engine", SWITCH, "measure evaluations, not methods; the options below are for that", "false"),
-            Option("questions", NUMBER, "questions to ask", "1000"),
+            Option("repeats", NUMBER, "number of timed passes", "5"),
+            Option("warmup", COUNT, "number of untimed passes before them", "1"),
+            Option("new_tokens", NUMBER, "number of generated tokens", "16"),
+            Option(
+                "kernel",
+                one_of("kernel", *KERNELS),
+                "attention kernel; by default efficient on CUDA, else auto",
+            ),
+            Option("out", file(".json"), "file to write; by default results/runs/bench-MODEL-DEVICE.json"),
+            Option("engine", SWITCH, "measure the speed of evaluations; the options below belong to it", "false"),
+            Option("questions", NUMBER, "number of questions", "1000"),
             Option("budget", NUMBER, "budget of the methods", "64"),
-            Option("stock", SWITCH, "ask by stock lmms-eval too", "true"),
-            Option("sweep", METHODS, "methods of a sweep to measure"),
-            Option("memory", NUMBERS, "numbers of questions to measure the peak memory for"),
+            Option("stock", SWITCH, "also measure lmms-eval's own model class", "true"),
+            Option("sweep", METHODS, "methods of a sweep that is measured too"),
+            Option("memory", NUMBERS, "numbers of questions for which peak memory is measured"),
         ),
         ("model",),
     ),
     Command(
         "flops",
         "count FLOPs without weights",
-        "Counts FLOPs up to the first token at given numbers of visual tokens, from a model's sizes alone: no weights, no GPU.",
+        "Counts the FLOPs up to the first token for given numbers of visual tokens. Only the model's sizes are "
+        "needed, no weights and no GPU.",
         (
             "flops model=llava-1.5-7b tokens=[576,64] text=60 --json",
             "flops methods=all models=all --convention",
             "flops claim=par model=llava-1.5-7b",
         ),
         (
-            Option("tokens", TOKENS, "numbers of visual tokens; by default all, with methods= 192,128,64"),
-            Option("text", NUMBERS, "numbers of text tokens; by default 60, with claim= several"),
-            Option("place", one_of("place", "before_projector", "after_projector"), "where tokens go", "after_projector"),
-            Option("methods", METHODS, "methods, or all"),
-            Option("models", MODELS, "models, or all"),
-            Option("own", SWITCH, "count each method's own work too", "false"),
-            Option("question", TEXT, "the question for methods whose own work depends on it"),
-            Option("system", COUNT_OR_NULL, "prompt tokens before the image"),
-            Option("claim", METHOD, "what this method saves under each way of counting"),
-            Option("convention", SWITCH, "other ways of counting beside ours", "false"),
+            Option("tokens", TOKENS, "numbers of visual tokens; by default all, or 192,128,64 with methods"),
+            Option("text", NUMBERS, "numbers of text tokens; by default 60, or several with claim"),
+            Option("place", one_of("place", "before_projector", "after_projector"), "where tokens are removed", "after_projector"),
+            Option("methods", METHODS, "methods to count, or all"),
+            Option("models", MODELS, "models to count, or all"),
+            Option("own", SWITCH, "include the methods' own overhead", "false"),
+            Option("question", TEXT, "question for methods whose overhead depends on it"),
+            Option("system", COUNT_OR_NULL, "number of prompt tokens before the image"),
+            Option("claim", METHOD, "show what this method saves under each counting convention"),
+            Option("convention", SWITCH, "show other counting conventions too", "false"),
             _JSON,
         ),
         ("model", "method", "budget"),
     ),
     Command(
         "show",
-        "draw what a method keeps of one image",
+        "draw the tokens that a method keeps of an image",
         "Answers one question and draws the kept tokens over its image.",
         (
             "show method=par sample=17",
@@ -306,16 +320,16 @@ _COMMANDS = (
             "show dataset=local dataset.path=my.jsonl method=cls-topk",
         ),
         (
-            Option("sample", COUNT, "the question, counted from 0", "0"),
-            Option("out", file(".png"), "the file; by default show-METHOD-DATASET-SAMPLE.png"),
+            Option("sample", COUNT, "number of the question, from 0", "0"),
+            Option("out", file(".png"), "file to write; by default show-METHOD-DATASET-SAMPLE.png"),
         ),
         ("model", "method", "dataset", "budget", "engine", "calibration", "seed"),
     ),
     Command(
         "calibrate",
-        "find thresholds for mean budgets ahead of the runs",
-        "Finds an adaptive method's threshold for a mean number of tokens and writes it into a YAML that runs read. A run finds "
-        "thresholds by itself where there are none.",
+        "search the threshold of an adaptive method for a mean budget",
+        "Searches the threshold at which an adaptive method keeps a mean number of tokens, and writes it to a YAML that runs read. "
+        "A run does this itself if there is no such file.",
         (
             "calibrate method=par target=64",
             "calibrate method=par target=[192,128,64] dataset=pope model=llava-1.5-7b",
@@ -323,16 +337,16 @@ _COMMANDS = (
         ),
         (
             Option("target", BUDGETS, "mean budgets", "64"),
-            Option("questions", NUMBER, "look at so many questions; by default calibration.questions"),
-            Option("split", TEXT, "of this split; by default another one than is evaluated"),
-            Option("out", file(".yaml", ".yml"), "the file to write; by default in calibrations/"),
+            Option("questions", NUMBER, "number of questions used; by default calibration.questions"),
+            Option("split", TEXT, "split of the questions; by default one that is not evaluated"),
+            Option("out", file(".yaml", ".yml"), "file to write; by default in calibrations/"),
         ),
         ("model", "method", "dataset", "calibration", "engine"),
     ),
     Command(
         "parity",
         "compare methods with recorded outputs of official code",
-        "Runs every recorded case of a folder and compares indices, order and values. The exit code is 1 if one differs.",
+        "Runs every recorded case of a folder and compares indices, order and values. The exit code is 1 if a case differs.",
         ("parity tests/golden", "parity tests/golden --json", "-q parity my/cases"),
         (_JSON,),
         operands="FOLDER",
@@ -340,30 +354,30 @@ _COMMANDS = (
     Command(
         "list",
         "list methods, models, data sets, skills or launchers",
-        "Prints a line each: its name, where a method acts, and what it is. Names from folders of PARBENCH_SEARCHPATH "
-        "are among them.",
+        "Prints one line per entry: its name, the site where a method acts, and a description. Entries from the folders in "
+        "PARBENCH_SEARCHPATH are included.",
         ("list methods", "list datasets --json", "list skills"),
         (_JSON,),
         operands="|".join(LISTED),
     ),
     Command(
         "config",
-        "print the configuration that overrides compose",
-        "Prints the whole configuration as YAML, as an evaluation with these overrides would have it, and computes nothing.",
+        "print the composed configuration",
+        "Prints the configuration that an evaluation with these overrides would use, as YAML. Nothing is computed.",
         ("config", "config method=fastv method.layer=3", "config model=llava-1.5-7b dataset=pope"),
         keys=tuple(KEYS),
     ),
     Command(
         "completion",
-        "print the script that completes commands in a shell",
-        "Prints a script after which the TAB key completes commands, options, keys and names such as method=par.",
+        "print the shell-completion script",
+        "Prints a script that lets TAB complete commands, options, configuration keys and names such as method=par.",
         ("completion bash >> ~/.bash_completion", "completion zsh > ~/.zfunc/_parbench", "completion fish > parbench.fish"),
         operands="|".join(SHELLS),
     ),
     Command(
         "doctor",
-        "say what this machine and this installation offer",
-        "Prints versions, devices, and which models, methods and data sets there are.",
+        "show versions, devices and what is available",
+        "Prints versions, devices, and the available models, methods and data sets.",
         ("doctor", "-v doctor", "doctor > about.txt"),
     ),
 )

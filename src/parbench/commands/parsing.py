@@ -15,10 +15,8 @@ from parbench.commands.options import Option
 from parbench.errors import ParbenchError, unknown
 
 LEVELS = (
-    click.Option(
-        ["-v", "--verbose"], is_flag=True, help="Also say when and where each message came about, and what caused an error."
-    ),
-    click.Option(["-q", "--quiet"], is_flag=True, help="Show warnings and errors only, beside the results."),
+    click.Option(["-v", "--verbose"], is_flag=True, help="Add time and source to messages, and the cause to errors."),
+    click.Option(["-q", "--quiet"], is_flag=True, help="Show only warnings, errors and results."),
 )
 _SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 _USAGE = """\
