@@ -61,13 +61,19 @@ def test_runs_of_several_folders_stand_on_the_board_of_their_setting(board):
     assert titles[0] == "mean over 2 settings"
     assert sorted(titles[1:]) == [TINY, OTHER]
     rows = rows_of(board, TINY, 64)
-    assert {name: Path(row["folder"]).name for name, row in rows.items()} == {
+    assert {name: row["folder"] for name, row in rows.items()} == {
         "par": "mine",
         "visionzip": "theirs",
         "random": "mine",
         "fastv": "theirs",
     }
     assert set(rows_of(board, TINY, 128)) == {"par"}
+
+
+@pytest.mark.cli
+def test_a_page_does_not_tell_where_folders_are(board):
+    assert content(board)["about"]["said"].endswith("from mine, theirs.")
+    assert str(board.parent) not in board.read_text()
 
 
 @pytest.mark.cli

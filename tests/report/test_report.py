@@ -340,6 +340,8 @@ def test_the_table_shows_intervals(opened, report):
 def test_the_table_can_be_narrowed(opened, report):
     opened.write("#table-filter", "fast")
     assert set(column(opened, 1)) == {"none", "fastv"}
+    opened.write("#table-filter", "fast, TOME")
+    assert set(column(opened, 1)) == {"none", "fastv", "tome"}
     opened.write("#table-filter", "")
     opened.choose("#table-budget", "128")
     assert set(column(opened, 2)) == {"", "128"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -140,10 +141,19 @@ def _row(run: pd.Series, scale: float) -> dict[str, Any]:
     return found
 
 
+def called(folders: Sequence[Path]) -> list[str]:
+    """What folders are called on a page that is sent to others: by what tells them apart, not by where they are."""
+    whole = [path.resolve() for path in folders]
+    if len(set(whole)) == 1:
+        return [path.name for path in whole]
+    common = Path(os.path.commonpath(whole))
+    return [path.relative_to(common).as_posix() if path != common else path.name for path in whole]
+
+
 def _sources(runs: pd.Series, folders: Sequence[Path]) -> list[str]:
-    """For each run's folder the one it was found in, as it was named."""
-    named = sorted(folders, key=lambda path: -len(path.parts))
-    return [next((str(path) for path in named if path in (Path(run), *Path(run).parents)), str(Path(run).parent)) for run in runs]
+    """For each run's folder what the folder is called that it was found in."""
+    named = sorted(zip(folders, called(folders), strict=True), key=lambda found: -len(found[0].parts))
+    return [next((name for path, name in named if path in (Path(run), *Path(run).parents)), "") for run in runs]
 
 
 def _mean(sweeps: Sequence[Sweep]) -> dict[str, Any] | None:

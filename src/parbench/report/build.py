@@ -12,7 +12,7 @@ from parbench import __version__
 from parbench.figures.images import Images
 from parbench.figures.sweep import Sweep
 from parbench.figures.times import Times
-from parbench.report.boards import boards
+from parbench.report.boards import boards, called
 from parbench.report.kept import answers
 from parbench.report.page import page
 from parbench.report.rows import columns_of, rows_of
@@ -79,7 +79,7 @@ def board_page(sweeps: Sequence[Sweep], folders: Sequence[Path]) -> str:
     data = {
         "about": {
             "title": "Leaderboard",
-            "said": f"{runs} runs in {settings}, from {', '.join(map(str, folders))}.",
+            "said": f"{runs} runs in {settings}, from {', '.join(called(folders))}.",
             "notes": list(dict.fromkeys(note for sweep in sweeps for note in [*sweep.comparison.notes, *_notes(sweep)])),
             "identity": surroundings(sweeps[0].runs["identity"].iloc[0]) if len(sweeps) == 1 else {},
             **_written(),

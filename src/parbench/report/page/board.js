@@ -45,7 +45,7 @@ function drawBoard() {
   const board = boardNow(), rows = rankedRows(), columns = boardColumns(), several = severalFolders();
   const titles = [["rank, method", data.boards.rule], ...columns.map(({ title, hint }) => [title, hint]),
     ["ties", "How many rows of this budget it cannot be told apart from; press the number for their names."], ...(several ? [["from", ""]] : [])];
-  const head = make("tr", {}, ...titles.map(([title, hint]) => make("th", { scope: "col" }, make("span", { class: "head plain" }, title, hint ? hintButton(title, hint) : null))));
+  const head = make("tr", {}, ...titles.map(([title, hint]) => make("th", { scope: "col", class: title === "from" ? "from" : null }, make("span", { class: "head plain" }, title, hint ? hintButton(title, hint) : null))));
   const range = rangeOf(rows, "retained"), all = [...(board.none ? [board.none] : []), ...rows];
   byId("ranks").replaceChildren(make("thead", {}, head), make("tbody", {}, ...all.map((row) => boardRow(row, columns, range, several))));
   byId("board-status").textContent = board.said;

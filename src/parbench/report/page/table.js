@@ -22,9 +22,9 @@ function sortKeys(a, b) {
 }
 
 function rowsShown() {
-  const wanted = byId("table-filter").value.trim().toLowerCase(), budget = byId("table-budget").value;
+  const wanted = byId("table-filter").value.toLowerCase().split(",").map((name) => name.trim()).filter(Boolean), budget = byId("table-budget").value;
   return data.rows.filter((row) => row.method === "none" || (
-    row.label.toLowerCase().includes(wanted)
+    (!wanted.length || wanted.some((name) => row.label.toLowerCase().includes(name)))
     && (budget === "all" || String(row.budget) === budget)
     && (byId("table-controls").checked || !isControl(row)))).sort(sortKeys);
 }
