@@ -210,7 +210,7 @@ def test_text_and_edges_can_be_read_in_both_themes():
                 assert contrast(palette[name][theme], ground) >= 4.5, (name, theme, ground)
         for ground in grounds[:2]:
             assert contrast(palette["edge"][theme], ground) >= 3, (theme, ground)
-    assert tuple(palette["ground"]) == tuple(map(str.lower, GROUNDS))
+        assert grounds == [ground.lower() for ground in GROUNDS[theme]]
 
 
 def palette_of_page() -> dict[str, tuple[str, str]]:
@@ -223,10 +223,10 @@ def palette_of_page() -> dict[str, tuple[str, str]]:
 def test_every_method_has_a_marker_and_can_be_told_from_both_grounds(name):
     mine = looks({name: look(name)})[name]
     assert re.fullmatch(r"[MLQCZ\d .e-]+", mine["path"])
-    for theme, ground in zip(("light", "dark"), GROUNDS, strict=True):
-        assert contrast(mine[theme], ground) >= 3
+    for theme, grounds in zip(("light", "dark"), GROUNDS, strict=True):
+        assert min(contrast(mine[theme], ground) for ground in grounds) >= 3
     # What can be told already is left alone.
-    if contrast(look(name).colour, GROUNDS[0]) >= 3:
+    if min(contrast(look(name).colour, ground) for ground in GROUNDS[0]) >= 3:
         assert mine["light"] == look(name).colour.upper()
 
 

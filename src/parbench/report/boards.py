@@ -40,7 +40,9 @@ def sweeps_of(results: Results, metric: str | None = None) -> list[Sweep]:
         runs = results.runs.iloc[places]
         try:
             if (runs["method"] == "none").all():
-                raise ParbenchError(f"the runs of {runs['model'].iloc[0]} on {runs['dataset'].iloc[0]} are of none alone")
+                raise ParbenchError(
+                    f"the runs of {runs['model'].iloc[0]} on {runs['dataset'].iloc[0]} hold none alone: a leaderboard needs methods"
+                )
             found.append(sweep_of(replace(results, runs=runs), metric))
         except ParbenchError as error:
             why.append(str(error))

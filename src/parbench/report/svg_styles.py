@@ -9,8 +9,8 @@ from parbench.figures.looks import INSIDE, TOWER, Look
 from parbench.figures.style import luminance
 
 _DASHES = {INSIDE: "5 3", TOWER: "7 3 1.5 3"}
-# The page's grounds, light and dark, see report.css.
-GROUNDS = ("#FFFFFF", "#15181E")
+# What marks stand on, light and dark: the page's ground, what is raised, and what is chosen; see report.css.
+GROUNDS = (("#FFFFFF", "#F5F6F8", "#E8F1FB"), ("#15181E", "#1D2129", "#22324A"))
 # What a mark needs to be told from its ground (WCAG 2.2, 1.4.11).
 _CONTRAST = 3.0
 
@@ -20,7 +20,7 @@ def looks(methods: Mapping[str, Look]) -> dict[str, dict[str, Any]]:
     found = {}
     for name, own in methods.items():
         path, filled = _marker(own.marker)
-        light, dark = (told_from(ground, own.colour) for ground in GROUNDS)
+        light, dark = (told_from(grounds, own.colour) for grounds in GROUNDS)
         found[name] = {
             "light": light,
             "dark": dark,
@@ -32,16 +32,18 @@ def looks(methods: Mapping[str, Look]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def told_from(ground: str, colour: str) -> str:
-    """A colour, darkened on light ground and lightened on dark until it can be told from it."""
-    towards = 0 if luminance(_parts(ground)) > 0.5 else 255
+def told_from(grounds: Sequence[str], colour: str) -> str:
+    """A colour, darkened on light grounds and lightened on dark ones until it can be told from each."""
+    towards = 0 if luminance(_parts(grounds[0])) > 0.5 else 255
     parts = _parts(colour)
-    while contrast(_text(parts), ground) < _CONTRAST:
-        parts = [
-            part + (1 if towards > part else -1) * max(1, int(0.04 * abs(towards - part))) if part != towards else part
-            for part in parts
-        ]
+    while min(contrast(_text(parts), ground) for ground in grounds) < _CONTRAST:
+        parts = [_nearer(part, towards) for part in parts]
     return _text(parts)
+
+
+def _nearer(part: int, towards: int) -> int:
+    step = max(1, int(0.04 * abs(towards - part)))
+    return max(part - step, 0) if towards < part else min(part + step, 255)
 
 
 def contrast(one: str, other: str) -> float:
