@@ -24,14 +24,14 @@ def find_threshold(
     step: Callable[[], object] = lambda: None,
     cuts: int = 0,
 ) -> tuple[Any, float]:
-    """The value of the field that ``asked.calibrates`` names at which the mean count is its budget, and that mean.
+    """The threshold at which the method keeps its budget of tokens on average, and the mean number of tokens it keeps there.
 
     Args:
         counter: Images and questions.
-        asked: The method with its budget.
-        say: Given each threshold that was tried, and its mean.
+        asked: The method with its budget; its ``calibrates`` names the field that holds the threshold.
+        say: Called with a line of text for each threshold that was tried: the threshold and its mean.
         step: Called after each image of each try.
-        cuts: Into how many parts the range is cut to find where to search, for few images; 0: the mean falls all the way.
+        cuts: Number of parts the range is divided into to locate the search, useful with few images; 0 where the mean is monotone.
 
     Raises:
         ParbenchError: The budget is impossible; ``OutOfReach`` if no threshold gives it.

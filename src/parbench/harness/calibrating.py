@@ -1,4 +1,4 @@
-"""Fills in the thresholds of a session's methods: stored ones where they serve, else found as a first step of the run."""
+"""Fills in the thresholds of a session's methods: a stored one if it applies, otherwise found as the first step of the run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# Of a model's settings those that decide no feature, or that fingerprints stand for.
+# Model settings that do not affect the features, or that the fingerprints already cover.
 _ELSEWHERE = (
     "name",
     "path",
@@ -36,7 +36,7 @@ _ELSEWHERE = (
     "geometry",
     "relevance_sign",
 )
-# Counts of all images that a search takes at most; most need a third of them.
+# Most evaluations of the mean count in one search; most searches need a third of them.
 _TRIES = 24
 
 
@@ -52,12 +52,12 @@ class Thresholds:
 
     @cached_property
     def data(self) -> PreparedDataset:
-        """What thresholds are found on: the split that is configured, else another one of the same data, else the very one."""
+        """The data to calibrate on: the configured split, else another split of the same data, else the evaluated split itself."""
         return calibration_data(self.session.dataset, self.session.config.calibration.get("split"))
 
     @property
     def found_on(self) -> dict[str, Any]:
-        """What a threshold found here is found on: name of the data set, split, number of questions at most, fingerprint."""
+        """The calibration data as recorded with a threshold: data set, split, maximum number of questions, fingerprint."""
         return {
             "dataset": self.data.name,
             "split": self.data.settings["split"],
@@ -70,11 +70,11 @@ class Thresholds:
         return int(min(self.session.config.calibration.questions, len(self.data.rows)))
 
     def filled(self, asked: Reducer) -> Reducer:
-        """A method with the threshold for its budget, if that is open; found now if nobody has found it before.
+        """A method with the threshold for its budget filled in, searched for now if it is not stored anywhere.
 
         Raises:
             OutOfReach: No threshold gives the budget.
-            Uncalibrated: It would have to be found, and another machine has the model.
+            Uncalibrated: The threshold has to be searched for, and the model is on another machine.
         """
         if asked.open_threshold is None:
             return asked
@@ -87,7 +87,7 @@ class Thresholds:
             if self.session.elsewhere:
                 raise Uncalibrated(f"the threshold of {row_name(asked.settings())} on {self._named} is not found")
             with file.alone():
-                # Whoever held it before may have found it.
+                # The previous owner of the lock may have found it.
                 found = file.read() if file.path.exists() else None
                 if found is None:
                     found = self._find(asked)
@@ -95,10 +95,10 @@ class Thresholds:
         return asked.with_threshold(found["threshold"], self.found_on)
 
     def find(self, asked: Reducer) -> tuple[Any, float]:
-        """The threshold for a method's budget, found now with a progress bar, and the mean number of tokens that it leaves.
+        """Search for the threshold of a method's budget, with a progress bar; also gives the mean number of tokens it keeps.
 
         Raises:
-            OutOfReach: No threshold gives the budget; says what can be had.
+            OutOfReach: No threshold gives the budget; the message names the budgets that are possible.
         """
         from parbench.harness.calibrate import find_threshold
 
@@ -114,11 +114,11 @@ class Thresholds:
                 raise OutOfReach(f"{name} on {self._named}: {error}", error.nearest) from error
 
     def rest(self) -> None:
-        """Let go of images and features; they are read again when needed."""
+        """Free the images and features; they are read again when needed."""
         self.__dict__.pop("_counter", None)
 
     def _stored(self, asked: Reducer, subject: Subject) -> Reducer | None:
-        """With the threshold of a calibration file; a word where one's own file does not serve."""
+        """The method with the threshold of a calibration file; warns if the user's own file does not apply."""
         try:
             return calibrated(asked, subject, self._serving)
         except ParbenchError as refusal:
@@ -159,7 +159,7 @@ class Thresholds:
         except OutOfReach as error:
             if error.nearest is None:
                 raise
-            # A method that adapts delivers what it can: the table marks a mean that is far from the budget.
+            # An adaptive method may miss its budget; the table marks a mean that is far from it.
             _log.warning(f"{error}: continuing with it")
             threshold, mean = error.nearest
         shown = threshold if not isinstance(threshold, list) else "by block"
@@ -187,10 +187,10 @@ def calibration_data(dataset: PreparedDataset, split: str | None) -> PreparedDat
 
     Args:
         dataset: What is evaluated.
-        split: The one to take; None: another one of the same data, if there is one at hand, else the one that is evaluated.
+        split: The split to use; None for another split of the same data if one is on this machine, else the evaluated split.
 
     Raises:
-        ParbenchError: There is no such split, or it is the one that is reported although there is another.
+        ParbenchError: There is no such split, or it is the evaluated split although another one exists.
     """
     usual = _usual(dataset)
     own = dataset.settings["split"]
@@ -203,7 +203,7 @@ def calibration_data(dataset: PreparedDataset, split: str | None) -> PreparedDat
 
 def _usual(dataset: PreparedDataset) -> PreparedDataset:
     if _is_scenes(dataset):
-        # What is made for tuning; other splits are not made just for this.
+        # The tuning split may be generated for this; other splits are not.
         candidates = [] if dataset.settings["split"] == "val" else ["val"]
     else:
         candidates = splits_at_hand(dataset.settings, lambda: dataset.rows)
@@ -224,7 +224,7 @@ def _is_scenes(dataset: PreparedDataset) -> bool:
 
 
 def _whole_scenes(dataset: PreparedDataset) -> set[str]:
-    """Fingerprint of the data that shipped thresholds were found on, where a data set is of that kind."""
+    """Fingerprint of the data that shipped thresholds were found on; empty for other kinds of data sets."""
     if not _is_scenes(dataset) or dataset.settings["images"] != "real":
         return set()
     whole: Mapping[str, Any] = {**dataset.settings, "task": "scenes", "split": "val", "skill": None}

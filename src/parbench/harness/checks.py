@@ -1,4 +1,4 @@
-"""What can be known to be wrong with a data set before a model is loaded."""
+"""Checks of a data set that need no model."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def check_metric(settings: Mapping[str, Any], task: Path) -> None:
-    """See that a data set's metrics are its task's.
+    """Check that the task computes the metrics that a data set's settings name.
 
     Args:
         settings: The ``conf/dataset`` mapping.
         task: The task's YAML.
 
     Raises:
-        ParbenchError: One is not.
+        ParbenchError: The task lacks one of the metrics.
     """
     known = [metric["metric"] for metric in measured(read_yaml(task), task)]
     asked = settings["metric"] or []
@@ -32,10 +32,10 @@ def check_metric(settings: Mapping[str, Any], task: Path) -> None:
 
 
 def check_columns(settings: Mapping[str, Any], rows: Any, source: str) -> None:
-    """See that the columns are there which a data set's settings name.
+    """Check that the rows have the columns that a data set's settings name.
 
     Raises:
-        ParbenchError: One is not.
+        ParbenchError: A column is missing.
     """
     have = rows.column_names
     if missing := [name for name in settings["columns"] if name not in have]:
@@ -47,15 +47,15 @@ def check_columns(settings: Mapping[str, Any], rows: Any, source: str) -> None:
 
 
 def check_answers(name: str, numbers: Iterable[int], docs: Any) -> None:
-    """See that the right answer of every multiple-choice row is one of its options.
+    """Check that the right answer of every multiple-choice row is one of its options.
 
     Args:
         name: The data set.
-        numbers: The rows to look at.
+        numbers: Indices of the rows to check.
         docs: All rows, without images.
 
     Raises:
-        ParbenchError: One is not: every answer to it would be wrong.
+        ParbenchError: A row's right answer is not among its options, so that every answer would be wrong.
     """
     for number in numbers:
         doc = docs[number]
@@ -70,7 +70,7 @@ def check_answers(name: str, numbers: Iterable[int], docs: Any) -> None:
 
 
 def options_of(doc: Mapping[str, Any]) -> list[str] | None:
-    """The letters of a row's options; None where it has none, or has no answer to compare with them."""
+    """The letters of a row's options; None if it has no options, or no answer to compare with them."""
     answer = doc.get("answer")
     if answer is None or isinstance(answer, list) or str(answer).strip() in ("", "nan", "None", "?", "hidden"):
         return None
@@ -95,7 +95,7 @@ def _is_said(option: Any) -> bool:
 
 
 def _among(answer: Any, options: Sequence[str]) -> bool:
-    """Whether an answer is an option's letter or text, or its number from 0 on."""
+    """Whether an answer is an option's letter, text, or zero-based index."""
     letters = [option for option in options if len(option) == 1 and option in _LETTERS]
     text = str(answer).strip()
     if isinstance(answer, int) or text.isdigit():

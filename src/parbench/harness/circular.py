@@ -8,7 +8,7 @@ from typing import Any
 
 from parbench.errors import ParbenchError
 
-# MMBench (arXiv 2307.06281): a rotation's index is its question's plus a multiple of this.
+# MMBench (arXiv 2307.06281): a rotation's index is the index of its question plus a multiple of this.
 STEP = 1_000_000
 
 
@@ -16,15 +16,15 @@ class CircularGroups:
     """Rows of a data set that is scored by CircularEval: a question is right only if each of its rotations is.
 
     Args:
-        numbers: One a row; those of a question's rotations are the same modulo ``STEP``.
-        column: Where they stand.
-        name: What messages call the data set.
+        numbers: The index of each row; rotations of one question have the same index modulo ``STEP``.
+        column: The column that holds them, for error messages.
+        name: The data set's name, for error messages.
 
     Attributes:
-        keys: For each row its question's number.
+        keys: For each row the index of its question.
 
     Raises:
-        ParbenchError: A number is there twice, or is of a rotation whose question is not there.
+        ParbenchError: An index occurs twice, or a rotation's question is missing.
     """
 
     def __init__(self, numbers: Sequence[int], column: str, name: str) -> None:
@@ -43,16 +43,16 @@ class CircularGroups:
 
 
 def rows_of_first(keys: Sequence[Any], limit: int) -> list[int]:
-    """The rows, in order, of the first so many different keys."""
+    """The rows, in order, that have one of the first ``limit`` distinct keys."""
     chosen = set(list(dict.fromkeys(keys))[:limit])
     return [place for place, key in enumerate(keys) if key in chosen]
 
 
 def check_pairs(keys: Sequence[Any], column: str, name: str) -> None:
-    """Refuse rows that are no pairs.
+    """Check that the rows come in pairs, as MME's do.
 
     Raises:
-        ParbenchError: A key is there once, or more than twice.
+        ParbenchError: A key occurs once, or more than twice.
     """
     wrong = next(((key, times) for key, times in Counter(keys).items() if times != 2), None)
     if wrong:
@@ -62,10 +62,10 @@ def check_pairs(keys: Sequence[Any], column: str, name: str) -> None:
 
 
 def with_whole_numbers(rows: Any, column: str, name: str) -> Any:
-    """Rows (a ``datasets.Dataset``) with a column as int64; one stored copy of MMBench has its index as text.
+    """Rows (a ``datasets.Dataset``) with a column cast to int64; one stored copy of MMBench has its index as text.
 
     Raises:
-        ParbenchError: A value is not a whole number from 0 on.
+        ParbenchError: A value is not an integer >= 0.
     """
     from datasets import Value
 

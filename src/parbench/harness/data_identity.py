@@ -1,4 +1,4 @@
-"""What tells a data set, the way it is asked and its scoring from others."""
+"""The identity of a data set: its content, its prompts and its scoring."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from parbench.harness.task_file import TaskFile
 
 
 def identity_of(task: TaskFile, rows: Callable[[], Any]) -> str:
-    """Sha256 of the data and of the task that asks and scores them.
+    """SHA-256 of the data and of the task that builds the prompts and scores the answers.
 
     Args:
         task: The data set's task, with its settings.
-        rows: Gives all rows; asked for where only they tell the data, as with one's own.
+        rows: Gives all rows; called only if the content of the rows is hashed, as for a user's own data.
 
     Raises:
         ParbenchError: The data cannot be found.
     """
     settings = task.settings
     refuse_ignored(settings)
-    # Prompt, generation arguments and scoring are in the task's YAML and beside it.
+    # Prompt, generation arguments and scoring are in the task's YAML and in files in its folder.
     parts = [_data(task, rows).encode(), settings["split"].encode(), settings["images"].encode(), *task.content]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
 def _data(task: TaskFile, rows: Callable[[], Any]) -> str:
-    """What tells the data alone."""
+    """The identity of the data alone, without the task."""
     settings = task.settings
     if settings["hub"] is None:
         return _scenes(settings)

@@ -1,4 +1,4 @@
-"""The settings of a data set, ``conf/dataset``: what they have to be."""
+"""Validates the settings of a data set (``conf/dataset``)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from parbench.errors import ParbenchError
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
-    """See that the values of a data set's settings are possible; what files they name is not looked at.
+    """Check the values of a data set's settings; the files that they name are not opened.
 
     Raises:
-        ParbenchError: One is not.
+        ParbenchError: A value is not allowed.
     """
     if settings.get("source") == "task" and not settings["yaml"]:
         raise ParbenchError("dataset=task-by-path needs a task: write dataset=path/to/task.yaml")

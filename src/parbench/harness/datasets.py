@@ -1,4 +1,4 @@
-"""A data set made ready: its rows, and the lmms-eval task that asks and scores them."""
+"""A prepared data set: its rows, and the lmms-eval task that builds the prompts and scores the answers."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from parbench.harness.task_file import TaskFile
 
 
 class PreparedDataset:
-    """A data set of ``conf/dataset``; lmms-eval, which takes seconds to import, and the rows are loaded when first needed.
+    """A data set of ``conf/dataset``. The rows, and lmms-eval, which takes seconds to import, are loaded when first needed.
 
     Args:
         settings: The ``conf/dataset`` mapping.
 
     Attributes:
         name: Its name.
-        task_name: Its task's name in lmms-eval.
-        generated: Whether parbench makes it itself (scenes).
-        source: Of one's own data, where the rows come from.
+        task_name: The name of its task in lmms-eval.
+        generated: Whether parbench generates the data (scenes).
+        source: Where the rows of a user's own data come from.
         submits: Whether a server scores the answers.
 
     Raises:
-        ParbenchError: A setting is not possible, or its files cannot be found.
+        ParbenchError: A setting is invalid, or the data set's files cannot be found.
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
@@ -54,29 +54,29 @@ class PreparedDataset:
         if self.generated or self.source or settings["path"] is not None:
             self.fingerprint  # noqa: B018 - what is on this machine is looked at now
         if self.source == "task":
-            # Its functions are a person's own, and nothing is loaded for what does not work.
+            # The functions are the user's own: check them before any data are loaded.
             _ = self.scorer
 
     @cached_property
     def commit(self) -> str | None:
-        """The commit of the hub that the rows are from; None for local and generated ones."""
+        """The hub commit that the rows come from; None for local and generated data."""
         return None if self.source else hub_commit(self.settings)
 
     @cached_property
     def fingerprint(self) -> str:
-        """What tells the data, the way they are asked and their scoring from others.
+        """Hash of the data, their prompts and their scoring.
 
         Raises:
-            ParbenchError: They cannot be found.
+            ParbenchError: The data cannot be found.
         """
         return identity_of(self._task_file, lambda: self.rows)
 
     @cached_property
     def rows(self) -> Any:
-        """All rows, with images that are decoded when looked at.
+        """All rows; an image is decoded when it is accessed.
 
         Raises:
-            ParbenchError: They cannot be read, are none, or lack a column.
+            ParbenchError: The data cannot be read, are empty, or lack a column.
         """
         return rows_of(self._task_file)
 
@@ -86,7 +86,7 @@ class PreparedDataset:
         return self._task_file.built(self.rows)
 
     def docs(self) -> Any:
-        """The rows without images, in order: what is asked and scored."""
+        """The rows without images, in order, as prompts and scores are computed from them."""
         if not self.generated or "task" in self.__dict__:
             return self.task.eval_docs_no_media
         return self.rows.remove_columns("image")
@@ -103,15 +103,15 @@ class PreparedDataset:
         return self._shown.visuals(number)
 
     def image_key(self, number: int) -> str:
-        """What the images of a row are called: rows with the same name show the same images, by content."""
+        """The name of a row's images: two rows have the same name exactly if their images have the same content."""
         return self._shown.name(number)
 
     def group(self, number: int) -> str:
-        """Rows of a group are shown in the same way: the same images, and nothing else that the task draws from the row."""
+        """A key that is equal for rows whose images are the same after the task has processed them."""
         return self._shown.group(number)
 
     def question(self, doc: Mapping[str, Any]) -> str:
-        """What is asked, as the model gets it."""
+        """The question as the model gets it."""
         text: str = self.task.doc_to_text(dict(doc))
         return text
 
@@ -119,7 +119,7 @@ class PreparedDataset:
 
     @cached_property
     def chance(self) -> float | None:
-        """Accuracy of guessing among an answer's possibilities; None where that is not known."""
+        """Accuracy of random guessing, 0..1; None if it is not known."""
         if self.source == "local":
             options = [len(doc["choices"]) if doc["scoring"] == "choice" else 0 for doc in self.docs()]
             return sum(1 / count for count in options) / len(options) if all(options) else None
@@ -132,7 +132,7 @@ class PreparedDataset:
         return sum(guessed[skill] for skill in skills) / len(skills)
 
     def target(self, doc: Mapping[str, Any]) -> Any:
-        """The right answer as it is scored, such as an option's letter; the most frequent one where people gave several."""
+        """The right answer as it is scored, such as an option's letter; the most frequent one if annotators gave several."""
         target = doc.get("answer", doc.get("answers")) if self.generated else right_answer(self.task, doc)
         if isinstance(target, list) and target:
             said = [answer["answer"] if isinstance(answer, dict) and "answer" in answer else answer for answer in target]
@@ -141,20 +141,20 @@ class PreparedDataset:
 
     @cached_property
     def circular(self) -> CircularGroups | None:
-        """Which rows are rotations of one question; None where each row is scored by itself.
+        """Which rows are rotations of one question; None if each row is scored alone.
 
         Raises:
-            ParbenchError: A question is not whole.
+            ParbenchError: A rotation of a question is missing.
         """
         column = self.settings.get("circular")
         return CircularGroups(self.rows[column], column, self.name) if column else None
 
     def unit(self, number: int) -> str | None:
-        """What a row is scored as one with; None where each row is scored by itself."""
+        """The key of the rows that are scored together with this one; None if each row is scored alone."""
         return f"{self.task_name} {self.circular.keys[number]}" if self.circular else None
 
     def limited(self, limit: int | None) -> list[int] | None:
-        """The rows that a limit leaves, where rows are scored together and it cuts none apart; None for the first so many."""
+        """The rows within a limit where rows are scored together, so that no unit is split; None for simply the first rows."""
         if limit is None:
             return None
         if self.circular:
@@ -163,13 +163,13 @@ class PreparedDataset:
         return rows_of_first(self.rows[pairs], limit // 2) if pairs else None
 
     def check(self, limit: int | None = None) -> None:
-        """Look at the rows for what would keep them from being scored.
+        """Check that the rows can be scored.
 
         Args:
-            limit: How many of them are asked; None for all.
+            limit: The number of questions to evaluate; None for all.
 
         Raises:
-            ParbenchError: There is something.
+            ParbenchError: A row cannot be scored.
         """
         refuse_unanswered(self.settings, self.rows)
         if self.settings.get("ocr") and None in self.rows[OCR]:
@@ -183,13 +183,13 @@ class PreparedDataset:
         docs = self.docs()
         asked = self.limited(limit) or range(len(docs) if limit is None else min(limit, len(docs)))
         if not self.settings.get("by_name"):
-            # What other tasks mean by their columns is not known.
+            # What the columns of other tasks mean is unknown.
             check_answers(self.name, asked, docs)
         if not self.generated:
             self.scorer.check(asked, docs)
 
     def evidence(self, doc: Mapping[str, Any]) -> list[list[int]] | None:
-        """Boxes of what a question needs (x0, y0, x1, y1; pixels of the middle square); None where the data do not say."""
+        """Boxes around what a question is about (x0, y0, x1, y1; pixels of the centre square); None if the data have none."""
         return doc["boxes"] or None if self.source == "local" else doc.get("boxes") if self.generated else None
 
     @property
@@ -201,7 +201,7 @@ class PreparedDataset:
 
     @cached_property
     def scorer(self) -> Scorer:
-        """What gives an answer its score.
+        """The scorer of answers.
 
         Raises:
             ParbenchError: The task has no metric of that name.
@@ -218,5 +218,5 @@ class PreparedDataset:
         return self.scorer.score(doc, text)
 
     def parseable(self, doc: Mapping[str, Any], text: str) -> bool:
-        """Whether an answer is one of those that its question allows, right or wrong (see :func:`parseable`)."""
+        """Whether an answer is in a form that its question allows, right or wrong (see :func:`parseable`)."""
         return parseable(text, self.target(doc), {} if self.generated else doc)

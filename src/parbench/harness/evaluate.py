@@ -1,4 +1,4 @@
-"""One cell: a model, a method, a data set, a budget; through lmms-eval into a run folder."""
+"""Evaluates one run (a model, a method, a data set and a budget) through lmms-eval, and writes its folder."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class Run:
     """A finished run.
 
     Attributes:
-        folder: Where it is.
-        metrics: What ``metrics.json`` holds.
-        reused: Whether nothing had to be computed.
+        folder: Its folder.
+        metrics: The content of ``metrics.json``.
+        reused: Whether it was finished before, so that nothing was computed.
     """
 
     folder: Path
@@ -59,13 +59,13 @@ class Run:
 
 
 def open_store(session: Session, identity: Mapping[str, Any], *, wait: bool = True) -> RunStore:
-    """The folder of a session's run of an identity (``Session.identity``)."""
+    """The folder of the run with an identity (see ``Session.identity``)."""
     whole = {**OmegaConf.to_container(session.config, resolve=True), "method": identity["method"]}  # type: ignore[dict-item]
     return RunStore(Path(session.config.results_dir), identity, redacted(whole), wait=wait)
 
 
 def is_finished(session: Session, run: str) -> bool:
-    """Whether a run of a session has its metrics."""
+    """Whether a run of a session is finished, that is, has its metrics."""
     return (Path(session.config.results_dir) / run / "metrics.json").exists()
 
 
@@ -78,19 +78,19 @@ def evaluate(
     progress: Progress | None = None,
     tracking: Tracking | None = None,
 ) -> Run:
-    """Evaluate one method, or go on where a killed run stopped, or reuse the finished one.
+    """Evaluate one method: resume an interrupted run, or reuse a finished one.
 
     Args:
         session: Model and data set.
         reducer: The method, ready for the model (``Session.reducer``).
-        identity: Of the run, where it is known already; the same as ``session.identity(reducer)``.
-        wait: Whether to wait for a process that computes the same run.
-        progress: Where to show it; None for a bar of its own.
-        tracking: Who is told of the run as it goes.
+        identity: The run's identity if it is known already; it equals ``session.identity(reducer)``.
+        wait: Whether to wait for another process that computes the same run.
+        progress: The progress bar to use; None for a new one.
+        tracking: The tracker that logs the run.
 
     Raises:
         RunLockedError: Another process computes the run, and ``wait`` is off.
-        ParbenchError: Anything a person has to put right; what was computed stays in the run's folder.
+        ParbenchError: Anything the user has to fix; what was computed stays in the run's folder.
     """
     store = open_store(session, identity or session.identity(reducer), wait=wait)
     with contextlib.closing(store), (tracking or Tracking()).run(store) as tracker:
@@ -109,7 +109,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Computation:
-    """A run that is not finished."""
+    """The computation of a run that is not finished."""
 
     session: Session
     reducer: Reducer
@@ -118,7 +118,7 @@ class _Computation:
     progress: Progress | None
 
     def run(self) -> Run:
-        """Answer what is open, and measure."""
+        """Answer the remaining questions, and compute the metrics."""
         session, reducer, store = self.session, self.reducer, self.store
         results = self._answer()
         about = {
@@ -145,7 +145,7 @@ class _Computation:
         return Run(store.folder, metrics, reused=False)
 
     def _warn(self, metrics: RunMetrics) -> None:
-        """Say where the delivered mean is far from the budget; tables mark it."""
+        """Warn if the mean number of kept tokens is far from the budget; tables mark it too."""
         reducer, mean = self.reducer, metrics.tokens_kept["mean"]
         off = deviation(metrics.budget, mean, metrics.patches)
         if off is None or not is_far(off):
@@ -168,7 +168,7 @@ class _Computation:
             keep_freed()
         engine = Engine(session.adapter, self.reducer, share=settings.share, features=session.features, workers=settings.workers)
         size = store.batch_size(lambda: batch_size(session.adapter) if settings.batch_size == "auto" else int(settings.batch_size))
-        # What the memory did not hold before, it is not asked to hold again.
+        # Reuse the batch size that fitted after an earlier out-of-memory error.
         engine.most = store.plan.get("most")
         store.record(computed_by(device_name(session.adapter.device)))
         prices = costs(session.adapter.model.config)
@@ -196,14 +196,14 @@ class _Computation:
 
 
 def keep_submission(session: Session, store: RunStore) -> None:
-    """The server's file to the run's folder; a part of the data has none."""
+    """Move the file for the evaluation server to the run's folder; a partial run has none."""
     found = take_file(session.dataset.task, None if session.shard else store.folder)
     if found:
         _log.info(f"the file for the server is {found}")
 
 
 def own_metrics(dataset: PreparedDataset, results: Mapping[str, Any]) -> dict[str, Any]:
-    """The task's own metrics out of what lmms-eval gives: numbers, and mappings of numbers as some aggregations give them."""
+    """The task's own metrics from lmms-eval's results: numbers, or mappings of numbers as some aggregations return them."""
     found = {}
     for key, value in sorted(results["results"][dataset.task_name].items()):
         name, _, pipeline = key.partition(",")
@@ -212,12 +212,12 @@ def own_metrics(dataset: PreparedDataset, results: Mapping[str, Any]) -> dict[st
     return found
 
 
-# What lmms-eval calls otherwise than it is: POPE's ratio counts the right answers, not the model's.
+# lmms-eval's name is misleading here: POPE's ratio counts the right answers, not the model's.
 _RENAMED = {"pope_yes_ratio": "pope_yes_ratio_of_right_answers"}
 
 
 def _numbers(value: Any) -> Any:
-    """A number as Python's, a mapping of such; None for anything else."""
+    """A number as a Python number, a mapping with its numbers converted; None for anything else."""
     if isinstance(value, Mapping):
         found = {str(key): _numbers(one) for key, one in value.items()}
         return {key: one for key, one in found.items() if one is not None} or None
@@ -230,7 +230,7 @@ def _numbers(value: Any) -> Any:
 def simple_evaluation(
     session: Session, model: Any, *, log_samples: bool = False, choose: Callable[..., Any] | None = None
 ) -> dict[str, Any]:
-    """lmms-eval's evaluation of a model class, any, on a session's data set; of the requests that are chosen, if not of all."""
+    """lmms-eval's evaluation of any model object on a session's data set; ``choose`` selects among the requests."""
     with quiet():
         from lmms_eval.evaluator import simple_evaluate
 
@@ -257,7 +257,7 @@ def simple_evaluation(
 
 
 def _within(rows: Collection[int], choose: Callable[..., Any] | None) -> Callable[..., Any]:
-    """Chooses among the requests of some rows only."""
+    """A function that applies ``choose`` to the requests of some rows only."""
 
     def chosen(requests: Sequence[Any]) -> list[Any]:
         inside = [request for request in requests if request.doc_id in rows]
@@ -268,7 +268,7 @@ def _within(rows: Collection[int], choose: Callable[..., Any] | None) -> Callabl
 
 @contextlib.contextmanager
 def _no_bars() -> Iterator[None]:
-    """Without lmms-eval's own progress bars, which tear the one of the whole command."""
+    """Disable lmms-eval's progress bars, which would break up the bar of the whole command."""
     from lmms_eval import evaluator
     from lmms_eval.api import task
 
@@ -284,7 +284,7 @@ def _no_bars() -> Iterator[None]:
 
 
 def _no_tasks() -> Any:
-    """A task manager that knows none: the task is handed over built, and indexing 2,000 others takes seconds."""
+    """A task manager without tasks: the task object is passed in, and indexing 2,000 others takes seconds."""
     from lmms_eval.tasks import TaskManager
 
     return TaskManager(include_defaults=False)
@@ -323,7 +323,7 @@ def _record(session: Session, engine: Engine, prices: Costs, doc: Any, sample: S
 
 
 def _evidence(dataset: PreparedDataset, doc: Any, answer: Answer) -> dict[str, float | None]:
-    """What is kept of what the question needs; nothing where its boxes are not known."""
+    """Evidence recall and related shares of a sample, by field name; empty if the question has no boxes."""
     boxes = dataset.evidence(doc)
     if boxes is None or not answer.kept:
         return {}
@@ -336,14 +336,14 @@ def _evidence(dataset: PreparedDataset, doc: Any, answer: Answer) -> dict[str, f
 
 
 def _score(dataset: PreparedDataset, doc: Any, answer: Answer) -> float | None:
-    """None where a server scores it."""
+    """The score of an answer; None if a server scores it."""
     if dataset.submits:
         return None
     return dataset.score(doc, answer.text) if answer.error is None else 0.0
 
 
 def _runs(counts: tuple[int, ...]) -> list[list[int]]:
-    """Per-layer counts as [count, layers] runs."""
+    """Per-layer token counts, run-length encoded as [count, number of layers] pairs."""
     runs: list[list[int]] = []
     for count in counts:
         if runs and runs[-1][0] == count:

@@ -1,4 +1,4 @@
-"""Thresholds that runs found for themselves, on the disk, so that the next run and other processes have the same."""
+"""Thresholds found by earlier runs, kept on disk so that later runs and other processes use the same values."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ class FoundThreshold:
     """The file of one threshold.
 
     Args:
-        about: Everything that decides it; its hash is in the file's name.
-        name: What it is a threshold of, for people.
+        about: Everything the threshold depends on; its hash is in the file's name.
+        name: A readable name of what it is a threshold of.
     """
 
     def __init__(self, about: Mapping[str, Any], name: str) -> None:
-        # As JSON gives it back.
+        # As it reads back from JSON.
         self.about = json.loads(json.dumps(about, sort_keys=True, default=str))
         key = hashlib.sha256(json.dumps(self.about, sort_keys=True).encode()).hexdigest()[:16]
         self.path = cache_root() / "calibrations" / f"{name}-{key}.json"
 
     def read(self) -> dict[str, Any] | None:
-        """``threshold`` and ``mean``; None where there is no such file, or it is damaged, which is said."""
+        """``threshold`` and ``mean``; None if there is no such file, or if it is damaged, which is logged."""
         try:
             found = json.loads(self.path.read_text(encoding="utf-8"))
             if found["about"] == self.about and isinstance(found["mean"], float):
@@ -44,7 +44,7 @@ class FoundThreshold:
         return None
 
     def write(self, threshold: Any, mean: float) -> None:
-        """Keep a threshold for others, where that is possible; where not, that is said."""
+        """Store a threshold for other runs; if it cannot be written, a warning is logged."""
         entry = {"about": self.about, "threshold": threshold, "mean": mean}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,13 +58,13 @@ class FoundThreshold:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """While open, no other process finds this threshold; where files cannot be locked, nobody is kept from it."""
+        """While open, no other process searches for this threshold; without effect where files cannot be locked."""
         with contextlib.ExitStack() as stack:
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(FileLock(self.path.with_suffix(".lock"), self._say_busy)).sign(LockOwner.this())
             except OSError:
-                # Why is said when the threshold cannot be written; both find the same.
+                # Both processes then find the same value; the reason is logged when the threshold cannot be written.
                 pass
             yield
 

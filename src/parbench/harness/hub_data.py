@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub: which commit a name stands for, and its rows from a cache or over the network."""
+"""Data sets of the Hugging Face Hub: resolves a name to a commit, and loads its rows from a cache or the network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DATA = (".parquet", ".arrow", ".jsonl", ".json", ".csv")
 
 @lru_cache
 def resolve(repository: str, revision: str | None, config: str | None) -> str:
-    """The commit that a branch, a tag or nothing stands for: as the hub has it, or where it cannot be asked as a cache has it.
+    """The commit of a branch or tag, from the hub or, if it cannot be reached, from a local cache.
 
     Args:
         repository: Such as ``lmms-lab-encoder/POPE``.
@@ -24,7 +24,7 @@ def resolve(repository: str, revision: str | None, config: str | None) -> str:
         config: Name of the configuration that is to be read.
 
     Raises:
-        ParbenchError: The hub does not have it, or it cannot be asked and no cache has it.
+        ParbenchError: The hub does not have it, or the hub cannot be reached and no cache has it.
     """
     if revision and _COMMIT.fullmatch(revision):
         return revision
@@ -61,17 +61,17 @@ def resolve(repository: str, revision: str | None, config: str | None) -> str:
 def load(repository: str, config: str | None, split: str, commit: str, files: Any = None) -> Any:
     """The rows of a split at a commit, as a ``datasets.Dataset``.
 
-    They are taken from the hub's cache of files, else from what ``datasets`` made of them before, else from the hub.
+    Sources are tried in this order: the hub's file cache, the tables that ``datasets`` prepared earlier, the hub.
 
     Args:
         repository: Such as ``lmms-lab-encoder/POPE``.
         config: Name of the configuration; None for the only one.
         split: Name of the split.
         commit: The commit.
-        files: Which files to read, where a task names them, as ``datasets`` takes ``data_files``.
+        files: The files to read if the task names them, in the form of ``data_files`` of ``datasets``.
 
     Raises:
-        ParbenchError: They are nowhere to be had, cannot be read, or a cache holds only some of a split's files.
+        ParbenchError: The rows cannot be found or read, or a cache holds only some of a split's files.
     """
     import datasets
     import httpx
@@ -117,7 +117,7 @@ def _snapshot(repository: str, commit: str) -> Path | None:
 
 
 def _prepared_folders(repository: str, config: str | None) -> list[Path]:
-    """What ``datasets`` made of a configuration before, the newest last; folders are named by commit."""
+    """Folders that ``datasets`` prepared for a configuration earlier, the newest last; they are named by commit."""
     import datasets
     from datasets.naming import camelcase_to_snakecase
 
@@ -142,7 +142,7 @@ def _prepared(repository: str, config: str | None, commit: str) -> Path | None:
 
 
 def _cached_commit(repository: str, revision: str | None, config: str | None) -> str | None:
-    """What a cache says that a revision is."""
+    """The commit of a revision according to a cache; None if no cache has it."""
     name = _cache(repository) / "refs" / (revision or "main")
     if name.is_file() and _COMMIT.fullmatch(commit := name.read_text().strip()):
         return commit
@@ -160,7 +160,7 @@ def _cached_commit(repository: str, revision: str | None, config: str | None) ->
 
 
 def _of_files(snapshot: Path, config: str | None, split: str) -> Any:
-    """The rows of a split from a folder of the hub's cache; None if it holds no data of it, such as a read-me alone."""
+    """The rows of a split from a folder of the hub's cache; None if it holds no data of it, such as only a README."""
     import datasets
 
     files = [file for file in sorted(snapshot.rglob("*")) if file.suffix in _DATA]
@@ -178,16 +178,16 @@ def _of_files(snapshot: Path, config: str | None, split: str) -> Any:
 
 
 def _describes(snapshot: Path) -> bool:
-    """Whether a read-me says which files are which configuration and split."""
+    """Whether the folder's README assigns files to configurations and splits."""
     card = snapshot / "README.md"
     return card.is_file() and bool(re.search(r"^configs:", card.read_text(encoding="utf-8", errors="replace"), re.MULTILINE))
 
 
 def check_complete(files: list[Path], folder: Path) -> None:
-    """See that no file is a dead link and no shard of a numbered series is missing.
+    """Check that no file is a broken link and that no shard of a numbered series is missing.
 
     Raises:
-        ParbenchError: The folder was copied in part.
+        ParbenchError: The folder is an incomplete copy.
     """
     dead = [file for file in files if not file.exists()]
     series: dict[tuple[Path, str, int], set[int]] = {}

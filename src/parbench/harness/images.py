@@ -1,4 +1,4 @@
-"""The images of a data set's rows: told apart by their content, and read strictly."""
+"""The images of a data set's rows: identified by content, and decoded strictly."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image, ImageFile
 from parbench.errors import UnfitSample
 from parbench.harness.silence import quiet_datasets
 
-# Rows that are read at once.
+# Number of rows read at once.
 _SLICE = 64
 _GREY_16 = ("I;16", "I;16L", "I;16B", "I;16N")
 
@@ -36,11 +36,11 @@ def _is_images(feature: Any) -> bool:
 
 
 class ShownImages:
-    """What tells the images of rows apart: the bytes that are stored, never a key of the data set.
+    """Identifies the images of rows by their stored bytes, never by a key of the data set alone.
 
     Args:
         rows: A ``datasets.Dataset``, with image features.
-        key: Column whose values name images, as long as they name one image each; None where there is none.
+        key: Column whose values are used as names as long as each names one image; None if there is no such column.
     """
 
     @quiet_datasets()
@@ -57,17 +57,17 @@ class ShownImages:
         self._keys = rows[key] if key in rows.column_names else None
         self._files: dict[str, str] = {}
         self._contents: dict[int, str | None] = {}
-        # By row, then by content; and the content that has a name.
+        # Name by row, name by content, content by name.
         self._names: list[str] = []
         self._by_content: dict[str, str] = {}
         self._taken: dict[str, str] = {}
 
     def content(self, number: int) -> str | None:
-        """Sha256 over the stored images of a row, in order; None where it has none."""
+        """SHA-256 over the stored images of a row, in order; None if it has none."""
         if self._stored is None:
             return None
         if number not in self._contents:
-            # A slice takes hardly longer than a row.
+            # Reading a slice takes hardly longer than reading a row.
             first = number - number % _SLICE
             columns = self._stored[first : first + _SLICE].values()
             for row, values in enumerate(zip(*columns, strict=True), first):
@@ -84,15 +84,15 @@ class ShownImages:
                 with Path(path).open("rb") as file:
                     self._files[path] = hashlib.file_digest(file, "sha256").hexdigest()
             except OSError:
-                # It cannot be shown either, which is said when it is.
+                # It cannot be decoded either, which is reported then.
                 self._files[path] = path
         return self._files[path]
 
     def name(self, number: int) -> str:
-        """What a row's images are called: rows of one name show the same ones, and rows of two names do not.
+        """The name of a row's images: two rows have the same name exactly if their images have the same content.
 
-        The key of the first row that shows them; with a number where another image has that name already. It depends on the
-        rows before alone.
+        It is the key of the first row with these images, with a number appended if another image has that key. It depends
+        only on this row and the rows before it.
         """
         while len(self._names) <= number:
             row = len(self._names)
@@ -119,7 +119,7 @@ def _each(value: Any) -> Iterator[Mapping[str, Any]]:
 
 
 class Watched(dict[str, Any]):
-    """A row that remembers which of its columns were looked at."""
+    """A row that records which of its columns were read."""
 
     def __init__(self, row: Mapping[str, Any]) -> None:
         super().__init__(row)
@@ -130,7 +130,7 @@ class Watched(dict[str, Any]):
         return super().__getitem__(name)
 
     def get(self, name: str, default: Any = None) -> Any:
-        """As of a dictionary."""
+        """As ``dict``'s; records what is read."""
         self.seen.add(name)
         return super().get(name, default)
 
@@ -143,17 +143,17 @@ class Watched(dict[str, Any]):
         return super().__iter__()
 
     def keys(self) -> Any:
-        """As of a dictionary."""
+        """As ``dict``'s; records what is read."""
         self.seen.update(super().keys())
         return super().keys()
 
     def values(self) -> Any:
-        """As of a dictionary."""
+        """As ``dict``'s; records what is read."""
         self.seen.update(super().keys())
         return super().values()
 
     def items(self) -> Any:
-        """As of a dictionary."""
+        """As ``dict``'s; records what is read."""
         self.seen.update(super().keys())
         return super().items()
 
@@ -163,30 +163,30 @@ def read_row(rows: Any, number: int, columns: list[str]) -> dict[str, Any]:
 
     Args:
         rows: A ``datasets.Dataset``.
-        number: Which row.
-        columns: Its columns of images.
+        number: Its index.
+        columns: The columns that hold images.
 
     Raises:
-        UnfitSample: An image of it is damaged, cut off, or none.
+        UnfitSample: An image is damaged, truncated, or not an image.
     """
-    # lmms-eval switches this on when it is imported, and half an image then passes for a whole one.
+    # lmms-eval enables this on import, so that a truncated image would pass for a whole one.
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
         row: dict[str, Any] = rows[number]
         for column in columns:
             value = row[column]
             row[column] = [_plain(image) for image in value] if isinstance(value, list) else _plain(value)
-    # What a decoder says of damaged bytes may be anything, from struct.error to IndexError.
+    # A decoder may raise anything on damaged bytes, from struct.error to IndexError.
     except Exception as error:
         raise UnfitSample(f"an image of row {number} cannot be read ({type(error).__name__}: {error})") from error
     return row
 
 
 def _plain(image: Any) -> Any:
-    """An image that ``convert("RGB")`` shows as it is: grey values of more than 8 bits are scaled, not cut off.
+    """An image that ``convert("RGB")`` renders correctly: grey values of more than 8 bits are scaled, not clipped.
 
     Raises:
-        ValueError: It has a range that nothing says.
+        ValueError: The range of its values is not known.
     """
     if not isinstance(image, Image.Image):
         return image

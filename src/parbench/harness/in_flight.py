@@ -1,4 +1,4 @@
-"""How far a batch is that the model computes just now, by the layers that have run."""
+"""Progress within the batch being computed, from the number of layers that have run."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from parbench.progress import watched
 if TYPE_CHECKING:
     from parbench.models.adapter import LlavaAdapter
 
-# Until a whole batch is over nobody knows how long its answers are.
+# The length of the answers is unknown until the batch is done.
 _MOST = 0.95
 
 
 class InFlight:
-    """Counts the runs of layers, and estimates by the batches before how many a batch takes.
+    """Counts forward passes of layers, and estimates from earlier batches how many a batch takes.
 
     Args:
-        within: Given the questions' worth of the batch that is done.
-        layers: Layers of the model: what the first batch takes is guessed to be twice as many runs.
+        within: Called with the completed part of the batch, in questions.
+        layers: Number of layers of the model; the first batch is assumed to take twice as many layer passes.
     """
 
     def __init__(self, within: Callable[[float], object], layers: int) -> None:
@@ -28,20 +28,20 @@ class InFlight:
         self._usual, self._runs, self._size = 2.0 * layers, 0, 0
 
     def begin(self, size: int) -> None:
-        """A batch of so many questions begins; the one before is over."""
+        """Start a batch of ``size`` questions; the previous one is done."""
         if self._runs:
             self._usual = float(self._runs)
         self._runs, self._size = 0, size
 
     def ran(self, *_: Any) -> None:
-        """A layer has run."""
+        """Forward hook: count one pass of a layer."""
         self._runs += 1
         self._within(self._size * min(self._runs / self._usual, _MOST))
 
 
 @contextlib.contextmanager
 def in_flight(adapter: LlavaAdapter, within: Callable[[float], object]) -> Iterator[InFlight]:
-    """While open, and where somebody watches, layers of the LLM tell when they have run; they compute the same."""
+    """While open, the LLM's layers report each pass if progress is shown; what they compute is unchanged."""
     layers = list(adapter.language.layers)
     counter = InFlight(within, len(layers))
     with contextlib.ExitStack() as hooks:

@@ -1,4 +1,4 @@
-"""The model class that lmms-eval drives: batched, with a reducer inside, loud when something is wrong."""
+"""The model class that lmms-eval drives: batched, with visual-token reduction, failing loudly on any error."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from parbench.results.delivery import source
 from parbench.results.naming import sample_id
 from parbench.scenes.questions import SKILLS
 
-# For tasks that set no limit, as lmms-eval does it; a small model's context must not be all answer.
+# lmms-eval's default for tasks without a limit; the answer must not fill a small model's context.
 DEFAULT_NEW_TOKENS = 1024
 _SHARE_OF_CONTEXT = 4
 # Called after each batch with (doc, sample, answer) triples, in order.
@@ -33,18 +33,18 @@ Sink = Callable[[list[tuple[Any, Sample, Answer]]], None]
 class ParbenchLlava(lmms):
     """LLaVA with visual-token reduction for lmms-eval.
 
-    parbench hands over a built engine. From lmms-eval's own command line it builds itself:
+    parbench passes in an engine. From lmms-eval's own command line the engine is built from names:
     ``lmms-eval --model parbench_llava --model_args model=llava-tiny,method=par,budget=64 --tasks scenes``; further arguments are
     Hydra overrides with ``/`` for ``.`` (``method/layer=3``).
 
     Attributes:
-        answered: Predictions that are there already, by sample id.
-        begin: Called with the number of questions before the first is answered.
-        sink: Called after each batch.
-        dataset: Where rows and images come from.
-        progress: The bar of the whole command.
-        run: This evaluation's id in it.
-        title: Its name.
+        answered: Predictions that exist already, by sample id.
+        begin: Called with the number of questions before the first one is answered.
+        sink: Called after each batch with (doc, sample, answer) triples, in order.
+        dataset: The source of rows and images.
+        progress: The progress bar of the whole command.
+        run: The id of this evaluation in the progress bar.
+        title: Its name there.
     """
 
     is_simple = True
@@ -74,27 +74,27 @@ class ParbenchLlava(lmms):
 
     @property
     def rank(self) -> int:
-        """One process evaluates; sharding is by data."""
+        """Fixed for a single process; parbench shards the data instead."""
         return 0
 
     @property
     def world_size(self) -> int:
-        """One process evaluates; sharding is by data."""
+        """Fixed for a single process; parbench shards the data instead."""
         return 1
 
     def clean(self) -> None:
-        """lmms-eval would delete the weights here; they serve the next configuration too."""
+        """Keep the weights, which lmms-eval would delete here: the next run uses them too."""
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
-        """Not offered.
+        """Not supported.
 
         Raises:
-            ParbenchError: Always; names a way out.
+            ParbenchError: Always; the message suggests an alternative.
         """
         raise ParbenchError("parbench answers by generation: choose the task's generate_until variant instead of a likelihood one")
 
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
-        """Not offered.
+        """Not supported.
 
         Raises:
             ParbenchError: Always.
@@ -102,7 +102,7 @@ class ParbenchLlava(lmms):
         raise ParbenchError("parbench answers single-turn questions: multi-round tasks are not supported")
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
-        """Answer all requests, batch by batch; samples that are answered already are not run unless their batch is not whole."""
+        """Answer all requests, batch by batch. Batches whose samples are all answered are skipped; others are run whole."""
         self._check_calibration(requests)
         docs, samples = self._docs(requests), self._samples(requests)
         texts = {sample.id: self.answered[sample.id] for sample in samples if sample.id in self.answered}
@@ -126,7 +126,7 @@ class ParbenchLlava(lmms):
         return [texts[sample.id] for sample in samples]
 
     def _check_calibration(self, requests: Sequence[Instance]) -> None:
-        """Refuse other data than a threshold was found on; parbench's own runs find theirs on what they evaluate."""
+        """Check that the data are those a threshold was calibrated for; parbench's own runs calibrate for what they evaluate."""
         reducer = self.engine.reducer
         on = dict(reducer.found_on or {})
         other = next((request.args[4] for request in requests if request.args[4] not in self._calibrated_for), None)
@@ -138,7 +138,7 @@ class ParbenchLlava(lmms):
             )
 
     def choose(self, requests: Sequence[Instance], shard: tuple[int, int]) -> list[Instance]:
-        """A shard's requests out of all, in order; its batches will be those that the whole would have."""
+        """The requests of one shard, in order; they form the same batches as in an unsharded run."""
         samples = self._samples(requests)
         mine = part(samples, plan(samples, self.size), shard)
         self._planned = [[samples[number].id for number in batch] for batch in mine]
@@ -188,7 +188,7 @@ class ParbenchLlava(lmms):
 def _engine_from_names(
     model: str, method: str, budget: float | None, overrides: Mapping[str, Any]
 ) -> tuple[Engine, Collection[str]]:
-    """The engine, and the tasks that its method's threshold was found for."""
+    """The engine, and the names of the tasks that its method's threshold applies to."""
     from parbench.config import compose_config
     from parbench.harness.session import Session
 
@@ -205,5 +205,5 @@ def _engine_from_names(
         workers=config.engine.workers,
     )
     task = session.dataset.task_name
-    # Shipped thresholds serve all skills of scenes.
+    # Shipped thresholds apply to all skills of scenes.
     return engine, [task, *(f"scenes_{skill}" for skill in SKILLS)] if task == "scenes" else [task]

@@ -13,7 +13,7 @@ NAME = "parbench_llava"
 
 
 def manifest() -> ModelManifest:
-    """The model class; where the command line asks for it, lmms-eval learns parbench's tasks too.
+    """The model class; if the command line names it, parbench's tasks are registered with lmms-eval too.
 
     lmms-eval has no entry point for tasks, and reads this one before its command line.
     """
@@ -23,7 +23,7 @@ def manifest() -> ModelManifest:
 
 
 def _add_tasks() -> None:
-    """Let every task manager of this process look for tasks in parbench's folder, as if ``--include_path`` named it."""
+    """Make every task manager of this process search parbench's task folder, as if ``--include_path`` named it."""
     from lmms_eval.tasks import TaskManager
 
     original = TaskManager.initialize_tasks

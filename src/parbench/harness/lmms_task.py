@@ -1,4 +1,4 @@
-"""lmms-eval tasks over rows that are loaded already."""
+"""lmms-eval tasks over rows that are already loaded."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from parbench.harness.images import image_columns
 
 
 class LoadedTask(ConfigurableTask):
-    """A task whose rows are given rather than fetched; prompts, scoring and aggregation are its configuration's.
+    """A task with rows passed in instead of downloaded; prompts, scoring and aggregation follow its configuration.
 
     Args:
         config: The task's configuration, as lmms-eval reads it from YAML.
         rows: The rows of its test split (a ``datasets.Dataset``).
 
     Attributes:
-        choose: Given the requests of the whole data set, those that are to be asked and scored; None for all.
+        choose: Selects the requests to answer and score from those of the whole data set; None for all.
     """
 
     choose: Callable[[Sequence[Instance]], list[Instance]] | None = None
@@ -35,22 +35,22 @@ class LoadedTask(ConfigurableTask):
     def __init__(self, config: Mapping[str, Any], rows: Any) -> None:
         self._rows = rows
         self._folder: str | None = None
-        # Rows come complete, so nothing is fetched, joined or renamed any more.
+        # The rows are complete: nothing is downloaded, joined or renamed.
         dropped = {"class", "process_docs", "validation_split", "training_split", "dataset_kwargs"}
         if not config.get("num_fewshot"):
-            # lmms-eval would look for examples that are not asked for.
+            # lmms-eval would look for few-shot examples, which are not used.
             dropped |= {"fewshot_config", "fewshot_split"}
         super().__init__(config={key: value for key, value in config.items() if key not in dropped})
         self.features = list(rows.features)
         if self.config.auto_strip_thinking and parse_reasoning_tags_config(task_value=self.config.reasoning_tags) is None:
-            # lmms-eval adds the filter with every evaluation; a score needs it before the first ends.
+            # lmms-eval adds this filter at each evaluation; scoring needs it before the first one ends.
             for ensemble in self._filters:
                 ensemble.filters.insert(0, StripThinkingFilter())
             self.config.auto_strip_thinking = False
 
     @property
     def args(self) -> SimpleNamespace:
-        """What aggregations ask for the folder of their files, which nobody reads: one that goes with this object."""
+        """Settings for aggregations that write files: ``output_path`` is a temporary folder, deleted with this object."""
         if self._folder is None:
             self._folder = mkdtemp(prefix="parbench-")
             weakref.finalize(self, rmtree, self._folder, ignore_errors=True)
@@ -58,14 +58,14 @@ class LoadedTask(ConfigurableTask):
 
     @args.setter
     def args(self, value: Any) -> None:
-        """lmms-eval's command line, which there is none of."""
+        """Ignored: lmms-eval would set its command-line arguments here."""
 
     def test_docs(self) -> Any:
-        """The rows without their images, which nothing here needs and one of which may be damaged."""
+        """The rows without their images: scoring does not need them, and one may be damaged."""
         return self.test_docs_no_media()
 
     def download(self, dataset_kwargs: Mapping[str, Any] | None = None) -> None:
-        """Take the rows; lmms-eval scores against them without their images."""
+        """Use the rows that were passed in, without their images for scoring."""
         from datasets import DatasetDict
 
         self.dataset = DatasetDict({self.config.test_split: self._rows})
@@ -76,26 +76,24 @@ class LoadedTask(ConfigurableTask):
         self.dataset_no_image = DatasetDict({self.config.test_split: plain})
 
     def build_all_requests(self, **settings: Any) -> None:
-        """The chosen requests, numbered as in the whole data set."""
+        """Build the selected requests, numbered as in the whole data set."""
         super().build_all_requests(**settings)
         if self.choose is not None:
             self._instances = self.choose(self.instances)
 
     def apply_filters(self) -> None:
-        """As lmms-eval's, which pairs answers and rows from the first row on, for chosen requests too."""
+        """As in lmms-eval, but answers and rows are also paired correctly for a selection of requests."""
         docs = _Docs(self)
         for ensemble in self._filters:
             ensemble.apply(self.instances, docs)
 
     def process_results(self, doc: Any, results: Any, full_docs: Any = None) -> dict[str, Any]:
-        """As lmms-eval's, which tries what fails five times over."""
+        """As in lmms-eval, but without its five attempts at a row that fails."""
         found: dict[str, Any] = ConfigurableTask.process_results.__wrapped__(self, doc, results, full_docs)
         return found
 
     def doc_iterator(self, **settings: Any) -> Iterator[tuple[int, Any]]:
-        """The rows that are scored, without their images, as from lmms-eval's own command line; else each is decoded for
-        nothing.
-        """
+        """The rows that are scored, without their images, which would otherwise be decoded needlessly."""
         from lmms_eval.utils import create_iterator
 
         docs = self.eval_docs_no_media
@@ -106,7 +104,7 @@ class LoadedTask(ConfigurableTask):
 
 
 class _Docs:
-    """The rows of a task's requests, one for each; they are read when a filter goes over them."""
+    """The rows of a task's requests, one per request, read only if a filter iterates over them."""
 
     def __init__(self, task: LoadedTask) -> None:
         self._task = task
@@ -117,7 +115,7 @@ class _Docs:
 
 
 class ScenesTask(LoadedTask):
-    """A ``scenes`` task for lmms-eval's own command line; it builds the data on first use."""
+    """A ``scenes`` task for lmms-eval's own command line; the data are generated on first use."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         from parbench.scenes.dataset import load_scenes

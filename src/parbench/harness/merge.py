@@ -1,4 +1,4 @@
-"""Shards of a run to the run that the whole would have been, to the byte."""
+"""Merges the shards of a run into the run that an unsharded evaluation gives, byte for byte."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from parbench.results.store import RunStore
 
 
 class StoredAnswers(lmms):
-    """Gives lmms-eval answers that are there already, so that it scores them as a whole.
+    """Gives lmms-eval stored answers, so that it scores the whole data set.
 
     Args:
         texts: The answers by sample id.
@@ -42,10 +42,10 @@ class StoredAnswers(lmms):
         self.texts = texts
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
-        """The answers.
+        """The stored answers, one per request.
 
         Raises:
-            ParbenchError: They are not those of just these questions.
+            ParbenchError: The stored answers do not match the requests.
         """
         asked = [sample_id(request.args[4], request.args[3]) for request in requests]
         if differing := set(asked) ^ set(self.texts):
@@ -55,23 +55,23 @@ class StoredAnswers(lmms):
         return [self.texts[name] for name in asked]
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
-        """Not stored."""
+        """Not supported: only generated answers are stored."""
         raise NotImplementedError
 
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
-        """Not stored."""
+        """Not supported: only generated answers are stored."""
         raise NotImplementedError
 
 
 def merge(shards: Sequence[Shard], root: Path) -> Run:
-    """Write the run of the whole.
+    """Write the merged run.
 
     Args:
         shards: All shards of a run, finished, in order.
-        root: Folder of runs.
+        root: The folder of runs.
 
     Raises:
-        ParbenchError: They were computed by other code or on other data than there are now, or overlap.
+        ParbenchError: The shards were computed by other code or on other data than are here now, or they overlap.
     """
     first = shards[0]
     identity, config = (
@@ -102,7 +102,7 @@ def merge(shards: Sequence[Shard], root: Path) -> Run:
 
 
 def _session(shard: Shard, config: Mapping[str, Any]) -> Session:
-    """The session that the shards had, on this machine; nothing runs on a device."""
+    """The session of the shards, on this machine; no model is loaded."""
     here = {"device": "cpu", "device_map": None, "max_memory": None, "quantization": None}
     session = Session(OmegaConf.create({**config, "model": {**config["model"], **here}}))
     identity = shard.identity

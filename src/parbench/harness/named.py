@@ -1,4 +1,4 @@
-"""Files that a data file names: images beside it are data too."""
+"""The files that a data file names, such as images: they are data too."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-# No file system has longer names than this.
+# No file system allows longer names than this.
 _LONGEST = 4096
 
 
 def named_files(file: Path) -> list[Path]:
-    """The files that the rows of a data file name in any column, in their order; none where it cannot be read.
+    """The files that the rows of a data file name in any column, in order; empty if the file cannot be read.
 
     Args:
-        file: JSON lines, a JSON array, parquet or arrow; names are relative to its folder.
+        file: JSON Lines, a JSON array, Parquet or Arrow; names are relative to its folder.
     """
     try:
         return _existing(file, _texts(file))
     except (OSError, ValueError):
-        # What cannot be read is said when it is loaded.
+        # A file that cannot be read is reported when it is loaded.
         return []
 
 
@@ -36,7 +36,7 @@ def _existing(file: Path, texts: Iterable[str]) -> list[Path]:
     for text in texts:
         if text and len(text) < _LONGEST and "\0" not in text:
             path = file_beside(file, text)
-            # Text that no file system takes for a name is none.
+            # Not a valid file name.
             with contextlib.suppress(OSError):
                 if path.is_file():
                     found[path] = None
@@ -44,20 +44,20 @@ def _existing(file: Path, texts: Iterable[str]) -> list[Path]:
 
 
 def file_beside(file: Path, name: str) -> Path:
-    """The path that a data file means by a name, in UTF-8 whatever the locale."""
+    """The path of a file that a data file names, encoded in UTF-8 whatever the locale."""
     return file.parent / os.fsdecode(name.encode("utf-8", errors="surrogateescape"))
 
 
 def json_rows(text: str) -> Iterator[Any]:
-    """The rows of JSON lines, or of one JSON array.
+    """The rows of JSON Lines, or of a single JSON array.
 
     Raises:
-        ValueError: A line is no JSON; says which.
+        ValueError: A line is not valid JSON; the message says which.
     """
     if text.lstrip().startswith("["):
         yield from json.loads(text)
         return
-    # No splitlines(), which takes U+2028 inside a string for the end of a line.
+    # Not splitlines(), which splits at U+2028 inside a string.
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
@@ -67,7 +67,7 @@ def json_rows(text: str) -> Iterator[Any]:
 
 
 def _texts(file: Path) -> Iterable[str]:
-    """Every text in a data file's rows that could name a file."""
+    """Every text value in a data file's rows that could name a file."""
     if file.suffix in (".json", ".jsonl"):
         for row in json_rows(file.read_text(encoding="utf-8-sig")):
             yield from _strings(row)
@@ -84,7 +84,7 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def _columns(file: Path) -> Iterator[str]:
-    """Texts and paths of a table's columns; an image's bytes are not read."""
+    """Texts and paths in a table's columns; image bytes are not read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

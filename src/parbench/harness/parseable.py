@@ -1,4 +1,4 @@
-"""Whether an answer can be an answer to its question at all, right or wrong."""
+"""Whether a generated text has the form of an answer to its question, right or wrong."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 
 from parbench.harness.submission import is_empty
 
-# Also the single letters, which MME's scoring takes; what offers both is neither.
+# Single letters count, as in MME's scoring; a text that matches both is neither.
 _YES_OR_NO = re.compile(r"(yes|no|y|n)\b(?!\s*(/|\bor\b)\s*(yes|no)\b)")
-# A capital that is not a part of a word.
+# A capital letter that is not part of a word.
 _LETTER = re.compile(r"(?<![A-Za-z])([A-Z])(?![A-Za-z'])")
 
 
 def parseable(text: str, target: Any, doc: Mapping[str, Any]) -> bool:
-    """Whether an answer is one of those that its question allows.
+    """Whether an answer is in a form that its question allows.
 
     Args:
         text: The answer as it was generated.
-        target: The right answer: for ``yes`` and ``no``, one of these has to be the first word.
-        doc: The row. Where it has options, and the right answer is a letter or text of them, the answer has to name an option
-            that there is. Of any other row, whatever is not blank is an answer.
+        target: The right answer. If it is ``yes`` or ``no``, the answer must start with one of these words.
+        doc: The row. If it has options and the right answer is the letter or text of one, the answer must name one of
+            them. For any other row every text that is not blank is an answer.
     """
     said, right = text.strip(), str(target).strip().lower()
     if right in ("yes", "no"):
@@ -36,10 +36,10 @@ def parseable(text: str, target: Any, doc: Mapping[str, Any]) -> bool:
 
 
 def options_of(doc: Mapping[str, Any]) -> dict[str, str]:
-    """A row's options by their letters, in the ways that benchmarks store them; none where it has none."""
+    """A row's options by their letters, in any of the layouts that benchmarks use; empty if it has none."""
     found: Any = doc.get("choices", doc.get("options"))
     if isinstance(found, str):
-        # MMMU has a list as text.
+        # MMMU stores the list as text.
         try:
             found = ast.literal_eval(found)
         except (ValueError, SyntaxError):

@@ -1,4 +1,4 @@
-"""The runs that a command asks for, each planned once: its method, built and held against the sizes of the model."""
+"""The runs that a command requests, each planned once: its method is built and checked against the model's sizes."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Cell:
     """A method at a budget.
 
     Attributes:
-        method: Its configuration.
-        budget: Instead of the configuration's own; None leaves that.
-        required: Whether it is an error if the model cannot have it; else it is skipped with a warning.
-        label: What the table calls it; empty for the method's name.
+        method: The method's configuration.
+        budget: Overrides the configuration's budget; None keeps that.
+        required: Whether it is an error if the method cannot run on the model; otherwise it is skipped with a warning.
+        label: Its name in the table; empty for the method's name.
     """
 
     method: DictConfig
@@ -38,13 +38,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run that is asked for, as far as it is known without weights.
+    """A requested run, as far as it is known without weights.
 
     Attributes:
-        cell: What is asked for.
-        name: What tables and messages call it.
-        reducer: The method without its threshold, its budget in tokens where the model's sizes are known; None where it is refused.
-        refusal: Why the model cannot have it; None where it can.
+        cell: The method and budget that were requested.
+        name: Its name in tables and messages.
+        reducer: The method without its threshold, its budget in tokens if the model's sizes are known; None if it is refused.
+        refusal: Why the method cannot run on the model; None if it can.
     """
 
     cell: Cell
@@ -54,15 +54,15 @@ class PlannedRun:
 
 
 def plan(session: Session, cells: Sequence[Cell], geometry: Geometry | None) -> list[PlannedRun]:
-    """The runs that are asked for, in order.
+    """The requested runs, in order.
 
     Args:
         session: Model and data set.
-        cells: What is asked for.
-        geometry: The model's sizes; None where they are not known yet, so that nothing is refused for them.
+        cells: The methods and budgets that were requested.
+        geometry: The model's sizes; None if they are not known yet, in which case they are not checked.
 
     Raises:
-        ParbenchError: A required one is impossible.
+        ParbenchError: A required run is impossible.
     """
     return [_planned(session, cell, geometry) for cell in cells]
 
@@ -83,7 +83,7 @@ def _planned(session: Session, cell: Cell, geometry: Geometry | None) -> Planned
 
 
 def for_sizes(reducer: Reducer, geometry: Geometry) -> Reducer:
-    """A method with its budget in tokens: 0.111 and 64 of 576 are one run.
+    """A method with its budget converted to tokens, so that 0.111 and 64 of 576 tokens are the same run.
 
     Raises:
         ParbenchError: The method cannot deliver its budget on a model of these sizes.

@@ -1,4 +1,4 @@
-"""What can be known of an evaluation before weights are downloaded or loaded: whether it is possible, and what it would fetch."""
+"""Checks an evaluation before weights are downloaded or loaded: whether it is possible, and what it would download."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Source:
-    """Where something that an evaluation reads comes from.
+    """The source of a checkpoint or data set that an evaluation reads.
 
     Attributes:
         what: ``model``, ``CLIP`` or ``data``.
         name: A folder or ``org/name``.
-        revision: Of the hub.
+        revision: The revision on the hub.
         here: Whether all of it is on this machine.
-        files: What the hub has of it; None where it was not asked or did not answer.
-        note: What else there is to say.
+        files: Its files on the hub; None if the hub was not queried or did not answer.
+        note: A remark for the user.
     """
 
     what: str
@@ -40,21 +40,21 @@ class Source:
 
     @property
     def missing(self) -> int | None:
-        """Bytes to download; None where that is not known."""
+        """Bytes to download; None if that is not known."""
         if self.here:
             return 0
         return None if self.files is None else sum(file.size for file in self.files if not file.cached)
 
 
 def check_before_weights(session: Session, cells: Sequence[Cell]) -> list[PlannedRun]:
-    """The runs that are asked for, what is impossible refused before weights are downloaded.
+    """The requested runs, with impossible ones refused before weights are downloaded.
 
     Raises:
-        ParbenchError: The model, a required method, its budget, the CLIP, the data's split or the disk does not serve.
+        ParbenchError: The model, a required method, its budget, the CLIP, the data's split or the free disk space is unsuitable.
     """
     known = configured_geometry(session)
     if known is not None and not has_small_files(session):
-        # Said before anything at all is downloaded.
+        # Reported before anything is downloaded.
         plan(session, cells, known)
     session.check_prompts()
     planned = plan(session, cells, session.geometry)
@@ -68,7 +68,7 @@ def check_before_weights(session: Session, cells: Sequence[Cell]) -> list[Planne
 
 
 def _check_fetching(session: Session, read: Sequence[Source]) -> None:
-    """Before anything large is downloaded: the data's split and the disk."""
+    """Check the data's split and the free disk space before anything large is downloaded."""
     if all(source.here for source in read):
         return
     _check_split(session)
@@ -77,7 +77,7 @@ def _check_fetching(session: Session, read: Sequence[Source]) -> None:
 
 
 def configured_geometry(session: Session) -> Geometry | None:
-    """The model's sizes as ``conf/model`` gives them; None where it leaves them to the checkpoint."""
+    """The model's sizes from ``conf/model``; None if only the checkpoint has them."""
     from parbench.models.geometry import config_of, geometry_of
 
     return geometry_of(config_of(session.model_settings)) if session.model_settings.get("geometry") else None
@@ -106,7 +106,7 @@ def _source(what: str, path: str, revision: str | None, forms: Sequence[str]) ->
 
 
 def fetchable_data(session: Session) -> Source:
-    """Where a session's rows come from, by the hub's list of files where it can be asked."""
+    """The source of a session's rows, with the hub's list of files if the hub can be reached."""
     settings = session.dataset.settings
     if session.dataset.generated or settings.get("path"):
         return Source("data", str(settings.get("path") or session.dataset.name), note=f"split {settings['split']}")
@@ -123,12 +123,12 @@ def fetchable_data(session: Session) -> Source:
 
 
 def has_small_files(session: Session) -> bool:
-    """Whether a session's model is known without asking the hub."""
+    """Whether the small files of a session's model (configuration, processor) are on this machine."""
     path, revision = str(session.model_settings["path"]), session.model_settings.get("revision")
     folder = Path(path).expanduser()
     if not folder.is_dir():
         if not hub.is_hub_name(path):
-            return True  # What is wrong with it is said when it is opened.
+            return True  # An error in it is reported when it is opened.
         cached = hub.cached_snapshot(path, revision)
         if cached is None:
             return False
@@ -137,7 +137,7 @@ def has_small_files(session: Session) -> bool:
 
 
 def _check_split(session: Session) -> None:
-    """Whether the hub's data set has the split; where that cannot be asked, it turns out when it is read."""
+    """Check that the hub's data set has the split; offline this is left until it is read."""
     settings = session.dataset.settings
     if session.dataset.generated or settings.get("path"):
         return
@@ -145,7 +145,7 @@ def _check_split(session: Session) -> None:
 
     try:
         known = datasets.get_dataset_split_names(settings["hub"], settings["config"], revision=settings.get("revision"))
-    except Exception:  # Whatever a network raises; also data that are on this machine alone.
+    except Exception:  # Any network error; also data that exist only on this machine.
         return
     if settings["split"] not in known:
         raise ParbenchError(f"dataset.split={settings['split']} is not in {settings['hub']}: it has {', '.join(known)}")

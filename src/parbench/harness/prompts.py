@@ -1,4 +1,4 @@
-"""From an lmms-eval context to the prompt that the model is given."""
+"""Builds the model's prompt from an lmms-eval context."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 IMAGE = "<image>"
 
-# LLaVA-1.5 was trained with Vicuna's v1 conversation, and papers evaluate with it. What its checkpoints bring as a chat
-# template leaves the system prompt out.
+# LLaVA-1.5 was trained with Vicuna's v1 conversation, and papers evaluate with it. The chat template in its checkpoints
+# omits the system prompt.
 VICUNA_SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the user's questions."
@@ -22,16 +22,16 @@ _PROBE = "Which of these two is it?"
 
 
 def build_prompt(adapter: LlavaAdapter, context: str, images: int) -> str:
-    """The prompt for a context, with one placeholder an image; they go before it unless it has its own.
+    """The prompt for a context, with one placeholder per image, in front of the text unless it contains its own.
 
     Args:
-        adapter: The model; its ``prompt`` says whether its chat template makes the prompt or Vicuna's v1 conversation does.
-        context: The question as lmms-eval asks it.
-        images: How many images it has.
+        adapter: The model; its ``prompt`` selects its chat template or Vicuna's v1 conversation.
+        context: The question as lmms-eval formats it.
+        images: Its number of images.
 
     Raises:
-        ParbenchError: The model's template loses every question, or its images.
-        UnfitSample: This question is lost, or brings another number of placeholders itself.
+        ParbenchError: The model's template drops every question, or its images.
+        UnfitSample: The template drops this question, or the question has another number of placeholders than images.
     """
     if adapter.prompt == "vicuna_v1":
         prompt = f"{VICUNA_SYSTEM} USER: {_with_placeholders(context, images)} ASSISTANT:"
@@ -48,16 +48,16 @@ def build_prompt(adapter: LlavaAdapter, context: str, images: int) -> str:
 
 
 def check_template(processor: Any, name: str) -> None:
-    """Whether the chat template of a processor renders questions at all, with images and without.
+    """Check that the chat template of a processor renders questions with and without images.
 
     Raises:
-        ParbenchError: It does not; says what is lost.
+        ParbenchError: It does not; the message says what is lost.
     """
     _reads_parts(processor.tokenizer, _template(processor, name))
 
 
 def _template(processor: Any, name: str) -> str:
-    """The chat template, which some checkpoints give to the processor and some to the tokenizer."""
+    """The chat template, which belongs to the processor in some checkpoints and to the tokenizer in others."""
     found = getattr(processor, "chat_template", None) or processor.tokenizer.chat_template
     if isinstance(found, dict):
         found = found.get("default")
@@ -71,7 +71,7 @@ def _template(processor: Any, name: str) -> str:
 
 @lru_cache(maxsize=8)
 def _reads_parts(tokenizer: Any, template: str) -> bool:
-    """Whether a message's content has to be a list of typed parts; else it is a string.
+    """Whether the template expects a message's content as a list of typed parts rather than a string.
 
     Raises:
         ParbenchError: The template renders neither.
@@ -80,7 +80,7 @@ def _reads_parts(tokenizer: Any, template: str) -> bool:
     for typed in (True, False):
         try:
             rendered = [_render(tokenizer, template, _PROBE, images, typed=typed) for images in (0, 1)]
-        except Exception as error:  # A template is a program: it may raise anything.
+        except Exception as error:  # A template is a program and may raise anything.
             wrong[typed] = f"cannot be rendered ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
             continue
         found = [_what_is_wrong(prompt, _PROBE, images) for images, prompt in enumerate(rendered)]
@@ -92,7 +92,7 @@ def _reads_parts(tokenizer: Any, template: str) -> bool:
         )
     if any(wrong.values()):
         return not wrong[True]
-    # Where both say the same of one image, several stand on one line, as lmms-eval puts them.
+    # If both give the same for one image, several placeholders go on one line, as in lmms-eval.
     one = [_render(tokenizer, template, _PROBE, 1, typed=typed) for typed in (True, False)]
     return one[0] != one[1]
 
@@ -106,7 +106,7 @@ def _render(tokenizer: Any, template: str, context: str, images: int, *, typed: 
         [{"role": "user", "content": content}], chat_template=template, tokenize=False, add_generation_prompt=True
     )
     begin = tokenizer.bos_token
-    # Most tokenizers put it before every text themselves, and two of them are another prompt.
+    # Most tokenizers add it themselves, and a second one would change the prompt.
     if begin and rendered.startswith(begin) and tokenizer("a").input_ids[0] == tokenizer.bos_token_id:
         return rendered.removeprefix(begin)
     return rendered
@@ -117,7 +117,7 @@ def _with_placeholders(context: str, images: int) -> str:
 
 
 def _what_is_wrong(prompt: str, context: str, images: int) -> str:
-    """What a prompt lost of its question; empty if nothing. Templates may put other white space."""
+    """What a prompt lacks of its question, in words; empty if nothing. Differences in white space are allowed."""
     if " ".join(context.split()) not in " ".join(prompt.split()):
         return "lacks the question"
     if (found := prompt.count(IMAGE)) != images:

@@ -1,4 +1,4 @@
-"""The global random numbers of a host's process, which lmms-eval seeds, as they were before."""
+"""Restores the process's global random state, which lmms-eval seeds."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def random_state_kept() -> Iterator[None]:
-    """While open, global generators may be seeded; afterwards those of random, numpy and torch go on where they were.
+    """Save the global random state of random, numpy and torch, and restore it on exit.
 
-    Generators of CUDA devices too, unless CUDA is first used while it is open.
+    CUDA generators are included unless CUDA is first used inside the context.
     """
     import numpy as np
     import torch

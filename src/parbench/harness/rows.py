@@ -1,4 +1,4 @@
-"""The rows of a data set: read from where its settings say, checked, and joined with their images."""
+"""The rows of a data set: read from the configured source, validated, and joined with their images."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from parbench.lmms_tasks.by_name import about
 
 _log = logging.getLogger(__name__)
 
-# The column with what an OCR system read in a TextVQA image.
+# The column with the OCR tokens of a TextVQA image.
 OCR = "ocr_tokens"
 
 
 @quiet_datasets()
 def rows_of(task: TaskFile) -> Any:
-    """All rows of a data set, a ``datasets.Dataset`` with images that are decoded when looked at.
+    """All rows of a data set, a ``datasets.Dataset`` whose images are decoded when they are accessed.
 
     Args:
         task: The data set's task, with its settings.
 
     Raises:
-        ParbenchError: They cannot be read, are none, or lack a column.
+        ParbenchError: The data cannot be read, are empty, or lack a column.
     """
     settings = task.settings
     rows = _where(_read(settings), settings.get("where") or {})
@@ -63,7 +63,7 @@ def _read(settings: Mapping[str, Any]) -> Any:
 
 
 def _where(rows: Any, wanted: Mapping[str, Any]) -> Any:
-    """The rows with certain values; a column that is not there chooses nothing."""
+    """The rows that have the wanted values; a missing column filters nothing."""
     for column, value in wanted.items():
         if column in rows.column_names:
             rows = rows.select([number for number, found in enumerate(rows[column]) if found == value])
@@ -71,7 +71,7 @@ def _where(rows: Any, wanted: Mapping[str, Any]) -> Any:
 
 
 def _joined(settings: Mapping[str, Any], rows: Any, images: Any) -> Any:
-    """Rows with their images, which are in another configuration of the data set under ``image_key``.
+    """Rows joined with their images, which another configuration of the data set holds under ``image_key``.
 
     Raises:
         ParbenchError: There is no image for a row.

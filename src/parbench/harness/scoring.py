@@ -1,4 +1,4 @@
-"""Scores of answers, as lmms-eval's own evaluation gives them."""
+"""Scores of single answers, identical to those in lmms-eval's own evaluation."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from parbench.errors import ParbenchError, unknown
 class Scorer:
     """Scores single answers with an lmms-eval task: its filters, ``process_results`` and aggregations, not copies of them.
 
-    The score of a sample is, for the first of ``metrics`` that ``process_results`` gives for its row:
+    The score of a sample is taken from the first of ``metrics`` that ``process_results`` returns for its row:
 
     1. the value, if that is a number;
-    2. the value under the task's ``score_key`` (``score`` unless the task says otherwise), if it is a mapping with a
-       number there: what lmms-eval itself takes for standard errors;
-    3. else what the metric's aggregation gives for this one sample alone.
+    2. the number under the task's ``score_key`` (``score`` by default), if the value is a mapping that has one; lmms-eval
+       uses the same number for standard errors;
+    3. otherwise the metric's aggregation over this sample alone.
 
-    A task with several filter pipelines is scored by its first.
+    If a task has several filter pipelines, the first is used.
 
     Args:
         task: The task.
@@ -42,10 +42,10 @@ class Scorer:
         self.task, self.metrics = task, tuple(metrics)
 
     def values(self, doc: Mapping[str, Any], text: str) -> dict[str, Any]:
-        """What lmms-eval keeps of an answer: the value of each metric that the row has.
+        """The value of each metric for an answer, as ``process_results`` returns it.
 
         Raises:
-            ParbenchError: The row cannot be scored, such as for an answer that its benchmark does not know.
+            ParbenchError: The row cannot be scored, for example because the benchmark does not know its right answer.
         """
         from lmms_eval.api.instance import Instance
         from lmms_eval.api.reasoning import parse_reasoning_tags_config
@@ -80,14 +80,14 @@ class Scorer:
             ) from error
 
     def check(self, numbers: Iterable[int], docs: Any) -> None:
-        """See that rows can be scored at all.
+        """Check that rows can be scored.
 
         Args:
-            numbers: The rows to look at.
+            numbers: Indices of the rows to check.
             docs: All rows, without images.
 
         Raises:
-            ParbenchError: One cannot, such as for a right answer that its benchmark does not know.
+            ParbenchError: A row cannot be scored, for example because the benchmark does not know its right answer.
         """
         for number in numbers:
             try:
@@ -103,7 +103,7 @@ class Scorer:
             text: The answer as it was generated.
 
         Raises:
-            ParbenchError: The row cannot be scored, or the metric says nothing of a single answer.
+            ParbenchError: The row cannot be scored, or the metric is not defined for a single answer.
         """
         found = self.values(doc, text)
         metric = next((name for name in self.metrics if name in found), None)
@@ -118,7 +118,7 @@ class Scorer:
         return self._alone(metric, value)
 
     def _alone(self, metric: str, value: Any) -> float:
-        """What the aggregation of a metric gives for one value."""
+        """The aggregation of a metric over one value."""
         if special := _SPECIAL.get(self.task.aggregation()[metric].__name__):
             return special(self.task, value)
         try:
@@ -148,14 +148,14 @@ def aggregate(task: Any, metric: str, values: list[Any]) -> Any:
 
 def as_number(value: Any) -> float | None:
     """A Python or NumPy number or truth value as a float; None for anything else."""
-    # NumPy's truth values are no numbers.Real, but have item().
+    # numpy.bool_ is not a numbers.Real, but has item().
     if hasattr(value, "item") and getattr(value, "size", None) == 1:
         value = value.item()
     return float(value) if isinstance(value, numbers.Real) else None
 
 
 def right_answer(task: Any, doc: Mapping[str, Any]) -> Any:
-    """The answer that a task scores against: its ``doc_to_target``, or the column ``answer`` or ``answers`` where that is none.
+    """The answer that a task scores against: its ``doc_to_target``, or else the column ``answer`` or ``answers``.
 
     Args:
         task: The lmms-eval task.
@@ -163,7 +163,7 @@ def right_answer(task: Any, doc: Mapping[str, Any]) -> Any:
     """
     stored = doc.get("answer", doc.get("answers"))
     asked = task.config.doc_to_target
-    # Many tasks that score by process_results name a column here that their data do not have.
+    # Many tasks that score by process_results name a column here that their data lack.
     if isinstance(asked, str) and asked not in doc and "{{" not in asked:
         return stored
     try:
@@ -175,17 +175,17 @@ def right_answer(task: Any, doc: Mapping[str, Any]) -> Any:
 
 @contextlib.contextmanager
 def silent() -> Iterator[None]:
-    """While open, what is printed goes nowhere: lmms-eval's tasks print through the progress bar and into tables."""
+    """While open, stdout is discarded: lmms-eval's tasks print into progress bars and tables."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield
 
 
 @contextlib.contextmanager
 def restored(function: Callable[..., Any]) -> Iterator[None]:
-    """While open, a function may change plain dictionaries, lists and sets of its module; afterwards these are as before.
+    """Restore the plain dictionaries, lists and sets of a function's module on exit.
 
-    Some aggregations add up in a variable of their module (OCRBench's do), so that the second run of a process would get the
-    first one's points too.
+    Some aggregations accumulate in a module variable (OCRBench's do), so the second run of a process would also get the
+    points of the first.
     """
     found = [value for name, value in getattr(function, "__globals__", {}).items() if name[:2] != "__" and _plain(value)]
     before = [(value, copy.deepcopy(value)) for value in found if isinstance(value, dict | list | set)]
@@ -198,7 +198,7 @@ def restored(function: Callable[..., Any]) -> Iterator[None]:
 
 
 def _plain(value: Any) -> bool:
-    """Whether a value is data alone: what can be copied, and holds no model or client."""
+    """Whether a value is plain data: it can be copied, and holds no model or client."""
     if isinstance(value, dict):
         return all(_plain(one) for pair in value.items() for one in pair)
     if isinstance(value, list | tuple | set):
@@ -207,13 +207,13 @@ def _plain(value: Any) -> bool:
 
 
 def _shown(doc: Mapping[str, Any]) -> str:
-    """A row's right answer for a message."""
+    """A row's right answer for an error message."""
     answer = doc.get("answer", doc.get("answers"))
     return repr(answer) if len(repr(answer)) < 80 else f"{repr(answer)[:77]}..."
 
 
 def _mmbench(task: Any, value: Mapping[str, Any]) -> float:
-    """One row of MMBench by lmms-eval's static rules; its aggregation counts groups and leaves rotations alone out."""
+    """Score of one MMBench row by lmms-eval's rules; its aggregation counts groups and skips a lone rotation."""
     import pandas as pd
 
     evaluator = task.config.process_results.__globals__["mmbench_evaluator"]
@@ -221,5 +221,5 @@ def _mmbench(task: Any, value: Mapping[str, Any]) -> float:
     return float(evaluator.eval_sub_data(row, {value["index"]: value["answer"]}, static_only=True))
 
 
-# Aggregations that a single value cannot be given to.
+# Aggregations that do not work on a single value.
 _SPECIAL: dict[str, Callable[[Any, Mapping[str, Any]], float]] = {"mmbench_aggregate_dev_results_static": _mmbench}

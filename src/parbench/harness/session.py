@@ -1,4 +1,4 @@
-"""What the runs of one process share, and what tells one run from another."""
+"""What the runs of one process share, and the identity of a run."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """What cells of one process share: the loaded model and the prepared data set.
+    """What the runs of one process share: the loaded model and the prepared data set.
 
     Args:
         config: The whole configuration.
-        beside: A session whose data set is taken if it is the same.
-        elsewhere: Whether another machine computes, which has the device; ``model.device=auto`` cannot be known here then.
-        device: Where the model is instead of where the configuration says: one of several that share the work.
+        beside: Another session; its prepared data set is reused if it is the same.
+        elsewhere: Whether another machine computes; ``model.device=auto`` cannot be resolved here then.
+        device: Overrides the configured device, for a sweep over several devices.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Session:
             raise ParbenchError(
                 "model.weights=random has speed but no accuracy: use it with parbench bench, and model.weights=checkpoint here"
             )
-        # Said now rather than after the first results.
+        # Reported now rather than after the first results.
         if not elsewhere:
             resolve_device(str(self.model_settings["device"]))
             check_placement(self.model_settings)
@@ -81,7 +81,7 @@ class Session:
 
     @property
     def shard_name(self) -> str | None:
-        """Which part of the questions, as the configuration has it; None for all."""
+        """The shard of the questions as configured; None for all."""
         return "/".join(map(str, self.shard)) if self.shard else None
 
     @cached_property
@@ -90,13 +90,13 @@ class Session:
         with working(f"loading {self.model_settings['name']}"):
             from parbench.models.adapter import LlavaAdapter
 
-            # Read before the first question, so that no run's time has git and the hashing of sources in it.
+            # Read before the first question, so that no run's time includes git and hashing the sources.
             code()
             return LlavaAdapter.load(self.model_settings)
 
     @cached_property
     def features(self) -> FeatureCache:
-        """Vision features that all cells of this process share."""
+        """Vision features, shared by all runs of this process."""
         from parbench.engine.features import FeatureCache
 
         engine, adapter = self.config.engine, self.adapter
@@ -110,14 +110,14 @@ class Session:
         return FeatureCache(engine.cache_mb << 20, folder, " ".join(decides), str(adapter.device))
 
     def succeed(self, other: Session) -> None:
-        """Take over another session's model if it is the same; if not, its memory is free."""
+        """Take over another session's model if it is the same; otherwise free its memory."""
         shared = [name for name in ("adapter", "features") if name in other.__dict__]
         if self.model_settings == other.model_settings and self.config.engine == other.config.engine:
             self.__dict__ |= {name: other.__dict__[name] for name in shared}
         other.release()
 
     def release(self) -> None:
-        """Let go of the model; it is loaded again when needed."""
+        """Free the model; it is loaded again when needed."""
         import torch
 
         self.thresholds.rest()
@@ -129,7 +129,7 @@ class Session:
 
     @property
     def questions(self) -> int:
-        """How many there are to be answered; of a shard about how many, before its batches are planned."""
+        """The number of questions to answer; an estimate for a shard, whose batches are not planned yet."""
         number, limit = len(self.dataset.rows), self.config.limit
         if (limited := self.dataset.limited(limit)) is not None:
             number = len(limited)
@@ -157,10 +157,10 @@ class Session:
         return LlavaConfig.from_pretrained(self._folder(), local_files_only=True)
 
     def check_prompts(self) -> None:
-        """Whether the model's processor can be loaded and its chat template can ask questions, without loading the model.
+        """Check that the model's processor loads and its chat template renders questions, without loading the model.
 
         Raises:
-            ParbenchError: They cannot.
+            ParbenchError: The processor cannot be loaded, or its template loses questions.
         """
         from parbench.harness.prompts import check_template
         from parbench.models.loading import load_processor
@@ -176,14 +176,14 @@ class Session:
 
     @property
     def model_title(self) -> str:
-        """What tables call the model."""
+        """The model's name in tables."""
         return model_title(self.model_settings)
 
     @property
     def _device_type(self) -> str:
-        """A card's number decides no number."""
+        """The device type: the index of a GPU does not affect results."""
         device = str(self.model_settings["device"])
-        # Elsewhere there may be what is not here.
+        # The other machine may have a device that this one lacks.
         return device_type(self.model_settings) if device == "auto" else device.partition(":")[0]
 
     @property
@@ -194,14 +194,14 @@ class Session:
         return _fingerprint(folder)
 
     def subject(self, reducer: Reducer) -> Subject:
-        """What a method's threshold is found for."""
+        """The model and data that a method's threshold is calibrated for."""
         return Subject(self.model_settings["name"], self.model_fingerprint, self.geometry, self._clip(reducer))
 
     def check_clip(self, reducer: Reducer) -> None:
-        """Whether the model names the CLIP text tower that a method needs.
+        """Check that the model configures the CLIP text tower that a method needs.
 
         Raises:
-            ParbenchError: It names none.
+            ParbenchError: It does not.
         """
         name, clip = self.model_settings["name"], self.model_settings["clip"]
         if reducer.needs_clip and not clip:
@@ -216,16 +216,16 @@ class Session:
         return _fingerprint(locate_clip(str(settings["clip"]), settings.get("clip_revision")))
 
     def reducer(self, method: DictConfig, budget: int | float | None = None) -> Reducer:
-        """A method ready for this model: its budget checked and in tokens, its threshold filled in.
+        """A method ready for this model, with its budget in tokens and its threshold filled in.
 
         Raises:
             ParbenchError: The method cannot deliver that budget on this model.
-            Uncalibrated: Its threshold has to be found on another machine.
+            Uncalibrated: Its threshold has to be searched for on another machine.
         """
         return self.thresholds.filled(self.checked(method, budget))
 
     def checked(self, method: DictConfig, budget: int | float | None = None) -> Reducer:
-        """The same without its threshold, which it may take the model to find.
+        """Like :meth:`reducer`, but without the threshold, whose search may need the model.
 
         Raises:
             ParbenchError: The method cannot deliver that budget on this model.
@@ -240,22 +240,22 @@ class Session:
         return Thresholds(self)
 
     def calibrate_command(self, reducer: Reducer) -> str:
-        """What finds a method's threshold ahead, as a person writes it."""
+        """The command line that calibrates a method in advance."""
         config, method = self.config, str(reducer.name)
         skip = [f"method.{name}" for name in ("budget", reducer.calibrates)]
-        # The session's own method may be another one.
+        # The session's configured method may be another one.
         groups = ("model", "method", "dataset") if config.method.name == method else ("model", "dataset")
         words = [*words_of(config, groups, skip), *([] if "method" in groups else [f"method={method}"])]
         return " ".join(["parbench calibrate", *words, f"target={reducer.budget:g}"])
 
     def looks_into(self, reducer: Reducer) -> tuple[int, ...]:
-        """Vision blocks whose queries and keys a method wants beside the features."""
+        """Indices of the vision blocks whose queries and keys a method needs in addition to the features."""
         from parbench.engine.sites import site_of
 
         return site_of(reducer, self.geometry).blocks
 
     def identity(self, reducer: Reducer) -> dict[str, Any]:
-        """Everything that can change a number."""
+        """Everything that can change a result of the run; its hash is the run's id."""
         settings, engine = self.model_settings, self.config.engine
         identity = {
             "model": settings["name"],
@@ -269,9 +269,9 @@ class Session:
                 "class": f"{type(reducer).__module__}.{type(reducer).__qualname__}",
                 **reducer.settings(),
             },
-            # Data that the threshold was found on; None where it was given or there is none.
+            # The calibration data; None if the threshold was given or there is none.
             "calibration": dict(reducer.found_on) if reducer.found_on else None,
-            # A copy in another folder is the same data: the fingerprint says what was read.
+            # A copy in another folder is the same data: the fingerprint identifies the content.
             "dataset": {
                 **self.dataset.settings,
                 "path": None,
@@ -289,7 +289,7 @@ class Session:
             identity["method_source"] = digest
         if kind := settings.get("quantization"):
             identity["quantization"] = {"name": kind, "bitsandbytes": importlib.metadata.version("bitsandbytes")}
-        # A key decides no number, and has no place where others read.
+        # An access token does not affect results and must not be written to files.
         found: dict[str, Any] = redacted(identity)
         return found
 

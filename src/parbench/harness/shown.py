@@ -1,4 +1,4 @@
-"""The images that a data set's task shows of its rows, and which rows show the same."""
+"""The images that a data set's task gives for its rows, and which rows share them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def noise_like(image: Image.Image, seed: str) -> Image.Image:
-    """Uniform noise of an image's size, always the same for a seed."""
+    """An image of uniform noise with the size of another image; the same seed gives the same noise."""
     import numpy as np
 
     drawn = np.random.default_rng(list(seed.encode())).integers(0, 256, (image.height, image.width, 3), dtype=np.uint8)
@@ -25,7 +25,7 @@ def noise_like(image: Image.Image, seed: str) -> Image.Image:
 
 
 class Shown:
-    """What is shown of the rows of a data set.
+    """The images of a data set's rows as the task gives them.
 
     Args:
         dataset: Its rows and task are loaded when first needed.
@@ -53,11 +53,11 @@ class Shown:
         return images
 
     def name(self, number: int) -> str:
-        """What the images of a row are called: rows with the same name show the same images, by content."""
+        """The name of a row's images: two rows have the same name exactly if their images have the same content."""
         return self._images.name(number)
 
     def group(self, number: int) -> str:
-        """Rows of a group are shown in the same way: the same images, and nothing else that the task draws from the row."""
+        """A key that is equal for rows whose images are the same after the task has processed them."""
         content = self._images.content(number)
         if content is None or not self.draws:
             return self.name(number)
@@ -71,7 +71,7 @@ class Shown:
 
     @cached_property
     def draws(self) -> bool:
-        """Whether what the task shows depends on more than a row's images, as where it draws a box or crops one."""
+        """Whether the task's images depend on more than a row's images, for example because it draws a box or crops."""
         try:
             row = Watched(read_row(self.dataset.rows, 0, self.columns))
             self._by_task(row, 0)
@@ -84,7 +84,7 @@ class Shown:
         return ShownImages(self.dataset.rows, self.dataset.settings["image_key"])
 
     def _by_task(self, row: Mapping[str, Any], number: int) -> list[Any]:
-        """What the task shows of a row.
+        """The images that the task gives for a row.
 
         Raises:
             UnfitSample: There is no image where the task expects one.

@@ -1,4 +1,4 @@
-"""Keeps other libraries' chatter off the terminal, and leaves their settings as they were."""
+"""Suppresses other libraries' output on the terminal, and restores their settings afterwards."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from parbench.models.silence import quiet_transformers
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """While open, lmms-eval, transformers and datasets say errors only.
+    """While open, lmms-eval, transformers and datasets log errors only.
 
-    Afterwards the handlers of loguru, the level of each library's logger and the filters of warnings are as before.
+    On exit the handlers of loguru, the level of each library's logger and the warning filters are restored.
     """
     with (
         _tokenizers_in_one_thread(),
@@ -32,9 +32,9 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_datasets() -> Iterator[None]:
-    """While open, or while a function that it decorates runs, datasets says nothing and shows no progress bar.
+    """While open, or while a decorated function runs, datasets logs nothing and shows no progress bar.
 
-    What goes wrong there is raised, and said once.
+    Its failures are raised as exceptions, so nothing is lost.
     """
     import datasets
 
@@ -52,10 +52,10 @@ def quiet_datasets() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _loguru_errors_only() -> Iterator[None]:
-    """Errors of loguru's logger on the error output as it is at that moment, above a progress bar; nothing else of it.
+    """Only errors of loguru's logger reach stderr, printed above a progress bar.
 
-    A handler that is removed is closed for good. So the handlers of whoever uses parbench are not removed but laid aside, which
-    loguru has no public call for. lmms-eval, which throws out all handlers in places, does not reach them either.
+    Removing a handler closes it for good. The host application's handlers are therefore set aside instead, for which loguru
+    has no public function. lmms-eval, which removes all handlers in places, cannot reach them either.
     """
     from loguru import logger
 
@@ -89,7 +89,7 @@ def _level(name: str, level: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _tokenizers_in_one_thread() -> Iterator[None]:
-    """Without the tokenizers' own threads, about which they would warn at each new process."""
+    """Disable the tokenizers' own threads, which cause a warning in each new process."""
     before = os.environ.get("TOKENIZERS_PARALLELISM")
     os.environ["TOKENIZERS_PARALLELISM"] = before or "false"
     try:

@@ -1,4 +1,4 @@
-"""Finds a benchmark's rows: a local file or folder in the hub's schema, or the hub itself."""
+"""Locates a benchmark's rows: a local file or folder in the hub's layout, or the hub itself."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def local_files(path: Path, name: str | None, split: str) -> list[Path]:
     """The data files of a split in a folder laid out as on the hub (``<configuration>/<split>-*.parquet``), or the file itself.
 
     Raises:
-        ParbenchError: There are none; tells what is there.
+        ParbenchError: There are none; the message lists what is there.
     """
     if path.is_file():
         return [path]
@@ -46,7 +46,7 @@ def local_files(path: Path, name: str | None, split: str) -> list[Path]:
 
 
 def visible_files(folder: Path) -> list[Path]:
-    """Files in and below a folder, sorted, without what editors, notebooks and archivers leave there."""
+    """Files in and below a folder, sorted, without the hidden files of editors, notebooks and archivers."""
     return sorted(
         file
         for file in folder.rglob("*")
@@ -55,13 +55,13 @@ def visible_files(folder: Path) -> list[Path]:
 
 
 def refuse_ignored(dataset: Mapping[str, Any]) -> None:
-    """Refuse keys that a data set would ignore, so that nobody takes its results for those of other data.
+    """Refuse settings that a data set would ignore, so that its results are not taken for those of other data.
 
     Args:
         dataset: A ``conf/dataset`` mapping.
 
     Raises:
-        ParbenchError: There is one.
+        ParbenchError: Such a setting is given.
     """
     name, generated = dataset["name"], dataset["hub"] is None
     for key in ("path", "config", "revision"):
@@ -81,10 +81,10 @@ def is_saved(path: Path) -> bool:
 
 
 def data_fingerprint(dataset: Mapping[str, Any]) -> str:
-    """What identifies a data set's content: sha256 over local files, or the hub's name and commit.
+    """The identity of a data set's content: SHA-256 over local files, or the hub's name and commit.
 
     Raises:
-        ParbenchError: ``dataset.path`` does not exist or holds no such split, or the hub's data are nowhere to be had.
+        ParbenchError: ``dataset.path`` does not exist or lacks the split, or the hub's data cannot be found.
     """
     path = dataset.get("path")
     if path is None:
@@ -106,10 +106,10 @@ def data_fingerprint(dataset: Mapping[str, Any]) -> str:
 
 
 def check_cache() -> None:
-    """See that Hugging Face's datasets can write what it makes of files.
+    """Check that the cache folder of Hugging Face's datasets can be written.
 
     Raises:
-        ParbenchError: It cannot.
+        ParbenchError: It cannot be written.
     """
     import os
 
@@ -128,16 +128,16 @@ def check_cache() -> None:
         )
 
 
-# Splits to calibrate on, the fittest first.
+# Splits to calibrate on, in order of preference.
 _HELD_OUT = ("validation", "val", "dev", "train")
 
 
 def splits_at_hand(dataset: Mapping[str, Any], rows: Callable[[], Any]) -> list[str]:
-    """Other splits of a data set that are on this machine, so that nothing is fetched for them.
+    """Other splits of a data set that are on this machine, so that nothing has to be downloaded for them.
 
     Args:
         dataset: A ``conf/dataset`` mapping.
-        rows: Loads the rows of its own split.
+        rows: Loads the rows of the configured split.
     """
     own, path = dataset["split"], dataset.get("path")
     others = [split for split in _HELD_OUT if split != own]
@@ -161,10 +161,10 @@ def _has_files(folder: Path, name: str | None, split: str) -> bool:
 
 
 def _is_prepared(rows: Any, own: str, other: str) -> bool:
-    """Whether the hub's library has prepared another split together with the one whose rows these are."""
+    """Whether ``datasets`` prepared another split together with the split of these rows."""
     for file in rows.cache_files[:1]:
         path = Path(file["filename"])
-        # <name>-<split>.arrow, or with several files <name>-<split>-00000-of-00002.arrow.
+        # <name>-<split>.arrow, or <name>-<split>-00000-of-00002.arrow if there are several files.
         if f"-{own}" in path.stem:
             return bool([*path.parent.glob(f"*-{other}.arrow"), *path.parent.glob(f"*-{other}-*.arrow")])
     return False
@@ -172,14 +172,14 @@ def _is_prepared(rows: Any, own: str, other: str) -> bool:
 
 @quiet_datasets()
 def load_rows(dataset: Mapping[str, Any], config: str | None) -> Any:
-    """The rows of ``dataset.split`` as a ``datasets.Dataset``, images as image features.
+    """The rows of ``dataset.split`` as a ``datasets.Dataset``, with images as image features.
 
     Args:
         dataset: A ``conf/dataset`` mapping: path (local, or None), hub, revision, split.
         config: Name of the hub's configuration.
 
     Raises:
-        ParbenchError: The rows cannot be had or read.
+        ParbenchError: The rows cannot be found or read.
     """
     import datasets
     import pyarrow.parquet as pq
@@ -217,7 +217,7 @@ def _existing(path: str) -> Path:
 
 
 def _with_images(rows: Any, folder: Path) -> Any:
-    """Columns that hold images as bytes or file names, as image features."""
+    """Rows with columns of image bytes or image file names cast to image features."""
     from datasets import Image, List, Value
 
     if "image" not in rows.features or isinstance(rows.features["image"], Image):
@@ -237,10 +237,10 @@ def _with_images(rows: Any, folder: Path) -> Any:
 
 
 def hub_commit(dataset: Mapping[str, Any]) -> str | None:
-    """The commit of the hub that a data set is read at; None for local files.
+    """The hub commit that a data set is read at; None for local files.
 
     Raises:
-        ParbenchError: It is nowhere to be had, or comes from no repository of the hub.
+        ParbenchError: The data cannot be found, or no repository of the hub is configured.
     """
     if dataset.get("path") is not None or dataset["hub"] is None:
         return None

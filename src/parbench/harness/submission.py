@@ -1,4 +1,4 @@
-"""Splits whose answers only a benchmark's server has: refused for scoring, and the server's file written instead."""
+"""Splits whose answers only an evaluation server has: scoring is refused, and a submission file is written instead."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 from parbench.errors import ParbenchError
 
-# Where rows of benchmarks have their answers.
+# Columns in which benchmarks store answers.
 ANSWERS = ("answer", "answers")
 
 
 def for_server(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A ``conf/dataset`` mapping with the lmms-eval task that writes the server's file instead of the one that scores.
+    """A ``conf/dataset`` mapping with the lmms-eval task that writes the submission file instead of scoring.
 
     Raises:
         ParbenchError: The data set has no server.
@@ -27,10 +27,10 @@ def for_server(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def refuse_split(settings: Mapping[str, Any]) -> None:
-    """Refuse to score a split that is known to have no answers; nothing is loaded for it.
+    """Refuse to score a split that is known to have no answers, without loading anything.
 
     Raises:
-        ParbenchError: It is such a split.
+        ParbenchError: The split has no answers.
     """
     if settings["split"] in (settings.get("server") or {}).get("splits", ()) and not settings.get("submission"):
         raise _unscored(settings)
@@ -44,7 +44,7 @@ def refuse_unanswered(settings: Mapping[str, Any], rows: Any) -> None:
         rows: A ``datasets.Dataset``.
 
     Raises:
-        ParbenchError: No row has an answer, or one that should have lacks it.
+        ParbenchError: No row has an answer, or a row that should have one lacks it.
     """
     if settings.get("submission"):
         return
@@ -68,7 +68,7 @@ def _unscored(settings: Mapping[str, Any]) -> ParbenchError:
 
 
 def is_empty(value: Any) -> bool:
-    """Whether a stored answer says nothing: none, NaN, blank, or a list of such."""
+    """Whether a stored answer is empty: None, NaN, blank, or a list of such values."""
     if isinstance(value, Mapping):
         return "answer" in value and is_empty(value["answer"])
     if isinstance(value, list):
@@ -79,7 +79,7 @@ def is_empty(value: Any) -> bool:
 
 
 def with_answer_columns(settings: Mapping[str, Any], rows: Any) -> Any:
-    """Rows with an empty column for answers where a server's split has none; lmms-eval's tasks look for it."""
+    """Rows with an empty answer column if the split has none, because lmms-eval's tasks read it."""
     for column in ANSWERS:
         if column in settings["columns"] and column not in rows.column_names:
             rows = rows.add_column(column, [None] * len(rows))
@@ -91,13 +91,13 @@ def take_file(task: Any, folder: Path | None) -> Path | None:
 
     Args:
         task: The task, whose ``args.output_path`` the file is in.
-        folder: The run's; None to throw the file away, as that of a part of the data.
+        folder: The run's folder; None to discard the file, as for part of the data.
 
     Returns:
-        Where it is now.
+        The new path, or None if it was discarded.
 
     Raises:
-        ParbenchError: The task wrote none.
+        ParbenchError: The task wrote no file.
     """
     inside = Path(task.args.output_path) / "submissions"
     files = sorted(inside.glob("*")) if inside.is_dir() else []

@@ -1,4 +1,4 @@
-"""The YAML file of a data set's lmms-eval task, and the task that is built from it."""
+"""The YAML file of a data set's lmms-eval task, and the task built from it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OWN = Path(__file__).parents[1] / "tasks"
 
 
 class TaskFile:
-    """The task of a data set as it is written down; lmms-eval and the task's code are imported when first needed.
+    """The task of a data set as its YAML defines it; lmms-eval and the task's code are imported when first needed.
 
     Args:
         settings: The ``conf/dataset`` mapping.
@@ -36,7 +36,7 @@ class TaskFile:
 
     @property
     def path(self) -> Path:
-        """The YAML file: of parbench, of lmms-eval, or a person's own."""
+        """The YAML file: parbench's, lmms-eval's, or the user's own."""
         if self.settings["yaml"] is None:
             return next(_OWN.rglob(f"{self.name}.yaml"))
         if self.settings.get("source") == "task":
@@ -46,9 +46,9 @@ class TaskFile:
 
     @property
     def content(self) -> list[bytes]:
-        """What decides prompt, generation arguments and scoring: the YAML and what lies beside it.
+        """What defines prompt, generation arguments and scoring: the YAML and the files next to it.
 
-        For parbench's own code ``numerics`` stands, and its YAML counts however it is laid out.
+        ``numerics`` stands for parbench's own code. The layout of its YAML does not matter.
         """
         if self.path.is_relative_to(_OWN):
             return _parsed(self.path)
@@ -57,7 +57,7 @@ class TaskFile:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The task's configuration with its functions, imported.
+        """The task's configuration, with its functions imported.
 
         Raises:
             ParbenchError: Its code cannot be imported.
@@ -74,7 +74,7 @@ class TaskFile:
                 ) from error
 
     def processed(self, rows: Any) -> Any:
-        """Rows as the task's own ``process_docs`` leaves them.
+        """The rows that the task's own ``process_docs`` returns.
 
         Raises:
             ParbenchError: It fails.
@@ -99,7 +99,7 @@ class TaskFile:
 
             config = {**self.config, "task": self.name, "test_split": settings["split"]}
             if config.get("metric_list"):
-                # What is sent to a test server is no measure.
+                # A submission file for a test server is not a metric.
                 measures = [one["metric"] for one in measured(read_yaml(self.path), self.path)]
                 kept = ["submission"] if settings.get("submission") else measures
                 config["metric_list"] = [metric for metric in config["metric_list"] if metric["metric"] in kept]
@@ -109,7 +109,7 @@ class TaskFile:
 
 
 def _parsed(path: Path) -> list[bytes]:
-    """Content of a task's YAML and of what it includes, however they are laid out."""
+    """The content of a task's YAML and of the files it includes, independent of layout."""
     node = yaml.compose(path.read_text(encoding="utf-8"))
     assert node is not None
     included = [value.value for key, value in node.value if key.value == "include"]

@@ -1,4 +1,4 @@
-"""Counts kept tokens without running the LLM: what calibration needs."""
+"""Counts kept tokens without running the LLM, for calibration."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from parbench.models.counting import uncounted
 from parbench.models.merging import Merger
 from parbench.models.vision import Encoded
 
-# Bytes for the features of the images, which every threshold that is tried needs again.
+# Bytes for cached image features, which every threshold that is tried uses again.
 _REMEMBERED = 4 << 30
-# Always the same questions of the same data.
+# The same data always give the same questions.
 _SEED = 0
 
 
@@ -35,7 +35,7 @@ class Asked:
     Attributes:
         pixels: [1, 3, H, W] as the vision tower gets it, on the CPU: a page of a document is 20 times as large.
         digest: Hash of its content.
-        questions: At least one.
+        questions: The questions about it, at least one.
     """
 
     pixels: Tensor
@@ -44,7 +44,7 @@ class Asked:
 
 
 class KeptCounter:
-    """Images, and how many tokens a method keeps of them for each of their questions.
+    """Images with questions, for which it counts the visual tokens that a method keeps.
 
     Args:
         adapter: The model.
@@ -56,13 +56,13 @@ class KeptCounter:
         self.features = FeatureCache(_REMEMBERED, device=str(adapter.device))
         self.groups: list[Asked] = []
         for image, questions in images:
-            # One that is too large fails when it is evaluated.
+            # An image that is too large fails when it is evaluated.
             with contextlib.suppress(UnfitSample):
                 self.groups.append(Asked(adapter.pixels([image]).cpu(), image_digest(image), tuple(questions)))
 
     @classmethod
     def spread(cls, adapter: LlavaAdapter, dataset: PreparedDataset, questions: int) -> KeptCounter:
-        """About so many questions, spread evenly over a data set."""
+        """A counter over about ``questions`` questions, drawn at random from a data set, always the same ones."""
         docs = dataset.docs()
         step = max(1, len(docs) // questions)
         chosen = [(number, docs[number]) for number in range(0, len(docs), step)]
@@ -74,12 +74,12 @@ class KeptCounter:
 
     @property
     def questions(self) -> int:
-        """Pairs of an image and a question."""
+        """Number of pairs of an image and a question."""
         return sum(len(group.questions) for group in self.groups)
 
     @torch.inference_mode()
     def encode(self, merger: Merger, step: Callable[[], object] = lambda: None) -> None:
-        """Run the vision tower over the images, one by one, with a merger in it; ``step`` is called after each."""
+        """Run the vision tower with a merger over the images, one by one; ``step`` is called after each."""
         for group in self.groups:
             self.adapter.encode(group.pixels.to(self.adapter.device), merger=merger)
             step()
@@ -102,7 +102,7 @@ class KeptCounter:
         return reduction.counts.tolist()
 
     def _encoded(self, engine: Engine, group: Asked) -> Encoded:
-        # What a method does inside the tower depends on its threshold, so that nothing can be remembered.
+        # A method inside the tower depends on its threshold, so its features cannot be cached.
         if engine.site.acts_in_vision:
             return engine.images.encode(group.pixels)
         found = self.features.get(group.digest, engine.site.blocks)
@@ -110,12 +110,13 @@ class KeptCounter:
 
 
 def sampled(dataset: PreparedDataset, questions: int, step: Callable[[], object]) -> Iterator[tuple[Image.Image, Sequence[str]]]:
-    """Images and questions of rows drawn at random, always the same ones; rows without an image, or with a damaged one, do not
-    count.
+    """Images and questions of rows drawn at random, always the same ones.
+
+    Rows without an image, or with a damaged one, are skipped and do not count.
 
     Args:
         dataset: The data.
-        questions: How many rows with images.
+        questions: The number of rows with images to draw.
         step: Called after each of them.
 
     Raises:
@@ -131,6 +132,6 @@ def sampled(dataset: PreparedDataset, questions: int, step: Callable[[], object]
         if images:
             left -= 1
             question = dataset.question(docs[number])
-            # Each image of a row is reduced by itself, for that row's question.
+            # Each image of a row is reduced separately, for that row's question.
             yield from ((image, [question]) for image in images)
             step()

@@ -1,4 +1,4 @@
-"""Whoever is told of runs as they go; whoever evaluates hands it in."""
+"""The interface of experiment trackers; the caller of ``evaluate`` passes one in."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from parbench.results.store import RunStore
 
 
 class Tracker:
-    """What is told of one run as it goes; this one tells nobody."""
+    """Logs one run while it is computed; this base class logs nothing."""
 
     def update(self) -> None:
-        """Further samples are in the run's folder."""
+        """Called when further samples have been written to the run's folder."""
 
     def finish(self, metrics: RunMetrics, *, reused: bool = False) -> None:
-        """The run is finished; ``reused``: it was so before."""
+        """Called when the run is finished; ``reused`` says that it was finished before."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Close what is open, as stopped if the run is not finished."""
+        """Close the tracker; an unfinished run is marked as stopped."""
 
 
 class Tracking:
-    """Trackers for the runs of a process; this one tracks nothing."""
+    """Creates the trackers of a process's runs; this base class tracks nothing."""
 
     def run(self, store: RunStore) -> Tracker:
         """The tracker of one run."""

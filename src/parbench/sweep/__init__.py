@@ -1,1 +1,1 @@
-"""Many runs: which there are, computed in this process, in one a device (``launcher.devices``) or by jobs of a cluster."""
+"""Sweeps: which runs they consist of, and how they are computed: here, one process per device, or by jobs of a cluster."""

@@ -1,4 +1,4 @@
-"""The runs of a sweep: methods at budgets, with no reduction and the controls beside them."""
+"""The runs of a sweep: methods at budgets, plus the unreduced model and the controls."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def grid_cells(methods: Sequence[str], budgets: Sequence[Budget], controls: Sequ
     """Each method at each budget.
 
     Args:
-        methods: Names of those that are asked for.
-        budgets: Visual tokens; None stands for a method's own rule, for those that are asked for and have one.
-        controls: Names of those that run beside them.
-        words: Overrides of everything else.
+        methods: Names of the requested methods.
+        budgets: Visual tokens per image; None stands for a method's own rule, for requested methods that have one.
+        controls: Names of the controls to run at the same budgets.
+        words: Overrides of the rest of the configuration.
     """
     found: list[Cell] = []
     for name in dict.fromkeys(["none", *methods, *controls]):

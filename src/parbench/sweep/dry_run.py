@@ -1,4 +1,4 @@
-"""``--dry-run`` of ``eval`` and ``sweep``: what would be fetched and computed, and for how long; nothing of it is done."""
+"""``--dry-run`` of ``eval`` and ``sweep``: reports what would be downloaded and computed, and the estimated time."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outlook:
-    """What would become of a run.
+    """What would happen to a run.
 
     Attributes:
         run: The run.
-        said: In words.
-        left: Questions to answer; None where nobody has counted them yet.
+        said: A description in words.
+        left: Number of questions left to answer; None if it is not known yet.
     """
 
     run: PlannedRun
@@ -35,10 +35,10 @@ class Outlook:
 
 
 def dry_run(groups: Sequence[Group]) -> int:
-    """Print what the groups of a command would fetch and compute.
+    """Print what the groups of a command would download and compute; returns the exit code.
 
     Raises:
-        ParbenchError: The command itself would be refused for it.
+        ParbenchError: The command itself would fail with this error.
     """
     from parbench.harness.session import Session
 
@@ -58,7 +58,7 @@ def _show_group(session: Session, group: Group) -> None:
     from parbench.harness.submission import refuse_split
 
     refuse_split(session.dataset.settings)
-    # An experiment's variants may need the model to be listed.
+    # Listing an experiment's variants may need the model.
     cells = () if group.config.variants else group.cells(session)
     geometry = configured_geometry(session)
     if has_small_files(session):
@@ -71,7 +71,7 @@ def _show_group(session: Session, group: Group) -> None:
     _show_disk(found)
     results = Path(session.config.results_dir)
     known = overview(results) if results.is_dir() else []
-    # Without weights there is no name of a run to look for.
+    # Without weights the run's id is unknown.
     named = all(source.here for source in found if source.what != "data")
     rows_here = all(source.here for source in found if source.what == "data")
     outlooks = [outlook(session, run, known if named else None, rows_here=rows_here) for run in planned]
@@ -112,13 +112,13 @@ def _show_disk(found: Sequence[Source]) -> None:
 
 
 def outlook(session: Session, planned: PlannedRun, known: Sequence[RunState] | None, *, rows_here: bool) -> Outlook:
-    """What would become of a run.
+    """What would happen to a run.
 
     Args:
         session: Model and data set.
         planned: The run.
-        known: The runs that are there; None where this one's id cannot be told for want of weights.
-        rows_here: Whether the data are on this machine; a threshold is looked for by what it would be found on.
+        known: The existing runs; None if this run's id cannot be computed because the weights are missing.
+        rows_here: Whether the data are on this machine; looking up a threshold needs the fingerprint of its data.
     """
     from parbench.sweep.runner import Job
 
@@ -131,7 +131,7 @@ def outlook(session: Session, planned: PlannedRun, known: Sequence[RunState] | N
             raise Uncalibrated("its data would be fetched for it")
         mine = None if known is None else Job.of(session, planned).run
     except ParbenchError:
-        # Its threshold is not found yet, or the data that would give it its id are not here.
+        # Its threshold is not known yet, or the data that determine its id are missing.
         mine = None
         said += ", after its threshold is found" if threshold else ""
     run = next((run for run in known or () if run.run_id == mine), None)
@@ -145,7 +145,7 @@ def outlook(session: Session, planned: PlannedRun, known: Sequence[RunState] | N
 
 
 def _questions(session: Session) -> int | None:
-    """How many questions there are; None where the data would have to be fetched to count them."""
+    """The number of questions; None if the data would have to be downloaded to count them."""
     from parbench.models.hub import offline
 
     limit: int | None = session.config.limit
@@ -158,7 +158,10 @@ def _questions(session: Session) -> int | None:
 
 
 def rates_of(session: Session, known: Sequence[RunState], results: Path) -> dict[str, float]:
-    """Seconds a question by method, by the last finished runs of the same model, dtype and device; ``""`` for any method."""
+    """Seconds per question by method, from the latest finished runs of the same model, dtype and device.
+
+    The key ``""`` stands for any method.
+    """
     from parbench.models.loading import resolve_device
     from parbench.results.metrics import read_metrics
     from parbench.results.run_identity import FILE, read_provenance
@@ -185,7 +188,7 @@ def rates_of(session: Session, known: Sequence[RunState], results: Path) -> dict
 
 
 def seconds_of(outlooks: Sequence[Outlook], rates: dict[str, float]) -> float:
-    """Seconds that runs would take at some rates, loading and thresholds aside."""
+    """Seconds that runs would take at the given seconds per question, without loading and calibration."""
     return sum((one.left or 0) * rates.get(str(one.run.cell.method.name), rates[""]) for one in outlooks)
 
 

@@ -1,4 +1,4 @@
-"""What a sweep would start, and whether somebody has to agree to that first."""
+"""Estimates the work of a sweep, and asks for confirmation if it is long."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from parbench.harness.session import Session
     from parbench.sweep.runner import Group
 
-# Seconds that nobody has to agree to.
+# Seconds up to which no confirmation is needed.
 UNASKED = 600.0
-# Questions that are answered to learn a rate, unless the first one takes as many seconds as this.
+# Questions answered to measure a rate; only one if it takes this many seconds.
 _TRIED, _SLOW = 16, 5.0
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is left to compute.
+    """The work left in a sweep.
 
     Attributes:
-        runs: Runs that are not finished.
-        questions: Questions that they have to answer; None where the data would have to be fetched to count them.
-        seconds: What that takes, loading and thresholds aside; None where it is not known.
+        runs: Number of unfinished runs.
+        questions: Number of questions left to answer; None if the data would have to be downloaded to count them.
+        seconds: Estimated time without loading and calibration; None if it is not known.
     """
 
     runs: int
@@ -45,14 +45,14 @@ class Estimate:
 
 
 def agreed(found: Estimate, advice: str) -> bool:
-    """Whether a sweep may start: what takes more than ten minutes is asked about.
+    """Whether a sweep may start: the user is asked if it takes more than ten minutes.
 
     Args:
-        found: What it would compute.
-        advice: What to write instead.
+        found: The work left.
+        advice: The command to suggest instead.
 
     Raises:
-        ParbenchError: Nobody can be asked.
+        ParbenchError: Confirmation is needed, but stdin is not a terminal.
     """
     if not found.runs or (found.seconds is not None and found.seconds <= UNASKED):
         return True
@@ -64,11 +64,11 @@ def agreed(found: Estimate, advice: str) -> bool:
 
 
 def estimate(groups: Sequence[Group], *, here: bool) -> Estimate:
-    """What the groups of a sweep have left to compute.
+    """The work left in the groups of a sweep.
 
     Args:
-        groups: None of an experiment.
-        here: Whether this machine computes, so that a rate can be measured where no finished run tells one.
+        groups: The groups of the sweep; none may be an experiment.
+        here: Whether this machine computes, so that the rate can be measured if no finished run gives one.
     """
     from parbench.harness.planned import plan
     from parbench.harness.preflight import configured_geometry, has_small_files
@@ -96,7 +96,7 @@ def estimate(groups: Sequence[Group], *, here: bool) -> Estimate:
 
 
 def _measured(session: Session) -> float:
-    """Seconds a question without reduction, by a few."""
+    """Seconds per question without reduction, measured on a few questions."""
     from parbench.engine.engine import Engine
     from parbench.harness.prompts import build_prompt
 

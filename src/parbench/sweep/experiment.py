@@ -1,4 +1,4 @@
-"""The variants of an experiment: one method under other settings, each with a threshold of its own for the same mean budget."""
+"""The variants of an experiment: one method with other settings, each calibrated to the same mean budget."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _log = logging.getLogger(__name__)
 
 
 def variant_cells(session: Session, words: list[str]) -> list[Cell]:
-    """``none``, the controls and the variants; one that no threshold brings to the budget is skipped with a warning.
+    """``none``, the controls and the variants; a variant that cannot reach the budget is skipped with a warning.
 
     Raises:
-        ParbenchError: An override of a variant is wrong.
+        ParbenchError: An override of a variant is invalid.
     """
     config = session.config
     cells = [Cell(other_method("none", words), None)]
@@ -42,13 +42,13 @@ def variant_cells(session: Session, words: list[str]) -> list[Cell]:
 
 
 class _Finder:
-    """Thresholds of variants: read from ``calibrations/`` where found before, else found and written there."""
+    """Thresholds of variants: read from ``calibrations/``, or searched for and written there."""
 
     def __init__(self, session: Session) -> None:
         self.given, self.config = session, session.config
 
     def filled(self, method: DictConfig) -> DictConfig:
-        """The method with its threshold, if it has one that is open."""
+        """The method with its threshold filled in, if it needs one."""
         asked = build_reducer(method, self.config.budget)
         field = asked.open_threshold
         if field is None:
@@ -59,7 +59,7 @@ class _Finder:
         session, questions = self.given, self.config.calibration.questions
         data = session.thresholds.data
         plain = file_name(session.model_settings["name"], asked.name)
-        # What was found on other data, or on fewer questions, is another threshold.
+        # A threshold found on other data or on fewer questions does not apply.
         key = digest(asked, data.fingerprint, questions)
         own = LOCAL / "variants" / plain.replace(".yaml", f"--{key}.yaml")
         try:
@@ -78,7 +78,7 @@ class _Finder:
 
     @cached_property
     def counter(self) -> KeptCounter:
-        """Questions spread over the split to calibrate on, their images encoded once for all variants."""
+        """A counter over questions of the calibration split, with their images encoded once for all variants."""
         from parbench.harness.token_counter import KeptCounter
 
         data = self.given.thresholds.data

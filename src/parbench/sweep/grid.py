@@ -1,6 +1,4 @@
-"""Hydra's grammar for several values, such as ``method=par,fastv budget=range(64,193,64)``, and other methods in the same
-setting.
-"""
+"""Hydra's grammar for several values, such as ``method=par,fastv budget=range(64,193,64)``."""
 
 from __future__ import annotations
 
@@ -14,10 +12,10 @@ from parbench.errors import ParbenchError
 
 
 def products(words: Sequence[str]) -> list[list[str]]:
-    """Every combination of the values that overrides have, the last one varying fastest, as Hydra's own sweeper orders them.
+    """Every combination of the overrides' values, the last one varying fastest, as in Hydra's own sweeper.
 
     Raises:
-        ParbenchError: An override cannot be parsed, or stands for endlessly many values.
+        ParbenchError: An override cannot be parsed, or has infinitely many values.
     """
     return [list(found) for found in itertools.product(*(list(_values(word)) for word in words))]
 
@@ -43,12 +41,12 @@ def _values(word: str) -> Iterator[str]:
 
 
 def other_method(name: str, words: list[str]) -> DictConfig:
-    """Another method's configuration in the same surroundings; overrides of the first one's fields do not concern it."""
+    """Another method's configuration with the same overrides, except those of the first method's fields."""
     kept = [word for word in words if not of_method(word)]
     found: DictConfig = compose_config([*kept, f"method={name}"]).method
     return found
 
 
 def of_method(word: str) -> bool:
-    """Whether an override is about the method or its budget."""
+    """Whether an override sets the method, one of its fields, or the budget."""
     return word.lstrip("+~").startswith(("method=", "method.", "budget="))

@@ -1,4 +1,4 @@
-"""Cells of tables, evaluated one after the other in one process: what they share, and what happens when one fails."""
+"""Evaluates the runs of a sweep one after the other in one process, and handles failures."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Group:
-    """Cells that share a model and a data set: one table.
+    """Runs that share a model and a data set, and so a table.
 
     Attributes:
-        config: Model, data set and surroundings.
-        cells: Gives the cells, once the session is there.
-        title: What tells it from the other groups of a command; empty for a lone one.
-        asked: Names of methods of which at least one cell has to run.
+        config: The configuration of model, data set and everything else they share.
+        cells: Gives the methods and budgets, once the session is open.
+        title: Distinguishes it from the command's other groups; empty if there is only one.
+        asked: Names of the requested methods; each needs at least one run that is possible.
     """
 
     config: DictConfig
@@ -46,15 +46,15 @@ class Group:
 
 @dataclass
 class Job:
-    """A cell that the model can have.
+    """A run that is possible on the model.
 
     Attributes:
-        cell: The cell.
-        reducer: Its method, ready for the model.
-        identity: What tells its run from others.
-        run: Its run's id, the hash of that.
-        name: What messages call it.
-        folder: Its run's folder, once finished.
+        cell: The requested method and budget.
+        reducer: The method, ready for the model.
+        identity: The run's identity.
+        run: The run's id, the hash of the identity.
+        name: Its name in messages.
+        folder: The run's folder, once finished.
     """
 
     cell: Cell
@@ -66,16 +66,16 @@ class Job:
 
     @classmethod
     def of(cls, session: Session, planned: PlannedRun, title: str = "") -> Self:
-        """A planned run with its threshold, which is found now if nobody has found it before.
+        """A planned run with its threshold filled in, searched for now if it is not stored anywhere.
 
         Args:
             session: Model and data set.
-            planned: One that is not refused.
-            title: Of its group.
+            planned: A run that is not refused.
+            title: The title of its group.
 
         Raises:
-            Uncalibrated: Its threshold has to be found on another machine.
-            ParbenchError: There is none, or something that belongs to its identity is missing.
+            Uncalibrated: Its threshold has to be searched for on another machine.
+            ParbenchError: No threshold reaches the budget, or something that belongs to its identity is missing.
         """
         from parbench.results.run_identity import run_id
 
@@ -88,7 +88,7 @@ class Job:
 
 @dataclass
 class OpenGroup:
-    """A group whose session is open."""
+    """A group with its open session and its runs."""
 
     group: Group
     session: Session
@@ -96,20 +96,20 @@ class OpenGroup:
 
     @cached_property
     def tracking(self) -> Tracking:
-        """Where its runs are tracked besides their folders."""
+        """The experiment tracking of its runs."""
         return tracking_of(self.session)
 
 
 class Sweep:
-    """Evaluates groups of cells, with one model in memory at a time.
+    """Evaluates groups of runs, with one model in memory at a time.
 
     Args:
-        groups: What to evaluate; those of one model should be neighbours.
-        go_on: Whether the others go on when a cell fails; else its error ends everything.
+        groups: What to evaluate; groups of the same model should be adjacent.
+        go_on: Whether to continue with the other runs when one fails; otherwise its error ends the sweep.
 
     Attributes:
         elsewhere: Whether other machines compute.
-        device: Where the models are if not where the configuration says.
+        device: Overrides the configured device of the models; None for no override.
     """
 
     elsewhere = False
@@ -122,27 +122,27 @@ class Sweep:
         self._ended = 0
 
     def run(self) -> int:
-        """Evaluate, and print a table a group; the exit code is 1 if a cell failed; see :meth:`compute`."""
+        """Evaluate (see :meth:`compute`), and print a table per group; the exit code is 1 if a run failed."""
         self.compute()
         self._show()
         return 1 if self._failed else 0
 
     @property
     def folders(self) -> list[Path]:
-        """Folders of the runs that are finished, in the order of the cells."""
+        """Folders of the finished runs, in the order of the sweep."""
         return [job.folder for opened in self._open for job in opened.jobs if job.folder]
 
     @property
     def failed(self) -> Sequence[tuple[str, str]]:
-        """Names of the cells that failed, and why."""
+        """Names of the runs that failed, and why."""
         return tuple(self._failed)
 
     def compute(self) -> None:
-        """Evaluate all cells.
+        """Evaluate all runs.
 
         Raises:
-            FatalError: Nothing can go on, such as on a full disk; what was answered is kept.
-            ParbenchError: Something is wrong with all cells, or, unless the others go on, with one.
+            FatalError: No run can continue, for example because the disk is full; answers so far are kept.
+            ParbenchError: Something is wrong with all runs, or with one unless ``go_on`` is set.
         """
         from parbench.harness.progress import Progress
 
@@ -167,7 +167,7 @@ class Sweep:
 
     @contextlib.contextmanager
     def _if_several(self, group: Group) -> Iterator[None]:
-        """What is wrong with a group as a whole does not keep others from going on, if there are any."""
+        """If there are several groups, record the failure of one and continue with the others."""
         try:
             yield
         except (FatalError, Uncalibrated):
@@ -186,13 +186,13 @@ class Sweep:
         before = self._open[-1].session if self._open else None
         opened = OpenGroup(group, Session(group.config, beside=before, elsewhere=self.elsewhere, device=self.device))
         refuse_split(opened.session.dataset.settings)
-        # An experiment's cells may need the model to find thresholds.
+        # Listing an experiment's variants may need the model to find thresholds.
         known = () if group.config.variants else group.cells(opened.session)
-        # What is wrong with the model is wrong with every run.
+        # An error in the model affects every run.
         planned = check_before_weights(opened.session, known)
         opened.session.dataset.fingerprint, opened.session.model_fingerprint  # noqa: B018
         planned = planned or plan(opened.session, group.cells(opened.session), opened.session.geometry)
-        # What needs no model is said of all runs before the first threshold is looked for.
+        # Report all errors that need no model before the first search for a threshold.
         for run in planned:
             if run.refusal:
                 _log.warning(f"skipped: {run.refusal}")
@@ -203,12 +203,12 @@ class Sweep:
         self._note_missing(opened, planned)
         opened.session.thresholds.rest()
         if len(self.groups) > 1:
-            # Finding thresholds needs the model.
+            # Searching for thresholds needs the model.
             opened.session.release()
         return opened
 
     def _note_missing(self, opened: OpenGroup, planned: Sequence[PlannedRun]) -> None:
-        """A method that is asked for and has no cell that can run is a failure."""
+        """Record a failure for each requested method that has no possible run."""
         run = {job.cell.method.name for job in opened.jobs}
         for name in opened.group.asked:
             if name not in run:
@@ -216,9 +216,9 @@ class Sweep:
                 self._failed.append((name, f"did not run at all{f': {why[0]}' if why else ''}"))
 
     def _job(self, run: PlannedRun, opened: OpenGroup) -> Job | None:
-        """The run as a job, its threshold found; None where that cannot be, which is an error if it is required."""
+        """The run as a job with its threshold; None if no threshold can be found, which is an error for a required run."""
         try:
-            # What belongs to its identity has to be there too: said now rather than after the others' results.
+            # Missing parts of its identity are reported now rather than after the other results.
             return Job.of(opened.session, run, opened.group.title)
         except Uncalibrated:
             raise
@@ -229,7 +229,7 @@ class Sweep:
             return None
 
     def _announce(self, opened: OpenGroup, progress: Progress) -> None:
-        """Make the folders of runs that are to come, so that others see them, and count their questions."""
+        """Create the folders of the coming runs, so that other processes see them, and count their questions."""
         from parbench.harness.evaluate import is_finished, open_store
 
         for job in opened.jobs:
@@ -245,7 +245,7 @@ class Sweep:
             except FatalError:
                 raise
             except ParbenchError:
-                # Somebody computes it, or it is damaged: said when its turn comes.
+                # Another process computes it, or it is damaged: reported when its turn comes.
                 pass
             progress.expect(job.run, opened.session.questions, done)
 
@@ -259,11 +259,11 @@ class Sweep:
             self._evaluate(job, opened, progress, wait=True)
 
     def _in_order(self, opened: OpenGroup) -> list[Job]:
-        # Features that are remembered with the blocks that a method looks into serve all who look into none.
+        # Features cached with the blocks that one method needs also serve methods that need none.
         return sorted(opened.jobs, key=lambda job: not opened.session.looks_into(job.reducer))
 
     def _evaluate(self, job: Job, opened: OpenGroup, progress: Progress, *, wait: bool) -> bool:
-        """Whether it came to an end; a run that another process computes may be left for later."""
+        """Evaluate a run. False if another process computes it and ``wait`` is off, so that it is left for later."""
         from parbench.harness.evaluate import evaluate
 
         try:
@@ -296,14 +296,14 @@ class Sweep:
 
     def _say(self, text: str, error: Exception | None = None) -> None:
         self._ended += 1
-        # What could not be opened has no cells to count.
+        # A group that could not be opened has no runs to count.
         total = max(self._ended, sum(len(opened.jobs) for opened in self._open))
         _log.log(logging.ERROR if error else logging.INFO, f"[{self._ended}/{total}] {text}", exc_info=error)
 
     def _fail(self, name: str, error: Exception, folder: Path | None = None) -> None:
         said = str(error)
         if not isinstance(error, ParbenchError):
-            # A defect of a method or of parbench: where it is stands in the run's folder.
+            # A bug in a method or in parbench: the run's folder has the traceback.
             said = f"{type(error).__name__}: {error} (see {folder}/failed.json)"
         self._failed.append((name, said))
         self._say(f"{name}: failed: {said}", error)
@@ -329,7 +329,7 @@ class Sweep:
 
 
 def _without_quantization(config: DictConfig) -> str:
-    """What groups of one table have in common."""
+    """A key that is equal for groups of one table: everything but the quantization."""
     plain = config.copy()
     if "quantization" in plain.model:
         plain.model.quantization = None
@@ -337,5 +337,5 @@ def _without_quantization(config: DictConfig) -> str:
 
 
 def _shared_title(titles: Sequence[str]) -> str:
-    """The words that all titles have, in order."""
+    """The words common to all titles, in order."""
     return " ".join(word for word in titles[0].split() if all(word in other.split() for other in titles))

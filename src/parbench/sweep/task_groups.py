@@ -1,4 +1,4 @@
-"""Groups and tags of lmms-eval's tasks in commands: each task a run, and a table over them."""
+"""Groups and tags of lmms-eval tasks in commands: one run per task, and a table over all."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _log = logging.getLogger(__name__)
 
 
 def with_tasks(words: Sequence[str]) -> list[str]:
-    """Words with the tasks of a group or tag in its place: ``dataset=refcoco`` becomes ``dataset=refcoco_bbox_val,...``.
+    """Command-line words with a group or tag replaced by its tasks.
 
-    What parbench does not run of it is said, and left out.
+    ``dataset=refcoco`` becomes ``dataset=refcoco_bbox_val,...``. Tasks that parbench cannot run are skipped with a message.
 
     Raises:
-        ParbenchError: parbench runs none of a group's tasks.
+        ParbenchError: parbench can run none of the group's tasks.
     """
     return [f"dataset={','.join(_tasks(word.removeprefix('dataset=')))}" if word.startswith("dataset=") else word for word in words]
 
 
 def _tasks(value: str) -> list[str]:
-    """The data sets that a value of ``dataset`` stands for; what is not a list of names stays as it is."""
+    """The data sets that a value of ``dataset`` stands for; anything but a list of names is returned unchanged."""
     own = names("dataset")
     parts = value.split(",")
     if all(part in own for part in parts) or any(sign in value for sign in "()[]{}'\"*"):
@@ -49,7 +49,10 @@ def _tasks(value: str) -> list[str]:
 
 
 def show_together(opened: Sequence[OpenGroup]) -> None:
-    """Print accuracies over several data sets, a row each, and over all their questions; nothing where groups differ otherwise."""
+    """Print accuracies on several data sets, one row each, and over all their questions.
+
+    Prints nothing if the groups differ in more than the data set.
+    """
     sets = [
         (
             one.session.dataset.name,
@@ -67,7 +70,7 @@ def show_together(opened: Sequence[OpenGroup]) -> None:
         (title, str(_questions(runs)), *(_percent([runs[name]] if name in runs else []) for name in called))
         for title, runs in found
     ]
-    # A method that some data sets lack has no number over all.
+    # No overall figure for a method that is missing on some data set.
     whole = [[runs[name] for _, runs in found] if all(name in runs for _, runs in found) else [] for name in called]
     rows.append(("all questions", str(sum(_questions(runs) for _, runs in found)), *map(_percent, whole)))
     _print(called, rows)
@@ -84,13 +87,13 @@ def _print(called: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _surroundings(opened: OpenGroup) -> str:
-    """What a group has besides its data set."""
+    """A key of everything in a group's configuration except the data set."""
     whole: Any = OmegaConf.to_container(opened.group.config, resolve=True)
     return str({key: value for key, value in whole.items() if key != "dataset"})
 
 
 def _scored(runs: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
-    """The metrics of runs that have an accuracy."""
+    """The metrics of the runs that have an accuracy, by label."""
     found = {name: json.loads((folder / "metrics.json").read_text()) for name, folder in runs.items()}
     return {name: one for name, one in found.items() if one["accuracy"] is not None}
 
@@ -100,7 +103,7 @@ def _questions(runs: Mapping[str, dict]) -> int:
 
 
 def _percent(runs: Sequence[dict]) -> str:
-    """Accuracy over the questions of runs."""
+    """Accuracy in per cent over all questions of some runs."""
     if not runs:
         return "-"
     return f"{100 * sum(one['accuracy'] * one['n'] for one in runs) / sum(one['n'] for one in runs):.1f}"

@@ -1,1 +1,1 @@
-"""Data of one's own: read from JSON lines, CSV, parquet or a folder, checked, and asked as an lmms-eval task."""
+"""A user's own data: read from JSON Lines, CSV, Parquet or a folder, validated, and evaluated as an lmms-eval task."""

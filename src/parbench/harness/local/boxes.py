@@ -1,4 +1,4 @@
-"""Boxes of what a question needs, from pixels of the stored image to those of the square that the vision tower sees."""
+"""Converts evidence boxes from pixels of the stored image to pixels of the square crop that the vision tower sees."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from PIL import Image
 from parbench.errors import ParbenchError
 from parbench.scenes.world import CANVAS
 
-# Exif's tag of how a camera was held; from 5 on width and height are swapped.
+# Exif's orientation tag; from 5 on width and height are swapped.
 _ORIENTATION, _SWAPPED = 274, (5, 6, 7, 8)
 
 
 def in_square(rows: Any, boxes: Sequence[Any], source: Path) -> Any:
-    """Rows with a column of boxes in pixels of the middle square, ``CANVAS`` wide.
+    """Rows with a column of boxes in pixels of the centre square, which is ``CANVAS`` pixels wide.
 
     Args:
         rows: A ``datasets.Dataset`` with a column ``image``.
-        boxes: For each row [x0, y0, x1, y1] or a list of these, or None.
-        source: Where they come from, for messages.
+        boxes: For each row one box [x0, y0, x1, y1], a list of boxes, or None; in pixels of the stored image.
+        source: The data file, for error messages.
 
     Raises:
         ParbenchError: Boxes have the wrong shape, or lie outside their image.
@@ -69,7 +69,7 @@ def _checked(given: Any, where: str) -> list[list[float]]:
 
 
 def _size(image: Any) -> tuple[int, int] | None:
-    """Width and height as the image is shown; None if it cannot be read, which is said when it is asked about."""
+    """Width and height in pixels after Exif rotation; None if the image cannot be read, which is reported later."""
     import io
 
     try:

@@ -1,4 +1,4 @@
-"""easy-VQA: 5,000 pictures of 64 x 64 pixels with 48,248 questions, out of the package of that name (MIT)."""
+"""easy-VQA: 5,000 images of 64 x 64 pixels with 48,248 questions, from the package of that name (MIT licence)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def easy_vqa_rows(settings: Mapping[str, Any]) -> Any:
         raise unknown("dataset.split of easy-vqa", str(settings["split"]), _SPLITS)
     if settings["path"] is not None:
         raise ParbenchError("dataset=easy-vqa is read from the package easy-vqa: leave out dataset.path")
-    # Found without running its code.
+    # Locates the package without importing it.
     package = find_spec("easy_vqa")
     if package is None or not package.submodule_search_locations:
         raise ParbenchError("dataset=easy-vqa needs the package easy-vqa: pip install 'parbench[easy-vqa]'")

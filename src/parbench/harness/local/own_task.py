@@ -1,4 +1,4 @@
-"""Rows of a task of one's own."""
+"""The rows of a user's own lmms-eval task."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from parbench.lmms_tasks.by_path import read_task
 
 
 def own_rows(settings: Mapping[str, Any]) -> Any:
-    """The rows of a task of one's own, from ``dataset.path`` or from where the task says.
+    """The rows of a user's own task, from ``dataset.path`` or from the place that the task's YAML names.
 
     Raises:
-        ParbenchError: They cannot be had.
+        ParbenchError: The rows cannot be found or read.
     """
     from parbench.harness.sources import load_rows
 
@@ -26,7 +26,7 @@ def own_rows(settings: Mapping[str, Any]) -> Any:
 
 
 def _stored(file: Path, config: Mapping[str, Any], split: str) -> Any:
-    """The rows from where a task says."""
+    """The rows from the place that the task's YAML names."""
     import datasets
 
     from parbench.harness.sources import check_cache
@@ -46,7 +46,7 @@ def _stored(file: Path, config: Mapping[str, Any], split: str) -> Any:
 
 
 def _absolute(files: Any, folder: Path) -> Any:
-    """Data files relative to the task's YAML."""
+    """The paths of data files, which the YAML gives relative to its folder."""
     if isinstance(files, dict):
         return {key: _absolute(value, folder) for key, value in files.items()}
     if isinstance(files, list):

@@ -1,4 +1,4 @@
-"""Reads records of one's own data: text as Python values, images as paths or as image features."""
+"""Reads the records of a user's own data: text as Python values, images as paths or as image features."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from parbench.harness.sources import is_saved, load_rows, local_files, visible_f
 
 _TEXT = (".jsonl", ".json", ".csv", ".tsv")
 _TABLES = (".parquet", ".arrow")
-# What Hugging Face's image folders call the column and the file.
+# Names of the column and the metadata file in Hugging Face's image folders.
 _FILE_NAME, _METADATA = "file_name", "metadata"
 
 
 @dataclass(frozen=True)
 class Records:
-    """What a data file holds.
+    """The content of a data file.
 
     Attributes:
-        source: The file or folder, for messages.
+        source: The file or folder, for error messages.
         rows: Each row's columns without images.
-        images: For each row the paths of its images; or a ``datasets.Dataset`` with the one column ``image``.
+        images: For each row the paths of its images; or a ``datasets.Dataset`` with the single column ``image``.
     """
 
     source: Path
@@ -42,7 +42,7 @@ def read_records(settings: Mapping[str, Any]) -> Records:
         settings: The ``conf/dataset`` mapping: path, split (of a folder), fields.
 
     Raises:
-        ParbenchError: It is not there, not of a known format, damaged, or lacks a column.
+        ParbenchError: The file does not exist, has an unknown format, is damaged, or lacks a column.
     """
     if settings["path"] is None:
         raise ParbenchError(
@@ -75,7 +75,7 @@ def read_records(settings: Mapping[str, Any]) -> Records:
 
 
 def _in_folder(folder: Path, split: str) -> Path:
-    """The data file of a split in a folder: of an image folder its metadata, else the file that is named after the split."""
+    """The data file of a split in a folder: an image folder's metadata file, else the file named after the split."""
     for place in (folder / split, folder):
         files = visible_files(place) if place.is_dir() else []
         found = [file for file in files if file.stem == _METADATA and file.parent == place]
@@ -129,7 +129,7 @@ def _csv_rows(file: Path, text: str, fields: Mapping[str, str]) -> list[dict[str
 
 
 def _cell(value: str) -> Any:
-    """A cell of a CSV: a JSON list where it is one, nothing where it is empty, else the text."""
+    """The value of a CSV cell: a list if it is a JSON list, None if it is empty, else the text."""
     if value.startswith("[") and value.endswith("]"):
         try:
             return json.loads(value)
@@ -142,7 +142,7 @@ def _named(file: Path, number: int, value: Any) -> list[str]:
     """The paths of a row's images.
 
     Raises:
-        ParbenchError: One is not there, or is no path.
+        ParbenchError: A path does not exist, or is not text.
     """
     found = []
     for name in value if isinstance(value, list) else [] if value is None else [value]:
@@ -181,7 +181,7 @@ def _of_text(feature: Any) -> bool:
 
 
 def _as_images(images: Any, file: Path) -> Any:
-    """A column of bytes, or of structs of bytes and path, as image features."""
+    """A column of bytes, or of structs of bytes and path, cast to image features."""
     from datasets import Image, List
     from datasets.exceptions import DatasetsError
 

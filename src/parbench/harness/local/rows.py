@@ -1,4 +1,4 @@
-"""Makes of records what is asked and scored: questions, answers, options, boxes; every row checked before anything is computed."""
+"""Converts records to questions, answers, options and boxes, and validates every row before anything is computed."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ LETTER = "\nAnswer with the option's letter from the given choices directly."
 
 @quiet_datasets()
 def local_rows(settings: Mapping[str, Any]) -> Any:
-    """The rows of ``dataset=local`` as a ``datasets.Dataset``, with the same columns whatever the file has.
+    """The rows of ``dataset=local`` as a ``datasets.Dataset``, always with the same columns.
 
     Args:
         settings: The ``conf/dataset`` mapping.
 
     Raises:
-        ParbenchError: The data cannot be read, or a row cannot be asked or scored.
+        ParbenchError: The data cannot be read, or a row makes no question that can be scored.
     """
     return checked_rows(settings, read_records(settings))
 
 
 def checked_rows(settings: Mapping[str, Any], records: Records) -> Any:
-    """See :func:`local_rows`."""
+    """The rows of records that were read already; see :func:`local_rows`."""
     fields: Mapping[str, str] = settings["fields"]
     if settings["metric"] != "accuracy":
         raise ParbenchError(
@@ -62,11 +62,11 @@ def checked_rows(settings: Mapping[str, Any], records: Records) -> Any:
 
 
 def fingerprint(rows: Any, beside: Path | None = None) -> str:
-    """Sha256 of rows by their content: texts, boxes, and the images' stored bytes.
+    """SHA-256 of the content of rows: texts, boxes, and the stored bytes of images.
 
     Args:
         rows: A ``datasets.Dataset``.
-        beside: A file; what the rows name in its folder is data too.
+        beside: The data file; files in its folder that the rows name are hashed too.
     """
     from parbench.harness.images import ShownImages, image_columns
 
@@ -94,7 +94,7 @@ def _check_columns(settings: Mapping[str, Any], records: Records) -> None:
             f"{records.source} has neither a column {fields['answer']} nor {fields['answers']}: it has {', '.join(there)}; "
             "name yours with dataset.fields.answer=COLUMN"
         )
-    # Those that are not there by default are said where they are asked for.
+    # Missing default columns are reported where they are needed.
     wanted = {name: column for name, column in fields.items() if column != name and name != "image"}
     for name, column in wanted.items():
         if column not in there:
@@ -102,7 +102,7 @@ def _check_columns(settings: Mapping[str, Any], records: Records) -> None:
 
 
 def _scoring(settings: Mapping[str, Any], records: Records) -> str:
-    """The scoring that is asked for, or that the columns speak for: options, votes of many people, or plain answers."""
+    """The configured scoring, or the one that fits the columns: options, several annotators' answers, or plain answers."""
     fields: Mapping[str, str] = settings["fields"]
     scoring: str | None = settings["scoring"]
     if scoring is not None and scoring not in SCORINGS:
@@ -165,10 +165,10 @@ def _answers(taken: Mapping[str, Any]) -> list[Any]:
 
 
 def _letter(answer: Any, choices: Sequence[str]) -> str:
-    """The letter of an option that is given by letter, text, or index from 0.
+    """The letter of an option that is given by letter, text, or zero-based index.
 
     Raises:
-        ValueError: There is no such option, or it could be two.
+        ValueError: No option matches, or two do.
     """
     said, letters = str(answer).strip(), string.ascii_uppercase[: len(choices)]
     by_text = {letter for letter, choice in zip(letters, choices, strict=True) if choice.strip() == said}
@@ -193,7 +193,7 @@ def _check_ids(records: Records, rows: Sequence[Mapping[str, Any]], column: str)
 
 
 def _with_images(rows: list[dict[str, Any]], images: Any) -> tuple[Any, list[Any]]:
-    """The rows as a ``datasets.Dataset`` with their images, and apart from it their boxes, which may have any shape."""
+    """The rows as a ``datasets.Dataset`` with their images, and separately their boxes, which may have any shape."""
     from datasets import Dataset, Features, Image, List, Value, concatenate_datasets
 
     text = Value("string")
@@ -207,7 +207,7 @@ def _with_images(rows: list[dict[str, Any]], images: Any) -> tuple[Any, list[Any
 
 
 def _from_paths(paths: Sequence[Sequence[str]], image: Any, several: Any) -> Any:
-    """Images by their paths; by their bytes where a path is no UTF-8, which a table cannot hold."""
+    """Images by path, or by their bytes if a path is not valid UTF-8, which an Arrow table cannot hold."""
     from datasets import Dataset, Features
 
     def entry(path: str) -> dict[str, Any]:

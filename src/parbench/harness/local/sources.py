@@ -1,4 +1,4 @@
-"""Where the rows of one's own data come from."""
+"""The readers of a user's own data."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from parbench.harness.local.rows import fingerprint, local_rows
 
 __all__ = ["SOURCES", "fingerprint"]
 
-# By ``source`` of a ``conf/dataset`` mapping, what gives its rows.
+# The function that gives the rows, by ``source`` of a ``conf/dataset`` mapping.
 SOURCES = {"local": local_rows, "easy-vqa": easy_vqa_rows, "task": own_rows}

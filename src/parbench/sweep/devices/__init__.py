@@ -1,1 +1,1 @@
-"""A sweep in one process a device of this machine: ``launcher.devices=[0,1]``."""
+"""A sweep with one process per device of this machine: ``launcher.devices=[0,1]``."""

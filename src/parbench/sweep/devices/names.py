@@ -11,14 +11,14 @@ from parbench.errors import ParbenchError
 
 
 def asked_devices(config: DictConfig) -> list[str] | None:
-    """The devices of a configuration's launcher; None where it names none.
+    """The devices of a configuration's launcher; None if it names none.
 
     Returns:
-        Names such as ``cuda:1``; ``cpu`` stands once for each process on the CPU.
+        Names such as ``cuda:1``; ``cpu`` occurs once for each process on the CPU.
 
     Raises:
-        ParbenchError: The list is empty or no list, names a card that is not there or one twice, mixes kinds, or the model is to be
-            somewhere else.
+        ParbenchError: The value is not a list or is empty, names a missing GPU or the same GPU twice, mixes device types, or
+            contradicts ``model.device``.
     """
     value = config.launcher.get("devices")
     if value is None:
@@ -41,7 +41,7 @@ def asked_devices(config: DictConfig) -> list[str] | None:
 
 
 def _device(name: Any) -> str:
-    """A device by torch's name; a bare number is a card's."""
+    """The torch name of a device; a bare number is the index of a GPU."""
     if isinstance(name, bool) or not isinstance(name, int | str):
         raise ParbenchError(f"launcher.devices names {_shown(name)}, which is not a device: use 0, cuda:0 or cpu:0")
     from parbench.models.devices import resolve_device
@@ -50,7 +50,7 @@ def _device(name: Any) -> str:
         device = resolve_device(f"cuda:{name}" if isinstance(name, int) or name.isdecimal() else name)
     except ParbenchError as error:
         raise ParbenchError(f"launcher.devices names {name}: {error}") from error
-    # All numbers of the CPU are the same CPU.
+    # cpu:0 and cpu:1 are the same CPU.
     return "cpu" if device.type == "cpu" else f"cuda:{device.index or 0}"
 
 

@@ -1,4 +1,4 @@
-"""Processes that compute cells, one a device, and what they say."""
+"""Worker processes that compute runs, one per device, and their messages."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from typing import IO, Any
 
 _log = logging.getLogger(__name__)
 
-# How long a process may take to end by itself when there is nothing left to do.
+# How long a process may take to exit when there is nothing left to do.
 _PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True)
 class Message:
-    """What a process said.
+    """A message of a worker process.
 
     Attributes:
-        worker: Which one.
-        kind: One of ``parbench.sweep.devices.worker``'s; ``text`` for a line on its error output, ``gone`` when it has ended.
-        content: The rest.
+        worker: The sender.
+        kind: A kind from ``parbench.sweep.devices.worker``, ``text`` for a line on stderr, or ``gone`` when it has exited.
+        content: The message's other fields.
     """
 
     worker: Worker
@@ -37,22 +37,22 @@ class Message:
 
 
 class Worker:
-    """A process on a device; it ends when this one does, however that ends.
+    """A process on a device; it exits when the parent process does, whatever the cause.
 
     Args:
         device: By torch's name.
         threads: CPU threads that torch uses in it.
-        number: Which of the processes it is.
-        mailbox: Takes what it says.
+        number: Its index among the processes.
+        mailbox: Queue for its messages.
     """
 
     def __init__(self, device: str, threads: int, number: int, mailbox: queue.Queue[Message]) -> None:
         self.device, self.number, self._mailbox = device, number, mailbox
         self.name = f"{device}:{number}" if device == "cpu" else device
-        # It says what is heard here, and no more.
+        # It logs at the same level as this process.
         level = _log.getEffectiveLevel()
         words = [sys.executable, "-m", "parbench.sweep.devices.worker", device, str(threads), str(level)]
-        # In a group of its own it never sees Ctrl-C, which is this process's to deal with.
+        # In its own process group it does not get Ctrl-C, which this process handles.
         self._process = subprocess.Popen(
             words,
             stdin=subprocess.PIPE,
@@ -75,7 +75,7 @@ class Worker:
             for line in said:
                 message = json.loads(line)
                 self._mailbox.put(Message(self, message.pop("kind"), message))
-        # Its last words first.
+        # Pass on its last output first.
         self._errors.join()
         self._mailbox.put(Message(self, "gone", {"how": _ended(self._process.wait())}))
 
@@ -86,13 +86,13 @@ class Worker:
                     self._mailbox.put(Message(self, "text", {"line": line.rstrip()}))
 
     def send(self, task: Mapping[str, Any]) -> None:
-        """Give it something to do; one that has ended says so by itself."""
+        """Send it a task; if it has exited, its ``gone`` message follows anyway."""
         with contextlib.suppress(OSError):
             self._tasks.write(json.dumps(task) + "\n")
             self._tasks.flush()
 
     def stop(self, patience_s: float) -> None:
-        """End it: at once, or when it has seen that nothing more is coming."""
+        """Close its input and wait up to ``patience_s`` seconds before killing it; 0 kills it at once."""
         with contextlib.suppress(OSError):
             self._tasks.close()
         try:
@@ -105,13 +105,13 @@ class Worker:
 
 
 class Pool:
-    """The processes of a sweep; none is left when it is over.
+    """The processes of a sweep; all of them have exited when the context closes.
 
     Args:
         threads: CPU threads of each.
 
     Attributes:
-        workers: Those that run.
+        workers: The running processes.
     """
 
     def __init__(self, threads: int) -> None:
@@ -120,23 +120,23 @@ class Pool:
         self.workers: list[Worker] = []
 
     def __enter__(self) -> Pool:
-        """The pool itself; processes are started one by one."""
+        """This pool; processes are started by :meth:`start`."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """End all processes, at once if something went wrong: answers are on the disk batch by batch."""
+        """End all processes, immediately after an error: answers are on disk batch by batch."""
         for worker in self.workers:
             worker.stop(_PATIENCE_S if kind is None else 0.0)
 
     def start(self, devices: Iterable[tuple[int, str]]) -> list[Worker]:
-        """Start a process on each of some numbered devices."""
+        """Start a process on each of the devices, given as (index, torch name)."""
         with _interrupts_held():
             started = [Worker(device, self._threads, number, self._mailbox) for number, device in devices]
             self.workers += started
         return started
 
     def hear(self) -> Message:
-        """Wait for the next message of any process."""
+        """Wait for the next message from any process."""
         message = self._mailbox.get()
         if message.kind == "gone":
             self.workers.remove(message.worker)
@@ -146,7 +146,7 @@ class Pool:
 
 @contextlib.contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C waits until this is over: a process half begun would be nobody's to end."""
+    """Delay Ctrl-C until exit, so that no process is started without being tracked."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -161,7 +161,7 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _ended(code: int) -> str:
-    """How a process ended, in words."""
+    """How a process ended, in words, from its exit code."""
     if code == -signal.SIGKILL:
         return "was killed (SIGKILL), as the system does when its memory runs out"
     if code < 0:

@@ -1,4 +1,4 @@
-"""A sweep over several devices of this machine: cells are handed to a process a device, and one bar shows them all."""
+"""A sweep over several devices of this machine: one worker process per device, and one progress bar for all."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _log = logging.getLogger(__name__)
 
 
 def local_sweep(groups: Sequence[Group], *, go_on: bool) -> Sweep:
-    """A sweep on this machine: in this process, or in one a device if ``launcher.devices`` names any.
+    """A sweep on this machine: in this process, or in one process per device of ``launcher.devices``.
 
     Raises:
-        ParbenchError: The devices are wrong.
+        ParbenchError: ``launcher.devices`` is invalid.
     """
     devices = asked_devices(groups[0].config)
     return DeviceSweep(groups, devices, go_on=go_on) if devices else Sweep(groups, go_on=go_on)
@@ -34,12 +34,12 @@ def local_sweep(groups: Sequence[Group], *, go_on: bool) -> Sweep:
 
 @dataclass(eq=False)
 class _Part:
-    """A group, as far as it is not finished.
+    """The unfinished part of a group.
 
     Attributes:
         opened: The group.
-        config: Its configuration, for the processes.
-        refused: Why devices cannot load its model, by the number of their process.
+        config: Its configuration, for the worker processes.
+        refused: Why a device cannot load its model, by the index of the process.
     """
 
     opened: OpenGroup
@@ -49,12 +49,12 @@ class _Part:
 
 @dataclass(eq=False)
 class _Task:
-    """A cell to be computed.
+    """A run to compute.
 
     Attributes:
-        job: The cell.
-        part: What it belongs to.
-        wait: Whether another process computes it, which is to be waited for.
+        job: The run.
+        part: The group it belongs to.
+        wait: Whether another process computes it and has to be waited for.
     """
 
     job: Job
@@ -63,19 +63,19 @@ class _Task:
 
 
 class DeviceSweep(Sweep):
-    """Evaluates groups of cells in one process a device.
+    """Evaluates groups of runs with one process per device.
 
-    A cell is one process's; who is free takes the next one, of the model that it has if there is one left. What a process says
-    is shown here, and its death is a failure of the cell that it computed.
+    Each run is computed by one process. A free process takes the next run, preferably of the model it has loaded. Messages of
+    the processes are shown here. If a process dies, the run that it computed has failed.
 
     Args:
         groups: What to evaluate.
-        devices: By torch's names.
-        go_on: Whether the others go on when a cell fails; else its error ends everything.
+        devices: Torch names.
+        go_on: Whether to continue with the other runs when one fails; otherwise its error ends the sweep.
     """
 
     def __init__(self, groups: Sequence[Group], devices: Sequence[str], *, go_on: bool) -> None:
-        # In a run's folder nothing says how it was spread.
+        # A run's folder does not record how the sweep was distributed.
         super().__init__([replace(group, config=_alone(group.config)) for group in groups], go_on=go_on)
         self.device = devices[0]
         self._devices = list(enumerate(devices))
@@ -85,7 +85,7 @@ class DeviceSweep(Sweep):
 
     def _compute_all(self, progress: Progress) -> None:
         for opened in self._open:
-            # The processes load it.
+            # The worker processes load the model.
             opened.session.release()
             part = _Part(opened, OmegaConf.to_yaml(opened.group.config, resolve=True))
             self._waiting += [_Task(job, part) for job in self._unfinished(opened)]
@@ -112,18 +112,18 @@ class DeviceSweep(Sweep):
         return left
 
     def _hand_all(self, pool: Pool) -> None:
-        """Give all free processes something to do."""
+        """Give each free process a run."""
         for worker in pool.workers:
             if worker not in self._doing:
                 self._hand(worker)
 
     def _hand(self, worker: Worker) -> None:
-        """Give a free process its next cell, if there is one for it."""
+        """Give a free process its next run, if there is one for it."""
         can = [task for task in self._waiting if worker.number not in task.part.refused]
         if not can:
             return
         last, others = self._last.get(worker.number), [task.part for task in self._doing.values()]
-        # Model and features that it has are used up first; then those that fewest others have.
+        # First runs that reuse its model and features; then runs of groups that the fewest other processes have.
         task = min(can, key=lambda task: (task.wait, task.part is not last, others.count(task.part)))
         self._waiting.remove(task)
         self._doing[worker], self._last[worker.number] = task, task.part
@@ -165,13 +165,13 @@ class DeviceSweep(Sweep):
                 self._hand(worker)
 
     def _replace(self, worker: Worker, pool: Pool) -> None:
-        """A fresh process in the place of one that has ended, if it has anything to do."""
+        """Start a new process in place of one that has exited, if there is work for it."""
         if any(worker.number not in task.part.refused for task in self._waiting):
             (fresh,) = pool.start([(worker.number, worker.device)])
             self._hand(fresh)
 
     def _refuse(self, worker: Worker, said: str, progress: Progress) -> None:
-        """A device cannot load a model: others do its cells, if there are any that can."""
+        """Handle a device that cannot load a model: other devices compute its runs if they can."""
         task = self._doing.pop(worker)
         task.part.refused[worker.number] = said
         if len(task.part.refused) < len(self._devices):
@@ -186,7 +186,7 @@ class DeviceSweep(Sweep):
             raise ParbenchError(said)
 
     def _lost(self, worker: Worker, said: str, progress: Progress) -> None:
-        """A process is gone: the cell that it computed has failed."""
+        """Handle a process that has exited: the run that it computed has failed."""
         from parbench.harness.evaluate import open_store
 
         task, error = self._doing[worker], ParbenchError(f"{said}; the same command tries again")
@@ -216,7 +216,7 @@ class DeviceSweep(Sweep):
 
 
 def _alone(config: Any) -> Any:
-    """A configuration as of a sweep in one process."""
+    """The configuration of the same sweep in one process."""
     alone = config.copy()
     OmegaConf.update(alone, "launcher.devices", None)
     return alone

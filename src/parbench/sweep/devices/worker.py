@@ -1,18 +1,18 @@
-"""What runs in a process of its own on one device: cells, one after the other, as they are handed to it.
+"""The worker process on one device: computes the runs that it is given, one after the other.
 
-Tasks come as lines of JSON on the standard input, messages go as lines of JSON on the standard output:
+Tasks arrive as lines of JSON on stdin, messages are sent as lines of JSON on stdout:
 
 * task: ``config`` (YAML of the whole configuration), ``method`` (YAML), ``budget``, ``wait``
-* ``loaded``: the model is there
-* ``expect``, ``step``: as of ``Progress``
+* ``loaded``: the model is loaded
+* ``expect``, ``step``: calls of the methods of ``Progress``
 * ``done``: ``folder``, ``reused``
 * ``held``: another process computes the run
-* ``refused``: the model cannot be loaded here, ``said``
-* ``failed``: ``said``, and whether it is a ``defect``
-* ``device``: the device failed, ``said``; the process is of no use any more
-* ``fatal``: nothing can go on, ``said``
+* ``refused``: the model cannot be loaded here; ``said`` is the reason
+* ``failed``: the run failed; ``said`` is the reason, and ``defect`` says whether it is a bug
+* ``device``: the device failed, for the reason ``said``; the process cannot compute anything more
+* ``fatal``: the whole sweep has to stop, for the reason ``said``
 
-The end of the input, which the death of whoever started it is too, is its own end, whatever it does.
+The process exits as soon as stdin is closed, also when its parent process has died.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ from parbench.tracking import tracking_of
 
 
 class _Channel:
-    """Where messages go."""
+    """Sends messages to the parent process."""
 
     def __init__(self, file: IO[str]) -> None:
         self._file = file
 
     def say(self, kind: str, **content: Any) -> None:
-        """Send a message."""
+        """Send a message of a kind with its fields."""
         self._file.write(json.dumps({"kind": kind, **content}) + "\n")
         self._file.flush()
 
 
 class _Told(Progress):
-    """Progress that is shown elsewhere."""
+    """Progress that the parent process displays."""
 
     def __init__(self, channel: _Channel) -> None:
         super().__init__()
@@ -64,11 +64,11 @@ class _Told(Progress):
 
 
 class Computing:
-    """Computes cells on a device.
+    """Computes runs on a device.
 
     Args:
-        device: By torch's name.
-        channel: Where messages go.
+        device: Torch name.
+        channel: Sends the messages.
     """
 
     def __init__(self, device: str, channel: _Channel) -> None:
@@ -78,7 +78,7 @@ class Computing:
         self._tracking = Tracking()
 
     def do(self, task: dict[str, Any]) -> None:
-        """Compute a cell, and say what came of it."""
+        """Compute a run, and send its outcome."""
         try:
             session = self._opened(task["config"])
         except Exception as error:
@@ -88,7 +88,7 @@ class Computing:
         self._evaluate(session, task)
 
     def _opened(self, text: str) -> Session:
-        """The session of a configuration, with its model; the last one's is taken over if it is the same."""
+        """The session of a configuration, given as YAML; the previous session's model is reused if it is the same."""
         if self._session is None or self._session[0] != text:
             config = OmegaConf.create(text)
             assert isinstance(config, DictConfig)
@@ -132,7 +132,7 @@ def _words(error: Exception) -> str:
 
 
 def _tasks() -> queue.Queue[dict[str, Any]]:
-    """Tasks as they come; the end of the input ends the process from a thread of its own."""
+    """A queue of incoming tasks; a reader thread ends the process when stdin is closed."""
     found: queue.Queue[dict[str, Any]] = queue.Queue()
 
     def read() -> None:
@@ -145,16 +145,16 @@ def _tasks() -> queue.Queue[dict[str, Any]]:
 
 
 def main() -> None:
-    """Work until the input ends."""
+    """Compute tasks until stdin is closed."""
     device, threads, level = sys.argv[1:]
     own_process()
-    # What a library prints is no message.
+    # Keep what libraries print out of the messages.
     channel = _Channel(os.fdopen(os.dup(1), "w"))
     os.dup2(2, 1)
     tasks = _tasks()
     import torch
 
-    # The number of threads decides how sums are cut up, and so their last bits.
+    # The number of threads determines how sums are split, and so their last bits.
     torch.set_num_threads(int(threads))
     computing = Computing(device, channel)
     with shown(int(level)):

@@ -1,1 +1,1 @@
-"""A sweep as jobs of a SLURM cluster: ``launcher=slurm``."""
+"""A sweep as jobs on a SLURM cluster: ``launcher=slurm``."""

@@ -1,4 +1,4 @@
-"""What Slurm says of jobs, asked by its own programs."""
+"""The state of jobs, queried through Slurm's own programs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from parbench.errors import ParbenchError
 
-# Slurm's programs block for seconds while its controller is being restarted.
+# Slurm's programs block for seconds while its controller restarts.
 _TIMEOUT_S = 60.0
 OVER = {
     "BOOT_FAIL",
@@ -25,18 +25,18 @@ OVER = {
     "REVOKED",
     "TIMEOUT",
 }
-# A job that lost its node, or its place, is seen as over for a moment before it is queued again.
+# A job that lost its node or was preempted looks finished for a moment before it is requeued.
 _MAY_RETURN = {"BOOT_FAIL", "GONE", "NODE_FAIL", "PREEMPTED"}
 
 
 @dataclass(frozen=True)
 class JobState:
-    """A job as Slurm sees it.
+    """The state of a job according to Slurm.
 
     Attributes:
-        name: Slurm's name of the state; GONE if it knows the job no more.
-        reason: Why it waits or ended, if that is known.
-        node: Where it runs or ran.
+        name: Slurm's name of the state; GONE if Slurm no longer knows the job.
+        reason: Why it is pending or ended, if that is known.
+        node: The node on which it runs or ran.
     """
 
     name: str
@@ -45,10 +45,10 @@ class JobState:
 
 
 def check_installed() -> None:
-    """Whether jobs can be handed in from here.
+    """Check that jobs can be submitted from this machine.
 
     Raises:
-        ParbenchError: They cannot.
+        ParbenchError: Slurm's programs are not installed.
     """
     if shutil.which("sbatch") is None:
         raise ParbenchError(
@@ -58,20 +58,20 @@ def check_installed() -> None:
 
 
 def ask(jobs: Collection[str]) -> dict[str, JobState] | None:
-    """The states of jobs, such as ``12`` or ``12_3`` of an array; None while Slurm does not answer.
+    """The states of jobs by id, such as ``12`` or ``12_3`` of an array; None while Slurm does not answer.
 
-    The queue knows jobs until some minutes after their end, the accounting database, where there is one, for good.
+    The queue lists jobs until some minutes after their end. The accounting database, if there is one, keeps them.
     """
     if not jobs:
         return {}
     arrays = ",".join(sorted({job.split("_")[0] for job in jobs}))
-    # A job that a requeue follows has one line; one that is long gone is an error if it is asked for alone.
+    # Querying a single job that ended long ago is an error.
     queue = _run("squeue", "--noheader", "--array", "--states=all", f"--jobs={arrays}", "--format=%i|%T|%r|%N")
     if queue is None:
         return None
     found = {job: state for job, state in _parse(queue) if job in jobs}
     if missing := set(jobs) - set(found):
-        # Each requeue adds a line, the last one counts.
+        # Each requeue adds a line; the last one counts.
         format_ = "--format=JobID,State,Reason,NodeList"
         past = _run("sacct", "--noheader", "--parsable2", "--allocations", "--duplicates", f"--jobs={arrays}", format_)
         found |= {job: state for job, state in _parse(past or "") if job in missing}
@@ -86,12 +86,12 @@ def _parse(lines: str) -> Iterator[tuple[str, JobState]]:
 
 
 def cancel(jobs: Collection[str]) -> None:
-    """End jobs, whatever they do."""
+    """Cancel jobs in any state."""
     _run("scancel", *jobs)
 
 
 def partitions() -> list[str]:
-    """The cluster's partitions, as far as it tells."""
+    """Names of the cluster's partitions; empty if Slurm does not list them."""
     return sorted(set((_run("sinfo", "--noheader", "--format=%R") or "").split()))
 
 
@@ -106,13 +106,13 @@ def _run(*command: str) -> str | None:
 
 
 class Watch:
-    """Follows jobs until they are over for good.
+    """Follows jobs until they have ended for good.
 
     Args:
         jobs: Their ids.
-        settle_s: How long a job that may be queued again has to be over.
-        ask: Gives states of jobs, as ``ask`` does.
-        clock: Gives seconds.
+        settle_s: Seconds for which a job that may be requeued has to be over before it counts as ended.
+        ask: Gives the states of jobs, as the function ``ask`` does.
+        clock: Gives the time in seconds.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Watch:
         self._over: set[str] = set()
 
     def poll(self) -> set[str]:
-        """Ask once; the jobs that are over for good."""
+        """Query once; gives the ids of the jobs that have ended for good."""
         open_jobs = self.states.keys() - self._over
         found = self._ask(open_jobs)
         self.answers = found is not None

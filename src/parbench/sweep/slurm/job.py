@@ -1,4 +1,4 @@
-"""What a job runs on its node."""
+"""The code that a job runs on its node."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _log = logging.getLogger(__name__)
 class SweepJob:
     """A local sweep over one model, data set and shard.
 
-    Whatever ends it, the same command again is how it goes on: all that it knows is in the results folder.
+    Whatever ends it, the same command resumes it: all of its state is in the results folder.
 
     Attributes:
         words: The command line after ``parbench sweep``.
-        level: From which level on its log has what parbench says, as of :mod:`logging`; another one is the same job.
+        level: Log level, as in :mod:`logging`; it is not part of the job's identity.
     """
 
     words: tuple[str, ...]
     level: int = field(default=logging.INFO, compare=False)
 
     def __call__(self) -> None:
-        """Run it; Slurm takes the exit code for the job's."""
+        """Run the sweep; its exit code becomes the job's."""
         _stop_whole()
         sys.argv = ["parbench", "sweep", *option_of(self.level), *self.words]
         try:
@@ -43,16 +43,16 @@ class SweepJob:
                 raise
 
     def checkpoint(self) -> DelayedSubmission:
-        """What submitit puts back into the queue when a time limit or a preemption is announced."""
+        """The job that submitit requeues when a time limit or preemption is announced."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
 
 
 def _stop_whole() -> None:
-    """Make a signal of submitit end the process, whatever is running.
+    """Make a signal of submitit end the process immediately.
 
-    Where submitit does not requeue, its handler raises a RuntimeError in the middle of anything, even of a forward pass, which then
+    If submitit does not requeue, its handler raises a RuntimeError at an arbitrary point, even in a forward pass, and the run
     would count as failed.
     """
     from submitit import JobEnvironment
@@ -62,7 +62,7 @@ def _stop_whole() -> None:
     handler = signal.getsignal(number)
     assert callable(handler)
     submitted = environment.paths.submitted_pickle
-    # Left by a kill in the middle of writing; submitit would refuse to write again.
+    # Left behind if the job was killed while writing; submitit would refuse to write again.
     submitted.with_suffix(submitted.suffix + ".save_tmp").unlink(missing_ok=True)
 
     def handle(signum: int, frame: FrameType | None) -> None:

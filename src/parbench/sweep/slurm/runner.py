@@ -1,4 +1,4 @@
-"""A sweep whose groups are jobs of a cluster, seen from the login node: what is left to do, how far it is, what came of it."""
+"""A sweep whose groups are jobs on a cluster, run from the login node: submits, shows progress, prints the tables."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# Of the results folder; beside the runs.
+# In the results folder, next to the runs.
 FOLDER = ".slurm"
-# How late a file of another machine may be seen: NFS remembers for up to a minute that it was not there.
+# How late a file written by another machine may appear: NFS caches its absence for up to a minute.
 _LATE_S = 90.0
 
 
 def job_words(words: Sequence[str], device: str, settings: Mapping[str, Any]) -> list[str]:
-    """The command line of a job: as it was given, on the job's own node, on the device that the job asks for.
+    """The command line of a job: the given one, for a local sweep on the device that the job requests.
 
     Args:
         words: Words of one model, one data set and one shard.
-        device: ``model.device`` as it is configured.
+        device: ``model.device`` as configured.
         settings: ``conf/launcher/slurm.yaml``.
     """
     kept = [word for word in words if not word.lstrip("+~").startswith(("launcher=", "launcher."))]
@@ -44,15 +44,15 @@ def job_words(words: Sequence[str], device: str, settings: Mapping[str, Any]) ->
         return kept
     asked = [key for key, value in {**settings, **(settings["additional_parameters"] or {})}.items() if value]
     gpus = any(key.startswith(("gpus", "gres")) for key in asked)
-    # What a run's name says has to be known here, and a job on a node without GPUs must not crawl along on its CPU.
+    # The device type is part of the run id, which is needed here; and a job on a node without GPUs must not fall back to the CPU.
     return [*kept, f"model.device={'cuda' if gpus else 'cpu'}"]
 
 
 class SlurmSweep(Sweep):
-    """Hands in what is not finished, waits, and prints what a local sweep prints.
+    """Submits what is not finished, waits, and prints the tables of a local sweep.
 
     Args:
-        groups: As of a local sweep.
+        groups: The groups, as for a local sweep.
         words: The command line of each group's job, after ``parbench sweep``.
         settings: ``conf/launcher/slurm.yaml``.
     """
@@ -63,22 +63,22 @@ class SlurmSweep(Sweep):
         super().__init__(groups, go_on=True)
         self._settings = settings
         self._folder = Path(groups[0].config.results_dir).absolute() / FOLDER
-        # A job's log has what is heard here.
+        # Jobs log at the same level as this process.
         level = _log.getEffectiveLevel()
         self._job_of = {id(group): SweepJob(tuple(one), level) for group, one in zip(groups, words, strict=True)}
         self._cells: list[_Watched] = []
         self._seen: Counter[str] = Counter()
-        # Groups that are opened after their job.
+        # Groups that are opened after their job has ended.
         self._ended_jobs: set[int] = set()
 
     def run(self) -> int:
-        """Hand in, wait, show; the exit code is 1 if a cell has no result.
+        """Submit, wait, print the tables; the exit code is 1 if a run has no result.
 
         Raises:
-            ParbenchError: Nothing could be handed in.
+            ParbenchError: No job could be submitted.
         """
         check_installed()
-        # Thresholds that nobody has found yet are found by the job; which runs there are is known afterwards.
+        # The job searches for missing thresholds; the ids of its runs are known only afterwards.
         later = [group for group in self.groups if group.config.variants]
         for group in [group for group in self.groups if group not in later]:
             try:
@@ -111,7 +111,7 @@ class SlurmSweep(Sweep):
         return ended
 
     def _watch(self, opened: OpenGroup, progress: Progress) -> bool:
-        """Whether there is anything left to compute."""
+        """Watch the unfinished runs of a group; whether there are any."""
         with self._if_several(opened.group):
             self._announce(opened, progress)
             cells = [_Watched(job, opened.session, self._job_of[id(opened.group)]) for job in opened.jobs]
@@ -145,7 +145,7 @@ class SlurmSweep(Sweep):
             self._look((), progress)
 
     def _open_later(self, group: Group, ended: Ended) -> None:
-        # A job that failed may have computed other cells.
+        # A failed job may have computed some of its runs.
         if (trouble := ended.trouble(self._settings)) and ended.state.name != "FAILED":
             self._fail(group.title or "sweep", ParbenchError(trouble))
             return
@@ -166,7 +166,7 @@ class SlurmSweep(Sweep):
         from parbench.harness.evaluate import open_store
 
         trouble = ended.trouble(self._settings) if ended else ""
-        # What a job did not come to has one reason.
+        # The runs that a job did not reach share one reason.
         missed = []
         for job in opened.jobs:
             try:
@@ -185,26 +185,26 @@ class SlurmSweep(Sweep):
 
 
 def _short(state: JobState) -> str:
-    """A job's state; why it waits, where that is more than its turn."""
+    """A job's state, with the reason it is pending unless it is only waiting for its turn."""
     waits = state.name == "PENDING" and state.reason not in ("", "Priority", "Resources")
     return f"{state.name.lower()}{f' ({state.reason})' if waits else ''}"
 
 
 def _reason(folder: Path) -> str:
-    """Why a run was given up, as its folder says; empty if it was not."""
+    """Why a run failed, from its folder; empty if it did not."""
     with contextlib.suppress(OSError, ValueError, KeyError):
         return str(json.loads((folder / "failed.json").read_text(encoding="utf-8"))["reason"])
     return ""
 
 
 class _Watched:
-    """A cell that a job computes.
+    """A run that a cluster job computes.
 
     Attributes:
-        job: The cell.
-        computed_by: The job of the cluster.
-        folder: Its run's.
-        lines: Samples there are, when that was last asked.
+        job: The run.
+        computed_by: The cluster job.
+        folder: The run's folder.
+        lines: Number of samples at the last query.
     """
 
     def __init__(self, job: Job, session: Session, computed_by: SweepJob) -> None:
@@ -215,15 +215,15 @@ class _Watched:
 
     @property
     def finished(self) -> bool:
-        """Whether its result is there."""
+        """Whether its metrics exist."""
         return (self.folder / "metrics.json").exists()
 
     def answered(self) -> int:
-        """How many samples came since this was asked last."""
+        """The number of samples added since the last call."""
         before = self.lines
         with contextlib.suppress(OSError), (self.folder / "samples.jsonl").open("rb") as file:
             if file.seek(0, os.SEEK_END) < self._at:
-                # A resumed run cuts off a half line.
+                # A resumed run removes an incomplete last line.
                 self._at = self.lines = 0
             file.seek(self._at)
             new = file.read()

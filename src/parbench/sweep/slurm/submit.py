@@ -1,4 +1,4 @@
-"""Handing sweeps in to Slurm by submitit, with the settings of Hydra's launcher for it."""
+"""Submits sweeps to Slurm through submitit, with the settings of Hydra's submitit launcher."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from parbench.sweep.slurm.job import SweepJob
 
 _log = logging.getLogger(__name__)
 
-# Of conf/launcher/slurm.yaml, what is not Hydra's.
+# The settings in conf/launcher/slurm.yaml that are not Hydra's.
 OURS = ("name", "poll_s")
-# Needed before Hydra's class has checked all of them.
+# Needed before Hydra's class has validated all of them.
 _NEEDED = ("poll_s", "timeout_min", "max_num_timeout", "setup", "additional_parameters")
-# srun reads the number of CPUs from a variable of its own since Slurm 22.05; threads as many as CPUs, unless they are set.
+# Since Slurm 22.05 srun reads the number of CPUs from its own variable. As many threads as CPUs, unless set.
 _SETUP = (
     '[ -z "${SLURM_CPUS_PER_TASK:-}" ] || '
     'export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK OMP_NUM_THREADS="${OMP_NUM_THREADS:-$SLURM_CPUS_PER_TASK}"'
@@ -29,11 +29,11 @@ _SETUP = (
 
 @dataclass(frozen=True)
 class Submitted:
-    """A job that was handed in.
+    """A submitted job.
 
     Attributes:
-        job: Slurm's id.
-        log: What it says on stderr.
+        job: Slurm's job id.
+        log: The file with its stderr.
     """
 
     job: str
@@ -41,11 +41,11 @@ class Submitted:
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
-    """Whether these are settings of a cluster.
+    """Check the settings of a cluster.
 
     Raises:
-        ParbenchError: One is missing, or one of ours is of the wrong kind; Hydra's are checked by its class when jobs are handed
-            in.
+        ParbenchError: A setting is missing, or one of parbench's has the wrong type. Hydra's class validates the others when
+            jobs are submitted.
     """
     if missing := [key for key in _NEEDED if key not in settings]:
         raise ParbenchError(f"the launcher has no {', '.join(missing)}: begin its file with 'defaults: [slurm, _self_]'")
@@ -63,18 +63,18 @@ def check_settings(settings: Mapping[str, Any]) -> None:
 
 
 def submit(jobs: Sequence[SweepJob], settings: Mapping[str, Any], folder: Path) -> list[Submitted]:
-    """Hand in an array of jobs.
+    """Submit an array of jobs.
 
     Args:
-        jobs: What to run.
+        jobs: The jobs to run.
         settings: ``conf/launcher/slurm.yaml``.
-        folder: Of logs and pickles; the nodes have to see it.
+        folder: Folder for logs and pickles, visible to the nodes.
 
     Raises:
-        ParbenchError: A setting is wrong, or Slurm refuses.
+        ParbenchError: A setting is invalid, or Slurm refuses the jobs.
     """
     executor = _executor(settings, folder)
-    # submitit repeats what sbatch says, and then raises it.
+    # submitit logs sbatch's message and then raises it too.
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), executor.batch():
@@ -89,8 +89,8 @@ def submit(jobs: Sequence[SweepJob], settings: Mapping[str, Any], folder: Path) 
 
 
 def _executor(settings: Mapping[str, Any], folder: Path) -> Any:
-    # Hydra's class launches and waits in one call, whose first failed job ends the waiting for all, and which takes a lost node for
-    # a failed job: so its settings and its executor, but a wait of our own.
+    # Hydra's class launches and waits in one call. It stops waiting at the first failed job, and takes a lost node for a failed
+    # job. So its settings and executor are used, but not its waiting.
     try:
         from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf, SlurmQueueConf
         from submitit import AutoExecutor
@@ -125,7 +125,7 @@ def _refused(said: str, settings: Mapping[str, Any]) -> ParbenchError:
 
 
 def unwritable(folder: Path, error: OSError) -> ParbenchError:
-    """The error for a folder of jobs that cannot be written."""
+    """The error for a job folder that cannot be written."""
     return ParbenchError(
         f"the folder {folder} of jobs cannot be written ({error.strerror}): make room, make it writable, or choose another with "
         "results_dir=/path/to/folder, one that the nodes see too"

@@ -1,4 +1,4 @@
-"""Which jobs were handed in for a results folder, so that the same command finds its jobs again."""
+"""Records the jobs submitted for a results folder, so that the same command finds them again."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from parbench.sweep.slurm.submit import Submitted, unwritable
 
 
 class Ledger:
-    """The file ``jobs.jsonl`` in the folder of jobs.
+    """The file ``jobs.jsonl`` in the job folder.
 
     Args:
-        folder: Where logs and pickles of jobs are too; it is made.
+        folder: The folder of the jobs' logs and pickles; it is created.
 
     Raises:
-        ParbenchError: It cannot be made.
+        ParbenchError: The folder cannot be created.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -35,7 +35,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """So that two commands do not hand in the same jobs.
+        """Lock the file, so that two commands do not submit the same jobs.
 
         Raises:
             ParbenchError: The file system has no locks.
@@ -51,12 +51,12 @@ class Ledger:
             yield
 
     def last(self) -> dict[SweepJob, Submitted]:
-        """The last job handed in for each command line.
+        """The last job submitted for each command line.
 
         Raises:
             ParbenchError: The file is damaged.
         """
-        # A half-written line is no job that anybody waits for.
+        # No command waits for the job of an incomplete line.
         lines = self._path.read_text(encoding="utf-8").split("\n")[:-1]
         try:
             entries = [json.loads(line) for line in lines]
@@ -67,10 +67,10 @@ class Ledger:
             ) from error
 
     def add(self, jobs: Sequence[SweepJob], handed: Sequence[Submitted]) -> None:
-        """Write jobs down.
+        """Append submitted jobs.
 
         Raises:
-            ParbenchError: The disk refuses.
+            ParbenchError: The file cannot be written.
         """
         entries = [
             {"job": submitted.job, "words": job.words, "log": str(submitted.log)}
@@ -78,7 +78,7 @@ class Ledger:
         ]
         try:
             with self._path.open("r+b") as file:
-                # Behind the last whole line.
+                # After the last complete line.
                 file.seek(file.read().rfind(b"\n") + 1)
                 file.truncate()
                 file.write("".join(json.dumps(entry) + "\n" for entry in entries).encode())

@@ -1,4 +1,4 @@
-"""From jobs to be done to jobs that are over: handing in what is not in the queue yet, and waiting."""
+"""Submits jobs that are not in the queue yet, and waits for all of them."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Ended:
-    """A job that is over.
+    """A job that has ended.
 
     Attributes:
         submitted: Its id and log.
-        state: Slurm's last word on it.
+        state: Its final state.
     """
 
     submitted: Submitted
     state: JobState
 
     def trouble(self, settings: Mapping[str, Any]) -> str:
-        """What went wrong with it, or empty."""
+        """What went wrong, in words; empty if nothing did."""
         state, log = self.state, self.submitted.log
         said = {
             "COMPLETED": "",
@@ -53,11 +53,11 @@ def _last_words(log: Path) -> str:
         lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
     except OSError:
         return f" without a word in {log}: do the nodes see that folder, and may they write there?"
-    # srun only says that something failed.
+    # srun's line only says that something failed.
     own = [line for line in lines if line and not line.startswith(("srun: ", "slurmstepd"))]
     if own:
         at = max((place for place, line in enumerate(own) if line.startswith("parbench: ")), default=len(own) - 1)
-        # A sweep ends with a list of what failed.
+        # A sweep's log ends with a list of what failed.
         said = " ".join(own[at:]) if own[at].endswith(":") else own[at]
         return f" ({log}): {said.removeprefix('parbench: ')}"
     full = "no space is left on its disk" if shutil.disk_usage(log.parent).free == 0 else "nothing is in it"
@@ -68,7 +68,7 @@ class Queue:
     """The jobs of a sweep.
 
     Args:
-        folder: Of logs, pickles and the ledger.
+        folder: Folder of logs, pickles and the record of submitted jobs.
         settings: ``conf/launcher/slurm.yaml``.
     """
 
@@ -78,10 +78,10 @@ class Queue:
         self.jobs: dict[SweepJob, Submitted] = {}
 
     def hand_in(self, jobs: Sequence[SweepJob]) -> None:
-        """Hand in those that an earlier command has not handed in, or whose job is over.
+        """Submit the jobs that no earlier command has submitted, or whose job has ended.
 
         Raises:
-            ParbenchError: Slurm refuses, or does not answer.
+            ParbenchError: Slurm refuses the jobs, or does not answer.
         """
         with self._ledger.held():
             known = {job: handed for job, handed in self._ledger.last().items() if job in jobs}
@@ -100,12 +100,12 @@ class Queue:
                 try:
                     self._ledger.add(new, fresh)
                 except BaseException:
-                    # Nobody would find them again.
+                    # Cancel them: no command could find them again.
                     cancel([handed.job for handed in fresh])
                     raise
 
     def wait(self, look: Callable[[Collection[JobState]], None]) -> dict[SweepJob, Ended]:
-        """Wait for all; ``look`` is called with the jobs' states after each look at the queue."""
+        """Wait for all jobs; ``look`` is called with the jobs' states after each query of the queue."""
         watch = Watch([handed.job for handed in self.jobs.values()])
         answered = True
         while len(watch.poll()) < len(self.jobs):
@@ -117,7 +117,7 @@ class Queue:
         return {job: Ended(handed, watch.states[handed.job]) for job, handed in self.jobs.items()}
 
     def advice(self) -> str:
-        """What to do with the jobs when nobody waits for them."""
+        """Advice for the user on jobs that go on after the command has stopped waiting."""
         if not self.jobs:
             return (
                 "parbench: interrupted before jobs were written down: squeue --me --name=parbench shows whether Slurm has some "
