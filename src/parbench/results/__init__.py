@@ -1,4 +1,4 @@
-"""Runs on the disk: written, measured, and read back by ``load``."""
+"""Runs on disk: their files, their metrics, and ``load`` to read them back."""
 
 from parbench.results.loading import Results, load
 

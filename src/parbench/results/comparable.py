@@ -1,20 +1,23 @@
-"""A run's identity by dotted names, and which of them tell runs apart that must not stand in one table."""
+"""A run's identity as dotted fields, and which of them must agree between the runs of one table."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Blocks that have a name of their own are called by it: dataset=scenes, engine=shared, as on the command line.
+# A block with a name is represented by it: dataset=scenes, engine=shared, as on the command line.
 _NAMED = ("dataset", "engine", "method", "quantization")
-# What differs from method to method by right.
+# Fields that may differ between methods.
 _OWN = ("method", "method_source", "clip", "calibration")
-# The most telling first: runs of other data differ in ten fields, of which a person wants to hear the first.
+# The most informative first: runs on other data differ in ten fields, and messages name the first.
 _ORDER = ("model", "dataset", "dataset.split", "dataset.skill", "dataset.images", "limit", "dtype", "weights")
 
 
 def flatten(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """The identity as one level: ``dataset.split``, ``engine.batch_size``, ``versions.torch``; a block's name under its own."""
+    """The identity flattened to dotted keys such as ``dataset.split`` and ``versions.torch``.
+
+    A block's own name is found under the block's key, such as ``dataset``.
+    """
     flat: dict[str, Any] = {}
     for key, value in identity.items():
         if not isinstance(value, Mapping):
@@ -26,15 +29,15 @@ def flatten(identity: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def surroundings(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """What has to agree between runs of one table, as text: everything but the method and what belongs to it."""
+    """The fields that must agree between runs of one table, as text: all but the method and what depends on it."""
     flat = {key: value for key, value in flatten(identity).items() if key.partition(".")[0] not in _OWN}
-    # Only runs of quantised weights say so.
+    # Only runs with quantised weights have this field.
     flat.setdefault("quantization", None)
     return {key: text(value) for key, value in flat.items()}
 
 
 def text(value: Any) -> str:
-    """A value as a person writes it on the command line."""
+    """A value as it is written on the command line."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -45,13 +48,13 @@ def text(value: Any) -> str:
 
 
 def differing(identities: Sequence[Mapping[str, Any]], beside: Sequence[str] = ()) -> dict[str, dict[str, int]]:
-    """Fields in which runs of one table would differ, each with its values and how many runs have them.
+    """Fields that must agree in one table but differ: for each, the values and how many runs have them.
 
-    What a run of an old format does not say is not held against it.
+    A field that a run of an old format lacks does not count as a difference.
 
     Args:
-        identities: Of the runs.
-        beside: Blocks that may differ.
+        identities: The identities of the runs.
+        beside: Further blocks that may differ.
     """
     found: dict[str, dict[str, int]] = {}
     for identity in identities:

@@ -1,4 +1,4 @@
-"""Which methods others are compared with, and which runs are of a control."""
+"""The controls: methods that other methods are compared with at the same budget."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from parbench.results.record import RunMetrics
 
 # At the same budget.
 CONTROLS = ("random", "uniform", "pool", "downsample")
-# Controls of parbench that stand for a part of a method rather than for knowing nothing: no others are compared with them.
+# Controls that isolate a part of one method; other methods are not compared with them.
 _PARTS = ("none", "random-in-llm", "first-n", "cls-topk", "cls-topk-mean")
-# The controls of runs from before metrics.json said whether the method is one; this list does not grow.
+# For runs whose metrics.json does not say yet whether the method is a control; this list is closed.
 _OLD = (*CONTROLS, *_PARTS)
 
 
 def is_control(metrics: RunMetrics) -> bool:
-    """Whether the method of a run is a control, as the run's record says."""
+    """Whether the method of a run is a control, according to its metrics."""
     return metrics.method in _OLD if metrics.control is None else metrics.control
 
 
 def compared_with(runs: pd.DataFrame) -> tuple[str, ...]:
-    """The methods that others are compared with at the same budget: parbench's, and controls of one's own among some runs.
+    """Names of the controls to compare with at the same budget: parbench's, and any user-defined ones among some runs.
 
     Args:
-        runs: With the columns ``method`` and ``control``.
+        runs: A frame with the columns ``method`` and ``control``.
     """
     found = set(runs["method"][runs["control"].astype(bool)])
     return (*CONTROLS, *sorted(found - {*CONTROLS, *_PARTS}))

@@ -1,4 +1,4 @@
-"""How far the tokens that a run delivered are from those that were asked of it."""
+"""How far the tokens that a run kept are from its budget."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ MARK = "†"
 
 
 def deviation(budget: float | None, mean: float | None, patches: int | None = None) -> float | None:
-    """The delivered mean less the budget, relative to it; None where nothing was asked, or nothing delivered.
+    """The relative deviation (mean - budget) / budget; None if there is no budget or no mean.
 
     Args:
-        budget: Tokens, or the share of an image's that runs of old have.
-        mean: Visual tokens of an image on average.
-        patches: Visual tokens of an image without reduction, for shares.
+        budget: Tokens per image, or a ratio as in runs of old formats.
+        mean: Mean number of kept visual tokens per image.
+        patches: Visual tokens per image without reduction, needed for a ratio.
     """
     if not budget or not mean:
         return None
@@ -24,17 +24,17 @@ def deviation(budget: float | None, mean: float | None, patches: int | None = No
 
 
 def is_far(off: float | None) -> bool:
-    """Whether a deviation has to be said; what is not known is not far."""
+    """Whether a deviation is large enough to be reported; False if it is unknown."""
     return off is not None and abs(off) > FAR
 
 
 def in_words(off: float) -> str:
-    """``13.9 % below``."""
+    """A deviation in words, such as ``13.9 % below``."""
     return f"{100 * abs(off):.1f} % {'below' if off < 0 else 'above'}"
 
 
 def source(found_on: Mapping[str, object] | None) -> str:
-    """What a threshold was calibrated on, in words; empty where that is not known."""
+    """The data that a threshold was calibrated on, in words; empty if they are not known."""
     if not found_on:
         return ""
     name = " ".join(str(found_on[key]) for key in ("dataset",) if key in found_on)

@@ -1,4 +1,4 @@
-"""How much of what a question needs is still there after reduction."""
+"""How much of the image region that a question is about is still represented after reduction."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from parbench.engine.samples import Kept
 
-# Share of a patch that a box must cover for the patch to be needed.
+# Share of a patch that a box must cover for the patch to count as needed.
 COVERED = 0.25
 
 
@@ -15,7 +15,7 @@ def needed_patches(boxes: Sequence[Sequence[int]], size: tuple[int, int], grid: 
     """Raster indices of the patches that the boxes cover by at least a quarter.
 
     Args:
-        boxes: (x0, y0, x1, y1) in pixels of the image, upper end open.
+        boxes: (x0, y0, x1, y1) in pixels of the image; x1 and y1 are exclusive.
         size: Width and height of the image in pixels.
         grid: Rows and columns of patches that the image is divided into.
     """
@@ -33,10 +33,10 @@ def needed_patches(boxes: Sequence[Sequence[int]], size: tuple[int, int], grid: 
 
 
 def recall(kept: Kept, needed: set[int]) -> float | None:
-    """Share of the needed patches that the kept tokens come from; None where nothing is needed.
+    """Evidence recall, 0..1: the share of the needed patches that the kept tokens represent; None if no patch is needed.
 
-    A patch that was merged counts by its share in its token (weight over the token's sum of weights, summed over tokens, at
-    most 1): an average over nine patches keeps a ninth of each, as random choice of every ninth does.
+    A merged patch counts by its normalised weight in its token, summed over tokens, at most 1. So an average over nine
+    patches keeps a ninth of each, the same as keeping every ninth patch.
     """
     if not needed:
         return None
@@ -51,7 +51,7 @@ def recall(kept: Kept, needed: set[int]) -> float | None:
 
 
 def irrelevant(kept: Kept, needed: set[int]) -> float | None:
-    """Share of the kept tokens that come mostly from patches which are not needed; None where nothing is needed or kept."""
+    """Share of the kept tokens that come mostly from patches that are not needed; None if nothing is needed or kept."""
     if not needed or not kept.tokens:
         return None
     inside: dict[int, float] = defaultdict(float)
@@ -63,10 +63,10 @@ def irrelevant(kept: Kept, needed: set[int]) -> float | None:
 
 
 def repeated(kept: Kept, boxes: Sequence[Sequence[int]], size: tuple[int, int]) -> float | None:
-    """Share of the kept tokens that lie in a needed box in which another kept token lies already; None without boxes or tokens.
+    """Share of the kept tokens that lie in an evidence box with another kept token before them; None without boxes or tokens.
 
-    An upper bound on what repeats itself: a sign needs one token a character, an edge may say more than the middle. A token lies
-    in the first box that needs the patch which weighs most in it.
+    This is an upper bound on redundancy: a sign may need one token per character. A token is assigned to the first box that
+    needs the patch with the largest weight in it.
     """
     if not boxes or not kept.tokens:
         return None

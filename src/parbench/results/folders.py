@@ -1,4 +1,4 @@
-"""Finds run folders and reads them, with one clear sentence for what is not a run, or no longer whole."""
+"""Finds run folders and reads them, with a clear error for anything that is not a run or is damaged."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from parbench.results.run_identity import FILE, Provenance, read_provenance
 from parbench.results.samples import FILE as SAMPLES
 from parbench.results.samples import cause, read_samples, samples_path
 
-# Of the identity, what everything that reads runs relies on.
+# Fields of the identity that all readers of runs rely on.
 _IDENTITY = (
     "model",
     "weights",
@@ -32,17 +32,17 @@ _IDENTITY = (
     "seed",
     "versions.torch",
 )
-# Nobody nests runs deeper, and a link that points up must end somewhere.
+# Deep enough for any layout, and a bound for symbolic links that point upwards.
 _DEPTH = 6
 
 
 @dataclass(frozen=True)
 class Found:
-    """What is in the folders.
+    """The content of some folders.
 
     Attributes:
-        runs: Run folders, in the order of their names.
-        ignored: What is neither a run nor holds one.
+        runs: Run folders, ordered by name.
+        ignored: Files and folders that neither are runs nor contain any.
     """
 
     runs: tuple[Path, ...]
@@ -51,14 +51,14 @@ class Found:
 
 @dataclass(frozen=True)
 class Run:
-    """A run as it is stored.
+    """A stored run.
 
     Attributes:
         id: Hash of its identity.
-        folder: Where it is.
-        identity: What tells it from other runs, in today's fields.
-        computed_by: Which code on which devices computed it (see ``parbench.provenance.computed_by``).
-        old: Whether its folder is of before format 1, whose identity says less.
+        folder: Its folder.
+        identity: Its identity, in today's field names.
+        computed_by: The code and devices that computed it (see ``parbench.provenance.computed_by``).
+        old: Whether its folder is older than format 1, whose identity has fewer fields.
         metrics: ``metrics.json``; None while the run is not finished.
         lines: Its samples.
     """
@@ -73,7 +73,7 @@ class Run:
 
 
 def find(paths: Iterable[Path]) -> Found:
-    """The run folders among and in some paths; one that is named twice counts once.
+    """The run folders among and in some paths, each once.
 
     Raises:
         ParbenchError: A path does not exist or is not a folder.
@@ -92,7 +92,7 @@ def find(paths: Iterable[Path]) -> Found:
 
 
 def _walk(path: Path, depth: int) -> tuple[list[Path], list[Path]]:
-    """Run folders at or below a folder, and what lies beside them."""
+    """Run folders at or below a folder, and the other files and folders found."""
     if (path / FILE).is_file():
         return [path], []
     try:
@@ -109,14 +109,12 @@ def _walk(path: Path, depth: int) -> tuple[list[Path], list[Path]]:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a run folder holds a run that came to its end."""
+    """Whether a run folder holds a finished run."""
     return (folder / "metrics.json").is_file()
 
 
 def in_order(runs: Iterable[Run]) -> list[Run]:
-    """Runs by model, whole weights before quantised ones, data set, method and budget, the largest budget first; copies left
-    out.
-    """
+    """The runs without copies, ordered by model (unquantised weights first), data set, method and descending budget."""
     once: dict[str, Run] = {}
     for run in runs:
         once.setdefault(run.id, run)
@@ -132,7 +130,7 @@ def in_order(runs: Iterable[Run]) -> list[Run]:
 
 
 def read(folder: Path) -> Run:
-    """A run folder's content.
+    """Read a run folder.
 
     Raises:
         ParbenchError: A file is damaged, lacks something, or belongs to another run.

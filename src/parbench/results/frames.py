@@ -17,9 +17,9 @@ from parbench.results.folders import Run
 from parbench.results.naming import row_name
 from parbench.results.record import FLOPS_PARTS, METRICS_FIELDS, SAMPLE_FIELDS, RunMetrics, columns
 
-# FLOPs of a sample up to the first token: vision, projector, the method's own work, LLM prefill.
+# FLOPs of a sample up to the first token: vision, projector, method overhead, LLM prefill.
 _PREFILL = ("vision", "projector", "reducer", "llm_prefill")
-# Metrics that are several columns of the runs, or have a shorter name there.
+# Metrics that give several columns in the frame of runs, or have a shorter name there.
 _SPREAD_OUT = ("tokens_kept", "flops", "seconds_per_sample")
 _PARTS = tuple(f"flops_{part}" for part in FLOPS_PARTS)
 _NUMBERS_OF_RUNS = columns(METRICS_FIELDS, "number") | {"seconds", "off_budget", "flops_prefill", *_PARTS}
@@ -30,7 +30,7 @@ _KINDS_OF_SAMPLES = {
 
 
 def runs_frame(runs: Sequence[Run]) -> pd.DataFrame:
-    """One row a run."""
+    """A frame with one row per run."""
     frame = pd.DataFrame([_row(run) for run in runs])
     frame.insert(1, "label", _labels(runs))
     return frame
@@ -53,7 +53,7 @@ def _row(run: Run) -> dict[str, Any]:
         "found_on": source(run.identity.get("calibration")),
         "control": is_control(metrics),
         **{key: value for key, value in flat.items() if not key.startswith("method")},
-        # With how its weights are quantised, which the identity has apart.
+        # Includes the quantization of its weights, which is a separate field of the identity.
         "model": metrics.model,
         "quantization": flat.get("quantization") or "",
         "settings": dict(settings),
@@ -65,19 +65,19 @@ def _row(run: Run) -> dict[str, Any]:
 
 
 def _so_far(run: Run) -> RunMetrics:
-    """What can be said about a run that is not finished."""
+    """The metrics of an unfinished run, over the samples so far."""
     from parbench.results.metrics import summarise
 
     method = run.identity["method"]
     about = {"model": run.identity["model"], "method": method["name"], "dataset": run.identity["dataset"]["name"]}
     about |= {"figures": run.identity["dataset"].get("figures")}
     about |= {"run_id": run.id, "budget": method.get("budget"), "chance": None, "lmms_eval": {}}
-    # How many tokens an image has without reduction is known when the run is finished.
+    # The number of tokens without reduction is known only when the run is finished.
     return replace(summarise(run.lines, {**about, "patches": 1}), compression=float("nan"), patches=None)
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
-    """Method and budget, and where several runs share these, what tells them apart."""
+    """A label per run: method and budget, with the fields that distinguish runs that share these."""
     alike: dict[tuple[str, ...], list[int]] = defaultdict(list)
     named = []
     for place, run in enumerate(runs):
@@ -95,33 +95,33 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 
 
 def samples_frame(runs: Sequence[Run], chosen: Sequence[str] | None = None) -> pd.DataFrame:
-    """One row a sample.
+    """A frame with one row per sample.
 
     Args:
         runs: The runs.
-        chosen: Only these columns, besides ``run_id`` and ``id``; all where None.
+        chosen: The columns to include besides ``run_id`` and ``id``; None for all.
 
     Raises:
-        ParbenchError: A column that is asked for is not there.
+        ParbenchError: A requested column does not exist.
     """
     names, parts = _columns_of(runs), list(_PARTS)
     if chosen is not None:
         for name in chosen:
             if name not in ("id", *names, *parts):
                 raise unknown("column of the samples", name, [*names, *parts])
-        # What counts as one is as much a part of a sample as its name.
+        # The unit that a sample is scored in always belongs to it, like its id.
         names = [name for name in names if name in chosen or name == "unit"]
         parts = [part for part in parts if part in chosen]
     data: dict[str, list[Any]] = {name: [] for name in ("run_id", "id", *names, *parts)}
     for run in runs:
         _extend(data, run, names, parts)
     frame = pd.DataFrame(data)
-    # A column of nothing but None has no kind of its own.
+    # A column of only None has no dtype of its own.
     return frame.astype({name: kind for kind, those in _KINDS_OF_SAMPLES.items() for name in those if name in frame})
 
 
 def _columns_of(runs: Sequence[Run]) -> list[str]:
-    """The fields of samples, and the data sets' own columns; ``unit`` only where samples have one."""
+    """The fields of samples and the data sets' own columns; ``unit`` only if samples have one."""
     ends = [line for run in runs for line in run.lines[:1] + run.lines[-1:]]
     united = any(line.unit is not None for line in ends)
     names = [name for name in SAMPLE_FIELDS if name not in ("id", "flops") and (name != "unit" or united)]

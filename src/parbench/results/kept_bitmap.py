@@ -1,4 +1,4 @@
-"""Patches as a hexadecimal bit mask, as a sample's line holds them: patch 0 is the highest bit."""
+"""Sets of patches as hexadecimal bit masks, as stored in a sample's line: patch 0 is the highest bit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def bitmap(patches: Iterable[int], total: int) -> str:
-    """The mask of the patches that kept tokens come from, out of so many."""
+    """The hexadecimal mask of some patches out of ``total``."""
     bits = 0
     for patch in set(patches):
         bits |= 1 << (total - 1 - patch)
@@ -16,11 +16,11 @@ def bitmap(patches: Iterable[int], total: int) -> str:
 
 
 def kept_bits(mask: str, total: int) -> np.ndarray:
-    """[total] whether a patch is in a mask."""
+    """Bool array [total]: whether each patch is in a mask."""
     bits = np.unpackbits(np.frombuffer(bytes.fromhex(mask.zfill(len(mask) + len(mask) % 2)), dtype=np.uint8))
     return bits[len(bits) - total :].astype(bool)
 
 
 def origins(mask: str, total: int) -> tuple[int, ...]:
-    """Numbers of the patches in a mask."""
+    """Indices of the patches in a mask, ascending."""
     return tuple(np.flatnonzero(kept_bits(mask, total)).tolist())

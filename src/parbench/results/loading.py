@@ -1,4 +1,4 @@
-"""Finished runs as tables."""
+"""Finished runs as data frames."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Results:
     """Runs and their samples.
 
     Attributes:
-        runs: One row a run: ``run_id``, ``label``, what ``metrics.json`` holds, the identity by its dotted names
+        runs: One row per run: ``run_id``, ``label``, the fields of ``metrics.json``, the identity by its dotted names
             (``limit``, ``dataset.split``, ``engine.batch_size``, ``versions.torch`` ...), ``settings`` (the method's fields).
-        samples: One row a sample of a run: ``run_id``, ``id``, ``image_id`` and the fields of ``samples.jsonl``.
-        ignored: Files and folders beside the runs that are none.
-        unfinished: Runs without ``metrics.json``; they are in the tables only if that was asked for.
+        samples: One row per sample of a run: ``run_id``, ``id``, ``image_id`` and the fields of ``samples.jsonl``.
+        ignored: Files and folders among the runs that are not runs.
+        unfinished: Folders of runs without ``metrics.json``; they are in the frames only if that was requested.
     """
 
     runs: pd.DataFrame
@@ -38,12 +38,12 @@ def load(
     unfinished: bool = False,
     columns: Sequence[str] | None = None,
 ) -> Results:
-    """Runs as tidy data frames, ordered by model, data set, method and budget; a run that is there twice counts once.
+    """Load runs as tidy data frames, ordered by model, data set, method and budget; copies of a run count once.
 
     Args:
-        paths: Run folders, or folders that hold some at any depth; ``samples.jsonl`` may be compressed (``.gz``, ``.xz``).
-        unfinished: Also runs that were stopped, with what they have.
-        columns: Only these columns of the samples, besides ``run_id`` and ``id``; all of them where not given.
+        paths: Run folders, or folders that contain runs at any depth; ``samples.jsonl`` may be compressed (``.gz``, ``.xz``).
+        unfinished: Whether to include unfinished runs with the samples that they have.
+        columns: The sample columns to include besides ``run_id`` and ``id``; None for all.
 
     Raises:
         ParbenchError: A path does not exist, a run is damaged or of another format, or there is no run.
@@ -55,7 +55,7 @@ def load(
 
 
 def read_runs(paths: str | Path | Sequence[str | Path], *, unfinished: bool = False) -> tuple[list[Run], Found, tuple[Path, ...]]:
-    """The runs in some folders, what else is there, and folders of runs that are not finished; see :func:`load`.
+    """The runs in some folders, everything found there, and the folders of unfinished runs; see :func:`load`.
 
     Raises:
         ParbenchError: A path does not exist, a run is damaged or of another format, or there is no run.
@@ -65,7 +65,7 @@ def read_runs(paths: str | Path | Sequence[str | Path], *, unfinished: bool = Fa
 
 
 def find_runs(named: Sequence[Path], unfinished: bool = False) -> tuple[Found, list[Path], tuple[Path, ...]]:
-    """What is in some folders, the folders of runs that are wanted, and of those that are not finished; none of them is read.
+    """The content of some folders, the folders of the wanted runs, and those of unfinished runs, without reading any run.
 
     Raises:
         ParbenchError: A path does not exist or is not a folder, or there is no run.

@@ -1,4 +1,4 @@
-"""A run's samples to its metrics."""
+"""Computes a run's metrics from its samples."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from parbench.results.samples import cause
 
 
 def read_metrics(path: Path, computed_by: Sequence[Mapping[str, Any]] = ()) -> RunMetrics:
-    """A ``metrics.json``.
+    """Read a ``metrics.json``.
 
     Raises:
-        ParbenchError: It is damaged, or of another format.
+        ParbenchError: The file is damaged, or of another format.
     """
     remedy = "delete it and run again; no sample is lost"
     try:
@@ -36,12 +36,12 @@ def summarise(lines: Sequence[SampleRecord], run: Mapping[str, Any]) -> RunMetri
 
     Args:
         lines: Its samples.
-        run: What they do not tell, by the names of ``RunMetrics``: run_id, model, method, dataset, budget, chance, patches and
-            lmms_eval; ``control``, ``site``, ``shard`` and ``note`` where there is something to say; and ``figures``, which of
-            :func:`official` its data set is reported in.
+        run: The fields of ``RunMetrics`` that samples do not contain: run_id, model, method, dataset, budget, chance, patches and
+            lmms_eval; optionally ``control``, ``site``, ``shard`` and ``note``; and ``figures``, the benchmark whose official
+            figures (:func:`official`) are computed.
 
     Returns:
-        Means over the samples that were answered; in accuracy failed ones count as wrong.
+        Means over the answered samples; in accuracy, failed samples count as wrong.
     """
     answered = [line for line in lines if line.error is None]
     pictured = [line for line in answered if line.images]
@@ -95,9 +95,9 @@ def _by_stage(lines: Iterable[SampleRecord]) -> dict[str, dict[str, float]]:
 
 
 def unit_scores(lines: Sequence[SampleRecord]) -> dict[Any, tuple[str | None, float]]:
-    """Skill and score of each unit: of a sample, or of those that count as one and are right only together.
+    """Skill and score of each unit: one sample, or several that are right only together.
 
-    Samples that a server scores have none.
+    Samples that a server scores are left out.
     """
     found: dict[Any, tuple[str | None, float]] = {}
     for number, line in enumerate(lines):
@@ -116,6 +116,6 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
-    """Of those that are known."""
+    """The mean of the values that are not None; None if there are none."""
     known = [value for value in values if value is not None]
     return fmean(known) if known else None

@@ -1,4 +1,4 @@
-"""What runs and samples are called."""
+"""Names of runs and samples."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 
 def cell_name(method: str, budget: float | None) -> str:
-    """What a method at a budget is called."""
+    """The name of a method at a budget."""
     return method if budget is None else f"{method} @{budget:g}"
 
 
 def row_name(settings: Mapping[str, Any], *details: str) -> str:
-    """What a row of a table is called: the method at its budget, in brackets how that is kept and what else tells it apart.
+    """The name of a table row: the method at its budget, followed in brackets by how the budget is kept and other details.
 
     Args:
         settings: The method's fields.
-        details: Such as ``edge_threshold=0.5``.
+        details: Further details that distinguish the row, such as ``edge_threshold=0.5``.
     """
     said = [*(["per image"] if settings.get("per_image") else []), *details]
     name = cell_name(settings["name"], settings.get("budget"))
@@ -24,10 +24,10 @@ def row_name(settings: Mapping[str, Any], *details: str) -> str:
 
 
 def sample_id(task: str, number: int) -> str:
-    """Name of a question: its task, and its row in the whole data set."""
+    """The id of a question: its task, and its row in the whole data set."""
     return f"{task}-{number}"
 
 
 def sample_number(name: str) -> int:
-    """The row in the whole data set of the question with this name."""
+    """The row in the whole data set of a question, from its id."""
     return int(name.rpartition("-")[2])

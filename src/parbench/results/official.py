@@ -1,4 +1,4 @@
-"""What POPE and MME are reported in, from a run's samples: their figures as lmms-eval defines them, also by category."""
+"""The official figures of POPE and MME from a run's samples, as lmms-eval defines them, overall and by category."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ PERCEPTION = (
     "artwork",
     "OCR",
 )
-# The categories of POPE in the order that papers have them.
+# The categories of POPE in the order used in papers.
 _POPE = ("random", "popular", "adversarial")
 
 
 def official(name: str | None, lines: Iterable[SampleRecord]) -> dict[str, dict[str, Any]]:
-    """The figures of a benchmark.
+    """The official figures of a benchmark.
 
     Args:
-        name: ``pope`` or ``mme``; None for none.
+        name: ``pope`` or ``mme``; None for no figures.
         lines: Samples, with the columns that ``dataset.keeps`` names.
 
     Returns:
-        Of POPE, by ``all`` and category: ``accuracy, precision, recall, f1, yes_ratio``, all 0..1. Of MME, by ``perception``,
-        ``cognition`` and category: ``points``, ``accuracy`` and ``accuracy_plus`` whose sum they are, and the categories'
-            ``images``.
+        POPE, for ``all`` and each category: ``accuracy``, ``precision``, ``recall``, ``f1`` and ``yes_ratio``, all 0..1.
+        MME, for ``perception``, ``cognition`` and each category: ``points``, and ``accuracy`` and ``accuracy_plus`` in
+        per cent, whose sum ``points`` is; for each category also ``images``, the number of images.
 
     Raises:
-        ParbenchError: There are no figures of that name.
+        ParbenchError: The name is not known.
     """
     if name is None:
         return {}
@@ -50,7 +50,7 @@ def official(name: str | None, lines: Iterable[SampleRecord]) -> dict[str, dict[
 
 
 def pope(lines: list[SampleRecord]) -> dict[str, dict[str, Any]]:
-    """POPE (arXiv 2305.10355): of the answer yes; the ratio of it is the model's, whatever the right answers are."""
+    """POPE (arXiv 2305.10355): figures with "yes" as the positive class; ``yes_ratio`` is the share of the model's answers."""
     there = {line.get("category") for line in lines}
     parts = {"all": lines}
     parts |= {name: [line for line in lines if line.get("category") == name] for name in _POPE if name in there}
@@ -60,7 +60,7 @@ def pope(lines: list[SampleRecord]) -> dict[str, dict[str, Any]]:
 def _of_yes(lines: list[SampleRecord]) -> dict[str, float]:
     said = [(line.prediction.lower().strip(), str(line.target).lower().strip()) for line in lines]
     hit, false = said.count(("yes", "yes")), said.count(("yes", "no"))
-    # Answers that are neither are wrong, but not missed: as in lmms-eval.
+    # As in lmms-eval, an answer that is neither yes nor no is wrong but not a false negative.
     missed = said.count(("no", "yes"))
     precision, recall = _over(hit, hit + false), _over(hit, hit + missed)
     return {
@@ -73,7 +73,7 @@ def _of_yes(lines: list[SampleRecord]) -> dict[str, float]:
 
 
 def _points(line: SampleRecord) -> float:
-    """Of a benchmark that no server scores."""
+    """The score of a sample whose benchmark is scored locally."""
     assert line.score is not None
     return line.score
 
@@ -83,7 +83,7 @@ def _over(part: float, whole: float) -> float:
 
 
 def mme(lines: list[SampleRecord]) -> dict[str, dict[str, Any]]:
-    """MME: per category the share of questions, and of images with both questions right, in per cent; sums over categories."""
+    """MME: per category the percentage of right answers and of images with both answers right; sums over categories."""
     pairs: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for line in lines:
         pairs[str(line.get("category"))][str(line.get("question_id"))].append(_points(line))

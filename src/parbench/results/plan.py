@@ -1,4 +1,4 @@
-"""What was settled once for a run, ``plan.json``: a resumed run is planned in the same way, and its shards agree."""
+"""``plan.json``: decisions fixed once per run, so that a resumed run and all shards are batched in the same way."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FILE = "plan.json"
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
-    """What was settled for the run of a folder so far: ``batch_size``, ``questions``, ``most`` (see ``RunStore``).
+    """The plan of the run in a folder so far: ``batch_size``, ``questions``, ``most`` (see ``RunStore``).
 
     Raises:
         ParbenchError: The file is damaged, or of a later format.
@@ -31,19 +31,19 @@ def read_plan(folder: Path) -> dict[str, Any]:
 
 
 def write_plan(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Record what is settled.
+    """Write the plan of a run.
 
     Raises:
-        OSError: The disk refuses.
+        OSError: The file cannot be written.
     """
     write_whole(folder / FILE, json.dumps({"format": FORMAT, **facts}, indent=2, sort_keys=True) + "\n")
 
 
 def agreed_batch_size(folder: Path, find: Callable[[], int]) -> int:
-    """The batch size in a folder's plan, put there now if there is none; of several processes the first one's counts.
+    """The batch size in a folder's plan; found and written now if missing. With several processes, the first one decides.
 
     Raises:
-        OSError: The disk refuses.
+        OSError: The file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".plan.lock"):

@@ -1,7 +1,7 @@
-"""The files of a run as types: ``SampleRecord``, a line of ``samples.jsonl``, and ``RunMetrics``, ``metrics.json``.
+"""The files of a run as types: ``SampleRecord``, a line of ``samples.jsonl``, and ``RunMetrics``, the file ``metrics.json``.
 
-Each field says here, once, what it means, in which unit and shape, whether it is timing, and which kind of column it is in pandas.
-``docs/results.md`` is written from it. Files of before format 1 have no ``format``; what they lack gets the fields' defaults.
+Each field is described here once: its meaning, unit and shape, whether it is timing, and its type in pandas. ``docs/results.md``
+is generated from these descriptions. Files older than format 1 have no ``format``; fields that they lack get their defaults.
 """
 
 from __future__ import annotations
@@ -31,13 +31,12 @@ def _about(
     """A field of a record.
 
     Args:
-        said: What it means, with unit and shape.
-        kind: Its type in JSON, for readers of the documentation.
-        default: What it is where a file of before does not have it, a type standing for an empty one; without any, a file has to
-            have it.
-        timing: Whether another machine, or another day, may change it; nothing else may.
-        inside: Keys that its object has to have.
-        left_out: Whether it is not written where it is null.
+        said: Its meaning, with unit and shape.
+        kind: Its type in JSON, for the documentation.
+        default: Its value if an older file lacks it; a type stands for an empty value. Without a default it is mandatory.
+        timing: Whether it may differ on another machine or another day; all other fields are reproducible.
+        inside: Keys that its object must have.
+        left_out: Whether it is omitted from the file when it is null.
     """
     about = {"said": said, "kind": kind, "timing": timing, "inside": tuple(inside), "left_out": left_out}
     if isinstance(default, type):
@@ -47,7 +46,7 @@ def _about(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleRecord:
-    """One sample of a run: a line of ``samples.jsonl``. Its fields say what they are in their metadata and in docs/results.md."""
+    """One sample of a run: a line of ``samples.jsonl``. The fields are described in their metadata and in docs/results.md."""
 
     id: str = _about("Id of the sample: the task and the row of its data set, `scenes-54`.", "text")
     image_id: str = _about("Id of its image. Bootstrap intervals resample images.", "text")
@@ -128,20 +127,20 @@ class SampleRecord:
         return {"format": FORMAT, **_values(self, SAMPLE_FIELDS), **self.kept_columns}
 
     def get(self, name: str) -> Any:
-        """A field, or a column of the data set; None where the line has none of that name."""
+        """The value of a field or of a column of the data set; None if the line has no such name."""
         return getattr(self, name) if name in SAMPLE_FIELDS else self.kept_columns.get(name)
 
     @classmethod
     def parse(cls, found: Any, where: str, computed_by: Sequence[Mapping[str, Any]] = ()) -> Self:
-        """A line as JSON gives it.
+        """Parse a line decoded from JSON.
 
         Args:
-            found: The line.
-            where: What messages call it.
-            computed_by: Who wrote it, for messages.
+            found: The decoded line.
+            where: Its file and line number, for error messages.
+            computed_by: The code that wrote it, for error messages.
 
         Raises:
-            ParbenchError: It is not an object, lacks a field that has no default, or is of a later format.
+            ParbenchError: The line is not an object, lacks a mandatory field, or is of a later format.
         """
         line = _checked(found, where, _NEEDED_OF_SAMPLES, computed_by)
         known = {name: value for name, value in line.items() if name in SAMPLE_FIELDS}
@@ -153,7 +152,7 @@ class SampleRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class RunMetrics:
-    """The metrics of a finished run: ``metrics.json``. Its fields say what they are in their metadata and in docs/results.md."""
+    """The metrics of a finished run: ``metrics.json``. The fields are described in their metadata and in docs/results.md."""
 
     run_id: str = _about("The run: the hash of its identity, and its folder's name.", "text")
     model: str = _about("The model, and how its weights are quantised.", "text")
@@ -212,10 +211,10 @@ class RunMetrics:
 
     @classmethod
     def parse(cls, found: Any, where: str, computed_by: Sequence[Mapping[str, Any]] = ()) -> Self:
-        """The file's content as JSON gives it; what this parbench does not know in it is left out.
+        """Parse the file's content decoded from JSON; unknown fields are dropped.
 
         Raises:
-            ParbenchError: It is not an object, lacks a field that has no default, or is of a later format.
+            ParbenchError: The content is not an object, lacks a mandatory field, or is of a later format.
         """
         metrics = _checked(found, where, _NEEDED_OF_METRICS, computed_by)
         return cls(**{name: value for name, value in metrics.items() if name in METRICS_FIELDS})
@@ -230,7 +229,7 @@ METRICS_FIELDS = _fields(RunMetrics)
 
 
 def _needed(known: Mapping[str, Field[Any]]) -> tuple[str, ...]:
-    """Names without a default, dotted for what has to be inside them."""
+    """Names of the mandatory fields, with dotted names for mandatory keys inside them."""
     needed = [one for one in known.values() if one.default is MISSING and one.default_factory is MISSING]
     return tuple(name for one in needed for name in _dotted(one))
 
@@ -239,21 +238,21 @@ def _dotted(one: Field[Any]) -> list[str]:
     return [f"{one.name}.{key}" for key in one.metadata["inside"]] or [one.name]
 
 
-# What a sample has one value of: text, a number, or whether something holds.
+# Types of fields with one scalar value per sample: text, number or bool.
 SINGLE_VALUES = tuple(name for name, one in SAMPLE_FIELDS.items() if one.metadata["kind"].partition(" ")[0] in _SINGLE)
 _NEEDED_OF_SAMPLES = _needed(SAMPLE_FIELDS)
 _NEEDED_OF_METRICS = _needed(METRICS_FIELDS)
-# Fields of both files that another machine, or another day, may change; nothing else may.
+# Timing fields of both files; all others are reproducible.
 TIMING_FIELDS = tuple(name for known in (SAMPLE_FIELDS, METRICS_FIELDS) for name, one in known.items() if one.metadata["timing"])
 
 
 def columns(known: Mapping[str, Field[Any]], kind: str) -> frozenset[str]:
-    """The fields that are of a kind, ``number`` or ``text``, or null: in pandas of that kind even where every value is null."""
+    """Names of the fields whose type is ``kind`` (``number`` or ``text``) or null; pandas gets this type even if all are null."""
     return frozenset(name for name, one in known.items() if one.metadata["kind"] in (kind, f"{kind} or null"))
 
 
 def without_timing(found: Mapping[str, Any]) -> dict[str, Any]:
-    """A line or metrics as JSON, but for what may differ between two computations."""
+    """A line or metrics as JSON, without the timing fields, which may differ between two computations."""
     return {key: value for key, value in found.items() if key not in TIMING_FIELDS}
 
 
@@ -263,10 +262,10 @@ def _values(record: Any, known: Mapping[str, Field[Any]]) -> dict[str, Any]:
 
 
 def check_format(found: Mapping[str, Any], where: str) -> None:
-    """Refuse what a later parbench wrote.
+    """Refuse files that a later parbench wrote.
 
     Raises:
-        ParbenchError: It is of another format than this one's, or than that of before there were formats.
+        ParbenchError: The format is neither the current one nor missing.
     """
     if (said := found.get("format", FORMAT)) != FORMAT:
         raise ParbenchError(
@@ -275,10 +274,10 @@ def check_format(found: Mapping[str, Any], where: str) -> None:
 
 
 def demand(found: Mapping[str, Any], where: str, keys: Sequence[str], computed_by: Sequence[Mapping[str, Any]] = ()) -> None:
-    """Refuse what lacks one of these keys, dotted where they are inside another.
+    """Check that all of these keys exist; nested keys are dotted.
 
     Raises:
-        ParbenchError: Names what is missing, and the version that wrote it where that is known.
+        ParbenchError: A key is missing; the message names it and, if known, the version that wrote the file.
     """
     missing = [key for key in keys if not _has(found, key)]
     if not missing:

@@ -1,7 +1,7 @@
-"""What tells one run from another, and how a run's folder records it.
+"""The identity of a run, and how its folder records it.
 
-``provenance.json`` holds ``format``, ``identity`` (whose hash is the run's id) and ``computed_by`` (which code on which devices
-computed the run, in the order of their coming). Before format 1 it was the identity alone, with a hash of the sources in it.
+``provenance.json`` holds ``format``, ``identity`` (whose hash is the run's id) and ``computed_by`` (the code and devices that
+computed the run, in chronological order). Before format 1 it held only the identity, which included a hash of the sources.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from typing import Any
 
 FORMAT = 1
 FILE = "provenance.json"
-# What fields that came later were before they came, and what PAR's fields were called.
+# Values of fields that were added later, and former names of PAR's fields.
 _RENAMED_FIELDS = {"bar": "relevance_threshold", "edge": "edge_threshold", "router": "redundancy_threshold"}
 _BEFORE: dict[str, Any] = {"calibration": None, "prompt": "template"}
 _BEFORE_OF_DATA: dict[str, Any] = {"max_new_tokens": None}
 
 
 def run_id(identity: Mapping[str, Any]) -> str:
-    """Content hash of everything that can change a number, 16 hexadecimal digits."""
+    """The id of a run: a hash of its identity, 16 hexadecimal digits."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What ``provenance.json`` says.
+    """The content of ``provenance.json``.
 
     Attributes:
-        identity: Everything that can change a number, as it was hashed.
+        identity: Everything that can change a result, as it was hashed.
         computed_by: See ``parbench.provenance.computed_by``.
-        format: 0 for a file of before there were formats.
+        format: The format's number; 0 for a file older than format 1.
     """
 
     identity: dict[str, Any]
@@ -47,7 +47,7 @@ class Provenance:
 
     @property
     def comparable(self) -> dict[str, Any]:
-        """The identity in today's fields; what an old one does not say is not there."""
+        """The identity in today's field names; fields that an old one lacks are missing."""
         if self.format:
             return self.identity
         old = dict(self.identity)
@@ -65,11 +65,11 @@ class Provenance:
 
 
 def todays_fields(method: Mapping[str, Any]) -> dict[str, Any]:
-    """A method's fields by today's names, in files of before format 1 and in times of before it."""
+    """A method's fields by today's names, from files written with former names."""
     return {_RENAMED_FIELDS.get(key, key): value for key, value in method.items()}
 
 
-# Fingerprints of the same data, scenes' test split, in formats 0 and 1; the latter leaves the code of own tasks to `numerics`.
+# Fingerprints of scenes' test split in formats 0 and 1; in format 1 `numerics` stands for the code of parbench's tasks.
 _RENAMED_DATA = {
     "dfadbccd9f3c704937e6f5969b0163b136d8de57759b624372fe33b5e9647c0f": (
         "72418defbe1eb6f9155cd68596da3b20786fe4afccb096e145a499ba7f791270"
@@ -78,20 +78,20 @@ _RENAMED_DATA = {
 
 
 def read_provenance(path: Path) -> Provenance:
-    """A ``provenance.json`` of this format or an older one.
+    """Read a ``provenance.json`` of this format or an older one.
 
     Raises:
-        OSError: It cannot be read.
-        ValueError: It is no JSON object, or of a later format; says which.
+        OSError: The file cannot be read.
+        ValueError: The file is not a JSON object, or is of a later format; the message says which.
     """
     return parse_provenance(json.loads(path.read_text(encoding="utf-8")))
 
 
 def parse_provenance(found: Any) -> Provenance:
-    """The content of a ``provenance.json``.
+    """Parse the content of a ``provenance.json``.
 
     Raises:
-        ValueError: It is no JSON object, or of a later format; says which.
+        ValueError: The content is not a JSON object, or is of a later format; the message says which.
     """
     if not isinstance(found, dict):
         raise ValueError("no JSON object")
@@ -112,7 +112,7 @@ def _computed_before(identity: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
 
 
 def joined(parts: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """Several runs' ``computed_by`` as one, each state once."""
+    """Merge the ``computed_by`` of several runs, each entry once."""
     found: list[dict[str, Any]] = []
     for state in (dict(state) for part in parts for state in part):
         if state not in found:

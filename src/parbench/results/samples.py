@@ -1,4 +1,4 @@
-"""Reads ``samples.jsonl``, plain or compressed, with one clear sentence for a line that is damaged."""
+"""Reads ``samples.jsonl``, plain or compressed, with a clear error for a damaged line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OPENED_BY: dict[str, Callable[..., IO[str]]] = {"": open, ".gz": gzip.open, ".x
 
 
 def samples_path(folder: Path) -> Path | None:
-    """A run folder's samples, compressed or not; None where there are none."""
+    """The path of a run folder's samples, compressed or not; None if there is no such file."""
     paths = (folder / f"{FILE}{ending}" for ending in _OPENED_BY)
     return next((path for path in paths if path.is_file()), None)
 
@@ -27,8 +27,8 @@ def read_samples(path: Path, computed_by: Sequence[Mapping[str, Any]] = (), *, f
 
     Args:
         path: Its ``samples.jsonl``, which may be compressed (``.gz``, ``.xz``).
-        computed_by: Who wrote it, for messages.
-        finished: Whether the run is; a killed one may leave half a line at the end, which is left out.
+        computed_by: The code that wrote it, for error messages.
+        finished: Whether the run is finished; the incomplete last line of a killed run is skipped.
 
     Raises:
         ParbenchError: A line is damaged, or of another format.
@@ -46,7 +46,7 @@ def read_samples(path: Path, computed_by: Sequence[Mapping[str, Any]] = (), *, f
 
 
 def count_samples(path: Path) -> int:
-    """How many samples are in a ``samples.jsonl``; none where it is not there."""
+    """The number of samples in a ``samples.jsonl``; 0 if the file does not exist."""
     try:
         with path.open("rb") as file:
             return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
@@ -55,5 +55,5 @@ def count_samples(path: Path) -> int:
 
 
 def cause(error: Exception) -> str:
-    """What an error says in one line."""
+    """An error's message in one line."""
     return getattr(error, "strerror", None) or str(error).splitlines()[0]

@@ -1,4 +1,4 @@
-"""Chooses runs by their identity: ``dataset=scenes limit=300 method=par,fastv``."""
+"""Selects runs by fields of their identity: ``dataset=scenes limit=300 method=par,fastv``."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from parbench.errors import ParbenchError, unknown
 from parbench.results.comparable import flatten, text
 from parbench.results.controls import compared_with
 
-# Hashes, which the beginning of is enough for.
+# Hashes, for which a prefix is enough.
 _HASHES = ("run_id", "weights", "clip", "code", "dataset.data")
 
 
 def choose(runs: pd.DataFrame, where: Mapping[str, str]) -> pd.DataFrame:
-    """The runs with these values, several for one field with commas between.
+    """The runs with these values; several values of a field are separated by commas.
 
-    ``none`` and the controls stay whatever methods are chosen, and ``none`` whatever budget, since a table says nothing without.
+    ``none`` and the controls are kept whatever methods are selected, and ``none`` whatever budget, because a table needs them.
 
     Args:
         runs: ``load(...).runs``.
         where: Values by dotted field of the identity, ``run_id``, or ``budget``.
 
     Raises:
-        ParbenchError: There is no such field, or no run with such a value; tells those there are.
+        ParbenchError: There is no such field, or no run with such a value; the message lists those there are.
     """
     flat = [
         {**flatten(run["identity"]), "run_id": run["run_id"], "budget": run["settings"].get("budget")} for _, run in runs.iterrows()
@@ -45,7 +45,7 @@ def choose(runs: pd.DataFrame, where: Mapping[str, str]) -> pd.DataFrame:
 
 
 def _refuse_unknown(field: str, wanted: str, flat: Sequence[Mapping[str, Any]]) -> None:
-    """One of several values that no run has was meant to be another."""
+    """Refuse a value that no run has, even if other values of the list match."""
     values = [fields.get(field) for fields in flat]
     if any(text(value) == wanted.strip("[]") for value in values):
         return
@@ -56,7 +56,7 @@ def _refuse_unknown(field: str, wanted: str, flat: Sequence[Mapping[str, Any]]) 
 
 def _matches(field: str, value: Any, wanted: str) -> bool:
     said = text(value)
-    # A list is a value of its own, commas and all.
+    # A list is a single value, including its commas.
     options = [wanted.strip("[]"), *wanted.strip("[]").split(",")]
     return any(said == option or (field in _HASHES and bool(option) and said.startswith(option)) for option in options)
 

@@ -1,4 +1,4 @@
-"""Finds shards of runs, and tells whether they make a whole."""
+"""Finds shards of runs, and checks that they are complete."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Shard:
 
     Attributes:
         folder: Its folder.
-        identity: What tells its run from others.
-        computed_by: Which code on which devices computed it.
-        number: Which part it is, from 0 on.
-        of: Number of parts.
+        identity: Its identity.
+        computed_by: The code and devices that computed it.
+        number: Its index, from 0.
+        of: Number of shards.
     """
 
     folder: Path
@@ -38,22 +38,22 @@ class Shard:
 
     @property
     def name(self) -> str:
-        """The part, as the configuration has it."""
+        """The shard as the configuration writes it, such as ``0/4``."""
         return f"{self.number}/{self.of}"
 
     @property
     def whole(self) -> dict[str, Any]:
-        """The identity of the run of which it is a part."""
+        """The identity of the unsharded run."""
         return {**self.identity, "shard": None}
 
     @property
     def run(self) -> str:
-        """What that run is about."""
+        """A description of the unsharded run, for messages."""
         return f"{row_name(self.identity['method'])} on {self.identity['dataset']['name']}"
 
     @cached_property
     def plan(self) -> dict[str, Any]:
-        """What was settled before it began: batch size and number of questions."""
+        """Its plan: batch size and number of questions."""
         return read_plan(self.folder)
 
     @property
@@ -63,10 +63,10 @@ class Shard:
 
 
 def find_shards(paths: Sequence[Path]) -> list[list[Shard]]:
-    """The shards in run folders and in folders of runs, those of one run and one number of parts together.
+    """The shards in some folders, grouped by unsharded run and number of shards.
 
     Raises:
-        ParbenchError: There are none.
+        ParbenchError: There are no shards.
     """
     folders: dict[Path, Path] = {}
     for path in paths:
@@ -86,14 +86,14 @@ def find_shards(paths: Sequence[Path]) -> list[list[Shard]]:
 
 
 def check_whole(shards: Sequence[Shard], others: Sequence[Shard] = ()) -> list[Shard]:
-    """A run's shards in order.
+    """A run's shards in order, checked to be complete.
 
     Args:
         shards: Shards of one run.
-        others: Shards of other runs, among which one may be meant to be here.
+        others: Shards of other runs, one of which may be the missing one with a slightly different configuration.
 
     Raises:
-        ParbenchError: One is missing, there twice, unfinished, or was planned differently; names it.
+        ParbenchError: A shard is missing, duplicated, unfinished, or has another plan; the message names it.
     """
     of, wrong = shards[0].of, []
     by_number: dict[int, list[Shard]] = defaultdict(list)
@@ -117,7 +117,7 @@ def check_whole(shards: Sequence[Shard], others: Sequence[Shard] = ()) -> list[S
 
 
 def _meant(shard: Shard, number: int, others: Sequence[Shard]) -> str:
-    """A shard with that number that belongs to a run which is hardly another one."""
+    """A hint for a missing shard: the shard with that number of a run that differs in little; empty if there is none."""
     for other in others:
         differing = [key for key in shard.whole if shard.whole[key] != other.whole.get(key)]
         if other.number == number and len(differing) <= 2 and other.folder.parent == shard.folder.parent:

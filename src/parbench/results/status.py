@@ -1,4 +1,4 @@
-"""What became of the runs in a folder, read from what they left there: without their model, and while they go on."""
+"""The state of the runs in a folder, read from their files alone, also while they are running."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ STATES = ("running", "waiting", "stopped", "failed", "damaged", "done")
 
 @dataclass(frozen=True)
 class RunState:
-    """A run as it stands.
+    """The state of a run.
 
     Attributes:
         run_id: Name of its folder.
         model: Model.
         dataset: Data set.
         method: Method.
-        budget: Tokens, or None for the method's own rule.
-        limit: Only the first so many questions, or None.
-        shard: Part of them, or None.
-        done: Questions answered.
-        total: Questions there are; None where nobody has counted them yet.
-        state: ``running`` (a process computes it), ``waiting`` (not begun), ``stopped`` (begun, and nobody computes it),
-            ``failed`` (given up, for ``reason``), ``damaged`` (a file of it cannot be read: ``reason``) or ``done``.
-        holder: Who computes it.
-        rate: Questions a second of the one who does.
+        budget: Tokens per image, or None for the method's own rule.
+        limit: The number of questions that the run is limited to, or None.
+        shard: Its shard of the questions, or None.
+        done: Number of questions answered.
+        total: Number of questions; None if they are not counted yet.
+        state: ``running`` (a process computes it), ``waiting`` (not started), ``stopped`` (started, but no process computes
+            it), ``failed`` (for ``reason``), ``damaged`` (a file cannot be read: ``reason``) or ``done``.
+        holder: The process that computes it.
+        rate: Questions per second of that process.
         reason: Why it failed, or what is damaged.
-        per_image: Whether each image is left with exactly the budget by a method that otherwise keeps it on average.
+        per_image: Whether each image keeps exactly the budget, for a method that otherwise keeps it on average.
     """
 
     run_id: str
@@ -67,16 +67,19 @@ class RunState:
 
     @property
     def seconds_left(self) -> float | None:
-        """Time until a running one is done."""
+        """Estimated seconds until a running one is done; None if unknown."""
         return (self.total - self.done) / self.rate if self.rate and self.total is not None else None
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, for scripts."""
+        """All fields, for scripts."""
         return {**asdict(self), "seconds_left": self.seconds_left}
 
 
 def overview(root: Path) -> list[RunState]:
-    """All runs in a folder, damaged ones too, by model, data set, method, budget and shard; other folders are passed over."""
+    """All runs in a folder, including damaged ones, ordered by model, data set, method, budget and shard.
+
+    Other folders are skipped.
+    """
     found = [state for path in sorted(root.glob(f"*/{FILE}")) if (state := _state(path.parent))]
     return sorted(found, key=lambda run: (run.model, run.dataset, run.method, run.budget or 0, run.shard or ""))
 
@@ -98,7 +101,7 @@ def _state(folder: Path) -> RunState | None:
         unknown = dict.fromkeys(("model", "dataset", "method"), "?")
         return _damaged(folder / FILE, error, {**unknown, "run_id": folder.name, "budget": None, "limit": None, "shard": None}, 0)
     except (KeyError, TypeError, AttributeError, ValueError):
-        # Somebody else's file of that name.
+        # A file of that name that is not parbench's.
         return None
     done, total = count_samples(folder / SAMPLES), _read(folder / "plan.json").get("questions")
     if (path := folder / "metrics.json").exists():
@@ -107,7 +110,7 @@ def _state(folder: Path) -> RunState | None:
         except ParbenchError as error:
             return _damaged(path, error.__cause__ or error, about, done)
         if not (folder / SAMPLES).exists():
-            # Compressed.
+            # The samples are compressed.
             done = count
         if count != done:
             return _damaged(folder / SAMPLES, ValueError(f"{done} samples, and metrics over {count}"), about, done)
@@ -129,12 +132,12 @@ def _damaged(path: Path, error: BaseException, about: dict[str, Any], done: int)
 def _rate(by: LockOwner, done: int) -> float | None:
     if by.since is None or done <= by.done:
         return None
-    # Clocks of two machines may differ.
+    # The clocks of two machines may differ.
     return (done - by.done) / max(time.time() - by.since, 1.0)
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A small file of a run; nothing if it is not there or damaged, which the run itself will say."""
+    """A small JSON file of a run; empty if it is missing or damaged, which resuming the run reports."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         return found if isinstance(found, dict) else {}
@@ -143,7 +146,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def summary(runs: Sequence[RunState]) -> str:
-    """The whole in one line: how many are in which state, and the time left at the rate of those that run now."""
+    """A summary in one line: the number of runs in each state, and the time left at the rate of the running ones."""
     counts = Counter(run.state for run in runs)
     said = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
     left = sum(run.total - run.done for run in runs if run.total is not None and run.state in ("running", "waiting"))

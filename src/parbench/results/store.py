@@ -1,4 +1,4 @@
-"""A run's folder: identity, samples as they come, metrics at the end."""
+"""A run's folder: its identity, the samples as they are computed, and the metrics at the end."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ from parbench.results.samples import read_samples
 _log = logging.getLogger(__name__)
 
 LOCK = ".lock"
-# What a file system says that has no locks.
+# Error codes of a file system without locks.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class RunStore:
-    """The folder ``<root>/<id>`` of one run; a finished one is only read, any other is held until ``close``.
+    """The folder ``<root>/<id>`` of one run. An unfinished run is locked until ``close``; a finished one is only read.
 
     Args:
-        root: Folder of all runs.
-        identity: Everything that can change a number; its hash names the folder.
-        config: The whole configuration, kept for people to read.
-        wait: Whether to wait, with a word, for a process that computes the run.
+        root: The folder of all runs.
+        identity: Everything that can change a result; its hash is the folder's name.
+        config: The whole configuration, stored for reference.
+        wait: Whether to wait, with a message, for another process that computes the run.
 
     Attributes:
-        plan: What was settled once, so that a resumed run is planned in the same way: ``batch_size``, ``questions`` (how many
-            there are in this run) and ``most``, the batch size that the device's memory turned out to hold.
-        done: The samples that are there, by id, in order.
+        plan: Decisions that a resumed run must repeat: ``batch_size``, ``questions`` (the number of questions of this run) and
+            ``most``, the largest batch size that fitted into the device's memory.
+        done: The stored samples, by id, in order.
 
     Raises:
         FatalError: The folder cannot be written.
@@ -57,7 +57,7 @@ class RunStore:
         self.folder = Path(root) / self.id
         self.samples_path = self.folder / SAMPLES
         self.metrics_path = self.folder / "metrics.json"
-        # Shards of one run agree in the folder of the whole.
+        # The shards of a run share the plan in the unsharded run's folder.
         self._whole = Path(root) / run_id({**identity, "shard": None})
         self._held: FileLock | None = None
         self.done: dict[str, SampleRecord] = {}
@@ -82,7 +82,7 @@ class RunStore:
             raise
 
     def _lock(self, wait: bool) -> None:
-        """RunLockedError until ``close``; whoever comes second waits, and then reads."""
+        """Lock the run until ``close``; a second process waits and then reads the result, or gets RunLockedError."""
 
         def busy(owner: LockOwner) -> None:
             said = f"run {self.id} is being computed by {owner}"
@@ -102,12 +102,12 @@ class RunStore:
         self.sign()
 
     def sign(self, since: float | None = None, done: int = 0) -> None:
-        """Say who computes the run, and since when and from how many samples on it answers (see ``LockOwner``)."""
+        """Record which process computes the run, since when, and from how many samples on (see ``LockOwner``)."""
         assert self._held is not None
         self._held.sign(LockOwner.this(since, done))
 
     def close(self) -> None:
-        """Let others have the folder."""
+        """Release the lock."""
         if self._held is not None:
             self._held.release()
 
@@ -126,7 +126,7 @@ class RunStore:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     def _read(self) -> list[SampleRecord]:
-        """Complete lines; what a kill left half-written at the end is cut off."""
+        """The complete lines; an incomplete last line of a killed process is removed."""
         if not self.samples_path.exists():
             return []
         data = self.samples_path.read_bytes()
@@ -147,7 +147,7 @@ class RunStore:
 
     @property
     def provenance(self) -> Provenance:
-        """Identity of the run, and the code and devices that computed it so far.
+        """The run's identity, and the code and devices that computed it so far.
 
         Raises:
             ParbenchError: The file is damaged.
@@ -159,13 +159,13 @@ class RunStore:
             raise ParbenchError(f"{path} is damaged ({error}): move the folder away and run again") from error
 
     def record(self, *states: Mapping[str, Any]) -> None:
-        """Add code and device that compute this run from now on to its provenance.
+        """Add the code and device that compute this run from now on to its provenance.
 
         Args:
-            states: As of ``parbench.provenance.computed_by``.
+            states: Entries as from ``parbench.provenance.computed_by``.
 
         Raises:
-            FatalError: The disk refuses.
+            FatalError: The file cannot be written.
         """
         known = self.provenance
         by = joined([known.computed_by, states])
@@ -173,10 +173,10 @@ class RunStore:
             _write(self.folder / FILE, Provenance(known.identity, tuple(by)).text())
 
     def batch_size(self, find: Callable[[], int]) -> int:
-        """The batch size of this run and of all other shards of the whole: what the first of them found on its machine.
+        """The batch size of this run and of its other shards, determined by the first of them on its machine.
 
         Raises:
-            FatalError: The disk refuses.
+            FatalError: The file cannot be written.
         """
         if "batch_size" not in self.plan:
             try:
@@ -186,10 +186,10 @@ class RunStore:
         return int(self.plan["batch_size"])
 
     def settle(self, **facts: Any) -> None:
-        """Record facts that a resumed run needs.
+        """Add decisions to the plan that a resumed run must repeat.
 
         Raises:
-            FatalError: The disk refuses.
+            FatalError: The file cannot be written.
         """
         if self.plan.items() >= facts.items():
             return
@@ -200,7 +200,7 @@ class RunStore:
             raise _refused(self.folder / PLAN, error) from error
 
     def begin(self) -> None:
-        """From now on samples are answered: progress counts from here, and an earlier failure is history."""
+        """Mark the start of answering: progress counts from here, and the record of an earlier failure is deleted."""
         try:
             for name in ("failed.json", "failed.partial"):
                 (self.folder / name).unlink(missing_ok=True)
@@ -209,16 +209,16 @@ class RunStore:
             raise _refused(self.folder, error) from error
 
     def fail(self, error: BaseException) -> None:
-        """Say in the folder why the run was given up."""
+        """Record in the folder why the run failed."""
         said = str(error) if isinstance(error, ParbenchError) else f"{type(error).__name__}: {error}"
         details = "" if isinstance(error, ParbenchError) else "".join(traceback.format_exception(error))
         _write(self.folder / "failed.json", json.dumps({"reason": said, "details": details}, indent=2) + "\n")
 
     def append(self, lines: Iterable[SampleRecord]) -> None:
-        """Add samples that are not there yet; they are on the disk when this returns.
+        """Append new samples; they are on disk when this returns.
 
         Raises:
-            FatalError: The disk refuses; what was complete stays.
+            FatalError: The file cannot be written; complete lines are kept.
         """
         fresh = [line for line in lines if line.id not in self.done]
         try:
@@ -232,16 +232,16 @@ class RunStore:
         self.done |= {line.id: line for line in fresh}
 
     def finish(self, metrics: RunMetrics) -> None:
-        """Write the metrics; the run is finished from then on.
+        """Write the metrics, which marks the run as finished.
 
         Raises:
-            FatalError: The disk refuses; no sample is lost.
+            FatalError: The file cannot be written; no sample is lost.
         """
         _write(self.metrics_path, json.dumps(metrics.to_json(), indent=2) + "\n")
 
 
 def computing(folder: Path) -> LockOwner | None:
-    """Who computes the run of a folder at this moment, if anybody does."""
+    """The process that is computing the run of a folder; None if there is none."""
     return lock_owner(folder / LOCK)
 
 

@@ -1,6 +1,6 @@
-"""Runs in an experiment tracker, beside their folders: ``tracking=wandb``.
+"""Logs runs to an experiment tracker, in addition to their folders: ``tracking=wandb``.
 
-Nothing in here changes a number, and no failure of a tracker stops an evaluation or loses one.
+Tracking changes no result, and no failure of a tracker stops an evaluation or loses its results.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def tracking_of(session: Session) -> Tracking:
-    """As the session's configuration asks for; nothing of wandb is imported unless it does."""
+    """The tracking that the session's configuration selects; wandb is imported only if it is selected."""
     if session.config.tracking.name == "none" or os.environ.get("WANDB_MODE") == "disabled":
         return Tracking()
     from parbench.tracking.wandb_runs import WandbTracking

@@ -1,4 +1,4 @@
-"""Calls into a library that may hang or break, without hanging or breaking with it."""
+"""Calls a library with a time limit, so that its hangs and errors do not affect the evaluation."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ T = TypeVar("T")
 
 
 class Lost(Exception):
-    """A call failed, or did not come back in time; says why in a few words, no secret among them."""
+    """A call failed, or did not return in time; the message gives the reason in a few words, without secrets."""
 
 
 def bounded(call: Callable[[], T], seconds: float) -> T:
-    """What a call gives, if it comes back in time; else it is left behind in a thread that no exit waits for.
+    """The result of a call if it returns in time; otherwise it is abandoned in a daemon thread.
+
+    Args:
+        call: The call.
+        seconds: The time limit.
 
     Raises:
-        Lost: It failed or took too long.
+        Lost: The call failed or took too long.
     """
     given: list[T] = []
     failed: list[BaseException] = []
@@ -27,7 +31,7 @@ def bounded(call: Callable[[], T], seconds: float) -> T:
     def work() -> None:
         try:
             given.append(call())
-        # Not even sys.exit of the library may end the evaluation.
+        # Not even a sys.exit in the library may end the evaluation.
         except BaseException as error:
             failed.append(error)
 
@@ -42,6 +46,6 @@ def bounded(call: Callable[[], T], seconds: float) -> T:
 
 
 def reason(error: BaseException) -> str:
-    """The first sentence of what an exception says, else its name."""
+    """The first sentence of an exception's message, or its name if it has no message."""
     said = str(error).strip().split("\n")[0].split(". ")[0].strip().rstrip(".")
     return without_secrets(said) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Two figures of one run: accuracy by skill, and visual tokens at every layer of the LLM."""
+"""Two figures of one run: accuracy by skill, and visual tokens at each layer of the LLM."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _BAR, _LINE = "#56B4E9", "#0072B2"
 
 
 def figures(folder: Path, lines: Iterable[SampleRecord], metrics: RunMetrics, title: str) -> dict[str, Path]:
-    """Draw into a folder what a run has to show; names and files."""
+    """Draw the figures of a run into a folder; returns their files by name."""
     from matplotlib.figure import Figure
 
     layers, skills = by_layer(lines), metrics.skills
@@ -34,7 +34,7 @@ def figures(folder: Path, lines: Iterable[SampleRecord], metrics: RunMetrics, ti
 
 
 def by_layer(lines: Iterable[SampleRecord]) -> list[float]:
-    """Mean visual tokens of a sample at each layer of the LLM, from the layers' [count, layers] runs."""
+    """Mean number of visual tokens per sample at each layer of the LLM, from the run-length encoded [count, layers] pairs."""
     counts = [[count for count, layers in line.visual for _ in range(layers)] for line in lines if line.visual]
     return [sum(column) / len(column) for column in zip(*counts, strict=True)]
 

@@ -1,4 +1,4 @@
-"""How a run came about, from its samples alone: a killed run that goes on has the same history as an unbroken one."""
+"""The history of a run, computed from its samples alone, so that a resumed run has the same history as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Point = tuple[int, dict[str, float]]
 
 
 class History:
-    """Means over the questions answered so far, at every so many of them.
+    """Running means over the questions answered so far, at regular intervals.
 
     Args:
-        every: Questions from one point to the next.
+        every: Number of questions between two points.
     """
 
     def __init__(self, every: int) -> None:
@@ -26,10 +26,10 @@ class History:
         self._units: dict[str, float] = {}
 
     def take(self, lines: Mapping[str, SampleRecord]) -> list[Point]:
-        """The points that are new.
+        """The new points.
 
         Args:
-            lines: All samples so far, by id, in their order.
+            lines: All samples so far, by id, in order.
         """
         before = len(self.points)
         fresh = list(islice(reversed(lines.values()), len(lines) - self._seen))  # type: ignore[call-overload]
@@ -40,7 +40,7 @@ class History:
         return self.points[before:]
 
     def end(self) -> list[Point]:
-        """The last point, if the run does not end at one."""
+        """The last point, unless the run ends exactly at one."""
         if self._seen == 0 or (self.points and self.points[-1][0] == self._seen):
             return []
         self.points.append(self._point())
@@ -60,7 +60,7 @@ class History:
         self._mean("evidence_recall", line.evidence_recall)
 
     def _accuracy(self, line: SampleRecord) -> None:
-        """Samples of a unit are right only together."""
+        """Add a sample to the accuracy; samples of one unit are right only together."""
         unit, score = line.unit or line.id, line.score
         if score is None:
             return

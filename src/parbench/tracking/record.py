@@ -1,4 +1,4 @@
-"""What a tracker is told of a run, read from the run's folder."""
+"""What is logged of a run, read from its folder."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from parbench.results.store import RunStore
 
 T = TypeVar("T")
-# The columns of the table of samples; what is the same for all of them, or follows from others, is left out.
+# The columns of the table of samples, without those that are constant or follow from others.
 COLUMNS = tuple(name for name in SINGLE_VALUES if name not in ("task", "images", "generated", "unit"))
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What is shown of a finished run.
+    """What is logged of a finished run besides numbers.
 
     Attributes:
-        rows: Samples: the fields of ``COLUMNS``.
-        pictures: Of what was kept: the sample's id to file and caption.
-        figures: Names and files.
+        rows: Samples, each with the fields of ``COLUMNS``.
+        pictures: Pictures of the kept tokens: file and caption by sample id.
+        figures: Files of the figures, by name.
     """
 
     rows: list[list[Any]]
@@ -42,7 +42,7 @@ class Shown:
 
 
 def shown(folder: Path, store: RunStore, session: Session, metrics: RunMetrics, settings: WandbSettings) -> Shown:
-    """Choose and draw, into a folder, what is shown of a finished run."""
+    """Select the samples to log of a finished run, and draw its figures into a folder."""
     identity = _identity(store)
     name = title(identity)
     every = lines_of(store).values()
@@ -55,7 +55,7 @@ def shown(folder: Path, store: RunStore, session: Session, metrics: RunMetrics, 
 
 
 def configuration(store: RunStore) -> dict[str, Any]:
-    """The run's configuration as its folder has it, and its identity, without secrets."""
+    """The run's configuration as stored in its folder, and its identity, without secrets."""
     config = yaml.safe_load((store.folder / "config.yaml").read_text(encoding="utf-8"))
     run = {"id": store.id, "folder": str(store.folder.resolve())}
     found: dict[str, Any] = redacted({**config, "identity": _identity(store), "run": run})
@@ -63,10 +63,10 @@ def configuration(store: RunStore) -> dict[str, Any]:
 
 
 def lines_of(store: RunStore) -> dict[str, SampleRecord]:
-    """A run's samples, by id; of a finished run too, which its store need not have read.
+    """A run's samples by id; read from the file for a finished run, whose store does not load them.
 
     Raises:
-        ParbenchError: One is damaged.
+        ParbenchError: A sample is damaged.
     """
     if store.done:
         return store.done
@@ -78,7 +78,7 @@ def _identity(store: RunStore) -> dict[str, Any]:
 
 
 def title(identity: Mapping[str, Any]) -> str:
-    """A run's name for people: model, method and budget, data set."""
+    """A readable name of a run: model, method and budget, data set."""
     return f"{identity['model']} {method(identity)} {identity['dataset']['name']}"
 
 
@@ -88,7 +88,7 @@ def method(identity: Mapping[str, Any]) -> str:
 
 
 def summary(metrics: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Metrics in one level, ``tokens_kept/mean`` for what is inside another; what has no value is left out."""
+    """Metrics flattened to keys such as ``tokens_kept/mean``, without those that are null."""
     found: dict[str, Any] = {}
     for key, value in metrics.items():
         name = f"{above}{key}"
@@ -100,35 +100,35 @@ def summary(metrics: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 
 def spread(items: Sequence[T], most: int) -> list[T]:
-    """At most so many of them, evenly over all, the first among them."""
+    """At most ``most`` of the items, evenly spaced, including the first."""
     count = min(most, len(items))
     return [items[place * len(items) // count] for place in range(count)]
 
 
 def chosen(lines: Iterable[SampleRecord], rows: int) -> list[SampleRecord]:
-    """The samples of the table, in the data set's order."""
+    """The samples of the logged table, in the data set's order."""
     return spread(sorted(lines, key=number), rows)
 
 
 def drawable(lines: Iterable[SampleRecord], most: int) -> list[SampleRecord]:
-    """Those of some samples that get a picture: one image, answered."""
+    """The samples to draw, at most ``most``: answered samples with a single image."""
     return spread([line for line in lines if line.images == 1 and line.error is None], most)
 
 
 def number(line: SampleRecord) -> int:
-    """A sample's row in its data set."""
+    """A sample's row index in its data set."""
     return sample_number(line.id)
 
 
 def row(line: SampleRecord) -> list[Any]:
-    """A sample's line of the table; a target as text, since data sets mix numbers, lists and words."""
+    """A sample's row in the table; the target as text, because data sets mix numbers, lists and strings."""
     return [str(line.target) if name == "target" else getattr(line, name) for name in COLUMNS]
 
 
 def draw(path: Path, line: SampleRecord, session: Session, name: str) -> str:
-    """Write the picture of what was kept for a sample; the caption that goes with it.
+    """Write the picture of a sample's kept tokens, and return its caption.
 
-    It is drawn from the line alone: a patch counts as kept where a kept token has its origin in it, whatever its weight there.
+    It is drawn from the stored line alone: a patch counts as kept if a kept token comes from it, whatever its weight.
     """
     from parbench.engine.samples import Kept
     from parbench.figures.images import square
@@ -138,7 +138,7 @@ def draw(path: Path, line: SampleRecord, session: Session, name: str) -> str:
     place = number(line)
     doc = dataset.docs()[place]
     patches = origins(line.kept[0], geometry.patches)
-    # At the last layer: that is what the patches belong to.
+    # The stored patches are those kept at the last layer.
     assert line.visual is not None
     tokens = line.visual[-1][0]
     kept = Kept(tokens, patches, (1.0,) * len(patches), tuple(range(len(patches))), (geometry.rows, geometry.columns))

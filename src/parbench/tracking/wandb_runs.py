@@ -1,4 +1,4 @@
-"""``tracking=wandb``: one W&B run for each run of parbench, under the same id, whichever process goes on with it."""
+"""``tracking=wandb``: one W&B run per parbench run, under the same id, even if another process resumes it."""
 
 from __future__ import annotations
 
@@ -29,14 +29,15 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# What the run's folder says of its W&B run.
+# The file in the run's folder that describes its W&B run.
 MARKER = "tracking.json"
 
 
 class WandbTracking(Tracking):
-    """What the runs of a process share: whether W&B is used online, offline, or no longer.
+    """The state that the runs of a process share: whether W&B is used online, offline, or not any more.
 
-    What fails online is done again offline, and what fails offline ends the tracking of this process, not the evaluation.
+    After a failure online, tracking continues offline. After a failure offline, tracking ends for this process, but the
+    evaluation goes on.
     """
 
     def __init__(self, session: Session) -> None:
@@ -51,7 +52,7 @@ class WandbTracking(Tracking):
 
     @property
     def usable(self) -> bool:
-        """Whether there is still a way to track."""
+        """Whether tracking still works."""
         if not self._chosen:
             self._chosen = True
             try:
@@ -64,13 +65,13 @@ class WandbTracking(Tracking):
         return self.mode is not None
 
     def begun(self, address: str) -> None:
-        """A W&B run is open; the first one online says where."""
+        """Called when a W&B run is open; the address of the first one online is logged."""
         if self.mode == "online" and not self._said:
             _log.info(f"tracking: runs are tracked in {address}")
         self._said = True
 
     def fail(self, why: str) -> None:
-        """W&B failed: from online to offline, from offline to nothing."""
+        """Handle a failure of W&B: switch from online to offline, or from offline to no tracking."""
         abandon()
         if self.mode == "online":
             self.mode = "offline"
@@ -85,10 +86,10 @@ class WandbTracking(Tracking):
 
 
 class WandbTracker(Tracker):
-    """One run.
+    """Logs one run to W&B.
 
-    The history comes from the run's samples, so that whoever opens the W&B run, for the first time, again after a kill, or offline
-    because the network is gone, first tells it everything that it does not have.
+    The history is computed from the run's samples. So a W&B run that is opened for the first time, resumed after a kill, or
+    reopened offline first gets all points that it lacks.
     """
 
     def __init__(self, tracking: WandbTracking, store: RunStore) -> None:
@@ -102,12 +103,12 @@ class WandbTracker(Tracker):
         return self
 
     def update(self) -> None:
-        """Tell the points that are new."""
+        """Log the new points of the history."""
         if points := self.history.take(self.store.done):
             self._do(lambda live: _tell(live, points))
 
     def finish(self, metrics: RunMetrics, *, reused: bool = False) -> None:
-        """Tell the rest, and close the W&B run."""
+        """Log the remaining points and the results, and close the W&B run."""
         if (reused and self._told()) or not self.tracking.usable:
             return
         try:
@@ -122,28 +123,28 @@ class WandbTracker(Tracker):
         self.live = None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Close the W&B run as a stopped one if it is still open."""
+        """Close the W&B run, if it is still open, as stopped."""
         with self._until_closed:
             if self.live is not None:
                 self._do(lambda live: live.finish(exit_code=1))
                 self.live = None
 
     def _do(self, work: Callable[[Any], object]) -> bool:
-        """Have something done with the open W&B run; whether W&B did it."""
+        """Call a function with the open W&B run; whether it succeeded."""
         while self.tracking.usable:
             try:
                 if self.live is None:
                     self._open()
                 bounded(lambda: work(self.live), self.settings.patience)
                 return True
-            # Whatever it is, it is not worth an evaluation.
+            # No error of W&B may stop an evaluation.
             except Exception as error:
                 self.live = None
                 self.tracking.fail(reason(error))
         return False
 
     def _open(self) -> None:
-        """The W&B run, told everything that was before."""
+        """Open the W&B run, and log all earlier points."""
         config = record.configuration(self.store)
         mode = self.tracking.mode or "offline"
         name = record.title(config["identity"])
@@ -161,7 +162,7 @@ class WandbTracker(Tracker):
             return record.Shown([], {}, {})
 
     def _mark(self, *, finished: bool) -> None:
-        """Note in the run's folder where it is tracked, and whether that is finished."""
+        """Record in the run's folder where it is tracked, and whether tracking is complete."""
         path = self.store.folder / MARKER
         where = str(self.live.url) if self.tracking.mode == "online" else str(Path(self.live.settings.sync_dir).resolve())
         before = _read(path).get("where", [])
@@ -173,19 +174,19 @@ class WandbTracker(Tracker):
             "finished": finished,
             "where": [*(place for place in before if place != where), where],
         }
-        # Without it a finished run is told once more.
+        # Without this file a finished run is logged again.
         with contextlib.suppress(OSError):
             write_whole(path, json.dumps(noted, indent=2) + "\n")
 
     def _told(self) -> bool:
-        """Whether this run is in this project already, from its beginning to its end."""
+        """Whether this run has been logged completely to this project already."""
         noted = _read(self.store.folder / MARKER)
         wanted = {"project": self.settings.project, "entity": self.settings.entity, "finished": True}
         return all(noted.get(key) == value for key, value in wanted.items())
 
 
 def _tell(live: Any, points: list[Point]) -> None:
-    """Tell the points that the W&B run does not have: one that is continued online says where it was."""
+    """Log the points that the W&B run lacks; a run resumed online knows its last step."""
     for step, values in points:
         if step >= live.step:
             live.log(values, step=step)
@@ -203,7 +204,7 @@ def _end(live: Any, points: list[Point], shown: record.Shown, metrics: RunMetric
         rows = [[*row, drawn.get(row[0])] for row in shown.rows]
         media["samples"] = wandb.Table(columns=[*record.COLUMNS, "kept"], data=rows)
     if media:
-        # At the last point of the history, unless W&B is further already, as where a run is told a second time.
+        # At the last point of the history, unless W&B is further already because the run is logged a second time.
         live.log(media, step=max(metrics.n, live.step))
     live.summary.update(record.summary(vars(metrics)))
     live.finish()

@@ -1,4 +1,4 @@
-"""Beginning a W&B run so that it neither says, reads nor sends what nobody asked for; and getting rid of a W&B that hangs."""
+"""Starts W&B runs without unrequested output, reads or uploads, and terminates a W&B service that hangs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from parbench.config.tracking import WandbSettings
 from parbench.tracking.bounded import Lost, bounded
 
-# Seconds to wait for an answer to "may I begin?"; a machine without network should not wait longer, once.
+# Seconds to wait for W&B's server at the start; a machine without network waits this long once.
 _BEGIN = 30.0
 _TEARDOWN = 5.0
 _SERVICE = "wandb-core"
@@ -25,7 +25,7 @@ _QUIET: dict[str, Any] = {
     "show_warnings": False,
     "show_errors": False,
 }
-# Neither the command line, which may hold a key, nor the machine, its packages or the repository.
+# Do not upload the command line, which may contain a key, nor the machine, its packages or the repository.
 _UNASKED = {
     "x_disable_machine_info": True,
     "x_disable_meta": True,
@@ -42,14 +42,14 @@ _before: set[int] | None = None
 
 @contextlib.contextmanager
 def environment(settings: WandbSettings) -> Iterator[None]:
-    """While open, W&B has what it takes from the environment alone; afterwards the host's variables are as before.
+    """Set W&B's environment variables, and restore them on exit.
 
-    What a person has set stays as it is.
+    Variables that the user has set are left unchanged.
     """
     wanted = {
-        # No reports of crashes to anybody.
+        # No crash reports.
         "WANDB_ERROR_REPORTING": "false",
-        # What a table of an offline run holds until it is sent; by default in the home folder.
+        # Tables of an offline run until they are uploaded; by default in the home folder.
         "WANDB_DATA_DIR": str(settings.folder / "data"),
     }
     ours = {name: value for name, value in wanted.items() if name not in os.environ}
@@ -62,7 +62,7 @@ def environment(settings: WandbSettings) -> Iterator[None]:
 
 
 def choose_mode(settings: WandbSettings) -> tuple[str, str]:
-    """``online`` or ``offline``, and why it is offline."""
+    """``online`` or ``offline``, and the reason for offline."""
     wanted = settings.mode
     if wanted == "auto":
         wanted = {"online": "online", "offline": "offline", "dryrun": "offline"}.get(os.environ.get("WANDB_MODE", ""), "auto")
@@ -78,11 +78,11 @@ def _has_key() -> bool:
 
 
 def _wandb() -> Any:
-    """The library, told to be quiet before it can say anything."""
+    """The wandb module, silenced on import."""
     import wandb
     from wandb.analytics import get_sentry
 
-    # Whether it reports crashes is settled for this process now: it may have one when `environment` is closed.
+    # Decide now, under `environment`, whether wandb reports crashes; the decision holds for the whole process.
     get_sentry()
     _remember_services()
     wandb.setup(wandb.Settings(**_QUIET))
@@ -90,14 +90,14 @@ def _wandb() -> Any:
 
 
 def begin(settings: WandbSettings, run_id: str, name: str, config: Mapping[str, Any], mode: str) -> Any:
-    """A W&B run with that id, begun or continued.
+    """Start or resume the W&B run with an id.
 
     Args:
-        settings: What ``tracking`` says.
-        run_id: The run's; W&B's too.
-        name: For people.
-        config: What W&B shows as the run's configuration; no secret is in it.
-        mode: online or offline.
+        settings: The settings of ``tracking``.
+        run_id: The run's id, which is also W&B's.
+        name: The display name.
+        config: The configuration to show in W&B, without secrets.
+        mode: ``online`` or ``offline``.
 
     Raises:
         Lost: The folder cannot be written.
@@ -107,13 +107,13 @@ def begin(settings: WandbSettings, run_id: str, name: str, config: Mapping[str, 
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Lost(f"{folder} cannot be made: {error.strerror}") from error
-    # wandb would write to the folder for temporary files instead, where nobody looks.
+    # Otherwise wandb would silently write to the system's temporary folder.
     if not os.access(folder, os.W_OK):
         raise Lost(f"{folder} cannot be written")
     _wait_for_a_name(folder, run_id)
     live = _wandb().init(
         id=run_id,
-        # Offline nothing can be looked up: the folders of a run that was begun several times go to one run when they are sent.
+        # Offline nothing can be looked up: the folders of a run that was started several times are joined when they are uploaded.
         resume="allow" if mode == "online" else None,
         mode=mode,
         project=settings.project,
@@ -138,13 +138,13 @@ def begin(settings: WandbSettings, run_id: str, name: str, config: Mapping[str, 
 
 
 def _wait_for_a_name(folder: Path, run_id: str) -> None:
-    """Folders are named by the second; a run that is begun again within one would write over its own beginning."""
+    """Wait until the folder's name, which has a resolution of one second, is free, so that nothing is overwritten."""
     while list(folder.glob(f"*run-{datetime.now():%Y%m%d_%H%M%S}-{run_id}")):
         time.sleep(0.05)
 
 
 def _remember_services() -> None:
-    """Note the services that others of this process started before us."""
+    """Record the wandb services that this process started before parbench did."""
     global _before
     if _before is None:
         _before = {process.pid for process in _services()}
@@ -159,7 +159,7 @@ def _services() -> list[Any]:
 
 
 def abandon() -> None:
-    """End the wandb service that we started: left alone it would hold up the end of this process until it had sent everything."""
+    """Terminate the wandb service that parbench started, which would otherwise delay the exit until everything is uploaded."""
     import psutil
 
     _hush_threads()
@@ -178,9 +178,9 @@ def _teardown() -> None:
 
 
 def _hush_threads() -> None:
-    """What threads of wandb say when they find their service gone is no news to anybody.
+    """Silence the exceptions of wandb's threads when their service is gone.
 
-    Each of them is told by itself: ``threading.excepthook`` belongs to the whole process.
+    This is done per thread, because ``threading.excepthook`` is global to the process.
     """
     for thread in threading.enumerate():
         if _of_wandb(type(thread)) or _of_wandb(getattr(thread, "_target", None)):
