@@ -1,4 +1,4 @@
-"""The command line: ``parbench eval method=par dataset=scenes``; Hydra overrides where configuration is meant."""
+"""The command line, such as ``parbench eval method=par dataset=scenes``; configuration is given as Hydra overrides."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
-    The exit code is 2 for everything a person has to put right, 1 where parity finds a difference or a cell of a sweep failed.
+    The exit code is 2 for errors that the user has to fix, and 1 if parity finds a difference or a run of a sweep failed.
     """
     if VARIABLE in os.environ and arguments is None:
         # Ends the process.
@@ -55,7 +55,7 @@ def _run(words: list[str]) -> int:
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except BrokenPipeError:
-        # Whoever reads the results has enough of them, such as head; at its end Python would try once more to write.
+        # The reader, such as head, has closed the pipe; Python would try to flush again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except ParbenchError as error:
@@ -70,11 +70,11 @@ _LEVELS = {"-v": logging.DEBUG, "--verbose": logging.DEBUG, "-q": logging.WARNIN
 
 
 def _level(words: Sequence[str]) -> int:
-    """From which level on messages are shown: the last of the words that name one decides."""
+    """The log level that the words select; the last one counts."""
     return next((_LEVELS[word] for word in reversed(words) if word in _LEVELS), logging.INFO)
 
 
-# Libraries that are silent from their first import on. Elsewhere parbench silences them only while it uses them.
+# Libraries silenced from their first import on. From Python, parbench silences them only while it uses them.
 _SILENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
@@ -84,7 +84,7 @@ _SILENT = {
 
 
 def _have_process() -> None:
-    """Take the process for parbench's own, which a caller's from Python is not."""
+    """Change process-wide settings, which is allowed only on the command line, not in a host application."""
     from parbench.engine.allocator import own_process
 
     own_process()
@@ -93,7 +93,7 @@ def _have_process() -> None:
 
 
 def _in_utf8() -> None:
-    """Start anew in Python's UTF-8 mode where the locale has another encoding: data, names of files and tables are UTF-8."""
+    """Restart in Python's UTF-8 mode if the locale has another encoding: data, file names and tables are UTF-8."""
     if sys.getfilesystemencoding() != "utf-8" or (sys.stdout and sys.stdout.encoding.lower() not in ("utf-8", "utf8")):
         if sys.flags.utf8_mode:
             return

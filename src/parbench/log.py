@@ -1,8 +1,8 @@
-"""What parbench tells a person while it works: loggers below ``parbench``, and the handler that a command shows them with.
+"""parbench's messages: loggers below ``parbench``, and the handler with which commands show them.
 
-Results go to the standard output; everything else is logged. Modules log to ``logging.getLogger(__name__)``. Only a process of
-parbench's own has a handler: the command line, and the workers that it starts. From Python a host decides what is heard; without a
-handler these are warnings and errors, as of every library.
+Results go to stdout; everything else is logged. Modules log to ``logging.getLogger(__name__)``. Only the command line and the
+worker processes that it starts install a handler. From Python the host application decides what is shown; without a handler
+these are warnings and errors, as for every library.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ ROOT = "parbench"
 
 
 class _ToErrors(logging.Handler):
-    """Writes to the error output as it is at that moment."""
+    """Writes to the current stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record."""
         try:
-            # While bars are shown, what is written there stands above them.
+            # While bars are shown, messages are written above them.
             sys.stderr.write(self.format(record) + "\n")
             sys.stderr.flush()
         except Exception:
@@ -29,7 +29,7 @@ class _ToErrors(logging.Handler):
 
 
 class _Plain(logging.Formatter):
-    """The message alone: no traceback, which says nothing to a person who mistyped a word."""
+    """The message alone, without a traceback, which does not help a user who mistyped a word."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The message of a record."""
@@ -37,7 +37,7 @@ class _Plain(logging.Formatter):
 
 
 def option_of(level: int) -> list[str]:
-    """The option, if any, with which a command shows what is logged from a level on."""
+    """The command-line option, if any, that sets a log level."""
     if level <= logging.DEBUG:
         return ["-v"]
     return ["-q"] if level >= logging.WARNING else []
@@ -48,10 +48,10 @@ _DETAILED = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 @contextlib.contextmanager
 def shown(level: int = logging.INFO) -> Iterator[None]:
-    """While open, what parbench logs is written to the error output.
+    """While open, parbench's log is written to stderr.
 
     Args:
-        level: From which level on. ``logging.DEBUG`` also shows each message's time, level and origin, and the cause of an error.
+        level: The lowest level. ``logging.DEBUG`` also shows each message's time, level and origin, and the cause of an error.
     """
     logger, handler = logging.getLogger(ROOT), _ToErrors()
     handler.setFormatter(_DETAILED if level <= logging.DEBUG else _Plain())

@@ -1,5 +1,6 @@
-"""How far a command is, on the error output: bars on a terminal, elsewhere a line every half a minute, nothing where messages are
-not heard, such as with ``-q`` or from Python.
+"""Progress of a command on stderr: bars on a terminal, otherwise a line every half a minute.
+
+Nothing is shown if messages are off, as with ``-q`` or from Python.
 """
 
 from __future__ import annotations
@@ -19,20 +20,20 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-# Seconds between two lines where there is no terminal.
+# Seconds between two lines without a terminal.
 _EVERY = 30.0
-# A rate is that of so many last seconds.
+# A rate is computed over this many recent seconds.
 _WINDOW = 15.0
 
 
 class Bar:
-    """A bar, once there is something to count.
+    """A progress bar, shown once there is something to count.
 
     Args:
-        title: What goes on.
-        unit: What is counted, for one of them.
-        total: How many there are; None where nobody knows.
-        still: Whether it is drawn at steps only, so that nothing else runs while something is timed.
+        title: The activity.
+        unit: The unit that is counted, in the singular.
+        total: The number of units; None if unknown.
+        still: Whether to draw it at steps only, so that nothing runs in the background during a measurement.
     """
 
     def __init__(self, title: str, unit: str, total: float | None, *, still: bool = False) -> None:
@@ -46,30 +47,30 @@ class Bar:
         self._past = deque([(self.begun, 0.0)])
 
     def step(self, count: float = 1) -> None:
-        """So many more are done."""
+        """Count ``count`` further units as done."""
         self.done += count
         self._own += count
         self._inside = 0.0
         self._note()
 
     def within(self, count: float) -> None:
-        """So many are done of what is begun since the last step; they count again with that step."""
+        """Set the partial progress since the last step, in units; the next step replaces it."""
         self._inside = count
         self._note()
 
     def adjust(self, total: float, done: float) -> None:
-        """There are others to count than was thought; what is done otherwise than by a step has no rate."""
+        """Correct the total and the number done; units set here do not count for the rate."""
         self.total, self.done, self._inside = total, done, 0.0
         _DISPLAY.show(self)
 
     @property
     def shown(self) -> float:
-        """How many are done, with what is begun."""
+        """The number of units done, including partial progress."""
         return self.done + self._inside
 
     @property
     def rate(self) -> float | None:
-        """How many a second of late; None where too little is done to tell."""
+        """Recent throughput in units per second; None if too little is done."""
         (then, before), (now, after) = self._past[0], self._past[-1]
         return (after - before) / (now - then) if after > before and now > then else None
 
@@ -108,13 +109,13 @@ def bar(title: str = "", unit: str = "step", total: float | None = 0, *, still: 
 
 @contextlib.contextmanager
 def working(title: str) -> Iterator[None]:
-    """While open, what goes on is said, for work of which nobody knows how much it is."""
+    """While open, show the activity, for work of unknown length."""
     with bar(title, total=None):
         yield
 
 
 def counted(things: Iterable[_T], title: str, unit: str, total: int) -> Iterator[_T]:
-    """Things one by one, with a bar; each counts as done when the next one is asked for."""
+    """Iterate over things with a bar; each counts as done when the next one is requested."""
     with bar(title, unit, total) as made:
         for one in things:
             yield one
@@ -122,12 +123,12 @@ def counted(things: Iterable[_T], title: str, unit: str, total: int) -> Iterator
 
 
 def watched() -> bool:
-    """Whether the error output is a terminal on which progress is to be shown."""
+    """Whether stderr is a terminal on which progress is shown."""
     return sys.stderr is not None and sys.stderr.isatty() and _log.isEnabledFor(logging.INFO)
 
 
 def duration(seconds: float) -> str:
-    """A time as people read it."""
+    """A readable duration, from seconds."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
@@ -154,7 +155,7 @@ class _Display:
             self._live.update(self._bars[bar], description=bar.title, total=bar.total, completed=bar.shown, refresh=bar.still)
 
     def hide(self, bar: Bar) -> None:
-        """Take a bar away."""
+        """Remove a bar."""
         with self._lock:
             if self._live is None or bar not in self._bars:
                 return

@@ -1,4 +1,4 @@
-"""Which code computes: recorded beside a run, never part of what tells it from others."""
+"""The code that computes a run: recorded with the run, but not part of its identity."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 from parbench import __version__
 
 _PACKAGE = Path(__file__).parent
-# Libraries that decide numbers: a run's identity has their versions.
+# Libraries that affect results: their versions are part of a run's identity.
 _DECIDING = ("torch", "transformers", "lmms-eval", "pillow", "numpy", "fvcore")
 # Whose classes a method may be made of without their sources being its own.
 _LIBRARIES = {"parbench", "torch", "transformers", "numpy", "scipy", "sklearn", *sys.stdlib_module_names}
@@ -25,21 +25,21 @@ _LIBRARIES = {"parbench", "torch", "transformers", "numpy", "scipy", "sklearn", 
 
 @lru_cache
 def versions() -> dict[str, str]:
-    """Versions of the libraries that decide numbers."""
+    """Versions of the libraries that affect results."""
     return {name: importlib.metadata.version(name) for name in _DECIDING}
 
 
 @lru_cache
 def source_digest() -> str:
-    """Sha256 of all sources of parbench."""
+    """SHA-256 of all sources of parbench."""
     return _digest(sorted(_PACKAGE.rglob("*.py")), _PACKAGE)
 
 
 def outside_digest(method: type) -> str | None:
-    """Sha256 of the sources of a method that is not parbench's own; None for one that is.
+    """SHA-256 of the sources of a method outside parbench; None for parbench's own methods.
 
-    Of a class in a package, the package's modules count, all of them; of a class in a single module, the module and those beside
-    it that it imports.
+    For a class in a package, all modules of the package are hashed. For a class in a single module, the module and the modules
+    of its folder that it imports are hashed.
 
     Args:
         method: The reducer's class.
@@ -57,7 +57,7 @@ def _sources(kind: type) -> str:
     module = sys.modules.get(kind.__module__)
     file = getattr(module, "__file__", None)
     if file is None:
-        # Written in a notebook, or on a command line.
+        # Defined in a notebook, or on a command line.
         return inspect.getsource(kind)
     path = Path(file)
     top = kind.__module__.partition(".")[0]
@@ -81,7 +81,7 @@ def _beside(path: Path) -> set[Path]:
 
 
 def _imported(path: Path) -> Iterator[str]:
-    """First parts of the names that a Python file imports."""
+    """Top-level names of the modules that a Python file imports."""
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
@@ -98,18 +98,18 @@ def _digest(files: Iterable[Path], folder: Path) -> str:
 
 
 def code() -> dict[str, Any]:
-    """Which code this process runs; git and the sources are read once a process.
+    """The code that this process runs; git and the sources are read once per process.
 
     Returns:
-        ``parbench`` (version), ``commit`` (None where parbench is no checkout and was not installed from one), ``dirty`` (whether
-        its sources differ from that commit; None where that is not known), ``source`` (digest).
+        ``parbench`` (version), ``commit`` (None if parbench neither is a checkout nor was installed from one), ``dirty`` (whether
+        its sources differ from that commit; None if unknown), ``source`` (digest).
     """
     commit, dirty = _commit()
     return {"parbench": __version__, "commit": commit, "dirty": dirty, "source": source_digest()}
 
 
 def computed_by(device: str) -> dict[str, Any]:
-    """What a run records of the code and the device that compute it: that of :func:`code`, and ``device``.
+    """The record of the code and device that compute a run: the result of :func:`code`, and ``device``.
 
     Args:
         device: Name of the device.

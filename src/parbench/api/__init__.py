@@ -1,4 +1,4 @@
-"""The face for Python: what ``import parbench`` offers.
+"""The Python API: what ``import parbench`` offers.
 
-A module for each job; ``parbench.NAME`` imports the one that it needs when it is first asked for.
+Each task has its own module, which is imported when ``parbench.NAME`` is first accessed.
 """

@@ -1,4 +1,4 @@
-"""One batch of prompts on its way through a Hugging Face model: shortened at prefill, continued token by token."""
+"""One batch of prompts in a Hugging Face model: reduced at prefill, then decoded token by token."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from parbench.errors import ParbenchError
 
 @dataclass(frozen=True)
 class Prompts:
-    """The prompts of a batch as a processor makes them, taken apart.
+    """The prompts of a batch, split by row.
 
     Attributes:
-        ids: For each row, its token ids without padding, one placeholder an image.
-        images: For each row, the numbers of its images.
-        padding: Columns of padding that all rows have.
+        ids: For each row, its token ids without padding and with one placeholder per image.
+        images: For each row, the indices of its images.
+        padding: Number of padding columns that all rows share.
     """
 
     ids: list[Tensor]
@@ -46,14 +46,14 @@ def take_apart(ids: Tensor, mask: Tensor | None, image_token: int, patches: int,
     """The prompts in a batch of token ids.
 
     Args:
-        ids: [B, S] token ids, ``patches`` placeholders an image.
-        mask: [B, S], 1 where a token is; None: everywhere.
+        ids: [B, S] token ids, with ``patches`` placeholders per image.
+        mask: [B, S] attention mask; None if there is no padding.
         image_token: The placeholder's id.
         patches: Visual tokens of an image.
-        copies: How many rows beside one another are of one prompt, with the same images.
+        copies: Number of consecutive rows that belong to one prompt and share its images.
 
     Raises:
-        ParbenchError: Padding is not on the left, or placeholders make no whole images.
+        ParbenchError: Padding is not on the left, or the number of placeholders is not a multiple of ``patches``.
     """
     there = torch.ones_like(ids) if mask is None else mask
     if there.shape != ids.shape:
@@ -91,18 +91,18 @@ def _one_placeholder_each(row: Tensor, image_token: int, patches: int, number: i
 
 
 class Call:
-    """A batch from its prefill on.
+    """A batch from prefill to the end of decoding.
 
     Args:
         engine: The model with the method.
         prompts: The batch's prompts.
-        questions: One for each.
-        pixels: [images, 3, H, W] as the processor makes them; None without images.
+        questions: The question of each prompt.
+        pixels: [images, 3, H, W] from the processor; None without images.
 
     Attributes:
-        rows: What the LLM runs.
-        cache: Keys and values; the call's own.
-        finished: Whether the prefill has come to its end.
+        rows: The LLM's inputs.
+        cache: The key-value cache of this call.
+        finished: Whether the prefill is done.
     """
 
     def __init__(self, engine: Engine, prompts: Prompts, questions: Sequence[str], pixels: Tensor | None) -> None:
@@ -135,10 +135,10 @@ class Call:
         return lines
 
     def begin(self, cache: Any) -> dict[str, Any]:
-        """Put the method's hooks in; gives what the model runs instead of the prompts.
+        """Install the method's hooks; gives the arguments with which the model runs instead of the prompts.
 
         Args:
-            cache: An empty one.
+            cache: An empty key-value cache.
         """
         engine, self.cache = self.engine, cache
         site = engine.site if any(self.batch.images.of) else None
@@ -146,7 +146,7 @@ class Call:
         return self._inputs(inputs_embeds=self.rows.embeds, position_ids=self.rows.positions)
 
     def go_on(self, ids: Tensor) -> dict[str, Any]:
-        """What the model runs for the next tokens [B, n]; all anew where the method chooses anew for each."""
+        """The model's arguments for the next tokens [B, n]; the whole sequence if the method selects again at each step."""
         self._fed.append(ids)
         every = torch.cat(self._fed, dim=1).to(self.rows.mask.device)
         last = self.rows.positions[:, -1:]
@@ -163,7 +163,7 @@ class Call:
         return {"input_ids": None, "pixel_values": None, "attention_mask": mask, "past_key_values": self.cache, **given}
 
     def answers(self) -> list[Answer]:
-        """What happened to each prompt, without the text that came of it.
+        """The kept tokens and counts of each prompt, without the generated text.
 
         Raises:
             ParbenchError: The method did not deliver its budget inside the LLM.
@@ -171,7 +171,7 @@ class Call:
         return [account(self.batch, self._trace, self._generated(row), row) for row in range(len(self.questions))]
 
     def _generated(self, row: int) -> Generated:
-        """The tokens that came of a row: those that were fed, up to its end, and the one that is not fed yet."""
+        """The tokens generated for a row: those fed to the model, up to the end token, and the last one, not yet fed."""
         ids: list[int] = []
         for token in torch.cat(self._fed, dim=1)[row].tolist() if self._fed else []:
             ids.append(token)
@@ -180,17 +180,17 @@ class Call:
         return Generated([*ids, -1], "", float("nan"), torch.empty(0))
 
     def close(self) -> None:
-        """Take the method's hooks out."""
+        """Remove the method's hooks."""
         self._hooks.close()
 
 
 def _sample(number: int, question: str) -> Sample:
-    # Prompt and images are there already.
+    # Prompt and images are tokenised and preprocessed already.
     return Sample(str(number), lambda _images: "", question, list, group=str(number), max_new_tokens=1)
 
 
 def _padded(rows: Rows, more: int) -> Rows:
-    """Rows with more columns of padding, so that keeping all is the untouched model on the same batch, bit for bit."""
+    """Rows with further padding columns, so that keeping all tokens equals the unmodified model on this batch bit for bit."""
     return replace(
         rows,
         embeds=F.pad(rows.embeds, (0, 0, more, 0)),

@@ -1,4 +1,4 @@
-"""FLOPs that a budget would cost, from a model's sizes alone."""
+"""FLOPs at a given budget, from a model's sizes alone."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def flops(
 
     Args:
         model: A name in ``conf/model``, or the folder of a checkpoint.
-        tokens: Visual tokens that are left, one number or several.
-        text: Tokens of the prompt beside them.
-        method: A name in ``conf/method``; None: any method at ``place`` that costs nothing itself.
-        place: ``before_projector`` or ``after_projector``, where no method is named.
+        tokens: Kept visual tokens, one number or several.
+        text: Text tokens of the prompt, one number or several.
+        method: A name in ``conf/method``; None for a method at ``place`` without overhead.
+        place: ``before_projector`` or ``after_projector``, if no method is named.
 
     Returns:
-        One row for each number of tokens and of text, as ``parbench flops --json`` has them: ``model``, ``method``, ``tokens``,
-        ``text``, ``vision``, ``projector``, ``reducer``, ``llm_prefill``, ``total``; 2 FLOPs per multiply-add.
+        One row for each number of visual and text tokens, with the columns of ``parbench flops --json``: ``model``, ``method``,
+        ``tokens``, ``text``, ``vision``, ``projector``, ``reducer``, ``llm_prefill``, ``total``; 2 FLOPs per multiply-add.
 
     Raises:
-        ParbenchError: A name is not known, or a number is impossible.
+        ParbenchError: A name is unknown, or a number is invalid.
     """
     import pandas as pd
 

@@ -1,4 +1,4 @@
-"""Ways of generating that a reduced prompt does not go with, refused before anything is computed."""
+"""Refuses generation settings that do not work with a reduced prompt, before anything is computed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from parbench.errors import ParbenchError
 
-# What asks for it, whether a value does, and what is to be done instead.
+# The argument, a test of its value, and what to use instead.
 _REFUSED: Sequence[tuple[str, Callable[[Any], bool], str]] = (
     ("num_beams", lambda value: value != 1, "beam search is not supported, so use num_beams=1, with or without do_sample"),
     ("assistant_model", bool, "assisted generation is not supported, so leave it out"),
@@ -33,10 +33,10 @@ _REFUSED: Sequence[tuple[str, Callable[[Any], bool], str]] = (
 
 @dataclass(frozen=True)
 class Generation:
-    """What a ``generate`` asks for, apart from the prompts.
+    """The settings of a call of ``generate``, apart from the prompts.
 
     Attributes:
-        copies: Sequences that are generated for each prompt.
+        copies: Number of sequences to generate for each prompt.
         pixels: [images, 3, H, W]; None without images, or outside of ``generate``.
     """
 
@@ -46,14 +46,14 @@ class Generation:
 
 @contextmanager
 def through(model: Any, ask: Callable[[Generation], None]) -> Iterator[None]:
-    """While open, ``model.generate`` goes this way; afterwards it is as before.
+    """While open, calls of ``model.generate`` are intercepted; on exit the method is restored.
 
-    What a reduced prompt does not go with is refused. Images are held back: Hugging Face would run them through the vision tower
-    before the model's forward gets them.
+    Settings that do not work with a reduced prompt are refused. Images are held back, because Hugging Face would run them
+    through the vision tower before the model's forward gets them.
 
     Args:
-        model: The model; the method of this object alone is wrapped, not that of its class.
-        ask: Told what a ``generate`` asks for, and an empty one when it has ended.
+        model: The model; only this object's method is wrapped, not that of its class.
+        ask: Called with the settings of each ``generate``, and with empty ones when it has ended.
     """
     generate, before = model.generate, vars(model).get("generate")
 
@@ -78,14 +78,14 @@ def through(model: Any, ask: Callable[[Generation], None]) -> Iterator[None]:
 
 
 def refuse(given: Mapping[str, Any], config: Any) -> None:
-    """Refuse a generation.
+    """Refuse settings that do not work with a reduced prompt.
 
     Args:
         given: The arguments of ``generate``.
-        config: Its ``GenerationConfig``.
+        config: The ``GenerationConfig``.
 
     Raises:
-        ParbenchError: One of them asks for something that does not go with a reduced prompt.
+        ParbenchError: A setting does not work with a reduced prompt.
     """
     for name, asks, instead in _REFUSED:
         value = _setting(name, given, config)

@@ -1,4 +1,4 @@
-"""A method by its name, with the defaults of its YAML, ready for a model."""
+"""Methods by name, with the defaults of their YAML, prepared for a model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from parbench.reducers.calibration import LOCAL, SHIPPED, Subject, file_name, fi
 if TYPE_CHECKING:
     from transformers import LlavaForConditionalGeneration
 
-# What a budget is called that leaves a method to its own rule.
+# The budget that stands for a method's own rule.
 OWN = "own"
 
 
@@ -33,16 +33,16 @@ def method(
 
     Args:
         name: One of ``parbench list methods``.
-        budget: Visual tokens that stay of an image: a whole number, a ratio between 0 and 1, or ``own`` for the method's own rule;
-            None leaves what the YAML has.
-        model: The model that it is for, loaded or by name: the budget is checked against it, a calibrated threshold is filled in,
-            and values that differ between models have this one's. None leaves that to :func:`parbench.reduce`.
+        budget: Visual tokens to keep per image: an integer, a ratio between 0 and 1, or ``own`` for the method's own rule; None
+            for the YAML's budget.
+        model: The model, loaded or by name. The budget is checked against it, a calibrated threshold is filled in, and
+            model-specific defaults are applied. None leaves this to :func:`parbench.reduce`.
         clip: As for :func:`parbench.reduce`.
-        fields: The method's hyperparameters, instead of the YAML's.
+        fields: Hyperparameters of the method that override those in the YAML.
 
     Raises:
-        ParbenchError: Name or field is not known, a value is impossible, the model cannot have the budget, or the budget needs a
-            threshold that nobody has calibrated for this model.
+        ParbenchError: A name or field is unknown, a value is invalid, the budget is impossible on the model, or it needs a
+            threshold that is not calibrated for this model.
     """
     known = None if model is None else known_of(model, clip)
     settings = option("method", name, model=known.settings if known else {})
@@ -62,17 +62,17 @@ def method(
 
 
 def budget_of(value: Any) -> Any:
-    """A budget as a method has it: None for its own rule, and numpy's numbers as Python's."""
+    """A budget in the form of a method's field: None for the method's own rule, numpy numbers as Python numbers."""
     if isinstance(value, str) and value == OWN:
         return None
     return value.item() if hasattr(value, "item") else value
 
 
 def ready(method: Reducer, known: Known) -> Reducer:
-    """A method for a model: with a name, its budget checked and in tokens, its threshold filled in.
+    """A method prepared for a model: named, with its budget checked and in tokens, and its threshold filled in.
 
     Raises:
-        ParbenchError: The model cannot have it; says what would be possible.
+        ParbenchError: The method cannot run on the model; the message says what is possible.
     """
     if not isinstance(method, Reducer):
         raise ParbenchError(
@@ -98,7 +98,7 @@ def ready(method: Reducer, known: Known) -> Reducer:
 
 
 def _with_threshold(method: Reducer, known: Known) -> Reducer:
-    """The method with a calibrated threshold: by the model's name, or else the first that was found for the same weights."""
+    """The method with a calibrated threshold, found by the model's name or else by its weights."""
     subject = Subject(known.name, known.fingerprint, known.geometry, known.clip_fingerprint if method.needs_clip else None)
     named = [folder / file_name(known.name, method.name) for folder in (LOCAL, SHIPPED)]
     try:
@@ -111,7 +111,7 @@ def _with_threshold(method: Reducer, known: Known) -> Reducer:
 
 
 def _calibrate(method: Reducer, known: Known) -> str:
-    """How a person gets the threshold."""
+    """The command that calibrates the threshold, for an error message."""
     words: dict[str, Any] = {"model": known.name}
     if not known.settings:
         folder = known.folder or "FOLDER"

@@ -1,4 +1,4 @@
-"""Loading a model, and what parbench knows of one that a person has loaded."""
+"""Loads models, and looks up what parbench knows of a model that the user has loaded."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from parbench.models.unsupported import why_not
 if TYPE_CHECKING:
     from transformers import LlavaForConditionalGeneration, ProcessorMixin
 
-# A model of one's own has the settings of this one, apart from what names it.
+# A user's own model takes the settings of this one, except its name and path.
 LIKE = "llava-1.5-7b"
-# What another model has of its own, or has not.
+# Settings that do not carry over to another model.
 _OWN = {"revision": None, "clip": None, "clip_revision": None, "prompt": "template", "geometry": None}
 
 
@@ -36,10 +36,10 @@ class Known:
     Attributes:
         name: Its name in ``conf/model``, or that of its folder.
         config: Its ``LlavaConfig``.
-        settings: What ``conf/model`` says of it; empty for a model that is not in there.
-        place: The folder with its weights, or its name on the hub; empty where nothing says.
-        revision: Of the hub.
-        clip: The CLIP whose vision tower the model has.
+        settings: Its settings in ``conf/model``; empty for other models.
+        place: The folder with its weights, or its name on the hub; empty if unknown.
+        revision: Its revision on the hub.
+        clip: The CLIP that its vision tower belongs to.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Known:
 
     @cached_property
     def folder(self) -> Path | None:
-        """Where its weights are; None where nothing says."""
+        """The folder with its weights; None if unknown."""
         if not self.place:
             return None
         folder = Path(self.place).expanduser()
@@ -66,20 +66,20 @@ class Known:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of its weights; ``unknown`` where nothing says where they come from."""
+        """Fingerprint of its weights; ``unknown`` if their source is not known."""
         return fingerprint(self.folder) if self.folder else "unknown"
 
     @cached_property
     def clip_fingerprint(self) -> str | None:
-        """Of the CLIP text tower; None without one.
+        """Fingerprint of the CLIP text tower; None without one.
 
         Raises:
-            ParbenchError: It cannot be had.
+            ParbenchError: The CLIP cannot be found.
         """
         return self.clip.fingerprint if self.clip else None
 
 
-# What load_model knew when it loaded a model. Weak: a model goes when nobody has it any more.
+# What load_model knew about each model it loaded. Weak references, so that models can be freed.
 _LOADED: weakref.WeakKeyDictionary[Any, tuple[str, Mapping[str, Any]]] = weakref.WeakKeyDictionary()
 
 
@@ -89,14 +89,14 @@ def load_model(name_or_path: str, **settings: Any) -> tuple[LlavaForConditionalG
     Args:
         name_or_path: A name in ``conf/model`` (``llava-tiny``, ``llava-1.5-7b`` ...), a checkpoint's folder, or ``org/model`` on
             the hub.
-        settings: Instead of what ``conf/model`` says: ``dtype`` (``float32``, ``bfloat16``, ``float16``), ``device`` (``auto``,
+        settings: Override those in ``conf/model``: ``dtype`` (``float32``, ``bfloat16``, ``float16``), ``device`` (``auto``,
             ``cpu``, ``cuda:0``), ``attention`` (``sdpa``, ``eager`` ...), ``revision``, ``device_map``, ``quantization`` ...
 
     Returns:
         The ``LlavaForConditionalGeneration`` in evaluation mode, without gradients, and its processor, which pads on the left.
 
     Raises:
-        ParbenchError: There is no such model, a setting is not known, or the checkpoint cannot be loaded.
+        ParbenchError: There is no such model, a setting is unknown, or the checkpoint cannot be loaded.
     """
     from parbench.models.adapter import LlavaAdapter
 
@@ -111,7 +111,7 @@ def load_model(name_or_path: str, **settings: Any) -> tuple[LlavaForConditionalG
 
 
 def configured(name_or_path: str) -> str | None:
-    """The name in ``conf/model`` of a model, given that, or the folder or hub name in its YAML; None if it is not in there."""
+    """The name in ``conf/model`` of a model, given its name, folder or hub name; None if it is not there."""
     if name_or_path in names("model"):
         return name_or_path
     for name in names("model") if name_or_path else ():
@@ -121,10 +121,10 @@ def configured(name_or_path: str) -> str | None:
 
 
 def settings_of(name_or_path: str) -> dict[str, Any]:
-    """The ``conf/model`` settings of a model; of one that is not in there, those of LLaVA-1.5 with its path and dtype.
+    """The ``conf/model`` settings of a model; for other models those of LLaVA-1.5 with their path and dtype.
 
     Raises:
-        ParbenchError: It is neither a name nor a place.
+        ParbenchError: The argument is neither a known name nor the location of a model.
     """
     if name := configured(name_or_path):
         return option("model", name)
@@ -140,7 +140,7 @@ def settings_of(name_or_path: str) -> dict[str, Any]:
 
 
 def _stored_dtype(path: str) -> str:
-    """The dtype that a checkpoint was saved in, as its configuration says."""
+    """The dtype in which a checkpoint was saved, from its configuration."""
     folder = locate(path, None, "name_or_path", weights=False)
     check_config(folder)
     config = read_json(folder / "config.json")
@@ -151,11 +151,11 @@ def _stored_dtype(path: str) -> str:
 def known_of(model: Any, clip: str | None = None) -> Known:
     """What parbench knows of a model, or of a name in ``conf/model``.
 
-    A model is told by how it was loaded, or else by where Hugging Face loaded it from.
+    A model is recognised by how it was loaded, or by the location that Hugging Face loaded it from.
 
     Args:
         model: A loaded ``LlavaForConditionalGeneration``, or a name, a folder or ``org/model``.
-        clip: Folder or hub name of a CLIP text tower, instead of the one that is known.
+        clip: Folder or hub name of a CLIP text tower, instead of the known one.
 
     Raises:
         ParbenchError: It is neither a LLaVA-1.5 nor a known name.
@@ -190,10 +190,10 @@ def _same_place(one: str, other: str) -> bool:
 
 
 def check_kind(model: Any) -> None:
-    """Refuse what is no LLaVA-1.5 of Hugging Face's.
+    """Check that an object is a LLaVA-1.5 of transformers.
 
     Raises:
-        ParbenchError: It is not; says what it is.
+        ParbenchError: It is not; the message says what it is.
     """
     from transformers import LlavaForConditionalGeneration
 

@@ -1,4 +1,4 @@
-"""Images as the vision tower sees them, from what the processor made of them."""
+"""Converts a processor's pixel values back to images."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 
 
 def pictures(processor: Any, pixels: Tensor) -> list[Image.Image]:
-    """Preprocessed images as pictures, so that they can be shown and told apart by their content.
+    """Preprocessed images as PIL images, to show them and to identify them by content.
 
     Args:
         processor: The image processor that made ``pixels``.
-        pixels: [B, 3, H, W], rescaled and normalised as the processor says.
+        pixels: [B, 3, H, W], rescaled and normalised by the processor.
     """
     values = pixels.detach().to("cpu", torch.float64)
     if getattr(processor, "do_normalize", False):

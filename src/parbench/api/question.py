@@ -1,4 +1,4 @@
-"""The question in a prompt, for methods that look at it."""
+"""Finds the question in a prompt, for prompt-aware methods."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from parbench.models.adapter import LlavaAdapter
 
 _PROBE = "What is it?"
-# Of LLaVA-1.5's conversations, whatever made the prompt.
+# The marks of LLaVA-1.5's conversations.
 _USUAL = ("USER:", "ASSISTANT:")
 
 
@@ -21,7 +21,7 @@ class QuestionFinder:
     """Finds the last question of prompts, between the marks of the model's chat template, or those of LLaVA-1.5.
 
     Args:
-        adapter: The model; its chat template says what stands before and after a question.
+        adapter: The model; its chat template determines what comes before and after a question.
     """
 
     def __init__(self, adapter: LlavaAdapter) -> None:
@@ -29,7 +29,7 @@ class QuestionFinder:
         self._marks = [marks for marks in (self._template_marks(), _USUAL) if marks]
 
     def __call__(self, ids: Tensor) -> str:
-        """The question in a prompt's token ids [S]; the whole text where no marks are found."""
+        """The question in a prompt's token ids [S]; the whole text if no marks are found."""
         text = self._text(ids)
         for user, assistant in self._marks:
             _, found, rest = text.rpartition(user)
@@ -38,11 +38,11 @@ class QuestionFinder:
         return text.strip()
 
     def _text(self, ids: Tensor) -> str:
-        """The prompt without placeholders of images and special tokens."""
+        """The prompt's text without image placeholders and special tokens."""
         return self._adapter.decode(ids[ids != self._adapter.image_token_id].tolist())
 
     def _template_marks(self) -> tuple[str, str] | None:
-        """The last word before a question, and the first after it; None where there is no template, or nothing before."""
+        """The text before and after a question; None if there is no template, or nothing comes before the question."""
         try:
             prompt = build_prompt(self._adapter, _PROBE, 1)
         except (ParbenchError, UnfitSample):

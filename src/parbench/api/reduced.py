@@ -1,4 +1,4 @@
-"""What a block of ``parbench.reduce`` did: tokens kept, tokens a layer, FLOPs, pictures."""
+"""The results of a ``parbench.reduce`` block: kept tokens, tokens per layer, FLOPs, pictures."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Kept:
-    """What stayed of a prompt's images: the tokens that are left, and the patches that they come from.
+    """The visual tokens kept of a prompt's images, and the patches that they come from.
 
     Patches are numbered in raster order; those of a second image follow those of the first.
 
     Attributes:
-        images: The same image by image, as the engine has it.
+        images: The same for each image, as the engine records it.
     """
 
     images: tuple[KeptOfImage, ...]
 
     @property
     def tokens(self) -> int:
-        """Visual tokens that are left after the method's last stage, over all images."""
+        """Number of visual tokens after the method's last stage, over all images."""
         return sum(image.tokens for image in self.images)
 
     @property
@@ -45,7 +45,7 @@ class Kept:
 
     @property
     def mask(self) -> Tensor:
-        """[images * patches] bool: whether anything of a patch is in a kept token."""
+        """[images * patches] bool: whether a patch contributes to a kept token."""
         rows, columns = self.grid
         found = torch.zeros(len(self.images) * rows * columns, dtype=torch.bool)
         found[self.indices] = True
@@ -53,15 +53,16 @@ class Kept:
 
     @property
     def indices(self) -> Tensor:
-        """Numbers of the patches that are in a kept token, ascending."""
+        """Indices of the patches that contribute to a kept token, ascending."""
         rows, columns = self.grid
         numbers = [number * rows * columns + patch for number, image in enumerate(self.images) for patch in image.patches]
         return torch.tensor(sorted(set(numbers)), dtype=torch.long)
 
     @property
     def weights(self) -> Tensor:
-        """[tokens, images * patches] the weight of each patch in each token: one 1 a row where tokens are chosen, several weights
-        where they are merged, none in a token that comes from no patch (CLS).
+        """[tokens, images * patches] the weight of each patch in each token.
+
+        A row has a single 1 for a selected token, several weights for a merged one, and none for CLS.
         """
         rows, columns = self.grid
         blocks = []
@@ -80,7 +81,7 @@ class Flops:
     Attributes:
         vision: The vision tower.
         projector: The projector.
-        reducer: The method's own work.
+        reducer: The method overhead.
         llm_prefill: The LLM up to the first token of the answer.
         decode: Everything after that.
         total: All of them.
@@ -96,7 +97,7 @@ class Flops:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What is left of a call when it has come to its end."""
+    """What is kept of a call after its end."""
 
     answers: Sequence[Answer]
     questions: Sequence[str]
@@ -104,9 +105,9 @@ class _Outcome:
 
 
 class Reduced:
-    """What a method did inside a block of :func:`parbench.reduce`: to the prompts of the last forward or ``generate``.
+    """What a method did in a :func:`parbench.reduce` block, for the prompts of the last forward or ``generate``.
 
-    It can be asked inside the block, after ``generate``, and after the block.
+    It can be read inside the block after ``generate``, and after the block.
 
     Args:
         method: The method.
@@ -114,7 +115,7 @@ class Reduced:
 
     Attributes:
         method: The method as it runs: its budget in tokens, its threshold filled in.
-        calls: How many batches of prompts ran so far.
+        calls: Number of batches of prompts so far.
     """
 
     def __init__(self, method: Reducer, config: Any) -> None:
@@ -124,7 +125,7 @@ class Reduced:
         self._outcome: _Outcome | None = None
 
     def __repr__(self) -> str:
-        """The method, and visual tokens of each prompt, averaged over the LLM's layers."""
+        """The method, and the visual tokens of each prompt, averaged over the LLM's layers."""
         name = row_name(self.method.settings())
         if self._call is None and self._outcome is None:
             return f"<{name}: nothing ran yet>"
@@ -133,17 +134,17 @@ class Reduced:
 
     @property
     def kept(self) -> list[Kept]:
-        """What stayed of each prompt's images."""
+        """The kept tokens of each prompt's images."""
         return [Kept(answer.kept) for answer in self._now.answers]
 
     @property
     def tokens_per_layer(self) -> list[list[int]]:
-        """Visual tokens that enter each layer of the LLM, for each prompt."""
+        """For each prompt, the number of visual tokens that enter each layer of the LLM."""
         return [list(answer.ledger.visual) for answer in self._now.answers if answer.ledger]
 
     @property
     def length_per_layer(self) -> list[list[int]]:
-        """The same with the text tokens."""
+        """For each prompt, the number of visual and text tokens that enter each layer of the LLM."""
         return [list(answer.ledger.layers) for answer in self._now.answers if answer.ledger]
 
     @property
@@ -161,11 +162,11 @@ class Reduced:
         return Flops(**{part.name: sum(one[part.name] for one in found) / len(found) for part in fields(Flops)})
 
     def show(self, prompt: int = 0, image: int = 0) -> Image.Image:
-        """A picture of what is kept of a prompt's image.
+        """A picture of the patches kept of a prompt's image.
 
         Args:
-            prompt: Number of the prompt in its batch.
-            image: Number of the image in the prompt.
+            prompt: Index of the prompt in its batch.
+            image: Index of the image in the prompt.
 
         Raises:
             ParbenchError: There is no such prompt or image.
@@ -191,12 +192,12 @@ class Reduced:
         return self._outcome
 
     def follow(self, call: Call) -> None:
-        """A batch has been prefilled: from now on its numbers are given."""
+        """Report the numbers of this batch from now on; called after its prefill."""
         self._call, self._outcome = call, None
         self.calls += 1
 
     def rest(self) -> None:
-        """The batch that was followed has come to its end: keep its numbers, and let go of its tensors."""
+        """Keep the numbers of the current batch, and free its tensors; called at its end."""
         if self._call is not None:
             self._outcome, self._call = _outcome(self._call), None
 

@@ -26,11 +26,11 @@ from parbench.reducers import Reducer
 if TYPE_CHECKING:
     from transformers import LlavaForConditionalGeneration, ProcessorMixin
 
-# Models that a block is open on.
+# Models with an open block.
 _OPEN: weakref.WeakSet[Any] = weakref.WeakSet()
-# CLIP text towers that were loaded before, by model.
+# CLIP text towers loaded earlier, by model.
 _CLIPS: weakref.WeakKeyDictionary[Any, dict[tuple[Any, ...], ClipSpace]] = weakref.WeakKeyDictionary()
-# Arguments of the model's forward that a reduced prompt does not go with.
+# Arguments of the model's forward that do not work with a reduced prompt.
 _REFUSED = {
     "labels": "a loss over a prompt that is shorter than its labels means nothing",
     "inputs_embeds": "the images' places are found in input_ids",
@@ -49,24 +49,24 @@ def reduce(
 ) -> Iterator[Reduced]:
     """While open, the model's visual tokens are reduced whenever it is given a prompt with images.
 
-    Everything else is Hugging Face's: ``model(...)``, ``model.generate(...)`` with sampling and streamers, ``pipeline``. What is
-    put into the model is taken out again at the end, whatever happens inside.
+    Everything else is unchanged Hugging Face: ``model(...)``, ``model.generate(...)`` with sampling and streamers, ``pipeline``.
+    All hooks are removed when the block ends, also after an exception.
 
     Args:
         model: A ``LlavaForConditionalGeneration``, of any dtype, on any device.
-        processor: Its processor, with which the prompts are made; padding on the left.
-        method: From :func:`parbench.method`, or an instance of a class of one's own.
-        question: What methods that look at the question are given, one for all prompts or one for each; None: the last question
-            in each prompt, without chat template.
-        clip: Folder or hub name of the CLIP whose vision tower the model has, for methods that compare text with patches; not
-            needed for models of ``conf/model``.
+        processor: The processor that makes the prompts, padding on the left.
+        method: From :func:`parbench.method`, or an instance of your own class.
+        question: The question for prompt-aware methods, one for all prompts or one for each; None for the last question in
+            each prompt, without chat template.
+        clip: Folder or hub name of the CLIP that the model's vision tower belongs to, for methods that compare text with
+            patches; not needed for models of ``conf/model``.
 
     Yields:
         What the method did to the prompts of the last forward.
 
     Raises:
-        ParbenchError: The model is of another kind, the method cannot have its budget on it, or a block is open on it already;
-            inside, prompts that do not fit, and ways of generating that a reduced prompt does not go with (beams).
+        ParbenchError: The model is of another kind, the budget is impossible on it, or a block is open on it already. Inside the
+            block: a prompt does not fit, or a generation setting does not work with a reduced prompt (such as beams).
     """
     check_kind(model)
     if model in _OPEN:
@@ -110,12 +110,12 @@ def _adapter(model: Any, processor: Any, known: Known) -> LlavaAdapter:
 
 
 class _Reducing:
-    """The hooks around a model's forward: at prefill a shorter prompt, then the mask and positions that belong to it.
+    """The hooks around a model's forward: they shorten the prompt at prefill, and then supply the matching mask and positions.
 
     Args:
         engine: The model with the method.
         question: As given to :func:`reduce`.
-        reduced: Told what happens.
+        reduced: Receives the results.
     """
 
     def __init__(self, engine: Engine, question: str | Sequence[str] | None, reduced: Reduced) -> None:
@@ -126,16 +126,16 @@ class _Reducing:
         self.signature = inspect.signature(type(engine.adapter.model).forward)
 
     def ask(self, generation: Generation) -> None:
-        """What is asked for from now on."""
+        """Set the generation settings that hold from now on."""
         self.asked = generation
 
     def before(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[()], dict[str, Any]]:
-        """Before the model's forward: what it runs instead of what it is given."""
+        """Forward pre-hook: replaces the model's arguments by the reduced ones."""
         bound = self.signature.bind(model, *args, **kwargs).arguments
         given = {name: value for name, value in bound.items() if name not in ("self", "kwargs")} | bound.get("kwargs", {})
         for name, why in _REFUSED.items():
             value = given.get(name)
-            # Of what was not encoded before, generate gives an empty mapping.
+            # If nothing was encoded before, generate passes an empty mapping.
             if value is not None and not (isinstance(value, dict) and not value):
                 raise ParbenchError(f"the model was given {name} inside parbench.reduce: {why}")
         cache = self._cache(given.get("past_key_values"))
@@ -192,14 +192,14 @@ class _Reducing:
         return given
 
     def after(self, _model: Any, _args: Any, _output: Any) -> None:
-        """After a prefill: check what the method delivered, and tell."""
+        """Forward hook: after a prefill, check the number of kept tokens and record the results."""
         if self.call is not None and not self.call.finished:
             self.call.answers()
             self.call.finished = True
             self.reduced.follow(self.call)
 
     def rest(self) -> None:
-        """Let the batch go that ran last."""
+        """Free the last batch."""
         call, self.call = self.call, None
         if call is not None:
             call.close()
@@ -207,5 +207,5 @@ class _Reducing:
                 self.reduced.rest()
 
     def end(self) -> None:
-        """Take out what is in the LLM."""
+        """Remove the hooks from the LLM."""
         self.rest()

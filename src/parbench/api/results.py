@@ -1,4 +1,4 @@
-"""Runs from Python: evaluated, read back, compared."""
+"""Evaluates, loads and compares runs from Python."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class Runs(list[Run]):
     """Runs, ordered by model, data set, method and budget; each has ``id``, ``folder``, ``identity``, ``metrics`` and ``lines``."""
 
     def __repr__(self) -> str:
-        """How many, and what they are called."""
+        """The number of runs, and their names."""
         return f"<{len(self)} runs: {', '.join(self.frame['label']) if self else 'none'}>"
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """One row a run: ``label``, ``accuracy``, ``tokens_mean``, ``flops_prefill`` ... and the identity by its dotted names."""
+        """One row per run: ``label``, ``accuracy``, ``tokens_mean``, ``flops_prefill`` ... and the identity by its dotted names."""
         from parbench.results.frames import runs_frame
 
         return runs_frame(self)
 
     @cached_property
     def samples(self) -> pd.DataFrame:
-        """One row an answer: ``run_id``, ``label``, ``id``, ``image_id``, ``prediction``, ``target``, ``score`` ..."""
+        """One row per answer: ``run_id``, ``label``, ``id``, ``image_id``, ``prediction``, ``target``, ``score`` ..."""
         from parbench.results.frames import samples_frame
 
         return samples_frame(self).merge(self.frame[["run_id", "label"]], on="run_id")
@@ -50,22 +50,22 @@ def evaluate(
     results_dir: str | Path = "results/runs",
     **overrides: Any,
 ) -> Runs:
-    """Evaluate methods at budgets, as ``parbench sweep`` does: with no reduction and the controls beside them.
+    """Evaluate methods at budgets like ``parbench sweep``, together with the unreduced model and the controls.
 
-    A run that is finished in ``results_dir`` is read back, and a stopped one goes on where it was. Of several budgets, those that a
-    method cannot have on this model are left out with a warning.
+    A finished run in ``results_dir`` is read back, and an interrupted one is resumed. If several budgets are given, those that
+    are impossible for a method on this model are skipped with a warning.
 
     Args:
         methods: Names in ``conf/method``.
-        budgets: Visual tokens that stay of an image: whole numbers, ratios, or ``own`` for each method's own rule.
+        budgets: Visual tokens to keep per image: integers, ratios, or ``own`` for each method's own rule.
         model: A name in ``conf/model``, a checkpoint's folder, or ``org/model`` on the hub.
-        dataset: A name in ``conf/dataset``, or any task of lmms-eval.
-        limit: Only the first so many questions; None for all.
-        results_dir: Where the runs are.
+        dataset: A name in ``conf/dataset``, or any lmms-eval task.
+        limit: The number of questions to evaluate, from the first; None for all.
+        results_dir: The folder of the runs.
         overrides: Other keys of the configuration: ``controls=[]``, ``seed=1``, ``engine={"batch_size": 8}``.
 
     Raises:
-        ParbenchError: A name or value is impossible, or a run failed; the same call goes on with what is left.
+        ParbenchError: A name or value is invalid, or a run failed; the same call then resumes the rest.
     """
     from parbench.config import compose_config, names
     from parbench.config.spelling import written
@@ -84,7 +84,7 @@ def evaluate(
     counts = [budget_of(budget) for budget in _several(budgets)]
     for count in counts:
         check_budget(count)
-    # Where there is one budget, a method that cannot have it is said before anything is computed.
+    # With a single budget, an impossible method is an error before anything is computed.
     cells = [
         replace(cell, required=len(counts) == 1 and cell.method.name in asked)
         for cell in grid_cells(asked, counts, config.controls, words)
@@ -98,7 +98,7 @@ def evaluate(
 
 
 def _model(name_or_path: str) -> dict[str, Any]:
-    """The keys that choose a model: its name, or for one that has none, what differs from the one whose settings it takes."""
+    """The configuration keys that select a model: its name, or for another model its path and what differs from the default."""
     from parbench.config.plain import option
 
     if name := configured(name_or_path):
@@ -124,7 +124,7 @@ def load_results(paths: str | Path | Sequence[str | Path] = "results/runs") -> R
     """The finished runs in some folders, at any depth.
 
     Args:
-        paths: Folders of runs, or runs.
+        paths: Run folders, or folders that contain runs.
 
     Raises:
         ParbenchError: A path does not exist, a run is damaged, or there is no run.
@@ -134,18 +134,18 @@ def load_results(paths: str | Path | Sequence[str | Path] = "results/runs") -> R
 
 
 def compare(runs: Sequence[Run] | str | Path, metric: str | None = None) -> pd.DataFrame:
-    """Runs of one model on one data set compared, as ``parbench table --format=csv`` writes it.
+    """Compare runs of one model on one data set, with the columns of ``parbench table --format=csv``.
 
     Args:
         runs: From :func:`evaluate` or :func:`load_results`, or a folder.
-        metric: What they are compared in; None: what the data set is reported in.
+        metric: The measure; None for the one in which the data set is reported.
 
     Returns:
-        One row a run. ``score`` is the measure's value, ``X_low`` and ``X_high`` are the ends of X's 95 % interval, ``X_p_holm`` is
-        the corrected p-value that X is zero. Accuracies and shares are in 0..1.
+        One row per run. ``score`` is the value of the measure, ``X_low`` and ``X_high`` are the ends of X's 95 % interval, and
+        ``X_p_holm`` is the corrected p-value for X being zero. Accuracies and shares are in 0..1.
 
     Raises:
-        ParbenchError: The runs differ in more than the method, or the measure is not to be had from them.
+        ParbenchError: The runs differ in more than the method, or the measure is not available for them.
     """
     from parbench.results.frames import runs_frame, samples_frame
     from parbench.tables import comparing

@@ -1,6 +1,6 @@
-"""Configuration by Hydra: what can be chosen, composing it, and words for what is wrong with an override.
+"""Hydra configuration: its options, its composition, and clear errors for invalid overrides.
 
-The functions are imported when they are first asked for: the names in ``conf/`` can be had without Hydra.
+Functions are imported on first access, so that the names in ``conf/`` can be listed without importing Hydra.
 """
 
 from __future__ import annotations

@@ -14,11 +14,11 @@ def class_of(target: Any, method: str) -> Any:
     """The class of a method.
 
     Args:
-        target: ``_target_`` of its YAML: a module and a class, with dots; None where the YAML has none.
+        target: ``_target_`` of its YAML, a dotted module and class; None if the YAML has none.
         method: The method's name, for errors.
 
     Raises:
-        ParbenchError: There is none, it cannot be imported, or it is not a method's class.
+        ParbenchError: The target is missing, cannot be imported, or is not a method's class.
     """
     if not target:
         raise ParbenchError(
@@ -33,7 +33,7 @@ def class_of(target: Any, method: str) -> Any:
         raise ParbenchError(_missing(module, error.name or module, method)) from error
     except AttributeError as error:
         raise ParbenchError(f"module {module} of method {method} has no class {name}: correct _target_ in its YAML") from error
-    except Exception as error:  # Whatever a person's module raises.
+    except Exception as error:  # Anything a user's module raises.
         said = (str(error) or "no reason given").splitlines()[0]
         raise ParbenchError(f"module {module} of method {method} cannot be imported: {type(error).__name__}: {said}") from error
     if not inspect.isclass(found) or not dataclasses.is_dataclass(found) or not hasattr(found, "check"):
@@ -44,7 +44,7 @@ def class_of(target: Any, method: str) -> Any:
 
 
 def _missing(module: str, missing: str, method: str) -> str:
-    """What is not there: the method's own module, or one that it needs."""
+    """Which module is missing, in words: the method's own, or one that it imports."""
     if module == missing or module.startswith(f"{missing}."):
         return (
             f"module {module} of method {method} is not found: put its folder on PYTHONPATH, or install the package that it is in"
@@ -56,12 +56,12 @@ def built(kind: Any, settings: dict[str, Any], method: str) -> Any:
     """An instance of a method's class.
 
     Raises:
-        ParbenchError: The class refuses its fields, or lacks some.
+        ParbenchError: The class rejects the fields, or some are missing.
     """
     try:
         return kind(**settings)
     except ParbenchError:
         raise
-    except Exception as error:  # Whatever a person's class raises.
+    except Exception as error:  # Anything a user's class raises.
         said = " ".join(str(error).split()) or "no reason given"
         raise ParbenchError(f"method {method} cannot be built: {type(error).__name__}: {said}") from error

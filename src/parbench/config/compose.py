@@ -1,4 +1,4 @@
-"""Hydra configuration: composing it, and clear words for what is wrong with an override."""
+"""Composes the Hydra configuration, with clear errors for invalid overrides."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def _own_hydra() -> Iterator[None]:
-    """A Hydra over parbench's configurations; afterwards the one of whoever uses parbench is there again."""
+    """Initialise Hydra with parbench's configurations, and restore the caller's Hydra on exit."""
     hydra = GlobalHydra.instance()
     before = hydra.hydra
     hydra.clear()
@@ -45,7 +45,7 @@ def _own_hydra() -> Iterator[None]:
 
 
 def compose_config(overrides: Sequence[str]) -> DictConfig:
-    """The whole configuration for a list of Hydra overrides.
+    """The complete configuration for a list of Hydra overrides.
 
     Raises:
         ParbenchError: An override names an unknown group, option or key, or cannot be parsed.
@@ -80,16 +80,16 @@ def _composed(overrides: Sequence[str]) -> DictConfig:
     try:
         return compose("config", overrides=list(overrides))
     except (AttributeError, TypeError, IndexError, AssertionError) as error:
-        # Of Hydra's own, for words that it does not expect, such as method={a:1}.
+        # An internal error of Hydra for unexpected words, such as method={a:1}.
         said = " ".join(str(error).split()) or type(error).__name__
         raise ParbenchError(f"an override cannot be understood ({said}): write key=value, such as method=par") from error
 
 
 def _with_searchpath(overrides: Sequence[str]) -> list[str]:
-    """Overrides with the folders that hold methods from outside and lmms-eval's tasks that are named as data sets.
+    """Overrides with the search path of external methods and of lmms-eval tasks that are named as data sets.
 
     Raises:
-        ParbenchError: A data set is neither parbench's nor a task of lmms-eval that parbench runs.
+        ParbenchError: A data set is neither parbench's nor an lmms-eval task that parbench can run.
     """
     own = [word for word in overrides if word.startswith("hydra.searchpath")]
     given = [path for word in own for path in re.findall(r"[^][,=]+://[^][,]+", word)]
@@ -111,7 +111,7 @@ def _with_searchpath(overrides: Sequence[str]) -> list[str]:
 
 
 def _check_folders(given: Sequence[str], words: Sequence[str]) -> None:
-    """Refuse folders of configurations that are not there, of which Hydra would go without."""
+    """Refuse missing configuration folders, which Hydra would ignore."""
     if words and not given:
         raise ParbenchError(f"{words[0]} names no folder: write hydra.searchpath=[file:///path/to/folder]")
     for path in [*(Path(one.removeprefix("file://")) for one in given if one.startswith("file://")), *outside_folders()]:
@@ -121,7 +121,7 @@ def _check_folders(given: Sequence[str], words: Sequence[str]) -> None:
 
 
 def _without_style(config: DictConfig) -> DictConfig:
-    """How pictures draw a method is not a part of a run."""
+    """Remove a method's plot style, which is not part of a run."""
     with open_dict(config):
         config.method.pop("style", None)
     return config
@@ -133,7 +133,7 @@ def _check_options(overrides: Sequence[str]) -> None:
         folder = conf_folder() / group
         outside = any(other.startswith("hydra.searchpath") for other in overrides)
         plain = re.fullmatch(r"[\w.-]+", option)
-        # Other data sets are lmms-eval's tasks.
+        # Other data sets are lmms-eval tasks.
         if group == "dataset":
             continue
         if group.isidentifier() and folder.is_dir() and plain and option not in names(group) and not outside:
@@ -148,7 +148,7 @@ def _explain(error: Exception, overrides: Sequence[str]) -> ParbenchError:
     if not found:
         return ParbenchError(f"the configuration cannot be composed: {text.splitlines()[0]}")
     key = found.group(1)
-    # With the groups that were chosen: another method or tracker has other fields.
+    # With the selected groups: the available fields depend on the method and tracker.
     groups = [folder.name for folder in conf_folder().iterdir() if folder.is_dir()]
     if key in groups:
         return ParbenchError(f"{key} takes a name: write {key}=NAME, one of {', '.join(names(key))}")
@@ -165,10 +165,10 @@ def _explain(error: Exception, overrides: Sequence[str]) -> ParbenchError:
 
 
 def build_reducer(method: DictConfig, budget: int | float | None = None) -> Reducer:
-    """The reducer of a method's configuration, with another budget if one is given.
+    """The reducer of a method's configuration; ``budget`` overrides the configured one if given.
 
     Raises:
-        ParbenchError: A field's value is impossible, or the class cannot be had.
+        ParbenchError: A field's value is invalid, or the class cannot be imported.
     """
     settings: dict[str, Any] = dict(OmegaConf.to_container(method, resolve=True))  # type: ignore[arg-type]
     if budget is not None:

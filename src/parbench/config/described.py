@@ -1,4 +1,4 @@
-"""Options of the configuration in a line each, read from their YAML files and the sources of methods' classes."""
+"""One-line descriptions of the configuration's options, read from their YAML files and the methods' source files."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import yaml
 
 from parbench.config.groups import names, option_file
 
-# Where a method acts, by the group of its style.
+# The site of a method, by the group of its plot style.
 _SITES = {"before": "before the LLM", "tower": "in the tower", "inside": "in the LLM", "control": "control"}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """An option in a line.
+    """The description of an option.
 
     Attributes:
         name: Its name.
-        said: What it is; empty where its file does not say.
-        site: Where a method acts; empty for anything else.
+        said: Its description; empty if its file has none.
+        site: The site of a method; empty for anything else.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Entry:
     site: str = ""
 
     def to_json(self) -> dict[str, str]:
-        """All of it, for scripts."""
+        """All fields, for scripts."""
         return {key: value for key, value in asdict(self).items() if value or key != "site"}
 
 
@@ -42,7 +42,7 @@ def entries(group: str) -> list[Entry]:
 
 
 def skills() -> list[Entry]:
-    """The skills that questions of ``scenes`` ask for, each with its data set."""
+    """The skills that questions of ``scenes`` test, each with its data set."""
     found = [one for one in entries("dataset") if one.name.startswith("scenes_")]
     return [Entry(one.name.removeprefix("scenes_"), f"{one.said} dataset={one.name}") for one in found]
 
@@ -62,7 +62,7 @@ def _entry(group: str, name: str) -> Entry:
 
 
 def _first_comment(text: str) -> str:
-    """The first sentence of the first comment, which may run over lines."""
+    """The first sentence of the first comment, which may span lines."""
     found = re.search(r"(?m)^# ?(?!@)(.+(?:\n# .+)*)", text)
     return _sentence(found.group(1).replace("\n# ", " ")) if found else ""
 
@@ -74,7 +74,7 @@ def _sentence(text: str) -> str:
 
 
 def _docstring(target: str) -> str:
-    """The first sentence of a class's docstring; empty where its source cannot be found."""
+    """The first sentence of a class's docstring; empty if its source cannot be found."""
     module, _, name = target.rpartition(".")
     try:
         found = importlib.util.find_spec(module)

@@ -1,4 +1,4 @@
-"""Whether a method's settings are fields of its class, and of the kinds that it declares."""
+"""Checks a method's settings against the fields and types of its class."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from typing import Any
 
 from parbench.errors import ParbenchError, unknown
 
-# What a field may hold, by what its class declares; a bool is an int to Python, but not to a person.
+# Accepted types by declared type; unlike in Python, a bool does not count as an int.
 _KINDS: dict[Any, tuple[type, ...]] = {int: (int,), float: (int, float), str: (str,), bool: (bool,), type(None): (type(None),)}
 _SEQUENCES = (list, tuple, collections.abc.Sequence)
 
 
 def check_fields(kind: Any, settings: Mapping[str, Any]) -> None:
-    """Refuse fields that a class does not have, and values of the wrong kind.
+    """Refuse unknown fields and values of the wrong type.
 
     Args:
         kind: The method's class.
-        settings: Its fields by name, as the YAML or a person gives them; missing ones have the class's default.
+        settings: Fields by name, from the YAML or the user; missing ones keep the class's default.
 
     Raises:
-        ParbenchError: It has no such field, or declares another kind.
+        ParbenchError: The class has no such field, or declares another type.
     """
     fields, hints, method = {field.name: field for field in dataclasses.fields(kind)}, _hints(kind), settings.get("name")
     for name, value in settings.items():
         if name not in fields:
             raise unknown(f"field of method {method}", name, fields)
-        # A budget is checked with the model at hand.
+        # The budget is checked once the model is known.
         if name != "budget" and name in hints and not _right(value, hints[name]):
             said = inspect.formatannotation(hints[name])
             raise ParbenchError(f"method.{name}={value} of {method} is of the wrong kind: it takes {said}")
@@ -44,13 +44,13 @@ def _hints(kind: Any) -> dict[str, Any]:
         try:
             found |= typing.get_type_hints(base)
         except (NameError, TypeError, AttributeError):
-            # A name that only type checkers see.
+            # A name that exists only for type checkers.
             found |= {name: hint for name, hint in vars(base).get("__annotations__", {}).items() if not isinstance(hint, str)}
     return found
 
 
 def _right(value: Any, hint: Any) -> bool:
-    """Whether a value is of a declared type; true where that cannot be told."""
+    """Whether a value has a declared type; True if that cannot be decided."""
     origin, inside = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return any(_right(value, one) for one in inside)

@@ -1,4 +1,4 @@
-"""Where the Hydra configurations are, and which options there are."""
+"""The folders of the Hydra configurations, and the options in them."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from pathlib import Path
 
 
 def conf_folder() -> Path:
-    """The Hydra configs: in the package when installed from a wheel, else the repository's top level."""
+    """The folder of the Hydra configurations: in the package if installed from a wheel, else at the repository's top level."""
     package = Path(__file__).parents[1]
     inside = package / "conf"
     return inside if inside.is_dir() else package.parents[1] / "conf"
 
 
 def outside_folders() -> list[Path]:
-    """Further folders of configurations, by ``PARBENCH_SEARCHPATH``: methods of one's own, outside the package."""
+    """Further configuration folders from ``PARBENCH_SEARCHPATH``, for methods outside the package."""
     return [Path(folder).resolve() for folder in os.environ.get("PARBENCH_SEARCHPATH", "").split(os.pathsep) if folder]
 
 
 def names(group: str, *, outside: bool = True) -> list[str]:
-    """Names in a group of ``conf/``, such as the known methods; those of folders outside the package too unless not wanted."""
+    """Names in a group of ``conf/``, such as the known methods; ``outside`` includes folders outside the package."""
     folders = [conf_folder(), *(outside_folders() if outside else ())]
     return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
 
 
 def option_file(group: str, name: str) -> Path | None:
-    """The YAML of a name in a group, None where there is none; the package's comes first."""
+    """The YAML file of a name in a group, the package's first; None if there is none."""
     files = (folder / group / f"{name}.yaml" for folder in (conf_folder(), *outside_folders()))
     return next((file for file in files if file.is_file()), None)

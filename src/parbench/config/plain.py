@@ -1,4 +1,4 @@
-"""One option of ``conf/`` by itself, read without Hydra."""
+"""Reads a single option of ``conf/`` without Hydra."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from parbench.errors import ParbenchError, unknown
 
 
 def option(group: str, name: str, **beside: Mapping[str, Any]) -> dict[str, Any]:
-    """What the YAML of a name in a group says, with values that it takes from other groups filled in.
+    """The content of an option's YAML, with interpolated values from other groups filled in.
 
     Args:
         group: Such as ``method`` or ``model``.
@@ -23,7 +23,7 @@ def option(group: str, name: str, **beside: Mapping[str, Any]) -> dict[str, Any]
         beside: Other groups by name, for values such as ``${oc.select:model.relevance_sign,-1}``.
 
     Raises:
-        ParbenchError: The name is not known, or its file cannot be read.
+        ParbenchError: The name is unknown, or its file cannot be read.
     """
     file = option_file(group, name)
     if file is None:

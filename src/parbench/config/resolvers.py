@@ -1,4 +1,4 @@
-"""What parbench's configurations compute: the places of what is shipped, and one of two values."""
+"""OmegaConf resolvers of parbench's configurations: paths of shipped files, and a choice between two values."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from parbench.models.assets import asset
 
 
 def register_resolvers() -> None:
-    """OmegaConf keeps resolvers for the whole process, so parbench's have its name in theirs and stand in nobody's way."""
+    """Register parbench's resolvers; they are global to the process, so their names contain ``parbench``."""
     OmegaConf.register_new_resolver("parbench.asset", asset, replace=True)
     OmegaConf.register_new_resolver("parbench.choose", lambda condition, yes, no: yes if condition else no, replace=True)

@@ -1,4 +1,4 @@
-"""A part of a data set's questions: ``shard=i/n``."""
+"""Shards of a data set's questions: ``shard=i/n``."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 
 from parbench.errors import ParbenchError
 
-# Which part, counted from 0, of how many.
+# (index from 0, number of shards)
 Shard = tuple[int, int]
 
 
 def parse_shard(value: Any) -> Shard | None:
-    """``i/n`` as numbers; None for the whole, which 0/1 is too.
+    """Parse ``i/n``; None for the whole data set, also for 0/1.
 
     Raises:
-        ParbenchError: It is not a part of anything.
+        ParbenchError: The value is not a valid shard.
     """
     if value is None:
         return None

@@ -1,4 +1,4 @@
-"""A configuration as the words of a command line: what a person has to write to have it again."""
+"""Converts a configuration back to the command line that gives it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from parbench.errors import ParbenchError
 
 
 def words_of(config: DictConfig, groups: Collection[str], skip: Collection[str] = ()) -> list[str]:
-    """``model=NAME model.path=...``: the options that were chosen, and what of them is not as their files have it.
+    """Overrides such as ``model=NAME model.path=...``: the selected options, and the values that differ from their files.
 
     Args:
-        config: The whole configuration.
+        config: The complete configuration.
         groups: Such as model, method, dataset.
         skip: Dotted keys to leave out.
     """
@@ -26,7 +26,7 @@ def words_of(config: DictConfig, groups: Collection[str], skip: Collection[str] 
     try:
         usual = compose_config(plain)
     except ParbenchError:
-        # An option of one's own whose file has another name.
+        # A user's option whose file has another name.
         return plain
     found = []
     for group, word in zip(chosen, plain, strict=True):
@@ -45,7 +45,7 @@ def _differing(ours: Any, theirs: Any, above: str) -> Iterator[str]:
 
 
 def written(value: Any) -> str:
-    """A value as Hydra reads it."""
+    """A value in Hydra's override syntax."""
     if value is None:
         return "null"
     if isinstance(value, bool):

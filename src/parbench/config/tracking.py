@@ -1,4 +1,4 @@
-"""What ``tracking=wandb`` can be told, checked before anything is computed."""
+"""The settings of ``tracking=wandb``, validated before anything is computed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from parbench.errors import ParbenchError
 
 TRACKERS = ("none", "wandb")
 MODES = ("auto", "online", "offline")
-# What W&B does not allow in a project's name.
+# Characters that W&B does not allow in a project's name.
 _NOT_IN_PROJECTS = re.compile(r"[/\\#?%:]")
 _LONGEST = {"project": 128, "tag": 64}
 
@@ -23,15 +23,15 @@ class WandbSettings:
 
     Attributes:
         project: W&B project.
-        entity: User or team; None for the key's own.
-        group: Runs that belong together.
-        tags: Of every run.
-        dir: Folder in which wandb makes its own, ``wandb/``.
-        mode: online, offline, or auto.
-        samples: Most rows of the table of samples.
-        pictures: Most pictures of kept tokens.
-        every: Questions from one point of the history to the next.
-        patience: Seconds that wandb may take to end a run.
+        entity: User or team; None for the API key's default.
+        group: W&B group of the runs.
+        tags: Tags of every run.
+        dir: Folder in which wandb creates its folder ``wandb/``.
+        mode: ``online``, ``offline``, or ``auto``.
+        samples: Maximum number of rows in the table of samples.
+        pictures: Maximum number of pictures of kept tokens.
+        every: Number of questions between two points of the history.
+        patience: Seconds that wandb may take to finish a run.
     """
 
     project: str
@@ -47,16 +47,16 @@ class WandbSettings:
 
     @property
     def folder(self) -> Path:
-        """The folder that wandb makes in ``dir``: ``.wandb`` where there is one already, else ``wandb``."""
+        """The folder that wandb creates in ``dir``: ``.wandb`` if it exists already, else ``wandb``."""
         where = self.dir.resolve()
         return where / (".wandb" if (where / ".wandb").exists() else "wandb")
 
     @classmethod
     def of(cls, found: Mapping[str, Any]) -> WandbSettings:
-        """From a configuration's ``tracking``.
+        """The settings in a configuration's ``tracking``.
 
         Raises:
-            ParbenchError: A value is impossible.
+            ParbenchError: A value is invalid.
         """
         project, tags = found["project"], found["tags"]
         if not isinstance(project, str) or not project or _NOT_IN_PROJECTS.search(project) or len(project) > _LONGEST["project"]:
@@ -86,10 +86,10 @@ class WandbSettings:
 
 
 def check_tracking(found: Mapping[str, Any]) -> None:
-    """Refuse what cannot be meant.
+    """Validate a configuration's ``tracking``.
 
     Raises:
-        ParbenchError: The tracker is not known, or a value of its settings is impossible.
+        ParbenchError: The tracker is unknown, or one of its settings is invalid.
     """
     name = found.get("name")
     if name not in TRACKERS:

@@ -1,4 +1,4 @@
-"""Values of a composed configuration that cannot be meant, refused before anything heavy is imported."""
+"""Validates a composed configuration before anything heavy is imported."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _COUNTS = {"cache_mb": "megabytes", "workers": "threads"}
 
 
 def check_values(config: DictConfig) -> None:
-    """Refuse what no run can have.
+    """Validate a configuration.
 
     Args:
-        config: The whole configuration; a folder that is named by a number becomes text in it.
+        config: The complete configuration; a folder whose name is a number is converted to text in it.
 
     Raises:
-        ParbenchError: A key is missing, or its value is impossible.
+        ParbenchError: A key is missing, or its value is invalid.
     """
     missing = [key for key in _KEYS if key not in config]
     if missing:
@@ -104,7 +104,7 @@ def _check_dataset(dataset: DictConfig) -> None:
         if isinstance(value, bool) or not isinstance(value, str | int | float | None):
             raise ParbenchError(f"dataset.{key}={value} is not text: write dataset.{key}=NAME, or null for none")
         if key in dataset and value is not None:
-            # A split by the name of 2024 is a number to YAML.
+            # YAML reads a split named 2024 as a number.
             dataset[key] = str(value)
     columns = dataset.get("columns", [])
     if not OmegaConf.is_list(columns) or not all(isinstance(one, str) for one in columns):
@@ -126,7 +126,7 @@ def _check_controls(controls: Any) -> None:
 
 
 def _folder(key: str, value: Any) -> str:
-    """A folder's name; one that is a number to YAML, such as 2026, is meant as text."""
+    """A folder's name as text; YAML reads a name such as 2026 as a number."""
     if isinstance(value, bool) or not isinstance(value, str | int | float) or not str(value).strip():
         raise ParbenchError(f"{key}={value} is not a folder: write {key}=results/runs")
     path = Path(str(value))
