@@ -6,6 +6,7 @@ outside docs/ that a page links to is taken along. A link to any other file of t
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 from pathlib import Path
@@ -20,6 +21,11 @@ PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.
 # Files outside docs/ that pages show, by their ending.
 _SHOWN = (".png", ".svg", ".html")
 _LINK = re.compile(r"(\]\()([^)\s#]+)([^)]*\))")
+
+
+def on_startup(**_: Any) -> None:
+    """Keep a hint of tqdm's, on what a live notebook would need, out of the pages of notebooks."""
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")
 
 
 @event_priority(100)  # before the plugin of notebooks looks for them

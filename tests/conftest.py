@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 # Read when huggingface_hub is imported: no test waits for a hub.
@@ -140,3 +141,11 @@ def tiny_sweep(tmp_path_factory) -> Path:
 @pytest.fixture
 def folder(tmp_path) -> Path:
     return tmp_path
+
+
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises, also where the tests run in the background of a shell, which has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

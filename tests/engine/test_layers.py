@@ -315,7 +315,7 @@ def test_the_search_finds_the_layer_from_which_images_are_not_needed(adapter, em
     assert bool((found >= 0).all())
     assert bool((found[:, 2] < found[:, 0]).all())
     assert first_below(torch.tensor([[0.5, 0.2, 0.1]]), [5, 6, 7], 0.25) == 6
-    with pytest.raises(ParbenchError, match=r"the least is 0\.1"):
+    with pytest.raises(ParbenchError, match=r"use at least 0\.1"):
         first_below(torch.tensor([[0.5, 0.2, 0.1]]), [5, 6, 7], 0.05)
 
 

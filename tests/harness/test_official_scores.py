@@ -165,7 +165,7 @@ def test_mmbench_from_the_command_line_counts_questions(run, folder):
     ]
     assert len(shards) == 2
     assert not set.intersection(*shards)
-    code, _, err = run("merge", "parts", "results_dir=merged")
+    code, _, err = run("merge", "parts", "out=merged")
     assert code == 0, err
     merged = metrics(folder / "merged")["random"]
     assert {**merged, "seconds_per_sample": 0} == {**found, "seconds_per_sample": 0}

@@ -27,7 +27,7 @@ class Direct:
         from lmms_eval.api.task import ConfigurableTask
         from lmms_eval.utils import load_yaml_config
 
-        config = load_yaml_config(str(prepared._yaml), mode="full")
+        config = load_yaml_config(str(prepared._task_file.path), mode="full")
         rows.to_parquet(folder / "rows.parquet")
         split = config["test_split"]
         config |= {

@@ -136,7 +136,7 @@ def test_a_submission_goes_on_and_is_merged(run, folder):
     for shard in ("0/2", "1/2"):
         assert run(*words, "results_dir=parts", f"shard={shard}")[0] == 0
     assert not list((folder / "parts").glob("*/submission*"))
-    code, _, err = run("merge", "parts", "results_dir=merged")
+    code, _, err = run("merge", "parts", "out=merged")
     assert code == 0, err
     (merged,) = (folder / "merged").glob("*/submission.json")
     assert json.loads(merged.read_text()) == json.loads(before)
@@ -192,4 +192,5 @@ def test_single_rows_without_an_answer_are_named(run, folder):
     ],
 )
 def test_a_submission_where_there_is_no_server_is_refused(run, words, said):
-    assert said in refused(run, "eval", "method=none", "submission=true", *words)
+    given = words if words[0].startswith("submission=") else ("submission=true", *words)
+    assert said in refused(run, "eval", "method=none", *given)

@@ -177,7 +177,7 @@ def test_an_own_number_needs_no_budget(adapter, scenes):
 @pytest.mark.parametrize("name", ["tome", "dymu"])
 def test_a_budget_below_halving_in_every_block_is_refused(name, adapter):
     reducer(name, 18).check(adapter.geometry)
-    with pytest.raises(ParbenchError, match=r"budget=17 of method .* so the least is 18$"):
+    with pytest.raises(ParbenchError, match=r"budget=17 of method .* so the smallest budget is 18$"):
         reducer(name, 17).check(adapter.geometry)
 
 

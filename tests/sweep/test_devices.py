@@ -120,14 +120,6 @@ def test_whatever_ends_it_no_process_is_left_and_the_same_command_ends_with_the_
     assert err.count("finished before, nothing recomputed") == 5
 
 
-@pytest.fixture
-def interruptible():
-    """Ctrl-C raises, also where the tests run in the background of a shell, which has it ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_between_two_starts_leaves_no_process(monkeypatch):
     started, start = [], subprocess.Popen
@@ -149,7 +141,9 @@ def test_a_model_that_no_device_can_load_is_one_sentence(run, folder):
     shutil.copytree(asset("llava-tiny"), folder / "model")
     weights = folder / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
-    said = refused(run, *WORDS[:-2], TWO, f"model.path={folder / 'model'}", "methods=[random]", "controls=[]")
+    said = refused(
+        run, "sweep", "methods=[random]", "budgets=[64]", "controls=[]", "limit=24", TWO, f"model.path={folder / 'model'}"
+    )
     assert "is incomplete" in said
 
 

@@ -260,6 +260,7 @@ def test_what_the_memory_did_not_hold_is_not_tried_again_after_a_kill(run, folde
     assert max(tried) == 4
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_sweep_that_is_interrupted_says_so_in_one_sentence_and_goes_on(run, folder):
     words = ("methods=[random]", "budgets=[64]", "controls=[]", "limit=40", "engine.batch_size=4")
     command = [sys.executable, "-m", "parbench", "sweep", *words, "results_dir=runs"]
