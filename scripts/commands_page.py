@@ -9,20 +9,20 @@ from parbench.commands.options import Option
 BEGIN, END = "<!-- commands: written by scripts/write_commands.py -->", "<!-- /commands -->"
 _INTRODUCTION = """# Commands
 
-Written from the table of commands by `python scripts/write_commands.py`; a test fails when this page is stale. The same is shown by
-`parbench --help` and `parbench COMMAND --help`.
+Generated from the table of commands by `python scripts/write_commands.py`; a test fails if this page is out of date.
+`parbench --help` and `parbench COMMAND --help` print the same.
 
-* **Options** are written `name=VALUE` or `--name=VALUE`, before or after anything else. A switch is on by its name: `--json`.
-* **Configuration** is [Hydra's](https://hydra.cc/docs/advanced/override_grammar/basic/): `key=VALUE`. Names stand in
-  `conf/`, `parbench list` lists them, and `parbench config KEY=VALUE ...` prints what was composed.
-* An option or a key that is given twice is refused.
-* **Folders of runs** are named one after the other, or by `results_dir=FOLDER`; without one it is `results/runs`. This holds for
-  `status`, `merge`, `table`, `figures` and `report`.
-* **`-v`** also says when and where each message came about, and what caused an error; **`-q`** shows warnings and errors only,
-  beside the results. Both stand before or after the command. `parbench --version` prints the version.
-* **Progress** goes to the error output: bars on a terminal, elsewhere a line every half a minute.
-* **Exit codes**: 0; 1 where something that was asked for did not come out (a failed cell, a method that did not run, a case that
-  differs); 2 where a person has to put something right, said in one sentence; 130 after Ctrl-C.
+* **Options** are written `name=VALUE` or `--name=VALUE`, in any position. A switch is turned on by its name: `--json`.
+* **Configuration** keys are [Hydra overrides](https://hydra.cc/docs/advanced/override_grammar/basic/): `key=VALUE`.
+  `parbench list` lists the names in `conf/`, and `parbench config KEY=VALUE ...` prints the composed configuration.
+* An option or key that is given twice is refused.
+* **Folders of runs** are positional, or given as `results_dir=FOLDER`; the default is `results/runs`. This holds for
+  `status`, `merge`, `table`, `figures`, `report` and `export`.
+* **`-v`** adds time and source to messages, and the cause to errors. **`-q`** shows only warnings, errors and results.
+  Both can stand before or after the command. `parbench --version` prints the version.
+* **Progress** goes to stderr: bars on a terminal, otherwise a line every 30 seconds.
+* **Exit codes**: 0 for success; 1 if something that was requested failed (a run, a method, a parity case); 2 for wrong
+  input, with a message of one sentence; 130 after Ctrl-C.
 
 ## Completion
 
@@ -30,7 +30,7 @@ Written from the table of commands by `python scripts/write_commands.py`; a test
     parbench completion zsh > ~/.zfunc/_parbench            # with ~/.zfunc in fpath
     parbench completion fish > ~/.config/fish/completions/parbench.fish
 
-The TAB key then completes commands, options, keys of the configuration and their names: `parbench eval method=f<TAB>`.
+TAB then completes commands, options, configuration keys and names: `parbench eval method=f<TAB>`.
 """
 
 
