@@ -76,9 +76,14 @@ def results(finished, tmp_path):
     return Path(shutil.copytree(finished, tmp_path / "runs"))
 
 
+def last_of_each(*words: str) -> list[str]:
+    """Overrides without those that a later one replaces, since a key that is given twice is refused."""
+    return list({word.partition("=")[0]: word for word in words}.values())
+
+
 def tracked(run, results: Path, *words: str) -> tuple[int, str, str]:
     """An evaluation told to W&B, in the folder ``results``."""
-    return run(*EVAL, *TRACKED, f"results_dir={results}", f"tracking.dir={results.parent}", *words)
+    return run(*last_of_each(*EVAL, *TRACKED, f"results_dir={results}", f"tracking.dir={results.parent}", *words))
 
 
 def folders(results: Path, run_id: str = "") -> list[Path]:
@@ -219,7 +224,7 @@ def test_none_imports_nothing_of_wandb(tmp_path):
 
 def killed(results: Path) -> str:
     """Start an evaluation of ``random`` and kill it after some answers; the run's id."""
-    words = [*EVAL, *TRACKED, PICTURES, f"results_dir={results}", f"tracking.dir={results.parent}"]
+    words = last_of_each(*EVAL, *TRACKED, PICTURES, f"results_dir={results}", f"tracking.dir={results.parent}")
     process = subprocess.Popen(
         [sys.executable, "-c", "import sys; from parbench.cli import main; main(sys.argv[1:])", *words],
         stdout=subprocess.DEVNULL,
