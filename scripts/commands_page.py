@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from parbench.commands.catalogue import COMMANDS, KEYS, Command
 from parbench.commands.options import Option
+from readme_part import filled
 
 # Between these the README has the list.
 BEGIN, END = "<!-- commands: written by scripts/write_commands.py -->", "<!-- /commands -->"
@@ -49,16 +50,12 @@ def readme_list() -> str:
 
 
 def in_readme(text: str) -> str:
-    """The README with its list as it has to be.
+    """The README with its list of commands as it has to be.
 
     Raises:
         ValueError: Its marks are missing.
     """
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"README.md lacks {BEGIN} or {END}")
-    return f"{head}{BEGIN}\n\n{readme_list()}\n\n{END}{tail}"
+    return filled(text, BEGIN, END, readme_list())
 
 
 def _section(command: Command) -> list[str]:

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from parbench.config import compose_config, names
 from parbench.parity.case import load_cases
 from parbench.parity.finding import parity_of
+from readme_part import filled
 
 _SITES = {
     "pixels": "image, before the vision tower",
@@ -57,11 +58,7 @@ def in_readme(text: str) -> str:
     Raises:
         ValueError: Its marks are missing.
     """
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"README.md lacks {BEGIN} or {END}")
-    return f"{head}{BEGIN}\n\n{_by_site()}\n\n{END}{tail}"
+    return filled(text, BEGIN, END, _by_site())
 
 
 def _by_site() -> str:

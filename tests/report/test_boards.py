@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from browser import CHROMIUM, Browser
 from made_runs import write_scores
 from parbench.cli import main
 
@@ -119,15 +117,6 @@ def test_a_setting_that_no_board_can_show_is_skipped_with_a_word(run, folder):
     code, _, err = run("report", str(mine), "model=alone", "--leaderboard")
     assert code == 2
     assert "the runs of alone on scenes hold none alone" in err.splitlines()[-1]
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory) -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    found = Browser(tmp_path_factory.mktemp("chromium"))
-    yield found
-    found.close()
 
 
 def test_a_setting_and_a_budget_are_chosen_and_sent(browser, board):

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from browser import CHROMIUM, Browser
+from browser import Browser
 from made_runs import FLOPS, identity, line, write_run
 from parbench.cli import main
 
 Lines = list[dict[str, Any]]
 RUNS = (("none", None), ("par", 64))
 ALL = ["table", "board", "skills", "scatter", "compare"]
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory) -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    found = Browser(tmp_path_factory.mktemp("chromium"))
-    yield found
-    found.close()
 
 
 def lines(seed: int, count: int = 40, **fields: Any) -> Lines:

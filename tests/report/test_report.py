@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 
 import parbench
-from browser import CHROMIUM, Browser
+from browser import Browser
 from helpers import METHODS
 from made_runs import write_scores
 from parbench import results
@@ -274,15 +274,6 @@ def test_bad_input_is_one_sentence(run, folder, words, said):
 
 
 # Opened and clicked.
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory) -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    found = Browser(tmp_path_factory.mktemp("chromium"))
-    yield found
-    found.close()
 
 
 @pytest.fixture
