@@ -163,7 +163,7 @@ class Session:
             ParbenchError: The processor cannot be loaded, or its template loses questions.
         """
         from parbench.harness.prompts import check_template
-        from parbench.models.loading import load_processor
+        from parbench.models.processors import load_processor
 
         processor = load_processor(self._folder())
         if resolve_prompt(self.model_settings) == "template":

@@ -14,6 +14,7 @@ from parbench.models import hub
 from parbench.models.devices import resolve_device, resolve_dtype
 from parbench.models.fingerprints import PICKLE
 from parbench.models.placement import bridge, check_placement, placed
+from parbench.models.processors import load_processor
 from parbench.models.quantization import check_quantization, quantized
 from parbench.models.silence import quiet_transformers
 from parbench.models.unsupported import why_not, why_not_by_name
@@ -255,25 +256,3 @@ def load_model(config: Mapping[str, Any]) -> tuple[Any, Any, Path]:
     if config.get("device_map") is not None:
         bridge(model)
     return model.eval(), processor, folder
-
-
-@quiet_transformers()
-def load_processor(folder: Path | str) -> Any:
-    """The processor of a checkpoint's folder.
-
-    Raises:
-        ParbenchError: Its files cannot be read.
-    """
-    from transformers import AutoProcessor
-
-    try:
-        # The pixels of the torchvision backend differ enough to change answers, so PIL is always used.
-        processor = AutoProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # Each file is read by another library.
-        said = str(error).splitlines()[0] if str(error) else ""
-        raise ParbenchError(
-            f"the processor files in {folder} cannot be read ({type(error).__name__}: {said}): copy tokenizer and "
-            "preprocessor_config.json of the checkpoint again"
-        ) from error
-    processor.tokenizer.padding_side = "left"
-    return processor

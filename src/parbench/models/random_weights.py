@@ -10,11 +10,8 @@ import torch
 from parbench.errors import ParbenchError
 from parbench.models.assets import asset
 from parbench.models.devices import resolve_device, resolve_dtype
-from parbench.models.loading import (
-    check_clip_config,
-    load_processor,
-    locate_clip,
-)
+from parbench.models.loading import check_clip_config, locate_clip
+from parbench.models.processors import load_processor
 from parbench.models.silence import quiet_transformers
 from parbench.models.text import ClipSpace
 
