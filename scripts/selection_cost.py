@@ -32,7 +32,7 @@ from parbench.bench.prepare import ready
 from parbench.config import build_reducer, compose_config, names
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LlavaAdapter
-from parbench.models.geometry import config_of
+from parbench.models.configs import config_of
 from parbench.reducers import Reducer
 from parbench.reducers.none import Unreduced
 

@@ -61,7 +61,8 @@ def settings() -> dict:
 @pytest.fixture(scope="session")
 def geometry(settings):
     """Sizes of llava-tiny, without its weights."""
-    from parbench.models.geometry import config_of, geometry_of
+    from parbench.models.configs import config_of
+    from parbench.models.geometry import geometry_of
 
     return geometry_of(config_of(settings))
 

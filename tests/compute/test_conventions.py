@@ -14,7 +14,7 @@ from parbench.cli import main
 from parbench.compute.conventions import CONVENTIONS, Tokens, divprune, fastv, pyramiddrop, sizes_of, sparsevlm, true
 from parbench.compute.flops import costs
 from parbench.config import compose_config
-from parbench.models.geometry import config_of
+from parbench.models.configs import config_of
 from paths import ROOT
 
 

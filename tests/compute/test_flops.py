@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from parbench.compute.flops import costs, sample_flops
 from parbench.config import compose_config
 from parbench.engine.ledger import SampleLedger
-from parbench.models.geometry import config_of
+from parbench.models.configs import config_of
 
 
 @pytest.fixture(scope="module", params=["llava-tiny", "llava-1.5-7b", "llava-1.5-13b"])

@@ -13,9 +13,10 @@ from parbench.config.groups import names
 from parbench.config.plain import option
 from parbench.errors import ParbenchError, unknown
 from parbench.models import hub
+from parbench.models.configs import config_of
 from parbench.models.devices import DTYPES
 from parbench.models.fingerprints import fingerprint
-from parbench.models.geometry import Geometry, config_of, geometry_of
+from parbench.models.geometry import Geometry, geometry_of
 from parbench.models.loading import check_config, locate, read_json
 from parbench.models.text import NamedClip
 from parbench.models.unsupported import why_not

@@ -100,7 +100,8 @@ def _refuse_impossible(config: DictConfig, cells: list[tuple[DictConfig, Any]]) 
     Raises:
         ParbenchError: Nothing would be measured at a budget; says why.
     """
-    from parbench.models.geometry import config_of, geometry_of
+    from parbench.models.configs import config_of
+    from parbench.models.geometry import geometry_of
 
     geometry = geometry_of(config_of(config.model))
     if config.model.get("weights") == "random" and config.model.llm_layers:

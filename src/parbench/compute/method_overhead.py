@@ -22,7 +22,8 @@ from parbench.engine.inputs import Rows
 from parbench.engine.plan import TokenPlan
 from parbench.engine.sites import Site, site_of
 from parbench.models.adapter import LanguageAdapter, LlavaAdapter
-from parbench.models.geometry import config_of, geometry_of
+from parbench.models.configs import config_of
+from parbench.models.geometry import geometry_of
 from parbench.models.random_weights import clip_sizes
 from parbench.models.text import ClipSpace
 from parbench.models.vision import Encoded

@@ -10,7 +10,8 @@ from parbench.compute.flops import costs
 from parbench.engine.plan import TokenPlan
 from parbench.engine.sites import Site, site_of
 from parbench.errors import ParbenchError
-from parbench.models.geometry import Geometry, config_of, geometry_of
+from parbench.models.configs import config_of
+from parbench.models.geometry import Geometry, geometry_of
 from parbench.reducers import Reducer
 from parbench.reducers.none import Unreduced
 

@@ -78,7 +78,8 @@ def _check_fetching(session: Session, read: Sequence[Source]) -> None:
 
 def configured_geometry(session: Session) -> Geometry | None:
     """The model's sizes from ``conf/model``; None if only the checkpoint has them."""
-    from parbench.models.geometry import config_of, geometry_of
+    from parbench.models.configs import config_of
+    from parbench.models.geometry import geometry_of
 
     return geometry_of(config_of(session.model_settings)) if session.model_settings.get("geometry") else None
 

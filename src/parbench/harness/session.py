@@ -152,9 +152,9 @@ class Session:
 
     @cached_property
     def _checkpoint_config(self) -> Any:
-        from transformers import LlavaConfig
+        from parbench.models.configs import read_config
 
-        return LlavaConfig.from_pretrained(self._folder(), local_files_only=True)
+        return read_config(self._folder())
 
     def check_prompts(self) -> None:
         """Check that the model's processor loads and its chat template renders questions, without loading the model.

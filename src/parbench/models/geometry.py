@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from parbench.models.loading import check_config, locate
+from parbench.errors import ParbenchError
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,15 @@ class Geometry:
 
 
 def geometry_of(config: Any) -> Geometry:
-    """The geometry of a ``LlavaConfig``."""
+    """The geometry of a ``LlavaConfig``.
+
+    Raises:
+        ParbenchError: The configuration is another family's.
+    """
+    if config.model_type != "llava":
+        raise ParbenchError(
+            f"models of type {config.model_type} can be loaded, but not reduced yet: use LLaVA-1.5, such as model=llava-1.5-7b"
+        )
     side = config.vision_config.image_size // config.vision_config.patch_size
     return Geometry(
         side,
@@ -51,22 +58,3 @@ def geometry_of(config: Any) -> Geometry:
         config.vision_config.patch_size,
         config.vision_feature_layer,
     )
-
-
-def config_of(model: Mapping[str, Any]) -> Any:
-    """The ``LlavaConfig`` of a ``conf/model`` mapping, from its ``geometry`` or its folder. Weights are not read.
-
-    Raises:
-        ParbenchError: There is neither.
-    """
-    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
-
-    if geometry := model.get("geometry"):
-        return LlavaConfig(
-            vision_config=CLIPVisionConfig(**geometry["vision"]).to_dict(),
-            text_config=LlamaConfig(**geometry["text"]).to_dict(),
-            vision_feature_layer=geometry["vision_feature_layer"],
-        )
-    folder = locate(str(model["path"]), model.get("revision"), weights=False)
-    check_config(folder)
-    return LlavaConfig.from_pretrained(folder, local_files_only=True)

@@ -34,7 +34,7 @@ def random_model(config: Mapping[str, Any]) -> tuple[Any, Any]:
     """
     from transformers import AutoModelForImageTextToText
 
-    from parbench.models.geometry import config_of
+    from parbench.models.configs import config_of
 
     processor = load_processor(asset(_PROCESSOR))
     sizes = config_of(config)
