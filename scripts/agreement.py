@@ -1,8 +1,8 @@
-"""How far parbench's statistics are from scipy, statsmodels and lmms-eval where these offer the same.
+"""Compares parbench's statistics with the same ones of scipy, statsmodels and lmms-eval.
 
     python scripts/agreement.py
 
-Twenty data sets each; prints the largest difference (docs/statistics.md holds what it printed). Needs the extra `dev`.
+Prints the largest difference over twenty random data sets each. The output is in docs/statistics.md. Needs the extra `dev`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SETS = 20
 
 
 def answers(runs: np.ndarray, images: np.ndarray, **columns: object) -> Answers:
-    """Scores [runs, questions] about these images [questions]."""
+    """Answers with given scores [runs, questions], to questions about given images [questions]."""
     ids = [f"{number:05}" for number in range(len(images))]
     frames = [
         pd.DataFrame({"run_id": str(run), "id": ids, "image_id": images, "score": row.astype(float), **columns})
@@ -38,12 +38,12 @@ def answers(runs: np.ndarray, images: np.ndarray, **columns: object) -> Answers:
 
 
 def pair(random: np.random.Generator, questions: int = 400) -> np.ndarray:
-    """Right answers of two runs."""
+    """Whether the answers of two runs are correct [2, questions]."""
     return random.random((2, questions)) < np.array([[0.85], [0.7]])
 
 
 def interval(random: np.random.Generator) -> float:
-    """Ends of intervals of a mean and of a paired difference, as a share of their width, 400 questions each an image of its own."""
+    """Difference of the ends of intervals, relative to their width, of a mean and of a paired difference; 400 images."""
     runs = pair(random)
     [found] = resample([accuracy(answers(runs, np.arange(400)))])
     apart = []
@@ -59,20 +59,20 @@ def interval(random: np.random.Generator) -> float:
 
 
 def flip(random: np.random.Generator) -> float:
-    """McNemar's p, against statsmodels and against scipy's binomial test."""
+    """Difference of McNemar's p from statsmodels and from scipy's binomial test."""
     found = flips(*pair(random))
     theirs = mcnemar([[0, found.broken], [found.fixed, 0]], exact=True).pvalue
     return max(abs(found.p - theirs), abs(found.p - binomtest(found.broken, found.broken + found.fixed).pvalue))
 
 
 def corrected(random: np.random.Generator) -> float:
-    """Holm's p-values of 27 comparisons."""
+    """Difference of Holm's p-values of 27 comparisons."""
     values = random.random(27) ** 3
     return float(np.abs(np.array(holm(values.tolist())) - multipletests(values, method="holm")[1]).max())
 
 
 def error(random: np.random.Generator) -> float:
-    """The clustered standard error of a difference of accuracies, relatively; 50 images with eight questions."""
+    """Relative difference of the clustered standard error of a difference of accuracies; 50 images with eight questions each."""
     images = np.repeat(np.arange(50), 8)
     runs = pair(random)
     fit = sm.OLS(runs[0].astype(float) - runs[1], np.ones(400)).fit(cov_type="cluster", cov_kwds={"groups": images})
@@ -80,7 +80,7 @@ def error(random: np.random.Generator) -> float:
 
 
 def pope(random: np.random.Generator) -> float:
-    """F1 of answers that are all yes or no."""
+    """Difference of POPE's F1 over answers that are all yes or no."""
     target, said = random.choice(["yes", "no"], (2, 60))
     rows = [{"prediction": one, "ground_truth": other} for one, other in zip(said, target, strict=True)]
     found = f1(answers((said == target)[None], np.arange(60), target=target, prediction=said))
@@ -88,7 +88,7 @@ def pope(random: np.random.Generator) -> float:
 
 
 def mme(random: np.random.Generator) -> float:
-    """MME points of 60 questions in three categories."""
+    """Difference of MME's points over 60 questions in three categories."""
     images = np.array([f"{('OCR', 'existence', 'code_reasoning')[number % 3]}/{number:02}" for number in range(30)]).repeat(2)
     scores = random.integers(0, 2, 60).astype(float)
     rows = [
@@ -109,7 +109,7 @@ CHECKS: dict[str, Callable[[np.random.Generator], float]] = {
 
 
 def main() -> None:
-    """Compare, print a Markdown table."""
+    """Run all comparisons and print a Markdown table."""
     print("| what, and with whom | largest difference |\n|---|---:|")
     for name, check in CHECKS.items():
         largest = max(check(np.random.default_rng(seed)) for seed in range(SETS))

@@ -1,8 +1,8 @@
-"""Runs command lines that a person can get wrong, each in a process of its own, and prints a table: message, exit code, seconds.
+"""Runs wrong command lines, each in its own process, and prints a table of messages, exit codes and seconds.
 
-CPU seconds stand beside them, since those do not depend on what else the machine does.
+The table also has CPU seconds, which depend less on other programs on the machine.
 
-python scripts/bad_inputs.py > bad_inputs.md
+    python scripts/bad_inputs.py > bad_inputs.md
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bad_inputs import BAD_INPUTS, BadInput, prepare
 
 
 def row(one: BadInput, folder: Path, environment: dict[str, str]) -> str:
-    """A line of the table."""
+    """Run a command line and return its row of the table."""
     path = os.pathsep.join(filter(None, (str(folder / "mine"), os.environ.get("PYTHONPATH"))))
     begun, used = time.perf_counter(), _cpu()
     done = subprocess.run(
@@ -38,7 +38,7 @@ def row(one: BadInput, folder: Path, environment: dict[str, str]) -> str:
 
 
 def _cpu() -> float:
-    """CPU seconds of all processes that have ended."""
+    """CPU seconds of all child processes that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

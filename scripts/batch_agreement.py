@@ -1,9 +1,9 @@
-"""Compares every method at batch 1 with itself at batch 8, on the same features.
+"""Compares every method at batch size 1 and 8, on the same features.
 
     python scripts/batch_agreement.py --questions 1000 --budget 64
 
-Kept tokens must be the same; answers may differ only where a kernel's rounding at another batch shape tips two nearly equal
-logits: each such case is printed with its margin.
+The kept tokens must be the same. Answers may differ only if two logits are nearly equal, since the rounding of a kernel depends on
+the batch size. Each such answer is printed with its margin.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ from parbench.harness.session import Session
 
 
 def compare(engine: Engine, samples: list[Sample], batch: int) -> tuple[int, list[str]]:
-    """How many samples keep other tokens, and a line for each answer that differs."""
+    """Answer samples in batches and alone.
+
+    Returns:
+        The number of samples with other kept tokens, and a line for each answer that differs.
+    """
     kept, lines = 0, []
     for numbers in plan(samples, batch):
         chosen = [samples[number] for number in numbers]

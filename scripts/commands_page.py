@@ -1,4 +1,4 @@
-"""The commands as Markdown, written from their table: ``docs/commands.md``, and the list in the README."""
+"""Generates ``docs/commands.md`` and the README's list of commands from the table of commands."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from parbench.commands.catalogue import COMMANDS, KEYS, Command
 from parbench.commands.options import Option
 from readme_part import filled
 
-# Between these the README has the list.
+# Marks in the README around the list.
 BEGIN, END = "<!-- commands: written by scripts/write_commands.py -->", "<!-- /commands -->"
 _INTRODUCTION = """# Commands
 
@@ -36,12 +36,12 @@ TAB then completes commands, options, configuration keys and names: `parbench ev
 
 
 def commands_page() -> str:
-    """``docs/commands.md``."""
+    """The text of ``docs/commands.md``."""
     return "\n".join([_INTRODUCTION, *("\n".join(_section(command)) for command in COMMANDS.values())])
 
 
 def readme_list() -> str:
-    """The list between the README's marks."""
+    """The README's list of commands."""
     rows = [
         f"| [`{one.name}`](docs/commands.md#{one.name}) | {one.summary} | `parbench {one.examples[0]}` |"
         for one in COMMANDS.values()
@@ -50,10 +50,10 @@ def readme_list() -> str:
 
 
 def in_readme(text: str) -> str:
-    """The README with its list of commands as it has to be.
+    """The text of the README with an up-to-date list of commands.
 
     Raises:
-        ValueError: Its marks are missing.
+        ValueError: The README lacks the marks.
     """
     return filled(text, BEGIN, END, readme_list())
 

@@ -1,10 +1,10 @@
-"""Compares finished runs with one of them, question by question.
+"""Compares a finished run with others, question by question.
 
     python scripts/compare_runs.py results/runs/0123456789abcdef results/runs/*
 
-Prints, for each other run of the same model, data set and limit, the first one's accuracy minus its own, with the 95 % interval of
-docs/statistics.md. `parbench table` compares with no reduction and the controls; this, with any run, and across versions of the
-code.
+For each other run of the same model, data set and limit, prints the accuracy of the first run minus its accuracy, with the 95 %
+interval of docs/statistics.md. `parbench table` compares only with no reduction and the controls. This script compares any runs,
+also of different versions of the code.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SAME = ("model", "weights", "limit", "dataset")
 
 
 def main() -> None:
-    """Parse the command line, compare, print a Markdown table."""
+    """Parse the command line, compare the runs, and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("others", type=Path, nargs="+")
@@ -47,7 +47,7 @@ def main() -> None:
             continue
         other, difference = runs.loc[alike[place]], found.against(mine, place)
         low, high = difference.interval()
-        interval = "none, since all answers are as good" if low != low else f"{100 * low:+.1f} to {100 * high:+.1f}"
+        interval = "none: the same score for every answer" if low != low else f"{100 * low:+.1f} to {100 * high:+.1f}"
         print(
             f"| {other['label']} | {other['tokens_mean']:.1f} | {100 * other['accuracy']:.1f} % | {100 * difference.point:+.1f} | "
             f"{interval} |"

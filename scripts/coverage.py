@@ -1,13 +1,17 @@
-"""Simulates how often the intervals of parbench's tables hold the true value, and what other intervals would do.
+"""Simulates how often the intervals of parbench's tables contain the true value, compared with other intervals.
 
     python scripts/coverage.py                    # all settings; half an hour on one core
     python scripts/coverage.py --images 95 --simulations 500
 
-Two runs answer the same questions; questions of an image are alike (intraclass correlation), and so are the two runs. Prints
-Markdown: coverage of 95 % intervals for every measure (docs/statistics.md holds what it printed), then percentile, BCa, studentised
-and normal intervals beside ours, then how often a best method is named where all are equally good, and the power at the smallest
-difference that tables call detectable. With --runs, images are drawn from finished runs instead, whose answers are taken as the
-truth:
+Two runs answer the same questions. Answers to questions about an image are correlated (intraclass correlation), and so are the
+two runs. The script prints Markdown tables, which are in docs/statistics.md:
+
+* the coverage of 95 % intervals for every measure,
+* the same for percentile, BCa, studentised and normal intervals,
+* how often a best method is named although all are equally good,
+* the power at the minimum detectable effect of the tables.
+
+With --runs, images are drawn from finished runs, whose answers are taken as the truth:
 
     python scripts/coverage.py --runs results/runs --images 30 95
 """
@@ -28,15 +32,15 @@ from parbench.statistics.measures import Sums, _f1, _sum_of_means, accuracy, rat
 from parbench.statistics.power import detectable, difference_error
 from parbench.statistics.significance import holm
 
-# As scenes has it: about ten questions an image, not the same number for each.
+# Range of the number of questions per image, about ten on average, as in scenes.
 LEAST, MOST = 2, 18
 IMAGES = (30, 95, 300)
 # Accuracy of none and of the method.
 ACCURACIES = ((0.92, 0.88), (0.92, 0.60), (0.70, 0.65), (0.97, 0.96))
 ALIKE = (0.0, 0.1, 0.3)
-# Images in MME's categories, perception then cognition, as its data have them.
+# Number of images in each category of MME, first perception, then cognition.
 MME_IMAGES = (30, 30, 30, 30, 147, 170, 200, 200, 200, 20, 70, 20, 20, 20)
-# Share of what makes an image hard that two runs have in common, and of questions on which they do the same for the same reason.
+# Share of an image's difficulty that two runs have in common, and share of the questions on which they draw the same random number.
 COMMON_IMAGE, COMMON_QUESTION = 0.6, 0.7
 # Simulations that share one set of resamples.
 BATCH = 100
@@ -44,13 +48,13 @@ BATCH = 100
 
 @dataclass(frozen=True)
 class World:
-    """Where answers come from.
+    """The distribution of simulated answers.
 
     Attributes:
-        images: Their number.
-        none: Accuracy of the run without reduction.
-        method: Of the other.
-        alike: Intraclass correlation of questions about one image.
+        images: Number of images.
+        none: Accuracy of the unreduced run.
+        method: Accuracy of the other run.
+        alike: Intraclass correlation of answers to questions about one image.
     """
 
     images: int
@@ -59,7 +63,7 @@ class World:
     alike: float
 
     def chances(self, random: np.random.Generator, accuracies: tuple[float, ...], shape: tuple[int, int]) -> np.ndarray:
-        """Chance of a right answer for each run and image [runs, *shape], beta-distributed about the accuracies."""
+        """Probability of a correct answer for each run and image [runs, *shape], beta-distributed around the accuracies."""
         common = random.standard_normal(shape)
         found = []
         for chance in accuracies:
@@ -74,7 +78,7 @@ class World:
 
 
 def answers(random: np.random.Generator, chances: np.ndarray, questions: int) -> np.ndarray:
-    """Right answers [runs, sims, m, questions] for chances [runs, sims, m]."""
+    """Whether answers are correct [runs, sims, m, questions], for probabilities [runs, sims, m] of m images."""
     runs, *shape = chances.shape
     common = random.random((*shape, questions))
     same = random.random((*shape, questions)) < COMMON_QUESTION
@@ -82,7 +86,7 @@ def answers(random: np.random.Generator, chances: np.ndarray, questions: int) ->
 
 
 def vqa(world: World, random: np.random.Generator, sims: int) -> tuple[Sums, list[float]]:
-    """Accuracy of pairs of runs: [2 sims, m, 2], method first, and the true accuracies."""
+    """Sums for the accuracy of pairs of runs [2 sims, m, 2], method first, and the true accuracies."""
     pair = (world.method, world.none)
     counts = random.integers(LEAST, MOST + 1, (sims, world.images))
     asked = np.arange(MOST) < counts[..., None]
@@ -92,7 +96,7 @@ def vqa(world: World, random: np.random.Generator, sims: int) -> tuple[Sums, lis
 
 
 def pope(world: World, random: np.random.Generator, sims: int) -> tuple[Sums, list[float]]:
-    """F1 of pairs of runs, six questions an image, half of them with the answer yes."""
+    """Sums for the F1 of pairs of runs, with six questions per image, half of them with the answer yes; and the true F1."""
     right = answers(random, world.chances(random, (world.method, world.none), (sims, world.images)), 6)
     hit, rejected = right[..., :3].sum(axis=-1), right[..., 3:].sum(axis=-1)
     parts = np.stack([hit, 3 - rejected, 3 - hit], axis=-1).astype(float)
@@ -101,7 +105,7 @@ def pope(world: World, random: np.random.Generator, sims: int) -> tuple[Sums, li
 
 
 def mme(world: World, random: np.random.Generator, sims: int) -> tuple[Sums, list[float]]:
-    """MME points of pairs of runs: two questions an image, the benchmark's own number of images."""
+    """Sums for MME's points of pairs of runs, with two questions per image and MME's number of images; and the true points."""
     categories = len(MME_IMAGES)
     strata = np.repeat(np.arange(categories), MME_IMAGES)
     right = answers(random, world.chances(random, (world.method, world.none), (sims, len(strata))), 2).sum(axis=-1)
@@ -114,7 +118,7 @@ def mme(world: World, random: np.random.Generator, sims: int) -> tuple[Sums, lis
 
 
 def _interleaved(parts: np.ndarray) -> np.ndarray:
-    """[2, sims, m, d] to [2 sims, m, d]: method and none of the first simulation, of the second, ..."""
+    """[2, sims, m, d] to [2 sims, m, d]: method and none of the first simulation, then of the second, and so on."""
     return parts.swapaxes(0, 1).reshape(-1, *parts.shape[2:])
 
 
@@ -129,7 +133,7 @@ def batches(simulations: int) -> Iterator[tuple[int, int]]:
 
 
 def coverage(world: World, make: Make, simulations: int, draws: int) -> dict[str, float]:
-    """How often the intervals hold the truth: of a run's measure, of the difference and of the retained ratio."""
+    """The share of intervals that contain the truth, for the measure of a run, the difference and the retained ratio."""
     held: dict[str, list[bool]] = {"value": [], "difference": [], "retained": []}
     for seed, sims in batches(simulations):
         sums, (method, none) = make(world, np.random.default_rng([seed, 1]), sims)
@@ -145,15 +149,24 @@ def coverage(world: World, make: Make, simulations: int, draws: int) -> dict[str
 
 
 def _held(ends: tuple[float, float], truth: float) -> list[bool]:
-    """Whether an interval holds the truth; nothing where none is given, since both runs answered all alike."""
+    """Whether an interval contains the truth; empty if there is no interval because both runs have the same scores."""
     return [] if np.isnan(ends[0]) else [bool(ends[0] <= truth <= ends[1])]
 
 
 def on_runs(folder: str, images: int, simulations: int, draws: int) -> list[list[str]]:
-    """Coverage for each reduced run less the unreduced one, of so many images drawn from all of theirs.
+    """Coverage for each reduced run compared with the unreduced one, with images drawn from those of the runs.
+
+    Args:
+        folder: Folder of the runs.
+        images: Number of images to draw.
+        simulations: Number of simulations.
+        draws: Number of resamples.
+
+    Returns:
+        Rows of a table.
 
     Raises:
-        ParbenchError: The runs have no table of their own.
+        ParbenchError: The runs are not comparable.
     """
     from parbench.results import load
     from parbench.tables.comparing import refuse_mixture
@@ -175,7 +188,7 @@ def on_runs(folder: str, images: int, simulations: int, draws: int) -> list[list
 
 
 def _drawn(parts: np.ndarray) -> Make:
-    """Makes pairs of runs by drawing images from two runs' [2, images, 2]."""
+    """A function that makes pairs of runs by drawing images from two runs [2, images, 2]."""
 
     def make(world: World, random: np.random.Generator, sims: int) -> tuple[Sums, list[float]]:
         drawn = random.integers(parts.shape[1], size=(sims, world.images))
@@ -185,13 +198,13 @@ def _drawn(parts: np.ndarray) -> Make:
 
 
 def percentile(_sums: Sums, _run: int, estimate: Estimate) -> tuple[float, float]:
-    """Plain percentiles."""
+    """The percentile interval."""
     low, high = np.quantile(estimate.draws, [0.025, 0.975])
     return float(low), float(high)
 
 
 def bca(sums: Sums, run: int, estimate: Estimate) -> tuple[float, float]:
-    """Bias-corrected and accelerated, the acceleration from leaving out each image."""
+    """The bias-corrected and accelerated interval; the acceleration is from the jackknife over images."""
     draws, parts = estimate.draws, sums.parts
     total = parts.sum(axis=1)
     left_out = sums.value(total[run] - parts[run]) - sums.value(total[run + 1] - parts[run + 1])
@@ -206,13 +219,13 @@ def bca(sums: Sums, run: int, estimate: Estimate) -> tuple[float, float]:
 
 
 def normal(sums: Sums, run: int, estimate: Estimate) -> tuple[float, float]:
-    """Clustered standard error times Student's t: no bootstrap."""
+    """The interval of the clustered standard error and Student's t, without bootstrap."""
     reach = t.ppf(0.975, estimate.freedom) * difference_error(sums, run, run + 1)
     return estimate.point - reach, estimate.point + reach
 
 
 def studentised(sums: Sums, run: int, weights: np.ndarray) -> tuple[float, float]:
-    """Bootstrap-t of the difference of two accuracies: each resample measured in its own standard error."""
+    """The bootstrap-t interval of the difference of two accuracies: each resample is divided by its own standard error."""
     gained = sums.parts[run, :, 0] - sums.parts[run + 1, :, 0]
     asked = sums.parts[run, :, 1]
     products = weights @ np.stack([gained, asked, gained**2, gained * asked, asked**2], axis=1)
@@ -229,7 +242,7 @@ def studentised(sums: Sums, run: int, weights: np.ndarray) -> tuple[float, float
 
 
 def alternatives(world: World, simulations: int, draws: int) -> dict[str, float]:
-    """Coverage of other intervals for the difference of two accuracies, beside ours."""
+    """Coverage of parbench's and other intervals for the difference of two accuracies."""
     from parbench.statistics.bootstrap import _weights
 
     kinds: dict[str, Interval] = {
@@ -255,7 +268,7 @@ def alternatives(world: World, simulations: int, draws: int) -> dict[str, float]
 
 
 def named_best(world: World, methods: int, simulations: int, draws: int) -> float:
-    """How often the table names a best among methods that are equally good."""
+    """The share of simulations in which the table names a best method although all are equally good."""
     named = 0
     for seed in range(simulations):
         random = np.random.default_rng([seed, 2])
@@ -272,10 +285,10 @@ def named_best(world: World, methods: int, simulations: int, draws: int) -> floa
 
 
 def power(world: World, simulations: int, draws: int) -> tuple[float, float]:
-    """The mean smallest detectable difference, and how often a method worse by it is told from none."""
+    """The minimum detectable effect, and the share of simulations in which a method worse by it differs significantly from none."""
     smallest = world.none - world.method
     for _ in range(4):
-        # The error depends on the difference itself, a little.
+        # The error depends slightly on the difference, so the two are found by iteration.
         here = World(world.images, world.none, world.none - smallest, world.alike)
         sums, _ = vqa(here, np.random.default_rng(3), 200)
         errors = [difference_error(sums, run, run + 1) for run in range(0, 400, 2)]
@@ -298,7 +311,7 @@ def show(header: list[str], rows: list[list[str]]) -> None:
 
 
 def show_by_images(held: dict[World, dict[str, float]]) -> None:
-    """Print shares in percent, a row for each number of images and kind; in a cell, one for each intraclass correlation."""
+    """Print shares in percent: a row per number of images and kind; a cell has a value per intraclass correlation."""
     pairs = list(dict.fromkeys((world.none, world.method) for world in held))
     kinds = next(iter(held.values()))
     rows = []
@@ -313,7 +326,7 @@ def show_by_images(held: dict[World, dict[str, float]]) -> None:
 
 
 def main() -> None:
-    """Parse the command line, simulate, print."""
+    """Parse the command line, simulate, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, nargs="+", default=IMAGES)
     parser.add_argument("--alike", type=float, nargs="+", default=ALIKE)

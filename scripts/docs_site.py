@@ -1,7 +1,7 @@
-"""Hooks of mkdocs: pages that stand outside docs/, and links that leave it.
+"""Hooks of mkdocs for pages outside docs/ and links to files outside docs/.
 
-README.md is the site's first page, CHANGELOG.md and CONTRIBUTING.md are pages, and the notebooks are run into pages. A picture
-outside docs/ that a page links to is taken along. A link to any other file of the repository goes to its address.
+README.md is the first page of the site. CHANGELOG.md, CONTRIBUTING.md and the executed notebooks are pages too. Images outside
+docs/ that a page shows are copied to the site. A link to any other file of the repository becomes a link to GitHub.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent
-# Files of the repository's root that are pages.
+# Files in the root of the repository that are pages.
 PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
-# Files outside docs/ that pages show, by their ending.
+# Suffixes of the files outside docs/ that are copied to the site.
 _SHOWN = (".png", ".svg", ".html")
 _LINK = re.compile(r"(\]\()([^)\s#]+)([^)]*\))")
 
 
 def on_startup(**_: Any) -> None:
-    """Keep a hint of tqdm's, on what a live notebook would need, out of the pages of notebooks."""
+    """Suppress a warning of tqdm about interactive notebooks, which would appear in the pages."""
     os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")
 
 
 @event_priority(100)  # before the plugin of notebooks looks for them
 def on_files(files: Files, config: Any) -> Files:
-    """Add the pages that stand outside docs/, and what pages show from there."""
+    """Add the pages outside docs/ and the files that pages show from there."""
     for name, page in PAGES.items():
         if (ROOT / name).exists():
             files.append(File.generated(config, page, content=(ROOT / name).read_text(encoding="utf-8")))
@@ -43,7 +43,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Point links at pages of the site, at files taken along, or at the repository."""
+    """Change links to files of the repository into links to pages, to copied files, or to GitHub."""
     uri = page.file.src_uri
     source = {after: before for before, after in PAGES.items()}.get(uri, f"docs/{uri}")
 
@@ -57,7 +57,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
 
 def _in_repository(source: str, link: str) -> str | None:
-    """The repository's path of a relative link in a page; None for an address, and for what is not a file there."""
+    """The path in the repository of a link in a page; None for a URL, or if there is no such file."""
     if ":" in link.split("/")[0]:
         return None
     target = posixpath.normpath(posixpath.join(posixpath.dirname(source), link))
@@ -82,7 +82,7 @@ def _kept_at(target: str) -> str:
 
 
 def _outside(page: Path) -> list[str]:
-    """Pictures and reports outside docs/ that a page shows."""
+    """Paths of the images and reports outside docs/ that a page shows."""
     source = page.relative_to(ROOT).as_posix()
     links = [_in_repository(source, match[2]) for match in _LINK.finditer(page.read_text(encoding="utf-8"))]
     return [link for link in links if link and link.endswith(_SHOWN) and not link.startswith("docs/")]

@@ -1,10 +1,10 @@
-"""How long the engine waits for images, with and without workers that read ahead.
+"""Measures how long the engine waits for images, with and without workers that prefetch them.
 
     python scripts/image_wait.py --images 128 --batch 32
 
-Photographs' stand-ins, JPEGs of 640 x 480 pixels with noise on a gradient, are asked one question each of llava-tiny. Prints for
-0 workers and for the default, in turns: seconds in all, and those in which the main thread waited for images to be read, decoded
-and preprocessed.
+llava-tiny answers one question about each image. The images are JPEGs of 640 x 480 pixels, noise on a gradient, in place of
+photographs. Alternately for 0 workers and the default number, the script prints the total seconds, and the seconds for which the
+main thread waited for images to be read, decoded and preprocessed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from parbench.models.adapter import LlavaAdapter
 
 
 def jpeg(seed: int) -> bytes:
-    """A JPEG of 640 x 480."""
+    """A JPEG of 640 x 480 pixels, random but determined by the seed."""
     random = np.random.default_rng(seed)
     slope = np.linspace(0, 180, 640)[None, :, None] + np.zeros((480, 1, 3))
     pixels = slope + random.normal(0, 20, (480, 640, 3)) + random.integers(0, 50, 3)
@@ -37,12 +37,12 @@ def jpeg(seed: int) -> bytes:
 
 
 def load(stored: bytes) -> list[Image.Image]:
-    """The image, decoded."""
+    """Decode a JPEG."""
     return [Image.open(io.BytesIO(stored)).convert("RGB")]
 
 
 def main() -> None:
-    """Parse the command line, measure, print."""
+    """Parse the command line, measure, and print the times."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=128)
     parser.add_argument("--batch", type=int, default=32)

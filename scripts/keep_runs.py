@@ -1,8 +1,8 @@
-"""Copies finished runs into a folder to be committed: samples compressed, no path of the machine that made them.
+"""Copies finished runs to a folder for committing: compresses the samples, and removes local paths.
 
     python scripts/keep_runs.py results/runs results/reference/scenes
 
-The same runs give the same bytes. `parbench table`, `figures`, `report` and `parbench.results.load` read such a folder as any
+The same runs give the same bytes. `parbench table`, `figures`, `report` and `parbench.results.load` read such a folder like any
 other.
 """
 
@@ -19,12 +19,12 @@ _AS_THEY_ARE = ("provenance.json", "plan.json", "metrics.json")
 
 
 def keep(run: Path, folder: Path, root: Path) -> None:
-    """Copy one run into a folder of its own name.
+    """Copy one run.
 
     Args:
-        run: The run's folder.
-        folder: Where its own goes.
-        root: The repository that made it: what is inside is named from there.
+        run: The folder of the run.
+        folder: The folder for its copy, which has the same name.
+        root: The repository in which the run was made. Paths in the copy are relative to it.
     """
     target = folder / run.name
     target.mkdir(parents=True, exist_ok=True)
@@ -42,13 +42,13 @@ def keep(run: Path, folder: Path, root: Path) -> None:
 
 
 def main() -> None:
-    """Parse the command line and copy."""
+    """Parse the command line and copy the runs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path)
     parser.add_argument("folder", type=Path)
     given = parser.parse_args()
     finished = [run for run in find([given.runs]).runs if is_finished(run)]
-    # runs/, results/, the repository
+    # Runs are in results/runs of the repository.
     root = given.runs.resolve().parents[1]
     for run in finished:
         read(run)

@@ -1,13 +1,15 @@
-"""Kills a sweep again and again, resumes it, and compares what it leaves with a sweep that nobody killed.
+"""Kills and resumes a sweep repeatedly, and compares its results with those of an undisturbed sweep.
 
     python scripts/kill_sweep.py --kills 20 -- methods=[par,prumerge-plus,fastv] budgets=[192,64] limit=200 controls=[]
 
-Sweeps of the same cells, each in a folder of its own: one runs through; one is killed with SIGKILL at random moments, from before
-its first folder is made until after its last answer, and started again each time; and two run at the same time in one folder.
-Prints, as JSON, how many batches each computed and whether their files are the same bytes, timing aside. The exit code is 1
-unless the files are the same and no batch was computed again but one that was in flight when a kill came.
+The same sweep runs three times. The first is undisturbed. The second is killed with SIGKILL at random times and started again
+after each kill; the times range from before the first run folder exists until after the last answer. The third consists of two
+sweeps at the same time in one folder.
 
-Each start is a process of its own, forked from one that has imported everything, since importing takes most of a start.
+Prints as JSON how many batches each computed, and whether their files are identical apart from timing. The exit code is 0 if the
+files are identical and no batch was computed twice, except those in progress at a kill; otherwise it is 1.
+
+Each start is a process forked from one that has imported everything, since imports take most of the start-up time.
 """
 
 from __future__ import annotations
@@ -37,12 +39,12 @@ _IMPORTED = (
     "parbench.harness.lmms_model",
     "parbench.models.adapter",
 )
-# RunLockedError, or of use, only while a run goes on.
+# Lock files, which matter only while a run is in progress.
 _LOCKS = (".lock", ".plan.lock")
 
 
 def start(words: Sequence[str], folder: Path, log: Path) -> int:
-    """Run ``parbench sweep`` in a process of its own; every batch that it computes is a line of the log. Gives its id."""
+    """Run ``parbench sweep`` in a forked process. It appends a line to the log for every batch. Returns the process id."""
     if pid := os.fork():
         return pid
     code = 1
@@ -76,7 +78,7 @@ def _note_batches(log: Path) -> None:
 
 
 def finished(pid: int, seconds: float) -> int | None:
-    """The exit code of a process that ends within so many seconds, else None."""
+    """The exit code of a process; None if it does not end within some seconds."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         ended, status = os.waitpid(pid, os.WNOHANG)
@@ -87,30 +89,33 @@ def finished(pid: int, seconds: float) -> int | None:
 
 
 class EndedEarlyError(RuntimeError):
-    """A sweep came to its end before it was killed as often as it should be."""
+    """A sweep ended before it was killed often enough."""
 
 
 def kill_and_resume(words: Sequence[str], folder: Path, log: Path, kills: int, times: tuple[float, float], seed: int) -> list[int]:
-    """Start and kill so many times, then let it end; gives the ids of the killed processes.
+    """Start and kill a sweep repeatedly, then let it end.
 
     Args:
-        words: The sweep's.
-        folder: Where it runs.
-        log: Where it notes batches.
-        kills: How often it is killed.
-        times: Seconds until the first answer, and from there to the end, of a sweep that nobody kills.
-        seed: What the moments are drawn from.
+        words: Arguments of ``parbench sweep``.
+        folder: Working directory.
+        log: The log of batches.
+        kills: Number of kills.
+        times: Seconds of an undisturbed sweep until the first answer, and from there to the end.
+        seed: Seed of the random times of kills.
+
+    Returns:
+        The ids of the killed processes.
 
     Raises:
-        EndedEarlyError: It ended before it was killed so often.
-        RuntimeError: It fails.
+        EndedEarlyError: The sweep ended before it was killed often enough.
+        RuntimeError: The sweep failed.
     """
     drawn = random.Random(seed)
     before, answering = times
     killed: list[int] = []
     for _ in range(kills):
         pid = start(words, folder, log)
-        # A start that is not killed before its first answer answers, on average, less than its share of the sweep.
+        # On average, each start answers less than its share of the sweep, so that the sweep does not end early.
         code = finished(pid, drawn.uniform(0, before + 1.5 * answering / kills))
         if code:
             raise RuntimeError(f"the sweep ended with {code}: see {folder / 'output.txt'}")
@@ -125,12 +130,12 @@ def kill_and_resume(words: Sequence[str], folder: Path, log: Path, kills: int, t
 
 
 def batches(log: Path) -> list[tuple[int, str]]:
-    """Process and batch of each line of a log."""
+    """The process id and the batch of each line of a log."""
     return [(pid, json.dumps(batch)) for pid, batch in map(json.loads, log.read_text().splitlines())]
 
 
 def again(noted: Sequence[tuple[int, str]], killed: Sequence[int]) -> tuple[int, int]:
-    """Batches that were computed again: those in flight when their process was killed, and others, of which there must be none."""
+    """The numbers of batches computed again: those in progress at a kill, and others. There should be no others."""
     last = dict(noted)
     in_flight = Counter(last[pid] for pid in killed if pid in last)
     times = Counter(batch for _, batch in noted)
@@ -139,7 +144,7 @@ def again(noted: Sequence[tuple[int, str]], killed: Sequence[int]) -> tuple[int,
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """All files of all runs, timing aside."""
+    """The contents of all files of all runs, with timing set to 0."""
     return {
         str(path.relative_to(folder)): _TIMES.sub(rb'"\1": 0', path.read_bytes())
         for path in sorted(folder.rglob("*"))
@@ -148,13 +153,14 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def killed_often(words: Sequence[str], folder: Path, kills: int, times: tuple[float, float], seed: int) -> tuple[Path, list[int]]:
-    """A folder in which a sweep was killed so many times, and the ids of the killed processes.
+    """Kill and resume a sweep, in a folder that is returned with the ids of the killed processes.
 
-    The first sweep of all may have been slower than later ones; where they end too early, kills come earlier, in a new folder.
+    The undisturbed sweep, from which ``times`` are, may have been slower than later ones. If a sweep ends too early, another is
+    started in a new folder with earlier kills.
 
     Raises:
-        EndedEarlyError: It ends before it is killed so often however early kills come.
-        RuntimeError: It fails.
+        EndedEarlyError: Every sweep ended before it was killed often enough.
+        RuntimeError: A sweep failed.
     """
     for earlier in range(4):
         resumed = folder / f"resumed-{earlier}"
@@ -168,10 +174,10 @@ def killed_often(words: Sequence[str], folder: Path, kills: int, times: tuple[fl
 
 
 def side_by_side(words: Sequence[str], folder: Path, log: Path) -> None:
-    """Two sweeps at the same time in one folder.
+    """Run two sweeps at the same time in one folder.
 
     Raises:
-        RuntimeError: One of them fails.
+        RuntimeError: One of them failed.
     """
     codes = [finished(pid, 3600) for pid in [start(words, folder, log), start(words, folder, log)]]
     if any(codes):
@@ -179,7 +185,14 @@ def side_by_side(words: Sequence[str], folder: Path, log: Path) -> None:
 
 
 def compare(words: Sequence[str], folder: Path, kills: int, seed: int) -> dict[str, Any]:
-    """All the sweeps, and what became of them."""
+    """Run all sweeps and compare their batches and files.
+
+    Returns:
+        The figures that the script prints.
+
+    Raises:
+        RuntimeError: A sweep failed.
+    """
     whole, beside = folder / "whole", folder / "beside"
     for path in (whole, beside):
         path.mkdir()
@@ -223,7 +236,7 @@ def compare(words: Sequence[str], folder: Path, kills: int, seed: int) -> dict[s
 
 
 def main() -> int:
-    """Parse the command line, import everything, compare."""
+    """Parse the command line, import everything, and compare the sweeps. Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)

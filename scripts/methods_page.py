@@ -1,4 +1,4 @@
-"""The catalogue of methods, written from the classes themselves: ``docs/methods.md``."""
+"""Generates ``docs/methods.md`` and the README's table of methods from the classes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ budget means.
 
 
 BEGIN, END = "<!-- methods: written by scripts/write_methods.py -->", "<!-- /methods -->"
-# In the order in which tokens pass them.
+# In the order in which the data pass the sites.
 _BY_SITE = {
     "pixels": "before the vision tower",
     "tower": "inside the vision tower",
@@ -53,10 +53,10 @@ _BY_SITE = {
 
 
 def in_readme(text: str) -> str:
-    """The README with its table of methods as it has to be: a row for each site, controls apart.
+    """The text of the README with an up-to-date table of methods: a row for each site, and one for controls.
 
     Raises:
-        ValueError: Its marks are missing.
+        ValueError: The README lacks the marks.
     """
     return filled(text, BEGIN, END, _by_site())
 
@@ -81,10 +81,10 @@ def _classes() -> dict[str, Any]:
 
 
 def methods_page(golden: Path) -> str:
-    """The page as Markdown.
+    """The text of ``docs/methods.md``.
 
     Args:
-        golden: Folder of the recorded cases that the tests compare.
+        golden: The folder of recorded cases.
     """
     cases = _cases(golden)
     classes = _classes()
@@ -104,7 +104,7 @@ def methods_page(golden: Path) -> str:
 
 
 def _cases(golden: Path) -> Counter[str]:
-    """Recorded cases by the name of our method."""
+    """The number of recorded cases of each method."""
     pairs = ((parity_of(case.method), case) for case in load_cases(golden))
     return Counter(parity.method(case) for parity, case in pairs if parity)
 

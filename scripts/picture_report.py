@@ -1,4 +1,4 @@
-"""Pictures of a report for the documentation, taken in a headless Chromium.
+"""Takes screenshots of a report for the documentation, in a headless Chromium.
 
 parbench report results/reference/scenes results/reference/bench-llava-tiny-cpu.json
 PYTHONPATH=tests/support python scripts/picture_report.py results/report.html docs/images
@@ -17,21 +17,21 @@ from PIL import Image
 from browser import Browser
 from parbench.figures.files import with_palette
 
-# Until what was changed is drawn.
+# A promise that waits until changes are drawn.
 _DRAWN = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of a section.
+    """A screenshot of a section.
 
     Attributes:
-        name: Of its file.
-        section: What stands at the top of the window.
-        view: The address's fragment: what is chosen.
-        height: Of the window.
-        width: Of the window.
-        pointed: An element with the focus.
+        name: Name of its file, without suffix.
+        section: Id of the element at the top of the window.
+        view: Fragment of the URL, which contains the selection.
+        height: Height of the window in pixels.
+        width: Width of the window in pixels.
+        pointed: CSS selector of the element with the focus; empty for none.
     """
 
     name: str
@@ -54,7 +54,7 @@ PICTURES = (
 
 
 def take(browser: Browser, report: Path, picture: Picture, path: Path) -> None:
-    """What a window shows from a section on, as a PNG with a palette."""
+    """Take a screenshot and write it as a PNG with a palette."""
     browser.open(report, picture.width, picture.height, picture.view)
     browser.evaluate(f"document.getElementById('{picture.section}').scrollIntoView({{ behavior: 'instant' }})")
     if picture.pointed:
@@ -68,7 +68,7 @@ def take(browser: Browser, report: Path, picture: Picture, path: Path) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line and take the pictures."""
+    """Parse the command line and take all screenshots."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("report", type=Path)
     parser.add_argument("folder", type=Path)

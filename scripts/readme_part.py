@@ -1,10 +1,16 @@
-"""The parts of README.md that scripts write, between two marks."""
+"""The generated parts of README.md, each between two marks."""
 
 from __future__ import annotations
 
 
 def filled(text: str, begin: str, end: str, part: str) -> str:
-    """The README with the part between two marks as it has to be.
+    """Replace the part of the README between two marks.
+
+    Args:
+        text: The README.
+        begin: The mark before the part.
+        end: The mark after it.
+        part: The new part.
 
     Raises:
         ValueError: A mark is missing.

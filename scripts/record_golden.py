@@ -1,12 +1,14 @@
-"""Records golden answers: what every method keeps and answers on 40 questions of scenes, with llava-tiny.
-
-Questions on which a processor without AVX-512 keeps other tokens are skipped: two tokens there are as good as the same.
+"""Records golden answers: the kept tokens and answers of every method on 40 questions of scenes, with llava-tiny.
 
     python scripts/record_golden.py            # after raising NUMERICS in src/parbench/numerics.py
-    python scripts/record_golden.py brightest  # a new method, on the questions that are recorded already
-    python scripts/record_golden.py --check    # compare only, and say what differs
+    python scripts/record_golden.py brightest  # a new method, on the questions that are already recorded
+    python scripts/record_golden.py --check    # only compare, and print the differences
 
-tests/test_golden_answers.py recomputes them. As long as they are the same, an edit has changed no number and `numerics` stays.
+Questions for which a method keeps other tokens on a processor without AVX-512 are skipped. Their tokens are nearly tied, so that
+rounding decides.
+
+tests/test_golden_answers.py recomputes the answers. If they are the same, a change of the code has changed no result, and
+`numerics` must not be raised.
 """
 
 from __future__ import annotations
@@ -26,12 +28,12 @@ from parbench.results.naming import cell_name, sample_number
 
 FOLDER = Path(__file__).parents[1] / "tests" / "golden" / "answers"
 QUESTIONS = 40
-# Of which those are taken that every processor agrees on.
+# The questions are the first of these on which both kinds of processors agree.
 CANDIDATES = 48
 BUDGET = 64
-# A smaller lead of a token over the second best may be rounding.
+# With a smaller margin between the two best tokens, rounding may change the answer.
 CERTAIN = 0.01
-# Of torch, of MKL and of oneDNN.
+# Environment variables that limit torch, MKL and oneDNN to AVX2.
 AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 FIELDS = ("prediction", "score", "margin", "kept", "visual", "flops")
 
@@ -39,15 +41,18 @@ FIELDS = ("prediction", "score", "margin", "kept", "visual", "flops")
 def computed(
     questions: int = CANDIDATES, engine: str = "shared", methods: Sequence[str] = ("all",)
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """By method and budget, by question: what parbench computes now.
+    """Compute golden answers with the current code.
 
     Args:
-        questions: The first of scenes' test split.
+        questions: Number of questions, the first of the test split of scenes.
         engine: ``shared`` or ``exact``.
-        methods: Their names, or ``all``.
+        methods: Names of methods, or ``all``.
+
+    Returns:
+        The fields of each question (id) of each method with its budget.
 
     Raises:
-        RuntimeError: The sweep failed; it has said why.
+        RuntimeError: The sweep failed. Its output says why.
     """
     with tempfile.TemporaryDirectory() as folder:
         words = [f"methods=[{','.join(methods)}]", f"budgets=[{BUDGET},own]", "controls=[]", f"limit={questions}", "--yes"]
@@ -64,7 +69,7 @@ def _run(samples: Path) -> dict[str, Any]:
 
 
 def golden(line: Mapping[str, Any]) -> dict[str, Any]:
-    """What is kept of a sample: its fields in ``FIELDS``, of the FLOPs all but the method's own, which hang on the batch."""
+    """The recorded fields of a sample. FLOPs are without the method's overhead, which depends on the batch."""
     found = {name: line[name] for name in FIELDS}
     margin = found["margin"]
     flops = line["flops"]["total"] - line["flops"]["reducer"]
@@ -72,7 +77,7 @@ def golden(line: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def recorded(folder: Path = FOLDER) -> dict[str, dict[str, dict[str, Any]]]:
-    """By method and budget, by question: what was recorded."""
+    """The recorded answers; as of :func:`computed`."""
     found = {}
     for path in sorted(folder.glob("*.jsonl")):
         lines = map(json.loads, path.read_text().splitlines())
@@ -81,13 +86,13 @@ def recorded(folder: Path = FOLDER) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """What of a question differs; answers count where the first token had a clear lead."""
+    """The differences between two answers to a question. The text only counts if the margin was clear."""
     certain = was["margin"] is None or was["margin"] > CERTAIN
     for name in FIELDS:
         if name == "margin":
             same = was[name] == now[name] or abs((was[name] or 0) - (now[name] or 0)) < CERTAIN
         elif name == "flops":
-            # An uncertain answer may be longer.
+            # Without a clear margin, the answer may have another length.
             same = not certain or abs(was[name] - now[name]) <= 1e-9 * was[name]
         else:
             same = was[name] == now[name] or (name in ("prediction", "score") and not certain)
@@ -96,7 +101,7 @@ def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]
 
 
 def write(runs: Mapping[str, Mapping[str, Mapping[str, Any]]], folder: Path = FOLDER) -> None:
-    """A file a method, a line a question."""
+    """Write one file per method, with one line per question."""
     folder.mkdir(parents=True, exist_ok=True)
     for method, questions in runs.items():
         lines = (json.dumps({"id": name, **line}) + "\n" for name, line in questions.items())
@@ -104,10 +109,10 @@ def write(runs: Mapping[str, Mapping[str, Mapping[str, Any]]], folder: Path = FO
 
 
 def certain(here: Mapping[str, Mapping[str, Mapping[str, Any]]], there: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
-    """The first questions on which two processors agree for every method.
+    """The ids of the first ``QUESTIONS`` questions on which two processors agree for every method.
 
     Raises:
-        RuntimeError: There are too few of them.
+        RuntimeError: There are fewer.
     """
     asked = sorted(next(iter(here.values())), key=sample_number)
     agreed = [name for name in asked if not any(list(differences(run[name], there[method][name])) for method, run in here.items())]
@@ -117,14 +122,14 @@ def certain(here: Mapping[str, Mapping[str, Mapping[str, Any]]], there: Mapping[
 
 
 def add(methods: Sequence[str], folder: Path = FOLDER) -> None:
-    """Record further methods on the questions that the others are recorded on.
+    """Record further methods on the questions of the recorded ones.
 
     Raises:
         RuntimeError: Two processors do not agree on a method, or nothing is recorded yet.
     """
     asked = next(iter(recorded(folder).values()), None)
     if asked is None:
-        raise RuntimeError("nothing is recorded yet: name no method, so that all are recorded")
+        raise RuntimeError("nothing is recorded yet: leave the methods out to record all of them")
     here, there = computed(methods=methods), _computed_elsewhere(methods)
     found = {}
     for name, run in here.items():
@@ -132,13 +137,13 @@ def add(methods: Sequence[str], folder: Path = FOLDER) -> None:
             continue
         unsure = [question for question in asked if list(differences(run[question], there[name][question]))]
         if unsure:
-            raise RuntimeError(f"two processors keep or answer otherwise with {name} on {', '.join(unsure)}")
+            raise RuntimeError(f"processors with and without AVX-512 differ with {name} on {', '.join(unsure)}")
         found[name] = {question: run[question] for question in asked}
     write(found, folder)
 
 
 def _computed_elsewhere(methods: Sequence[str] = ("all",)) -> dict[str, dict[str, dict[str, Any]]]:
-    """What a process computes that uses AVX2 only."""
+    """Golden answers computed by a process that is limited to AVX2."""
     call = f"golden.computed(methods={list(methods)!r})"
     code = f"import json, record_golden as golden; print('RUNS', json.dumps({call}))"
     ended = subprocess.run(
@@ -153,10 +158,10 @@ def _computed_elsewhere(methods: Sequence[str] = ("all",)) -> dict[str, dict[str
 
 
 def main() -> int:
-    """Record, or compare."""
+    """Parse the command line, then record or compare. Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where anything differs")
-    parser.add_argument("methods", nargs="*", help="new methods to record beside the others; all anew by default")
+    parser.add_argument("--check", action="store_true", help="write nothing; the exit code is 1 if anything differs")
+    parser.add_argument("methods", nargs="*", help="new methods to record in addition; by default all are recorded again")
     arguments = parser.parse_args()
     check = arguments.check
     if arguments.methods:

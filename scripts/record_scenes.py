@@ -1,8 +1,8 @@
-"""Records the fingerprints of the scenes splits, after a wanted change of the generator.
+"""Records the fingerprints of the splits of scenes after an intended change of the generator.
 
     python scripts/record_scenes.py
 
-Results from before such a change are no longer comparable: raise the package's version with it.
+Results from before such a change are not comparable with later ones, so raise the version of the package too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from parbench.scenes.splits import SPLITS, fingerprint, load_split, rows
 
 
 def main() -> None:
-    """Write ``fingerprints.json`` beside the generator."""
+    """Write ``fingerprints.json`` in ``parbench.scenes``."""
     recorded = {}
     for name in SPLITS:
         scenes = load_split(name)[0]

@@ -1,9 +1,9 @@
-"""Finds what VTW and YOPO take from samples: the layer at which images may go, and heads that hardly look at them.
+"""Searches the settings of VTW and YOPO: the layer at which visual tokens can be removed, and the heads to prune.
 
     python scripts/search_inside_llm.py --eta 0.003 --threshold 0.2
     python scripts/search_inside_llm.py model=llava-1.5-13b model.path=/models/llava-1.5-13b-hf --eta 0.0005 --heads 100
 
-Values belong in `method.layer=` of vtw and `method.pruned_heads=` of yopo. Questions are those of the val split.
+Use the printed values as `method.layer=` of vtw and `method.pruned_heads=` of yopo. The questions are from the val split.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from parbench.harness.session import Session
 
 @torch.inference_mode()
 def rows_of(session: Session, number: int) -> Rows:
-    """A question of the data set with all its visual tokens."""
+    """The input of the LLM for a question of the data set, with all visual tokens."""
     adapter, dataset = session.adapter, session.dataset
     images = [image.convert("RGB") for image in dataset.visuals(number)]
     tokens = adapter.project(adapter.encode(adapter.pixels(images)).features)
@@ -33,7 +33,7 @@ def rows_of(session: Session, number: int) -> Rows:
 
 
 def main() -> None:
-    """Parse the command line and search."""
+    """Parse the command line, search, and print the values."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--layers", type=int, default=20, help="samples for the layer")
@@ -43,7 +43,7 @@ def main() -> None:
     arguments = parser.parse_args()
     session = Session(compose_config([*arguments.overrides, "dataset.split=val"]))
     method = build_reducer(compose_config(["method=vtw"]).method)
-    # The release starts at layer 5 of 32.
+    # The official release starts at layer 5 of 32.
     candidates = range(max(1, round(5 * session.geometry.layers / 32)), session.geometry.layers)
     found = [divergences(session.adapter, method, rows_of(session, n), candidates) for n in range(arguments.layers)]
     mean = torch.cat(found).mean(0).tolist()
@@ -57,7 +57,7 @@ def main() -> None:
     except ParbenchError as error:
         print(error)
     share = torch.cat([visual_share(session.adapter, rows_of(session, n)) for n in range(arguments.heads)])
-    # More than 40 of 100 samples, as in the release.
+    # A head is kept if it attends to the image in more than 40 % of the samples, as in the official release.
     _, kept = kept_heads(share, arguments.threshold, 40 * arguments.heads // 100)
     pruned = [[int(layer), int(head)] for layer, head in (~kept).nonzero()]
     print(f"method.pruned_heads={pruned}".replace(" ", ""))

@@ -1,14 +1,16 @@
-"""Times what each method does itself, as a share of the unreduced model's way from pixels to the first token.
+"""Measures the overhead of each method, relative to the unreduced model's time from pixels to the first token.
 
-python scripts/selection_cost.py --budget 64                    # llava-tiny
-python scripts/selection_cost.py --budget 64 --shapes llava-1.5-7b
+    python scripts/selection_cost.py --budget 64                    # llava-tiny
+    python scripts/selection_cost.py --budget 64 --shapes llava-1.5-7b
 
-A method's own time is what its class does: making the tokens before the LLM, choosing at a layer inside it, pairing tokens in a
-vision block. With --shapes the model has the sizes of conf/model/NAME and random weights, since time does not hang on their
-values. For the baseline four of its LLM layers run and are counted for all; for methods inside the LLM all run, and hold the
-same weights four by four, so that they fit into memory. Batch 1; medians, method and baseline measured in one process, after a
-first pass that is not counted.
-`parbench bench` measures whole methods, with every layer.
+The overhead is the time spent in the method's class: computing the tokens before the LLM, selecting at a layer inside the LLM, or
+matching tokens in a vision block. `parbench bench` measures whole evaluations with a method instead.
+
+With --shapes, the model has the sizes of conf/model/NAME and random weights, since time does not depend on their values. For the
+baseline only four of its LLM layers run, and their time is extrapolated to all layers. For methods inside the LLM all layers run,
+but every four of them share their weights with the first four, so that the model fits into memory.
+
+The batch size is 1. Times are medians. Method and baseline are measured in one process, after a warm-up pass.
 """
 
 from __future__ import annotations
@@ -40,7 +42,14 @@ _LAYERS = 4
 
 
 def open_model(shapes: str) -> tuple[LlavaAdapter, int]:
-    """llava-tiny, or a model of the sizes in conf/model with random weights and few layers; and how many layers it stands for."""
+    """Load llava-tiny, or build a model with random weights.
+
+    Args:
+        shapes: Name of the model in conf/model whose sizes are used, with few LLM layers; empty for llava-tiny.
+
+    Returns:
+        The model, and the number of LLM layers of the full model.
+    """
     if not shapes:
         settings: dict[str, Any] = OmegaConf.to_container(compose_config([]).model, resolve=True)  # type: ignore[assignment]
         adapter = LlavaAdapter.load({**settings, "device": "cpu"})
@@ -51,11 +60,11 @@ def open_model(shapes: str) -> tuple[LlavaAdapter, int]:
 
 
 def deepened(adapter: LlavaAdapter, layers: int) -> LlavaAdapter:
-    """The model with so many LLM layers, which hold the same weights as the few that are there."""
+    """A copy of the model with ``layers`` LLM layers. Added layers share the weights of the existing ones."""
     few = adapter.language.layers
     if len(few) == layers:
         return adapter
-    # Copies take these for copied already; each needs a memory of its own.
+    # The weights are in the memo of deepcopy, so they are shared. Each call needs its own memo.
     held = {id(weight): weight for weight in adapter.model.parameters()}
     model = copy.deepcopy(adapter.model, {**held})
     for number in range(len(few), layers):
@@ -68,7 +77,7 @@ def deepened(adapter: LlavaAdapter, layers: int) -> LlavaAdapter:
 
 
 def prefill_seconds(adapter: LlavaAdapter, batches: Sequence[Batch], layers: int) -> list[float]:
-    """Unreduced, from pixels to the first token, for each batch; LLM layers that are not there are added."""
+    """Seconds of the unreduced model from pixels to the first token for each batch, extrapolated to ``layers`` LLM layers."""
     marks: list[float] = []
     hooks = [layer.register_forward_pre_hook(lambda *_: marks.append(time.perf_counter())) for layer in adapter.language.layers]
     laps = Laps(clock_of(adapter.device))
@@ -86,14 +95,14 @@ def prefill_seconds(adapter: LlavaAdapter, batches: Sequence[Batch], layers: int
 
 
 def own_seconds(adapter: LlavaAdapter, reducer: Reducer, batches: Sequence[Batch]) -> list[float]:
-    """What the method does itself, for each batch."""
+    """Seconds of the method's overhead for each batch."""
     laps = Laps(clock_of(adapter.device))
     engine = timed_engine(adapter, reducer, laps)
     return [run_pass(engine, batch, laps, 1).seconds.get("selection", 0.0) for batch in (batches[0], *batches)][1:]
 
 
 def main() -> None:
-    """Parse the command line, measure, print a Markdown table."""
+    """Parse the command line, measure, and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--budget", type=int, default=64)
     parser.add_argument("--questions", type=int, default=20)
@@ -105,10 +114,10 @@ def main() -> None:
     batches = [read_batch(adapter, [sample]) for sample in scenes_samples(adapter, arguments.questions)]
     prefill_seconds(adapter, batches[:1], layers)
     print(
-        f"{adapter.name}: own time at {arguments.budget} tokens, batch 1, {torch.get_num_threads()} threads, {len(batches)} "
-        f"questions"
+        f"{adapter.name}: overhead at {arguments.budget} tokens, batch 1, {torch.get_num_threads()} threads, "
+        f"{len(batches)} questions"
     )
-    print("\n| method | own ms | share of unreduced prefill |\n|---|---:|---:|")
+    print("\n| method | overhead in ms | share of unreduced prefill |\n|---|---:|---:|")
     for name in arguments.methods:
         if name == "none":
             continue
@@ -118,7 +127,7 @@ def main() -> None:
             inside = build_reducer(config, budget).site in ("layers", "mask")
             runs = deep if inside else adapter
             method = ready(runs, config, budget, batches[0])
-            # Around each method, so that a machine that slows down slows both.
+            # The baseline is measured again for each method, so that changes of the machine's speed affect both.
             before = prefill_seconds(adapter, batches[: len(batches) // 2 or 1], layers)
             own = own_seconds(runs, method, batches)
         except ParbenchError as error:

@@ -1,4 +1,4 @@
-"""Writes docs/commands.md and the README's list from the table of commands.
+"""Writes docs/commands.md and the README's list of commands from the table of commands.
 
 python scripts/write_commands.py
 """

@@ -1,9 +1,9 @@
-"""Writes ``src/parbench/scenes/croissant.json``: what ``scenes`` is, in Croissant 1.0 (https://mlcommons.org/croissant).
+"""Writes ``src/parbench/scenes/croissant.json``, the description of ``scenes`` in Croissant 1.0 (https://mlcommons.org/croissant).
 
-python scripts/write_croissant.py
+    python scripts/write_croissant.py
 
-``mlcroissant validate --jsonld src/parbench/scenes/croissant.json`` checks it. Beside the built splits, in the folder that
-``parbench doctor`` names, mlcroissant also reads the records.
+``mlcroissant validate --jsonld src/parbench/scenes/croissant.json`` checks it. If the file is copied to the folder of the built
+splits, which ``parbench doctor`` prints, mlcroissant can also read the records.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ FIELDS = {
     "question_id": "The question, SPLIT-NUMBER.",
     "image_id": "Its image, SPLIT-NUMBER; several questions share one.",
     "question": "The question as it is asked.",
-    "answer": "The one right answer.",
+    "answer": "The only correct answer.",
     "skill": f"What the question asks for: {', '.join(SKILLS)}.",
     "detail": "The kind of a question within its skill, such as why the answer to existence is no.",
 }
 
 
 def croissant() -> str:
-    """The description, as JSON-LD."""
+    """The description as JSON-LD."""
     about = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     home = about["urls"]["Repository"]
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
@@ -101,7 +101,7 @@ def _description() -> str:
     return " ".join(
         [
             "Visual question answering on generated images with known evidence:",
-            "flat shapes and signs on textured grounds, 336 x 336 pixels.",
+            "flat shapes and signs on textured backgrounds, 336 x 336 pixels.",
             "Every question has the boxes of the objects that it needs.",
             "It measures what visual-token reduction loses; it says nothing about photographs.",
             "Nothing was collected from people, and nothing is downloaded: parbench draws the splits from fixed seeds on first use",
@@ -117,7 +117,7 @@ def _description() -> str:
 
 
 def _files(name: str, form: str, inside: str) -> dict[str, Any]:
-    """Files of all splits; a split's folder is called by its name and the beginning of its fingerprint."""
+    """The files of all splits. The name of a split's folder is the name of the split and the beginning of its fingerprint."""
     folders = [f"{split}-{found[:12]}" for split, found in recorded_fingerprints().items()]
     includes = [f"{folder}/{inside}" for folder in folders]
     return {"@type": "cr:FileSet", "@id": name, "name": name, "encodingFormat": form, "includes": includes}
@@ -146,7 +146,7 @@ def _images() -> dict[str, Any]:
         "@type": "cr:RecordSet",
         "@id": "images",
         "name": "images",
-        "description": "One record an image.",
+        "description": "One record per image.",
         "key": {"@id": "images/file"},
         "field": [
             field("file", "Its file's name, the question's field image.", "sc:Text", "filename"),
@@ -162,7 +162,8 @@ def _questions() -> dict[str, Any]:
     image = _field("image", "File name of the image.", {"column": "image"})
     boxes = _field(
         "boxes",
-        "Boxes of the objects that the question needs, each (x0, y0, x1, y1) in pixels upper end open; none for an absent object.",
+        "Boxes of the objects that the question needs, each (x0, y0, x1, y1) in pixels, with x1 and y1 exclusive; "
+        "empty for an absent object.",
         {"column": "boxes"},
     )
     boxes["repeated"] = True
@@ -171,7 +172,7 @@ def _questions() -> dict[str, Any]:
         "@type": "cr:RecordSet",
         "@id": "questions",
         "name": "questions",
-        "description": "One record a question.",
+        "description": "One record per question.",
         "key": {"@id": "questions/question_id"},
         "field": [split, image, *fields, boxes],
     }

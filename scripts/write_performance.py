@@ -1,9 +1,9 @@
-"""Writes the tables of docs/performance.md from the files of `parbench bench` that it names.
+"""Writes the tables of docs/performance.md from files of `parbench bench`.
 
-python scripts/write_performance.py
+    python scripts/write_performance.py
 
-A table stands between a line `<!-- bench results/reference/NAME.json -->` and a line `<!-- end -->`; where the file is missing, the
-place stays as it is.
+A table is between the lines `<!-- bench results/reference/NAME.json -->` and `<!-- end -->`. If the file is missing, the text
+between them is not changed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _filled(place: re.Match[str]) -> str:
 
 
 def main() -> None:
-    """Fill every place."""
+    """Update all tables."""
     page = _ROOT / "docs" / "performance.md"
     page.write_text(_PLACE.sub(_filled, page.read_text()))
 

@@ -18,7 +18,7 @@ _TABLES = {"samples.jsonl": SAMPLE_FIELDS, "metrics.json": METRICS_FIELDS}
 
 
 def with_tables(text: str) -> str:
-    """The page with its tables as the types have them now."""
+    """The text of the page with up-to-date tables."""
     for file, known in _TABLES.items():
         begin, end = f"<!-- fields of {file} -->", "<!-- end -->"
         text = re.sub(f"{begin}.*?{end}", lambda _, known=known, marks=(begin, end): _table(known, *marks), text, flags=re.S)

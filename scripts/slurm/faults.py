@@ -1,7 +1,8 @@
-"""Faults on a real SLURM cluster, one after the other: what a sweep makes of each, and how long that takes.
+"""Causes faults on a real SLURM cluster, and reports how a sweep handles each and how long it takes.
 
-python scripts/slurm/faults.py [FAULT ...] prints a table; each fault has a cluster and a results folder of its own. The quick ones
-are in tests/sweep/test_slurm.py too.
+    python scripts/slurm/faults.py [FAULT ...]
+
+Each fault has its own cluster and results folder. The quick ones are also tested in tests/sweep/test_slurm.py.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from testbed import Cluster, missing, results, until
 
-# Six cells; with a cluster of two nodes of one CPU, one job a node.
+# Six cells. On a cluster of two nodes with one CPU each, there is one job per node.
 WORDS = (
     "sweep",
     "methods=[random,uniform]",
@@ -37,11 +38,11 @@ class Scene:
     """A sweep on a cluster.
 
     Attributes:
-        cluster: Where.
-        folder: The folder that the command runs in.
-        command: The command that waits; None before it starts.
-        began: When it was first started, in seconds.
-        said: What it wrote to its error output, once it ended.
+        cluster: The cluster.
+        folder: Working directory of the command.
+        command: The running ``parbench sweep``; None before it starts.
+        began: Time of the first start, in seconds of the monotonic clock.
+        said: Its standard error, after it ended.
     """
 
     cluster: Cluster
@@ -51,14 +52,14 @@ class Scene:
     said: str = ""
 
     def start(self, *words: str) -> None:
-        """Run the sweep, or run it again."""
+        """Start the sweep, or start it again."""
         command = [sys.executable, "-m", "parbench", *WORDS, *SLURM, *words]
         environment = {**os.environ, **self.cluster.environment, "OMP_NUM_THREADS": "1"}
         self.began = self.began or time.monotonic()
         self.command = subprocess.Popen(command, cwd=self.folder, env=environment, stderr=subprocess.PIPE, text=True)
 
     def until_answers(self) -> None:
-        """Wait until both jobs are in the middle of their work."""
+        """Wait until both jobs have written answers."""
         until(lambda: len(list((self.folder / "runs").glob("*/samples.jsonl"))) >= 2, 90, "first answers")
 
     def job_on(self, node: str) -> str:
@@ -66,36 +67,36 @@ class Scene:
         return next(job for job, (_, where) in self.cluster.jobs().items() if where == node)
 
     def end(self) -> int:
-        """The exit code of the command."""
+        """Wait for the end of the command and return its exit code."""
         assert self.command is not None
         self.said = self.command.communicate()[1]
         return self.command.returncode
 
     def seconds(self) -> float:
-        """Since the first start."""
+        """Seconds since the first start."""
         return time.monotonic() - self.began
 
 
 def undisturbed(scene: Scene) -> str:
-    """What the others are compared with."""
+    """A sweep without a fault, for comparison."""
     scene.start()
     return f"exit {scene.end()}"
 
 
 def cancelled(scene: Scene) -> str:
-    """``scancel`` of one of the jobs, then the same command again."""
+    """Cancel one of the jobs with ``scancel``, then run the same command again."""
     scene.start()
     scene.until_answers()
     scene.cluster.ask("scancel", scene.job_on("n2"))
     first = scene.end()
-    # What failed stands at the end.
+    # The last line names the failure.
     named = scene.said.splitlines()[-1].strip()
     scene.start()
     return f"exit {first} ({named}); again: exit {scene.end()}"
 
 
 def crashed(scene: Scene) -> str:
-    """SIGKILL to a node's slurmd, its job's steps and their processes; the node comes back after a minute."""
+    """Kill a node's slurmd and the processes of its job with SIGKILL; restart the node after a minute."""
     scene.start()
     scene.until_answers()
     job = scene.job_on("n2")
@@ -110,7 +111,7 @@ def crashed(scene: Scene) -> str:
 
 
 def preempted(scene: Scene) -> str:
-    """A job of a partition with priority takes the node for 5 s."""
+    """Preempt a job for 5 s, by a job of a partition with higher priority."""
     scene.start("launcher.partition=main")
     scene.until_answers()
     job = scene.job_on("n2")
@@ -120,7 +121,7 @@ def preempted(scene: Scene) -> str:
 
 
 def out_of_time(scene: Scene) -> str:
-    """A limit of one minute, of which 35 s are left when the jobs are told."""
+    """Set a time limit of one minute, and a signal to the jobs 35 s before it."""
     scene.start("launcher.timeout_min=1", "launcher.signal_delay_s=35")
     until(lambda: len(scene.cluster.jobs()) == 2, 90, "the jobs")
     jobs = list(scene.cluster.jobs())
@@ -129,7 +130,7 @@ def out_of_time(scene: Scene) -> str:
 
 
 def controller_restarted(scene: Scene) -> str:
-    """SIGKILL to slurmctld in mid-sweep, started again after 20 s."""
+    """Kill slurmctld with SIGKILL during the sweep; restart it after 20 s."""
     scene.start()
     scene.until_answers()
     os.kill(int((scene.cluster.folder / "pid" / "slurmctld").read_text()), signal.SIGKILL)
@@ -139,7 +140,7 @@ def controller_restarted(scene: Scene) -> str:
 
 
 def waiting_killed(scene: Scene) -> str:
-    """SIGKILL to the command on the login node, then the same command again."""
+    """Kill the command on the login node with SIGKILL, then run the same command again."""
     scene.start()
     scene.until_answers()
     assert scene.command is not None
@@ -148,7 +149,7 @@ def waiting_killed(scene: Scene) -> str:
     scene.start()
     code = scene.end()
     handed = (scene.folder / "runs" / ".slurm" / "jobs.jsonl").read_text().count("\n")
-    return f"{handed} jobs handed in, exit {code}"
+    return f"{handed} jobs submitted, exit {code}"
 
 
 FAULTS: dict[str, Callable[[Scene], str]] = {
@@ -163,7 +164,14 @@ FAULTS: dict[str, Callable[[Scene], str]] = {
 
 
 def main(names: list[str]) -> int:
-    """Run faults; the exit code is 1 if a result differs from the local one."""
+    """Run faults and print a table.
+
+    Args:
+        names: Names of faults; empty for all.
+
+    Returns:
+        The exit code: 1 if a result differs from that of a local sweep, 2 if there can be no cluster.
+    """
     if reason := missing():
         print(reason, file=sys.stderr)
         return 2
@@ -180,18 +188,27 @@ def main(names: list[str]) -> int:
             print(markdown(rows[-1]), flush=True)
     finally:
         shutil.rmtree(place)
-    heads = ("fault", "what came of it", "seconds", "cells", "files")
+    heads = ("fault", "outcome", "seconds", "cells", "files")
     print(*map(markdown, (heads, ["---"] * len(heads), *rows)), sep="\n")
     return int(any(row[-1] != "as local" for row in rows))
 
 
 def markdown(row: Sequence[object]) -> str:
-    """A row of a table in Markdown."""
+    """A row of a Markdown table."""
     return f"| {' | '.join(map(str, row))} |"
 
 
 def run(name: str, place: Path, expected: dict[str, tuple[object, ...]]) -> tuple[object, ...]:
-    """One row of the table."""
+    """Run a fault on a new cluster.
+
+    Args:
+        name: Name of the fault.
+        place: Folder for the cluster and the results.
+        expected: The results of a local sweep.
+
+    Returns:
+        The row of the table: fault, outcome, seconds, cells, files.
+    """
     folder = place / name.replace(" ", "-")
     (folder / "work").mkdir(parents=True)
     scene = Scene(Cluster(folder / "cluster"), folder / "work")

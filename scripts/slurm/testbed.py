@@ -1,4 +1,4 @@
-"""A SLURM cluster of one's own for tests: ``cluster`` with a folder and ports that are free."""
+"""A private SLURM cluster for tests: runs the script ``cluster`` with its own folder and free ports."""
 
 from __future__ import annotations
 
@@ -18,21 +18,30 @@ _PROGRAMS = ("munged", "slurmctld", "slurmd", "slurmdbd", "mariadbd", "sbatch")
 
 
 def missing() -> str:
-    """Why there can be no cluster here; empty where there can."""
+    """The reason why no cluster can be started on this machine; empty if one can."""
     programs = [name for name in _PROGRAMS if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None]
     if programs:
-        return f"no SLURM here ({', '.join(programs)} not installed): scripts/slurm/install, on Debian as root"
+        return f"SLURM is missing ({', '.join(programs)} not installed): run scripts/slurm/install as root on Debian"
     if os.geteuid():
-        return "slurmd starts jobs as their owner, so a SLURM cluster has to be started by root"
+        return "a SLURM cluster must be started by root, since slurmd starts jobs as their owner"
     try:
         local = socket.gethostbyname(socket.gethostname()).startswith("127.")
     except OSError:
         local = False
-    return "" if local else "this machine's name is no loopback address: scripts/slurm/install --hosts"
+    return "" if local else "the host name is not a loopback address: run scripts/slurm/install --hosts"
 
 
 def until(true: Callable[[], object], seconds: float, what: str) -> None:
-    """Wait for something; an error if it does not come."""
+    """Wait until a condition is true.
+
+    Args:
+        true: The condition.
+        seconds: Maximum time.
+        what: Name of the condition, for the error message.
+
+    Raises:
+        AssertionError: The condition did not become true in time.
+    """
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, f"waited {seconds:.0f} s for {what}"
@@ -40,7 +49,7 @@ def until(true: Callable[[], object], seconds: float, what: str) -> None:
 
 
 def results(runs: Path) -> dict[str, tuple[object, ...]]:
-    """What finished runs in a folder are, by id: identity, samples and metrics, but for the seconds."""
+    """Identity, samples and metrics of the finished runs in a folder, by id, without timing."""
     return {
         path.parent.name: (
             (path.parent / "provenance.json").read_text(),
@@ -52,7 +61,12 @@ def results(runs: Path) -> dict[str, tuple[object, ...]]:
 
 
 class Cluster:
-    """Two nodes of one CPU each, so that each has one job."""
+    """A cluster whose nodes have one CPU each, so that each runs one job.
+
+    Args:
+        folder: Folder for its configuration, state and logs.
+        nodes: Number of nodes.
+    """
 
     def __init__(self, folder: Path, nodes: int = 2) -> None:
         self.folder = folder
@@ -64,19 +78,19 @@ class Cluster:
         }
 
     def __call__(self, *words: str) -> None:
-        """start, stop, crash NODE or boot NODE."""
+        """Run the script ``cluster``: start, stop, crash NODE or boot NODE."""
         environment = {**os.environ, **self.environment}
-        # In a session of its own: Ctrl-C on the terminal must not keep it from stopping what it started.
+        # In a new session, so that Ctrl-C in the terminal does not prevent it from stopping the cluster.
         subprocess.run([SCRIPT, *words], check=True, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
 
     def ask(self, *command: str) -> str:
-        """What one of Slurm's programs answers."""
+        """Run one of Slurm's programs and return its output."""
         return subprocess.run(
             command, check=True, env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=60
         ).stdout
 
     def jobs(self) -> dict[str, tuple[str, str]]:
-        """State and node of each job that is not over."""
+        """State and node of each job that has not ended."""
         lines = self.ask("squeue", "--noheader", "--array", "--format=%i|%T|%N").splitlines()
         return {job: (state, node) for job, state, node in (line.split("|") for line in lines)}
 
@@ -87,7 +101,7 @@ class Cluster:
 
 
 def _free(count: int) -> int:
-    """The first of so many neighbouring ports that nobody listens on."""
+    """The first of ``count`` consecutive free ports."""
     for first in range(27817, 60000, 50):
         sockets = []
         try:

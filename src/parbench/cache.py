@@ -1,4 +1,4 @@
-"""parbench's own cache: what is made once and serves every later run."""
+"""parbench's cache folder, for data that is computed once and reused by later runs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _log = logging.getLogger(__name__)
 
 
 def cache_root() -> Path:
-    """``$PARBENCH_CACHE``, else ``parbench`` in the user's cache folder (``$XDG_CACHE_HOME``, ``~/.cache``).
+    """The cache folder: ``$PARBENCH_CACHE``, or ``parbench`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
 
-    Where there is no such folder and none can be made, as with a home that cannot be written, it is one in the machine's folder for
-    temporary files; that is said once.
+    If that folder cannot be created, for example with a read-only home, a folder in the system's temporary folder is used, with a
+    warning.
     """
     named = os.environ.get("PARBENCH_CACHE")
     return Path(named) if named else _usual(os.environ.get("XDG_CACHE_HOME"), os.environ.get("HOME"))
@@ -26,11 +26,11 @@ def cache_root() -> Path:
 
 @lru_cache
 def _usual(caches: str | None, home: str | None) -> Path:
-    """The folder where none is named; the arguments are what it depends on."""
+    """The default folder. The arguments are the environment variables on which it depends, as the key of the cache."""
     try:
         folder = Path(caches or Path.home() / ".cache") / "parbench"
     except RuntimeError:
-        # A user without a home, as in a container.
+        # The user has no home, for example in a container.
         return _temporary("there is no home folder")
     return folder if folder.is_dir() or _can_be_made(folder) else _temporary(f"{folder} cannot be made")
 
@@ -41,7 +41,7 @@ def _can_be_made(folder: Path) -> bool:
 
 
 def _temporary(reason: str) -> Path:
-    """This user's own folder among temporary files: the same for every command, unless somebody else has made it."""
+    """This user's folder in the temporary folder; a new one if another user owns a folder of that name."""
     folder = Path(tempfile.gettempdir()) / f"parbench-cache-{os.getuid()}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -49,7 +49,7 @@ def _temporary(reason: str) -> Path:
             folder = Path(tempfile.mkdtemp(prefix="parbench-cache-"))
     except OSError as error:
         reason = f"{reason}, nor can {folder} ({error.strerror})"
-    _log.warning(f"the cache is in {folder}, as {reason}; set PARBENCH_CACHE to a folder that lasts")
+    _log.warning(f"the cache is in {folder}, since {reason}; set PARBENCH_CACHE to a permanent folder")
     return folder
 
 

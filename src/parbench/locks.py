@@ -1,4 +1,4 @@
-"""A lock between processes, also of several machines that share a file system; the system frees it when its holder dies."""
+"""A lock between processes, also on several machines that share a file system. It is released when its process ends."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import IO, Self
 
 @dataclass(frozen=True)
 class LockOwner:
-    """Who has a lock.
+    """The process that holds a lock.
 
     Attributes:
-        pid: Its process; 0 where it has not said so.
-        host: The machine that it runs on.
-        since: When it began its work, seconds since 1970; None: it is still getting ready.
-        done: How much of the work was done by then.
+        pid: Its process id; 0 if unknown.
+        host: Name of its machine.
+        since: When it started its work, in seconds since 1970; None if it is still loading.
+        done: How much of the work was done before it started, such as a number of samples.
     """
 
     pid: int = 0
@@ -39,11 +39,13 @@ class LockOwner:
 
 
 class FileLock:
-    """An exclusive lock on a file, which is made if it is not there; also a context manager that waits for it.
+    """An exclusive lock on a file, which is created if it is missing. The constructor waits until it has the lock.
+
+    As a context manager it releases the lock at the end.
 
     Args:
-        path: The file; its folder is there.
-        busy: Is told who has the lock before this process waits for it; raises in order not to wait.
+        path: The file; its folder must exist.
+        busy: Called with the owner if another process has the lock, before waiting. It may raise an error instead.
 
     Raises:
         OSError: The file cannot be opened, or its file system has no locks.
@@ -66,14 +68,14 @@ class FileLock:
             fcntl.flock(self._file, fcntl.LOCK_EX)
 
     def sign(self, owner: LockOwner) -> None:
-        """Say in the file who has the lock."""
+        """Write the owner of the lock to the file."""
         self._file.truncate(0)
         self._file.write(json.dumps(asdict(owner)))
         self._file.flush()
 
     def release(self) -> None:
-        """Let others have it."""
-        # What a full disk did not take before, it does not take now; the lock goes all the same.
+        """Release the lock."""
+        # Closing writes what a full disk refused before and fails again. The lock is released all the same.
         with contextlib.suppress(OSError):
             self._file.close()
 
@@ -85,7 +87,7 @@ class FileLock:
 
 
 def lock_owner(path: Path) -> LockOwner | None:
-    """Who has the lock on a file at this moment; None where nobody has it, or where that cannot be seen."""
+    """The process that currently holds the lock on a file; None if there is none, or if the file cannot be read."""
     try:
         with path.open(encoding="utf-8") as file:
             try:
@@ -102,5 +104,5 @@ def _owner_in(file: IO[str]) -> LockOwner:
     try:
         return LockOwner(**json.loads(file.read()))
     except (ValueError, TypeError):
-        # It is writing just now.
+        # The owner has not written its name yet, or is writing it now.
         return LockOwner()

@@ -93,14 +93,14 @@ def test_peak_memory_is_that_of_a_process_of_its_own(folder):
     # A parent that is larger than its child must not count.
     ballast = torch.ones(750_000_000)
     assert 2e8 < peak_bytes(["method=random", "controls=[]", "limit=10"]) < ballast.nbytes
-    with pytest.raises(ParbenchError, match="limit=0 is not a number"):
+    with pytest.raises(ParbenchError, match="limit=0 is not a whole number"):
         peak_bytes(["limit=0"])
 
 
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        ("questions=none", "questions=none is not a number"),
+        ("questions=none", "questions=none is not a whole number"),
         ("stock=perhaps", "neither true nor false"),
         ("methods=pra", "par"),
         ("dataset=pope", "leave dataset out"),

@@ -146,10 +146,10 @@ def test_a_method_inside_the_llm_pays_for_its_full_layers(run):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["tokens=0"], "tokens=0 is not a number from 1 on"),
+        (["tokens=0"], "tokens=0 is not a whole number of at least 1"),
         (["tokens=577"], "use 1 to 576"),
-        (["tokens=many"], "tokens=many is not a number from 1 on"),
-        (["text=0"], "text=0 is not a number from 1 on"),
+        (["tokens=many"], "tokens=many is not a whole number of at least 1"),
+        (["text=0"], "text=0 is not a whole number of at least 1"),
         (["tokens=[576,64"], "write tokens=[a,b]"),
         (["place=inside"], "before_projector"),
         (["model=llava-1.5-8b"], "did you mean"),

@@ -138,7 +138,7 @@ def test_what_cannot_be_exported_is_said(run, folder):
     assert "write it as ORG/NAME" in refused(run, "export", "runs", "out=out", "model_id=mine")
     assert exported(run, "runs", "out=out", "model_id=my-lab/mine")[0].startswith("out/data/scenes/my-lab/mine/")
     (folder / "file").write_text("")
-    assert "choose another place" in refused(run, "export", "runs", "out=file", "model_id=my-lab/mine")
+    assert "choose another path" in refused(run, "export", "runs", "out=file", "model_id=my-lab/mine")
 
 
 def test_runs_that_a_server_scores_are_not_exported(run, folder):

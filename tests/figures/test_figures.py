@@ -165,10 +165,10 @@ def test_a_style_of_ones_own_is_taken_and_is_no_part_of_the_method(own):
 @pytest.mark.parametrize(
     ("written", "said"),
     [
-        ("purple", "takes colour and marker"),
-        ("{marker: o}", "takes colour and marker"),
-        ("{colour: pink, marker: o}", "style.colour=pink of method mine is not there: use one of orange"),
-        ("{colour: blue, marker: blob}", "style.marker=blob of method mine is none of matplotlib's markers"),
+        ("purple", "needs colour and marker"),
+        ("{marker: o}", "needs colour and marker"),
+        ("{colour: pink, marker: o}", "style.colour=pink of method mine is unknown: use one of orange"),
+        ("{colour: blue, marker: blob}", "style.marker=blob of method mine is not a matplotlib marker"),
         ("{group: outside, colour: blue, marker: o}", "use one of before, tower, inside, control"),
     ],
 )
@@ -500,7 +500,7 @@ def test_times_beside_the_runs_are_found_and_those_of_others_left_out(run, tiny_
     code, out, err = run("figures", "runs", "only=accuracy-seconds", "out=pictures")
     assert code == 0
     assert out.split() == ["pictures/accuracy-seconds-cpu-1.png", "pictures/accuracy-seconds-cpu-1.pdf"]
-    assert "other.json holds times of weights=random" in err
+    assert "other.json has times of weights=random" in err
 
 
 def test_times_of_other_settings_are_of_other_runs(tiny_sweep, tmp_path):
@@ -527,7 +527,7 @@ def test_two_files_of_the_same_times_are_one_too_many(run, tiny_sweep, tmp_path)
     files = [str(bench_file(tmp_path / name, sweep)) for name in ("one.json", "two.json")]
     code, _, err = run("figures", str(tiny_sweep), *files, "only=accuracy-seconds", "out=pictures")
     assert code == 2
-    assert "name the one to be drawn" in err
+    assert "name the one to draw" in err
 
 
 def test_published_numbers_need_no_runs(run):
@@ -561,12 +561,12 @@ def test_what_cannot_be_drawn_is_left_out_with_a_word(run, folder):
         (["runs", "file/below/it"], "file/below/it does not exist"),
         (["runs", "out=file/below"], "out=file/below/accuracy-compression.png cannot be written"),
         (["runs", "file"], "file is not a file of parbench bench"),
-        (["runs", "foreign.json"], "foreign.json holds times of model=llava-1.5-7b"),
+        (["runs", "foreign.json"], "foreign.json has times of model=llava-1.5-7b"),
         (["runs", "older.json"], "older.json is of another format, or damaged (KeyError('repeats'))"),
-        (["runs", "other.json"], "other.json holds times of none of these methods at the budgets of the runs"),
+        (["runs", "other.json"], "other.json has no times of these methods at the budgets of the runs"),
         (["runs", "metric=f2"], "unknown metric 'f2'"),
         (["runs", "mixed"], "differ in limit"),
-        (["lonely"], "these runs hold none alone"),
+        (["lonely"], "all of these runs are unreduced"),
     ],
 )
 def test_bad_input_is_one_sentence(run, folder, words, said):

@@ -141,7 +141,7 @@ def test_a_submission_goes_on_and_is_merged(run, folder):
     (merged,) = (folder / "merged").glob("*/submission.json")
     assert json.loads(merged.read_text()) == json.loads(before)
     for command in ("figures", "report"):
-        assert "have no scores, which the benchmark's server gives" in refused(run, command, "merged")
+        assert "have no scores, since only the benchmark's server has the answers" in refused(run, command, "merged")
     code, out, err = run("table", "merged")
     assert code == 0, err
     assert "no accuracy" in out

@@ -113,10 +113,10 @@ def test_a_setting_that_no_board_can_show_is_skipped_with_a_word(run, folder):
     write_scores(mine, scores(GOOD, 1), model="alone")
     code, _, err = run("report", str(mine), "--leaderboard")
     assert code == 0
-    assert "skipped: the runs of alone on scenes hold none alone" in err
+    assert "skipped: the runs of alone on scenes are all unreduced" in err
     code, _, err = run("report", str(mine), "model=alone", "--leaderboard")
     assert code == 2
-    assert "the runs of alone on scenes hold none alone" in err.splitlines()[-1]
+    assert "the runs of alone on scenes are all unreduced" in err.splitlines()[-1]
 
 
 def test_a_setting_and_a_budget_are_chosen_and_sent(browser, board):

@@ -255,7 +255,7 @@ def answer_without_masks(data: dict, run: int, question: int) -> str:
     [
         (["empty"], "no run in empty"),
         (["runs", "method=pra"], "no run has method=pra"),
-        (["runs", "images=many"], "images=many is not a number from 0 on"),
+        (["runs", "images=many"], "images=many is not a whole number of at least 0"),
         (["runs", "out=file/below.html"], "out=file/below.html cannot be written"),
         (["runs", "file"], "file is not a file of parbench bench"),
         (["runs", "mixed"], "differ in limit"),
@@ -623,7 +623,7 @@ def test_explanations_open_by_keyboard_and_touch(opened):
     opened.evaluate("document.querySelector('th[data-key=retained] .ask').focus()")
     opened.press("Enter")
     opened.until("document.getElementById('hint').matches(':popover-open')")
-    assert "Share of what no reduction reaches" in opened.text("#hint")
+    assert "Relative to no reduction" in opened.text("#hint")
     opened.press("Escape")
     opened.tap("th[data-key=against] .ask")
     opened.until("document.getElementById('hint').textContent.startsWith('vs none')")

@@ -55,7 +55,7 @@ def test_variants_get_thresholds_and_stand_in_one_table(mine, run, folder):
 def test_methods_have_no_place_in_an_experiment(run):
     code, _, err = run("sweep", "experiment=par_ablation", "methods=fastv")
     assert code == 2
-    assert "names its variants" in err
+    assert "defines its variants" in err
 
 
 def test_an_experiment_is_not_one_evaluation(run):

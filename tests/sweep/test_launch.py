@@ -309,7 +309,7 @@ def test_a_word_where_a_list_or_a_mapping_is_due_is_said(run, word):
 
 @pytest.mark.parametrize("word", ["launcher.partition=gpu,long", "launcher.exclude=n1,n2"])
 def test_several_values_of_a_launcher_are_no_several_sweeps(run, word):
-    assert "in quotes" in refused(run, "sweep", "launcher=slurm", word)
+    assert "quote a list for Slurm" in refused(run, "sweep", "launcher=slurm", word)
 
 
 def test_a_list_of_slurms_in_quotes_is_one_value():

@@ -1,4 +1,4 @@
-"""``parbench bench``: what methods really save, in time and memory, beside what FLOPs predict."""
+"""``parbench bench``: the time and memory that methods save, next to what FLOPs predict."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# What says how accuracy is measured, or is a list here.
+# Overrides without effect on a benchmark, or given as lists here.
 _NO_PLACE = ("method=", "method.", "budget=", "limit=", "dataset", "engine", "experiment", "controls", "results_dir=")
 
 
 def run(given: Given) -> None:
-    """Measure what is not measured yet, write it down after each method, print the table, draw the picture."""
+    """Measure the missing cells, write the file after each of them, then print the table and draw the figure."""
     if given["engine"]:
         from parbench.commands.bench_engine import run as run_engine
 
         return run_engine(given)
     config = _checked(given)
-    # Beside itself none shows how much of a ratio is noise.
+    # The ratio of none to itself shows how large the noise is.
     methods = list(dict.fromkeys(["none", *given["methods"]]))
     cells = [cell for name in methods for cell in _cells(other_method(name, given.rest), given["budgets"])]
     _refuse_impossible(config, cells)
@@ -81,8 +81,8 @@ def _checked(given: Given) -> DictConfig:
     for word in given.rest:
         if word.lstrip("+~").startswith(_NO_PLACE):
             raise ParbenchError(
-                f"{word} cannot be combined with bench, which times questions of scenes: write methods=[a,b] budgets=[1,2] "
-                f"batch=[1,16]"
+                f"{word} cannot be combined with bench, which times questions of scenes: "
+                "write methods=[a,b] budgets=[1,2] batch=[1,16]"
             )
     config = compose_config(given.rest)
     for key, value in (
@@ -95,10 +95,12 @@ def _checked(given: Given) -> DictConfig:
 
 
 def _refuse_impossible(config: DictConfig, cells: list[tuple[DictConfig, Any]]) -> None:
-    """Refuse a budget that no method asked for can have on this model; what only some cannot have is skipped with a warning.
+    """Refuse a budget that none of the methods can have on this model.
+
+    If only some methods cannot have it, their cells are skipped later, with a warning.
 
     Raises:
-        ParbenchError: Nothing would be measured at a budget; says why.
+        ParbenchError: No method can have one of the budgets. The message is the first method's reason.
     """
     from parbench.models.configs import config_of
     from parbench.models.geometry import geometry_of
@@ -121,7 +123,7 @@ def _refuse_impossible(config: DictConfig, cells: list[tuple[DictConfig, Any]]) 
 
 def _cells(method: DictConfig, budgets: list[Any]) -> list[tuple[DictConfig, Any]]:
     if not build_reducer(method).takes_budget:
-        # They drop nothing and take no budget.
+        # A method that drops nothing takes no budget.
         return [(method, None)]
     return [(method, budget) for budget in budgets]
 
@@ -129,7 +131,8 @@ def _cells(method: DictConfig, budgets: list[Any]) -> list[tuple[DictConfig, Any
 def _effort(given: Given, device: Any) -> Effort:
     from parbench.bench.measure import Effort
 
-    # On a GPU torch's choice depends on whether a batch has padding, and so on the method; this one serves all.
+    # On a GPU, torch chooses the kernel by whether the batch is padded, which depends on the method. One kernel for all methods
+    # makes their times comparable.
     kernel = given["kernel"] or ("efficient" if device.type == "cuda" else "auto")
     return Effort(repeats=given["repeats"], warmup=given["warmup"], new_tokens=given["new_tokens"], kernel=kernel)
 
@@ -171,7 +174,7 @@ def _head(model: dict[str, Any], adapter: LlavaAdapter, effort: Effort, words: l
 
 
 def _measure(measurer: Measurer, store: BenchFile, method: DictConfig, budget: Any) -> str:
-    """Measure a cell, unless that was done; gives what is to be said about it."""
+    """Measure a cell unless the file has it already. Returns a message for the log."""
     from parbench.bench.measure import DeviceFailure
     from parbench.bench.prepare import ready
     from parbench.provenance import outside_digest, source_digest
@@ -179,7 +182,7 @@ def _measure(measurer: Measurer, store: BenchFile, method: DictConfig, budget: A
     cell = {"method": method.name, "budget": budget, "batch": len(measurer.batch)}
     name = method.name if budget is None else f"{method.name} @{budget}"
     try:
-        # Any edit can change a time.
+        # Any change to the code can change a time.
         code = source_digest() + (outside_digest(type(build_reducer(method, budget))) or "")
         if store.measured({**cell, "code": code}):
             return f"{name}: measured before"

@@ -1,4 +1,4 @@
-"""``parbench bench --engine``: how fast parbench evaluates, beside stock lmms-eval, and whether the answers are the same."""
+"""``parbench bench --engine``: the speed of evaluations and the agreement of answers, compared with stock lmms-eval."""
 
 from __future__ import annotations
 
@@ -10,25 +10,28 @@ from parbench.commands.parsing import Given
 from parbench.config import compose_config
 from parbench.errors import ParbenchError
 
-# Where they are not named.
+# Used if none are given.
 _METHODS = ["none", "par"]
 _BUDGETS = [192, 128, 64]
 
 
 def run(given: Given) -> None:
-    """Ask the same questions by stock lmms-eval, by the exact engine and by the sharing one; print rates and agreement.
+    """Answer the same questions with stock lmms-eval and with both engines, exact and shared; print rates and agreement.
 
-    With ``sweep=[par,fastv] budgets=[128,64]`` also the rate of a sweep over these and none, with ``memory=[300,3000]`` the peak
-    memory of evaluations of so many questions.
+    ``sweep=[par,fastv] budgets=[128,64]`` also measures the rate of a sweep over these methods and none. ``memory=[300,3000]``
+    also measures the peak memory of evaluations with these numbers of questions.
+
+    Raises:
+        ParbenchError: An option or override is wrong.
     """
     rest, questions = given.rest, given["questions"]
     methods = given["methods"] if "methods" in given.named else _METHODS
     budgets = given["budgets"] if "budgets" in given.named else _BUDGETS
     if not all(isinstance(one, int) for one in budgets):
-        raise ParbenchError(f"{given.typed('budgets')[0]} holds more than numbers of tokens, which a sweep's rate is measured at")
+        raise ParbenchError(f"{given.typed('budgets')[0]} is not a list of numbers of tokens: write budgets=[192,64]")
     swept = [compose_config([*rest, f"method={name}"]).method for name in given["sweep"] or ()]
     out = writable("out", given["out"]) if given["out"] else None
-    # Checked before anything runs.
+    # Composed before anything runs, so that a wrong override is reported first.
     chosen = {name: compose_config([*rest, f"method={name}"]).method for name in methods}
     configs = {kind: compose_config([*rest, f"engine={kind}", f"limit={questions}"]) for kind in ("exact", "shared")}
     from parbench.bench.throughput import Rates
@@ -62,8 +65,8 @@ def _show(found: dict[str, Any]) -> None:
 
     console = Console()
     table = Table(
-        title=f"{found['questions']} questions of {found['dataset']}, {found['model']}, {found['device']}, {found['threads']} "
-        f"threads"
+        title=f"{found['questions']} questions of {found['dataset']}, {found['model']}, {found['device']}, "
+        f"{found['threads']} threads"
     )
     for name in ("evaluated by", "method", "seconds", "questions/s", "x stock"):
         table.add_column(name, justify="left" if name in ("evaluated by", "method") else "right")
@@ -76,8 +79,8 @@ def _show(found: dict[str, Any]) -> None:
         console.print(
             f"{name}, engine=shared: {100 * row['share_of_matmul_rate']:.0f} % of this machine's "
             f"{row['matmul_flops_per_second'] / 1e9:.0f} GFLOP/s in matrix products; time: {100 * time['products']:.0f} % "
-            f"products and "
-            f"attention, {100 * time['other']:.0f} % other tensor operations, {100 * time['outside']:.0f} % outside torch",
+            f"matrix products and attention, {100 * time['other']:.0f} % other tensor operations, "
+            f"{100 * time['outside']:.0f} % outside torch",
             highlight=False,
             soft_wrap=True,
         )

@@ -1,4 +1,4 @@
-"""``parbench calibrate``: find an adaptive method's threshold for a mean budget ahead of the runs that would find it themselves."""
+"""``parbench calibrate``: search the threshold of an adaptive method for a mean budget, before the runs that need it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from parbench.reducers.calibration import LOCAL, file_name, save
 
 
 def run(given: Given) -> None:
-    """Calibrate for one or several targets and write them into a small YAML."""
+    """Calibrate for one or several targets and write the thresholds to a YAML file.
+
+    Raises:
+        ParbenchError: The method has no threshold, a target is impossible, or the file cannot be written.
+    """
     fields = [f"calibration.{key}={given[key]}" for key in ("questions", "split") if given[key]]
     config = compose_config([*given.rest, *fields])
     method = build_reducer(config.method)
@@ -31,7 +35,7 @@ def run(given: Given) -> None:
     out = writable("out", given["out"] or default)
     values = {}
     for one in asked:
-        # A threshold that is given is what is looked for here.
+        # Remove a configured threshold, since it is searched for here.
         open_again: dict[str, Any] = {method.calibrates: None}
         found, mean = session.thresholds.find(dataclasses.replace(one, **open_again))
         values[one.count(session.geometry)] = {method.calibrates: found, "mean": round(mean, 2)}

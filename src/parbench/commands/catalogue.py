@@ -1,4 +1,4 @@
-"""The one table of commands: their help, the list in the README and ``docs/commands.md`` are made from it."""
+"""The table of all commands, from which their help, the list in the README and ``docs/commands.md`` are generated."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from parbench.commands.options import (
     some_of,
 )
 
-# What `list` lists.
+# What `parbench list` can list.
 LISTED = ("methods", "models", "datasets", "skills", "launchers")
 SHELLS = ("bash", "zsh", "fish")
 FIGURES = (
@@ -45,7 +45,7 @@ RELATIONSHIPS = ("third_party", "first_party", "collaborative", "other")
 VIEWS = ("answers", "tokens", "controls", "skills", "stages")
 KERNELS = ("auto", "math", "flash", "efficient", "cudnn")
 
-# Keys of the configuration, and what they choose.
+# Keys of the configuration, and their descriptions in the help.
 KEYS = {
     "model": "the model, by name; model.FIELD=VALUE for its fields",
     "method": "the reduction method, by name; method.FIELD=VALUE for its fields",
@@ -71,13 +71,14 @@ class Command:
     """A command.
 
     Attributes:
-        name: Its name.
+        name: The name on the command line.
         summary: What it does, in one line without a full stop.
         description: What it does, in sentences.
-        examples: Three command lines, each after ``parbench``.
-        options: Its own options.
-        keys: Keys of the configuration that it takes as ``key=value``; empty for none.
-        operands: What else it takes, as the usage line shows it; empty for nothing.
+        examples: Three example command lines, without the leading ``parbench``.
+        options: Its options.
+        keys: Keys of the configuration that it accepts as ``key=value``.
+        operands: Its other arguments, as in the usage line; empty for none.
+        by_name: Its options by name.
     """
 
     name: str
@@ -90,12 +91,12 @@ class Command:
     by_name: dict[str, Option] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Find options by their names."""
+        """Fill ``by_name``."""
         object.__setattr__(self, "by_name", {option.name: option for option in self.options})
 
     @property
     def module(self) -> str:
-        """The module with its ``run``."""
+        """The name of the module whose ``run`` executes it."""
         return f"parbench.commands.{self.name}"
 
 

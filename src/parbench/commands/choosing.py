@@ -1,4 +1,4 @@
-"""The runs that a command is about: folders that are named, and ``field=value`` of those that are wanted."""
+"""The runs that a command works on: folders, and ``field=value`` filters."""
 
 from __future__ import annotations
 
@@ -17,23 +17,26 @@ _log = logging.getLogger(__name__)
 
 
 def words_of(words: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
-    """Paths, and what chooses among the runs in them; a path may hold an equals sign, a key has no slash."""
+    """Split words into paths and ``field=value`` filters.
+
+    A word with an equals sign is a filter, unless a path of that name exists or there is a slash before the sign.
+    """
     chooses = {word for word in words if "=" in word and "/" not in word.partition("=")[0] and not Path(word).exists()}
     where = (word.split("=", 1) for word in words if word in chooses)
     return [Path(word) for word in words if word not in chooses], {key: unquoted(value) for key, value in where}
 
 
 def chosen(paths: Sequence[Path], where: Mapping[str, str], columns: Sequence[str] | None, used: Collection[str] = ()) -> Results:
-    """The runs in some folders that have the wanted values; says on the error stream what was left out.
+    """The runs in some folders that have the wanted values. Skipped folders and files are logged as a warning.
 
     Args:
-        paths: Folders; ``results/runs`` where there are none.
+        paths: Folders of runs; ``results/runs`` if empty.
         where: Fields of a run and their wanted values.
-        columns: Of the samples; None for all.
-        used: Endings of files beside the runs that the command uses.
+        columns: Columns of the samples to read; None for all.
+        used: File suffixes, such as ``.json``, that the command itself reads; these files are not reported as skipped.
 
     Raises:
-        ParbenchError: There are none.
+        ParbenchError: There are no such runs.
     """
     from parbench.results import load
     from parbench.results.select import choose

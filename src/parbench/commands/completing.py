@@ -1,4 +1,4 @@
-"""What could stand next on a command line, for the TAB key: from the YAML files alone, so that it takes no time."""
+"""Shell completion. It reads only YAML files, so that the TAB key answers at once."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from parbench.commands.catalogue import Command
     from parbench.commands.options import Option
 
-# Set by a shell that asks.
+# Environment variable that a shell sets to ask for completions.
 VARIABLE = "_PARBENCH_COMPLETE"
 _GROUPS = ("model", "method", "dataset", "engine", "tracking", "launcher", "experiment")
 
 
 def of_option(option: Option, begun: str) -> list[CompletionItem]:
-    """Values of an option that begin with what is typed; of a list the last one is completed."""
+    """Values of an option that begin with the typed text. In a list, the last element is completed."""
     kind = option.kind
     if kind.name in ("FILE", "FOLDER"):
         return [CompletionItem(begun, type="dir" if kind.name == "FOLDER" else "file")]
@@ -32,7 +32,13 @@ def of_option(option: Option, begun: str) -> list[CompletionItem]:
 
 
 def of_word(command: Command, words: Sequence[str], begun: str) -> list[CompletionItem]:
-    """Overrides, options written without dashes, operands and paths that begin with what is typed."""
+    """Overrides, options without dashes, operands and paths that begin with the typed text.
+
+    Args:
+        command: The command.
+        words: The words before the one that is being typed.
+        begun: The typed part of the word.
+    """
     key, sign, value = begun.partition("=")
     if not sign:
         operands = command.operands.split("|") if "|" in command.operands else []
@@ -48,7 +54,7 @@ def of_word(command: Command, words: Sequence[str], begun: str) -> list[Completi
 
 
 def _keys(command: Command, words: Sequence[str]) -> Iterable[str]:
-    """Keys of the configuration that a command takes, and the fields of what is chosen."""
+    """Keys of the configuration that a command accepts, and the fields of the chosen group options."""
     plain = _plain(conf_folder() / "config.yaml")
     for key in command.keys:
         yield key
@@ -58,7 +64,7 @@ def _keys(command: Command, words: Sequence[str]) -> Iterable[str]:
 
 
 def _values(command: Command, key: str, words: Sequence[str]) -> list[str]:
-    """Names of a group, or the words for a field that is on or off."""
+    """The names of a group, or true and false for a boolean field."""
     if key in _GROUPS and key in command.keys:
         return names(key)
     group, _, name = key.partition(".")
@@ -67,7 +73,7 @@ def _values(command: Command, key: str, words: Sequence[str]) -> list[str]:
 
 
 def _chosen(group: str, words: Sequence[str]) -> dict[str, Any]:
-    """The YAML of the option of a group that is chosen, else of the default one."""
+    """The YAML of the option of a group that is chosen on the command line, or of the default one."""
     defaults = _plain(conf_folder() / "config.yaml").get("defaults", [])
     usual = {key: value for entry in defaults if isinstance(entry, dict) for key, value in entry.items()}
     named = [word.partition("=")[2] for word in words if word.startswith(f"{group}=")]
@@ -85,7 +91,7 @@ def _plain(path: Any) -> dict[str, Any]:
 
 @add_completion_class
 class Bash(BashComplete):
-    """Completion for bash, to which a word ends at an equals sign."""
+    """Completion for bash, which ends a word at an equals sign."""
 
     name: ClassVar[str] = "bash"
     source_template: ClassVar[str] = """\
@@ -108,14 +114,14 @@ complete -F %(complete_func)s %(prog_name)s
 """
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """The words before the one that is typed, and that one."""
+        """The complete words, and the one that is being typed."""
         line = os.environ["COMP_WORDS"]
         words = split_arg_string(line)[1:]
         return (words, "") if not words or line[-1:].isspace() else (words[:-1], words[-1])
 
     def format_completion(self, item: CompletionItem) -> str:
-        """What bash puts in the place of the last of its words."""
+        """The text that replaces the last word, as bash splits words."""
         begun = self.get_completion_args()[1]
-        # An option's value is completed alone already.
+        # Bash completes the part after the equals sign only.
         cut = begun.rpartition("=")[0] + "=" if "=" in begun else ""
         return f"{item.type},{str(item.value).removeprefix(cut)}"

@@ -1,4 +1,4 @@
-"""``parbench completion``: the script after which a shell completes command lines."""
+"""``parbench completion``: the script that enables completion in a shell."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from parbench.errors import ParbenchError, unknown
 
 
 def run(given: Given) -> None:
-    """Print it.
+    """Print the script.
 
     Raises:
-        ParbenchError: No shell is named, or one that is not known.
+        ParbenchError: The shell is missing or unknown.
     """
     if len(given.rest) != 1:
         raise ParbenchError(f"completion takes one word: write parbench completion {'|'.join(SHELLS)}")

@@ -1,4 +1,4 @@
-"""``parbench config``: the configuration that overrides compose, as YAML."""
+"""``parbench config``: the composed configuration as YAML."""
 
 from __future__ import annotations
 
@@ -9,5 +9,9 @@ from parbench.config import compose_config
 
 
 def run(given: Given) -> None:
-    """Print it, interpolations resolved."""
+    """Print the configuration, with interpolations resolved.
+
+    Raises:
+        ParbenchError: An override is wrong.
+    """
     print(OmegaConf.to_yaml(compose_config(given.rest), resolve=True), end="")

@@ -1,4 +1,4 @@
-"""``parbench doctor``: what this machine and this installation offer."""
+"""``parbench doctor``: versions, devices, and what is installed."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ from parbench.errors import ParbenchError
 
 
 def run(given: Given) -> None:
-    """Print versions, devices, models, methods and data."""
+    """Print versions, devices, models, methods and data sets.
+
+    Raises:
+        ParbenchError: There is an argument; the command takes none.
+    """
     if given.rest:
-        raise ParbenchError(f"doctor takes no words, and {given.rest[0]} is one: leave it out")
+        raise ParbenchError(f"doctor takes no arguments: leave {given.rest[0]} out")
     import torch
 
     from parbench.models.assets import asset

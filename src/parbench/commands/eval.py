@@ -1,4 +1,4 @@
-"""``parbench eval``: one method, beside no reduction and the controls at its budget; with ``-m`` many."""
+"""``parbench eval``: evaluate a method, together with the unreduced model and the controls at its budget."""
 
 from __future__ import annotations
 
@@ -18,15 +18,21 @@ from parbench.sweep.task_groups import with_tasks
 
 
 def run(given: Given) -> int:
-    """Evaluate and print the table; with ``-m``, as in Hydra, values with commas between them stand for many evaluations.
+    """Evaluate and print the table. As in Hydra, ``-m`` evaluates every combination of comma-separated values.
 
-    With ``--dry-run``, print what would be fetched and computed instead.
+    With ``--dry-run``, only print what would be downloaded and computed.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ParbenchError: An override is wrong, or the model or data set cannot be loaded.
     """
     words, dry = given.rest, given["dry-run"]
     if other := next((word for word in words if word.startswith("launcher=") and word != "launcher=local"), None):
         raise ParbenchError(f"{other} cannot be combined with eval: write parbench sweep methods=[NAME] {other}")
     rest = with_tasks(words)
-    # A group of tasks is many evaluations too.
+    # A group of tasks is expanded to several evaluations, even without -m.
     several = given["multirun"] or len(products(rest)) > len(products(words)) == 1
     if several and dry:
         return dry_run(_groups(rest))
@@ -39,7 +45,7 @@ def run(given: Given) -> int:
 
 
 def _groups(words: list[str]) -> list[Group]:
-    """The evaluations of a multirun by what they share: everything but method and budget."""
+    """The evaluations of a multirun. Those that differ only in method and budget form a group."""
     together: dict[tuple[str, ...], list[list[str]]] = {}
     for one in products(words):
         together.setdefault(tuple(word for word in one if not of_method(word)), []).append(one)
@@ -52,7 +58,7 @@ def _groups(words: list[str]) -> list[Group]:
 
 
 def _cells(words: list[str], varied: Sequence[str]) -> list[Cell]:
-    """One evaluation's cells; if fields of the method vary, its label says which it has."""
+    """The cells of one evaluation. If fields of the method vary, its label contains their values."""
     config = compose_config(words)
     fields = [word.partition("method.")[2] for word in varied if "method." in word.partition("=")[0]]
     budget = "" if config.budget is None else f" @{config.budget}"
@@ -61,7 +67,7 @@ def _cells(words: list[str], varied: Sequence[str]) -> list[Cell]:
 
 
 def _companions(config: DictConfig, words: list[str]) -> list[Cell]:
-    """``none``, and for a method with a budget the controls at the same one."""
+    """``none``, and the controls at the method's budget, if it has one."""
     if config.variants:
         raise ParbenchError("an experiment has several variants: write parbench sweep experiment=NAME")
     method = build_reducer(config.method, config.budget)

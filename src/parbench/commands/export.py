@@ -1,4 +1,4 @@
-"""``parbench export``: finished runs as Every Eval Ever records, or as a model card's ``model-index``."""
+"""``parbench export``: export finished runs as Every Eval Ever records, or as the ``model-index`` of a model card."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def run(given: Given) -> None:
-    """Write the runs in some folders and print where.
+    """Write the records of the runs in some folders and print the paths of the written files.
 
     Raises:
         ParbenchError: An option is wrong, a model has no id, no run has scores, or the folder cannot be written.
@@ -25,7 +25,7 @@ def run(given: Given) -> None:
     paths, where = chosen_words(given)
     out = given["out"]
     try:
-        # Before anything is read.
+        # Created before the runs are read, so that an error comes early.
         out.mkdir(parents=True, exist_ok=True)
         with working("reading runs"):
             results = chosen(paths, where, None)
@@ -34,7 +34,7 @@ def run(given: Given) -> None:
         with working("exporting runs"):
             written = _write(given, results, out)
     except OSError as error:
-        raise ParbenchError(f"out={out} cannot be written ({error.strerror}): choose another place") from error
+        raise ParbenchError(f"out={out} cannot be written ({error.strerror}): choose another path") from error
     for path in written:
         print(path)
 

@@ -1,4 +1,4 @@
-"""``parbench figures``: pictures of a sweep, each as a PNG for a README and a PDF for a paper's column."""
+"""``parbench figures``: draw the figures of a sweep, each as a PNG for web pages and as a PDF for a column of a paper."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# Whose published numbers are drawn: most of them are of it.
+# The model whose published numbers are drawn. Most of them are of this one.
 _PUBLISHED = "llava-1.5-7b"
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that can be drawn.
+    """A figure that can be drawn.
 
     Attributes:
-        name: Of its files.
-        draw: For a medium.
+        name: Name of its files, without suffix.
+        draw: Draws it for a medium; returns a matplotlib figure.
     """
 
     name: str
@@ -41,20 +41,20 @@ class Picture:
 
 
 def run(given: Given) -> None:
-    """Draw the pictures of the runs in some folders; says what it leaves out and why.
+    """Draw the figures of the runs in some folders. Figures that the runs lack data for are skipped with a warning.
 
     Raises:
-        ParbenchError: An option is wrong, the runs have no common picture, or the folder cannot be written.
+        ParbenchError: An option is wrong, the runs are not comparable, or the folder cannot be written.
     """
     wanted, folder = given["only"] or list(FIGURES), given["out"]
-    # A folder that is not there is said before anything is imported.
+    # Report a missing folder before the slow imports.
     chosen_words(given)
     writable("out", folder / f"{wanted[0]}.png")
     from parbench.figures.files import save
     from parbench.figures.style import PAPER, SCREEN
 
     with working("comparing runs"):
-        # What is wrong with one is said before any is drawn.
+        # Built before any is drawn, so that errors come first.
         pictures = list(_pictures(wanted, given))
     files = [(picture, medium) for picture in pictures for medium in (SCREEN, PAPER)]
     drawn = []
@@ -65,18 +65,18 @@ def run(given: Given) -> None:
 
 
 def results_of(given: Given, columns: Sequence[str]) -> tuple[Results, list[Path]]:
-    """The runs that are named and chosen, and the files beside them.
+    """The chosen runs, and the files among the arguments.
 
     Args:
-        given: Folders of runs, files, and ``field=value`` of the runs that are wanted.
-        columns: Of their samples.
+        given: The arguments: folders of runs, files, and ``field=value`` filters.
+        columns: Columns of the samples to read.
 
     Raises:
-        ParbenchError: There are none.
+        ParbenchError: There are no such runs.
     """
     paths, where = chosen_words(given)
     files = [path for path in paths if path.is_file()]
-    # Times that parbench bench wrote may lie beside runs.
+    # The folder may also contain times written by parbench bench.
     return chosen([path for path in paths if path not in files], where, columns, used=(".json",)), files
 
 
@@ -89,7 +89,7 @@ def _pictures(wanted: Sequence[str], given: Given) -> Iterator[Picture]:
     results, files = results_of(given, COLUMNS)
     sweep = sweep_of(results, given["metric"])
     if sweep.reduced.empty:
-        raise ParbenchError("these runs hold none alone: a picture needs methods, so add runs of some, or name other folders")
+        raise ParbenchError("all of these runs are unreduced (none): add runs of methods, or name other folders")
     for name in wanted:
         if name == "accuracy-seconds":
             yield from _times(sweep, files, [path for path in results.ignored if path.suffix == ".json"])
@@ -109,7 +109,7 @@ def _of_sweep(name: str, sweep: Sweep, image: str) -> Iterator[Picture]:
         if sweep.points["gflops"].notna().any():
             yield Picture(name, lambda medium: curves.against_flops(sweep, medium))
         else:
-            _left_out(name, "no run counted FLOPs")
+            _left_out(name, "no run has FLOPs")
     elif name == "skills":
         skills = sweep.skills
         if skills is not None:
@@ -119,7 +119,7 @@ def _of_sweep(name: str, sweep: Sweep, image: str) -> Iterator[Picture]:
     elif name == "kept":
         yield from _kept(sweep, image)
     elif sweep.points["evidence_recall"].isna().all():
-        _left_out(name, "the data do not say what a question needs")
+        _left_out(name, "the data set has no evidence boxes")
     elif name == "evidence":
         yield Picture(name, lambda medium: evidence.recall_against_accuracy(sweep, medium))
     else:
@@ -142,7 +142,13 @@ def _kept(sweep: Sweep, image: str) -> Iterator[Picture]:
 
 
 def _times(sweep: Sweep, named: Sequence[Path], beside: Sequence[Path]) -> Iterator[Picture]:
-    """Of the files that are named, which have to be right, or of those that lie beside the runs and are."""
+    """The figures of measured times.
+
+    Args:
+        sweep: The runs.
+        named: Files from the command line; each must be valid and match the runs.
+        beside: JSON files in the folders of runs, used if ``named`` is empty; those that do not match are skipped.
+    """
     from parbench.figures.times import Times, against_time, is_bench, read_times
 
     if named:
@@ -155,7 +161,7 @@ def _times(sweep: Sweep, named: Sequence[Path], beside: Sequence[Path]) -> Itera
             except ParbenchError as error:
                 _left_out("accuracy-seconds", str(error))
         if not found:
-            _left_out("accuracy-seconds", "no times: name a file that parbench bench wrote")
+            _left_out("accuracy-seconds", "no measured times: name a file written by parbench bench")
 
     def picture(times: Times) -> Picture:
         name = f"accuracy-seconds-{times.kind}-{times.batch}"
@@ -163,7 +169,7 @@ def _times(sweep: Sweep, named: Sequence[Path], beside: Sequence[Path]) -> Itera
 
     pictures = list(map(picture, found))
     if len({one.name for one in pictures}) < len(pictures):
-        raise ParbenchError("several files hold times of one kind of device and batch size: name the one to be drawn")
+        raise ParbenchError("several files have times of the same kind of device and batch size: name the one to draw")
     yield from pictures
 
 

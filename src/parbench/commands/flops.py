@@ -1,4 +1,4 @@
-"""``parbench flops``: what models and methods cost at given numbers of visual tokens, without weights."""
+"""``parbench flops``: FLOPs of models and methods at given numbers of visual tokens, without weights."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _TOKENS = [192, 128, 64]
 
 
 def run(given: Given) -> None:
-    """Print FLOPs by part, as tables or as JSON.
+    """Print FLOPs by part of the model, as tables or as JSON.
 
     Raises:
-        ParbenchError: An option is wrong, or nothing that was asked for is possible.
+        ParbenchError: An option is wrong, or none of the methods can have any of the numbers of tokens.
     """
     asked = _Asked(given)
     if given["claim"]:
@@ -48,10 +48,13 @@ def run(given: Given) -> None:
 
 @dataclass(frozen=True)
 class _Asked:
-    """The command line.
+    """The command line, with its defaults.
 
     Attributes:
-        given: The command's words.
+        given: The parsed arguments.
+
+    Raises:
+        ParbenchError: An override contradicts an option.
     """
 
     given: Given
@@ -60,40 +63,40 @@ class _Asked:
         heads = {"methods": ("method", "budget"), "claim": ("method", "budget"), "models": ("model",)}
         for option, groups in heads.items():
             if self.given[option] and (also := self._override(groups)):
-                raise ParbenchError(f"{also} has no place beside {self.given.typed(option)[0]}: leave one of them out")
+                raise ParbenchError(f"{also} cannot be combined with {self.given.typed(option)[0]}: leave one of them out")
 
     def _override(self, groups: tuple[str, ...]) -> str:
-        """The first override of some groups or of their fields, if there is one."""
+        """The first override of one of the groups or of a field of theirs; empty if there is none."""
         heads = tuple(f"{group}{mark}" for group in groups for mark in "=.")
         return next((word for word in self.rest if word.lstrip("+~").startswith(heads)), "")
 
     @property
     def rest(self) -> list[str]:
-        """Hydra's overrides."""
+        """The Hydra overrides."""
         return self.given.rest
 
     def texts(self, usual: Sequence[int]) -> Sequence[int]:
-        """Lengths of prompts; the usual ones where none are named."""
+        """Numbers of text tokens; ``usual`` if none are given."""
         return self.given["text"] or usual
 
     def settings(self) -> list[DictConfig]:
-        """The configuration with each model."""
+        """The configuration for each model."""
         if not self.given["models"]:
             return [compose_config(self.rest)]
         return [compose_config([*self.rest, f"model={name}"]) for name in self.given["models"]]
 
     def counts(self) -> Sequence[int | None]:
-        """Numbers of visual tokens; None is a method's own budget."""
+        """Numbers of visual tokens; None stands for the method's configured budget."""
         return self.given["tokens"] or (_TOKENS if self.given["methods"] else [None])
 
     def reducers(self, config: DictConfig) -> Iterator[tuple[Any, int | None]]:
-        """Each method at each number of tokens; those that drop nothing once."""
+        """Each method with each number of tokens; a method that takes no budget appears once."""
         if not self.given["methods"]:
             named = any(word.startswith("method=") for word in self.rest)
             for count in self.counts():
                 yield build_reducer(config.method, config.budget if count is None else count) if named else None, count
             return
-        # What others are compared with comes first.
+        # None comes first, since the others are compared with it.
         for name in sorted(self.given["methods"], key=lambda name: name != "none"):
             method = other_method(name, self.rest)
             fixed = not build_reducer(method).takes_budget
@@ -102,20 +105,31 @@ class _Asked:
 
 
 class _Model:
-    """Predicts on one model; what a method's own work is counted with is made once."""
+    """Predictions for one model. The counter of methods' overhead is built once."""
 
     def __init__(self, asked: _Asked, config: DictConfig) -> None:
         self.asked, self.config = asked, config
 
     @cached_property
     def own(self) -> Any:
-        """Counts methods' own work."""
+        """Counts the overhead of methods (an ``OwnWork``)."""
         from parbench.compute.method_overhead import QUESTION, OwnWork
 
         return OwnWork(self.config.model, self.asked.given["question"] or QUESTION)
 
     def row(self, reducer: Reducer, count: int | None, text: int, *, own: bool, conventions: bool) -> dict[str, Any]:
-        """A predicted row, with the other conventions where wanted."""
+        """A predicted row.
+
+        Args:
+            reducer: The method; None for any method without overhead.
+            count: Number of visual tokens.
+            text: Number of text tokens.
+            own: Whether to include the method's overhead.
+            conventions: Whether to add counts by other conventions.
+
+        Raises:
+            ParbenchError: The number of tokens is impossible.
+        """
         from parbench.compute.predict import other_counts, predict
 
         asked, model = self.asked, self.config.model
@@ -126,12 +140,12 @@ class _Model:
 
 
 def predicted(asked: _Asked) -> Iterator[dict[str, Any]]:
-    """Rows for every model, prompt length, method and number of tokens.
+    """Rows for every model, number of text tokens, method and number of visual tokens.
 
-    In a list of methods, what a model cannot have is skipped with a warning.
+    With a list of methods, impossible combinations are skipped with a warning.
 
     Raises:
-        ParbenchError: No method can have any of the numbers.
+        ParbenchError: A combination is impossible, and there is no list of methods, or all combinations of it are impossible.
     """
     own, refused, left = asked.given["own"], None, 0
     for config in asked.settings():
@@ -154,7 +168,11 @@ def predicted(asked: _Asked) -> Iterator[dict[str, Any]]:
 
 
 def claim(asked: _Asked, name: str) -> Iterator[dict[str, Any]]:
-    """What a method saves under each way of counting, for several lengths of the prompt."""
+    """The FLOPs that a method saves under each counting convention, for several numbers of text tokens.
+
+    Raises:
+        ParbenchError: The method cannot have one of the numbers of tokens.
+    """
     from parbench.compute.savings import TEXTS, TOKENS, savings
 
     counts = asked.given["tokens"] or [TOKENS]
@@ -169,7 +187,7 @@ def claim(asked: _Asked, name: str) -> Iterator[dict[str, Any]]:
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    """A table for each model and prompt length on the terminal."""
+    """Print a table for each model and number of text tokens."""
     from parbench.compute.flops import CONVENTION
 
     parts = ["vision", "projector", "reducer", "llm_prefill", "total"]
@@ -185,12 +203,12 @@ def show(rows: list[dict[str, Any]]) -> None:
         console.print(_table(f"{model}, {text} text tokens, TFLOP", heads, shown))
     console.print(f"Up to the first token. {CONVENTION}.", style="dim", highlight=False)
     if others:
-        said = "From true on: the LLM alone by each convention, in T multiply-adds but for true. See docs/flops.md."
+        said = "From true on: the LLM alone under each convention, in 10^12 multiply-adds; true is in TFLOP. See docs/flops.md."
         console.print(said, style="dim", highlight=False)
 
 
 def show_claim(rows: list[dict[str, Any]]) -> None:
-    """A table for each model and number of tokens on the terminal."""
+    """Print a table for each model and number of visual tokens."""
     console = _console()
     for model, method, tokens in dict.fromkeys((row["model"], row["method"], row["tokens"]) for row in rows):
         mine = [row for row in rows if (row["model"], row["method"], row["tokens"]) == (model, method, tokens)]
@@ -208,8 +226,8 @@ def show_claim(rows: list[dict[str, Any]]) -> None:
         heads = ["count", "text tokens", "unreduced", f"{tokens} tokens", "saved"]
         console.print(_table(f"{model}, {method}", heads, shown))
     said = (
-        "Up to the first token. llm: ours, TFLOP by fvcore; everything: with tower, projector, text tower and the method's "
-        "own work; the others: the LLM alone by each convention, in T multiply-adds. See docs/flops.md."
+        "Up to the first token. llm: the LLM in TFLOP, as fvcore counts; everything: llm, vision tower, projector, text tower and "
+        "the method's overhead; the others: the LLM alone under each convention, in 10^12 multiply-adds. See docs/flops.md."
     )
     console.print(said, style="dim", highlight=False)
 
@@ -217,7 +235,7 @@ def show_claim(rows: list[dict[str, Any]]) -> None:
 def _console() -> Any:
     from rich.console import Console
 
-    # Where the output is no terminal, rich takes 80 columns, which cuts figures off.
+    # If the output is not a terminal, rich assumes 80 columns, which would cut off numbers.
     return Console() if sys.stdout.isatty() else Console(width=140)
 
 

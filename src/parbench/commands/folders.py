@@ -1,4 +1,4 @@
-"""Folders of runs as commands take them: named one after the other, or by ``results_dir=``."""
+"""Folders of runs as arguments of commands: FOLDER, or ``results_dir=FOLDER``."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from parbench.errors import ParbenchError
 
 
 def folders_of(given: Given) -> list[Path]:
-    """The folders that are named, else the configuration's.
+    """The given folders, or the configured default.
 
     Raises:
-        ParbenchError: One does not exist, or there is no default one.
+        ParbenchError: A folder does not exist.
     """
     paths = [Path(word).expanduser() for word in given.rest] + ([given["results_dir"]] if given["results_dir"] else [])
     for path in paths:
@@ -24,14 +24,14 @@ def folders_of(given: Given) -> list[Path]:
             )
     if paths or (usual := default_results()).is_dir():
         return paths or [usual]
-    raise ParbenchError(f"there is no folder {usual}, which is taken where none is named: name the one that a sweep writes to")
+    raise ParbenchError(f"the default folder {usual} does not exist: give the folder that a sweep writes to")
 
 
 def chosen_words(given: Given) -> tuple[list[Path], dict[str, str]]:
-    """Folders and files that are named, and the fields that choose among the runs in them.
+    """The given folders and files, and the ``field=value`` filters of their runs.
 
     Raises:
-        ParbenchError: One does not exist.
+        ParbenchError: A path does not exist.
     """
     paths, where = words_of(given.rest)
     for path in paths:

@@ -1,4 +1,4 @@
-"""``parbench list``: what there is to choose from, a line each, without loading any of it."""
+"""``parbench list``: list methods, models, data sets, skills or launchers, without loading them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from parbench.errors import ParbenchError, unknown
 
 
 def run(given: Given) -> None:
-    """Print a line an entry, or JSON.
+    """Print one line per entry, or JSON.
 
     Raises:
-        ParbenchError: It is not said what to list, or that is not known.
+        ParbenchError: The kind of entries is missing or unknown.
     """
     if len(given.rest) != 1:
         raise ParbenchError(f"list takes one word: write parbench list {'|'.join(LISTED)}")
@@ -30,7 +30,7 @@ def run(given: Given) -> None:
 
 
 def lines(found: list[Entry]) -> list[str]:
-    """Names, sites and descriptions in columns."""
+    """Entries as lines with aligned columns: name, site, description."""
     name = max((len(one.name) for one in found), default=0)
     site = max((len(one.site) for one in found), default=0)
     return ["  ".join(filter(None, (f"{one.name:{name}}", f"{one.site:{site}}", one.said))).rstrip() for one in found]

@@ -1,4 +1,4 @@
-"""``parbench merge FOLDER ...``: shards to the runs that the whole would have been."""
+"""``parbench merge``: merge the shards of runs."""
 
 from __future__ import annotations
 
@@ -19,13 +19,20 @@ _log = logging.getLogger(__name__)
 
 
 def run(given: Given) -> int:
-    """Merge every run whose shards are complete; the exit code is 1 if there are others."""
+    """Merge every run whose shards are complete, and print the tables of the merged runs.
+
+    Returns:
+        0, or 1 if a run could not be merged.
+
+    Raises:
+        ParbenchError: The only run in the folders could not be merged.
+    """
     sets = find_shards(folders_of(given))
     failed, found = [], []
     for shards in sets:
         root = given["out"] or shards[0].folder.parent
         try:
-            # A stray shard is one of few.
+            # A shard with other settings by mistake belongs to a smaller set; the message names it.
             others = [one for other in sets if len(other) < len(shards) for one in other]
             whole = check_whole(shards, others)
         except ParbenchError as error:

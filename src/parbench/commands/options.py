@@ -1,4 +1,4 @@
-"""Options of commands: what their values may be, and how they are read before anything heavy is imported."""
+"""Options of commands and the kinds of their values. Values are checked before slow imports such as torch."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from parbench.config.groups import conf_folder, names
 from parbench.errors import ParbenchError, unknown
 from parbench.reducers.budget import check_budget
 
-# Instead of a budget: each method's own rule.
+# Stands for a method's own adaptive rule in a list of budgets.
 OWN = "own"
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What an option's value may be.
+    """The kind of an option's value.
 
     Attributes:
-        name: What the help calls it.
-        read: Gives the value of a key and its text; raises ParbenchError where the text is no such value.
-        group: The configuration group whose names are its values, if there is one.
-        choices: Its values, where these are few.
-        endings: Of a file, those that can be written; empty where any can.
+        name: Its placeholder in the help, such as NUMBER.
+        read: Parses the text of an option with a given key; raises ParbenchError if the text is invalid.
+        group: The configuration group whose names are the possible values; empty if there is none.
+        choices: The possible values; empty if they are not a fixed list.
+        endings: For a file, the suffixes that can be written; empty for any.
     """
 
     name: str
@@ -41,11 +41,11 @@ class Option:
     """An option of a command, written ``name=VALUE`` or ``--name=VALUE``.
 
     Attributes:
-        name: Its key.
-        kind: What it may be.
-        said: What it does, a sentence without its full stop.
-        default: As a person would write it; empty for none.
-        short: A letter that stands for it too.
+        name: Its name.
+        kind: The kind of its value.
+        said: What it does, for the help; a sentence without its full stop.
+        default: The default as text; empty for none.
+        short: A one-letter short form; empty for none.
     """
 
     name: str
@@ -56,29 +56,29 @@ class Option:
 
     @property
     def is_switch(self) -> bool:
-        """Whether it is on or off."""
+        """Whether its value is true or false."""
         return self.kind is SWITCH
 
     def read(self, text: str) -> Any:
-        """The value of a text; None of an empty one.
+        """Parse its text. An empty text gives None.
 
         Raises:
-            ParbenchError: It is no such value.
+            ParbenchError: The text is not a value of this kind.
         """
         text = unquoted(text)
         return self.kind.read(self.name, text) if text else None
 
 
 def unquoted(value: str) -> str:
-    """A value without the quotes around it that Hydra's grammar takes, as in ``results_dir='my runs'``."""
+    """Remove the quotes around a value that Hydra's grammar allows, as in ``results_dir='my runs'``."""
     return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
 
 
 def as_list(key: str, value: str) -> list[Any]:
-    """``a,b``, ``[a,b]`` or one value.
+    """Parse a list: ``a,b``, ``[a,b]`` or a single value.
 
     Raises:
-        ParbenchError: It is not a list, or an empty one.
+        ParbenchError: The value is not a list, or an empty one.
     """
     try:
         found = yaml.safe_load(value if value.startswith("[") else f"[{value}]")
@@ -90,13 +90,13 @@ def as_list(key: str, value: str) -> list[Any]:
 
 
 def whole_number(key: str, value: str, least: int = 1) -> int:
-    """A whole number.
+    """Parse a whole number.
 
     Raises:
-        ParbenchError: It is none, or less than ``least``.
+        ParbenchError: The value is not a whole number, or is less than ``least``.
     """
     if not value.isdecimal() or int(value) < least:
-        raise ParbenchError(f"{key}={value} is not a number from {least} on")
+        raise ParbenchError(f"{key}={value} is not a whole number of at least {least}")
     return int(value)
 
 
@@ -130,7 +130,7 @@ def _texts(key: str, value: str) -> list[str]:
 
 
 def _named(group: str) -> Callable[[str, str], list[str]]:
-    """Reads names of a configuration group; ``all`` stands for all of them."""
+    """A parser for lists of names of a configuration group. ``all`` stands for all of them."""
 
     def read(key: str, value: str) -> list[str]:
         found, known = _texts(key, value), names(group)
@@ -163,23 +163,23 @@ def _folder(key: str, value: str) -> Path:
 
 
 def file(*endings: str) -> Kind:
-    """A file to be written.
+    """The kind of an output file.
 
     Args:
-        endings: Those that can be written, each with its dot.
+        endings: The suffixes that can be written, each with its dot.
     """
 
     def read(key: str, value: str) -> Path:
         path = Path(value).expanduser()
         if path.suffix.lower() not in endings:
-            raise ParbenchError(f"{key}={value} cannot be written in that form: use a name that ends in {in_words(endings)}")
+            raise ParbenchError(f"{key}={value} has the wrong suffix: use a name that ends in {in_words(endings)}")
         return path
 
     return Kind("FILE", read, endings=endings)
 
 
 def one_of(what: str, *choices: str) -> Kind:
-    """One of a few words; ``what`` is what an error calls it."""
+    """The kind of an option with a few choices; ``what`` names a choice in error messages."""
 
     def read(key: str, value: str) -> str:
         if value not in choices:
@@ -190,7 +190,7 @@ def one_of(what: str, *choices: str) -> Kind:
 
 
 def some_of(what: str, *choices: str) -> Kind:
-    """A list of a few words; ``what`` is what an error calls one."""
+    """The kind of a list of a few choices; ``what`` names a choice in error messages."""
 
     def read(key: str, value: str) -> list[str]:
         found = _texts(key, value)
@@ -212,7 +212,7 @@ BUDGETS_OR_OWN = Kind("BUDGETS", _budgets_or_own)
 LIST = Kind("LIST", _texts)
 METHODS = Kind("METHODS", _named("method"), group="method")
 MODELS = Kind("MODELS", _named("model"), group="model")
-# lmms-eval's tasks are data sets too.
+# Names are not checked here, since tasks of lmms-eval are data sets too.
 DATASETS = Kind("DATASETS", _texts, group="dataset")
 METHOD = Kind("METHOD", lambda key, value: _named("method")(key, value)[0], group="method")
 SWITCH = Kind("true|false", _switch)
@@ -222,20 +222,27 @@ TEXT = Kind("TEXT", lambda key, value: value)
 
 
 def in_words(words: Sequence[str]) -> str:
-    """``a, b or c``."""
+    """Join words as ``a, b or c``."""
     return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def default_results() -> Path:
-    """The folder of runs where none is named: what the configuration says."""
+    """The default folder of runs, from the configuration."""
     return Path(yaml.safe_load((conf_folder() / "config.yaml").read_text(encoding="utf-8"))["results_dir"])
 
 
 def writable(key: str, path: Path) -> Path:
-    """A file that can be written; its folder is made.
+    """Check that a file can be written, and create its folder.
+
+    Args:
+        key: The option that names the file, for the message.
+        path: The file. It is not created.
+
+    Returns:
+        ``path``.
 
     Raises:
-        ParbenchError: It cannot.
+        ParbenchError: The file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -246,4 +253,4 @@ def writable(key: str, path: Path) -> Path:
             path.unlink()
         return path
     except OSError as error:
-        raise ParbenchError(f"{key}={path} cannot be written ({error.strerror}): choose another place") from error
+        raise ParbenchError(f"{key}={path} cannot be written ({error.strerror}): choose another path") from error

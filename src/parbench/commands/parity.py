@@ -1,4 +1,4 @@
-"""``parbench parity``: whether our methods choose what the authors' code chose, case by recorded case."""
+"""``parbench parity``: compare methods with recorded outputs of the authors' code."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 
 
 def run(given: Given) -> int:
-    """Compare every case of a folder and print a table, or JSON.
+    """Compare every recorded case of a folder and print a table, or JSON.
 
     Returns:
-        0 if every case of a method that there is matches, else 1.
+        1 if a case differs or fails, else 0. Cases of unknown methods are skipped.
+
+    Raises:
+        ParbenchError: The argument is not a folder, or a case in it cannot be read.
     """
     if len(given.rest) != 1:
         raise ParbenchError("parity takes one folder of recorded cases: write parbench parity tests/golden")
@@ -46,7 +49,7 @@ def run(given: Given) -> int:
 
 def _line(outcome: Outcome) -> dict[str, Any]:
     def finite(error: float | None) -> float | None:
-        # JSON has no infinity; the reason says what is wrong then.
+        # JSON has no infinity. The reason is in the verdict.
         return error if error is not None and math.isfinite(error) else None
 
     verdict = outcome.verdict
@@ -63,7 +66,7 @@ def _line(outcome: Outcome) -> dict[str, Any]:
 
 
 def show(outcomes: list[Outcome]) -> None:
-    """A table on the terminal."""
+    """Print a table with one row per case."""
     from rich.console import Console
     from rich.table import Table
 
@@ -96,7 +99,8 @@ def show(outcomes: list[Outcome]) -> None:
     compared = len(outcomes) - counts["skipped"]
     summary = f"{counts['match']} of {compared} cases match, {counts['skipped']} skipped."
     console.print(
-        f"{summary} values, logits: greatest difference, relative to the greatest recorded magnitude; up to {TOLERANCE:g} match.",
+        f"{summary} values, logits: greatest difference, relative to the greatest recorded magnitude; at most {TOLERANCE:g} is "
+        "a match.",
         style="dim",
         highlight=False,
     )

@@ -1,4 +1,4 @@
-"""A command line as click reads it: options in either spelling, everything else in order, and words for what is wrong."""
+"""Parsing of command lines with click: options as ``--name=value`` or ``name=value``, all other words in order."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _USAGE = """\
 Measures what visual-token reduction costs in accuracy and what it really saves.
 
 KEY=VALUE are Hydra overrides of the configuration: model, method, dataset, budget, limit, results_dir, method.FIELD,
-model.FIELD ... 'parbench COMMAND --help' says which a command takes, with its options and examples.
+model.FIELD ... 'parbench COMMAND --help' lists those that a command takes, its options, and examples.
 """
-# Of an override, behind the signs that add a key: +key=value, ++key=value.
+# The key of an override, after the signs that add a key: +key=value, ++key=value.
 _KEY = re.compile(r"\+{0,2}([\w.@:-]+)=")
 
 
 @dataclass(frozen=True)
 class Given:
-    """What a person gave a command.
+    """The parsed arguments of a command.
 
     Attributes:
-        values: Of every option of the command, those left out by their defaults; None for no value.
-        named: The options that were given.
+        values: The value of every option, or its default; None if it has neither.
+        named: Names of the options on the command line.
         rest: All other words, in order: overrides, folders, files.
-        words: All words as they were typed.
+        words: All words as typed.
     """
 
     values: dict[str, Any]
@@ -50,21 +50,21 @@ class Given:
         return self.values[name]
 
     def typed(self, *names: str) -> list[str]:
-        """The words that gave some options, as they were typed."""
+        """The words as typed that set some options."""
         return [word for word in self.words if word.lstrip("-").partition("=")[0] in names]
 
 
 def given(name: str, words: Sequence[str]) -> Given:
-    """What some words mean to a command.
+    """Parse the words after the name of a command.
 
     Raises:
-        ParbenchError: An option is unknown, lacks its value, or is given twice; a value is impossible; an override is given twice.
+        ParbenchError: An option is unknown, lacks its value, has an invalid one, or is given twice; or an override is given twice.
     """
     return read(ClickCommand(COMMANDS[name]), words)
 
 
 def read(command: ClickCommand, words: Sequence[str]) -> Given:
-    """The same for a command that click knows; ``--help`` raises click's ``Exit`` once it is printed."""
+    """Parse the words after a command; see :func:`given`. ``--help`` prints the help and raises click's ``Exit``."""
     words = _joined(words, command.table)
     try:
         context = command.make_context(f"parbench {command.name}", list(words))
@@ -78,17 +78,17 @@ def read(command: ClickCommand, words: Sequence[str]) -> Given:
     table, source = command.table, context.get_parameter_source
     for word in context.params["words"] if table.keys else ():
         if not word.partition("=")[0].strip("+~ "):
-            raise ParbenchError(f"'{word}' names no key: write key=value, such as method=par")
+            raise ParbenchError(f"'{word}' has no key: write key=value, such as method=par")
     named = {option.name for option in table.options if source(_python(option)) is click.core.ParameterSource.COMMANDLINE}
     values = {option.name: context.params[_python(option)] for option in table.options}
     return Given(values, frozenset(named), list(context.params["words"]), list(words))
 
 
 class ClickCommand(click.Command):
-    """A command of the table for click: its parameters, its help, its completion.
+    """A click command made from an entry of the table of commands.
 
     Args:
-        table: The command.
+        table: The entry.
     """
 
     def __init__(self, table: Command) -> None:
@@ -107,13 +107,13 @@ class ClickCommand(click.Command):
         )
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read words, ``name=value`` of an option as ``--name=value``."""
+        """Parse words, after changing ``name=value`` of an option to ``--name=value``."""
         spelled = [one for word in args if (one := _as_option(word, self.table)) is not None]
         _refuse_twice(spelled, self.table)
         return super().parse_args(ctx, spelled)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Keys and examples below the options."""
+        """Write the keys of the configuration and the examples below the options."""
         if self.table.options:
             formatter.write_paragraph()
             formatter.write_text("An option may also be written without its dashes: name=value.")
@@ -126,15 +126,15 @@ class ClickCommand(click.Command):
 
 
 class _InOrder(click.Group):
-    """Commands in the order of the table."""
+    """A group that lists its commands in the order of the table."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Their names."""
+        """The names of the commands."""
         return list(self.commands)
 
 
 def group() -> click.Group:
-    """All commands, as click knows them."""
+    """The click group of all commands."""
     return _InOrder(
         "parbench",
         commands={name: ClickCommand(command) for name, command in COMMANDS.items()},
@@ -147,28 +147,28 @@ def group() -> click.Group:
 
 
 def overview() -> str:
-    """What ``parbench --help`` prints."""
+    """The text of ``parbench --help``."""
     commands = group()
     return commands.get_help(click.Context(commands, info_name="parbench", **_SETTINGS))
 
 
 class _Value(click.ParamType):
-    """The value of an option."""
+    """The click type of an option's value."""
 
     def __init__(self, option: Option) -> None:
         self.option, self.name = option, option.kind.name
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The value of a text."""
+        """Parse the text of the option."""
         return self.option.read(value) if isinstance(value, str) else value
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
-        """What could stand there."""
+        """Completions of the option's value."""
         return of_option(self.option, incomplete)
 
 
 class _Word(click.ParamType):
-    """A word that is no option."""
+    """The click type of a word that is not an option."""
 
     name = "word"
 
@@ -176,7 +176,7 @@ class _Word(click.ParamType):
         self.table = table
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
-        """What could stand there."""
+        """Completions of the word."""
         return of_word(self.table, ctx.params.get("words") or (), incomplete)
 
 
@@ -185,7 +185,7 @@ def _overrides(table: Command) -> str:
 
 
 def _python(option: Option) -> str:
-    """What click calls an option in its parameters."""
+    """The name of an option among click's parameters."""
     return option.name.replace("-", "_")
 
 
@@ -207,7 +207,7 @@ def _click_option(option: Option) -> click.Option:
 
 
 def _joined(words: Sequence[str], table: Command) -> list[str]:
-    """Words with ``--name value`` as the one word ``--name=value``."""
+    """Join ``--name value`` into one word, ``--name=value``."""
     found: list[str] = []
     for word in words:
         before = found[-1] if found else ""
@@ -220,7 +220,7 @@ def _joined(words: Sequence[str], table: Command) -> list[str]:
 
 
 def _as_option(word: str, table: Command) -> str | None:
-    """A word as click takes it: ``name=value`` with dashes where the command has that option; None for a switch that is off."""
+    """Add dashes to ``name=value`` if the command has that option. None for a switch that is set to false."""
     name, sign, value = word.partition("=")
     option = table.by_name.get(name.removeprefix("--"))
     if option is None or not sign:
@@ -234,7 +234,11 @@ def _as_option(word: str, table: Command) -> str | None:
 
 
 def _refuse_twice(words: Sequence[str], table: Command) -> None:
-    """Refuse an option or an override that is given more than once."""
+    """Refuse an option or override that is given more than once.
+
+    Raises:
+        ParbenchError: One is given twice. The message names both words.
+    """
     seen: dict[str, str] = {}
     for word in words:
         option = table.by_name.get(word.partition("=")[0].removeprefix("--")) if word.startswith("--") else None
@@ -249,5 +253,5 @@ def _refuse_twice(words: Sequence[str], table: Command) -> None:
 
 
 def _line(example: str) -> str:
-    """An example as it is typed."""
+    """An example as a whole command line."""
     return f"parbench {example}"

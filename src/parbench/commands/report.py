@@ -1,4 +1,4 @@
-"""``parbench report``: a sweep as one HTML file to click through, or a leaderboard of several."""
+"""``parbench report``: write an interactive HTML report of a sweep, or a leaderboard of several."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _BOARD = Path("results/leaderboard.html")
 
 
 def run(given: Given) -> None:
-    """Write the report, or with ``leaderboard`` the leaderboard, of the runs in some folders.
+    """Write the report of the runs in some folders, or with ``leaderboard`` the leaderboard.
 
     Raises:
-        ParbenchError: An option is wrong, the runs do not belong together, or the file cannot be written.
+        ParbenchError: An option is wrong, the runs are not comparable, or the file cannot be written.
     """
-    # A folder that is not there is said before anything is imported.
+    # Report a missing folder before the slow imports.
     folders = [path for path in chosen_words(given)[0] if path.is_dir()] or [default_results()]
     path = writable("out", given["out"] if "out" in given.named or not given["leaderboard"] else _BOARD)
     text = _board(given, folders) if given["leaderboard"] else _report(given, folders)
@@ -63,7 +63,7 @@ def _board(given: Given, folders: Sequence[Path]) -> str:
 
 
 def _times(sweep: Sweep, files: Sequence[Path]) -> Times | None:
-    """The first batch size of the first file that is named."""
+    """The times of the first batch size in the first given file; None without files."""
     from parbench.figures.times import read_times
 
     found = [times for path in files for times in read_times(path, sweep)]

@@ -1,4 +1,4 @@
-"""``parbench show``: a picture of what a method keeps for one sample."""
+"""``parbench show``: draw the tokens that a method keeps for one question."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from parbench.results.naming import row_name
 
 
 def run(given: Given) -> None:
-    """Answer one sample, write its kept-token picture, print where it is."""
+    """Answer one question, draw the kept tokens over its image, and print the path of the file.
+
+    Raises:
+        ParbenchError: An option or override is wrong, the question does not have exactly one image, or its answer failed.
+    """
     config = compose_config(given.rest)
     if given["out"]:
         writable("out", given["out"])
@@ -42,7 +46,7 @@ def _drawn(config: DictConfig, number: int, out: Path | None) -> Path:
     engine = Engine(session.adapter, reducer, share=config.engine.share)
     images = dataset.visuals(number)
     if len(images) != 1:
-        raise ParbenchError(f"sample={number} of {dataset.name} has {len(images)} images: a picture is drawn for samples with one")
+        raise ParbenchError(f"sample={number} of {dataset.name} has {len(images)} images: use a sample with one image")
     question = dataset.question(doc)
     sample = Sample(str(number), lambda count: build_prompt(session.adapter, question, count), question, lambda: images, "0")
     answer = engine.answer([sample])[0]

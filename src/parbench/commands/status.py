@@ -1,4 +1,4 @@
-"""``parbench status``: what became of the runs in a folder, while they go on or after."""
+"""``parbench status``: the state of the runs in some folders, also while they are running."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from parbench.results.status import RunState, overview, summary
 
 
 def run(given: Given) -> None:
-    """Print a line a run and one for the whole; with ``--json`` a list for scripts."""
+    """Print one line per run and a summary, or with ``--json`` a list for scripts.
+
+    Raises:
+        ParbenchError: A folder does not exist.
+    """
     runs = [one for folder in folders_of(given) for one in overview(folder)]
     if given["json"]:
         print(json.dumps([one.to_json() for one in runs], indent=2))
@@ -27,7 +31,7 @@ def _show(runs: Sequence[RunState]) -> None:
 
     console = Console() if sys.stdout.isatty() else Console(width=120)
     table = Table()
-    # What is the same for all says nothing.
+    # Fields that are the same for all runs have no column.
     several = [key for key in ("model", "dataset", "limit", "shard") if len({getattr(one, key) for one in runs}) > 1]
     for name in ("run", "method", *several, "questions", "state", "left"):
         table.add_column(name, justify="right" if name in ("questions", "left") else "left", no_wrap=True)

@@ -1,4 +1,4 @@
-"""``parbench sweep``: methods x budgets, or an experiment's variants, in one process, with a table a model and data set."""
+"""``parbench sweep``: evaluate methods at budgets, or the variants of an experiment, and print a table per data set."""
 
 from __future__ import annotations
 
@@ -24,7 +24,14 @@ _GRID = ("methods", "budgets")
 
 
 def run(given: Given) -> int:
-    """Evaluate the grid and print the tables; a cell that the model cannot have is skipped with a warning."""
+    """Evaluate the grid and print the tables. Combinations that are impossible for the model are skipped with a warning.
+
+    Returns:
+        The exit code; 2 if the person does not confirm the plan.
+
+    Raises:
+        ParbenchError: An option or override is wrong.
+    """
     alone = expand(given)
     titles = [" ".join(word for word in one if word not in given.words) if len(alone) > 1 else "" for one in alone]
     groups = [_group(given, one, title) for one, title in zip(alone, titles, strict=True)]
@@ -46,7 +53,7 @@ def run(given: Given) -> int:
 
     alone = [job_words(one, group.config.model.device, launcher) for one, group in zip(alone, groups, strict=True)]
     groups = [_group(given, one, title) for one, title in zip(alone, titles, strict=True)]
-    # Whoever hands jobs in has been asked already.
+    # The plan was confirmed before submission.
     jobs = [[*given.typed(*_GRID), *one, "--yes"] for one in alone]
     return SlurmSweep(groups, jobs, launcher).run()
 
@@ -56,29 +63,32 @@ def _names_something(given: Given) -> bool:
 
 
 def _agreed(groups: list[Group], *, here: bool) -> bool:
-    """Say what would be started where nothing is named, and ask about it if it takes long."""
+    """Print the estimated work of a sweep without named methods or budgets, and ask for confirmation if it takes long."""
     from parbench.sweep.estimate import agreed, estimate
 
     found = estimate(groups, here=here)
     _log.info(f"neither methods nor budgets are named: {found}")
-    return agreed(found, "name less, such as methods=[par] budgets=[64] limit=200")
+    return agreed(found, "choose less, such as methods=[par] budgets=[64] limit=200")
 
 
 def expand(given: Given) -> list[list[str]]:
-    """The overrides of the sweeps that a sweep consists of: each of one model, data set and shard, those of a model together.
+    """Split a sweep into sweeps of one model, data set and shard each, ordered by model.
 
-    ``models=[a,b]`` is ``model=a,b`` for short, ``datasets=[x,y]`` likewise, and ``shards=4`` is ``shard=0/4,1/4,2/4,3/4``.
+    ``models=[a,b]`` is expanded like ``model=a,b``, ``datasets=[x,y]`` like ``dataset=x,y``, and ``shards=4`` like
+    ``shard=0/4,1/4,2/4,3/4``.
+
+    Returns:
+        The overrides of each sweep.
 
     Raises:
-        ParbenchError: A word cannot be parsed.
+        ParbenchError: An override cannot be parsed, contradicts an option, or gives several launchers.
     """
     rest = list(given.rest)
     for word in rest:
         if word.lstrip("+~").startswith(("launcher=", "launcher.")) and len(products([word])) > 1:
             key, _, value = word.partition("=")
             raise ParbenchError(
-                f"{word} stands for several values, but a sweep has one launcher: a list of Slurm's is one word in quotes, "
-                f"\"{key}='{value}'\""
+                f"{word} gives several values, but a sweep has one launcher: quote a list for Slurm as \"{key}='{value}'\""
             )
     for one, key in (("model", "models"), ("dataset", "datasets"), ("shard", "shards")):
         if given[key] and (also := next((word for word in rest if word.startswith(f"{one}=")), None)):
@@ -89,7 +99,7 @@ def expand(given: Given) -> list[list[str]]:
     if parts := given["shards"]:
         rest.append(f"shard={','.join(f'{part}/{parts}' for part in range(parts))}")
     rest = with_tasks(rest)
-    # The first word varies slowest.
+    # The first override varies slowest, so that each model is loaded once.
     rest.sort(key=lambda word: not word.startswith("model="))
     return products(rest)
 
@@ -105,7 +115,7 @@ def _group(given: Given, rest: list[str], title: str) -> Group:
     if config.variants:
         if unused := given.typed(*_GRID):
             raise ParbenchError(
-                f"{unused[0]} cannot be combined with an experiment, which names its variants: set budget=64 instead"
+                f"{unused[0]} cannot be combined with an experiment, which defines its variants: set budget=64 instead"
             )
         return Group(config, lambda session: variant_cells(session, rest), title)
     cells = grid_cells(given["methods"], given["budgets"], config.controls, rest)

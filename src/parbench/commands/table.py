@@ -1,4 +1,4 @@
-"""``parbench table``: runs compared, as text for people or as data for programs."""
+"""``parbench table``: compare runs, as text for people or as data for programs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run(given: Given) -> None:
     """Print or write the table of the runs in some folders.
 
     Raises:
-        ParbenchError: An option is wrong, or the runs have no common table.
+        ParbenchError: An option is wrong, or the runs are not comparable.
     """
     paths, where = chosen_words(given)
     form, out = _format(given), given["out"]
@@ -36,7 +36,7 @@ def run(given: Given) -> None:
             where["metric"] = given["metric"]
         published(paths, where, form, out)
         return
-    # Said before pandas is imported.
+    # Report a folder without runs before the slow import of pandas.
     find_runs(paths or [default_results()])
     with working("comparing runs"):
         from parbench.tables.comparing import COLUMNS, compare
@@ -52,10 +52,10 @@ def run(given: Given) -> None:
 
 
 def _format(given: Given) -> str:
-    """The form that is asked for, else the one of the file's ending.
+    """The given format, or the one of the file's suffix.
 
     Raises:
-        ParbenchError: They do not go together.
+        ParbenchError: They contradict each other.
     """
     form: str | None = given["format"]
     out: Path | None = given["out"]
@@ -67,14 +67,22 @@ def _format(given: Given) -> str:
     if form and out.suffix.lower() == ".txt" and form not in ("csv", "parquet"):
         return form
     if form and form != by_ending:
-        raise ParbenchError(
-            f"out={out} is a file of {by_ending}, and format={form} is asked for: name it {out.stem}{_ENDINGS[form]}"
-        )
+        raise ParbenchError(f"out={out} is a file of {by_ending}, but format={form} is given: name it {out.stem}{_ENDINGS[form]}")
     return by_ending
 
 
 def write_text(comparison: Comparison, form: str, wanted: Sequence[str] | None, out: Path | None) -> None:
-    """The views for people; the usual ones where none are wanted in particular."""
+    """Print or write the views of a comparison.
+
+    Args:
+        comparison: The comparison.
+        form: ``terminal``, ``markdown`` or ``latex``.
+        wanted: Names of views; None for the default ones.
+        out: The file; None for the terminal.
+
+    Raises:
+        ParbenchError: The file cannot be written.
+    """
     from parbench.tables.views import USUAL, views
 
     write_views(views(comparison, wanted or USUAL), form, out)

@@ -1,4 +1,4 @@
-"""Where tables go: the terminal, a file, or wherever output goes."""
+"""Output of tables to a file or to standard output."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 
 def write_data(frame: pd.DataFrame, form: str, out: Path | None) -> None:
-    """As CSV, on the terminal where no file is named, or as Parquet."""
+    """Print a data frame as CSV, or write it to a file as CSV or Parquet.
+
+    Raises:
+        ParbenchError: The file cannot be written.
+    """
     if not out:
         print(frame.to_csv(index=False), end="")
         return
@@ -27,7 +31,12 @@ def write_data(frame: pd.DataFrame, form: str, out: Path | None) -> None:
 
 
 def write_views(shown: list[View], form: str, out: Path | None) -> None:
-    """On the terminal, or as text to a file or to where output goes.
+    """Print views, or write them to a file.
+
+    Args:
+        shown: The views.
+        form: ``terminal``, ``markdown`` or ``latex``.
+        out: The file; None for standard output.
 
     Raises:
         ParbenchError: The file cannot be written.

@@ -1,4 +1,4 @@
-"""``parbench table --published``: numbers of papers, beside own runs where there are some."""
+"""``parbench table --published``: numbers from papers, next to own runs if there are any."""
 
 from __future__ import annotations
 
@@ -26,7 +26,13 @@ _NOTE = (
 
 
 def published(paths: list[Path], where: Mapping[str, str], form: str, out: Path | None) -> None:
-    """Print or write published numbers, and own runs of the same models and benchmarks beside them.
+    """Print or write published numbers, next to own runs of the same models and benchmarks.
+
+    Args:
+        paths: Folders of runs; the default folder if empty.
+        where: Fields and their wanted values, of published numbers and of runs.
+        form: ``terminal``, ``markdown``, ``latex``, ``csv`` or ``parquet``.
+        out: The file; None for standard output.
 
     Raises:
         ParbenchError: A filter matches nothing, or own runs of a model and benchmark differ in more than the method.
@@ -53,7 +59,7 @@ def published(paths: list[Path], where: Mapping[str, str], form: str, out: Path 
 
 
 def _split(where: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """What chooses published numbers, and what chooses among own runs; methods are chosen among both."""
+    """Split filters into those of published numbers and those of own runs. A filter by method applies to both."""
     from parbench.tables.places import benchmark_of
     from parbench.tables.published import FIELDS
 
@@ -65,13 +71,17 @@ def _split(where: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _wanted(place: Place, numbers: Mapping[str, str]) -> bool:
-    """Whether own runs of a place are among what is chosen of published numbers."""
+    """Whether the filters of published numbers include a place of own runs."""
     chosen = {key: numbers[key].strip("[]").split(",") for key in ("subset", "setting") if key in numbers}
     return all(getattr(place, key) in options for key, options in chosen.items())
 
 
 def _own_runs(paths: list[Path], where: Mapping[str, str]) -> Results | None:
-    """The own runs; None where none were named and there are none."""
+    """The own runs; None if no folder was given and the default one has no runs.
+
+    Raises:
+        ParbenchError: A given folder has no runs, or none of them matches the filters.
+    """
     from parbench.results import load
     from parbench.results.select import choose
     from parbench.tables.comparing import COLUMNS
@@ -86,20 +96,20 @@ def _own_runs(paths: list[Path], where: Mapping[str, str]) -> Results | None:
         _log.warning(f"no own runs: {error}")
         return None
     if "method" in where:
-        # Papers have methods that own runs lack.
+        # A method may have published numbers but no own runs.
         mine = [name for name in where["method"].strip("[]").split(",") if name in set(results.runs["method"])]
         where = {**where, "method": ",".join(mine) or where["method"]}
     return replace(results, runs=choose(results.runs, where))
 
 
 def _owns(results: Results | None, model: str, benchmark: str) -> list[Own]:
-    """Own runs of a model and benchmark, those of one split, prompt and scoring together."""
+    """Own runs of a model and benchmark, grouped by split, prompt and scoring."""
     from parbench.tables.places import benchmark_of, place_of
 
     if results is None:
         return []
     runs = results.runs
-    # What a server scores has no number here.
+    # Runs that only the benchmark's server can score have no accuracy.
     mine = runs[(runs["model"] == model) & (runs["dataset"].map(benchmark_of) == benchmark) & runs["accuracy"].notna()]
     places = mine["identity"].map(place_of)
     found = [_own(replace(results, runs=mine[places == place]), place) for place in dict.fromkeys(places)]
@@ -122,7 +132,7 @@ def _own(mine: Results, place: Place) -> Own | None:
             try:
                 comparisons[measure] = compare(mine, measure)
             except ParbenchError:
-                # F1 of MME, points of POPE.
+                # Measures that the benchmark lacks, such as the F1 of MME or the points of POPE.
                 if measure == "accuracy":
                     raise
     return Own(place, comparisons)

@@ -67,7 +67,7 @@ class WandbSettings:
             raise ParbenchError(f"tracking.mode={found['mode']} is not known: use {', '.join(MODES)}")
         for key, least in (("samples", 0), ("pictures", 0), ("every", 1)):
             if not _whole(found[key]) or found[key] < least:
-                raise ParbenchError(f"tracking.{key}={found[key]} is not a number from {least} on")
+                raise ParbenchError(f"tracking.{key}={found[key]} is not a whole number of at least {least}")
         patience = found["patience"]
         if isinstance(patience, bool) or not isinstance(patience, int | float) or patience <= 0:
             raise ParbenchError(f"tracking.patience={patience} is not a number of seconds above 0")

@@ -56,7 +56,7 @@ def _check_group(group: str, value: Any) -> None:
 
 def _check_numbers(config: DictConfig) -> None:
     if config.limit is not None and not _whole(config.limit):
-        raise ParbenchError(f"limit={config.limit} is not a number from 1 on, nor null for all questions")
+        raise ParbenchError(f"limit={config.limit} is not a whole number of at least 1, nor null for all questions")
     check_budget(config.budget)
     check_budget(config.method.get("budget"), "method.budget")
     if not isinstance(config.seed, int) or isinstance(config.seed, bool) or not 0 <= config.seed < 2**32:
@@ -66,13 +66,13 @@ def _check_numbers(config: DictConfig) -> None:
     if not OmegaConf.is_dict(config.calibration):
         raise ParbenchError(f"calibration={config.calibration} has no fields: write calibration.questions=400")
     if not _whole(config.calibration.get("questions")):
-        raise ParbenchError(f"calibration.questions={config.calibration.get('questions')} is not a number from 1 on")
+        raise ParbenchError(f"calibration.questions={config.calibration.get('questions')} is not a whole number of at least 1")
 
 
 def _check_engine(engine: DictConfig) -> None:
     size = engine.get("batch_size")
     if size != "auto" and not _whole(size):
-        raise ParbenchError(f"engine.batch_size={size} is not a number from 1 on, nor auto")
+        raise ParbenchError(f"engine.batch_size={size} is not a whole number of at least 1, nor auto")
     for key, what in _COUNTS.items():
         value = engine.get(key)
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:

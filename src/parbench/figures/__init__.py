@@ -1,1 +1,1 @@
-"""Pictures of a sweep: accuracy against what is saved, by skill, by evidence, and what of an image is kept."""
+"""Figures of a sweep: accuracy against savings, by skill and by evidence, and the kept tokens of an image."""

@@ -1,4 +1,4 @@
-"""Accuracy against what is saved: one line a method, with the band of its interval."""
+"""Accuracy against savings: one line per method, with a band for its interval."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from parbench.figures.looks import BEFORE, CONTROL, INSIDE, TOWER
 from parbench.figures.style import Medium, styled
 from parbench.figures.sweep import Sweep
 
-# More lines than these are not told apart in one panel; of more than those, bands would hide one another.
+# Maximum number of lines in a single panel, and of lines with bands.
 _MOST, _BANDS = 9, 12
 _GROUPS = {"before the LLM": (BEFORE,), "inside the tower or the LLM": (TOWER, INSIDE), "controls": (CONTROL,)}
 
 
 @dataclass(frozen=True)
 class Axis:
-    """What accuracy is drawn against; cheaper is to the right.
+    """A logarithmic x-axis; cheaper is to the right.
 
     Attributes:
-        title: With its unit.
-        values: From points to places on the axis, which is logarithmic.
-        ticks: From the sweep and the panel's points to places and their texts.
-        far: Lines that end further than this from the right, in widths of the axis, are named where they end.
+        title: Title with unit.
+        values: Maps points to x-values.
+        ticks: Maps the sweep and the x-values to ticks: positions and labels.
+        far: Distance from the right edge, as a share of the axis. A line that ends further left is labelled at its end, the others
+            in a column at the right.
     """
 
     title: str
@@ -39,14 +40,17 @@ class Axis:
 
 
 def curves(sweep: Sweep, medium: Medium, axis: Axis, points: pd.DataFrame | None = None, extra: str = "") -> Any:
-    """The figure.
+    """Draw accuracy against a cost, one line per method.
 
     Args:
         sweep: The runs.
-        medium: Where it is seen.
-        axis: What accuracy is drawn against.
-        points: Other points than the sweep's.
-        extra: Said in the note, before the rest.
+        medium: The medium of the figure.
+        axis: The x-axis.
+        points: The points; None for those of the sweep.
+        extra: Text before the rest of the note.
+
+    Returns:
+        A matplotlib figure.
     """
     points = (sweep.points if points is None else points).assign(x=axis.values)
     points = points[np.isfinite(points["x"]) & (points["x"] > 0)]
@@ -56,7 +60,7 @@ def curves(sweep: Sweep, medium: Medium, axis: Axis, points: pd.DataFrame | None
     across = not medium.narrow
     margins = Margins(0.42, 0.1, room, 0.32, 0.2) if medium.narrow else Margins(0.5, 0.12, room, 0.44, 0.32)
     height = (1.9 if len(shown) > 1 else 2.1) if medium.narrow else 4.1
-    # Every name has a line of its own, that of random too.
+    # Room for one row per name, and for that of random.
     most = 1 + max((members["series"].nunique() for _, members in shown), default=0)
     height = max(height, most * ROW * medium.font / 72)
     with styled(medium) as figure_class:
@@ -82,7 +86,7 @@ def y_title(sweep: Sweep) -> str:
 
 
 def _panels(points: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Titles and points of the panels: one, or methods by where they work and controls apart."""
+    """Titles and points of the panels: a single panel, or one for each group of methods."""
     reduced = points[points["method"] != "none"]
     if reduced["series"].nunique() <= _MOST:
         return [("", reduced)]
@@ -92,7 +96,7 @@ def _panels(points: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 
 def _limits(sweep: Sweep, points: pd.DataFrame) -> tuple[float, float]:
-    """Of the measure: everything that is drawn, chance too."""
+    """The limits of the y-axis, which include all intervals and chance."""
     low, high = points[["value", "value_low"]].min().min(), points[["value", "value_high"]].max().max()
     low = low if sweep.chance is None else min(low, sweep.chance)
     edge = 0.03 * (high - low) or 1.0
@@ -101,7 +105,7 @@ def _limits(sweep: Sweep, points: pd.DataFrame) -> tuple[float, float]:
 
 def _panel(panel: Any, sweep: Sweep, medium: Medium, axis: Axis, members: pd.DataFrame, points: pd.DataFrame) -> None:
     none = points[points["method"] == "none"]
-    # What every method has to beat is in every panel, its band in its own.
+    # Random is in every panel, for comparison; its band is only in the panel of controls.
     guest = points[(points["series"] == "random") & ~points["series"].isin(members["series"])]
     drawn, entries = _references(panel, sweep, medium), []
     banded = set(members["series"]) if members["series"].nunique() <= _BANDS else set()
@@ -116,7 +120,7 @@ def _panel(panel: Any, sweep: Sweep, medium: Medium, axis: Axis, members: pd.Dat
 
 
 def _scale(panel: Any, sweep: Sweep, axis: Axis, points: pd.DataFrame) -> None:
-    """The same in all panels."""
+    """Set limits and ticks of the x-axis, the same for all panels."""
     values = points[[name for name in ("x", "x_low", "x_high") if name in points]].to_numpy(dtype=float)
     panel.set_xscale("log")
     ratio = (values.max() / values.min()) ** 0.03 if values.max() > values.min() else 1.1
@@ -128,7 +132,7 @@ def _scale(panel: Any, sweep: Sweep, axis: Axis, points: pd.DataFrame) -> None:
 
 
 def _references(panel: Any, sweep: Sweep, medium: Medium) -> list[np.ndarray]:
-    """Lines of no reduction and of guessing; gives where their texts are, each from end to end [2, 2]."""
+    """Draw the lines of none and chance. Returns the lines through their labels, each [2, 2] in data coordinates."""
     lines = [("none", None if sweep.none is None else sweep.none["value"]), ("chance", sweep.chance)]
     texts = []
     for name, value in lines:
@@ -155,7 +159,7 @@ def _references(panel: Any, sweep: Sweep, medium: Medium) -> list[np.ndarray]:
 
 
 def _series(panel: Any, series: pd.DataFrame, none: pd.DataFrame, *, band: bool) -> list[np.ndarray]:
-    """Draw a line, with its band if that is wanted; gives it and its bars as what they go through, each [P, 2]."""
+    """Draw the line of a method, with or without band. Returns the line and its error bars, each [P, 2] in data coordinates."""
     own = series["look"].iloc[0]
     asked = series[series["budget"].notna()]
     asked = asked.sort_values("x", ascending=False)
@@ -182,7 +186,7 @@ def _series(panel: Any, series: pd.DataFrame, none: pd.DataFrame, *, band: bool)
 
 
 def _bars(panel: Any, colour: str, points: pd.DataFrame) -> list[np.ndarray]:
-    """Draw intervals up and, where there are some, across; gives them [2, 2] each."""
+    """Draw vertical error bars, and horizontal ones if there are any. Returns them, each [2, 2] in data coordinates."""
     found = []
     for point in points.to_dict("records"):
         across = [(point["x_low"], point["value"]), (point["x_high"], point["value"])] if "x_low" in point else []
@@ -194,7 +198,7 @@ def _bars(panel: Any, colour: str, points: pd.DataFrame) -> list[np.ndarray]:
 
 
 def _along(panel: Any, drawn: Sequence[np.ndarray]) -> np.ndarray:
-    """Points along what was drawn, dense enough that no name hides a line."""
+    """Dense points along lines, [P, 2] in data coordinates, so that labels can avoid them."""
     found = []
     for line in drawn:
         pixels = panel.transData.transform(line)
@@ -217,7 +221,7 @@ def _note(sweep: Sweep, points: pd.DataFrame) -> str:
 
 
 def against_compression(sweep: Sweep, medium: Medium) -> Any:
-    """Accuracy against the share of visual tokens that is gone."""
+    """Draw accuracy against the share of removed visual tokens."""
 
     def ticks(sweep: Sweep, values: np.ndarray) -> list[tuple[float, str]]:
         asked = sweep.points[sweep.points["budget"].notna()].groupby("budget")["compression"].median()
@@ -230,7 +234,7 @@ def against_compression(sweep: Sweep, medium: Medium) -> Any:
 
 
 def _apart(ticks: list[tuple[float, str]], least: float = 1.12) -> list[tuple[float, str]]:
-    """Ticks without those too near to one kept before."""
+    """Ticks without those too close to the previous one."""
     kept: list[tuple[float, str]] = []
     for tick in ticks:
         if not kept or kept[-1][0] / tick[0] > least:
@@ -239,7 +243,7 @@ def _apart(ticks: list[tuple[float, str]], least: float = 1.12) -> list[tuple[fl
 
 
 def against_flops(sweep: Sweep, medium: Medium) -> Any:
-    """Accuracy against FLOPs of a sample up to its first token."""
+    """Draw accuracy against the FLOPs of a sample up to its first token."""
     large = sweep.points["gflops"].max() >= 1000
     unit, divisor = ("TFLOP", 1000) if large else ("GFLOP", 1)
     axis = Axis(
@@ -252,7 +256,7 @@ def against_flops(sweep: Sweep, medium: Medium) -> Any:
 
 
 def round_ticks(_: Sweep, values: np.ndarray) -> list[tuple[float, str]]:
-    """Round numbers within the values, 1, 2, 5 and their likes, or more where those are fewer than three."""
+    """Round numbers in the range of the values: 1, 2, 5 times powers of ten, or a finer series if these are fewer than three."""
     for steps in ((1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9)):
         powers = range(int(np.floor(np.log10(values.min()))), int(np.ceil(np.log10(values.max()))) + 1)
         found = [step * 10.0**power for power in powers for step in steps]

@@ -1,4 +1,4 @@
-"""What is left of what questions need: evidence recall against accuracy, and the redundancy that stays."""
+"""Figures of evidence: evidence recall against accuracy, and the remaining redundancy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from parbench.figures.labels import Named, beside, mark, row_names, trace, width
 from parbench.figures.style import Medium, styled
 from parbench.figures.sweep import Sweep
 
-# How strong a point is drawn: of the smallest budget, and of the largest.
+# Opacity of the points of the smallest budget and of the largest.
 _STRONG, _FAINT = 1.0, 0.3
 _SHARES = {
     "irrelevant": ("external: not needed (%)", "external (%)"),
@@ -22,7 +22,7 @@ _SHARES = {
 
 
 def recall_against_accuracy(sweep: Sweep, medium: Medium) -> Any:
-    """A point a run, those of a method joined; the smallest budget named."""
+    """Draw accuracy against evidence recall: a point for each run, a line for each method, labelled at the smallest budget."""
     points = sweep.reduced[np.isfinite(sweep.reduced["evidence_recall"])]
     asked = points[points["budget"].notna()]
     margins = Margins(0.42, 0, 0.1, 0.32, 0.1) if medium.narrow else Margins(0.5, 0, 0.15, 0.42, 0.12)
@@ -56,7 +56,7 @@ def _limits(panel: Any, sweep: Sweep, points: pd.DataFrame, medium: Medium) -> N
 
 
 def _trail(panel: Any, name: str, series: pd.DataFrame) -> Named:
-    """Draw the points of a method, the last one with its intervals; gives what is to be named."""
+    """Draw the points of a method, with intervals for the last one. Returns its label."""
     own, last = series["look"].iloc[0], series.iloc[-1]
     trace(panel, own, series["evidence_recall"], series["value"], linewidth=0.7, alpha=0.35, zorder=2)
     mark(panel, own, series["evidence_recall"][:-1], series["value"][:-1], alpha=0.35, markersize=2.2, zorder=3)
@@ -74,7 +74,7 @@ def _trail(panel: Any, name: str, series: pd.DataFrame) -> Named:
 
 
 def _bars(point: pd.Series) -> list[np.ndarray]:
-    """Points along the intervals of a point, each [P, 2]."""
+    """Points along the two intervals of a run, each [P, 2] in data coordinates."""
     across = np.linspace(point["evidence_recall_low"], point["evidence_recall_high"], 5)
     up = np.linspace(point["value_low"], point["value_high"], 5)
     found = [(across, np.full(5, point["value"])), (np.full(5, point["evidence_recall"]), up)]
@@ -98,7 +98,7 @@ def _recall_note(sweep: Sweep) -> str:
 
 
 def redundancy(sweep: Sweep, medium: Medium) -> Any:
-    """What kept tokens are not needed, and what needed ones say again, a row a method."""
+    """Draw the share of irrelevant tokens and the share of repeated tokens, one row per method."""
     points = sweep.reduced[np.isfinite(sweep.reduced["irrelevant"])]
     asked = points[points["budget"].notna()]
     points = asked if len(asked) else points

@@ -1,4 +1,4 @@
-"""Figures with panels of exact sizes, and a line about what is shown beneath them."""
+"""Layout of figures: panels of exact sizes, with a note below."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Margins:
     """Room around each panel in inches.
 
     Attributes:
-        left: Of the first panel, and of each where they stand one below the other.
-        next: Left of further panels beside the first.
-        right: For names.
-        bottom: For ticks and a title.
+        left: Left of the first panel, or of every panel if they are one below the other.
+        next: Left of further panels, if they are side by side.
+        right: For labels.
+        bottom: For ticks and the title of the x-axis.
         top: For the panel's title.
     """
 
@@ -60,13 +60,13 @@ def panels(
 
 
 def axes_at(figure: Any, left: float, bottom: float, width: float, height: float) -> Any:
-    """Axes at a place in inches."""
+    """Axes at a position in inches."""
     across, up = figure.get_size_inches()
     return figure.add_axes((left / across, bottom / up, width / across, height / up))
 
 
 def lines_beneath(medium: Medium, note: str) -> tuple[float, Callable[[Any], None]]:
-    """Room in inches for a note at the foot of a figure, and what writes it there."""
+    """Layout of a note at the bottom of a figure: its height in inches, and a function that writes it to the figure."""
     small = medium.font - (0.8 if medium.narrow else 1)
     lines = wrap(note, int(medium.width * 72 / (0.54 * small)))
 
@@ -77,11 +77,19 @@ def lines_beneath(medium: Medium, note: str) -> tuple[float, Callable[[Any], Non
     return 1.35 * small * len(lines) / 72 + 0.06, write
 
 
-# How no reduction and guessing are drawn.
+# Line styles of none and of chance.
 NONE, CHANCE = (0, (4, 3)), (0, (1, 2))
 
 
 def reference(panel: Any, medium: Medium, place: float, style: Any, *, upright: bool = False) -> None:
-    """A line across a panel that others are measured by."""
+    """Draw a reference line across a panel.
+
+    Args:
+        panel: The axes.
+        medium: The medium of the figure, for the width of the line.
+        place: Its position in data coordinates.
+        style: Matplotlib's line style.
+        upright: Whether it is vertical.
+    """
     draw = panel.axvline if upright else panel.axhline
     draw(place, color="0.15", linewidth=medium.fine, linestyle=style, zorder=1.5)

@@ -1,4 +1,4 @@
-"""What methods keep of one image for several questions, beside one another."""
+"""A gallery of the patches that methods keep of one image, for several questions."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from parbench.figures.looks import CONTROL
 from parbench.figures.style import BAD, GOOD, NEEDED, Medium, ink, styled
 from parbench.figures.sweep import Sweep
 
-# Methods and questions that fit a README and a column.
+# Maximum number of methods and of questions, on a screen and in a column of a paper.
 _METHODS, _QUESTIONS = (5, 3), (3, 2)
 _SEED = 0
-# More patches than this for a token, and nearly all of the image is in some token.
+# With more patches per token than this, nearly every patch is in some token, so there is nothing to see.
 _MIXED = 1.5
-# Pixels between what a question needs and the box around it: a line along its edge would make a circle a square.
+# Distance in pixels between an evidence box and the line around it, so that the line does not cover the object's outline.
 _ROOM = 7
-# Patches that are dropped are this much of themselves.
+# Brightness of dropped patches.
 _DIMMED = 0.2
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What a gallery shows.
+    """The contents of a gallery.
 
     Attributes:
-        runs: Places of its runs among the points, in order.
+        runs: Indices of its runs among the points of the sweep, in order.
         questions: Ids of its questions, in order.
-        image: Name of the image.
-        how: How it came to these, in words.
-        merged: Methods that have no column, since their tokens are merged from many patches.
+        image: Id of the image.
+        how: A sentence for the note on how the image was drawn; empty if it was given.
+        merged: Methods without a column, because their tokens are merged from many patches.
     """
 
     runs: list[int]
@@ -49,17 +49,17 @@ class Choice:
 
 
 def choose(sweep: Sweep, image: str = "") -> Choice:
-    """Methods at the smallest budget, those with random, and an image on whose questions the methods differ.
+    """Choose methods and random at the smallest budget, and an image with questions on which the methods differ.
 
-    Methods: the most accurate of each group, then the most accurate of all; not those whose tokens mix all patches, which leave
-    nothing to see.
+    The most accurate method of each group comes first, then the most accurate of the others. Methods that merge many patches
+    into each token are left out, since nearly every patch is in one of their tokens.
 
     Args:
         sweep: The runs.
-        image: Its name, where it is not to be drawn.
+        image: Id of the image; empty to draw one.
 
     Raises:
-        ParbenchError: No run has a budget, or nothing can be pictured, or there is no such image.
+        ParbenchError: No run has a budget, no question has exactly one image, or the image is unknown.
     """
     if not sweep.budgets:
         raise ParbenchError("no run has a budget")
@@ -84,7 +84,7 @@ def choose(sweep: Sweep, image: str = "") -> Choice:
 
 
 def _runs(sweep: Sweep) -> tuple[list[int], tuple[str, ...]]:
-    """Places of the runs that are shown, and the names of those that merge and are not."""
+    """Indices of the shown runs, and the names of the methods left out because they merge."""
     here = sweep.reduced[sweep.reduced["budget"] == sweep.budgets[-1]]
     ranked = here.sort_values("value", ascending=False, kind="stable")
     selects = np.array([_selects(sweep, int(str(place))) for place in ranked.index], dtype=bool)
@@ -100,14 +100,14 @@ def _runs(sweep: Sweep) -> tuple[list[int], tuple[str, ...]]:
 
 
 def _selects(sweep: Sweep, run: int) -> bool:
-    """Whether a run's tokens come from about as many patches."""
+    """Whether a run's tokens come from about as many patches as there are tokens."""
     samples = single(sweep.answers.frame[sweep.answers.frame["run_id"] == sweep.points["run_id"][run]]).head(50)
     patches = sum(int(masks[0], 16).bit_count() for masks in samples["kept"])
     return patches <= _MIXED * float(samples["tokens_kept"].sum())
 
 
 def _drawn(told: pd.DataFrame, names: Sequence[str]) -> str:
-    """An image among those with the most kinds of questions that methods differ on."""
+    """Draw an image from those with the most kinds of questions on which the methods differ."""
     if told.empty:
         return str(np.random.default_rng(_SEED).choice(names))
     kinds = told.assign(kind=told["skill"].fillna(told["id"])).groupby("image_id")["kind"].nunique()
@@ -116,7 +116,7 @@ def _drawn(told: pd.DataFrame, names: Sequence[str]) -> str:
 
 
 def _questions(samples: pd.DataFrame, told: pd.DataFrame) -> list[str]:
-    """Questions of an image: of each skill one, those that methods differ on first."""
+    """Ids of an image's questions, at most as many as fit: one of each skill first, and of these those on which methods differ."""
     questions = samples.drop_duplicates("id")
     order = questions.assign(same=~questions["id"].isin(told["id"]), repeats=0)
     order["repeats"] = order.sort_values("same", kind="stable").groupby(order["skill"].fillna("")).cumcount()
@@ -124,7 +124,17 @@ def _questions(samples: pd.DataFrame, told: pd.DataFrame) -> list[str]:
 
 
 def gallery(sweep: Sweep, images: Images, choice: Choice, medium: Medium) -> Any:
-    """A row a question, a column a method: the image with what was dropped dimmed, and the answer."""
+    """Draw a gallery: a row per question, a column per method, each with dropped patches dimmed and the answer below.
+
+    Args:
+        sweep: The runs.
+        images: The images of their questions.
+        choice: What to show.
+        medium: The medium of the figure.
+
+    Returns:
+        A matplotlib figure.
+    """
     columns = choice.runs[: _METHODS[medium.narrow] - 1] + choice.runs[-1:] if medium.narrow else choice.runs
     questions = choice.questions[: _QUESTIONS[medium.narrow]]
     samples = by_question(sweep.answers.frame[sweep.answers.frame["id"].isin(questions)])
@@ -200,7 +210,7 @@ def _tile(
 
 
 def _enlarged(kept: np.ndarray) -> np.ndarray:
-    """[rows, columns] to [SIDE, SIDE]."""
+    """A grid of patches [rows, columns] enlarged to pixels [SIDE, SIDE]."""
     places = [np.arange(SIDE) * count // SIDE for count in kept.shape]
     found: np.ndarray = kept[places[0]][:, places[1]]
     return found
@@ -226,7 +236,7 @@ def _note(sweep: Sweep, choice: Choice) -> str:
 
 
 def _unseen(choice: Choice) -> str:
-    """That methods which merge have no picture."""
+    """A sentence about the methods left out because they merge; empty if there are none."""
     if not choice.merged:
         return ""
     return (

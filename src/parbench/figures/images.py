@@ -1,4 +1,4 @@
-"""The images of a sweep's questions, and what of them was kept, read back from the runs."""
+"""The images of a sweep's questions, and the patches kept of them, as recorded in the runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from parbench.harness.shown import noise_like
 from parbench.results.kept_bitmap import kept_bits
 from parbench.results.naming import sample_number
 
-# Pixels of the square that a vision tower sees, here and in reports.
+# Side in pixels of the square input of the vision tower, here and in reports.
 SIDE = 336
 
 
@@ -27,10 +27,10 @@ class Images:
     """Images and evidence boxes by the id of a sample.
 
     Args:
-        sweep: Its runs' folders say where their data are.
+        sweep: The runs, whose ``config.yaml`` names the data set.
 
     Raises:
-        ParbenchError: The data are not there, or not those that the runs were made with.
+        ParbenchError: The data are missing, or differ from those of the runs.
     """
 
     def __init__(self, sweep: Sweep) -> None:
@@ -41,7 +41,7 @@ class Images:
         self.grid = _grid(sweep)
 
     def image(self, sample: str) -> Image.Image:
-        """What the vision tower sees: the middle square, ``SIDE`` pixels wide."""
+        """The input of the vision tower for a sample: the centre crop, ``SIDE`` pixels wide."""
         number = sample_number(sample)
         if not self.dataset.generated:
             return square(self.dataset.visuals(number)[0])
@@ -52,19 +52,19 @@ class Images:
         return square(image)
 
     def boxes(self, sample: str) -> list[list[int]]:
-        """Boxes of what a question needs, in pixels of the square; none where the data do not say."""
+        """Evidence boxes of a sample's question, in pixels of the centre crop; empty if the data set has none."""
         scale = SIDE / self.dataset.image_size[0]
         found = self.dataset.evidence(self.dataset.docs()[sample_number(sample)]) or []
         return [[round(scale * edge) for edge in box] for box in found]
 
     def kept(self, mask: str) -> np.ndarray:
-        """[rows, columns] whether anything of a patch is in a kept token."""
+        """[rows, columns] bool: the patches that are in a kept token, from a mask of the samples."""
         rows, columns = self.grid
         return kept_bits(mask, rows * columns).reshape(rows, columns)
 
 
 def square(image: Image.Image) -> Image.Image:
-    """The middle square of an image, as CLIP's processor cuts it."""
+    """The centre crop of an image, as in CLIP's processor, ``SIDE`` pixels wide."""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     cut = image.crop((left, top, left + side, top + side))
@@ -72,7 +72,7 @@ def square(image: Image.Image) -> Image.Image:
 
 
 def single(samples: pd.DataFrame) -> pd.DataFrame:
-    """The samples with one image and an answer: those that can be pictured."""
+    """The samples with one image and an answer, which are those that can be drawn."""
     return samples[(samples["images"] == 1) & samples["error"].isna()]
 
 
@@ -82,28 +82,28 @@ def by_question(samples: pd.DataFrame) -> dict[tuple[str, str], dict[Any, Any]]:
 
 
 def _settings(folder: Path) -> dict[str, Any]:
-    """``dataset`` of a run's configuration, with the place of its data, which the identity leaves out."""
+    """``dataset`` of a run's configuration. Unlike the run's identity, it has the paths of the data."""
     path = folder / "config.yaml"
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))["dataset"]
         return {**found, "where": found.get("where", {})}
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise ParbenchError(f"{path} does not say where the images are: put it back") from error
+        raise ParbenchError(f"{path} is missing or damaged, so the images cannot be found: restore it") from error
 
 
 def _grid(sweep: Sweep) -> tuple[int, int]:
-    """Rows and columns of patches, from what is kept of how many."""
+    """Rows and columns of patches, computed from the kept tokens and the compression."""
     points = sweep.points[sweep.points["compression"] < 100]
     whole = points["tokens"] / (1 - points["compression"] / 100)
     patches = round(float(whole.median())) if len(points) else 0
     side = math.isqrt(patches)
     if not side or side * side != patches:
-        raise ParbenchError(f"{patches} visual tokens are no square of patches")
+        raise ParbenchError(f"{patches} visual tokens do not form a square of patches")
     return side, side
 
 
 def differing_questions(samples: pd.DataFrame, runs: Sequence[str]) -> pd.DataFrame:
-    """Questions that some of these runs answer right and some wrong: ``id``, ``image_id``, ``skill``."""
+    """The questions that some of these runs answer correctly and some do not, with ``id``, ``image_id`` and ``skill``."""
     mine = samples[samples["run_id"].isin(runs)]
     spread = mine.assign(right=mine["score"] >= 0.5).groupby("id")["right"].agg(["min", "max"])
     told = spread.index[spread["min"] != spread["max"]]

@@ -1,4 +1,4 @@
-"""The kept-token picture: what of an image a method left for a question."""
+"""The figure of ``parbench show``: the patches that a method keeps of an image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _KEPT, _NEEDED = "#E69F00", "#56B4E9"
 
 
 def kept_share(kept: Kept) -> np.ndarray:
-    """[rows, columns] how much of each patch is in the kept tokens: 1 for a chosen one, its share in its token for a merged one."""
+    """The share of each patch in the kept tokens [rows, columns]: 1 if selected; its normalised weight if merged."""
     total: dict[int, float] = defaultdict(float)
     for token, weight in zip(kept.token, kept.weights, strict=True):
         total[token] += abs(weight)
@@ -28,20 +28,20 @@ def kept_share(kept: Kept) -> np.ndarray:
 
 
 def kept_picture(path: Path, image: Image.Image, kept: Kept, boxes: Sequence[Sequence[int]], title: str, caption: str) -> None:
-    """Write what :func:`kept_figure` draws as a PNG."""
+    """Write the figure of :func:`kept_figure` to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kept_figure(image, kept, boxes, title, caption).savefig(path, metadata={"Software": None})
 
 
 def kept_figure(image: Image.Image, kept: Kept, boxes: Sequence[Sequence[int]], title: str, caption: str) -> Figure:
-    """The image and its question on the left; on the right the kept patches as they are, the others darkened.
+    """Draw an image twice: unchanged on the left, and with all but the kept patches darkened on the right.
 
     Args:
         image: The image.
-        kept: What stayed of it.
-        boxes: Needed boxes in pixels of the image, drawn in both halves.
-        title: Method and budget.
-        caption: Question, answers and counts; may have several lines.
+        kept: Its kept tokens.
+        boxes: Evidence boxes in pixels of the image, drawn in both halves.
+        title: Title of the right half, such as method and budget.
+        caption: Text below, such as question and answers; may have several lines.
     """
     from matplotlib.patches import Rectangle
 

@@ -1,4 +1,4 @@
-"""Labels beside what they name, none over another."""
+"""Placement of labels next to points and lines, without overlaps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from parbench.figures.looks import Look
 from parbench.figures.style import Medium
 
-# Where a label may stand to its point: how far, in sizes of its text, and in which directions, the usual ones first.
+# Candidate positions of a label relative to its point: distances in font sizes, and directions in order of preference.
 _FAR = (0.8, 1.6, 2.6, 3.8, 5.2, 6.8)
 _DIRECTIONS = (
     (1, 0),
@@ -31,19 +31,19 @@ _DIRECTIONS = (
 )
 
 
-# Height of a name in a column, in sizes of its text.
+# Height of a label in a column, in font sizes.
 ROW = 1.3
 
 
 @dataclass(frozen=True)
 class Named:
-    """A point that gets a name.
+    """A point with a label.
 
     Attributes:
-        name: What is written.
-        look: Its colour and marker.
-        x: In the data of its axis.
-        y: In the data of its axis.
+        name: The text.
+        look: Colour and marker.
+        x: In data coordinates.
+        y: In data coordinates.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Named:
 
 
 def width_of(names: Sequence[str], size: float) -> float:
-    """Inches that the longest of some texts takes at a size in points."""
+    """Width in inches of the longest of some texts, at a font size in points."""
     return max((_width(name, size) for name in names), default=0.0)
 
 
@@ -66,16 +66,22 @@ def _width(name: str, size: float) -> float:
 
 
 def spread(wanted: Sequence[float], height: float, low: float, high: float) -> list[float]:
-    """Places for labels of one height, as near to those wanted as they can be without overlap, in their order.
+    """Positions of labels without overlap, as close as possible to the wanted ones and in the same order.
 
-    Neighbours that are too near are moved apart around their mean (isotonic regression), then all into low .. high; where that is
-    too little room, they stand evenly over it.
+    Neighbours that are too close are moved apart around their mean (isotonic regression). Then all positions are moved into the
+    range. If the range is too small for all labels, they are spaced evenly and overlap.
+
+    Args:
+        wanted: Wanted positions of the centres.
+        height: Height of every label.
+        low: Lower end of the range.
+        high: Upper end of the range.
     """
     if not wanted:
         return []
     step = min(height, (high - low) / len(wanted))
     order = np.argsort(np.asarray(wanted), kind="stable")
-    # Less its number of steps, a place may not be below its neighbour's: pool adjacent violators.
+    # Minus rank times step, positions must not decrease: the pool-adjacent-violators algorithm.
     blocks: list[tuple[float, int]] = []
     for rank, place in enumerate(order):
         value, count = wanted[place] - rank * step, 1
@@ -91,7 +97,10 @@ def spread(wanted: Sequence[float], height: float, low: float, high: float) -> l
 
 
 def column(axis: Any, medium: Medium, entries: Sequence[Named]) -> None:
-    """Names in a column to the right of an axis whose limits are set, each with its marker and a thin line to its point."""
+    """Draw labels in a column to the right of axes, each with its marker and a thin line to its point.
+
+    The limits of the axes must be set before.
+    """
     if not entries:
         return
     box, point = axis.get_window_extent(), axis.figure.dpi / 72
@@ -104,7 +113,7 @@ def column(axis: Any, medium: Medium, entries: Sequence[Named]) -> None:
         line = axis.transAxes.inverted().transform(
             [(x + 0.6 * medium.font * point, y), (max(elbow, x), place), (edge - 0.5 * medium.font * point, place)]
         )
-        # Level up to the column's edge, so that what is between stays readable.
+        # Horizontal up to the edge of the column, so that the line crosses as little as possible.
         bend = axis.transAxes.inverted().transform((max(x + 0.6 * medium.font * point, elbow - 0.8 * medium.font * point), y))
         path = np.array([line[0], bend, line[1], line[2]])
         axis.plot(*path.T, transform=axis.transAxes, color=one.look.colour, linewidth=0.5, alpha=0.7, clip_on=False, zorder=1)
@@ -114,7 +123,7 @@ def column(axis: Any, medium: Medium, entries: Sequence[Named]) -> None:
 
 
 def row_names(axis: Any, medium: Medium, names: Sequence[tuple[str, Look]]) -> None:
-    """Names of rows 0, 1, ... to the left of an axis, each with its marker."""
+    """Draw the labels of rows 0, 1, ... to the left of axes, each with its marker."""
     size = medium.font * axis.figure.dpi / 72 / axis.get_window_extent().width
     there = axis.get_yaxis_transform()
     for row, (name, look) in enumerate(names):
@@ -123,16 +132,16 @@ def row_names(axis: Any, medium: Medium, names: Sequence[tuple[str, Look]]) -> N
 
 
 def trace(axis: Any, look: Look, x: Any, y: Any, **more: Any) -> None:
-    """A line of a method, without markers."""
+    """Draw the line of a method, without markers. ``more`` are arguments of matplotlib's ``plot``."""
     axis.plot(x, y, color=look.colour, linestyle=look.line, **more)
 
 
 def mark(axis: Any, look: Look, x: Any, y: Any, **more: Any) -> None:
-    """Markers of a method at some points, without a line."""
+    """Draw markers of a method at points, without a line. ``more`` are arguments of matplotlib's ``plot``."""
     import matplotlib
     from matplotlib.markers import MarkerStyle
 
-    # A letter as a marker is a formula.
+    # A marker that is a letter is a formula to matplotlib.
     with matplotlib.rc_context({"text.parse_math": True}):
         shape = MarkerStyle(look.marker)
     face = "white" if look.hollow else look.colour
@@ -151,13 +160,13 @@ def mark(axis: Any, look: Look, x: Any, y: Any, **more: Any) -> None:
 
 
 def beside(axis: Any, medium: Medium, entries: Sequence[Named], taken: np.ndarray) -> None:
-    """Names inside an axis whose limits are set, each near its point.
+    """Draw labels inside axes, each near its point. The limits of the axes must be set before.
 
     Args:
-        axis: The axis.
-        medium: For the size of text.
-        entries: What is named; every point of theirs is kept free too.
-        taken: Points in the data of the axis that no name should cover [P, 2].
+        axis: The axes.
+        medium: The medium of the figure, for the font size.
+        entries: The labels and their points.
+        taken: [P, 2] further points in data coordinates that labels should not cover.
     """
     if not entries:
         return
@@ -182,7 +191,7 @@ def beside(axis: Any, medium: Medium, entries: Sequence[Named], taken: np.ndarra
 
 
 def _boxes(spot: np.ndarray, width: float, size: float) -> np.ndarray:
-    """Boxes that a name may have [C, 5]: left, bottom, right, top, and how far from its point; in pixels."""
+    """The candidate boxes of a label [C, 5] in pixels: left, bottom, right, top, and distance from its point."""
     found = []
     for far, (across, up) in product(_FAR, _DIRECTIONS):
         x, y = spot[0] + across * far * size, spot[1] + up * far * size
@@ -192,7 +201,19 @@ def _boxes(spot: np.ndarray, width: float, size: float) -> np.ndarray:
 
 
 def _arranged(boxes: Sequence[np.ndarray], free: np.ndarray, frame: Any) -> list[int]:
-    """For each name which of its boxes: little over points, nothing over other names or the frame, near; improved in turns."""
+    """Choose a box for each label.
+
+    The cost of a box is the sum of penalties for covered points, overlap with other labels, leaving the frame, and distance. Each
+    label in turn takes its cheapest box, until nothing changes.
+
+    Args:
+        boxes: The candidate boxes of each label, [C, 5] in pixels.
+        free: [P, 2] points in pixels that should stay visible.
+        frame: Bounding box of the axes in pixels.
+
+    Returns:
+        For each label, the index of its box.
+    """
     costs = []
     for mine in boxes:
         covers = (
@@ -218,7 +239,7 @@ def _arranged(boxes: Sequence[np.ndarray], free: np.ndarray, frame: Any) -> list
 
 
 def _overlaps(mine: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Which boxes [C, O] share room."""
+    """[C, O] bool: whether each of some boxes [C, 5] overlaps each of the others [O, 5]."""
     return (
         (mine[:, None, 0] < others[None, :, 2] + 1)
         & (others[None, :, 0] < mine[:, None, 2] + 1)

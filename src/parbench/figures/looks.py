@@ -1,4 +1,4 @@
-"""How a method looks in every picture: one colour, marker and line each, by ``style`` in its YAML or by its name."""
+"""Colour, marker and line style of each method, the same in every figure: from ``style`` in its YAML, or from its name."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from parbench.errors import ParbenchError
 from parbench.figures import style
 from parbench.figures.style import DARK, HUES, LIGHT, MIDDLE, ink
 
-# Where methods work, which is told by the line, and what is only there to compare with.
+# Groups of methods by the place where they reduce, shown by the line style, and the controls.
 BEFORE, TOWER, INSIDE, CONTROL = "before the LLM", "inside the tower", "inside the LLM", "controls"
 LINES = {BEFORE: "solid", TOWER: "dashdot", INSIDE: "dashed", CONTROL: "solid"}
-# As a YAML names them: relatives share a hue, one of them with a hollow marker; controls are greys.
+# Names in YAML files. Related methods share a hue, one of them with a hollow marker; controls are grey.
 _GROUPS = {"before": BEFORE, "tower": TOWER, "inside": INSIDE, "control": CONTROL}
 _HUES = ("orange", "sky", "green", "blue", "vermillion", "purple", "wine", "indigo")
 _GREYS = ("black", "dark", "middle", "light")
@@ -29,12 +29,12 @@ _SITES = {"pixels": BEFORE, "tokens": BEFORE, "tower": TOWER, "layers": INSIDE, 
 
 @dataclass(frozen=True)
 class Look:
-    """How a method is drawn.
+    """The appearance of a method in figures.
 
     Attributes:
-        group: Where it works, or that it is a control.
-        colour: Of line, band and marker.
-        marker: Matplotlib's name of it.
+        group: The place where it reduces, or the group of controls.
+        colour: Colour of line, band and marker.
+        marker: Matplotlib's name of the marker.
         hollow: Whether the marker is an outline.
     """
 
@@ -50,19 +50,19 @@ class Look:
 
     @property
     def ink(self) -> str:
-        """The colour as that of text."""
+        """The colour for text, darkened to be readable on white."""
         return ink(self.colour)
 
 
 def look(method: str, group: str | None = None) -> Look:
-    """How a method is drawn: as its YAML says, else with its first letter in a colour that its name picks, the same every time.
+    """The look of a method: from its YAML, or its first letter as marker in a colour chosen by a hash of its name.
 
     Args:
         method: Its name.
-        group: Where it works, if a run's record says so (:func:`group_of`); else its YAML or its class is asked.
+        group: Its group as recorded in a run (see :func:`group_of`); None to take it from its YAML or its class.
 
     Raises:
-        ParbenchError: ``style`` in its YAML is not possible.
+        ParbenchError: ``style`` in its YAML is invalid.
     """
     found = looks(tuple(path for name in names("method") if (path := option_file("method", name))))
     own = found.get(method)
@@ -72,10 +72,10 @@ def look(method: str, group: str | None = None) -> Look:
 
 
 def group_of(site: Any, control: bool) -> str | None:
-    """Where a method works, by what the record of a run says; None where that does not tell.
+    """The group of a method as recorded in a run; None if it is not recorded.
 
     Args:
-        site: The name of the place where it acts; anything but text where the record is older than that.
+        site: The recorded site of the method; not a text in runs of older formats.
         control: Whether it is a control.
     """
     return CONTROL if control else _SITES.get(site)
@@ -83,10 +83,10 @@ def group_of(site: Any, control: bool) -> str | None:
 
 @lru_cache(maxsize=8)
 def looks(files: tuple[Path, ...]) -> Mapping[str, Look]:
-    """How the methods of these files are drawn; those without a ``style`` share no look with another, as far as letters go.
+    """The looks of the methods in some YAML files. Those without a ``style`` get distinct looks, as far as possible.
 
     Raises:
-        ParbenchError: A ``style`` is not possible.
+        ParbenchError: A ``style`` is invalid.
     """
     settings = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) or {} for path in files}
     found = {name: _declared(name, said) for name, said in settings.items() if "style" in said}
@@ -98,13 +98,13 @@ def looks(files: tuple[Path, ...]) -> Mapping[str, Look]:
 def _declared(name: str, settings: Mapping[str, Any]) -> Look:
     said = settings["style"]
     if not isinstance(said, dict) or not {"colour", "marker"} <= said.keys() <= {"group", "colour", "marker", "hollow"}:
-        raise ParbenchError(f"style of method {name} is not possible: it takes colour and marker, and may have group and hollow")
+        raise ParbenchError(f"style of method {name} is invalid: it needs colour and marker, and may have group and hollow")
     if "group" in said and said["group"] not in _GROUPS:
-        raise ParbenchError(f"style.group={said['group']} of method {name} is not there: use one of {', '.join(_GROUPS)}")
+        raise ParbenchError(f"style.group={said['group']} of method {name} is unknown: use one of {', '.join(_GROUPS)}")
     group = _GROUPS[said["group"]] if "group" in said else _group(settings)
     colours = _GREYS if group == CONTROL else _HUES
     if said["colour"] not in colours:
-        raise ParbenchError(f"style.colour={said['colour']} of method {name} is not there: use one of {', '.join(colours)}")
+        raise ParbenchError(f"style.colour={said['colour']} of method {name} is unknown: use one of {', '.join(colours)}")
     _check_marker(name, said["marker"])
     return Look(group, getattr(style, said["colour"].upper()), said["marker"], bool(said.get("hollow", False)))
 
@@ -115,24 +115,25 @@ def _check_marker(name: str, marker: Any) -> None:
     try:
         MarkerStyle(marker)
     except ValueError as error:
-        raise ParbenchError(f"style.marker={marker} of method {name} is none of matplotlib's markers: use o or $A$") from error
+        raise ParbenchError(f"style.marker={marker} of method {name} is not a matplotlib marker: use o or $A$") from error
 
 
 def _group(settings: Mapping[str, Any]) -> str:
-    """Where a method works, as its class says; before the LLM where the class is not to be had."""
+    """The group of a method from its class; before the LLM if the class cannot be imported."""
     from hydra.utils import get_class
 
     try:
         kind: Any = get_class(settings["_target_"])
     except Exception:
-        # A picture of a finished run can do without the class.
+        # A figure of a finished run does not need the class.
         return BEFORE
     return CONTROL if kind.control else _SITES.get(kind.site, BEFORE)
 
 
 def _unused(method: str, group: str, others: Mapping[str, Look]) -> Look:
-    """The first letter in the colour that the name picks, or the next look that no other method has: another colour, an outline,
-    another letter or figure of the name.
+    """A look that no other method has: the first letter of the name in a colour chosen by its hash, if it is free.
+
+    Otherwise the next colour, then an outline, then another letter or digit of the name.
     """
     colours = (DARK, MIDDLE, LIGHT) if group == CONTROL else HUES
     first = hashlib.sha256(method.encode()).digest()[0] % len(colours)

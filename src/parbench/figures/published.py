@@ -1,4 +1,4 @@
-"""What papers report for one model: every source's own line, none averaged with another."""
+"""Published numbers of one model: a line for each source, never averaged over sources."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from parbench.figures.labels import Named, column, mark, trace, width_of
 from parbench.figures.looks import look
 from parbench.figures.style import Medium, styled
 
-# Benchmarks in the order of pictures, with the metric most papers give.
+# Benchmarks in the order of the panels, with the metric that most papers report.
 _SHOWN = {
     ("gqa", "accuracy"): "GQA, accuracy (%)",
     ("pope", "f1-or-accuracy"): "POPE, F1 or accuracy (%)",
@@ -29,14 +29,17 @@ _NARROW = 3
 
 
 def published_curves(frame: pd.DataFrame, model: str, medium: Medium) -> Any:
-    """A panel a benchmark, a line for each method in each table of each source, against the number of visual tokens.
+    """Draw published numbers against visual tokens: a panel per benchmark, a line per method and table of a source.
 
     Args:
-        frame: ``parbench.tables.published.read()``.
-        model: Whose numbers.
-        medium: Where it is seen; in a narrow one the first three benchmarks.
+        frame: The result of ``parbench.tables.published.read()``.
+        model: Name of the model.
+        medium: The medium of the figure; a narrow one shows only the first three benchmarks.
+
+    Returns:
+        A matplotlib figure.
     """
-    # What was trained for fewer tokens is another question; without their number there is no place on the axis.
+    # Trained methods are not comparable, and numbers without a number of tokens have no position on the axis.
     mine = frame[(frame["model"] == model) & ~frame["trained"] & frame["tokens"].notna() & ~frame["subset"].isin(["val", "image"])]
     shown = [key for key in _SHOWN if ((mine["benchmark"] == key[0]) & (mine["metric"] == key[1])).any()]
     shown = shown[:_NARROW] if medium.narrow else shown
@@ -97,7 +100,7 @@ def _marker() -> float:
 
 
 def _ends(points: pd.DataFrame) -> Sequence[Named]:
-    """Where each method is named: at its fewest tokens, at the middle one of what sources report there."""
+    """The labels of methods, each at its smallest number of tokens and the median of the values reported there."""
     found = []
     for method, rows in points.groupby("method"):
         last = rows[rows["tokens"] == rows["tokens"].min()].sort_values("value")

@@ -1,4 +1,4 @@
-"""Accuracy by skill as a heat map: what it costs to drop tokens depends on what is asked."""
+"""A heat map of accuracy by skill, since the loss from dropping tokens depends on the question."""
 
 from __future__ import annotations
 
@@ -13,12 +13,21 @@ from parbench.figures.looks import look
 from parbench.figures.style import Medium, styled
 from parbench.figures.sweep import Skills, Sweep
 
-# Percentage points at which a colour is full; more panels than this are not read.
+# Percentage points of full colour, and the maximum number of panels.
 _FULL, _MOST = 60.0, 3
 
 
 def skill_map(sweep: Sweep, skills: Skills, medium: Medium) -> Any:
-    """A row a method, a column a skill, a panel a budget: accuracy in figures, its distance from no reduction in colour."""
+    """Draw accuracy by method (row), skill (column) and budget (panel). The colour is the difference from none.
+
+    Args:
+        sweep: The runs.
+        skills: Their accuracy by skill.
+        medium: The medium of the figure.
+
+    Returns:
+        A matplotlib figure.
+    """
     budgets = _budgets(sweep, 1 if medium.narrow else _MOST)
     rows = _rows(sweep, budgets)
     names = [str(name) for name in rows.index]
@@ -46,12 +55,12 @@ def skill_map(sweep: Sweep, skills: Skills, medium: Medium) -> Any:
 
 
 def _budgets(sweep: Sweep, most: int) -> list[float | None]:
-    """The budgets that are shown, the smallest ones where there are more; without any, the methods' own rules."""
+    """The smallest budgets, at most ``most``; [None], which stands for the methods' own rules, if there are none."""
     return list(sweep.budgets[-most:]) or [None]
 
 
 def _rows(sweep: Sweep, budgets: list[float | None]) -> pd.DataFrame:
-    """For each series the place of its run at each budget, the most accurate at the smallest budget first."""
+    """The index of the run of each series (row) at each budget (column), sorted by accuracy at the smallest budget."""
     reduced = sweep.reduced
     found: dict[str, dict[float | None, int]] = {}
     for place, point in reduced.iterrows():

@@ -1,4 +1,4 @@
-"""What pictures are drawn with: the colours, and the two media that they are drawn for."""
+"""Colours of figures, and the two media for which they are drawn."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-# Okabe and Ito (2008), without its yellow, which is lost on white, and with wine and indigo of Tol's muted scheme.
+# The palette of Okabe and Ito (2008) without yellow, which is too light on white, and wine and indigo of Tol's muted palette.
 ORANGE, SKY, GREEN, BLUE = "#E69F00", "#56B4E9", "#009E73", "#0072B2"
 VERMILLION, PURPLE, WINE, INDIGO = "#D55E00", "#CC79A7", "#882255", "#332288"
 HUES = (ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE, WINE, INDIGO)
-# Controls are greys, told apart by their markers.
+# Controls are grey and distinguished by their markers.
 BLACK, DARK, MIDDLE, LIGHT = "#000000", "#444444", "#777777", "#9A9A9A"
 GOOD, BAD, NEEDED = "#009E73", "#D55E00", "#56B4E9"
 
 
 def ink(colour: str) -> str:
-    """A colour, darkened until text in it can be read on white (contrast 4.5)."""
+    """A colour, darkened until text in it is readable on white (contrast 4.5)."""
     parts = [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
     while 1.05 / (luminance(parts) + 0.05) < 4.5:
         parts = [int(0.95 * part) for part in parts]
@@ -25,12 +25,12 @@ def ink(colour: str) -> str:
 
 
 def luminance(rgb: list[int]) -> float:
-    """Relative luminance of a colour (WCAG 2), parts 0..255."""
+    """Relative luminance of a colour as in WCAG 2, 0..1, from red, green and blue in 0..255."""
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in (p / 255 for p in rgb)]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-# The same in all pictures: methods, their names, and greys from black text to the white ground.
+# Colours that all figures use: those of methods, of their labels, and greys from black to white.
 _SOLID = (*HUES, DARK, MIDDLE, LIGHT)
 _GREYS = ("#" + 3 * f"{part:02X}" for part in range(0, 256, 17))
 COLOURS = frozenset((*_SOLID, *map(ink, _SOLID), *_GREYS))
@@ -38,13 +38,13 @@ COLOURS = frozenset((*_SOLID, *map(ink, _SOLID), *_GREYS))
 
 @dataclass(frozen=True)
 class Medium:
-    """Where people see a picture.
+    """The medium of a figure: a screen, or a column of a paper.
 
     Attributes:
-        ending: Of its file.
+        ending: Suffix of the file, without dot.
         width: In inches.
-        font: Size of text in points.
-        dpi: Pixels an inch; what is vectors has none.
+        font: Font size in points.
+        dpi: Pixels per inch; in a PDF only for images.
     """
 
     ending: str
@@ -54,7 +54,7 @@ class Medium:
 
     @property
     def narrow(self) -> bool:
-        """One column of a paper."""
+        """Whether it is as narrow as a column of a paper."""
         return self.width < 5
 
     @property
@@ -63,15 +63,15 @@ class Medium:
         return 0.5 if self.narrow else 0.8
 
 
-# A README's column is about 900 pixels wide; drawn with half as many more, at a font that is 12 pixels high there.
+# GitHub shows a README about 900 pixels wide. The figure has 1350, and its font is 12 pixels high when scaled down.
 SCREEN = Medium("png", 9.0, 8.5)
-# A column of a two-column paper; photographs in it are printed.
+# A column of a two-column paper, with images at the resolution of print.
 PAPER = Medium("pdf", 3.3, 6.2, dpi=300)
 
 
 @contextmanager
 def styled(medium: Medium) -> Iterator[Any]:
-    """Matplotlib's settings for a medium; gives the class of figures, which no window system needs to know of."""
+    """Matplotlib's settings for a medium, as a context. Yields matplotlib's class of figures, which needs no window system."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -107,9 +107,9 @@ def styled(medium: Medium) -> Iterator[Any]:
         "lines.markeredgewidth": 0.7 if medium.narrow else 1.1,
         "figure.facecolor": "white",
         "savefig.facecolor": "white",
-        # Type 42: text in a PDF stays text.
+        # Type 42 keeps text in a PDF searchable.
         "pdf.fonttype": 42,
-        # A question about $ is no formula.
+        # A question that contains $ is not a formula.
         "text.parse_math": False,
     }
     with matplotlib.rc_context():

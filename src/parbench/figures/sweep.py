@@ -1,4 +1,4 @@
-"""What the pictures are drawn from: the runs of one sweep as the table has them, each a point with its intervals."""
+"""The data of figures: one point per run of a sweep, with intervals, consistent with the table."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from parbench.statistics.bootstrap import LEVEL, Resampled, resample
 from parbench.statistics.measures import Measure, mean_of, mean_where_known
 from parbench.tables.comparing import Comparison, compare
 
-# Columns of the samples that pictures need.
+# Columns of the samples that figures need.
 COLUMNS = (*(name for name in SINGLE_VALUES if name not in ("id", "unit")), "kept")
-# Shares that the table gives without an interval.
+# Shares that have no interval in the table.
 _SHARES = ("irrelevant", "repeated")
 
 
@@ -29,10 +29,10 @@ class Skills:
     """Accuracy by skill.
 
     Attributes:
-        names: K skills.
-        accuracy: Percent [R, K].
-        against: Percentage points above no reduction [R, K]; NaN where there is no such run.
-        clear: Whether the 95 % interval of that difference leaves zero out [R, K].
+        names: The K skills.
+        accuracy: [R, K] accuracy of each run in percent.
+        against: [R, K] difference from none in percentage points; NaN without a run of none.
+        clear: [R, K] whether the 95 % interval of that difference excludes zero.
     """
 
     names: tuple[str, ...]
@@ -46,13 +46,13 @@ class Sweep:
     """Runs over the same questions.
 
     Attributes:
-        points: A row a run: ``run_id``, ``label``, ``series`` (what a line connects), ``method``, ``look`` (how the method is
-            drawn), ``budget``, ``tokens`` (mean delivered), ``compression`` (percent), ``gflops`` (of a sample up to the first
-            token), and ``value`` of the measure, ``evidence_recall``, ``irrelevant`` and ``repeated`` (percent) with ``_low`` and
-            ``_high`` of their 95 % intervals.
+        points: One row per run: ``run_id``, ``label``, ``series`` (the label without budget; a line connects its runs),
+            ``method``, ``look`` (see :class:`Look`), ``budget``, ``tokens`` (mean kept), ``compression`` (percent), ``gflops``
+            (per sample, up to the first token), and with ``_low`` and ``_high`` of their 95 % intervals: ``value`` (of the
+            measure), ``evidence_recall``, ``irrelevant`` and ``repeated`` (percent).
         comparison: The table.
-        answers: The samples, run by run in the order of the points.
-        runs: The frame of the runs, in the same order.
+        answers: The samples of the runs, in the order of the points.
+        runs: The frame of the runs, in the order of the points.
     """
 
     points: pd.DataFrame
@@ -62,59 +62,59 @@ class Sweep:
 
     @property
     def measure(self) -> Measure:
-        """What ``value`` is."""
+        """The measure of ``value``."""
         return self.comparison.measure
 
     @property
     def about(self) -> str:
-        """What was measured, in one line."""
+        """Model, data set, and numbers of questions and images, in one line."""
         of = self.comparison
         return f"{of.model} on {of.dataset}, {of.questions:,} questions about {of.images:,} images"
 
     @property
     def chance(self) -> float | None:
-        """Accuracy of guessing in percent, where the measure is accuracy and that is known."""
+        """Accuracy of guessing in percent; None if it is unknown or the measure is not accuracy."""
         known = self.measure.name == "accuracy" and np.isfinite(self.comparison.chance)
         return 100 * self.comparison.chance if known else None
 
     @property
     def none(self) -> pd.Series | None:
-        """The point without reduction."""
+        """The point of the unreduced run; None if there is none."""
         found = self.points[self.points["method"] == "none"]
         return None if found.empty else found.iloc[0]
 
     @property
     def reduced(self) -> pd.DataFrame:
-        """All other points."""
+        """The points of reduced runs."""
         return self.points[self.points["method"] != "none"]
 
     @property
     def budgets(self) -> list[float]:
-        """The budgets that were asked for, the largest first."""
+        """The budgets of the runs, largest first."""
         return sorted(self.points["budget"].dropna().unique(), reverse=True)
 
     @cached_property
     def skills(self) -> Skills | None:
-        """Accuracy by skill, where questions have several."""
+        """Accuracy by skill; None if the questions do not have several skills."""
         return _by_skill(self)
 
 
 def sweep_of(results: Results, metric: str | None = None) -> Sweep:
-    """The points of some runs.
+    """Compare runs and compute their points.
 
     Args:
-        results: With ``COLUMNS`` of the samples.
-        metric: One of the table's; by default what the data set is reported in.
+        results: The runs, with ``COLUMNS`` of their samples.
+        metric: A metric of the table; None for the one in which the data set is reported.
 
     Raises:
-        ParbenchError: The runs differ in more than the method, or the measure is not to be had from them.
+        ParbenchError: The runs differ in more than the method, have no scores, or lack the metric.
     """
     comparison = compare(results, metric)
     frame = comparison.frame
     if frame["score"].isna().all():
         raise ParbenchError(
-            f"the runs on {comparison.dataset} have no scores, which the benchmark's server gives: parbench table shows what "
-            f"they kept"
+            f"the runs on {comparison.dataset} have no scores, since only the benchmark's server has the answers: "
+            "use parbench table for tokens and costs"
         )
     runs = results.runs.set_index("run_id", drop=False).loc[frame["run_id"]].reset_index(drop=True)
     answers = align(results.samples, frame["run_id"].tolist())
@@ -152,5 +152,5 @@ def _by_skill(sweep: Sweep) -> Skills | None:
 
 
 def _clear(resampled: Resampled, run: int, other: int) -> bool:
-    # As an interval that leaves zero out, and where every resample gives the same difference.
+    # The p-value also works if all resamples give the same difference, where the interval has no width.
     return resampled.against(run, other).p_value() < 1 - LEVEL

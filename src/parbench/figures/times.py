@@ -24,12 +24,12 @@ class Times:
     """Times of one batch size in one file.
 
     Attributes:
-        frame: ``method``, ``budget``, the method's ``fields``, and median, lower and upper quartile of milliseconds from pixels to
-            the first token as ``x``, ``x_low``, ``x_high``.
-        device: What they were taken on.
-        kind: cpu or cuda.
-        batch: Questions of a batch.
-        repeats: How often each was timed.
+        frame: ``method``, ``budget``, the method's ``fields``, and ``x``, ``x_low``, ``x_high``: median, lower and upper quartile
+            of the milliseconds from pixels to the first token.
+        device: Name of the device.
+        kind: ``cpu`` or ``cuda``.
+        batch: Questions per batch.
+        repeats: Number of timed passes.
     """
 
     frame: pd.DataFrame
@@ -49,10 +49,11 @@ def is_bench(path: Path) -> bool:
 
 
 def read_times(path: Path, sweep: Sweep) -> list[Times]:
-    """The times in a file that belong to a sweep's model, batch size by batch size.
+    """The times in a file of ``parbench bench`` for the runs of a sweep, one entry per batch size.
 
     Raises:
-        ParbenchError: It is no such file or of another format, or holds the times of another model, or of none of the runs.
+        ParbenchError: The file is not one of ``parbench bench``, has another format, or has times of another model or of none of
+            the runs.
     """
     if not is_bench(path):
         raise ParbenchError(f"{path} is not a file of parbench bench: name run folders, and files that bench wrote")
@@ -63,9 +64,7 @@ def read_times(path: Path, sweep: Sweep) -> list[Times]:
     except (KeyError, TypeError, ValueError) as error:
         raise ParbenchError(f"{path} is of another format, or damaged ({error!r}): measure again with parbench bench") from error
     if not found:
-        raise ParbenchError(
-            f"{path} holds times of none of these methods at the budgets of the runs: measure them with parbench bench"
-        )
+        raise ParbenchError(f"{path} has no times of these methods at the budgets of the runs: measure them with parbench bench")
     return found
 
 
@@ -74,7 +73,7 @@ def _check(path: Path, settings: Mapping[str, Any], sweep: Sweep) -> None:
         mine = sweep.runs[field].iloc[0]
         if settings[field] != mine:
             raise ParbenchError(
-                f"{path} holds times of {field}={str(settings[field])[:12]}, the runs are of {str(mine)[:12]}: leave it out"
+                f"{path} has times of {field}={str(settings[field])[:12]}, but the runs have {str(mine)[:12]}: leave it out"
             )
 
 
@@ -99,8 +98,8 @@ def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def timed(sweep: Sweep, times: Times) -> pd.DataFrame:
-    """The sweep's points that were timed at their budget and with their settings."""
-    # None alike: a method by its own rule has no budget.
+    """The points of a sweep with ``x``, ``x_low`` and ``x_high`` of the times; those not timed with their settings are omitted."""
+    # A method with its own rule has no budget. -1 makes missing budgets equal.
     joined = sweep.points.assign(at=sweep.points["budget"].fillna(-1)).merge(
         times.frame.assign(at=times.frame["budget"].fillna(-1)).drop(columns="budget"), on=["method", "at"]
     )
@@ -110,7 +109,7 @@ def timed(sweep: Sweep, times: Times) -> pd.DataFrame:
 
 
 def _agree(settings: Mapping[str, Any], timed: Mapping[str, Any]) -> bool:
-    """Whether a run has the settings that were timed, floats as they are rounded in a file of times."""
+    """Whether a run has the settings of a timed method. Floats are compared with a tolerance, since the file rounds them."""
 
     def equal(one: Any, other: Any) -> bool:
         if isinstance(one, float) and isinstance(other, float):
@@ -121,7 +120,7 @@ def _agree(settings: Mapping[str, Any], timed: Mapping[str, Any]) -> bool:
 
 
 def against_time(sweep: Sweep, times: Times, medium: Medium) -> Any:
-    """Accuracy against milliseconds from pixels to the first token."""
+    """Draw accuracy against milliseconds from pixels to the first token."""
     axis = Axis("ms to the first token (fewer to the right)", lambda points: points["x"], round_ticks, far=0.8)
     each = f"a batch of {times.batch}" if times.batch > 1 else "one question"
     said = f"Median time of {each} on {times.device}, {times.repeats} repeats, bars across: quartiles. "

@@ -1,1 +1,1 @@
-"""A sweep as one HTML file that needs nothing else: table, scatter and a viewer of kept tokens."""
+"""Interactive reports of a sweep and leaderboards, each as a single HTML file."""

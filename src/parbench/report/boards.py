@@ -1,4 +1,4 @@
-"""Leaderboards: runs of one model on one data set, ranked at each budget by what they retain of the accuracy without reduction."""
+"""Leaderboards: the runs of each model and data set, ranked at each budget by retained accuracy."""
 
 from __future__ import annotations
 
@@ -22,15 +22,19 @@ from parbench.statistics.ranking import better, ranks
 
 _log = logging.getLogger(__name__)
 
-# Named in a board's title in any case.
+# Fields that are in every board's title.
 _IN_TITLE = ("model", "dataset", "dataset.split")
 
 
 def sweeps_of(results: Results, metric: str | None = None) -> list[Sweep]:
-    """The runs, those that have a common table together; says on the error stream which of them no board can show.
+    """Group runs into comparable sweeps. Groups that cannot be shown on a board are skipped with a warning.
+
+    Args:
+        results: The runs.
+        metric: A metric of the table; None for the one in which each data set is reported.
 
     Raises:
-        ParbenchError: None of them can be shown: they are unreduced, have no scores, or lack the measure.
+        ParbenchError: No group can be shown: all are unreduced, have no scores, or lack the metric.
     """
     alike: dict[tuple[tuple[str, str], ...], list[int]] = {}
     for place, identity in enumerate(results.runs["identity"]):
@@ -41,7 +45,8 @@ def sweeps_of(results: Results, metric: str | None = None) -> list[Sweep]:
         try:
             if (runs["method"] == "none").all():
                 raise ParbenchError(
-                    f"the runs of {runs['model'].iloc[0]} on {runs['dataset'].iloc[0]} hold none alone: a leaderboard needs methods"
+                    f"the runs of {runs['model'].iloc[0]} on {runs['dataset'].iloc[0]} are all unreduced (none): a leaderboard "
+                    "needs methods"
                 )
             found.append(sweep_of(replace(results, runs=runs), metric))
         except ParbenchError as error:
@@ -54,11 +59,15 @@ def sweeps_of(results: Results, metric: str | None = None) -> list[Sweep]:
 
 
 def boards(sweeps: Sequence[Sweep], folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """A board for each sweep, and before them the mean over all where there are several.
+    """The boards: one per sweep, preceded by the mean over sweeps if there are several.
 
     Args:
-        sweeps: Each of one model on one data set.
-        folders: Where the runs were looked for; a row says which of these its run is from.
+        sweeps: Sweeps, each of one model on one data set.
+        folders: The folders from which the runs were read; each row names the folder of its run.
+
+    Returns:
+        For each board ``title``, ``said``, ``measure``, ``none`` (the unreduced row) and ``groups`` (the ranked rows of each
+        budget), as JSON values.
     """
     found = [_board(sweep, title, folders) for sweep, title in zip(sweeps, _titles(sweeps), strict=True)]
     mean = _mean(sweeps) if len(sweeps) > 1 else None
@@ -66,7 +75,7 @@ def boards(sweeps: Sequence[Sweep], folders: Sequence[Path]) -> list[dict[str, A
 
 
 def _titles(sweeps: Sequence[Sweep]) -> list[str]:
-    """Model and data set, and what else differs where several share these."""
+    """Titles: model and data set, and further fields that differ between sweeps of the same model and data set."""
     identities = [sweep.runs["identity"].iloc[0] for sweep in sweeps]
     titles = [f"{sweep.comparison.model} on {sweep.comparison.dataset}" for sweep in sweeps]
     named = []
@@ -97,7 +106,7 @@ def _board(sweep: Sweep, title: str, folders: Sequence[Path]) -> dict[str, Any]:
 
 
 def _budgets(frame: pd.DataFrame) -> list[float]:
-    """The budgets, the largest first, then NaN where there are runs by a method's own rule."""
+    """The budgets, largest first, followed by NaN if there are runs with a method's own rule."""
     asked = sorted(frame["budget"].dropna().unique(), reverse=True)
     own = (frame["budget"].isna() & (frame["method"] != "none")).any()
     return [*asked, *([float("nan")] if own else [])]
@@ -114,7 +123,7 @@ def _some(measured: Resampled, places: Sequence[int]) -> Resampled:
 
 
 def _ranked(frame: pd.DataFrame, places: Sequence[int], measured: Resampled, scale: float) -> list[dict[str, Any]]:
-    """The rows of a budget, the best first, each with its rank and the names of those it cannot be told from."""
+    """The rows of a budget, best first, each with its rank and its ties."""
     rows = [_row(frame.iloc[place], scale) for place in places]
     return _in_order(rows, measured)
 
@@ -144,7 +153,7 @@ def _row(run: pd.Series, scale: float) -> dict[str, Any]:
 
 
 def called(folders: Sequence[Path]) -> list[str]:
-    """What folders are called on a page that is sent to others: by what tells them apart, not by where they are."""
+    """Names of folders for a page: the parts of their paths that differ, so that no local path is published."""
     whole = [path.resolve() for path in folders]
     if len(set(whole)) == 1:
         return [path.name for path in whole]
@@ -153,13 +162,16 @@ def called(folders: Sequence[Path]) -> list[str]:
 
 
 def _sources(runs: pd.Series, folders: Sequence[Path]) -> list[str]:
-    """For each run's folder what the folder is called that it was found in."""
+    """For each run, the name of the folder from which it was read."""
     named = sorted(zip(folders, called(folders), strict=True), key=lambda found: -len(found[0].parts))
     return [next((name for path, name in named if path in (Path(run), *Path(run).parents)), "") for run in runs]
 
 
 def _mean(sweeps: Sequence[Sweep]) -> dict[str, Any] | None:
-    """The mean of retained accuracy over boards, of what all of them have; images of different data sets are drawn apart."""
+    """A board with the mean retained accuracy of the methods that all sweeps have; None if there are none.
+
+    Images of different data sets are resampled independently.
+    """
     if any(sweep.none is None for sweep in sweeps):
         return None
     retained = [_retained(sweep, seed) for sweep, seed in zip(sweeps, _seeds(sweeps), strict=True)]
@@ -183,7 +195,7 @@ def _mean(sweeps: Sequence[Sweep]) -> dict[str, Any] | None:
         groups.append({"budget": number(budget), "rows": _in_order(rows, _some(whole, places))})
     return {
         "title": f"mean over {len(sweeps)} settings",
-        "said": f"Methods that all {len(sweeps)} have; each setting weighs the same.",
+        "said": f"Methods that all {len(sweeps)} have, with equal weight for each setting.",
         "measure": None,
         "none": None,
         "groups": groups,
@@ -191,7 +203,7 @@ def _mean(sweeps: Sequence[Sweep]) -> dict[str, Any] | None:
 
 
 def _retained(sweep: Sweep, seed: int) -> tuple[dict[str, int], Resampled]:
-    """The places of runs by their labels, and their shares of no reduction."""
+    """The indices of runs by label, and their accuracy relative to none, with resamples."""
     measured = resample([sweep.measure.sums(sweep.answers)], seed=seed)[0]
     none = int(np.flatnonzero(sweep.points["method"] == "none")[0])
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -201,6 +213,6 @@ def _retained(sweep: Sweep, seed: int) -> tuple[dict[str, int], Resampled]:
 
 
 def _seeds(sweeps: Sequence[Sweep]) -> list[int]:
-    """One for each set of images: what is drawn depends on their number and the seed alone."""
+    """A seed for each set of images. Resamples depend only on the number of images and the seed, so sets need different seeds."""
     seen: dict[tuple[str, ...], int] = {}
     return [seen.setdefault((sweep.comparison.dataset, *sweep.answers.images), len(seen)) for sweep in sweeps]

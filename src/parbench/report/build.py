@@ -1,4 +1,4 @@
-"""The two pages as HTML: the report of a sweep, and the leaderboard of several."""
+"""The two HTML pages: the report of a sweep, and the leaderboard of several."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ _RULE = (
 def report_page(
     sweep: Sweep, times: Times | None, images: Images | None, folders: Sequence[Path], *, most: int | None, size: float
 ) -> str:
-    """The report of a sweep.
+    """The report of a sweep as HTML.
 
     Args:
         sweep: The runs.
-        times: What parbench bench measured, where it did.
-        images: The images of the questions; None where there are none to be had, or none are wanted.
-        folders: Where the runs were looked for.
-        most: So many images at most; None for all.
-        size: Megabytes that images and answers may take.
+        times: Times measured by parbench bench; None without.
+        images: The images of the questions; None for a report without images.
+        folders: The folders from which the runs were read.
+        most: Maximum number of images; None for all.
+        size: Maximum size of images and answers in megabytes.
     """
     of, chance = sweep.comparison, sweep.chance
     columns, title = columns_of(sweep, times), f"{of.model} on {of.dataset}"
@@ -68,11 +68,11 @@ def report_page(
 
 
 def board_page(sweeps: Sequence[Sweep], folders: Sequence[Path]) -> str:
-    """The leaderboard of several sweeps.
+    """The leaderboard of several sweeps as HTML.
 
     Args:
-        sweeps: Each of one model on one data set.
-        folders: Where the runs were looked for.
+        sweeps: Sweeps, each of one model on one data set.
+        folders: The folders from which the runs were read.
     """
     runs = sum(len(sweep.points) for sweep in sweeps)
     settings = "one setting" if len(sweeps) == 1 else f"{len(sweeps)} settings (model, data set, limit ...)"
@@ -96,13 +96,13 @@ def _looks(sweeps: Sequence[Sweep]) -> dict[str, dict[str, Any]]:
 
 
 def _written(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Version and day, by Greenwich; SOURCE_DATE_EPOCH stands for the clock where it is set, as in any build that is repeatable."""
+    """Version and date (UTC). As usual for reproducible builds, ``SOURCE_DATE_EPOCH`` replaces the clock if it is set."""
     given = environment.get("SOURCE_DATE_EPOCH", "")
     now = datetime.fromtimestamp(int(given), UTC) if given.isdecimal() else datetime.now(UTC)
     return {"version": __version__, "date": f"{now:%Y-%m-%d}"}
 
 
 def _notes(sweep: Sweep) -> list[str]:
-    """What methods say of themselves."""
+    """The notes of methods."""
     noted = sweep.points[sweep.points["note"] != ""].drop_duplicates(["method", "note"])
     return [f"{row['method']}: {row['note']}" for _, row in noted.iterrows()]

@@ -1,6 +1,6 @@
-"""What a report holds of single questions: every answer of every run, and images with what was kept of them.
+"""The questions of a report: all answers of all runs, and images with masks of the kept patches.
 
-A run's answers are one block of bytes, deflated, that the page inflates when the run is first looked at.
+The answers of a run are one compressed block, which the page unpacks when the run is first shown.
 """
 
 from __future__ import annotations
@@ -20,23 +20,27 @@ from parbench.figures.sweep import Sweep
 from parbench.results.naming import sample_number
 
 SEED = 0
-# More questions than these are not put in: 100 runs of them take about 5 MB.
+# Maximum number of questions. With 100 runs, this many take about 5 MB.
 MOST_QUESTIONS = 20_000
-# In place of a number: a sample that failed has no prediction, one without a picture no mask.
+# Index that means none: failed samples have no prediction, and samples without image have no mask.
 NOTHING = 0xFFFFFFFF
 _QUALITY = 75
-# Images whose size foretells that of all.
+# Number of images from which the size of all images is estimated.
 _TRIED = 8
 
 
 def answers(sweep: Sweep, images: Images | None, most: int | None, size: float) -> dict[str, Any]:
-    """Questions, answers and, as far as there is room, images with masks.
+    """Questions, answers, and as many images with masks as fit.
 
     Args:
         sweep: The runs.
-        images: Their images; None where there are none to be had.
-        most: So many images at most; None for all.
-        size: Megabytes that images and answers may take.
+        images: Their images; None to omit images.
+        most: Maximum number of images; None for all.
+        size: Maximum size of images and answers in megabytes.
+
+    Returns:
+        JSON values for the page: ``questions``, ``images`` (ids), ``predictions``, ``rule`` (a sentence on omitted questions),
+        ``runs`` (a block per run) and ``pictures`` (None without images).
     """
     asked = _Questions(sweep)
     described = asked.described(images)
@@ -72,7 +76,7 @@ def answers(sweep: Sweep, images: Images | None, most: int | None, size: float) 
 
 
 def _room(sources: dict[int, str], images: Images, asked: _Questions, drawn: Sequence[int], size: float) -> int:
-    """How many images there may be room for, by the first ones."""
+    """An upper bound of the number of images that fit, estimated from the first ones. These are added to ``sources``."""
     for place in drawn[:_TRIED]:
         sources[place] = _embedded(images.image(asked.sample[place]))
     mean = sum(map(len, sources.values())) / max(1, len(sources))
@@ -87,22 +91,22 @@ def _said(shown: int, there: int, most: int | None, size: float) -> str:
 
 
 class _Questions:
-    """The questions of a sweep in the order of a report: image by image.
+    """The questions of a sweep, ordered by image.
 
     Attributes:
-        runs: R.
-        images: Names of the images.
-        pictured: Places of the images that questions are about alone.
-        sample: For each image the id of one of its questions.
-        predictions: Every answer that was given.
-        rule: What is left out, in words; empty where nothing is.
+        runs: Number of runs.
+        images: Ids of the images.
+        pictured: Indices of the images that can be shown: those of questions with exactly one image.
+        sample: For each image, the id of one of its samples.
+        predictions: All distinct answers.
+        rule: A sentence on omitted questions; empty if there are none.
     """
 
     def __init__(self, sweep: Sweep) -> None:
         frame, count = sweep.answers.frame, sweep.answers.questions
         first = frame.iloc[:count]
         number = first["id"].map(sample_number).to_numpy()
-        # By the first question of its image, then by its own number.
+        # Sorted by the first question of the image, then by number.
         self._order = np.lexsort((number, first["image_id"].map(dict(_firsts(first["image_id"], number))).to_numpy()))
         self.rule = ""
         if count > MOST_QUESTIONS:
@@ -124,14 +128,14 @@ class _Questions:
         self._said = np.where(self._frame["error"].notna(), NOTHING, said)
 
     def _drawn(self, image: np.ndarray) -> np.ndarray:
-        """The questions of some images, in their order."""
+        """The questions of randomly drawn images, at most ``MOST_QUESTIONS``, in their order."""
         names, counts = np.unique(image, return_counts=True)
         shuffled = np.random.default_rng(SEED).permutation(len(names))
         taken = names[shuffled[: max(1, int((counts[shuffled].cumsum() <= MOST_QUESTIONS).sum()))]]
         return self._order[np.isin(image[self._order], taken)]
 
     def described(self, images: Images | None) -> list[dict[str, Any]]:
-        """Each question: its image, text, skill, right answer, and boxes of what it needs."""
+        """Each question as JSON values: index of its image, text, skill, correct answer and evidence boxes."""
         lines = self._first.to_dict("records")
         return [
             {
@@ -145,10 +149,15 @@ class _Questions:
         ]
 
     def block(self, run: int, images: Images | None, pictured: frozenset[int]) -> str:
-        """A run's answers: little-endian, deflated, in base 64.
+        """The answers of a run as a block of little-endian numbers, compressed by zlib, in base 64.
 
-        For all Q questions: the mask's number and the prediction's (uint32), score, tokens and evidence recall (float32, NaN for
-        none), each [Q]; then the masks, a bit a patch.
+        The block contains, for all Q questions, index of the mask and index of the prediction (uint32 [Q] each), then score,
+        kept tokens and evidence recall (float32 [Q] each, NaN if missing), then the masks with one bit per patch.
+
+        Args:
+            run: Index of the run.
+            images: The images, which decode the masks; None to omit masks.
+            pictured: Indices of the images that the report shows.
         """
         count = len(self._order)
         mine = self._frame.iloc[run * count : (run + 1) * count]
@@ -165,7 +174,7 @@ class _Questions:
 
 
 def _firsts(image: pd.Series, number: np.ndarray) -> list[tuple[str, int]]:
-    """The smallest question's number of each image."""
+    """The smallest question number of each image."""
     return [(str(name), int(first)) for name, first in pd.Series(number).groupby(image.to_numpy()).min().items()]
 
 

@@ -1,4 +1,4 @@
-"""A page: one file, with everything in it and nothing asked of the network."""
+"""Assembly of a page into a single HTML file that makes no network requests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
-# What every page has, and what starts it once its sections are there.
+# Scripts of every page, and the one that starts it, after those of its sections.
 _FIRST, _LAST = ("dom.js", "state.js", "hints.js", "exports.js", "charts.js", "answers.js"), "main.js"
 
 
@@ -16,9 +16,9 @@ def page(title: str, data: dict[str, Any], sections: Sequence[str]) -> str:
     """The HTML of a page.
 
     Args:
-        title: Of the window.
-        data: What the scripts show; anything that JSON can hold, text of any kind included.
-        sections: Names of its parts, each an HTML file and a script.
+        title: Title of the window.
+        data: The data that the scripts show, as JSON values; texts are escaped.
+        sections: Names of its sections, each an HTML file and a script in ``report/page``.
     """
     parts = resources.files("parbench.report") / "page"
 
@@ -31,7 +31,7 @@ def page(title: str, data: dict[str, Any], sections: Sequence[str]) -> str:
         "{{style}}": read("report.css"),
         "{{sections}}": "\n".join(read(f"{name}.html") for name in sections),
         "{{script}}": "\n".join(map(read, scripts)),
-        # Last, since data may hold whatever stands for the others.
+        # Last, since the data may contain the other placeholders.
         "{{data}}": embedded(data),
     }
     text = read("page.html")
@@ -42,7 +42,7 @@ def page(title: str, data: dict[str, Any], sections: Sequence[str]) -> str:
 
 
 def embedded(data: Any) -> str:
-    """JSON that can stand in a script element: nothing in it ends the element or begins a comment."""
+    """JSON for a script element, escaped so that it cannot end the element or start a comment."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")

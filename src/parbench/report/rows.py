@@ -1,4 +1,4 @@
-"""The rows of a report's table and the points of its scatter."""
+"""Columns and rows of a report's table, which are also the points of its scatter plot."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from parbench.figures.sweep import Sweep
 from parbench.figures.times import Times, timed
 from parbench.results.controls import CONTROLS
 
-# What a table shows at once, by the names that its reader chooses among.
+# Groups of columns, as named in the report. The table shows one at a time.
 ANSWERS, AGAINST, COSTS, EVIDENCE = "answers", "against controls", "costs", "evidence"
 
 
 @dataclass(frozen=True)
 class Column:
-    """A number of a run.
+    """A numeric column.
 
     Attributes:
-        key: In the rows; ``key_low`` and ``key_high`` are its interval, ``key_p`` that it is zero, corrected, where it has these.
-        title: In headings and axes.
-        hint: What it means.
-        unit: After a value.
-        digits: After the point.
-        first: Whether a click on the heading sorts the smallest first.
-        group: With which other columns it is shown.
-        signed: Whether a plus stands before what is more than zero.
+        key: Its key in the rows. If available, ``key_low`` and ``key_high`` are the interval, and ``key_p`` is the corrected
+            p-value for zero.
+        title: Title of headings and axes.
+        hint: Explanation of the column.
+        unit: Unit, appended to values.
+        digits: Digits after the decimal point.
+        first: Whether the first click on the heading sorts in ascending order.
+        group: The group of columns to which it belongs.
+        signed: Whether positive values have a plus sign.
     """
 
     key: str
@@ -43,7 +44,12 @@ class Column:
 
 
 def columns_of(sweep: Sweep, times: Times | None) -> list[Column]:
-    """The numbers that these runs have."""
+    """The columns that have values for these runs.
+
+    Args:
+        sweep: The runs.
+        times: Measured times; None without.
+    """
     frame = frame_of(sweep, times)
     told = {"failures", "unparseable"}
     wanted = [*_answers(sweep), *_controls(sweep), *_costs(times), *_evidence()]
@@ -51,12 +57,12 @@ def columns_of(sweep: Sweep, times: Times | None) -> list[Column]:
 
 
 def _scaled(sweep: Sweep) -> tuple[str, str, int]:
-    """Unit of the measure, of differences in it, and digits."""
+    """Unit of the measure, unit of its differences, and number of digits."""
     percent = sweep.measure.scale == 100
     return (" %" if percent else ""), (" pts" if percent else ""), sweep.measure.digits
 
 
-_HOLM = "p: that it is zero, after Holm's correction over the runs of a budget."
+_HOLM = "p: for a difference of zero, after Holm's correction over the runs of a budget."
 
 
 def _answers(sweep: Sweep) -> list[Column]:
@@ -72,12 +78,12 @@ def _answers(sweep: Sweep) -> list[Column]:
             group=ANSWERS,
             signed=True,
         ),
-        Column("retained", "retained", "Share of what no reduction reaches, paired, with its 95 % interval.", " %", group=ANSWERS),
+        Column("retained", "retained", "Relative to no reduction, paired, with its 95 % interval.", " %", group=ANSWERS),
         Column(
             "broken",
             "broken / fixed",
             "Questions that are right without reduction and wrong now / the reverse. p: McNemar's exact test, after Holm's "
-            "correction over the runs of a budget. Sorted by what is broken.",
+            "correction over the runs of a budget. Sorted by broken.",
             "",
             0,
             first=True,
@@ -102,23 +108,23 @@ def _costs(times: Times | None) -> list[Column]:
         if times is None
         else (f"Median time to the first token, {times.device}, batch {times.batch}; small: quartiles of {times.repeats} repeats.")
     )
-    flops = "Up to the first token, 2 per multiply-add, the method's own work included."
+    flops = "Up to the first token, 2 per multiply-add, including the method's overhead."
     return [
         Column("tokens", "tokens", "Visual tokens of a sample, mean over samples and LLM layers.", first=True),
-        Column("compression", "removed", "Share of the visual tokens that is gone.", " %"),
+        Column("compression", "removed", "Share of the visual tokens that are removed.", " %"),
         Column("gflops", "GFLOP", flops, "", 2, first=True),
-        Column("saved", "FLOPs saved", "Of those without reduction.", " %"),
+        Column("saved", "FLOPs saved", "Share of the FLOPs without reduction.", " %"),
         Column("ms", "ms", timed_on, first=True),
         Column("failures", "failed", "Samples that failed; counted as wrong.", "", 0),
-        Column("unparseable", "unparseable", "Answers that can be no answer; counted as wrong.", "", 0),
+        Column("unparseable", "unparseable", "Answers that the question does not allow; scored as the task scores them.", "", 0),
     ]
 
 
 def _evidence() -> list[Column]:
-    external = "External redundancy: share of the kept tokens that are not needed."
-    internal = "Internal redundancy: kept tokens in a needed box that holds another."
-    hard = "Accuracy on what no reduction answers and downsample at this budget does not."
-    recall = "Share of the patches a question needs that kept tokens come from."
+    external = "External redundancy: share of the kept tokens that the question does not need."
+    internal = "Internal redundancy: share of the kept tokens in an evidence box that already has another kept token."
+    hard = "Accuracy on the questions that none answers and downsample at this budget does not."
+    recall = "Share of the patches needed by a question from which kept tokens come."
     return [
         Column("evidence_recall", "evidence recall", recall, " %", group=EVIDENCE),
         Column("irrelevant", "external", external, " %", first=True, group=EVIDENCE),
@@ -128,7 +134,7 @@ def _evidence() -> list[Column]:
 
 
 def rows_of(sweep: Sweep, columns: Sequence[Column], times: Times | None) -> list[dict[str, Any]]:
-    """A row a run: names, budget, and each column with its interval and p; None where there is no number."""
+    """One row per run: names, budget, and each column with its interval and p-value; None for missing values."""
     frame = frame_of(sweep, times)
     ends = ("", "_low", "_high", "_p")
     keys = [key for column in columns for end in ends if (key := f"{column.key}{end}") in frame]
@@ -142,7 +148,7 @@ def rows_of(sweep: Sweep, columns: Sequence[Column], times: Times | None) -> lis
 
 
 def frame_of(sweep: Sweep, times: Times | None) -> pd.DataFrame:
-    """The points with every column that a report may show."""
+    """The points of a sweep with all columns that a report may show; NaN for missing values."""
     frame, table = sweep.points.copy(), sweep.comparison.frame
     scaled = [("against", "delta_none", sweep.measure.scale), ("hard", "hard", 100), ("retained", "retained", 100)]
     scaled += [(name, f"delta_{name}", sweep.measure.scale) for name in CONTROLS]
@@ -166,7 +172,7 @@ def frame_of(sweep: Sweep, times: Times | None) -> pd.DataFrame:
 
 
 def number(value: Any) -> float | int | None:
-    """Six digits are more than anything here has; None where there is no number."""
+    """A number rounded to six digits for JSON; None if it is not finite."""
     if value is None or not np.isfinite(value):
         return None
     short = float(f"{value:.6g}")

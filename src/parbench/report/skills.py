@@ -1,4 +1,4 @@
-"""The skills heat map of a report: accuracy of each run on each skill, and what is retained of it."""
+"""The skills heat map of a report: accuracy and retained accuracy of each run on each skill."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from parbench.statistics.measures import mean_of
 
 
 def skills(sweep: Sweep) -> dict[str, Any] | None:
-    """For each run and skill [accuracy, low, high, retained, low, high] in percent; None where questions have no skills."""
+    """For each run and skill [accuracy, low, high, retained, low, high] in percent; None if the questions have no skills."""
     names = list(sweep.comparison.skills)
     if not names:
         return None
@@ -33,6 +33,6 @@ def skills(sweep: Sweep) -> dict[str, Any] | None:
 
 
 def _ends(estimate: Estimate | None) -> list[float | int | None]:
-    """A number and its interval in percent, to two digits."""
+    """A number and the ends of its interval in percent, rounded to two digits."""
     values = (np.nan, np.nan, np.nan) if estimate is None else (estimate.point, *estimate.interval())
     return [number(round(100 * value, 2)) for value in values]

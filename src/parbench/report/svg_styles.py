@@ -1,4 +1,4 @@
-"""How methods look in a browser: the colours, markers and lines of the pictures."""
+"""Colours, markers and line styles of methods for the browser, as in the figures."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from parbench.figures.looks import INSIDE, TOWER, Look
 from parbench.figures.style import luminance
 
 _DASHES = {INSIDE: "5 3", TOWER: "7 3 1.5 3"}
-# What marks stand on, light and dark: the page's ground, what is raised, and what is chosen; see report.css.
+# Background colours in light and dark mode: page, raised boxes, selection. They are the same as in report.css.
 GROUNDS = (("#FFFFFF", "#F5F6F8", "#E8F1FB"), ("#15181E", "#1D2129", "#22324A"))
-# What a mark needs to be told from its ground (WCAG 2.2, 1.4.11).
+# Minimum contrast between a marker and its background (WCAG 2.2, 1.4.11).
 _CONTRAST = 3.0
 
 
 def looks(methods: Mapping[str, Look]) -> dict[str, dict[str, Any]]:
-    """For each method its colours on light and dark ground, marker as an SVG path one unit wide, and dashes."""
+    """For each method its colours in light and dark mode, its marker as an SVG path one unit wide, and its dashes."""
     found = {}
     for name, own in methods.items():
         path, filled = _marker(own.marker)
@@ -33,7 +33,7 @@ def looks(methods: Mapping[str, Look]) -> dict[str, dict[str, Any]]:
 
 
 def told_from(grounds: Sequence[str], colour: str) -> str:
-    """A colour, darkened on light grounds and lightened on dark ones until it can be told from each."""
+    """A colour, darkened on light backgrounds or lightened on dark ones until its contrast to each is sufficient."""
     towards = 0 if luminance(_parts(grounds[0])) > 0.5 else 255
     parts = _parts(colour)
     while min(contrast(_text(parts), ground) for ground in grounds) < _CONTRAST:
@@ -47,7 +47,7 @@ def _nearer(part: int, towards: int) -> int:
 
 
 def contrast(one: str, other: str) -> float:
-    """Of two colours (WCAG 2): 1 for the same, 21 for black and white."""
+    """The contrast ratio of two colours (WCAG 2), from 1 (equal) to 21 (black and white)."""
     low, high = sorted(luminance(_parts(colour)) for colour in (one, other))
     return (high + 0.05) / (low + 0.05)
 
@@ -61,7 +61,7 @@ def _text(parts: Sequence[int]) -> str:
 
 
 def _marker(name: str) -> tuple[str, bool]:
-    """A matplotlib marker as an SVG path, and whether it has an inside."""
+    """A matplotlib marker as an SVG path, and whether it can be filled."""
     from matplotlib.markers import MarkerStyle
     from matplotlib.path import Path
 
@@ -69,7 +69,7 @@ def _marker(name: str) -> tuple[str, bool]:
     letters = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C", Path.CLOSEPOLY: "Z"}
     parts = []
     for points, code in marker.get_path().transformed(marker.get_transform()).iter_segments():
-        # SVG counts downwards.
+        # The y-axis of SVG points downwards.
         pairs = [f"{x:.3g} {-y + 0.0:.3g}" for x, y in zip(points[::2], points[1::2], strict=True)]
         parts.append("Z" if code == Path.CLOSEPOLY else letters[code] + " ".join(pairs))
     return "".join(parts), bool(marker.is_filled())
