@@ -1,9 +1,9 @@
-"""Writes what train_tiny.py has trained as the llava-tiny that the package ships.
+"""Exports a training of llava-tiny as the model that ships with the package.
 
     python training/export_tiny.py --folder results/training --out src/parbench/assets/llava-tiny
 
-Float16 safetensors: LLaVA with tokenizer and processor, and under clip/ the CLIP that its vision tower belongs to.
-A training that is still going on is exported as far as its last checkpoint.
+Writes float16 safetensors: LLaVA with tokenizer and processor, and in clip/ the CLIP of its vision tower. While the training runs,
+its last checkpoint is exported.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from tiny.export import export
 
 
 def main() -> None:
-    """Parse the command line and export."""
+    """Parse the command line and export the model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, required=True, help="folder of train_tiny.py's checkpoints")
+    parser.add_argument("--folder", type=Path, required=True, help="folder with the checkpoints of train_tiny.py")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     export(arguments.folder, arguments.out)

@@ -1,4 +1,4 @@
-"""Draws the loss curve of a training from its log.
+"""Draws the loss curves of a training from its log.
 
 python training/plot_training.py src/parbench/assets/llava-tiny/training_log.jsonl docs/images/training.png
 """
@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 
 
 def main() -> None:
-    """Parse the command line and draw."""
+    """Parse the command line and draw the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("log", type=Path)
     parser.add_argument("out", type=Path)

@@ -1,4 +1,4 @@
-"""Sizes of llava-tiny: the classes of LLaVA-1.5 with a CLIP of 6 x 192 and a Llama of 12 x 192."""
+"""Configuration of llava-tiny: LLaVA-1.5 with a CLIP of 6 layers and a Llama of 12 layers, both 192 wide."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _token_ids() -> dict[str, int]:
 
 
 def clip_config(vocabulary: int) -> CLIPConfig:
-    """Vision and text tower, joined by a projection to 128 dimensions; the vocabulary's last id ends a text."""
+    """The CLIP: vision and text tower with projections to 128 dimensions. The last id of the vocabulary is its end token."""
     vision = CLIPVisionConfig(
         hidden_size=192,
         intermediate_size=768,
@@ -40,7 +40,7 @@ def clip_config(vocabulary: int) -> CLIPConfig:
 
 
 def llava_config(vocabulary: int) -> LlavaConfig:
-    """LLaVA-1.5's wiring: feature layer -2, CLS dropped, two-layer GELU projector, tied embeddings."""
+    """The LLaVA, as LLaVA-1.5: feature layer -2 without CLS and a two-layer GELU projector; embeddings are tied."""
     text = LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=192,

@@ -1,8 +1,8 @@
-"""llava-tiny 2: goes on from the shipped weights, over several machines and days.
+"""The training of llava-tiny 2, which continues from the shipped weights and can move between machines.
 
-What lasts is a folder in the repository: float16 weights of all that has changed since llava-tiny (with the heads that
-serve training only), where in the recipe they were taken, and the log. The optimiser is not kept; where a training goes on
-from such weights its rate rises anew over the stage's warm-up.
+Its state is saved in a folder of the repository: the changed weights in float16 (including the heads that are used only in
+training), the stage and step at which they were saved, and the log. The optimiser is not saved. When training continues from saved
+weights, the learning rate is warmed up again.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _COUNTING = Stage(
 )
 
 _COUNT_MOST = (("count", 5.0), ("existence", 2.0))
-# Other wordings, grounds and sizes, and easy-VQA, with half of the pictures and two fifths of the questions as they were.
+# Other wordings, backgrounds and sizes, and easy-VQA. Half of the images and two fifths of the questions are as before.
 _WIDE = replace(
     _COUNTING,
     things=(2, 8),
@@ -62,12 +62,12 @@ _WIDE = replace(
     emphasis=_COUNT_MOST,
 )
 
-# count-a was cut where its diagnosis was clear: a third of a counting head's attention went to things of other shapes, as the
-# frozen tower does not tell shapes apart well enough; from count-b on the tower is tuned and six heads count instead of four.
+# count-a was stopped early: a third of a counting head's attention was on objects of other shapes, since the frozen vision tower
+# does not distinguish shapes well enough. From count-b on the tower is trained too, and six heads count instead of four.
 STAGES = (
     replace(_COUNTING, name="count-a", steps=670),
     replace(_COUNTING, name="count-b", steps=520, floor=0.1, thinned=0.8, tower=True),
-    # Counting alone could be learned on easy pictures; from here on everything together, then down to a small rate.
+    # Counting is learned by now. This stage trains all skills, down to a small learning rate.
     replace(
         _COUNTING,
         name="count-c",
@@ -85,21 +85,25 @@ STAGES = (
 
 
 def build_trainer(seed: int) -> CountingTrainer:
-    """The shipped llava-tiny with fresh heads."""
+    """The trainer of the shipped llava-tiny, with newly initialised heads."""
     torch.manual_seed(seed + 2)
     llava = LlavaForConditionalGeneration.from_pretrained(SHIPPED, dtype=torch.float32)
     return CountingTrainer(llava, build_tokenizer(), STAGES[0], seed, SHIPPED / "clip")
 
 
 def keep(folder: Path, kept: Path) -> None:
-    """Write what lasts of the training in ``folder``: weights.safetensors, state.json, log.jsonl.
+    """Save the state of a training: weights.safetensors, state.json and log.jsonl.
+
+    Args:
+        folder: Folder of the training.
+        kept: Folder for the saved state.
 
     Raises:
         ParbenchError: No stage has a checkpoint yet.
     """
     reached = [stage for stage in STAGES if (folder / f"{stage.name}.pt").is_file()]
     if not reached:
-        raise ParbenchError(f"{folder} holds no checkpoint of {STAGES[0].name}: train first with training/train_tiny.py --recipe 2")
+        raise ParbenchError(f"{folder} has no checkpoint of {STAGES[0].name}: train first with training/train_tiny.py --recipe 2")
     state = torch.load(folder / f"{reached[-1].name}.pt", map_location="cpu", weights_only=True)
     shipped = build_trainer(0).state_dict()
     changed = {
@@ -116,29 +120,39 @@ def keep(folder: Path, kept: Path) -> None:
 
 
 def load_kept(trainer: CountingTrainer, kept: Path) -> tuple[str, int]:
-    """Put the kept weights into the trainer; returns stage and step that they were taken at.
+    """Load saved weights into a trainer.
+
+    Args:
+        trainer: The trainer.
+        kept: Folder of the saved state.
+
+    Returns:
+        The stage and step at which the weights were saved.
 
     Raises:
-        ParbenchError: The weights are of a stage that this recipe has not, or do not fit.
+        ParbenchError: The weights are of an unknown stage, or do not fit.
     """
     where = json.loads((kept / "state.json").read_text())
     stage = next((stage for stage in STAGES if stage.name == where["stage"]), None)
     if stage is None:
-        raise ParbenchError(f"{kept / 'state.json'} names {where['stage']}, which is no stage of this recipe: update parbench")
+        raise ParbenchError(f"{kept / 'state.json'} names the unknown stage {where['stage']}: update parbench")
     trainer.begin(stage)
     weights = {name: value.float() for name, value in load_file(kept / "weights.safetensors").items()}
     unexpected = trainer.load_state_dict(weights, strict=False).unexpected_keys
     if unexpected:
-        raise ParbenchError(f"{kept / 'weights.safetensors'} holds {unexpected[0]}, which this training has not: update parbench")
+        raise ParbenchError(f"{kept / 'weights.safetensors'} has the unknown weight {unexpected[0]}: update parbench")
     return where["stage"], where["step"]
 
 
 def write_model(kept: Path, out: Path) -> None:
-    """Write the kept model in Hugging Face's layout, float16, with the CLIP that its tower belongs to.
+    """Write the saved model in Hugging Face's layout in float16, with the CLIP of its vision tower.
 
     Args:
-        kept: Folder of ``keep``.
-        out: The model's folder; files of the same names are replaced.
+        kept: Folder of the saved state.
+        out: Folder for the model; files of the same names are replaced.
+
+    Raises:
+        ParbenchError: The saved weights do not fit.
     """
     trainer = build_trainer(0)
     load_kept(trainer, kept)
@@ -155,7 +169,7 @@ def write_model(kept: Path, out: Path) -> None:
 
 
 def fastest_precision(trainer: CountingTrainer) -> torch.dtype:
-    """The precision in which a step takes less time here: bfloat16 is slow where the processor has no instructions for it."""
+    """The faster precision on this machine. bfloat16 is slow on processors without instructions for it."""
     took = {}
     for precision in (torch.float32, torch.bfloat16):
         trainer.precision = precision
@@ -165,12 +179,12 @@ def fastest_precision(trainer: CountingTrainer) -> torch.dtype:
             total.backward()
             took[precision] = time.process_time() - begun
     trainer.zero_grad(set_to_none=True)
-    print("seconds of processor a step: " + ", ".join(f"{p}: {s:.1f}" for p, s in took.items()), flush=True)
+    print("CPU seconds per step: " + ", ".join(f"{p}: {s:.1f}" for p, s in took.items()), flush=True)
     return min(took, key=lambda precision: took[precision])
 
 
 def measure(trainer: CountingTrainer, images: int = 60) -> dict[str, float]:
-    """Accuracies for the log: by skill with all tokens, with 64 at random, and of what the stage adds."""
+    """Accuracies for the log: by skill with all tokens, with 64 random tokens, and on the data that the stage adds."""
     found = {f"val_{skill}": value for skill, value in validation(trainer, images).items()}
     thin = validation(trainer, images, budget=64)
     found |= {"val64_all": thin["all"], "val64_count": thin["count"]}
@@ -183,14 +197,14 @@ def measure(trainer: CountingTrainer, images: int = 60) -> dict[str, float]:
 
 
 def continue_training(folder: Path, kept: Path, seed: int, stages: tuple[Stage, ...] = STAGES, images: int = 60) -> CountingTrainer:
-    """Run what is left of the recipe in ``folder``, which a kept training starts where it holds no checkpoint.
+    """Start, continue or resume the training of llava-tiny 2.
 
     Args:
-        folder: Checkpoints with optimiser, and the log.
-        kept: Folder of ``keep``; nothing is read from it where ``folder`` holds a checkpoint or where it is empty.
-        seed: Fixes heads and data.
-        stages: The recipe.
-        images: Pictures of each validation.
+        folder: Folder of the training: checkpoints with optimiser, and the log. If it has a checkpoint, the training resumes there.
+        kept: Folder of a saved state (see :func:`keep`), from which the training continues if ``folder`` has no checkpoint.
+        seed: Seed of heads and data.
+        stages: The stages.
+        images: Number of images in each validation.
     """
     trainer = build_trainer(seed)
     names = [stage.name for stage in stages]

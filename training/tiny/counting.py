@@ -1,8 +1,8 @@
-"""Counting, taught: a head of attention shares its weight evenly among the things that are counted.
+"""A loss that teaches counting: an attention head distributes its weight evenly over the counted objects.
 
-A transformer can count what it attends to only against something else: if every thing that matches gets as much weight
-as the start of the sequence, that start's share is 1 / (n + 1), and the answer can be read from it. Left alone, llava-tiny
-found this slowly (things differ in size, and a large one fills ten patches), so some heads are told to do it.
+Attention weights sum to 1, so a head can count only relative to something else. If each matching object gets as much weight as the
+start of the sequence, the weight of the start is 1 / (n + 1), from which the number n can be computed. Without this loss,
+llava-tiny learned counting slowly, since objects differ in size and a large one covers ten patches.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from tiny.tower import TowerHeads
 from tiny.vision_stage import TRAIN_SEEDS, Picture, draw_picture
 from tiny.vocabulary import ADDED, build_tokenizer, extend
 
-# Layer, head and how many things the start of the sequence weighs as much as.
+# Layer, head, and weight of the start of the sequence relative to one object.
 COUNTING_HEADS = ((4, 0, 1.0), (4, 4, 3.0), (5, 1, 1.0), (5, 5, 3.0), (6, 4, 1.0), (6, 5, 3.0))
-# Layer whose input at the word for what is counted must say how many.
+# Layer whose input at the word for the counted objects must predict their number.
 _TOLD = 8
 _TRIES = 4
 
@@ -38,15 +38,18 @@ def _rotate(x: torch.Tensor) -> torch.Tensor:
 
 
 def attention_of(model: LlamaModel, look: Look, layer: int, heads: list[int], rows: list[int], places: list[int]) -> torch.Tensor:
-    """Logarithms of the attention weights [Q, heads, N] of some tokens in one layer.
+    """Logarithms of the attention weights of some tokens in one layer.
 
     Args:
-        model: The language model.
-        look: What it made of the sequences.
-        layer: Number of the layer.
-        heads: Numbers of the heads.
-        rows: For each asking token its sequence.
-        places: For each asking token its place in the sequence.
+        model: The LLM.
+        look: Its output for the sequences.
+        layer: Index of the layer.
+        heads: Indices of the heads.
+        rows: For each of the Q query tokens, the index of its sequence.
+        places: For each of the Q query tokens, its index in the sequence.
+
+    Returns:
+        [Q, heads, N]
     """
     block = model.layers[layer]
     normed = block.input_layernorm(look.states[layer])
@@ -63,7 +66,15 @@ def attention_of(model: LlamaModel, look: Look, layer: int, heads: list[int], ro
 
 
 def things_in_sequence(look: Look, prefix: int, picture: Picture, question: Question, kept: np.ndarray | None) -> np.ndarray:
-    """For each token of a sequence 0, 1 where it is of the start, and 2 on for the things that the question counts."""
+    """The group of each token of a sequence [N]: 1 for the start, 2 and up for the counted objects, 0 for all others.
+
+    Args:
+        look: Output of the LLM.
+        prefix: Number of tokens before the visual ones.
+        picture: The image.
+        question: The counting question.
+        kept: [k] indices of the visual tokens that entered the LLM; None for all.
+    """
     groups = np.zeros(look.position.shape[1], dtype=np.int64)
     groups[:prefix] = 1
     owner = picture.owner if kept is None else picture.owner[kept]
@@ -76,7 +87,15 @@ def things_in_sequence(look: Look, prefix: int, picture: Picture, question: Ques
 
 
 class CountingTrainer(LanguageTrainer):
-    """Goes on with the language model, with some heads taught to count and, in some stages, the tower tuned."""
+    """A trainer with an additional loss on heads that count; in some stages it also trains the vision tower.
+
+    Args:
+        llava: The model.
+        tokenizer: Its tokenizer.
+        stage: The first stage.
+        seed: Seed of the data.
+        clip_folder: Folder of the CLIP of its vision tower.
+    """
 
     def __init__(
         self,
@@ -90,7 +109,7 @@ class CountingTrainer(LanguageTrainer):
         self.tower = TowerHeads(clip_folder)
 
     def begin(self, stage: Stage) -> None:
-        """Take up a stage; one that asks in other wordings brings the words for them."""
+        """Start a stage. If it uses other wordings or easy-VQA, their words are added to the vocabulary."""
         super().begin(stage)
         if (stage.reworded or stage.outside) and len(self.tokenizer) == len(build_tokenizer()):
             self.tokenizer = build_tokenizer(ADDED)
@@ -111,7 +130,7 @@ class CountingTrainer(LanguageTrainer):
         return self.tower(features, lesson) if self.stage.tower else {}
 
     def draw(self, rng: np.random.Generator) -> Lesson:
-        """The pictures and questions of a step: of a scene, or of easy-VQA."""
+        """Draw the images and questions of a step, from scenes or from easy-VQA."""
         stage = self.stage
         if stage.outside and rng.random() < stage.outside:
             return draw_outside(rng, stage)
@@ -148,7 +167,7 @@ class CountingTrainer(LanguageTrainer):
         return losses
 
     def _told(self, hidden: torch.Tensor, counting: list[Turn]) -> Losses:
-        """The word for what is counted says how many, before the question ends."""
+        """Loss of predicting the number at the word for the counted objects, before the question ends."""
         logits = self.llava.lm_head(self.llava.model.language_model.norm(hidden)).float()
         number = torch.tensor([self.pieces[f"▁{turn.question.answer}"] for turn in counting], device=hidden.device)
         right = (logits.argmax(-1) == number).float().mean()
@@ -156,13 +175,14 @@ class CountingTrainer(LanguageTrainer):
 
 
 def share_loss(logs: torch.Tensor, group: torch.Tensor, things: torch.Tensor, start: float) -> torch.Tensor:
-    """Kullback-Leibler divergence of the attention from what counting asks, averaged over questions.
+    """Kullback-Leibler divergence of attention weights from the distribution for counting, averaged over questions.
 
     Args:
         logs: [Q, N] logarithms of the attention weights.
-        group: [Q, N] 0 what must get nothing, 1 the start of the sequence, 2 on one number a thing.
-        things: [Q] how many things there are.
-        start: Weight of the start of the sequence, where a thing has 1.
+        group: [Q, N] groups of tokens: 1 for the start of the sequence, 2 and up for the counted objects, 0 for all others, which
+            should have no weight.
+        things: [Q] number of counted objects.
+        start: Weight of the start of the sequence relative to one object.
     """
     most = int(things.max()) + 2
     mass = logs.new_zeros(len(logs), most).scatter_add(1, group, logs.exp())
@@ -179,7 +199,7 @@ def _seed(rng: np.random.Generator) -> int:
 
 
 def _crowded(rng: np.random.Generator, stage: Stage) -> int:
-    """The one of a few scenes in which most questions have 3 or 4 as their answer."""
+    """The seed, out of a few, of the scene with most questions whose answer is 3 or 4."""
 
     def many(scene: Scene) -> int:
         return sum(question.skill == "count" and question.answer in "34" for question in candidates(scene))

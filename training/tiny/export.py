@@ -1,4 +1,4 @@
-"""Turns checkpoints of the training into a model folder in Hugging Face's layout."""
+"""Export of a training's checkpoints as a model folder in Hugging Face's layout."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from tiny.vocabulary import build_clip_tokenizer, build_processor, build_tokeniz
 
 
 def _state(folder: Path, stages: tuple, part: str) -> dict[str, torch.Tensor]:
-    """Weights of one part in the checkpoint of the last stage that has one."""
+    """Weights of one part of the trainer, from the checkpoint of the last stage that has one."""
     reached = [path for stage in stages if (path := folder / f"{stage.name}.pt").is_file()]
     if not reached:
-        raise ParbenchError(f"{folder} holds no checkpoint of {stages[0].name}: train first with training/train_tiny.py")
+        raise ParbenchError(f"{folder} has no checkpoint of {stages[0].name}: train first with training/train_tiny.py")
     model = torch.load(reached[-1], map_location="cpu", weights_only=True)["model"]
     return {key.removeprefix(f"{part}."): value for key, value in model.items() if key.startswith(f"{part}.")}
 
 
 def export(folder: Path, out: Path) -> None:
-    """Write LLaVA, processor and CLIP as float16.
+    """Write LLaVA and CLIP in float16, processor, tokenizers and log.
 
     Args:
-        folder: Where the training left its checkpoints and ``log.jsonl``.
-        out: The model's folder; files of the same names are replaced.
+        folder: Folder of the training, with its checkpoints and ``log.jsonl``.
+        out: Folder for the model; files of the same names are replaced.
 
     Raises:
-        ParbenchError: Nothing is trained yet.
+        ParbenchError: There are no checkpoints yet.
     """
     tokenizer = build_tokenizer()
     clip_tokenizer = build_clip_tokenizer()
@@ -48,7 +48,7 @@ def export(folder: Path, out: Path) -> None:
     seen: dict[tuple[str, int], str] = {}
     for line in (folder / "log.jsonl").read_text().splitlines():
         entry = json.loads(line)
-        # A killed run repeats the steps since its last checkpoint.
+        # After a kill, the steps since the last checkpoint are repeated; the later line counts.
         seen[entry["stage"], entry["step"]] = line
     kept = {stage.name: stage.steps for stage in (*VISION_STAGES, *TEXT_STAGES, *LANGUAGE_STAGES)}
     lines = [line for (stage, step), line in seen.items() if step <= kept.get(stage, 0)]

@@ -1,10 +1,11 @@
-"""Second half of llava-tiny's training: projector and language model, on the frozen vision tower.
+"""Second half of llava-tiny's training: projector and LLM, with a frozen vision tower as in LLaVA-1.5.
 
-As in LLaVA-1.5 the tower stays as it is. All questions about a picture share its visual tokens in one
-sequence, but a mask and restarted positions keep them apart: each is a single-turn question. Two auxiliary
-losses ask visual tokens, as they enter and as they leave the language model, for the words of what they show;
-without them the model learns to answer without looking. A third asks the words that name an object, halfway up,
-for what that object is like and where: without it, matching names to patches takes far longer to be found.
+All questions about an image are in one sequence after its visual tokens. A mask and restarted position ids separate them, so that
+each is a single-turn question.
+
+There are auxiliary losses. Two predict the words for what a visual token shows, at the input and at the output of the LLM; without
+them the model learns to answer without the image. Another predicts, in a middle layer, properties and position of an object at the
+words that refer to it; without it, the model takes far longer to learn to match words and patches.
 """
 
 from __future__ import annotations
@@ -24,25 +25,32 @@ from tiny.vision_stage import TRAIN_SEEDS, Picture, draw_picture, embed_patches,
 
 _MULTIPLE = 32
 _HIDDEN = -1
-# Layer whose output the naming words are asked at: halfway, so that the layers above can use what it finds.
+# Layer whose output at referring words must describe the object. It is in the middle, so that later layers can use the result.
 _MIDDLE = 6
-# Layer at whose output a word for what is counted must match patches.
+# Layer whose output at the word for the counted objects must match their patches.
 _EARLY = 4
-# Layer whose output at a question's end must know where the two things of a relation are.
+# Layer whose output at the end of a question about a relation must predict the positions of both objects.
 _LATE = 9
-# Pixels that count as one where places are regressed: small enough that a place within a window matters.
+# Unit of regressed positions in pixels. It is small enough that differences within a window matter.
 _UNIT = 56
 
 
 def _found(name: str, scores: torch.Tensor, wanted: torch.Tensor) -> Losses:
-    """The mean probability given to what is there, for the log; nothing where nothing is there."""
+    """The mean probability of positive labels, for the log; empty if there are none."""
     if not wanted.any():
         return {}
     return {f"_{name}_found": scores.sigmoid()[wanted > 0].mean().detach()}
 
 
 class LanguageTrainer(nn.Module):
-    """Projector and language model of a LLaVA; the vision tower only gives features."""
+    """The trainer of projector and LLM, with heads for auxiliary losses.
+
+    Args:
+        llava: The model.
+        tokenizer: Its tokenizer.
+        stage: The first stage.
+        seed: Seed of the data.
+    """
 
     def __init__(
         self,
@@ -55,29 +63,29 @@ class LanguageTrainer(nn.Module):
         self.llava = llava
         self.llava.model.vision_tower.requires_grad_(False)
         self.scale = nn.Parameter(torch.tensor(2.3))
-        # Where a visual token or a named thing is, across and down; the heads serve training only.
+        # Position (x, y) of a visual token or of an object. This and the following heads are used only in training.
         width = llava.config.text_config.hidden_size
         self.locate = nn.Linear(width, 2)
-        # At the end of a question about two things: where the first is, then the second.
+        # Positions of both objects of a relation, at the end of the question.
         self.compare = nn.Linear(width, 4)
-        # Whether a thing's centre is in a visual token's patch: things are counted by their centres, as their sizes differ.
+        # Whether the centre of an object is in a patch. Objects are counted by their centres, since their sizes differ.
         self.centred = nn.Linear(width, 1)
-        # Early on, the word for what is counted must match the patches where such things have their centres.
+        # Matching of the word for the counted objects with the patches of their centres, in an early layer.
         self.match = nn.ModuleList([nn.Linear(width, 64), nn.Linear(width, 64)])
         self.tokenizer = tokenizer
         self.stage = stage
         self.seed = seed
-        # What matrices are multiplied in; float32 where that is faster (``fastest_precision``).
+        # Precision of matrix products; float32 if that is faster (``fastest_precision``).
         self.precision = torch.bfloat16
         self.prefix = tokenizer("USER: ").input_ids
         self.pieces = tokenizer.get_vocab()
 
     def begin(self, stage: Stage) -> None:
-        """Go over to a stage."""
+        """Start a stage."""
         self.stage = stage
 
     def turns(self, asked: list[list[Question]]) -> list[Turn]:
-        """The questions of each picture, one after the other."""
+        """The questions about each image as consecutive turns of its sequence."""
         found = []
         for row, questions in enumerate(asked):
             at = 0
@@ -89,20 +97,20 @@ class LanguageTrainer(nn.Module):
         return found
 
     def place_of(self, turn: Turn, referent: Referent) -> int:
-        """Place, after the visual tokens, of the word that stands for what a question names."""
+        """Index of the last word that refers to an object, counted from the end of the visual tokens."""
         phrase = [self.pieces[f"▁{word}"] for word in referent.phrase]
         size = len(phrase)
         starts = (at for at in range(turn.prompt - size + 1) if turn.ids[at : at + size] == phrase)
         return turn.at + next(starts) + size - 1
 
     def draw(self, rng: np.random.Generator) -> Lesson:
-        """The pictures and questions of a step."""
+        """Draw the images and questions of a step."""
         stage = self.stage
         pictures = [draw_picture(int(s), stage) for s in rng.integers(*TRAIN_SEEDS, size=stage.batch)]
         return draw_lesson(rng, pictures, stage)
 
     def losses(self, step: int) -> Losses:
-        """Losses of a step; the data follow from the step's number and the seed."""
+        """Losses of a step. Its data depend only on the number of the step and the seed."""
         lesson = self.draw(np.random.default_rng([self.seed, step, self.stage.side, 7]))
         with torch.autocast(self.scale.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16):
             features = self.features(lesson.pictures)
@@ -110,7 +118,7 @@ class LanguageTrainer(nn.Module):
             return self._losses(visual, lesson) | self._seen(features, lesson)
 
     def features(self, pictures: list[Picture]) -> torch.Tensor:
-        """What the vision tower makes of the pictures [B, side * side, d]; without gradient where the tower is frozen."""
+        """Features of the vision tower [B, side * side, d]; without gradient if the tower is frozen."""
         pixels = normalise([p.pixels for p in pictures]).to(self.scale.device)
         tower = self.llava.model.vision_tower
         vision = getattr(tower, "vision_model", tower)
@@ -118,15 +126,21 @@ class LanguageTrainer(nn.Module):
             return embed_patches(vision, pixels, [p.scene.window for p in pictures])[:, 1:]
 
     def _seen(self, features: torch.Tensor, lesson: Lesson) -> Losses:
-        """Losses of a later training on the vision tower."""
+        """Losses of the vision tower; none here, for subclasses to override."""
         return {}
 
     def _extra(self, look: Look, pictures: list[Picture], turns: list[Turn], thinning: Thinning | None) -> Losses:
-        """Losses of a later training on what the language model does inside."""
+        """Additional losses of the LLM; none here, for subclasses to override."""
         return {}
 
     def read(self, whole: torch.Tensor, turns: list[Turn], thinning: Thinning | None) -> Look:
-        """Run the language model on the questions, with all visual tokens or some of them."""
+        """Run the LLM on questions.
+
+        Args:
+            whole: [B, side * side, d] the visual tokens after the projector.
+            turns: The questions.
+            thinning: The selection of visual tokens; None for all.
+        """
         device, size = whole.device, whole.shape[1]
         visual = whole
         if thinning:
@@ -139,7 +153,7 @@ class LanguageTrainer(nn.Module):
         batch = len(whole)
         ids = torch.zeros(batch, length, dtype=torch.long)
         target = torch.full((batch, length), -100)
-        # 0 is the shared prefix, then one group a question; padding sees itself only.
+        # Group 0 is the shared prefix; each question has its own group. Padding attends only to itself.
         group = torch.full((batch, start + length), _HIDDEN)
         group[:, :start] = 0
         position = torch.zeros(batch, start + length, dtype=torch.long)
@@ -176,7 +190,7 @@ class LanguageTrainer(nn.Module):
     def _losses(self, whole: torch.Tensor, lesson: Lesson) -> Losses:
         pictures, thinning, turns = lesson.pictures, lesson.thinning, self.turns(lesson.asked)
         look = self.read(whole, turns, thinning)
-        # Each question counts alike, however long its answer; the end token is easy and counts little.
+        # Losses are summed over an answer and averaged over questions. The end token is easy and has a small weight.
         target = look.target
         token_loss = F.cross_entropy(look.logits.flatten(0, 1), target.flatten(), reduction="none").view(target.shape)
         token_loss = token_loss * torch.where(target == self.tokenizer.eos_token_id, 0.1, 1.0)
@@ -201,13 +215,13 @@ class LanguageTrainer(nn.Module):
 
     @torch.inference_mode()
     def judge(self, pictures: list[Picture], turns: list[Turn], thinning: Thinning | None = None) -> list[bool]:
-        """For each question, whether the model answers it."""
+        """For each question, whether greedy decoding gives the correct answer."""
         with torch.autocast(self.scale.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16):
             visual = self.llava.model.multi_modal_projector(self.features(pictures))
             return self.read(visual, turns, thinning).right(turns)
 
     def _named(self, hidden: torch.Tensor, pictures: list[Picture], turns: list[Turn]) -> Losses:
-        """Words that name things know what these are like and where."""
+        """Losses of predicting properties and positions of objects at the words that refer to them."""
         row, place, target, weight = [], [], [], []
         located: list[tuple[int, int]] = []
         centres: list[Centre] = []
@@ -236,7 +250,7 @@ class LanguageTrainer(nn.Module):
         return found
 
     def _compared(self, hidden: torch.Tensor, pictures: list[Picture], turns: list[Turn]) -> Losses:
-        """The end of a question about two things knows where both are."""
+        """Loss of predicting the positions of both objects at the end of a question about a relation."""
         related = [turn for turn in turns if turn.question.skill == "relation"]
         if not related:
             return {}
@@ -253,7 +267,7 @@ class LanguageTrainer(nn.Module):
         }
 
     def _counted(self, hidden: torch.Tensor, pictures: list[Picture], turns: list[Turn]) -> Losses:
-        """The word for what is counted matches the patches where such things have their centres."""
+        """Loss of matching the word for the counted objects with the patches of their centres."""
         counting = [turn for turn in turns if turn.question.skill == "count"]
         if not counting:
             return {}
@@ -274,7 +288,7 @@ class LanguageTrainer(nn.Module):
         return {"counted": 2 * loss, **_found("counted", scores, wanted)}
 
     def _placed(self, visual: torch.Tensor, pictures: list[Picture]) -> Losses:
-        """Visual tokens, as they enter, know where they are and whether a thing has its centre in them."""
+        """Losses of predicting from a visual token, at the input, its position and whether it contains the centre of an object."""
         normed = self.llava.model.language_model.norm(visual)
         there = self.locate(normed).float()
         window = pictures[0].scene.window
@@ -300,7 +314,7 @@ class LanguageTrainer(nn.Module):
             for index, shown in words_of_patches(picture):
                 batch.append(b)
                 patches.append(index)
-                # A sign's character is a piece of its own, everything else a whole word.
+                # A character of a sign is a token without word boundary, everything else is a whole word.
                 words.append([self.pieces[word if len(word) == 1 else f"▁{word}"] for word in shown])
         if not batch:
             return {}

@@ -1,4 +1,4 @@
-"""The training loop of every stage: schedule, checkpoints that resume, log lines, time left."""
+"""The training loop of a stage: learning rate, checkpoints, log, and the time left."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ Losses = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of the curriculum.
+    """One stage of the training.
 
     Attributes:
-        name: Shown in the log and used in the checkpoint's name.
+        name: Name in the log and of the checkpoint.
         side: Side of the rendered window in patches (24 is the whole canvas).
-        steps: Optimiser steps.
-        batch: Images a step.
-        things: Least and greatest number of objects.
-        signs: Least and greatest number of signs.
-        questions: Questions an image (language stages).
+        steps: Number of optimiser steps.
+        batch: Images per step.
+        things: Minimum and maximum number of objects.
+        signs: Minimum and maximum number of signs.
+        questions: Questions per image (language stages).
         rate: Peak learning rate.
-        warmup: Steps over which the rate rises.
-        floor: Share of the peak rate that is left at the end of the stage.
-        named: Weight of the loss on the words that name an object (language stages).
-        thinned: Share of the steps in which only some visual tokens enter the model (language stages).
-        emphasis: Weights of skills that are asked more often than others (language stages).
-        distinct: Whether a question that was drawn twice is asked once (language stages).
-        counting: Weight of the loss that gives each counted thing its share of attention (language stages).
-        crowded: Share of the pictures that are chosen for having many things to count (language stages).
-        tower: Whether the vision tower is tuned with the language model (language stages).
-        wide: Share of the pictures with things of any size, a third each on the usual, a plain and a photographic ground.
-        reworded: Share of the questions that are asked in another wording (language stages).
-        outside: Share of the steps that are about easy-VQA's train split (language stages), or of the pictures (tower stages).
+        warmup: Number of warm-up steps.
+        floor: Learning rate at the end of the stage, as a share of the peak.
+        named: Weight of the loss at the words that refer to an object (language stages).
+        thinned: Share of the steps in which only some of the visual tokens enter the LLM (language stages).
+        emphasis: Weights of skills that are asked more often (language stages).
+        distinct: Whether duplicate questions about an image are removed (language stages).
+        counting: Weight of the loss on the attention of counting heads (language stages).
+        crowded: Share of the images that are selected for many objects to count (language stages).
+        tower: Whether the vision tower is trained together with the LLM (language stages).
+        wide: Share of the images with objects of any size, each with a textured, plain or photographic background.
+        reworded: Share of the questions in other wordings (language stages).
+        outside: Share of the steps on easy-VQA's train split (language stages), or of the images (tower stages).
     """
 
     name: str
@@ -68,7 +68,7 @@ class Stage:
 
 
 def learning_rate(stage: Stage, step: int) -> float:
-    """Linear warm-up, then a cosine down to ``floor`` of the peak."""
+    """The learning rate of a step: linear warm-up, then cosine decay to ``floor`` times the peak."""
     if step < stage.warmup:
         return stage.rate * (step + 1) / stage.warmup
     progress = (step - stage.warmup) / max(1, stage.steps - stage.warmup)
@@ -76,27 +76,27 @@ def learning_rate(stage: Stage, step: int) -> float:
 
 
 class Trainer(Protocol):
-    """What a stage trains: a module whose whole state goes into the checkpoint.
+    """A module that is trained in stages. Its whole state is saved in the checkpoint.
 
     Attributes:
-        stage: The stage that it is in.
+        stage: The current stage.
     """
 
     stage: Stage
 
     def begin(self, stage: Stage) -> None:
-        """Go over to a stage."""
+        """Start a stage."""
 
     def losses(self, step: int) -> Losses:
-        """Named losses of a step whose sum is minimised; those whose names start with ``_`` are only logged.
+        """Losses of a step by name. Their sum is minimised; those whose names start with ``_`` are only logged.
 
-        Its data have to follow from the step's number alone, so that a resumed run sees the same ones.
+        The data must depend only on the number of the step, so that a resumed training uses the same data.
         """
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How often a stage stops to say or keep something.
+    """Intervals of logging, checkpoints and measurements.
 
     Attributes:
         log_every: Steps between log lines.
@@ -113,7 +113,7 @@ _USUAL = Pace()
 
 
 def run_stages(stages: Sequence[Stage], trainer: Trainer, folder: Path) -> None:
-    """Train stages one after the other; see :func:`run_stage`."""
+    """Train several stages in order; see :func:`run_stage`."""
     for stage in stages:
         trainer.begin(stage)
         run_stage(trainer, folder)
@@ -127,19 +127,19 @@ def run_stage(
     start: int = 0,
     measure: Callable[[], dict[str, float]] | None = None,
 ) -> None:
-    """Train the stage that a trainer is in, or go on where its checkpoint stops, or skip it if it is done.
+    """Train the current stage of a trainer, or resume it from its checkpoint, or skip it if it is finished.
 
     Args:
-        trainer: What is trained, an ``nn.Module``; its state goes into ``<folder>/<stage>.pt``.
-        folder: Where checkpoint and ``log.jsonl`` go.
-        pace: How often it logs, saves and measures.
-        start: Step to begin with where there is no checkpoint: the weights come from a training elsewhere, the optimiser is
-            fresh, and the rate rises again over ``stage.warmup`` steps.
-        measure: Accuracies for the log, taken now and then and after the last step.
+        trainer: The trainer, an ``nn.Module``. Its state is saved in ``<folder>/<stage>.pt``.
+        folder: Folder for checkpoint and ``log.jsonl``.
+        pace: Intervals of logging, checkpoints and measurements.
+        start: First step if there is no checkpoint. If it is not 0, the weights are from another training; the optimiser is new,
+            and the learning rate is warmed up again.
+        measure: Returns accuracies for the log; called at intervals and after the last step.
     """
     running, stage = _Running(trainer, folder, start), trainer.stage
     if running.first >= stage.steps:
-        print(f"{stage.name}: done before", flush=True)
+        print(f"{stage.name}: already finished", flush=True)
         return
     saved = running.begun
     running.model.train()
@@ -161,9 +161,9 @@ class _Running:
     """A stage in training.
 
     Attributes:
-        first: Steps that were done before.
-        begun: When this process began, by the monotonic clock.
-        measured: Seconds of training at the last measurement.
+        first: The first step of this process.
+        begun: Time at which this process started, by the monotonic clock.
+        measured: Seconds of training until the last measurement.
     """
 
     def __init__(self, trainer: Trainer, folder: Path, start: int) -> None:
@@ -185,7 +185,7 @@ class _Running:
 
     @property
     def path(self) -> Path:
-        """The checkpoint."""
+        """Path of the checkpoint."""
         return self.folder / f"{self.stage.name}.pt"
 
     def _restore(self) -> None:
@@ -197,14 +197,14 @@ class _Running:
         self.measured = state.get("measured", 0.0)
         if self.first < self.stage.steps:
             self.optimiser.load_state_dict(state["optimiser"])
-            print(f"{self.stage.name}: going on at step {self.first} of {self.stage.steps}", flush=True)
+            print(f"{self.stage.name}: resumed at step {self.first} of {self.stage.steps}", flush=True)
 
     def trained(self, now: float) -> float:
-        """Seconds of training of the stage, those of processes before included."""
+        """Seconds of training of the stage, including earlier processes."""
         return self.seconds + now - self.begun
 
     def save(self, step: int) -> None:
-        """Write the checkpoint; a finished stage's has no optimiser."""
+        """Write the checkpoint. That of a finished stage has no optimiser."""
         state = {
             "model": self.model.state_dict(),
             "optimiser": None if step >= self.stage.steps else self.optimiser.state_dict(),
@@ -217,7 +217,7 @@ class _Running:
         write_whole(self.path, lambda partial: torch.save(state, partial))
 
     def take(self, step: int) -> None:
-        """Take a step of the optimiser."""
+        """Perform an optimiser step."""
         risen = min(1.0, (step - self.start + 1) / self.stage.warmup) if self.start else 1.0
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.stage, step) * risen
@@ -231,7 +231,7 @@ class _Running:
             self._values.setdefault(name, []).append(float(value.detach()))
 
     def report(self, steps: int, now: float) -> None:
-        """Log and print the mean losses since the last report, and how long the rest will take."""
+        """Log and print the mean losses since the last report, and print the time left."""
         means = {name: round(sum(values) / len(values), 4) for name, values in self._values.items()}
         self._values = {}
         self.log(steps, self.trained(now), means)

@@ -1,6 +1,6 @@
-"""easy-VQA's train split as training data: one coloured shape a picture, in words and colours that ``scenes`` has not.
+"""The train split of easy-VQA as training data. Each image shows one shape, partly in words and colours that ``scenes`` lacks.
 
-Read from the package ``easy-vqa``. Its test split is never opened here: it is an outside measurement.
+The data are from the package ``easy-vqa``. Its test split is not used in training, since it measures generalisation.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from tiny.vision_stage import IGNORE, Picture, label_patches, patch_owner
 SKILL = "easy-vqa"
 OUTSIDE_SHAPES = ("circle", "rectangle", "triangle")
 OUTSIDE_COLOURS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
-# Pictures of the train split, from its end, that are for validation.
+# Number of images at the end of the train split that are used for validation.
 VALIDATION = 200
-# Sum of differences of the three channels by which a pixel is of the shape and not of the ground.
+# A pixel belongs to the shape if its three channels differ from the background by more than this in total.
 _DIFFERENT = 40
 
 
@@ -39,7 +39,7 @@ def _folder() -> Path:
 
 @lru_cache(maxsize=1)
 def questions() -> dict[int, list[Question]]:
-    """The questions of the train split by picture.
+    """The questions of the train split, by number of the image.
 
     Raises:
         ParbenchError: easy-vqa is not installed.
@@ -51,7 +51,7 @@ def questions() -> dict[int, list[Question]]:
 
 
 def kind_of(text: str, answer: str) -> str:
-    """What easy-VQA asks for: ``shape``, ``colour``, or ``yes-no``."""
+    """The kind of a question of easy-VQA: ``shape``, ``colour``, or ``yes-no``."""
     if answer in OUTSIDE_SHAPES:
         return "shape"
     return "colour" if answer in OUTSIDE_COLOURS else "yes-no"
@@ -59,7 +59,7 @@ def kind_of(text: str, answer: str) -> str:
 
 @lru_cache(maxsize=512)
 def outside_picture(number: int) -> Picture:
-    """A picture of the train split at the size that the processor makes of it, with the shape as owner of its patches."""
+    """An image of the train split in the size of the model's input, with labels of the patches that show the shape."""
     with Image.open(_folder() / "images" / f"{number}.png") as image:
         large = np.asarray(image.convert("RGB").resize((CANVAS, CANVAS), Image.Resampling.BICUBIC))
     ground = large[PATCH // 2, PATCH // 2].astype(int)
@@ -75,17 +75,17 @@ def outside_picture(number: int) -> Picture:
 
 
 def trained() -> list[int]:
-    """Numbers of the pictures to train on."""
+    """Numbers of the images for training."""
     return sorted(questions())[:-VALIDATION]
 
 
 def held_out() -> list[int]:
-    """Numbers of the pictures of the train split that are kept for validation."""
+    """Numbers of the images of the train split for validation."""
     return sorted(questions())[-VALIDATION:]
 
 
 def draw_outside(rng: np.random.Generator, stage: Stage) -> Lesson:
-    """A step on easy-VQA's train split."""
+    """Draw images and questions of a step from easy-VQA's train split."""
     numbers = rng.choice(trained(), size=stage.batch)
     pictures = [outside_picture(int(number)) for number in numbers]
     asked = []

@@ -1,4 +1,4 @@
-"""The curriculum of llava-tiny, stage by stage, and what runs it."""
+"""The stages of llava-tiny's training, and the functions that run them."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ VISION_STAGES = (
     ),
 )
 
-# Text tower and projections alone, on the finished vision tower.
+# Training of text tower and projections alone, with the frozen vision tower.
 TEXT_STAGES = (
     Stage("text-12", side=12, steps=900, batch=16, things=(2, 6), signs=(0, 2), rate=1e-3, floor=0.3),
     Stage("text-24", side=24, steps=200, batch=8, things=(4, 8), signs=(1, 2), rate=4e-4, floor=0.05, warmup=20),
 )
 
-# What is asked more often than the rest: first what needs matching words with patches, then what needs two matches.
+# Weights of skills that are asked more often: first those that match words with patches, later those that need two matches.
 _MATCHING = (("existence", 3.0), ("count", 3.0), ("relation", 3.0))
 _COMPARING = (("existence", 3.0), ("count", 3.0), ("relation", 6.0))
 _READING = (("existence", 2.0), ("count", 3.0), ("relation", 2.0), ("reading", 2.0))
 _COUNTING = (("existence", 2.0), ("count", 5.0))
 
-# Where a stage has several parts, a loss was added between them (see the model card).
+# If a stage has several parts, a loss was added between them (see the model card).
 _FOUR_THINGS = Stage(
     "", side=7, steps=0, batch=16, things=(2, 4), signs=(0, 1), questions=14, rate=6e-4, floor=0.5, emphasis=_MATCHING
 )
@@ -108,7 +108,13 @@ LANGUAGE_STAGES = (
 
 
 def train_vision(folder: Path, seed: int, device: torch.device) -> VisionTrainer:
-    """Train the CLIP, or load it where its stages are done."""
+    """Train the CLIP, or load it if its stages are finished.
+
+    Args:
+        folder: Folder of checkpoints and log.
+        seed: Seed of weights and data.
+        device: The device.
+    """
     torch.manual_seed(seed)
     tokenizer = build_clip_tokenizer()
     trainer = VisionTrainer(CLIPModel(clip_config(len(tokenizer))), tokenizer, VISION_STAGES[0], seed)
@@ -121,7 +127,13 @@ def train_vision(folder: Path, seed: int, device: torch.device) -> VisionTrainer
 
 
 def train_language(folder: Path, seed: int, device: torch.device) -> LanguageTrainer:
-    """Train projector and language model on the tower that ``train_vision`` left in ``folder``."""
+    """Train projector and LLM on the vision tower of :func:`train_vision`, which is trained first if necessary.
+
+    Args:
+        folder: Folder of checkpoints and log.
+        seed: Seed of weights and data.
+        device: The device.
+    """
     clip = train_vision(folder, seed, device).clip
     torch.manual_seed(seed + 1)
     tokenizer = build_tokenizer()

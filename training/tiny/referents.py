@@ -1,4 +1,4 @@
-"""What there is to know about a picture and a question: words for patches, and the things that a question names."""
+"""Words for what patches show, and the objects that a question refers to, as labels for auxiliary losses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Centre = tuple[float, float]
 
 
 def words_of_patches(picture: Picture) -> list[tuple[int, tuple[str, ...]]]:
-    """For each patch that shows something: its index in the window and the words for it."""
+    """The index in the window and the words of each patch that shows an object or a sign."""
     scene, window = picture.scene, picture.scene.window
     result = []
     for index in np.flatnonzero(picture.owner):
@@ -37,7 +37,7 @@ def words_of_patches(picture: Picture) -> list[tuple[int, tuple[str, ...]]]:
 
 
 def patch_at(centre: Centre, window: Window) -> int:
-    """Index, in a window, of the patch that holds a point of the canvas."""
+    """The index, in a window, of the patch that contains a point of the canvas."""
     column, row = (int(value // PATCH) for value in centre)
     return (row - window.row) * window.side + column - window.column
 
@@ -48,12 +48,12 @@ def _where(centre: Centre) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Referent:
-    """Something that a question names.
+    """An object or a kind of objects that a question refers to.
 
     Attributes:
-        phrase: The words that name it in the question; the last one stands for it.
-        words: Words that hold for it.
-        centre: Its centre in pixels of the canvas; None where several things, or none, are named.
+        phrase: The words in the question that refer to it. The hidden state of the last one is trained.
+        words: Words that describe it.
+        centre: Its centre in pixels of the canvas; None if the phrase does not refer to exactly one object.
     """
 
     phrase: tuple[str, ...]
@@ -62,7 +62,7 @@ class Referent:
 
 
 def referents(question: Question, scene: Scene) -> list[Referent]:
-    """What a question names, in any wording; of a relation the first thing, then the second."""
+    """The objects that a question refers to, in any wording; for a relation the first object, then the second."""
     said = re.findall(r"\w+", question.text)
     named = [next((t for t in scene.things if t.box == box), None) for box in question.boxes]
     if question.skill == "count":

@@ -1,4 +1,4 @@
-"""The sequences of a training step: questions behind the visual tokens, which of these enter, and what the model makes of them."""
+"""The sequences of a training step: images with their questions, the visual tokens that enter, and the output of the LLM."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tiny.vision_stage import Picture
 
 @dataclass(frozen=True)
 class Turn:
-    """One question and its answer in the sequence of its picture.
+    """One question and its answer in the sequence of its image.
 
     Attributes:
-        row: Number of the picture in the batch.
-        at: Place of the first token after the visual ones.
-        ids: Token ids: prompt, answer, end.
-        prompt: How many of them are the prompt.
+        row: Index of the image in the batch.
+        at: Index of its first token, counted from the end of the visual tokens.
+        ids: Token ids of prompt, answer and end token.
+        prompt: Number of prompt tokens.
         question: The question.
     """
 
@@ -34,18 +34,19 @@ class Turn:
 
     @property
     def end(self) -> int:
-        """Place after the last token."""
+        """Index after its last token, counted from the end of the visual tokens."""
         return self.at + len(self.ids)
 
 
 @dataclass(frozen=True)
 class Thinning:
-    """Visual tokens that are left out in a step, so that the model can do with few of them.
+    """A selection of the visual tokens in a step, which makes the model robust to token reduction.
 
     Attributes:
-        kept: [B, k] the tokens that stay, in raster order.
-        compact: Whether positions count on without gaps.
-        shown: For each picture, the boxes of what is still there as a whole; None where anything may be asked.
+        kept: [B, k] indices of the kept tokens, in raster order.
+        compact: Whether kept tokens are renumbered consecutively; otherwise they keep their position ids.
+        shown: For each image, the boxes of the objects and signs that are kept as a whole, which questions may be about; None for
+            any question.
     """
 
     kept: torch.Tensor
@@ -55,17 +56,17 @@ class Thinning:
 
 @dataclass(frozen=True)
 class Look:
-    """What the language model made of a step's sequences.
+    """The output of the LLM for the sequences of a step.
 
     Attributes:
-        states: Hidden states [B, N, d], as each layer gets them, and the last one's output.
-        position: [B, N] positions of the tokens.
-        allowed: [B, N, N] whether the first token may look at the second.
-        start: Where the visual tokens end and the questions begin.
+        states: Hidden states [B, N, d]: the input of each layer, and the output of the last one.
+        position: [B, N] position ids.
+        allowed: [B, N, N] whether the first token may attend to the second.
+        start: Index of the first token after the visual ones.
         visual: [B, k, d] the visual tokens that entered.
-        hidden: [B, N, d] the normed output.
-        logits: [B, N - start, V] what is predicted for each token after the visual ones.
-        target: [B, N - start] the answers' token ids, -100 elsewhere.
+        hidden: [B, N, d] the output after the final norm.
+        logits: [B, N - start, V] predictions for each token after the visual ones.
+        target: [B, N - start] token ids of the answers, -100 elsewhere.
     """
 
     states: tuple[torch.Tensor, ...]
@@ -78,13 +79,15 @@ class Look:
     target: torch.Tensor
 
     def right(self, turns: list[Turn]) -> list[bool]:
-        """For each question, whether greedy decoding gives its answer."""
+        """For each question, whether greedy decoding gives its correct answer."""
         hit = (self.logits.argmax(-1) == self.target) | (self.target == -100)
         return [bool(hit[turn.row, turn.at + turn.prompt : turn.end].all()) for turn in turns]
 
 
 def draw_thinning(rng: np.random.Generator, pictures: list[Picture]) -> Thinning:
-    """At random: tokens anywhere; or those of all things and some others; or those of some things and some others."""
+    """Select visual tokens at random, in one of three ways: any tokens, those of all objects and some others, or those of some
+    objects and some others.
+    """
     mode = rng.choice(("anywhere", "things", "some things"), p=(0.25, 0.35, 0.4))
     size = pictures[0].scene.window.side ** 2
     first: list[np.ndarray] = []
@@ -99,13 +102,13 @@ def draw_thinning(rng: np.random.Generator, pictures: list[Picture]) -> Thinning
         shown.append({box for box, taken in zip(boxes, chosen, strict=True) if taken} if mode == "some things" else None)
     more = rng.integers(150, 400) if mode == "anywhere" else rng.integers(0, 150)
     count = min(size, max(1, max(int(seen.sum()) for seen in first) + int(more)))
-    # What is wanted sorts to the front, the rest in random order behind it.
+    # Wanted tokens are sorted to the front, followed by the others in random order.
     order = [np.argsort(rng.random(size) - 2.0 * seen, kind="stable")[:count] for seen in first]
     return Thinning(torch.from_numpy(np.sort(np.stack(order), axis=1)), bool(rng.random() < 0.5), shown)
 
 
 def thin_at_random(rng: np.random.Generator, pictures: list[Picture], count: int, compact: bool = True) -> Thinning:
-    """Some of the visual tokens, anywhere."""
+    """Select ``count`` visual tokens per image at random."""
     size = pictures[0].scene.window.side ** 2
     order = np.argsort(rng.random((len(pictures), size)), axis=1)[:, :count]
     return Thinning(torch.from_numpy(np.sort(order, axis=1)), compact, [None] * len(pictures))
@@ -113,13 +116,13 @@ def thin_at_random(rng: np.random.Generator, pictures: list[Picture], count: int
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a step is about.
+    """The data of a step.
 
     Attributes:
-        pictures: The pictures.
-        asked: The questions of each.
-        thinning: The visual tokens that enter; None if all do.
-        labelled: Whether it is known what the patches show, so that more than the answers can be taught.
+        pictures: The images.
+        asked: The questions about each image.
+        thinning: The selection of visual tokens; None for all.
+        labelled: Whether the images have labels for the auxiliary losses.
     """
 
     pictures: list[Picture]
@@ -129,7 +132,7 @@ class Lesson:
 
 
 def draw_lesson(rng: np.random.Generator, pictures: list[Picture], stage: Stage) -> Lesson:
-    """Questions about the pictures of a scene, and at times a thinning."""
+    """Draw questions about images of scenes, and in some steps a selection of the visual tokens."""
     thinning = draw_thinning(rng, pictures) if rng.random() < stage.thinned else None
     shown = thinning.shown if thinning else [None] * len(pictures)
     asked = [

@@ -1,8 +1,8 @@
-"""Tuning the vision tower together with the language model, so that it also stays with its CLIP's text tower.
+"""Losses for tuning the vision tower together with the LLM, while it stays aligned with the text tower of its CLIP.
 
-The tower of llava-tiny saw whole canvases for 500 steps only: a linear probe told the shape from 89 % of the patches of things
-(and their colour from all). Dense labels teach it; CLIP's embeddings of names, which stay as they are, keep each patch near
-the words for what it shows, which is what prompt-aware methods compare. The last block and the final norm stay too.
+The vision tower of llava-tiny was trained on whole canvases for only 500 steps. A linear probe predicts the shape for 89 % of the
+patches of objects (and the colour for all). Dense labels improve this. A second loss keeps each patch close to CLIP's frozen
+embedding of the words for what it shows, since prompt-aware methods compare the two. The last block and the final norm are frozen.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tiny.sequences import Lesson
 from tiny.vision_stage import HEADS, IGNORE, Picture, dense_losses
 from tiny.vocabulary import build_clip_tokenizer
 
-# Beyond what scenes has: easy-VQA's rectangle, and four of its colours.
+# Additional labels for easy-VQA: the rectangle, and four colours that scenes lacks.
 OTHER_COLOURS = ("black", "brown", "gray", "teal")
 _SIZES = HEADS | {"kind": HEADS["kind"] + 1, "colour": HEADS["colour"] + len(OTHER_COLOURS)}
 RECTANGLE = HEADS["kind"]
@@ -31,19 +31,19 @@ _SHARPNESS = 30.0
 
 
 def kind_label(shape: str) -> int:
-    """Number of a shape among the kinds of patch: 0 is ground, 1 a sign."""
+    """The label of a shape among the kinds of patches, where 0 is background and 1 a sign."""
     return RECTANGLE if shape == "rectangle" else 2 + SHAPES.index(shape)
 
 
 def colour_label(colour: str) -> int:
-    """Number of a thing's colour among the colours of patches."""
+    """The label of an object's colour among the colours of patches."""
     if colour in COLOURS:
         return COLOURS.index(colour)
     return HEADS["colour"] + OTHER_COLOURS.index(colour)
 
 
 def embed_names(clip: CLIPModel) -> torch.Tensor:
-    """CLIP's embeddings [38, p] of the kinds of thing and of sign, each the mean over three phrases."""
+    """CLIP's embeddings of the kinds of objects and signs [38, p], each the normalised mean over three phrases."""
     tokenizer = build_clip_tokenizer()
     texts = [phrase.format(name) for name in _NAMES for phrase in _PHRASES]
     with torch.inference_mode():
@@ -53,7 +53,7 @@ def embed_names(clip: CLIPModel) -> torch.Tensor:
 
 
 def names_of_patches(picture: Picture) -> np.ndarray:
-    """For each patch the number of the name of what it shows, ``IGNORE`` for the ground."""
+    """For each patch, the index of the kind that it shows [side * side]; ``IGNORE`` for background."""
     target = np.full(len(picture.owner), IGNORE, dtype=np.int64)
     for number, thing in enumerate(picture.scene.things, 1):
         target[picture.owner == number] = _NAMES.index(thing.name)
@@ -63,7 +63,11 @@ def names_of_patches(picture: Picture) -> np.ndarray:
 
 
 class TowerHeads(nn.Module):
-    """What the tuned tower is asked; for training only."""
+    """Heads and frozen projections for the losses of the vision tower, used only in training.
+
+    Args:
+        clip_folder: Folder of the CLIP.
+    """
 
     names: torch.Tensor
 
@@ -78,7 +82,7 @@ class TowerHeads(nn.Module):
         self.register_buffer("names", embed_names(clip), persistent=False)
 
     def forward(self, features: torch.Tensor, lesson: Lesson) -> Losses:
-        """Losses on what the tower makes of the patches [B, side * side, d]."""
+        """Losses of the tower's features [B, side * side, d]."""
         losses = dense_losses(self.norm(features).flatten(0, 1), self.heads, lesson.pictures)
         found: Losses = {f"{'_' if name[0] == '_' else ''}tower_{name.strip('_')}": v for name, v in losses.items()}
         target = torch.from_numpy(np.stack([names_of_patches(picture) for picture in lesson.pictures])).to(features.device)

@@ -1,7 +1,7 @@
-"""Accuracy of a model in training, by skill: all questions of a picture in one sequence, masked, as in training.
+"""Validation accuracy by skill during training. As in training, all questions about an image are in one masked sequence.
 
-On the val split of ``scenes``, in its own wordings or in those that are held out, and on the pictures of easy-VQA's train split
-that are kept from training. Nothing here looks at a test split.
+The questions are from the val split of ``scenes``, in its own or in held-out wordings, and from held-out images of easy-VQA's train
+split. Test splits are not used.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ def validation(
     budget: int | None = None,
     wordings: Mapping[str, tuple[str, ...]] | None = None,
 ) -> dict[str, float]:
-    """Exact match by skill and over all, as greedy decoding would have it, on the val split.
+    """Exact match by skill and over all questions on the val split, as with greedy decoding.
 
     Args:
-        trainer: The model.
-        images: How many pictures of the split, from its beginning.
-        budget: Random visual tokens that stay, the same in every call; all of them if None.
-        wordings: Wordings by skill that take the place of the split's own.
+        trainer: The trainer of the model.
+        images: Number of images, from the beginning of the split.
+        budget: Number of visual tokens that are kept at random, the same ones in every call; None for all.
+        wordings: Wordings by skill that replace those of the split.
     """
     scenes, items = load_split("val")
     asked: dict[int, list[Question]] = defaultdict(list)
@@ -53,7 +53,16 @@ def validation(
 
 
 def outside_validation(trainer: LanguageTrainer, images: int = 200, budget: int | None = None) -> dict[str, float]:
-    """Exact match on easy-VQA's held-out pictures, by what is asked."""
+    """Exact match on held-out images of easy-VQA, by kind of question.
+
+    Args:
+        trainer: The trainer of the model.
+        images: Number of images.
+        budget: Number of visual tokens that are kept at random; None for all.
+
+    Raises:
+        ParbenchError: easy-vqa is not installed.
+    """
     asked = {
         number: [Question(q.detail, q.detail, q.text, q.answer, ()) for q in outside_questions()[number]]
         for number in held_out()[:images]

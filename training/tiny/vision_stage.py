@@ -1,8 +1,8 @@
-"""First half of llava-tiny's training: the CLIP, contrastively and with dense labels of the patches.
+"""First half of llava-tiny's training: the CLIP, with contrastive losses and dense labels of patches.
 
-Contrastive: picture against caption (CLS of the last block), and phrase against patches (hidden state -2
-through post-LN and the visual projection: the space in which prompt-aware methods compare). Dense: linear
-heads on hidden state -2, thrown away afterwards, tell each patch what it belongs to.
+The contrastive losses compare images with captions (CLS of the last block), and phrases with patches. Patches are hidden state -2
+after post-LN and visual projection, as in prompt-aware methods. For the dense losses, linear heads on hidden state -2 classify
+what each patch shows. The heads are only used in training.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from tiny.loop import Losses, Stage
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
 DEVIATION = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
 
-# Seeds of the train split; val and test draw theirs from elsewhere (parbench.scenes.splits).
+# Range of the seeds of the train split. Those of val and test are outside it (parbench.scenes.splits).
 TRAIN_SEEDS = (0, 1_000_000_000)
 
 HEADS = {
@@ -58,7 +58,14 @@ IGNORE = -100
 
 @dataclass(frozen=True)
 class Picture:
-    """A rendered training scene with its patch labels; each label array is [side * side]."""
+    """A rendered training scene with labels of its patches.
+
+    Attributes:
+        scene: The scene.
+        pixels: [height, width, 3] uint8.
+        owner: [side * side] what each patch shows; see :func:`patch_owner`.
+        labels: Dense labels by the names in ``HEADS``, each [side * side], ``centre`` [side * side, 2].
+    """
 
     scene: Scene
     pixels: np.ndarray
@@ -67,7 +74,14 @@ class Picture:
 
 
 def patch_owner(owner: np.ndarray) -> np.ndarray:
-    """What each patch mostly shows: the thing or sign with most pixels in it if it covers an eighth, else 0."""
+    """The number of the object or sign with most pixels in each patch, if it covers more than an eighth; else 0 (background).
+
+    Args:
+        owner: [height, width] the number of the object at each pixel: positive for objects, negative for signs.
+
+    Returns:
+        [side * side]
+    """
     side = owner.shape[0] // PATCH
     patches = owner.reshape(side, PATCH, side, PATCH).transpose(0, 2, 1, 3).reshape(side * side, PATCH * PATCH)
     result = np.zeros(side * side, dtype=np.int64)
@@ -81,7 +95,7 @@ def patch_owner(owner: np.ndarray) -> np.ndarray:
 
 
 def label_patches(scene: Scene, owner: np.ndarray) -> dict[str, np.ndarray]:
-    """Dense labels of the window's patches; ``IGNORE`` where a label makes no sense."""
+    """Dense labels of the patches of a scene's window; ``IGNORE`` where a label does not apply."""
     side, window = scene.window.side, scene.window
     labels: dict[str, np.ndarray] = {name: np.full(side * side, IGNORE, dtype=np.int64) for name in HEADS if name != "centre"}
     rows, columns = np.divmod(np.arange(side * side), side)
@@ -109,7 +123,7 @@ def label_patches(scene: Scene, owner: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def draw_picture(seed: int, stage: Stage) -> Picture:
-    """A training picture: a window at a random place of the canvas, so that all positions are trained."""
+    """Draw a training image. Its window has a random position on the canvas, so that all position embeddings are trained."""
     rng = np.random.default_rng([seed, 2])
     row, column = rng.integers(0, GRID - stage.side + 1, size=2)
     diameters, ground = DIAMETERS, "texture"
@@ -123,13 +137,13 @@ def draw_picture(seed: int, stage: Stage) -> Picture:
 
 
 def normalise(pixels: list[np.ndarray]) -> torch.Tensor:
-    """Uint8 pictures [side, side, 3] to the tower's input [B, 3, side, side], as the image processor does."""
+    """Convert uint8 images [height, width, 3] to the tower's input [B, 3, height, width], like the image processor."""
     stacked = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255
     return (stacked - MEAN) / DEVIATION
 
 
 def embed_windows(vision: Any, pixels: torch.Tensor, windows: list[Window]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Run a CLIP vision tower on windows of the canvas, each at its true place of the position table.
+    """Run a CLIP vision tower on windows of the canvas, each with the position embeddings of its place on the canvas.
 
     Returns:
         Hidden state -2 without CLS [B, side * side, d], and the pooled CLS of the last block [B, d].
@@ -140,7 +154,7 @@ def embed_windows(vision: Any, pixels: torch.Tensor, windows: list[Window]) -> t
 
 
 def embed_patches(vision: Any, pixels: torch.Tensor, windows: list[Window]) -> torch.Tensor:
-    """Hidden state -2 of a CLIP vision tower on windows of the canvas, CLS first, [B, 1 + side * side, d]."""
+    """Hidden state -2 of a CLIP vision tower for windows of the canvas [B, 1 + side * side, d], CLS first."""
     embeddings = vision.embeddings
     patches = embeddings.patch_embedding(pixels).flatten(2).transpose(1, 2)
     side = windows[0].side
@@ -156,7 +170,7 @@ def embed_patches(vision: Any, pixels: torch.Tensor, windows: list[Window]) -> t
 
 
 def place_positions(vision: Any) -> None:
-    """Start the position table as 2-D sines and cosines: random rows are met too seldom to become places."""
+    """Initialise the position embeddings with 2-D sines and cosines. From random values they are not learned in this few steps."""
     table = vision.embeddings.position_embedding.weight
     quarter = table.shape[1] // 4
     angles = torch.arange(GRID)[:, None] / GRID * torch.logspace(0, 1.5, quarter)[None, :]
@@ -192,12 +206,12 @@ def _caption(rng: np.random.Generator, scene: Scene) -> str:
 
 
 def dense_losses(hidden: torch.Tensor, heads: nn.ModuleDict, pictures: list[Picture]) -> Losses:
-    """How well linear heads tell from each patch what it shows.
+    """Losses of linear heads that classify what each patch shows.
 
     Args:
-        hidden: [B * side * side, d] what the tower made of the patches.
+        hidden: [B * side * side, d] features of the patches.
         heads: Linear heads by name, as in ``HEADS``.
-        pictures: The pictures with their labels.
+        pictures: The images with their labels.
     """
     losses: Losses = {}
     for name, head in heads.items():
@@ -223,7 +237,7 @@ def dense_losses(hidden: torch.Tensor, heads: nn.ModuleDict, pictures: list[Pict
 
 
 class VisionTrainer(nn.Module):
-    """CLIP with the dense heads; ``losses`` gives a step's losses."""
+    """The trainer of the CLIP, with heads for the dense losses."""
 
     def __init__(self, clip: CLIPModel, tokenizer: PreTrainedTokenizerFast, stage: Stage, seed: int) -> None:
         super().__init__()
@@ -238,11 +252,11 @@ class VisionTrainer(nn.Module):
         self.frozen = False
 
     def begin(self, stage: Stage) -> None:
-        """Go over to a stage."""
+        """Start a stage."""
         self.stage = stage
 
     def freeze_tower(self) -> None:
-        """From now on train the text tower and the projections only."""
+        """Freeze the vision tower; from now on only the text tower and the projections are trained."""
         self.clip.vision_model.requires_grad_(False)
         for module in (self.norm, self.heads):
             module.requires_grad_(False)
@@ -257,7 +271,7 @@ class VisionTrainer(nn.Module):
     def _regions(self, features: torch.Tensor, pictures: list[Picture], rng: np.random.Generator) -> Losses:
         projected = self.clip.visual_projection(self.clip.vision_model.post_layernorm(features))
         patches = F.normalize(projected, dim=-1).float()
-        # Every kind of object, and the two kinds of sign, by a phrase; object patches choose among them.
+        # Each patch of an object or sign is classified by phrases for all kinds of objects and signs.
         names = [f"{colour} {shape}" for colour, shape in KINDS] + [f"{colour} sign" for colour in SIGN_COLOURS]
         queries, masks, rows = [], [], []
         target = np.full((len(pictures), patches.shape[1]), IGNORE, dtype=np.int64)
@@ -294,7 +308,7 @@ class VisionTrainer(nn.Module):
         return losses
 
     def losses(self, step: int) -> Losses:
-        """Losses of a step; the data follow from the step's number and the seed."""
+        """Losses of a step. Its data depend only on the number of the step and the seed."""
         rng = np.random.default_rng([self.seed, step, self.stage.side])
         seeds = rng.integers(*TRAIN_SEEDS, size=self.stage.batch)
         pictures = [draw_picture(int(seed), self.stage) for seed in seeds]

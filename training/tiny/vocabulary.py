@@ -1,4 +1,4 @@
-"""Tokenizer and processor of llava-tiny: whole words of the scenes world, single characters for the rest."""
+"""Tokenizer and processor of llava-tiny: one token per known word, single characters for other words."""
 
 from __future__ import annotations
 
@@ -120,8 +120,8 @@ _WORDS = [
     "background",
 ]
 
-# Words of llava-tiny 2, each with the known word that its rows start as. They come after all others, so that trained rows keep
-# their places.
+# Words that llava-tiny 2 adds, each with a known word whose embedding is its initial value. They have the last ids, so that the ids
+# of known words do not change.
 ADDED = {
     "color": "colour",
     "thing": "object",
@@ -170,10 +170,10 @@ def _pieces(added: Iterable[str]) -> list[tuple[str, float]]:
 
 
 def build_tokenizer(added: Iterable[str] = ()) -> PreTrainedTokenizerFast:
-    """The tokenizer: known words are one token, other words are spelled, so signs read as characters.
+    """The tokenizer. Known words are one token; other words, such as the text of signs, are split into characters.
 
     Args:
-        added: Words beyond llava-tiny's, such as ``ADDED``; their ids come after all others.
+        added: Additional words, such as ``ADDED``, which get the last ids.
     """
     pieces = _pieces(added)
     core = Tokenizer(models.Unigram(pieces, unk_id=SPECIAL.index("<unk>"), byte_fallback=False))
@@ -203,9 +203,9 @@ def build_tokenizer(added: Iterable[str] = ()) -> PreTrainedTokenizerFast:
 
 
 def build_clip_tokenizer() -> PreTrainedTokenizerFast:
-    """The same words for the CLIP text tower, with the end token that it pools at as the last id.
+    """The tokenizer of the CLIP text tower, with an end token that has the last id.
 
-    transformers pools a text tower whose end token has id 2 at the *greatest* id instead, which here would be a word.
+    The text tower pools at the end token. If its id is 2, transformers pools at the greatest id instead, which would be a word.
     """
     tokenizer = build_tokenizer()
     tokenizer.add_special_tokens({"eos_token": END_OF_TEXT})
@@ -222,7 +222,13 @@ def build_clip_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def extend(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, added: Mapping[str, str]) -> None:
-    """Give a model rows for the words of a tokenizer that it has not; each starts as the known word that ``added`` names."""
+    """Add embeddings for new words of a tokenizer to a model.
+
+    Args:
+        model: The model; changed in place.
+        tokenizer: The tokenizer with the new words.
+        added: New words, each with the known word whose embedding is copied.
+    """
     trained = model.get_input_embeddings().num_embeddings
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     pieces = tokenizer.get_vocab()
@@ -234,7 +240,11 @@ def extend(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, added: Ma
 
 
 def build_processor(added: Iterable[str] = ()) -> LlavaProcessor:
-    """Image processor (336 x 336, CLIP's mean and deviation) and tokenizer together."""
+    """The processor: image processor (336 x 336 pixels, CLIP's mean and standard deviation) and tokenizer.
+
+    Args:
+        added: As for :func:`build_tokenizer`.
+    """
     image_processor = CLIPImageProcessorPil(size={"shortest_edge": CANVAS}, crop_size={"height": CANVAS, "width": CANVAS})
     return LlavaProcessor(
         image_processor=image_processor,
