@@ -7,7 +7,9 @@ it. Every vision block that runs is counted, whether its output is used or not. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+import json
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -17,6 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from parbench.engine.ledger import SampleLedger
+from parbench.models.skeleton import skeleton
+from parbench.models.tower_work import TowerWork
 
 CONVENTION = "2 FLOPs per multiply-add; attention dense; elementwise work left out; head on the last token"
 
@@ -43,10 +47,11 @@ class Costs:
         block: One vision block.
         mlp: The part of a vision block after attention, for one token.
         blocks: Number of vision blocks.
-        project: Projector, for one token.
+        project: Projector or mergers, for one token that leaves them.
         layer: One LLM layer at prefill.
         layers: Number of LLM layers.
         head: LLM head, for one token.
+        windows: For each LLM layer, how many keys a new token attends to at most; None for all. Empty if none has a limit.
     """
 
     embed: int
@@ -57,6 +62,7 @@ class Costs:
     layer: Curve
     layers: int
     head: int
+    windows: tuple[int | None, ...] = ()
 
     def vision(self, images: Sequence[Sequence[int]]) -> int:
         """FLOPs of the vision tower, from the tokens of each image that enter each block and leave the last one, including CLS.
@@ -70,6 +76,14 @@ class Costs:
                 total += self.block(entering) - self.mlp * (entering - leaving)
         return total
 
+    def tower(self, images: Sequence[TowerWork]) -> int:
+        """FLOPs of the vision tower for images whose attention is confined to tiles or windows."""
+        total = 0
+        for image in images:
+            total += self.embed * image.patches
+            total += sum(self.block.linear * block.tokens + self.block.square * block.pairs for block in image.blocks)
+        return total
+
     def prefill(self, lengths: Sequence[int], attended: Sequence[int] = ()) -> int:
         """FLOPs of the LLM over a prompt, from the tokens that enter each layer and, if it differs, the length of its attention."""
         return sum(self.layer(*pair) for pair in zip(lengths, attended or lengths, strict=True)) + self.head
@@ -77,8 +91,16 @@ class Costs:
     def decode(self, lengths: Sequence[int], generated: int) -> int:
         """FLOPs after the first token; a new token attends to the KV cache and to itself."""
         steps = max(0, generated - 1)
-        keys = sum(steps * length + steps * (steps + 1) // 2 for length in lengths)
+        windows = self.windows or (None,) * len(lengths)
+        keys = sum(_keys(length, steps, window) for length, window in zip(lengths, windows, strict=True))
         return steps * (len(lengths) * self.layer.linear + self.head) + self.layer.square * keys
+
+
+def _keys(length: int, steps: int, window: int | None) -> int:
+    """Keys of all new tokens together, in a layer with ``length`` tokens in its KV cache."""
+    if window is None:
+        return steps * length + steps * (steps + 1) // 2
+    return sum(min(length + step, window) for step in range(1, steps + 1))
 
 
 def count(module: nn.Module, *inputs: Tensor) -> int:
@@ -118,71 +140,82 @@ def _curve(measure: Callable[[int], int]) -> Curve:
     return Curve(linear, square)
 
 
-class _Layer(nn.Module):
-    """An LLM layer with positional inputs, for tracing."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, hidden: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        output = self.layer(hidden, position_embeddings=(cos, sin))
-        found: Tensor = output[0] if isinstance(output, tuple) else output
-        return found
-
-
 class _Block(nn.Module):
-    """A vision block with positional inputs, for tracing."""
+    """A vision block or an LLM layer with positional inputs, for tracing."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
         self.block = block
+        self.takes = inspect.signature(block.forward).parameters
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        output = self.block(hidden, attention_mask=None)
+    @property
+    def is_packed(self) -> bool:
+        """Whether the block takes tokens [n, d] of several images in a row, and where each ends."""
+        return "cu_seqlens" in self.takes
+
+    def forward(self, hidden: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        given = {
+            "attention_mask": None,
+            "position_embeddings": (cos, sin),
+            "cu_seqlens": torch.tensor([0, hidden.shape[-2]], device="cpu"),
+        }
+        output = self.block(hidden, **{name: value for name, value in given.items() if name in self.takes})
         found: Tensor = output[0] if isinstance(output, tuple) else output
         return found
 
 
+def _block_curve(block: nn.Module, width: int, head_width: int) -> Curve:
+    """The FLOPs of a block whose hidden states and attention heads have these widths."""
+    wrapped = _Block(block)
+
+    def measure(length: int) -> int:
+        batch = () if wrapped.is_packed else (1,)
+        with torch.device("meta"), torch.no_grad():
+            positions = torch.empty(*batch, length, head_width)
+            return count(wrapped, torch.empty(*batch, length, width), positions, positions)
+
+    return _curve(measure)
+
+
+def _per_row(modules: Iterable[nn.Module]) -> int:
+    """FLOPs of modules that multiply every weight matrix, or convolution without overlap, once per row of their output."""
+    return sum(2 * weight.numel() for module in modules for weight in module.parameters() if weight.ndim > 1)
+
+
 def costs(config: Any) -> Costs:
-    """Costs of the parts of a LLaVA with this ``LlavaConfig``. No weights are needed."""
-    return _costs(config.to_json_string(use_diff=False))
+    """Costs of the parts of a model with this Hugging Face configuration. No weights are needed."""
+    kind: Any = type(config)
+    return _costs(kind, config.to_json_string(use_diff=False))
 
 
-@lru_cache(maxsize=8)
-def _costs(text: str) -> Costs:
-    import json
+@lru_cache(maxsize=32)
+def _costs(kind: Any, text: str) -> Costs:
+    model = skeleton(kind.from_dict(json.loads(text)))
+    block: Any = model.blocks[0]
+    llm = model.language.config
+    return Costs(
+        embed=_per_row([model.patch_embedding]),
+        block=_block_curve(block, model.width, model.width // model.heads),
+        mlp=_per_row([block.mlp]),
+        blocks=len(model.blocks),
+        project=_per_row(model.connectors),
+        layer=_block_curve(model.language.layers[0], llm.hidden_size, _head_width(llm)),
+        layers=llm.num_hidden_layers,
+        head=2 * llm.hidden_size * llm.vocab_size,
+        windows=_windows(llm),
+    )
 
-    from transformers import LlavaConfig
-    from transformers.models.clip.modeling_clip import CLIPEncoderLayer
-    from transformers.models.llama.modeling_llama import LlamaDecoderLayer
-    from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
-    config = LlavaConfig.from_dict(json.loads(text))
-    vision, llm = config.vision_config, config.text_config
-    vision._attn_implementation = llm._attn_implementation = "sdpa"
-    head_width = getattr(llm, "head_dim", None) or llm.hidden_size // llm.num_attention_heads
-    with torch.device("meta"), torch.no_grad():
-        clip = CLIPEncoderLayer(vision)
-        layer, block = _Layer(LlamaDecoderLayer(llm, 0)), _Block(clip)
-        projector = LlavaMultiModalProjector(config)
-        # A convolution without overlap is a linear layer per patch. conv2d cannot be traced on the meta device.
-        embed = nn.Linear(vision.num_channels * vision.patch_size**2, vision.hidden_size, bias=False)
+def _head_width(llm: Any) -> int:
+    return int(getattr(llm, "head_dim", None) or llm.hidden_size // llm.num_attention_heads)
 
-        def prefill(length: int) -> int:
-            position_embeddings = torch.empty(1, length, head_width)
-            return count(layer, torch.empty(1, length, llm.hidden_size), position_embeddings, position_embeddings)
 
-        return Costs(
-            embed=count(embed, torch.empty(1, embed.in_features)),
-            block=_curve(lambda length: count(block, torch.empty(1, length, vision.hidden_size))),
-            mlp=count(clip.mlp, torch.empty(1, 1, vision.hidden_size)),
-            blocks=vision.num_hidden_layers,
-            project=count(projector, torch.empty(1, 1, vision.hidden_size)),
-            layer=_curve(prefill),
-            layers=llm.num_hidden_layers,
-            head=count(nn.Linear(llm.hidden_size, llm.vocab_size, bias=False), torch.empty(1, llm.hidden_size)),
-        )
+def _windows(llm: Any) -> tuple[int | None, ...]:
+    """The sliding window of each layer, as Hugging Face's KV cache has it; empty if no layer has one."""
+    from transformers import DynamicCache
+
+    found = tuple(getattr(layer, "sliding_window", None) for layer in DynamicCache(config=llm).layers)
+    return found if any(found) else ()
 
 
 def sample_flops(cost: Costs, ledger: SampleLedger) -> dict[str, int]:
@@ -200,7 +233,7 @@ def sample_flops(cost: Costs, ledger: SampleLedger) -> dict[str, int]:
     else:
         decode = sum(cost.prefill([n + more for n in ledger.layers]) for more in range(1, ledger.generated))
     parts = {
-        "vision": cost.vision(ledger.tower),
+        "vision": cost.tower(ledger.works) if ledger.works else cost.vision(ledger.tower),
         "projector": cost.project * ledger.projector,
         "reducer": ledger.reducer_flops,
         "llm_prefill": cost.prefill(ledger.layers, ledger.attended) - ledger.skipped,

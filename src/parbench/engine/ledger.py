@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from parbench.models.tower_work import TowerWork
+
 
 @dataclass(frozen=True)
 class SampleLedger:
@@ -19,6 +21,8 @@ class SampleLedger:
         skipped: FLOPs of the prefill that a simulation by masks spends and a real implementation would not.
         cached: Whether decoding used the KV cache. False: the whole sequence ran again for every token.
         attended: Sequence length of attention in each LLM layer at prefill, if it differs from ``layers``; else empty.
+        works: For each image, the work of the vision tower, if attention is confined to tiles or windows of the image. Empty if
+            it follows from ``tower``.
     """
 
     tower: tuple[tuple[int, ...], ...]
@@ -30,6 +34,7 @@ class SampleLedger:
     skipped: int = 0
     cached: bool = True
     attended: tuple[int, ...] = ()
+    works: tuple[TowerWork, ...] = ()
 
     @property
     def tokens_kept(self) -> float:
