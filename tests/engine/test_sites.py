@@ -18,7 +18,7 @@ from parbench.bench.clock import HostClock, Laps
 from parbench.bench.instrument import timed_engine
 from parbench.bench.passes import run_pass
 from parbench.compute.method_overhead import OwnWork
-from parbench.compute.predict import predict
+from parbench.compute.predict import Prompt, predict
 from parbench.config import compose_config
 from parbench.engine.engine import Engine
 from parbench.engine.hooks.base import LlmHooks
@@ -126,8 +126,8 @@ def test_its_flops_are_predicted(adapter, questions):
     model = OmegaConf.to_container(compose_config(["model=llava-tiny"]).model, resolve=True)
     (answer,) = Engine(adapter, method(8)).answer(questions[:1])
     text = answer.ledger.layers[0] - adapter.geometry.patches
-    ours = predict(model, method(8), None, text, "before_projector")
-    none = predict(model, reducer("none"), None, text, "before_projector")
+    ours = predict(model, method(8), None, Prompt(text), "before_projector")
+    none = predict(model, reducer("none"), None, Prompt(text), "before_projector")
     assert ours["tokens"] == 8
     assert (ours["llm_prefill"], ours["projector"]) == (none["llm_prefill"], none["projector"])
     own = OwnWork(model)

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from helpers import reducer, sample
 from parbench.compute.flops import costs, sample_flops
-from parbench.compute.predict import predict
+from parbench.compute.predict import Prompt, predict
 from parbench.engine.decode import greedy
 from parbench.engine.engine import Engine
 from parbench.engine.hooks.install import install
@@ -305,7 +305,7 @@ def test_shipped_thresholds_serve_both(unmerge, adapter):
 
 def test_predicted_flops_have_attention_in_full(settings):
     none, merged, unmerged = (
-        predict(settings, method, None, 60, "before_projector")["llm_prefill"]
+        predict(settings, method, None, Prompt(60), "before_projector")["llm_prefill"]
         for method in (reducer("none"), reducer("dymu", 64), reducer("dymu", 64, unmerge=True))
     )
     assert merged < unmerged < none

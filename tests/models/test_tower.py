@@ -256,13 +256,13 @@ def test_fewer_tokens_in_later_blocks_cost_less(adapter):
 
 def test_flops_of_tome_are_predicted_as_they_are_counted(adapter, scenes, settings):
     from parbench.compute.flops import costs, sample_flops
-    from parbench.compute.predict import predict
+    from parbench.compute.predict import Prompt, predict
 
     method = reducer("tome", 64)
     (answer,) = Engine(adapter, method).answer([sample(adapter, scenes[0])])
     counted = sample_flops(costs(adapter.model.config), answer.ledger)
     text = answer.ledger.layers[0] - 64
-    predicted = predict(settings, method, None, text, "before_projector")
+    predicted = predict(settings, method, None, Prompt(text), "before_projector")
     for part in ("vision", "projector", "llm_prefill"):
         assert predicted[part] == counted[part]
     assert counted["reducer"] > 0

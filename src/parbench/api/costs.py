@@ -41,7 +41,7 @@ def flops(
     """
     import pandas as pd
 
-    from parbench.compute.predict import predict
+    from parbench.compute.predict import Prompt, predict
 
     if place not in _PLACES:
         raise unknown("place", place, _PLACES)
@@ -50,5 +50,5 @@ def flops(
     for length in [text] if isinstance(text, int) else text:
         for count in [tokens] if isinstance(tokens, int) else tokens:
             reducer = None if method is None else method_called(method, budget=count)
-            rows.append(predict(settings, reducer, count, length, place))
+            rows.append(predict(settings, reducer, count, Prompt(length), place))
     return pd.DataFrame(rows)

@@ -130,12 +130,13 @@ class _Model:
         Raises:
             ParbenchError: The number of tokens is impossible.
         """
-        from parbench.compute.predict import other_counts, predict
+        from parbench.compute.predict import Prompt, other_counts, predict
 
-        asked, model = self.asked, self.config.model
-        found = predict(model, reducer, count, text, asked.given["place"], self.own if own else None, asked.given["system"])
+        model, given = self.config.model, self.asked.given
+        prompt, place = Prompt(text, given["system"]), given["place"]
+        found = predict(model, reducer, count, prompt, place, self.own if own else None)
         if conventions:
-            found["conventions"] = other_counts(model, reducer, found, asked.given["place"], asked.given["system"])
+            found["conventions"] = other_counts(model, reducer, found, prompt, place)
         return found
 
 

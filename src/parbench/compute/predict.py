@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from parbench.compute.conventions import CONVENTIONS, Tokens, sizes_of
@@ -19,6 +20,30 @@ from parbench.reducers.none import Unreduced
 SYSTEM = 35
 
 
+@dataclass(frozen=True)
+class Prompt:
+    """The length of a prompt, without visual tokens.
+
+    Attributes:
+        text: Number of text tokens.
+        system: Number of those before the image; None: as in LLaVA-1.5, or all but one of a shorter prompt.
+    """
+
+    text: int
+    system: int | None = None
+
+    def split(self) -> tuple[int, int]:
+        """The numbers of tokens after and before the image.
+
+        Raises:
+            ParbenchError: ``system`` is more than ``text``.
+        """
+        system = min(SYSTEM, self.text - 1) if self.system is None else self.system
+        if not 0 <= system <= self.text:
+            raise ParbenchError(f"system={system} is more than the text={self.text} tokens of the prompt: use 0 to {self.text}")
+        return self.text - system, system
+
+
 class OwnWork(Protocol):
     """Counts the overhead of a method for one image and question."""
 
@@ -30,12 +55,11 @@ def predict(
     model: Mapping[str, Any],
     reducer: Reducer | None,
     tokens: int | None,
-    text: int,
+    prompt: Prompt,
     place: str,
     own: OwnWork | None = None,
-    system: int | None = None,
 ) -> dict[str, Any]:
-    """FLOPs of one image and ``text`` prompt tokens up to the first answer token.
+    """FLOPs of one image and a prompt up to the first answer token.
 
     If merging in the vision tower depends on the image, the even distribution is assumed that calibration aims at.
 
@@ -43,10 +67,9 @@ def predict(
         model: A ``conf/model`` mapping.
         reducer: The method; None for any method at ``place`` without overhead.
         tokens: Kept visual tokens (the average over layers for methods inside the LLM); None: the method's budget.
-        text: Prompt tokens other than visual ones.
+        prompt: Length of the prompt.
         place: ``before_projector`` or ``after_projector``; used if ``reducer`` is None.
         own: Counts the method's overhead; None omits it.
-        system: Prompt tokens before the image; None: as in LLaVA-1.5, or all but one of a shorter prompt.
 
     Returns:
         model, method, tokens, text, vision, projector, reducer (None if the overhead depends on the sample; it is then not in the
@@ -55,14 +78,14 @@ def predict(
     Raises:
         ParbenchError: The number of tokens is impossible, or neither a method nor a number is given.
     """
-    config = config_of(model)
+    config, text = config_of(model), prompt.text
     cost, geometry = costs(config), geometry_of(config)
     made = plan(model["name"], geometry, reducer, tokens, place)
     attended = [count + text for count in made.attended]
     skipped = _site(reducer, geometry, place).skipped_flops(config.text_config, geometry.patches + text, 1)
     work = 0 if made.free else None
     if work is None and own is not None and reducer is not None:
-        work = own(reducer, made, *split(text, system))
+        work = own(reducer, made, *prompt.split())
     parts = {
         "vision": cost.vision([made.tower]),
         "projector": cost.project * made.projected,
@@ -110,21 +133,8 @@ def _asked(reducer: Reducer, geometry: Geometry) -> int | None:
     return tokens
 
 
-def split(text: int, system: int | None = None) -> tuple[int, int]:
-    """Split ``text`` tokens into those after and those before the image.
-
-    Raises:
-        ParbenchError: ``system`` is more than ``text``.
-    """
-    if system is None:
-        system = min(SYSTEM, text - 1)
-    if not 0 <= system <= text:
-        raise ParbenchError(f"system={system} is more than the text={text} tokens of the prompt: use 0 to {text}")
-    return text - system, system
-
-
 def other_counts(
-    model: Mapping[str, Any], reducer: Reducer | None, row: Mapping[str, Any], place: str, system: int | None = None
+    model: Mapping[str, Any], reducer: Reducer | None, row: Mapping[str, Any], prompt: Prompt, place: str
 ) -> dict[str, float]:
     """The prefill of a predicted row by each convention of :mod:`parbench.compute.conventions`.
 
@@ -135,11 +145,11 @@ def other_counts(
         model: A ``conf/model`` mapping.
         reducer: The method of the row.
         row: The result of :func:`predict`.
+        prompt: As for :func:`predict`.
         place: As for :func:`predict`.
-        system: As for :func:`predict`.
     """
     config = config_of(model)
     made = plan(model["name"], geometry_of(config), reducer, row["tokens"], place)
-    tokens = Tokens(made.visual, *split(row["text"], system))
+    tokens = Tokens(made.visual, *prompt.split())
     counted = {name: count(sizes_of(config), tokens) for name, count in CONVENTIONS.items()}
     return {**counted, "true": row["llm_prefill"]}

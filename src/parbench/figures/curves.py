@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from parbench.figures.frame import CHANCE, NONE, Margins, panels, reference
+from parbench.figures.frame import CHANCE, NONE, Arrangement, Margins, panels, reference
 from parbench.figures.labels import ROW, Named, beside, column, mark, trace, width_of
 from parbench.figures.looks import BEFORE, CONTROL, INSIDE, TOWER
 from parbench.figures.style import Medium, styled
@@ -64,7 +64,8 @@ def curves(sweep: Sweep, medium: Medium, axis: Axis, points: pd.DataFrame | None
     most = 1 + max((members["series"].nunique() for _, members in shown), default=0)
     height = max(height, most * ROW * medium.font / 72)
     with styled(medium) as figure_class:
-        figure, axes = panels(figure_class, medium, len(shown), margins, height, f"{extra}{_note(sweep, points)}", across=across)
+        arrangement = Arrangement(len(shown), height, across)
+        figure, axes = panels(figure_class, medium, arrangement, margins, f"{extra}{_note(sweep, points)}")
         limits = _limits(sweep, points)
         for number, (panel, (title, members)) in enumerate(zip(axes, shown, strict=True)):
             panel.set_ylim(*limits)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from parbench.figures.curves import y_title
-from parbench.figures.frame import CHANCE, NONE, Margins, axes_at, lines_beneath, panels, reference
+from parbench.figures.frame import CHANCE, NONE, Arrangement, Margins, axes_at, lines_beneath, panels, reference
 from parbench.figures.labels import Named, beside, mark, row_names, trace, width_of
 from parbench.figures.style import Medium, styled
 from parbench.figures.sweep import Sweep
@@ -27,9 +27,8 @@ def recall_against_accuracy(sweep: Sweep, medium: Medium) -> Any:
     asked = points[points["budget"].notna()]
     margins = Margins(0.42, 0, 0.1, 0.32, 0.1) if medium.narrow else Margins(0.5, 0, 0.15, 0.42, 0.12)
     with styled(medium) as figure_class:
-        figure, (panel,) = panels(
-            figure_class, medium, 1, margins, 3.1 if medium.narrow else 5.2, _recall_note(sweep), across=False
-        )
+        arrangement = Arrangement(1, 3.1 if medium.narrow else 5.2, across=False)
+        figure, (panel,) = panels(figure_class, medium, arrangement, margins, _recall_note(sweep))
         _limits(panel, sweep, points, medium)
         entries, taken = [], [np.empty((0, 2))]
         for name, series in points.groupby("series", sort=False):

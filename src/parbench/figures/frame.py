@@ -29,20 +29,35 @@ class Margins:
     top: float
 
 
-def panels(
-    figure_class: Any, medium: Medium, count: int, margins: Margins, height: float, note: str, *, across: bool
-) -> tuple[Any, list[Any]]:
-    """A figure of panels of one size, and a note beneath them.
+@dataclass(frozen=True)
+class Arrangement:
+    """The panels of a figure.
+
+    Attributes:
+        count: Number of panels.
+        height: Height of the axes of a panel in inches.
+        across: Whether panels are side by side; otherwise they are one below the other.
+    """
+
+    count: int
+    height: float
+    across: bool
+
+
+def panels(figure_class: Any, medium: Medium, arrangement: Arrangement, margins: Margins, note: str) -> tuple[Any, list[Any]]:
+    """A figure with panels of equal size and a note below.
 
     Args:
-        figure_class: Matplotlib's.
-        medium: Its width is the figure's.
-        count: Panels.
-        margins: Around each.
-        height: Of a panel's axes in inches.
-        note: What a reader has to know.
-        across: Side by side, else one below the other.
+        figure_class: Matplotlib's class of figures.
+        medium: The medium, which determines the width of the figure.
+        arrangement: Number, height and order of the panels.
+        margins: Room around each panel.
+        note: Text of the note.
+
+    Returns:
+        The figure, and the axes of the panels.
     """
+    count, height, across = arrangement.count, arrangement.height, arrangement.across
     rows = 1 if across else count
     beneath, draw_note = lines_beneath(medium, note)
     cell = margins.bottom + height + margins.top
