@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +14,8 @@ from parbench.engine.inputs import Rows
 from parbench.engine.sites import site_of
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LanguageAdapter
-from parbench.models.llama import AttentionInputs
+from parbench.models.attention import AttentionInputs
+from parbench.models.listening import listening
 from parbench.reducers import Reducer
 from parbench.reducers.vtw import VTW
 
@@ -69,20 +69,13 @@ def visual_share(adapter: LanguageAdapter, rows: Rows) -> Tensor:
     every = torch.arange(length, device=rows.mask.device).expand(batch, -1)
     real, image = rows.mask.bool(), rows.image >= 0
 
-    def measure(attention: Any, args: tuple[Any, ...], kwargs: dict[str, Any], _output: Any) -> None:
-        hidden = args[0] if args else kwargs["hidden_states"]
-        keys = kwargs["past_key_values"].layers[attention.layer_idx].keys
-        inputs = AttentionInputs(attention, hidden, kwargs["position_embeddings"], keys)
+    def measure(inputs: AttentionInputs) -> None:
         weights = inputs.rows(rows.mask, torch.arange(batch, device=every.device), every) * real[:, None, :, None]
         mass = weights.sum(2)
         found.append((mass * image[:, None]).sum(-1) / (mass * (real & ~image)[:, None]).sum(-1))
 
-    handles = [layer.self_attn.register_forward_hook(measure, with_kwargs=True) for layer in adapter.language.layers]
-    try:
+    with listening({layer.self_attn: measure for layer in adapter.language.layers}):
         next_logits(adapter, None, rows)
-    finally:
-        for handle in handles:
-            handle.remove()
     return torch.stack(found, dim=1)
 
 

@@ -11,6 +11,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 _COUNTING: ContextVar[bool] = ContextVar("counting", default=True)
+# For each open count of method overhead: what is added to it.
+_ADDED: ContextVar[tuple[list[int], ...]] = ContextVar("added", default=())
 
 
 def _distances(left: torch.Size, right: torch.Size, *_: Any, **__: Any) -> int:
@@ -26,13 +28,35 @@ _MORE = {torch.ops.aten._cdist_forward: _distances, torch.ops.aten._euclidean_di
 def own_flops() -> Iterator[Callable[[], int]]:
     """Count method overhead inside the block.
 
-    Yields a function that returns the FLOPs so far (2 per multiply-add; 0 if uncounted).
+    Yields a function that returns the FLOPs so far (2 per multiply-add; 0 if uncounted), with those of ``add_flops``.
     """
     if not _COUNTING.get():
         yield lambda: 0
         return
+    added: list[int] = []
+    token = _ADDED.set((*_ADDED.get(), added))
+    try:
+        with FlopCounterMode(display=False, custom_mapping=_MORE) as counter:
+            yield lambda: counter.get_total_flops() + sum(added)
+    finally:
+        _ADDED.reset(token)
+
+
+def add_flops(flops: int) -> None:
+    """Add FLOPs that are not computed here to the overhead that is being counted."""
+    for added in _ADDED.get():
+        added.append(flops)
+
+
+@contextmanager
+def without_flops() -> Iterator[None]:
+    """Leave what is computed inside the block out of the overhead that is being counted."""
+    if not _ADDED.get():
+        yield
+        return
     with FlopCounterMode(display=False, custom_mapping=_MORE) as counter:
-        yield counter.get_total_flops
+        yield
+    add_flops(-counter.get_total_flops())
 
 
 def counting() -> bool:

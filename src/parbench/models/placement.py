@@ -167,7 +167,7 @@ def bridge(model: Any) -> list[RemovableHandle]:
         language,
         model.lm_head,
     ]
-    inner = [part for layer in language.layers for part in (layer, layer.input_layernorm, layer.self_attn.k_proj)]
+    inner = [part for layer in language.layers for part in (layer, layer.input_layernorm)]
     handles = [
         part.register_forward_pre_hook(partial(_bring, execution_device(part)), with_kwargs=True) for part in (*whole, *inner)
     ]

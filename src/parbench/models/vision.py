@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from parbench.errors import UnfitSample
+from parbench.models.attention import AttentionInputs
+from parbench.models.listening import listening
 from parbench.models.merging import Merger, merge_blocks
 
 # Maximum pixels of a resized image: Pillow's limit for decompression bombs.
@@ -27,8 +30,8 @@ class Encoded:
         cls: [B, C] the CLS token of the same hidden state.
         grid: Rows and columns of patches; N is their product.
         lengths: [B, blocks + 1] tokens of each image that enter each block and leave the last one, including CLS.
-        queries: For each requested block, the output of its query projection, [B, N + 1, C], CLS first.
-        keys: The same for its key projection.
+        queries: For each requested block, the queries of all heads side by side, [B, N + 1, C], CLS first.
+        keys: The same for its keys.
         owner: [B, N] the token into which each patch was merged; None without merging.
         work: FLOPs of choosing the tokens to merge, per image.
     """
@@ -80,26 +83,23 @@ class Encoded:
 
 @contextmanager
 def capture_blocks(tower: Any, blocks: Sequence[int]) -> Iterator[tuple[dict[int, Tensor], dict[int, Tensor]]]:
-    """Inside the block, a forward pass of ``tower`` stores the query and key projections of the given blocks in the two dicts.
+    """Inside the block, a forward pass of ``tower`` stores the queries and keys of the given blocks in the two dicts.
 
-    The attention kernel returns no weights. Recomputing them is cheaper than another kernel for the whole tower.
+    The attention kernel returns no weights. Computing them again is cheaper than another kernel for the whole tower.
     """
     queries: dict[int, Tensor] = {}
     keys: dict[int, Tensor] = {}
-    handles = []
-    try:
+    numbers: dict[Any, list[int]] = {}
+    for block in blocks:
+        # -1 may be named beside the number of the same block.
+        numbers.setdefault(tower.encoder.layers[block].self_attn, []).append(block)
+
+    def keep(blocks: Sequence[int], heard: AttentionInputs) -> None:
         for block in blocks:
-            attention = tower.encoder.layers[block].self_attn
-            for module, store in ((attention.q_proj, queries), (attention.k_proj, keys)):
+            queries[block], keys[block] = (values.transpose(1, 2).flatten(2) for values in (heard.queries, heard.keys))
 
-                def keep(_m: Any, _i: Any, output: Tensor, store: dict[int, Tensor] = store, block: int = block) -> None:
-                    store[block] = output
-
-                handles.append(module.register_forward_hook(keep))
+    with listening({attention: partial(keep, blocks) for attention, blocks in numbers.items()}):
         yield queries, keys
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def process(processor: Any, images: Sequence[Image.Image]) -> Tensor:

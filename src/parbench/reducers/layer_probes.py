@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from parbench.models.llama import AttentionInputs
+from parbench.models.attention import AttentionInputs, position_bias
+from parbench.models.counting import add_flops
 from parbench.ops.selection import compact
 from parbench.reducers.token_probes import image_noise
 
@@ -81,6 +82,29 @@ def _columns(member: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
+class Before:
+    """What happened in the layer before a pruning stage, on that layer's device.
+
+    Attributes:
+        attention: Queries and keys.
+        position_embeddings: Cosines and sines of the rotary positions, [B, S', head width] each.
+        attention_input: [B, S', d] input of the attention, after its norm.
+        mlp_input: [B, S', d] input of the MLP, after its norm.
+    """
+
+    attention: AttentionInputs
+    position_embeddings: tuple[Tensor, Tensor]
+    attention_input: Tensor
+    mlp_input: Tensor
+
+    def moved(self, move: Callable[[Tensor], Tensor]) -> Before:
+        """The same with other rows and columns: ``move`` maps values [B, S', ...] to those at the new places."""
+        cosines, sines = self.position_embeddings
+        turned = (move(cosines), move(sines))
+        return Before(self.attention.moved(move), turned, move(self.attention_input), move(self.mlp_input))
+
+
+@dataclass(frozen=True)
 class View:
     """The batch before a pruning stage, by its E images. N is the largest number of tokens that an image still has.
 
@@ -91,9 +115,8 @@ class View:
         begin: Layout on entering the LLM.
         embeds: [B, S, d] input embeddings of the LLM.
         entering: [B, S', d] hidden states that would enter the layer.
-        before: Attention inputs of the previous layer.
+        before: The previous layer.
         itself: Returns the attention inputs of the layer itself.
-        normed: [B, S', d] input of the previous layer's MLP, after its norm.
         seeds: One number per image, from its content.
     """
 
@@ -103,9 +126,8 @@ class View:
     begin: Layout
     embeds: Tensor
     entering: Tensor
-    before: AttentionInputs
+    before: Before
     itself: Callable[[], AttentionInputs]
-    normed: Tensor
     seeds: Sequence[int]
 
     @property
@@ -130,7 +152,7 @@ class View:
     @cached_property
     def last_attention(self) -> Tensor:
         """Attention of the last prompt token to each visual token in the previous layer, [E, heads, N] in float64."""
-        return self._last(self.before)
+        return self._last(self.before.attention)
 
     @cached_property
     def own_attention(self) -> Tensor:
@@ -139,7 +161,15 @@ class View:
 
     def _last(self, inputs: AttentionInputs) -> Tensor:
         end = torch.full_like(self.layout.row, self.layout.mask.shape[1] - 1)[:, None]
-        return self._to_visual(inputs.rows(self.layout.mask, self.layout.row, end))[:, :, 0]
+        return self._to_visual(self._rows(inputs, end))[:, :, 0]
+
+    def _rows(self, inputs: AttentionInputs, column: Tensor) -> Tensor:
+        """Attention weights of the queries at ``column`` [E, Q].
+
+        The method's work includes the projection of these queries: no kernel hands them out.
+        """
+        add_flops(2 * column.numel() * self.embeds.shape[-1] * inputs.queries.shape[1] * inputs.queries.shape[3])
+        return inputs.rows(self.layout.mask, self.layout.row, column)
 
     def text_attention(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Attention of some text tokens after the image to each visual token in the previous layer.
@@ -152,12 +182,13 @@ class View:
         """
         index, valid = _columns(chosen)
         columns = self.layout.text[0].gather(1, index)
-        return self._to_visual(self.before.rows(self.layout.mask, self.layout.row, columns)), valid
+        return self._to_visual(self._rows(self.before.attention, columns)), valid
 
     def position_bias(self, chosen: Tensor) -> Tensor:
         """Attention logits of the chosen text tokens to visual ones due to rotary positions alone, [E, R, N]."""
         columns = self.layout.text[0].gather(1, _columns(chosen)[0])
-        return self._to_visual(self.before.position_bias(self.layout.row, columns)[:, None])[:, 0]
+        bias = position_bias(self.before.position_embeddings, self.before.attention.scaling, self.layout.row, columns)
+        return self._to_visual(bias[:, None])[:, 0]
 
     def _to_visual(self, values: Tensor) -> Tensor:
         index = self.layout.visual[0][:, None, None].expand(*values.shape[:3], -1)

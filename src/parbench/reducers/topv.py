@@ -59,7 +59,7 @@ class TopV(SingleCut):
 
     def choose(self, view: View) -> Choice:
         """Keep the tokens with the most mass, and a sample of the rest."""
-        source, target = view.at_tokens(view.before.hidden).double(), view.at_tokens(view.normed).double()
+        source, target = (view.at_tokens(values).double() for values in (view.before.attention_input, view.before.mlp_input))
         places = torch.stack([view.patch // view.geometry.columns, view.patch % view.geometry.columns], dim=-1).double()
         middle = places.new_tensor([view.geometry.rows - 1, view.geometry.columns - 1]) / 2
         valid = view.valid[:, :, None] & view.valid[:, None, :]

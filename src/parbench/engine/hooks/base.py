@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Mapping
+
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from parbench.engine.inputs import Rows
+from parbench.models.listening import Take
 from parbench.reducers import Provenance
 
 
@@ -22,6 +25,10 @@ class LlmHooks:
     def handles(self) -> list[RemovableHandle]:
         """Register the hooks and return their handles."""
         return []
+
+    def listens(self) -> Mapping[nn.Module, Take]:
+        """What is heard of attention modules while the hooks are installed, see :func:`parbench.models.listening.listening`."""
+        return {}
 
     def leave(self, stay: Tensor) -> None:
         """Continue with the rows of the batch at ``stay`` [R] only."""

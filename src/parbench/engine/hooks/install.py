@@ -14,6 +14,7 @@ from parbench.engine.hooks.layers import Packed
 from parbench.engine.inputs import Rows
 from parbench.engine.trace import Trace
 from parbench.models.adapter import LanguageAdapter
+from parbench.models.listening import listening
 from parbench.reducers import Reducer
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def install(
         trace.leavers.append(hooks.leave)
         # Registered last, so that it sees the final inputs of the layer.
         handles += [layer.register_forward_pre_hook(record, with_kwargs=True) for layer in adapter.language.layers]
-        yield trace
+        with listening(hooks.listens()):
+            yield trace
     finally:
         for handle in handles:
             handle.remove()

@@ -9,18 +9,19 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from parbench.engine.hooks.base import LlmHooks
 from parbench.engine.inputs import Rows
 from parbench.engine.trace import Stage, Trace
 from parbench.models.adapter import LanguageAdapter
-from parbench.models.counting import own_flops
-from parbench.models.llama import AttentionInputs, attention_inputs
+from parbench.models.attention import AttentionInputs
+from parbench.models.counting import add_flops, own_flops, without_flops
+from parbench.models.listening import Take, attention_inputs
 from parbench.ops.selection import compact, gather
 from parbench.reducers import Choice, LayerReducer, Provenance
-from parbench.reducers.layer_probes import Layout, View
+from parbench.reducers.layer_probes import Before, Layout, View
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,9 @@ class LayerHooks(LlmHooks):
         self.embeds = rows.embeds
         self.segments: list[_Segment] = []
         self.mix: Tensor | None = None
-        self.before: AttentionInputs | None = None
-        self.normed: Tensor | None = None
+        self.before: Before | None = None
+        self.heard: AttentionInputs | None = None
+        self.attention_kwargs: dict[str, Any] = {}
         self.prefill = False
 
     def handles(self) -> list[RemovableHandle]:
@@ -99,8 +101,8 @@ class LayerHooks(LlmHooks):
         handles = [layers[0].register_forward_pre_hook(self.start, with_kwargs=True)]
         for at in self.stages:
             below = layers[at - 1]
-            handles.append(below.self_attn.register_forward_hook(self.look, with_kwargs=True))
-            handles.append(below.mlp.register_forward_pre_hook(self.look_at_norm))
+            handles.append(below.self_attn.register_forward_pre_hook(self.look, with_kwargs=True))
+            handles.append(below.mlp.register_forward_pre_hook(lambda _mlp, args: self.look_at_mlp(args[0])))
         for index in range(self.stages[0] if self.stages else len(layers), len(layers)):
             handles.append(layers[index].register_forward_pre_hook(partial(self.enter, index), with_kwargs=True))
         return handles
@@ -119,17 +121,30 @@ class LayerHooks(LlmHooks):
             self.segments, self.mix = [], None
             self.trace.passes.append([])
 
-    def look(self, attention: Any, args: tuple[Any, ...], kwargs: dict[str, Any], _output: Any) -> None:
-        """After the attention before a stage: store its inputs, from which weights can be recomputed."""
-        if self.prefill:
-            hidden = args[0] if args else kwargs["hidden_states"]
-            keys = kwargs["past_key_values"].layers[attention.layer_idx].keys
-            self.before = AttentionInputs(attention, hidden, kwargs["position_embeddings"], keys)
+    def listens(self) -> dict[nn.Module, Take]:
+        """The attention before each stage."""
+        layers = self.adapter.language.layers
+        return {layers[at - 1].self_attn: self.hear for at in self.stages}
 
-    def look_at_norm(self, _mlp: Any, args: tuple[Any, ...]) -> None:
-        """Before the MLP before a stage: store its input."""
+    def look(self, _attention: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Before the attention before a stage: store its inputs."""
         if self.prefill:
-            self.normed = args[0]
+            self.attention_kwargs = {"hidden_states": args[0], **kwargs} if args else kwargs
+
+    def hear(self, inputs: AttentionInputs) -> None:
+        """In the attention before a stage: store its queries and keys."""
+        if self.prefill:
+            self.heard = inputs
+
+    def look_at_mlp(self, mlp_input: Tensor) -> None:
+        """Before the MLP before a stage."""
+        if not self.prefill:
+            return
+        if self.heard is None:
+            raise RuntimeError("the attention before the stage does not use transformers' registry of attention kernels")
+        given = self.attention_kwargs
+        self.before = Before(self.heard, given["position_embeddings"], given["hidden_states"], mlp_input)
+        self.heard, self.attention_kwargs = None, {}
 
     def enter(
         self, index: int, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -167,12 +182,9 @@ class LayerHooks(LlmHooks):
         """Give each line its own row, as if it had run alone so far."""
         cosines, sines = kwargs["position_embeddings"]
         position_embeddings = (packed.take(cosines), packed.take(sines))
-        if self.prefill and self.before is not None and self.normed is not None:
-            keys = packed.take(self.before.keys.transpose(1, 2)).transpose(1, 2)
+        if self.prefill and self.before is not None:
             # The previous layer may be on another device: each has its own cosines and sines.
-            before = (packed.take(self.before.position_embeddings[0]), packed.take(self.before.position_embeddings[1]))
-            self.before = replace(self.before, hidden=packed.take(self.before.hidden), position_embeddings=before, keys=keys)
-            self.normed = packed.take(self.normed)
+            self.before = self.before.moved(packed.take)
         return packed.take(hidden), {**kwargs, "position_embeddings": position_embeddings}
 
     def entering(self, hidden: Tensor) -> Tensor:
@@ -200,12 +212,12 @@ class LayerHooks(LlmHooks):
 
     def cut(self, number: int, layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
         """Let the method choose tokens. Returns the shorter sequence [B, S', d]."""
-        before, normed = self.before, self.normed
-        if before is None or normed is None:
+        before = self.before
+        if before is None:
             raise RuntimeError("the layer before the stage did not run")
         position_embeddings = (self.segments[-1].position_embeddings if self.segments else None) or kwargs["position_embeddings"]
         # The layers may be on several devices; the inputs of a method are on that of the rows.
-        hidden, normed = hidden.to(self.embeds.device), normed.to(self.embeds.device)
+        hidden = hidden.to(self.embeds.device)
         view = View(
             self.adapter.geometry,
             number,
@@ -214,8 +226,7 @@ class LayerHooks(LlmHooks):
             self.embeds,
             hidden,
             before,
-            lambda: attention_inputs(layer, hidden, position_embeddings),
-            normed,
+            lambda: _ahead(layer, hidden, position_embeddings),
             self.rows.seeds,
         )
         old = self.layout
@@ -245,6 +256,14 @@ class LayerHooks(LlmHooks):
         image, token = valid.nonzero(as_tuple=True)
         source = self.layout.source[self.layout.row[image], index[image, token]]
         return Provenance(image, token, source, torch.ones(len(source), dtype=torch.float64, device=source.device))
+
+
+def _ahead(layer: Any, hidden: Tensor, position_embeddings: tuple[Tensor, Tensor]) -> AttentionInputs:
+    """The attention inputs of a layer that has not run. Of its projections, the keys count as the method's work."""
+    with without_flops():
+        found = attention_inputs(layer, hidden, position_embeddings)
+    add_flops(2 * found.keys.numel() * hidden.shape[-1])
+    return found
 
 
 def _hidden_from_attention(layout: Layout, choice: Choice) -> Layout:
