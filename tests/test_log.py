@@ -6,11 +6,13 @@ import logging
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
 from parbench import __version__
 from parbench.cli import main
+from paths import ROOT
 
 WRONG = ("eval", "method=[par")
 
@@ -66,6 +68,22 @@ log.warning("a warning")
 def test_the_package_is_a_command():
     done = subprocess.run([sys.executable, "-m", "parbench", "--version"], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == (f"parbench {__version__}\n", "")
+
+
+def test_ctrl_c_while_the_first_modules_are_imported_is_no_traceback():
+    entry = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]["parbench"]
+    code = f"""
+import pkgutil, sys
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if not name.startswith("parbench.") or name == "parbench.cli":
+            raise KeyboardInterrupt
+entry = pkgutil.resolve_name("{entry}")
+sys.meta_path.insert(0, Interrupts())
+sys.exit(entry())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "parbench: interrupted\n")
 
 
 def test_without_a_command_the_usage_is_printed(capsys):

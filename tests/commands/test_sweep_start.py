@@ -6,7 +6,10 @@ import sys
 
 import pytest
 
+import parbench.harness.evaluate
 from helpers import refused
+from parbench.errors import FatalError
+from parbench.models.adapter import LlavaAdapter
 from parbench.sweep import estimate
 from small_data import metrics
 
@@ -31,6 +34,19 @@ def test_a_person_is_asked(run, folder, monkeypatch):
     assert run("sweep", *SMALL)[0] == 2
     assert asked == ["This sweep would start 10 runs, 20 questions, about 33 min 20 s. Go on?"]
     assert not (folder / "runs").exists()
+
+
+def test_a_model_whose_rate_was_measured_is_not_loaded_again(run, folder, monkeypatch):
+    loaded, load = [], LlavaAdapter.load
+    monkeypatch.setattr(LlavaAdapter, "load", lambda settings: loaded.append(settings["name"]) or load(settings))
+
+    def full(*_, **__):
+        raise FatalError("the disk is full")
+
+    # At the first run, for which the model is there.
+    monkeypatch.setattr(parbench.harness.evaluate, "evaluate", full)
+    assert refused(run, "sweep", *SMALL) == "parbench: the disk is full"
+    assert loaded == ["llava-tiny"]
 
 
 @pytest.mark.parametrize("words", [("methods=[random]", "budgets=[64]"), ("budgets=[64]", "methods=[random]", "--yes")])

@@ -73,7 +73,7 @@ def test_a_job_says_as_much_as_the_command_that_handed_it_in(level, option, monk
     monkeypatch.setattr(job.runpy, "run_module", lambda *_, **__: started.append(sys.argv))
     monkeypatch.setattr(sys, "argv", sys.argv)
     with shown(level):
-        (one,) = SlurmSweep([Group(compose_config([]), list)], [["limit=1"]], {})._job_of.values()
+        (one,) = SlurmSweep([Group(compose_config([]))], [["limit=1"]], {})._job_of.values()
     one()
     assert started == [["parbench", "sweep", *option, "limit=1"]]
     assert one == SweepJob(("limit=1",))

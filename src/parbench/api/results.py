@@ -89,7 +89,7 @@ def evaluate(
         replace(cell, required=len(counts) == 1 and cell.method.name in asked)
         for cell in grid_cells(asked, counts, config.controls, words)
     ]
-    sweep = local_sweep([Group(config, lambda session: cells, asked=tuple(asked))], go_on=True)
+    sweep = local_sweep([Group(config, cells, asked=tuple(asked))], go_on=True)
     sweep.compute()
     if sweep.failed:
         said = "; ".join(f"{name}: {why}" for name, why in sweep.failed)

@@ -16,13 +16,16 @@ from parbench.commands.options import default_results, writable
 from parbench.commands.parsing import Given
 from parbench.config import build_reducer, compose_config
 from parbench.errors import ParbenchError
+from parbench.harness.planned import Cell
 from parbench.progress import bar, working
+from parbench.sweep.cells import refuse_impossible
 from parbench.sweep.grid import other_method
 
 if TYPE_CHECKING:
     from parbench.bench.measure import Effort, Measurer
     from parbench.bench.store import BenchFile
     from parbench.models.adapter import LlavaAdapter
+    from parbench.models.geometry import Geometry
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +43,7 @@ def run(given: Given) -> None:
     # The ratio of none to itself shows how large the noise is.
     methods = list(dict.fromkeys(["none", *given["methods"]]))
     cells = [cell for name in methods for cell in _cells(other_method(name, given.rest), given["budgets"])]
-    _refuse_impossible(config, cells)
+    refuse_impossible([(_geometry(config), cells)])
     from parbench.bench.batch import read_batch, scenes_samples
     from parbench.bench.measure import Measurer
     from parbench.bench.report import picture, show
@@ -66,9 +69,9 @@ def run(given: Given) -> None:
         }
         with bar(f"batch {size}", "pass", len(cells) * effort.passes, still=True) as shown:
             measurer = Measurer(adapter, batch, effort, shown.step)
-            for number, (method, budget) in enumerate(cells, 1):
-                shown.title = f"batch {size}, {method.name}"
-                said = _measure(measurer, store, method, budget)
+            for number, cell in enumerate(cells, 1):
+                shown.title = f"batch {size}, {cell.method.name}"
+                said = _measure(measurer, store, cell.method, cell.budget)
                 shown.adjust((len(cells) - number) * effort.passes + shown.done, shown.done)
                 _log.info(f"batch {size} [{number}/{len(cells)}] {said}")
     store.write()
@@ -94,38 +97,21 @@ def _checked(given: Given) -> DictConfig:
     return config
 
 
-def _refuse_impossible(config: DictConfig, cells: list[tuple[DictConfig, Any]]) -> None:
-    """Refuse a budget that none of the methods can have on this model.
+def _geometry(config: DictConfig) -> Geometry:
+    """The sizes of what is measured; with random weights it may have fewer layers."""
+    from parbench.models.written_sizes import model_geometry
 
-    If only some methods cannot have it, their cells are skipped later, with a warning.
-
-    Raises:
-        ParbenchError: No method can have one of the budgets. The message is the first method's reason.
-    """
-    from parbench.models.configs import config_of
-    from parbench.models.geometry import geometry_of
-
-    geometry = geometry_of(config_of(config.model))
+    geometry = model_geometry(config.model)
     if config.model.get("weights") == "random" and config.model.llm_layers:
-        geometry = replace(geometry, layers=config.model.llm_layers)
-    refused: dict[Any, ParbenchError] = {}
-    possible = set()
-    for method, budget in cells:
-        try:
-            build_reducer(method, budget).check(geometry)
-            possible.add(budget)
-        except ParbenchError as error:
-            refused.setdefault(budget, error)
-    for budget, refusal in refused.items():
-        if budget not in possible:
-            raise refusal
+        return replace(geometry, layers=config.model.llm_layers)
+    return geometry
 
 
-def _cells(method: DictConfig, budgets: list[Any]) -> list[tuple[DictConfig, Any]]:
+def _cells(method: DictConfig, budgets: list[Any]) -> list[Cell]:
     if not build_reducer(method).takes_budget:
         # A method that drops nothing takes no budget.
-        return [(method, None)]
-    return [(method, budget) for budget in budgets]
+        return [Cell(method, None)]
+    return [Cell(method, budget) for budget in budgets]
 
 
 def _effort(given: Given, device: Any) -> Effort:

@@ -126,9 +126,9 @@ _COMMANDS = (
         "sweep",
         "evaluate many methods at many budgets",
         "Evaluates methods at budgets in one process, together with the unreduced model and the controls. Prints one table per "
-        "model and data set. A budget that a method cannot deliver is skipped with a warning. If neither methods, budgets nor an "
-        "experiment are given, the plan is printed first. A plan of more than ten minutes has to be confirmed, or started with "
-        "--yes.",
+        "model and data set. A budget that a method cannot deliver is skipped with a warning, and one that no method can deliver "
+        "is refused. If neither methods, budgets nor an experiment are given, the plan is printed first. A plan of more than ten "
+        "minutes has to be confirmed, or started with --yes.",
         (
             "sweep methods=[par,fastv] budgets=[128,64] dataset=scenes limit=200",
             "sweep methods=all budgets=[192,128,64,own]",

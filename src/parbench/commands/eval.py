@@ -40,7 +40,7 @@ def run(given: Given) -> int:
         return local_sweep(_groups(rest), go_on=True).run()
     config = compose_config(rest)
     cells = [*_companions(config, rest), Cell(config.method, config.budget, required=True)]
-    group = Group(config, lambda session: cells)
+    group = Group(config, cells)
     return dry_run([group]) if dry else local_sweep([group], go_on=False).run()
 
 
@@ -53,7 +53,7 @@ def _groups(words: list[str]) -> list[Group]:
     for shared, evaluations in together.items():
         cells = [cell for one in evaluations for cell in _cells(one, [word for word in one if word not in words])]
         title = " ".join(word for word in shared if word not in words)
-        groups.append(Group(compose_config(evaluations[0]), lambda session, cells=cells: cells, title))  # type: ignore[misc]
+        groups.append(Group(compose_config(evaluations[0]), cells, title))
     return groups
 
 

@@ -19,6 +19,7 @@ from parbench.progress import counted, working
 from parbench.sweep.grid import other_method
 
 if TYPE_CHECKING:
+    from parbench.engine.plan import TokenPlan
     from parbench.reducers import Reducer
 
 _log = logging.getLogger(__name__)
@@ -117,6 +118,11 @@ class _Model:
 
         return OwnWork(self.config.model, self.asked.given["question"] or QUESTION)
 
+    def _work(self, reducer: Reducer, plan: TokenPlan, after: int, system: int) -> int:
+        """FLOPs of a method's own work; see :class:`parbench.compute.predict.OwnWork`."""
+        work: int = self.own(reducer, plan, after, system)
+        return work
+
     def row(self, reducer: Reducer, count: int | None, text: int, *, own: bool, conventions: bool) -> dict[str, Any]:
         """A predicted row.
 
@@ -134,7 +140,7 @@ class _Model:
 
         model, given = self.config.model, self.asked.given
         prompt, place = Prompt(text, given["system"]), given["place"]
-        found = predict(model, reducer, count, prompt, place, self.own if own else None)
+        found = predict(model, reducer, count, prompt, place, self._work if own else None)
         if conventions:
             found["conventions"] = other_counts(model, reducer, found, prompt, place)
         return found
@@ -181,10 +187,10 @@ def claim(asked: _Asked, name: str) -> Iterator[dict[str, Any]]:
         model = _Model(asked, config)
         method, plain = other_method(name, asked.rest), build_reducer(other_method("none", asked.rest))
         for text in asked.texts(TEXTS):
+            reduced = [model.row(build_reducer(method, count), count, text, own=True, conventions=True) for count in counts]
             full = model.row(plain, None, text, own=True, conventions=True)
-            for count in counts:
-                reduced = model.row(build_reducer(method, count), count, text, own=True, conventions=True)
-                yield from savings(full, reduced)
+            for one in reduced:
+                yield from savings(full, one)
 
 
 def show(rows: list[dict[str, Any]]) -> None:

@@ -29,14 +29,17 @@ def run(given: Given) -> None:
 
 
 def _drawn(config: DictConfig, number: int, out: Path | None) -> Path:
+    from parbench.harness.session import Session
+
+    session = Session(config)
+    # Before the imports that take seconds.
+    session.checked(config.method, config.budget)
     from parbench.engine.engine import Engine
     from parbench.engine.samples import Sample
     from parbench.figures.images import square
     from parbench.figures.kept_tokens import kept_picture
     from parbench.harness.prompts import build_prompt
-    from parbench.harness.session import Session
 
-    session = Session(config)
     dataset = session.dataset
     docs = dataset.docs()
     if number >= len(docs):

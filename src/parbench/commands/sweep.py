@@ -10,9 +10,10 @@ from omegaconf import OmegaConf
 from parbench.commands.parsing import Given
 from parbench.config import compose_config, names
 from parbench.errors import ParbenchError, unknown
-from parbench.sweep.cells import grid_cells
+from parbench.sweep.cells import grid_cells, refuse_impossible
 from parbench.sweep.devices.runner import local_sweep
 from parbench.sweep.dry_run import dry_run
+from parbench.sweep.estimate import Estimate, agreed, estimate
 from parbench.sweep.experiment import variant_cells
 from parbench.sweep.grid import products
 from parbench.sweep.runner import Group
@@ -35,6 +36,8 @@ def run(given: Given) -> int:
     alone = expand(given)
     titles = [" ".join(word for word in one if word not in given.words) if len(alone) > 1 else "" for one in alone]
     groups = [_group(given, one, title) for one, title in zip(alone, titles, strict=True)]
+    if "budgets" in given.named:
+        _refuse_impossible(groups)
     if given["dry-run"]:
         return dry_run(groups)
     launcher: dict[str, Any] = OmegaConf.to_container(groups[0].config.launcher, resolve=True)  # type: ignore[assignment]
@@ -45,10 +48,14 @@ def run(given: Given) -> int:
         from parbench.sweep.slurm.submit import check_settings
 
         check_settings(launcher)
-    if not given["yes"] and not _names_something(given) and not _agreed(groups, here=local and not launcher.get("devices")):
-        return 2
+    begun = None
+    if not given["yes"] and not _names_something(given):
+        found = _estimated(groups, here=local and not launcher.get("devices"))
+        if not agreed(found, "choose less, such as methods=[par] budgets=[64] limit=200"):
+            return 2
+        begun = found.session
     if local:
-        return local_sweep(groups, go_on=True).run()
+        return local_sweep(groups, go_on=True, begun=begun).run()
     from parbench.sweep.slurm.runner import SlurmSweep, job_words
 
     alone = [job_words(one, group.config.model.device, launcher) for one, group in zip(alone, groups, strict=True)]
@@ -58,17 +65,28 @@ def run(given: Given) -> int:
     return SlurmSweep(groups, jobs, launcher).run()
 
 
+def _refuse_impossible(groups: list[Group]) -> None:
+    """Refuse a budget that nothing can have, where the sizes of all models are on this machine."""
+    from parbench.models.written_sizes import known_geometry
+
+    try:
+        sizes = [known_geometry(group.config.model) for group in groups]
+    except ParbenchError:
+        # A model that cannot be opened is reported later, and the others are evaluated.
+        return
+    if None not in sizes:
+        refuse_impossible([(known, group.cells) for known, group in zip(sizes, groups, strict=True) if known])
+
+
 def _names_something(given: Given) -> bool:
     return any(key in given.named for key in _GRID) or any(word.startswith("experiment=") for word in given.rest)
 
 
-def _agreed(groups: list[Group], *, here: bool) -> bool:
-    """Print the estimated work of a sweep without named methods or budgets, and ask for confirmation if it takes long."""
-    from parbench.sweep.estimate import agreed, estimate
-
+def _estimated(groups: list[Group], *, here: bool) -> Estimate:
+    """The estimated work of a sweep without named methods or budgets, which is printed too."""
     found = estimate(groups, here=here)
     _log.info(f"neither methods nor budgets are named: {found}")
-    return agreed(found, "choose less, such as methods=[par] budgets=[64] limit=200")
+    return found
 
 
 def expand(given: Given) -> list[list[str]]:
@@ -117,7 +135,7 @@ def _group(given: Given, rest: list[str], title: str) -> Group:
             raise ParbenchError(
                 f"{unused[0]} cannot be combined with an experiment, which defines its variants: set budget=64 instead"
             )
-        return Group(config, lambda session: variant_cells(session, rest), title)
+        return Group(config, title=title, variants=lambda session: variant_cells(session, rest))
     cells = grid_cells(given["methods"], given["budgets"], config.controls, rest)
     asked = [] if set(given["methods"]) == set(names("method")) or "methods" not in given.named else given["methods"]
-    return Group(config, lambda session: cells, title, tuple(asked))
+    return Group(config, cells, title, tuple(asked))

@@ -12,7 +12,8 @@ from parbench.engine.plan import TokenPlan
 from parbench.engine.sites import Site, site_of
 from parbench.errors import ParbenchError
 from parbench.models.configs import config_of
-from parbench.models.geometry import Geometry, geometry_of
+from parbench.models.geometry import Geometry
+from parbench.models.written_sizes import model_geometry
 from parbench.reducers import Reducer
 from parbench.reducers.none import Unreduced
 
@@ -78,9 +79,11 @@ def predict(
     Raises:
         ParbenchError: The number of tokens is impossible, or neither a method nor a number is given.
     """
-    config, text = config_of(model), prompt.text
-    cost, geometry = costs(config), geometry_of(config)
+    geometry, text = model_geometry(model), prompt.text
+    # First, since errors in it need no transformers.
     made = plan(model["name"], geometry, reducer, tokens, place)
+    config = config_of(model)
+    cost = costs(config)
     attended = [count + text for count in made.attended]
     skipped = _site(reducer, geometry, place).skipped_flops(config.text_config, geometry.patches + text, 1)
     work = 0 if made.free else None
@@ -148,8 +151,7 @@ def other_counts(
         prompt: As for :func:`predict`.
         place: As for :func:`predict`.
     """
-    config = config_of(model)
-    made = plan(model["name"], geometry_of(config), reducer, row["tokens"], place)
+    made = plan(model["name"], model_geometry(model), reducer, row["tokens"], place)
     tokens = Tokens(made.visual, *prompt.split())
-    counted = {name: count(sizes_of(config), tokens) for name, count in CONVENTIONS.items()}
+    counted = {name: count(sizes_of(config_of(model)), tokens) for name, count in CONVENTIONS.items()}
     return {**counted, "true": row["llm_prefill"]}

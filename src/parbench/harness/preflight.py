@@ -12,10 +12,10 @@ from parbench.harness.planned import Cell, PlannedRun, plan
 from parbench.models import hub
 from parbench.models.fingerprints import PICKLE
 from parbench.models.loading import check_clip_config, locate_clip
+from parbench.models.written_sizes import known_geometry
 
 if TYPE_CHECKING:
     from parbench.harness.session import Session
-    from parbench.models.geometry import Geometry
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,8 @@ def check_before_weights(session: Session, cells: Sequence[Cell]) -> list[Planne
     Raises:
         ParbenchError: The model, a required method, its budget, the CLIP, the data's split or the free disk space is unsuitable.
     """
-    known = configured_geometry(session)
-    if known is not None and not has_small_files(session):
-        # Reported before anything is downloaded.
-        plan(session, cells, known)
+    # Reported before anything is downloaded, and before the processor is loaded, which takes seconds.
+    plan(session, cells, known_geometry(session.model_settings))
     session.check_prompts()
     planned = plan(session, cells, session.geometry)
     if any(run.cell.required and run.reducer and run.reducer.needs_clip for run in planned):
@@ -74,14 +72,6 @@ def _check_fetching(session: Session, read: Sequence[Source]) -> None:
     _check_split(session)
     missing = sum(source.missing or 0 for source in read)
     hub.check_space(" and ".join(source.name for source in read if not source.here), missing)
-
-
-def configured_geometry(session: Session) -> Geometry | None:
-    """The model's sizes from ``conf/model``; None if only the checkpoint has them."""
-    from parbench.models.configs import config_of
-    from parbench.models.geometry import geometry_of
-
-    return geometry_of(config_of(session.model_settings)) if session.model_settings.get("geometry") else None
 
 
 def sources(session: Session, planned: Sequence[PlannedRun]) -> list[Source]:
@@ -121,20 +111,6 @@ def fetchable_data(session: Session) -> Source:
         except ParbenchError:
             here = False
     return Source("data", name, revision, here, None if not files else tuple(files), note=f"split {settings['split']}")
-
-
-def has_small_files(session: Session) -> bool:
-    """Whether the small files of a session's model (configuration, processor) are on this machine."""
-    path, revision = str(session.model_settings["path"]), session.model_settings.get("revision")
-    folder = Path(path).expanduser()
-    if not folder.is_dir():
-        if not hub.is_hub_name(path):
-            return True  # An error in it is reported when it is opened.
-        cached = hub.cached_snapshot(path, revision)
-        if cached is None:
-            return False
-        folder = cached
-    return (folder / "config.json").is_file()
 
 
 def _check_split(session: Session) -> None:

@@ -18,6 +18,7 @@ from parbench.harness.planned import for_sizes
 from parbench.harness.submission import for_server
 from parbench.models.devices import resolve_device, resolve_dtype
 from parbench.models.fingerprints import fingerprint
+from parbench.models.geometry import Geometry
 from parbench.models.loading import (
     check_config,
     check_folder,
@@ -28,6 +29,7 @@ from parbench.models.loading import (
 )
 from parbench.models.placement import check_placement, device_type
 from parbench.models.quantization import check_quantization, model_title
+from parbench.models.written_sizes import checkpoint_geometry
 from parbench.numerics import NUMERICS
 from parbench.progress import working
 from parbench.provenance import code, outside_digest, versions
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
     from parbench.engine.features import FeatureCache
     from parbench.harness.calibrating import Thresholds
     from parbench.models.adapter import LlavaAdapter
-    from parbench.models.geometry import Geometry
     from parbench.reducers import Reducer
 
 
@@ -140,21 +141,15 @@ class Session:
     @cached_property
     def geometry(self) -> Geometry:
         """The model's sizes, without loading it."""
-        from parbench.models.geometry import geometry_of
-
-        return geometry_of(self._checkpoint_config)
+        return checkpoint_geometry(self.model_settings)
 
     @property
     def vision_width(self) -> int:
         """Hidden size of the vision tower."""
-        count: int = self._checkpoint_config.vision_config.hidden_size
-        return count
-
-    @cached_property
-    def _checkpoint_config(self) -> Any:
         from parbench.models.configs import read_config
 
-        return read_config(self._folder())
+        count: int = read_config(self._folder()).vision_config.hidden_size
+        return count
 
     def check_prompts(self) -> None:
         """Check that the model's processor loads and its chat template renders questions, without loading the model.

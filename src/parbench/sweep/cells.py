@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from parbench.config import build_reducer
+from parbench.errors import ParbenchError
 from parbench.harness.planned import Cell
 from parbench.reducers.budget import Budget
 from parbench.sweep.grid import other_method
+
+if TYPE_CHECKING:
+    from parbench.models.geometry import Geometry
 
 
 def grid_cells(methods: Sequence[str], budgets: Sequence[Budget], controls: Sequence[str], words: list[str]) -> list[Cell]:
@@ -33,3 +38,26 @@ def _of_method(method: DictConfig, budgets: Sequence[Budget], *, asked: bool) ->
         return [Cell(method, None)]
     own = [Cell(method, None)] if None in budgets and asked and plain.budget is None else []
     return [*(Cell(method, budget) for budget in budgets if budget is not None), *own]
+
+
+def refuse_impossible(asked: Iterable[tuple[Geometry, Iterable[Cell]]]) -> None:
+    """Refuse a budget that no method can have on any of the models. A cell that is impossible beside others is only skipped.
+
+    Args:
+        asked: The sizes of each model, and the cells that are asked of it.
+
+    Raises:
+        ParbenchError: Nothing would be measured at a budget; says why.
+    """
+    refused: dict[Budget, ParbenchError] = {}
+    possible = set()
+    for geometry, cells in asked:
+        for cell in cells:
+            try:
+                build_reducer(cell.method, cell.budget).check(geometry)
+                possible.add(cell.budget)
+            except ParbenchError as error:
+                refused.setdefault(cell.budget, error)
+    for budget, refusal in refused.items():
+        if budget not in possible:
+            raise refusal

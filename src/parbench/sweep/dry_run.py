@@ -54,17 +54,14 @@ def dry_run(groups: Sequence[Group]) -> int:
 
 def _show_group(session: Session, group: Group) -> None:
     from parbench.harness.planned import plan
-    from parbench.harness.preflight import configured_geometry, fetchable_data, has_small_files, sources
+    from parbench.harness.preflight import fetchable_data, sources
     from parbench.harness.submission import refuse_split
+    from parbench.models.written_sizes import has_small_files, known_geometry
 
     refuse_split(session.dataset.settings)
-    # Listing an experiment's variants may need the model.
-    cells = () if group.config.variants else group.cells(session)
-    geometry = configured_geometry(session)
-    if has_small_files(session):
+    planned = plan(session, group.cells, known_geometry(session.model_settings))
+    if has_small_files(session.model_settings):
         session.check_prompts()
-        geometry = session.geometry
-    planned = plan(session, cells, geometry)
     found = [*sources(session, planned), fetchable_data(session)]
     for source in found:
         print(_source_line(source))

@@ -31,11 +31,14 @@ class Estimate:
         runs: Number of unfinished runs.
         questions: Number of questions left to answer; None if the data would have to be downloaded to count them.
         seconds: Estimated time without loading and calibration; None if it is not known.
+        session: A session that holds the loaded model if the rate was measured with one, for the sweep to go on with; None
+            otherwise.
     """
 
     runs: int
     questions: int | None
     seconds: float | None
+    session: Session | None = None
 
     def __str__(self) -> str:
         """In words."""
@@ -71,28 +74,32 @@ def estimate(groups: Sequence[Group], *, here: bool) -> Estimate:
         here: Whether this machine computes, so that the rate can be measured if no finished run gives one.
     """
     from parbench.harness.planned import plan
-    from parbench.harness.preflight import configured_geometry, has_small_files
     from parbench.harness.session import Session
+    from parbench.models.written_sizes import has_small_files, known_geometry
     from parbench.results.status import overview
 
     runs, questions, seconds = 0, 0, 0.0
     counted, timed = True, True
-    session = None
+    session = loaded = None
     for group in groups:
         session = Session(group.config, beside=session, elsewhere=not here)
         results = Path(session.config.results_dir)
         known = overview(results) if results.is_dir() else []
-        small = has_small_files(session)
-        geometry = session.geometry if small else configured_geometry(session)
-        outlooks = [outlook(session, run, known, rows_here=True) for run in plan(session, group.cells(session), geometry)]
+        geometry = known_geometry(session.model_settings)
+        outlooks = [outlook(session, run, known, rows_here=True) for run in plan(session, group.cells, geometry)]
         left = list({one.run.name: one for one in outlooks if one.left != 0}.values())
         runs += len(left)
         counted &= all(one.left is not None for one in left)
         questions += sum(one.left or 0 for one in left)
-        rates = rates_of(session, known, results) or ({"": _measured(session)} if left and counted and here and small else {})
+        rates = rates_of(session, known, results)
+        if not rates and left and counted and here and has_small_files(session.model_settings):
+            if loaded is not None:
+                session.succeed(loaded)
+            loaded = session
+            rates = {"": _measured(session)}
         timed &= bool(rates) or not left
         seconds += seconds_of(left, rates) if rates else 0.0
-    return Estimate(runs, questions if counted else None, seconds if counted and timed else None)
+    return Estimate(runs, questions if counted else None, seconds if counted and timed else None, loaded)
 
 
 def _measured(session: Session) -> float:

@@ -33,15 +33,21 @@ class Group:
 
     Attributes:
         config: The configuration of model, data set and everything else they share.
-        cells: Gives the methods and budgets, once the session is open.
+        cells: The methods and budgets; empty for an experiment.
         title: Distinguishes it from the command's other groups; empty if there is only one.
         asked: Names of the requested methods; each needs at least one run that is possible.
+        variants: Gives an experiment's methods and budgets, once the session is open: finding thresholds may need the model.
     """
 
     config: DictConfig
-    cells: Callable[[Session], Sequence[Cell]]
+    cells: Sequence[Cell] = ()
     title: str = ""
     asked: tuple[str, ...] = ()
+    variants: Callable[[Session], Sequence[Cell]] | None = None
+
+    def listed(self, session: Session) -> Sequence[Cell]:
+        """The methods and budgets, those of an experiment too."""
+        return self.variants(session) if self.variants else self.cells
 
 
 @dataclass
@@ -106,6 +112,7 @@ class Sweep:
     Args:
         groups: What to evaluate; groups of the same model should be adjacent.
         go_on: Whether to continue with the other runs when one fails; otherwise its error ends the sweep.
+        begun: A session that may hold the model of the first group already, and is used up; None if there is none.
 
     Attributes:
         elsewhere: Whether other machines compute.
@@ -115,8 +122,8 @@ class Sweep:
     elsewhere = False
     device: str | None = None
 
-    def __init__(self, groups: Sequence[Group], *, go_on: bool) -> None:
-        self.groups, self.go_on = groups, go_on
+    def __init__(self, groups: Sequence[Group], *, go_on: bool, begun: Session | None = None) -> None:
+        self.groups, self.go_on, self._begun = groups, go_on, begun
         self._open: list[OpenGroup] = []
         self._failed: list[tuple[str, str]] = []
         self._ended = 0
@@ -157,9 +164,10 @@ class Sweep:
             self._compute_all(progress)
 
     def _compute_all(self, progress: Progress) -> None:
-        before = None
+        # Searching for thresholds may have loaded the model of the last group.
+        before = self._open[-1].session if self._open else None
         for opened in self._open:
-            if before is not None:
+            if before is not None and before is not opened.session:
                 opened.session.succeed(before)
             with self._if_several(opened.group):
                 self._compute(opened, progress)
@@ -183,15 +191,15 @@ class Sweep:
         from parbench.harness.session import Session
         from parbench.harness.submission import refuse_split
 
-        before = self._open[-1].session if self._open else None
+        before = self._open[-1].session if self._open else self._begun
         opened = OpenGroup(group, Session(group.config, beside=before, elsewhere=self.elsewhere, device=self.device))
+        if before is not None:
+            opened.session.succeed(before)
         refuse_split(opened.session.dataset.settings)
-        # Listing an experiment's variants may need the model to find thresholds.
-        known = () if group.config.variants else group.cells(opened.session)
         # An error in the model affects every run.
-        planned = check_before_weights(opened.session, known)
+        planned = check_before_weights(opened.session, group.cells)
         opened.session.dataset.fingerprint, opened.session.model_fingerprint  # noqa: B018
-        planned = planned or plan(opened.session, group.cells(opened.session), opened.session.geometry)
+        planned = planned or plan(opened.session, group.listed(opened.session), opened.session.geometry)
         # Report all errors that need no model before the first search for a threshold.
         for run in planned:
             if run.refusal:
@@ -202,9 +210,6 @@ class Sweep:
                 opened.jobs.append(job)
         self._note_missing(opened, planned)
         opened.session.thresholds.rest()
-        if len(self.groups) > 1:
-            # Searching for thresholds needs the model.
-            opened.session.release()
         return opened
 
     def _note_missing(self, opened: OpenGroup, planned: Sequence[PlannedRun]) -> None:

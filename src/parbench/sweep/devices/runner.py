@@ -18,18 +18,24 @@ from parbench.sweep.runner import Group, Job, OpenGroup, Sweep
 
 if TYPE_CHECKING:
     from parbench.harness.progress import Progress
+    from parbench.harness.session import Session
 
 _log = logging.getLogger(__name__)
 
 
-def local_sweep(groups: Sequence[Group], *, go_on: bool) -> Sweep:
+def local_sweep(groups: Sequence[Group], *, go_on: bool, begun: Session | None = None) -> Sweep:
     """A sweep on this machine: in this process, or in one process per device of ``launcher.devices``.
+
+    Args:
+        groups: What to evaluate.
+        go_on: Whether to continue with the other runs when one fails.
+        begun: A session that may hold the model already, for a sweep in this process.
 
     Raises:
         ParbenchError: ``launcher.devices`` is invalid.
     """
     devices = asked_devices(groups[0].config)
-    return DeviceSweep(groups, devices, go_on=go_on) if devices else Sweep(groups, go_on=go_on)
+    return DeviceSweep(groups, devices, go_on=go_on) if devices else Sweep(groups, go_on=go_on, begun=begun)
 
 
 @dataclass(eq=False)
