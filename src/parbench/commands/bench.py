@@ -84,8 +84,8 @@ def _checked(given: Given) -> DictConfig:
     for word in given.rest:
         if word.lstrip("+~").startswith(_NO_PLACE):
             raise ParbenchError(
-                f"{word} cannot be combined with bench, which times questions of scenes: "
-                "write methods=[a,b] budgets=[1,2] batch=[1,16]"
+                f"{word} cannot be combined with bench, which times questions of scenes: write methods=[a,b] budgets=[1,2] "
+                "batch=[1,16]"
             )
     config = compose_config(given.rest)
     for key, value in (

@@ -78,9 +78,9 @@ def _show(found: dict[str, Any]) -> None:
         name, time = row["method"] if row["budget"] is None else f"{row['method']} @{row['budget']}", row["time"]
         console.print(
             f"{name}, engine=shared: {100 * row['share_of_matmul_rate']:.0f} % of this machine's "
-            f"{row['matmul_flops_per_second'] / 1e9:.0f} GFLOP/s in matrix products; time: {100 * time['products']:.0f} % "
-            f"matrix products and attention, {100 * time['other']:.0f} % other tensor operations, "
-            f"{100 * time['outside']:.0f} % outside torch",
+            f"{row['matmul_flops_per_second'] / 1e9:.0f} GFLOP/s in matrix products; time: {100 * time['products']:.0f} % matrix "
+            f"products and attention, {100 * time['other']:.0f} % other tensor operations, {100 * time['outside']:.0f} % outside "
+            "torch",
             highlight=False,
             soft_wrap=True,
         )

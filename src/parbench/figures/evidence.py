@@ -84,15 +84,13 @@ def _recall_note(sweep: Sweep) -> str:
     budgets = [f"{budget:g}" for budget in sweep.budgets]
     named = (
         f"Named: a method's smallest budget ({budgets[-1]} tokens for most), or its own rule where it has none, with 95 % "
-        f"intervals; "
-        "small: larger budgets. "
+        "intervals; small: larger budgets. "
         if len(budgets) > 1
         else ""
     )
     return (
-        f"{sweep.about}. {named}Evidence recall: share of the patches a question needs that the kept tokens come from, after "
-        f"the last "
-        "stage. Dashed line: no reduction; dotted: chance."
+        f"{sweep.about}. {named}Evidence recall: share of the patches a question needs that the kept tokens come from, after the "
+        "last stage. Dashed line: no reduction; dotted: chance."
     )
 
 
@@ -145,7 +143,6 @@ def _redundancy_note(sweep: Sweep, points: pd.DataFrame) -> str:
     fading = f"Fainter: more tokens ({', '.join(budgets)}). " if len(budgets) > 1 else ""
     return (
         f"{sweep.about}. {fading}External: share of the kept tokens that come mostly from patches which the question does not "
-        f"need. "
-        "Internal: share that lie in a needed box in which another kept token lies already. Bars: 95 % intervals; dashed: no "
-        "reduction."
+        "need. Internal: share that lie in a needed box in which another kept token lies already. Bars: 95 % intervals; dashed: "
+        "no reduction."
     )

@@ -111,8 +111,7 @@ def _ends(points: pd.DataFrame) -> Sequence[Named]:
 
 def _note(points: pd.DataFrame, model: str) -> str:
     return (
-        f"{model}, numbers as printed in {points['source'].nunique()} sources, training-free methods only; a line is one method "
-        f"in one "
-        "table of one source. Sources differ in prompts, subsets and unreduced scores: lines of different sources are no ranking. "
-        "Fine lines lead to the unreduced score of the same table. Sources: results/published."
+        f"{model}, numbers as printed in {points['source'].nunique()} sources, training-free methods only; a line is one method in "
+        "one table of one source. Sources differ in prompts, subsets and unreduced scores: lines of different sources are no "
+        "ranking. Fine lines lead to the unreduced score of the same table. Sources: results/published."
     )

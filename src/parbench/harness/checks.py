@@ -63,9 +63,8 @@ def check_answers(name: str, numbers: Iterable[int], docs: Any) -> None:
         answer = doc.get("answer")
         if options is not None and not _among(answer, options):
             raise ParbenchError(
-                f"row {number} of data set {name} has the answer {answer!r}, which is none of its options "
-                f"({', '.join(options)}): mend "
-                "or remove that row"
+                f"row {number} of data set {name} has the answer {answer!r}, which is none of its options ({', '.join(options)}): "
+                "mend or remove that row"
             )
 
 

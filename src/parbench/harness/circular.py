@@ -35,9 +35,8 @@ class CircularGroups:
         lone = next((number for number in numbers if number % STEP not in there), None)
         if lone is not None:
             raise ParbenchError(
-                f"data set {name} has {column} {lone}, a rotation of question {lone % STEP}, which is not there: keep all rows "
-                f"of a "
-                "question"
+                f"data set {name} has {column} {lone}, a rotation of question {lone % STEP}, which is not there: keep all rows of "
+                "a question"
             )
         self.keys = [number % STEP for number in numbers]
 

@@ -52,8 +52,7 @@ class FoundThreshold:
         except OSError as error:
             _log.warning(
                 f"the threshold cannot be kept in {self.path.parent} ({error.strerror}), so that each run finds it anew: name "
-                f"another "
-                "folder in PARBENCH_CACHE"
+                "another folder in PARBENCH_CACHE"
             )
 
     @contextlib.contextmanager

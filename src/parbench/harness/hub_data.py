@@ -46,9 +46,8 @@ def resolve(repository: str, revision: str | None, config: str | None) -> str:
         raise ParbenchError(f"data set {repository} has no revision {revision} on the hub: set dataset.revision") from error
     except RepositoryNotFoundError as error:
         raise ParbenchError(
-            f"there is no data set {repository} on the hub, or it asks for a token of yours: log in with `hf auth login`, or "
-            f"give a "
-            "folder as dataset.path"
+            f"there is no data set {repository} on the hub, or it asks for a token of yours: log in with `hf auth login`, or give "
+            "a folder as dataset.path"
         ) from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, httpx.HTTPError, OSError) as error:
         cached = _cached_commit(repository, revision, config)
@@ -99,9 +98,8 @@ def load(repository: str, config: str | None, split: str, commit: str, files: An
 def _nowhere(repository: str, config: str | None, why: str) -> ParbenchError:
     what = f" (configuration {config})" if config else ""
     return ParbenchError(
-        f"the data set {repository}{what} is neither in the local cache nor to be downloaded ({why}): copy it to this machine "
-        f"and give "
-        "its folder as dataset.path=/path/to/folder"
+        f"the data set {repository}{what} is neither in the local cache nor to be downloaded ({why}): copy it to this machine and "
+        "give its folder as dataset.path=/path/to/folder"
     )
 
 

@@ -133,8 +133,7 @@ class ParbenchLlava(lmms):
         if self.dataset is None and on and other is not None:
             raise ParbenchError(
                 f"method {reducer.name} was calibrated on {source(on)}, not for task {other}: add dataset=NAME of its "
-                f"configuration to "
-                "--model_args, or a threshold of your own"
+                "configuration to --model_args, or a threshold of your own"
             )
 
     def choose(self, requests: Sequence[Instance], shard: tuple[int, int]) -> list[Instance]:

@@ -110,9 +110,8 @@ def _session(shard: Shard, config: Mapping[str, Any]) -> Session:
         raise ParbenchError(f"data set {session.dataset.name} is not what the shards of {shard.run} were asked about")
     if (identity.get("numerics"), identity["versions"]) != (NUMERICS, versions()):
         raise ParbenchError(
-            f"the shards of {shard.run} were computed by a parbench, or with libraries, that might score them differently: "
-            f"merge them "
-            "with what computed them"
+            f"the shards of {shard.run} were computed by a parbench, or with libraries, that might score them differently: merge "
+            "them with what computed them"
         )
     return session
 

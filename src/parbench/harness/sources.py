@@ -33,9 +33,8 @@ def local_files(path: Path, name: str | None, split: str) -> list[Path]:
         there = ", ".join(str(file.relative_to(path)) for file in found[:5]) or "no data file at all"
         where = f" of configuration {name}" if name else ""
         raise ParbenchError(
-            f"dataset.path={path} holds no file of split {split}{where} ({there}): name the files {split}-*.parquet, "
-            f"{split}.jsonl or "
-            "set dataset.split"
+            f"dataset.path={path} holds no file of split {split}{where} ({there}): name the files {split}-*.parquet, {split}.jsonl "
+            "or set dataset.split"
         )
     if len(kinds := sorted({file.suffix for file in files})) > 1:
         raise ParbenchError(
@@ -68,8 +67,7 @@ def refuse_ignored(dataset: Mapping[str, Any]) -> None:
         if generated and dataset.get(key) is not None:
             raise ParbenchError(
                 f"dataset.{key}={dataset[key]} means nothing for {name}, which is generated: for data of your own write "
-                f"dataset=local "
-                "dataset.path=FILE"
+                "dataset=local dataset.path=FILE"
             )
     if not generated and dataset.get("skill") is not None:
         raise ParbenchError(f"dataset.skill={dataset['skill']} means nothing for {name}: only scenes has skills")
@@ -248,8 +246,7 @@ def hub_commit(dataset: Mapping[str, Any]) -> str | None:
         named = shorten(str(dataset.get("data_files") or dataset["hub"]), 120)
         raise ParbenchError(
             f"lmms-eval's task {dataset['task']} reads files that are no data set of the hub ({named}): download them and give "
-            f"them as "
-            "dataset.path"
+            "them as dataset.path"
         )
     return resolve(dataset["hub"], dataset.get("revision"), dataset.get("config"))
 

@@ -55,8 +55,8 @@ def resolve(budget: Budget, total: int, method: str) -> int | None:
         return max(1, round(budget * total))
     if budget > total:
         raise ParbenchError(
-            f"budget={budget} of method {method} is impossible for a model with {total} visual tokens: "
-            f"use 1 to {total} tokens, or a ratio between 0 and 1 such as 0.111"
+            f"budget={budget} of method {method} is impossible for a model with {total} visual tokens: use 1 to {total} tokens, or "
+            "a ratio between 0 and 1 such as 0.111"
         )
     return int(budget)
 

@@ -285,8 +285,7 @@ def demand(found: Mapping[str, Any], where: str, keys: Sequence[str], computed_b
     version = computed_by[0].get("parbench") if computed_by else None
     raise ParbenchError(
         f"{where} is of another format (it lacks {', '.join(missing)}; written by parbench {version or '?'}, this is "
-        f"{__version__}): "
-        f"read it with that version, or run again"
+        f"{__version__}): read it with that version, or run again"
     )
 
 

@@ -40,10 +40,8 @@ def check_same_code(runs: pd.DataFrame) -> None:
     """
     if notes := code_notes(runs):
         raise ParbenchError(
-            f"these {len(runs)} runs were not computed alike ({'; '.join(notes)}): compute them again with one parbench on "
-            "one kind of "
-            f"device, or "
-            "leave out strict"
+            f"these {len(runs)} runs were not computed alike ({'; '.join(notes)}): compute them again with one parbench on one "
+            "kind of device, or leave out strict"
         )
 
 

@@ -69,8 +69,7 @@ def read_records(settings: Mapping[str, Any]) -> Records:
         return _table(file, settings, fields)
     raise ParbenchError(
         f"dataset.path={settings['path']} is of no format that is known: give JSON lines (.jsonl, .json), CSV (.csv, .tsv), "
-        f"parquet or "
-        "arrow"
+        "parquet or arrow"
     )
 
 

@@ -186,9 +186,8 @@ def _check_ids(records: Records, rows: Sequence[Mapping[str, Any]], column: str)
     for number, row in enumerate(rows):
         if (before := first.setdefault(row["question_id"], number)) != number:
             raise ParbenchError(
-                f"rows {before} and {number} of {records.source} have the same {column}, {row['question_id']}: give each row "
-                f"its own, "
-                "or leave the column out"
+                f"rows {before} and {number} of {records.source} have the same {column}, {row['question_id']}: give each row its "
+                "own, or leave the column out"
             )
 
 

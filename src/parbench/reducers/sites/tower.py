@@ -82,8 +82,7 @@ class TowerReducer(Reducer):
             for _ in range(geometry.read):
                 length -= most_merges(length)
             raise ParbenchError(
-                f"budget={budget} of method {self.name} is out of reach: each of {geometry.read} vision blocks merges at "
-                "most half "
+                f"budget={budget} of method {self.name} is out of reach: each of {geometry.read} vision blocks merges at most half "
                 f"of its tokens, so the smallest budget is {length - 1}"
             )
         return plan

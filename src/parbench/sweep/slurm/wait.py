@@ -125,7 +125,6 @@ class Queue:
             )
         arrays = sorted({handed.job.split("_")[0] for handed in self.jobs.values()}, key=int)
         return (
-            f"parbench: the jobs go on: squeue --jobs={','.join(arrays)} shows them, scancel {' '.join(arrays)} ends them, "
-            f"their logs "
-            f"are in {self._ledger.folder}; the same command waits for them again"
+            f"parbench: the jobs go on: squeue --jobs={','.join(arrays)} shows them, scancel {' '.join(arrays)} ends them, their "
+            f"logs are in {self._ledger.folder}; the same command waits for them again"
         )
