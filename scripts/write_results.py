@@ -33,7 +33,7 @@ def _table(known: Mapping[str, Field[Any]], begin: str, end: str) -> str:
 def _row(one: Field[Any]) -> str:
     about = one.metadata
     marks = ["**Timing.**"] if about["timing"] else []
-    marks += ["Left out where it is null."] if about["left_out"] else []
+    marks += ["Omitted if it is null."] if about["left_out"] else []
     said = " ".join([about["said"], *marks]).replace("|", "\\|")
     return f"| `{one.name}` | {about['kind']} | {_default(one)} | {said} |"
 

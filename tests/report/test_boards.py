@@ -129,7 +129,7 @@ def test_a_setting_and_a_budget_are_chosen_and_sent(browser, board):
     assert browser.texts("#ranks tbody tr th") == ["–none", "1par", "1visionzip", "3fastv"]
     browser.click("tr[data-row=par] button.link")
     browser.until("document.getElementById('hint').matches(':popover-open')")
-    assert browser.text("#hint") == "Not told apart from parvisionzip"
+    assert browser.text("#hint") == "Not significantly different from parvisionzip"
     browser.choose("#board-budget", "128")
     view = browser.text("#ranks")
     fragment = browser.evaluate("location.hash.slice(1)")

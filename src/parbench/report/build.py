@@ -22,8 +22,8 @@ from parbench.results.comparable import surroundings
 
 _REPORT = ("table", "board", "skills", "scatter", "compare", "kept")
 _RULE = (
-    "Rank: one more than the number of rows that are better by a paired difference which holds after Holm's correction over all "
-    "pairs of the budget (5 %, t-test, images resampled). Rows that cannot be told apart from the best share its rank."
+    "Rank: one more than the number of rows that are significantly better, by a paired t-test with Holm's correction over all "
+    "pairs of the budget (5 %, images resampled). Rows that do not differ significantly from the best share its rank."
 )
 
 

@@ -1,4 +1,4 @@
-// Every answer of every run, and the images: taken out of their packing when they are first looked at.
+// All answers of all runs, and the images; unpacked when they are first shown.
 
 const questions = data.answers?.questions ?? [];
 const NOTHING = 0xFFFFFFFF;
@@ -9,7 +9,7 @@ async function inflated(text) {
   return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).arrayBuffer();
 }
 
-/** A run's answers: a function from a question's number to what was kept and said; null where the sample failed. */
+/** The answers of a run: a function from the index of a question to its kept tokens and answer; null for failed samples. */
 function answersOf(run) {
   if (!blocks.has(run)) blocks.set(run, inflated(data.answers.runs[run]).then(unpacked));
   return blocks.get(run);
@@ -28,7 +28,7 @@ function unpacked(buffer) {
   });
 }
 
-/** An image, decoded when it is first needed; null where the report does not hold it. */
+/** An image, decoded when it is first shown; null if the report does not contain it. */
 function pictureOf(place) {
   const source = data.answers.pictures?.sources[place];
   if (!source) return Promise.resolve(null);
@@ -42,7 +42,7 @@ function pictureOf(place) {
 
 const patchesOf = (mask) => mask.reduce((sum, bit) => sum + bit, 0);
 
-/** In words that tokens are merged from more patches than there are tokens, which a picture of patches cannot show. */
+/** A sentence for tokens that are merged from several patches, which the dimmed image cannot show. */
 function mergedFrom(answer) {
   const patches = answer?.mask ? patchesOf(answer.mask) : 0;
   return patches > 1.05 * answer?.tokens ? `merged from ${patches}` : "";
@@ -50,7 +50,7 @@ function mergedFrom(answer) {
 
 const verdict = (answer) => (answer ? (answer.right ? "✓ " : "✗ ") + answer.said : "failed");
 
-/** An image with what was dropped dimmed, and the boxes of what the question needs. */
+/** An image with dropped patches dimmed, and evidence boxes. */
 function paint(canvas, image, question, mask, side, { boxes, dim }) {
   const { grid } = data.answers.pictures, context = canvas.getContext("2d");
   const ratio = Math.min(2, devicePixelRatio || 1);
@@ -62,11 +62,11 @@ function paint(canvas, image, question, mask, side, { boxes, dim }) {
   for (const [place, kept] of (mask ?? []).entries()) {
     if (kept) continue;
     const [row, column] = [Math.floor(place / grid[1]), place % grid[1]];
-    // To whole pixels, so that neighbours neither overlap nor leave a gap.
+    // Rounded to whole pixels, so that neighbouring patches neither overlap nor leave a gap.
     const [x0, y0, x1, y1] = [column * wide, row * high, (column + 1) * wide, (row + 1) * high].map((edge) => Math.round(edge * ratio) / ratio);
     context.fillRect(x0, y0, x1 - x0, y1 - y0);
   }
-  // A line along the edge of a circle would make it a square.
+  // Boxes are drawn with a margin, so that they do not hide the outline of an object.
   const scale = side / data.answers.pictures.side, room = 7;
   for (const [x0, y0, x1, y1] of boxes ? question.boxes : []) {
     for (const [style, width] of [["#000", 3], ["#56B4E9", 1.6]]) {

@@ -1,4 +1,4 @@
-// The leaderboard: what is retained of the accuracy without reduction, at one budget, with ranks that respect ties.
+// The leaderboard: retained accuracy at one budget, with ranks that respect ties.
 
 const boardNow = () => data.boards.all[Number(byId("board-setting").value)];
 
@@ -14,17 +14,17 @@ const ranged = (row, key, digits) => {
 function boardColumns() {
   const { measure } = boardNow(), rows = groupNow().rows, has = (key) => rows.some((row) => isNumber(row[key]));
   return [
-    { key: "retained", title: "retained %", digits: 1, hint: "Share of what no reduction reaches, paired, with its 95 % interval. Rows are sorted by it." },
+    { key: "retained", title: "retained %", digits: 1, hint: "Relative to no reduction, paired, with its 95 % interval. Rows are sorted by it." },
     { key: "value", title: measure ? measure.title + (measure.percent ? " %" : "") : "", digits: measure?.digits ?? 1, hint: "With its 95 % interval, images resampled." },
     { key: "tokens", title: "tokens", digits: 1, hint: "Visual tokens of a sample, mean over samples and LLM layers." },
-    { key: "saved", title: "FLOPs saved %", digits: 1, hint: "Up to the first token, of those without reduction." },
+    { key: "saved", title: "FLOPs saved %", digits: 1, hint: "Share of the FLOPs without reduction, up to the first token." },
   ].filter(({ key }) => has(key));
 }
 
 function tiesCell(row) {
   if (!row.ties.length) return make("td", {}, "");
   const button = make("button", { type: "button", class: "link" }, `${row.ties.length}`);
-  button.addEventListener("click", () => explain(button, `Not told apart from ${row.name}`, make("p", {}, row.ties.join(", "))));
+  button.addEventListener("click", () => explain(button, `Not significantly different from ${row.name}`, make("p", {}, row.ties.join(", "))));
   return make("td", {}, button);
 }
 
@@ -44,7 +44,7 @@ function boardRow(row, columns, range, several) {
 function drawBoard() {
   const board = boardNow(), rows = rankedRows(), columns = boardColumns(), several = severalFolders();
   const titles = [["rank, method", data.boards.rule], ...columns.map(({ title, hint }) => [title, hint]),
-    ["ties", "How many rows of this budget it cannot be told apart from; press the number for their names."], ...(several ? [["from", ""]] : [])];
+    ["ties", "Number of rows of this budget from which it does not differ significantly; click the number for their names."], ...(several ? [["from", ""]] : [])];
   const head = make("tr", {}, ...titles.map(([title, hint]) => make("th", { scope: "col", class: title === "from" ? "from" : null }, make("span", { class: "head plain" }, title, hint ? hintButton(title, hint) : null))));
   const range = rangeOf(rows, "retained"), all = [...(board.none ? [board.none] : []), ...rows];
   byId("ranks").replaceChildren(make("thead", {}, head), make("tbody", {}, ...all.map((row) => boardRow(row, columns, range, several))));
@@ -53,7 +53,7 @@ function drawBoard() {
 
 const severalFolders = () => new Set(groupNow().rows.map((row) => row.folder)).size > 1;
 
-/** The budgets of a setting, and of them the one that is chosen, where it has it. */
+/** The budgets of a setting, and the selected one if the setting has it. */
 function boardBudgets() {
   const select = byId("board-budget"), before = select.value;
   select.replaceChildren(...boardNow().groups.map(({ budget }) => make("option", { value: String(budget) }, budgetName(budget))));
@@ -86,7 +86,7 @@ starts.push(() => {
   boardBudgets();
   bind("board-budget", "board-budget", drawBoard);
   bind("board-controls", "board-controls", drawBoard);
-  byId("board-note").textContent = `Sorted by what is retained, or by the measure itself where there is no run without reduction. ${data.boards.rule} A control that is hidden keeps its rank.`;
+  byId("board-note").textContent = `Sorted by retained accuracy, or by the measure itself if there is no unreduced run. ${data.boards.rule} A hidden control keeps its rank.`;
   startExport("board-export", boardText);
   drawBoard();
 });

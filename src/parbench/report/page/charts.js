@@ -1,4 +1,4 @@
-// Colours and pictures that tables and charts share.
+// Colours and drawings that tables and charts share.
 
 const rgb = (text) => [1, 3, 5].map((place) => parseInt(text.slice(place, place + 2), 16));
 
@@ -9,13 +9,13 @@ const mixed = (one, other, share) => `#${rgb(one).map((part, place) => Math.roun
 const luminance = (text) => rgb(text).map((part) => part / 255).map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4))
   .reduce((sum, part, place) => sum + [0.2126, 0.7152, 0.0722][place] * part, 0);
 
-/** Black or white, whichever can be read better; its contrast is 4.5 at least. */
+/** Black or white, whichever is more readable on a colour; the contrast is at least 4.5. */
 const inkOn = (ground) => ((luminance(ground) + 0.05) ** 2 > 0.05 * 1.05 ? "#000000" : "#ffffff");
 
 const isDark = () => byId("theme").getAttribute("aria-pressed") === "true";
 const groundNow = () => (isDark() ? "#15181e" : "#ffffff");
 
-/** An interval as a bar between the least and the most that a column has. */
+/** An interval as a bar in the range of its column. */
 function intervalBar(method, [value, low, high], [least, most], width = 96) {
   if (![value, low, high].every(isNumber)) return null;
   const place = (one) => 2 + ((one - least) / (most - least || 1)) * (width - 4);
@@ -25,7 +25,7 @@ function intervalBar(method, [value, low, high], [least, most], width = 96) {
     draw("line", { x1: place(value), x2: place(value), y1: 0.5, y2: 9.5, style: `${style}; stroke-width: 3` }));
 }
 
-/** The least and the most of a column with its intervals. */
+/** The range of a column with its intervals. */
 function rangeOf(rows, key) {
   const values = rows.flatMap((row) => ["", "_low", "_high"].map((end) => row[key + end])).filter(isNumber);
   return [Math.min(...values), Math.max(...values)];
@@ -33,7 +33,7 @@ function rangeOf(rows, key) {
 
 const STYLES = ["fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-opacity", "opacity", "display", "font-size", "font-weight", "text-anchor"];
 
-/** A picture of the page as a file of its own: styles written into it, and beneath it the names of methods. */
+/** A drawing of the page as a standalone SVG file, with its styles and a legend of methods. */
 function svgFile(svg, names) {
   const copy = svg.cloneNode(true), box = svg.viewBox.baseVal, size = 12, font = "DejaVu Sans, Helvetica, Arial, sans-serif";
   const pairs = [[svg, copy], ...[...svg.querySelectorAll("*")].map((one, place) => [one, copy.querySelectorAll("*")[place]])];

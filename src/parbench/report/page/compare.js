@@ -1,4 +1,4 @@
-// Two runs against one another, question by question: what B breaks that A has right, and what it fixes.
+// Comparison of two runs, question by question: the questions that B breaks and fixes relative to A.
 
 const OUTCOMES = [
   ["flipped", "flipped", (a, b) => a !== b], ["broken", "broken: right with A only", (a, b) => a && !b], ["fixed", "fixed: right with B only", (a, b) => !a && b],
@@ -22,7 +22,7 @@ function clustered(differences, images) {
   return { mean, half: t * error };
 }
 
-/** McNemar's exact test: two-sided, that breaking and fixing are equally likely. */
+/** The two-sided p-value of McNemar's exact test. */
 function mcnemar(broken, fixed) {
   const count = broken + fixed, least = Math.min(broken, fixed);
   let [term, sum] = [-count * Math.LN2, 0];
@@ -33,7 +33,7 @@ function mcnemar(broken, fixed) {
   return Math.min(1, 2 * sum);
 }
 
-/** All questions of a skill with both answers. */
+/** The questions of a skill, each with both answers. */
 async function compared() {
   const [a, b] = await Promise.all([byId("compare-a"), byId("compare-b")].map((select) => answersOf(runOf(select.value))));
   const skill = byId("compare-skill").value;
@@ -51,7 +51,7 @@ function sayCompared(found) {
   const ends = spread && spread.half > 0 ? ` (95 %: ${figure(spread.mean - spread.half, 1, true)} … ${figure(spread.mean + spread.half, 1, true)})` : "";
   byId("compare-said").replaceChildren(`${found.length} questions. Accuracy: A ${figure(mean("a"), 1)} %, B ${figure(mean("b"), 1)} %; `,
     make("b", {}, `B − A ${figure(mean("b") - mean("a"), 1, true)} points`), `${ends}. Broken ${broken}, fixed ${fixed}: McNemar's exact ${pText(mcnemar(broken, fixed))}. `,
-    hintButton("these numbers", "The interval is Student's, with errors clustered by image. McNemar's test takes questions as independent. Both are of this pair alone: who picks a pair out of many has to correct for it, as the table does."));
+    hintButton("these numbers", "The interval is Student's t, with standard errors clustered by image. McNemar's test assumes independent questions. Neither is corrected for selecting one pair out of many; the p-values of the table are corrected."));
 }
 
 function drawOutcomes(found) {
@@ -67,7 +67,7 @@ function drawOutcomes(found) {
   }));
 }
 
-/** One side of a card: what a run keeps of the image, and what it answers. */
+/** One side of a card: the patches that a run keeps, and its answer. */
 function side(letter, row, question, image, answer) {
   const canvas = image ? make("canvas", { role: "img", "aria-label": `What ${row.label} keeps` }) : null;
   if (canvas) paint(canvas, image, question, answer?.mask, CARD, { boxes: byId("compare-boxes").checked, dim: 0.8 });
@@ -98,7 +98,7 @@ async function drawCompare() {
   const wanted = found.filter(({ a, b }) => test(isRight(a), isRight(b))), pages = Math.max(1, Math.ceil(wanted.length / CARDS));
   const page = Math.min(compareState.page, pages - 1), first = page * CARDS;
   const cards = await Promise.all(wanted.slice(first, first + CARDS).map(card));
-  // Another choice was made while images were decoded.
+  // The selection changed while images were decoded.
   if (mine !== compareState.drawing) return;
   compareState.page = page;
   sayCompared(found);
@@ -122,7 +122,7 @@ function compareText() {
   };
 }
 
-/** Without reduction and the best run at the smallest budget, or the first two runs. */
+/** The default pair: the unreduced run and the best run at the smallest budget, or the first two runs. */
 function usualPair() {
   const none = data.rows.find((row) => row.method === "none"), rest = data.rows.filter((row) => row !== none);
   const small = rest.filter((row) => row.budget === budgets.at(-1)), best = (small.length ? small : rest).reduce((one, other) => (other && (one?.value ?? -1) >= other.value ? one : other), null);

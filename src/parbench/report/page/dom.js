@@ -1,8 +1,8 @@
-// Small helpers. Text only ever goes in as text.
+// Helpers for elements. Texts are always inserted as text, never as HTML.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 
-/** What draws each section once, in the order of the page; what draws its colours again when the theme changes. */
+/** Functions that draw each section once, in the order of the page, and those that draw its colours again when the theme changes. */
 const starts = [], themed = [];
 
 const byId = (id) => document.getElementById(id);
@@ -27,7 +27,7 @@ function fill(element, attributes, children) {
   return element;
 }
 
-/** A method's colour, for light and dark ground. */
+/** A method's colour, for light and dark mode. */
 const colour = (method) => `light-dark(${data.looks[method].light}, ${data.looks[method].dark})`;
 
 /** A method's marker as an SVG path around a point. */
@@ -39,14 +39,14 @@ function marker(method, x, y, size) {
   });
 }
 
-/** A marker of its own, beside a name. */
+/** A standalone marker, next to a name. */
 function swatch(method) {
   return draw("svg", { class: "swatch", width: 14, height: 14, viewBox: "-7 -7 14 14", "aria-hidden": "true" }, marker(method, 0, 0, 10));
 }
 
 const isNumber = (value) => typeof value === "number";
 
-/** A number as text, with a minus as in print; more digits than anyone reads are left out. */
+/** A number as text with a typographic minus, rounded. */
 function figure(value, digits, signed = false) {
   if (!isNumber(value)) return "";
   const text = Math.abs(value) >= 10000 ? Math.round(Math.abs(value)).toLocaleString("en") : Math.abs(value).toFixed(digits);
@@ -61,12 +61,12 @@ const pText = (p) => (p < 0.001 ? "p < 0.001" : `p ${p.toFixed(3)}`);
 
 const budgetName = (budget) => (budget === null ? "own rule" : `${budget} tokens`);
 
-/** Budgets that runs were asked for, the largest first, and whether there are runs by a method's own rule. */
+/** The budgets of runs, largest first, and whether there are runs by a method's own rule. */
 const runRows = data.rows ?? [];
 const budgets = [...new Set(runRows.map((row) => row.budget).filter(isNumber))].sort((a, b) => b - a);
 const ownRule = runRows.some((row) => row.budget === null && row.method !== "none");
 
-/** Options of a list of budgets, and what one of them stands for. */
+/** Options of a list of budgets, and the budget of an option. */
 const budgetOptions = () => [...budgets, ...(ownRule ? [null] : [])].map((budget) => make("option", { value: String(budget) }, budgetName(budget)));
 const budgetOf = (text) => (text === "null" ? null : Number(text));
 
@@ -82,7 +82,7 @@ function ticks(low, high, wanted) {
   return found;
 }
 
-/** Arrow keys go through a group of radio buttons, as they do everywhere. */
+/** Arrow keys move through a group of radio buttons, as usual. */
 function roving(group) {
   group.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];

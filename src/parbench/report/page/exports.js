@@ -1,4 +1,4 @@
-// What is shown, as files: CSV, Markdown, LaTeX, SVG.
+// Export of a section as CSV, Markdown, LaTeX or SVG.
 
 function download(name, type, text) {
   const link = make("a", { href: URL.createObjectURL(new Blob([text], { type })), download: name });
@@ -29,7 +29,7 @@ function latexText(title, head, rows, note) {
     "\\end{table}", ""].join("\n");
 }
 
-/** Buttons that save what is shown.
+/** Buttons that export a section.
  * @param id Of the element that they go into, and of the files.
  * @param table Gives {title, head, rows, note} as text, and {csv: {head, rows}} as numbers; null where there is none.
  * @param svg Gives a picture as text; null where there is none.

@@ -1,4 +1,4 @@
-// Explanations: one box that a click, a tap or Enter opens beside what it explains. Escape, or a tap elsewhere, closes it.
+// Explanations: a box that a click, a tap or Enter opens next to its anchor. Escape, or a tap elsewhere, closes it.
 
 function explain(anchor, title, ...content) {
   const box = byId("hint");
@@ -17,8 +17,8 @@ function hintButton(title, text) {
   return button;
 }
 
-/** Names and values one below the other. */
+/** A list of names and values. */
 const facts = (pairs) => make("dl", {}, ...pairs.flatMap(([key, value]) => [make("dt", {}, key), make("dd", {}, value)]));
 
-// The box stands where its anchor was.
+// The box does not follow its anchor, so scrolling closes it.
 addEventListener("scroll", () => { if (byId("hint").matches(":popover-open")) byId("hint").hidePopover(); }, { passive: true, capture: true });

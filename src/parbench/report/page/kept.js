@@ -1,10 +1,10 @@
-// The viewer: an image, one of its questions, a budget; what each method keeps and answers.
+// The viewer of kept tokens: for an image, a question and a budget, the kept patches and the answer of each method.
 
 const viewerState = { image: 0, question: 0, budget: null, series: null, drawing: 0 };
 
 const viewerLook = () => ({ boxes: byId("kept-boxes")?.checked ?? false, dim: Number(byId("kept-dim").value) });
 
-/** Runs at the chosen budget, no reduction first, then the most accurate. */
+/** The runs at the selected budget, unreduced first, then by accuracy. */
 function runsShown() {
   const found = data.rows.map((row, place) => ({ row, place })).filter(({ row }) => row.method === "none" || row.budget === viewerState.budget);
   return found.sort((a, b) => (b.row.method === "none") - (a.row.method === "none") || b.row.value - a.row.value);
@@ -60,7 +60,7 @@ function drawQuestions(runs) {
   }));
 }
 
-/** Everything again; what had the focus, or an arrow key moved to, gets it back. */
+/** Draw everything again and restore the focus, or move it to where an arrow key led. */
 async function drawViewer(focused = "") {
   const mine = ++viewerState.drawing;
   const [image, ...runs] = await Promise.all([pictureOf(viewerState.image), ...runsShown().map(async ({ row, place }) => ({ row, of: await answersOf(place) }))]);
@@ -84,7 +84,7 @@ function chooseQuestion(number, focused = "") {
   return drawViewer(focused);
 }
 
-/** A question that another section wants to be seen with all methods. */
+/** Show a question with all methods, for a link from another section. */
 function showKept(number) {
   byId("kept").scrollIntoView();
   remember("at", "kept");
@@ -99,7 +99,7 @@ function viewerControls() {
   return make("div", { class: "controls" }, make("label", {}, "Budget ", select), boxes, make("label", {}, "dim what was dropped ", dim));
 }
 
-/** A strip of images, each drawn when it comes into view. */
+/** A strip of images, each drawn when it scrolls into view. */
 function strip() {
   const seen = new IntersectionObserver((entries) => entries.filter(({ isIntersecting }) => isIntersecting).forEach(({ target }) => {
     target.querySelector("img").src = data.answers.pictures.sources[Number(target.dataset.image)];

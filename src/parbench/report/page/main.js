@@ -1,4 +1,4 @@
-// Everything in its place.
+// Start-up: draws the sections.
 
 function startTheme() {
   const button = byId("theme"), system = matchMedia("(prefers-color-scheme: dark)");

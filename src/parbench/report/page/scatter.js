@@ -1,10 +1,10 @@
-// The scatter: any two columns, a point a run, joined by method.
+// The scatter plot of any two columns, with a point per run and a line per method.
 
 const scatterState = { off: new Set(), active: null };
 
 const axisTitle = (column) => (column.unit.trim() ? `${column.title} (${column.unit.trim()})` : column.title);
 
-/** More lines than these, and intervals only show where one points. */
+/** With more methods than this, intervals are only shown for the method under the pointer. */
 const MANY = 9;
 
 function scatterRange(column, rows) {
@@ -70,7 +70,7 @@ function pointNode(row, x, y, move) {
   return node;
 }
 
-/** Left and right go through the points as they stand; up and down through those of the same method. */
+/** The left and right keys move through all points by position, up and down through those of the same method. */
 function mover(nodes) {
   return (event, node) => {
     const step = { ArrowRight: 1, ArrowLeft: -1, ArrowUp: -1, ArrowDown: 1 }[event.key];
@@ -136,7 +136,7 @@ function frame(across, up, xs, ys, x, y, size) {
   return parts;
 }
 
-/** The line through a method's runs at given budgets, and everyone's intervals. */
+/** The line through a method's runs at budgets, and the intervals of all its runs. */
 function traces(members, across, up, x, y) {
   const parts = [], [{ method, series }] = members;
   const asked = members.filter((row) => row.budget !== null).sort((a, b) => b.budget - a.budget);
@@ -157,7 +157,7 @@ function traces(members, across, up, x, y) {
   return parts;
 }
 
-/** A button a method, and two for all of them. */
+/** A button per method, and two for all methods. */
 function startChips() {
   const chips = [...grouped(data.rows)].map(([name, members]) => {
     const chip = make("button", { type: "button", "data-series": name, "aria-pressed": String(!scatterState.off.has(name)) }, swatch(members[0].method), name);
@@ -177,7 +177,7 @@ function startChips() {
   byId("methods-none").addEventListener("click", () => switchTo(chips, false));
 }
 
-/** The methods that are drawn, for the legend of a file. */
+/** The visible methods, for the legend of an exported file. */
 const drawnMethods = () => [...grouped(data.rows)].filter(([name]) => !scatterState.off.has(name)).map(([name, [{ method }]]) => ({ name, method }));
 
 function scatterText() {
@@ -206,7 +206,7 @@ starts.push(() => {
   bind("scatter-intervals", "intervals", quiet);
   quiet();
   new ResizeObserver(drawScatter).observe(byId("plot"));
-  // A key may bring its point into the window, and the mouse's wheel take it away.
+  // Keys may scroll a point into the window, and the mouse wheel may scroll it away.
   addEventListener("scroll", () => { if (scatterState.active) placeTip(scatterState.active); }, { passive: true });
   startExport("scatter-export", scatterText, () => {
     if (scatterState.active) deactivate();

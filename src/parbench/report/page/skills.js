@@ -1,7 +1,7 @@
-// The heat map: a row a method, a column a skill.
+// The heat map, with a row per method and a column per skill.
 
 const heatState = { skill: null, cell: [0, 0] };
-/** Percentage points below all that is retained at which a colour is full, and above. */
+/** Percentage points below and above 100 % retained at which the colour is full. */
 const [FULL_BELOW, FULL_ABOVE] = [60, 20];
 const [BELOW, ABOVE] = ["#d55e00", "#0072b2"];
 
@@ -94,7 +94,7 @@ starts.push(() => {
   for (const [id, key] of [["skills-shown", "skills"], ["skills-budget", "skills-budget"], ["skills-controls", "skills-controls"]]) bind(id, key, drawHeat);
   const sort = data.skills.names.indexOf(remembered("skill-sort", "all"));
   heatState.skill = sort < 0 ? null : sort;
-  byId("skills-note").textContent = "Retained: accuracy on a skill over that without reduction. Press a figure for its interval; press a heading to sort by it. Colours: orange below 100 %, blue above; of accuracy, the more the bluer.";
+  byId("skills-note").textContent = "Retained: accuracy on a skill relative to that without reduction. Click a number for its interval, or a heading to sort by it. Colours of retained accuracy: orange below 100 %, blue above. Colours of accuracy: the higher, the bluer.";
   startExport("skills-export", heatText, heatSvg);
   themed.push(drawHeat);
   drawHeat();

@@ -1,15 +1,15 @@
-// What is chosen, in the address behind the #: an address is a view that can be sent.
+// The current view in the URL after the #, so that a link to it can be sent.
 
 const chosen = new URLSearchParams(location.hash.slice(1));
 const usual = new Map();
 
-/** A choice by its key: what the address says, else what is usual. */
+/** A setting by its key, from the URL or its default. */
 function remembered(key, standard) {
   usual.set(key, String(standard));
   return chosen.get(key) ?? String(standard);
 }
 
-/** Put a choice into the address; what is usual needs no words. */
+/** Write a setting to the URL; defaults are omitted. */
 function remember(key, value) {
   if (String(value) === usual.get(key)) chosen.delete(key);
   else chosen.set(key, String(value));
@@ -17,20 +17,20 @@ function remember(key, value) {
   history.replaceState(null, "", location.href.split("#")[0] + (words ? `#${words}` : ""));
 }
 
-/** A control whose value the address holds; what is drawn when it changes. */
+/** A control whose value is stored in the URL, and the function that draws its section when it changes. */
 function bind(id, key, change) {
   const control = byId(id), tick = control.type === "checkbox";
   const read = () => (tick ? (control.checked ? "on" : "off") : control.value);
   const standard = read(), wanted = remembered(key, standard);
   if (tick) control.checked = wanted === "on";
   else control.value = wanted;
-  // A list without such an entry stays at its first.
+  // A list without this entry stays at its first entry.
   if (!tick && control.value !== wanted) control.value = standard;
   control.addEventListener("input", () => { remember(key, read()); change(); });
   return control;
 }
 
-// Another address in the same window, as when a link is pasted: the page is read again from it.
+// If the URL changes in the same window, for example by pasting a link, the page is loaded again.
 addEventListener("hashchange", () => location.reload());
 
 function startLink() {

@@ -1,7 +1,7 @@
-// The table: sorted by a click on a heading, narrowed by name and budget, a group of columns at once.
+// The table, which can be sorted by a column, filtered by name and budget, and shows one group of columns at a time.
 
 const tableState = { key: "value", down: true };
-/** Columns that are there whatever else is chosen. */
+/** Columns that are always shown. */
 const ALWAYS = ["value"];
 const tableGroups = () => [...new Set(data.columns.map((column) => column.group))];
 
@@ -16,7 +16,7 @@ function sortKeys(a, b) {
   const { key, down } = tableState;
   const [one, other] = [a[key], b[key]];
   if (key === "series") return (one < other ? -1 : one > other ? 1 : (b.budget ?? 1e9) - (a.budget ?? 1e9)) * (down ? -1 : 1);
-  // What has no number comes last either way.
+  // Missing values come last in both orders.
   if (!isNumber(one) || !isNumber(other)) return isNumber(other) - isNumber(one);
   return down ? other - one : one - other;
 }
@@ -68,14 +68,14 @@ function drawTable() {
   const rows = rowsShown(), columns = columnsShown();
   const head = make("tr", {},
     heading("series", "method", "", true),
-    heading("budget", "budget", "Tokens that were asked for; own rule: the method decides itself. †: the mean delivered is more than 5 % off the budget.", true),
+    heading("budget", "budget", "Requested tokens per image; own rule: decided by the method. †: the mean of kept tokens is more than 5 % off the budget.", true),
     ...columns.map((column) => heading(column.key, headingText(column), column.hint, column.first)));
   const body = rows.map((row) => make("tr", { "data-run": row.label },
     make("th", { scope: "row" }, swatch(row.method), row.series),
     make("td", {}, budgetText(row)),
     ...columns.map((column) => cell(column, row))));
   byId("runs").replaceChildren(make("thead", {}, head), make("tbody", {}, ...body));
-  // Several differences in a row, each with interval and p, would not fit beside one another.
+  // Several differences with interval and p-value do not fit next to one another.
   byId("runs").classList.toggle("tall", columns.filter((column) => column.signed).length > 2);
   byId("table-status").textContent = `${rows.length} of ${data.rows.length} runs`;
 }
