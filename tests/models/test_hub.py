@@ -201,10 +201,15 @@ def test_a_copied_folder_is_checked_as_well(run, settings, folder):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"model_type": "llava_next"}, "LLaVA-1.6"),
         ({"model_type": "vipllava"}, "ViP-LLaVA"),
-        ({"model_type": "qwen2_5_vl"}, "no fixed number of visual tokens"),
-        ({"model_type": "bert"}, "of model type bert"),
+        (
+            {"model_type": "qwen3_5"},
+            "keep no keys and values of tokens), which parbench does not open: the nearest family that it opens is Qwen3-VL",
+        ),
+        ({"model_type": "gemma3n"}, "the nearest family that it opens is Gemma 3, such as model=gemma3-4b"),
+        ({"model_type": "mllama"}, "the nearest family that it opens is LLaVA-NeXT"),
+        ({"model_type": "qwen2_audio"}, "the nearest family that it opens is Qwen2-VL"),
+        ({"model_type": "bert"}, "of model type bert, which parbench does not open: the nearest family that it opens is LLaVA-1.5"),
         (
             {"model_type": "llava", "mm_vision_tower": "openai/clip-vit-large-patch14-336"},
             "use llava-hf/llava-1.5-7b-hf",
@@ -230,10 +235,11 @@ def test_other_kinds_of_models_are_told_apart_by_their_config(run, settings, fol
     ("name", "said"),
     [
         ("liuhaotian/llava-v1.5-7b", "use llava-hf/llava-1.5-7b-hf"),
-        ("liuhaotian/llava-v1.6-vicuna-7b", "original repository's layout"),
-        ("llava-hf/llava-v1.6-mistral-7b-hf", "LLaVA-1.6"),
+        ("liuhaotian/llava-v1.6-vicuna-7b", "use llava-hf/llava-v1.6-vicuna-7b-hf"),
+        ("liuhaotian/LLaVA-Lightning-7B", "original repository's layout: the nearest family that it opens is LLaVA-1.5"),
+        ("lmms-lab/llava-onevision-qwen2-7b-ov", "use llava-hf/llava-onevision-qwen2-7b-ov-hf"),
+        ("OpenGVLab/InternVL3-8B", "use OpenGVLab/InternVL3-8B-hf"),
         ("llava-hf/vip-llava-7b-hf", "ViP-LLaVA"),
-        ("llava-hf/llava-onevision-qwen2-7b-ov-hf", "OneVision"),
     ],
 )
 def test_and_by_their_name_before_anything_is_fetched(run, name, said):

@@ -49,7 +49,7 @@ def test_a_setting_that_a_family_does_not_have_is_refused():
 def test_a_model_without_an_image_processor_is_refused():
     from transformers import AutoConfig
 
-    with pytest.raises(ParbenchError, match="of type llama have no image processor"):
+    with pytest.raises(ParbenchError, match="of type llama have no processor of images"):
         build_processor(AutoConfig.for_model("llama"), small_tokenizer("llava"), {})
 
 

@@ -277,7 +277,6 @@ def _member(
     model_type: str, attention: str, *, vision: dict[str, Any], text: dict[str, Any], processor: dict[str, Any], **other: Any
 ) -> Member:
     tokenizer = small_tokenizer(model_type)
-    tokenizer.chat_template = None
     config = AutoConfig.for_model(
         model_type, vision_config=dict(vision), text_config={**_TEXT, "vocab_size": len(tokenizer), **text}, **other
     )

@@ -28,6 +28,7 @@ from parbench.models.loading import (
     resolve_prompt,
 )
 from parbench.models.placement import check_placement, device_type
+from parbench.models.processors import pixel_limits
 from parbench.models.quantization import check_quantization, model_title
 from parbench.models.written_sizes import checkpoint_geometry
 from parbench.numerics import NUMERICS
@@ -73,6 +74,7 @@ class Session:
             check_placement(self.model_settings)
         resolve_dtype(str(config.model.dtype))
         resolve_prompt(self.model_settings)
+        pixel_limits(self.model_settings)
         check_quantization(self.model_settings)
         known = beside.dataset if beside else None
         self.dataset: PreparedDataset = known if known and known.settings == dataset else PreparedDataset(dataset)
@@ -106,6 +108,7 @@ class Session:
             self.model_fingerprint,
             str(adapter.dtype),
             str(self.model_settings["attention"]),
+            *(f"{key}={value}" for key, value in pixel_limits(self.model_settings).items()),
             *versions().values(),
         ]
         return FeatureCache(engine.cache_mb << 20, folder, " ".join(decides), str(adapter.device))
@@ -160,7 +163,7 @@ class Session:
         from parbench.harness.prompts import check_template
         from parbench.models.processors import load_processor
 
-        processor = load_processor(self._folder())
+        processor = load_processor(self._folder(), self.model_settings)
         if resolve_prompt(self.model_settings) == "template":
             check_template(processor, self.model_settings["name"])
 
@@ -282,6 +285,8 @@ class Session:
         }
         if (digest := outside_digest(type(reducer))) is not None:
             identity["method_source"] = digest
+        if limits := pixel_limits(settings):
+            identity["pixels"] = limits
         if kind := settings.get("quantization"):
             identity["quantization"] = {"name": kind, "bitsandbytes": importlib.metadata.version("bitsandbytes")}
         # An access token does not affect results and must not be written to files.

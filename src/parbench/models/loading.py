@@ -1,8 +1,9 @@
-"""Loading of a LLaVA from a folder or the hub: safetensors only, with every tensor accounted for."""
+"""Loading of a model from a folder or the hub: safetensors only, with every tensor accounted for."""
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from parbench.errors import ParbenchError, unknown
 from parbench.models import hub
 from parbench.models.devices import resolve_device, resolve_dtype
 from parbench.models.fingerprints import PICKLE
-from parbench.models.placement import bridge, check_placement, placed
+from parbench.models.placement import bridge, check_bridged, check_placement, placed
 from parbench.models.processors import load_processor
 from parbench.models.quantization import check_quantization, quantized
 from parbench.models.silence import quiet_transformers
-from parbench.models.unsupported import why_not, why_not_by_name
+from parbench.models.unsupported import is_generic, why_not, why_not_by_name
+
+_log = logging.getLogger(__name__)
 
 WEIGHTS = ("checkpoint", "random")
 # Prompt formats: the checkpoint's chat template, or the conversation format of LLaVA-1.5's training.
@@ -222,7 +225,8 @@ def load_model(config: Mapping[str, Any]) -> tuple[Any, Any, Path]:
     """Model and processor of a model configuration.
 
     Args:
-        config: A mapping as in ``conf/model``: path, revision, dtype, device, attention, device_map, max_memory, quantization.
+        config: A mapping as in ``conf/model``: path, revision, dtype, device, attention, device_map, max_memory, quantization,
+            min_pixels, max_pixels. Families that are not supported by name, but work alike, are opened with a warning.
 
     Returns:
         The model in evaluation mode on its device, the processor, and the checkpoint's folder.
@@ -230,7 +234,7 @@ def load_model(config: Mapping[str, Any]) -> tuple[Any, Any, Path]:
     Raises:
         ParbenchError: Path, files, tensors, dtype, device or quantisation are wrong.
     """
-    from transformers import LlavaForConditionalGeneration
+    from transformers import AutoModelForImageTextToText
 
     check_placement(config)
     check_quantization(config)
@@ -238,13 +242,20 @@ def load_model(config: Mapping[str, Any]) -> tuple[Any, Any, Path]:
     # Weights come last: everything else can be checked without them.
     small = locate(str(config["path"]), config.get("revision"), weights=False)
     check_config(small)
+    kind = read_json(small / "config.json").get("model_type")
+    if config.get("device_map") is not None:
+        check_bridged(str(kind))
+    if is_generic(kind):
+        _log.warning(
+            "warning: %s is of model type %s, which parbench knows nothing about: it is opened as a generic model", small, kind
+        )
     somewhere = {**quantized(config, device), **placed(config, small)}
     folder = locate(str(config["path"]), config.get("revision"))
     check_folder(folder)
-    processor = load_processor(folder)
+    processor = load_processor(folder, config)
     try:
         model = load_strictly(
-            LlavaForConditionalGeneration, folder, dtype=dtype, attn_implementation=config["attention"], **somewhere
+            AutoModelForImageTextToText, folder, dtype=dtype, attn_implementation=config["attention"], **somewhere
         )
         # A quantised or placed model is already on its devices.
         model = model if somewhere else model.to(device)

@@ -18,6 +18,8 @@ from parbench.models.devices import resolve_device
 STRATEGIES = ("auto", "balanced", "balanced_low_0", "sequential")
 # Places that store weights which another device computes with.
 _STORES = ("cpu", "disk")
+# Model types whose parts bridge() knows.
+_BRIDGED = ("llava",)
 _SIZE = re.compile(r"\d+(\.\d+)?\s*([KMGT]i?B)", re.IGNORECASE)
 
 
@@ -107,10 +109,10 @@ def placed(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _check_parts(device_map: Mapping[str, Any], folder: Path) -> None:
-    from transformers import LlavaConfig, LlavaForConditionalGeneration
+    from transformers import AutoConfig, AutoModelForImageTextToText
 
     with torch.device("meta"):
-        model = LlavaForConditionalGeneration(LlavaConfig.from_pretrained(folder, local_files_only=True))
+        model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
     known = dict(model.named_modules())
     for part in device_map:
         if part not in known:
@@ -148,6 +150,19 @@ def execution_device(module: Any) -> torch.device:
 def home(model: Any) -> torch.device:
     """The device of a model's token embeddings, on which the engine creates its own tensors."""
     return execution_device(model.get_input_embeddings())
+
+
+def check_bridged(kind: str) -> None:
+    """Check that :func:`bridge` knows the parts of a model type.
+
+    Raises:
+        ParbenchError: It does not.
+    """
+    if kind not in _BRIDGED:
+        raise ParbenchError(
+            f"model.device_map distributes models of type {' or '.join(_BRIDGED)} only, not {kind}: set model.device, or "
+            "model.quantization for a smaller model"
+        )
 
 
 def bridge(model: Any) -> list[RemovableHandle]:

@@ -22,13 +22,17 @@ _LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
 
 @quiet_transformers()
-def load_processor(folder: Path | str) -> Any:
+def load_processor(folder: Path | str, settings: Mapping[str, Any] | None = None) -> Any:
     """The processor of a checkpoint's folder. Its tokenizer pads on the left.
 
     Families that also read videos lose their video half where torchvision does not import.
 
+    Args:
+        folder: The checkpoint's folder.
+        settings: A mapping as in ``conf/model``, of which ``min_pixels`` and ``max_pixels`` override those of the files.
+
     Raises:
-        ParbenchError: Its files cannot be read, or they are of another family than the model.
+        ParbenchError: Its files cannot be read, they are of another family than the model, or it has no limits of pixels.
     """
     folder = Path(folder)
     try:
@@ -42,7 +46,40 @@ def load_processor(folder: Path | str) -> Any:
             "preprocessor_config.json of the checkpoint again"
         ) from error
     processor.tokenizer.padding_side = "left"
+    if limits := pixel_limits(settings or {}):
+        _limit(processor.image_processor, limits)
     return processor
+
+
+def pixel_limits(settings: Mapping[str, Any]) -> dict[str, int]:
+    """The limits of an image's size in pixels that a ``conf/model`` mapping sets itself: ``min_pixels``, ``max_pixels``.
+
+    Raises:
+        ParbenchError: They are not numbers, or the least is above the greatest.
+    """
+    found: dict[str, int] = {}
+    for key in ("min_pixels", "max_pixels"):
+        if (value := settings.get(key)) is not None:
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ParbenchError(f"model.{key}={value} is not a number of pixels from 1 on")
+            found[key] = value
+    if len(found) == 2 and found["min_pixels"] > found["max_pixels"]:
+        raise ParbenchError(f"model.min_pixels={found['min_pixels']} is above model.max_pixels={found['max_pixels']}")
+    return found
+
+
+def _limit(image_processor: Any, limits: Mapping[str, int]) -> None:
+    from transformers.image_utils import SizeDict
+
+    if "min_pixels" not in image_processor.valid_kwargs.__annotations__:
+        raise ParbenchError(
+            f"model.{next(iter(limits))} is set, but {type(image_processor).__name__.removesuffix('Pil')} has no limits of pixels"
+        )
+    least = limits.get("min_pixels", image_processor.size["shortest_edge"])
+    most = limits.get("max_pixels", image_processor.size["longest_edge"])
+    if least > most:
+        raise ParbenchError(f"the least number of pixels of an image, {least}, is above the greatest, {most}: set both")
+    image_processor.size = SizeDict(shortest_edge=least, longest_edge=most)
 
 
 @quiet_transformers()
@@ -62,6 +99,8 @@ def build_processor(config: Any, tokenizer: Any, values: Mapping[str, Any]) -> A
     values = dict(values)
     if name := values.pop("image_processor_type", None):
         images = _pil(name)
+    if images is None:
+        raise ParbenchError(f"models of type {config.model_type} have no image processor that works without torchvision")
     own = {key: values.pop(key) for key in _settings(family) & values.keys()}
     if surplus := sorted(values.keys() - images.valid_kwargs.__annotations__.keys()):
         raise ParbenchError(
@@ -72,13 +111,13 @@ def build_processor(config: Any, tokenizer: Any, values: Mapping[str, Any]) -> A
 
 
 def _read(folder: Path) -> Any:
-    from transformers import AutoConfig, AutoImageProcessor, AutoProcessor, AutoTokenizer
+    from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
     from transformers.utils import is_torchvision_available
 
     family, images = _classes(AutoConfig.from_pretrained(folder, **_LOCAL))
     _check_family(folder, family, images)
     if not reads_videos(family):
-        return AutoProcessor.from_pretrained(folder, backend="pil", **_LOCAL)
+        return family.from_pretrained(folder, backend="pil", **_LOCAL)
     image_processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **_LOCAL)
     if is_torchvision_available():
         processor = family.from_pretrained(folder, **_LOCAL)
@@ -87,27 +126,27 @@ def _read(folder: Path) -> Any:
     tokenizer = AutoTokenizer.from_pretrained(folder, **_LOCAL)
     values, _ = family.get_processor_dict(folder, **_LOCAL)
     own = {key: values[key] for key in _settings(family) & values.keys()}
-    return _made(family, image_processor, tokenizer, {"chat_template": tokenizer.chat_template, **own})
+    return _made(family, image_processor, tokenizer, own)
 
 
 def _made(family: Any, image_processor: Any, tokenizer: Any, own: Mapping[str, Any]) -> Any:
     kind = still(family) if reads_videos(family) else family
-    return kind(image_processor=image_processor, tokenizer=tokenizer, **own)
+    return kind(image_processor=image_processor, tokenizer=tokenizer, **{"chat_template": tokenizer.chat_template, **own})
 
 
 def _classes(config: Any) -> tuple[Any, Any]:
-    """The classes of a model's processor and of its image processor (PIL).
+    """The classes of a model's processor and of its image processor (PIL); None for the latter if only the files name it.
 
     Raises:
-        ParbenchError: The model has none.
+        ParbenchError: The model has no processor.
     """
     from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
     kind = type(config)
     images = IMAGE_PROCESSOR_MAPPING[kind].get("pil") if kind in IMAGE_PROCESSOR_MAPPING else None
-    if kind not in PROCESSOR_MAPPING or images is None:
-        raise ParbenchError(f"models of type {config.model_type} have no image processor that works without torchvision")
+    if kind not in PROCESSOR_MAPPING:
+        raise ParbenchError(f"models of type {config.model_type} have no processor of images and text in transformers")
     return PROCESSOR_MAPPING[kind], images
 
 
@@ -143,7 +182,7 @@ def _check_family(folder: Path, family: Any, images: Any) -> None:
             )
         settings = read.get("image_processor", read)
         found = _pil(settings.get("image_processor_type") or settings.get("feature_extractor_type") or "")
-        if found is not None and found.model_input_names != images.model_input_names:
+        if None not in (found, images) and found.model_input_names != images.model_input_names:
             raise ParbenchError(
                 f"{folder}/{file} is of another family ({found.__name__.removesuffix('Pil')}, which prepares "
                 f"{', '.join(found.model_input_names)}) than the model, which needs {', '.join(images.model_input_names)}: copy "

@@ -14,7 +14,14 @@ from parbench.models.devices import resolve_dtype
 
 KINDS = ("bnb-8bit", "bnb-4bit")
 # Modules that are not quantised: they are small, methods read them, and the head decides between tokens.
-_WHOLE = ("model.vision_tower", "model.multi_modal_projector", "lm_head")
+_WHOLE = (
+    "model.vision_tower",
+    "model.vision_model",
+    "model.visual",
+    "model.multi_modal_projector",
+    "model.connector",
+    "lm_head",
+)
 
 
 def check_quantization(config: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""A LLaVA of given sizes with random weights, for measuring time and memory. Its answers are meaningless."""
+"""Models of given sizes with random weights, for measuring time and memory. Their answers are meaningless."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import torch
 
 from parbench.errors import ParbenchError
 from parbench.models.assets import asset
+from parbench.models.configs import config_of
 from parbench.models.devices import resolve_device, resolve_dtype
-from parbench.models.loading import check_clip_config, locate_clip
-from parbench.models.processors import load_processor
+from parbench.models.loading import check_clip_config, locate, locate_clip
+from parbench.models.processors import build_processor, load_processor
 from parbench.models.silence import quiet_transformers
+from parbench.models.special_tokens import small_tokenizer, take_ids
 from parbench.models.text import ClipSpace
 
-# Without a checkpoint there is no processor, so that of the shipped model is used.
-_PROCESSOR = "llava-tiny"
+# Without a checkpoint there is no vocabulary, so that of the shipped model is used.
+_SHIPPED = "llava-tiny"
 
 
 @quiet_transformers()
@@ -27,36 +29,59 @@ def random_model(config: Mapping[str, Any]) -> tuple[Any, Any]:
         config: A mapping as in ``conf/model``; ``llm_layers`` is the number of LLM layers; null for all.
 
     Returns:
-        The model in evaluation mode, and llava-tiny's processor.
+        The model in evaluation mode, and a processor: from the settings in ``processor``, with llava-tiny's vocabulary; without
+        them llava-tiny's, or without ``geometry`` the checkpoint's.
 
     Raises:
         ParbenchError: The sizes are not known, or the processor does not fit them.
     """
     from transformers import AutoModelForImageTextToText
 
-    from parbench.models.configs import config_of
-
-    processor = load_processor(asset(_PROCESSOR))
     sizes = config_of(config)
     if (layers := config.get("llm_layers")) is not None:
-        most = sizes.text_config.num_hidden_layers
-        if not isinstance(layers, int) or not 1 <= layers <= most:
-            raise ParbenchError(f"model.llm_layers={layers} is impossible for {config['name']}: use 1 to {most}")
-        sizes.text_config.num_hidden_layers = layers
+        _shorten(sizes.text_config, layers, config["name"])
+    processor = _processor(sizes, config)
+    if sizes.text_config.vocab_size < len(processor.tokenizer):
+        raise ParbenchError(
+            f"model.weights=random uses {_SHIPPED}'s vocabulary of {len(processor.tokenizer)} tokens, but {config['name']} "
+            f"has only {sizes.text_config.vocab_size}: increase geometry.text.vocab_size"
+        )
+    model = _drawn(AutoModelForImageTextToText, sizes, config, attn_implementation=config["attention"])
+    return model, processor
+
+
+def _shorten(text: Any, layers: Any, name: str) -> None:
+    """Leave the first ``layers`` LLM layers."""
+    most = text.num_hidden_layers
+    if not isinstance(layers, int) or not 1 <= layers <= most:
+        raise ParbenchError(f"model.llm_layers={layers} is impossible for {name}: use 1 to {most}")
+    text.num_hidden_layers = layers
+    if getattr(text, "layer_types", None):
+        text.layer_types = text.layer_types[:layers]
+
+
+def _processor(sizes: Any, config: Mapping[str, Any]) -> Any:
+    """The processor that fits a model's sizes. The ids of special tokens in ``sizes`` become the processor's."""
+    if settings := config.get("processor"):
+        tokenizer = small_tokenizer(sizes.model_type)
+        take_ids(sizes, tokenizer)
+        return build_processor(sizes, tokenizer, settings)
+    if not (geometry := config.get("geometry")):
+        return load_processor(locate(str(config["path"]), config.get("revision"), weights=False), config)
+    if "model_type" in geometry:
+        raise ParbenchError(
+            f"model.weights=random of {config['name']} needs the settings of its processor: write model.processor, as in "
+            "conf/model/qwen2.5-vl-7b.yaml"
+        )
+    processor = load_processor(asset(_SHIPPED))
     side = processor.image_processor.crop_size["height"]
     if sizes.vision_config.image_size != side:
         raise ParbenchError(
-            f"model.weights=random uses {_PROCESSOR}'s processor with images of {side} x {side} pixels, but "
+            f"model.weights=random uses {_SHIPPED}'s processor with images of {side} x {side} pixels, but "
             f"{config['name']} needs {sizes.vision_config.image_size}: set geometry.vision.image_size={side}"
         )
-    if sizes.text_config.vocab_size < len(processor.tokenizer):
-        raise ParbenchError(
-            f"model.weights=random uses {_PROCESSOR}'s vocabulary of {len(processor.tokenizer)} tokens, but {config['name']} "
-            f"has only {sizes.text_config.vocab_size}: increase geometry.text.vocab_size"
-        )
-    sizes.image_token_id = processor.tokenizer.convert_tokens_to_ids(processor.image_token)
-    model = _drawn(AutoModelForImageTextToText, sizes, config, attn_implementation=config["attention"])
-    return model, processor
+    take_ids(sizes, processor.tokenizer)
+    return processor
 
 
 @quiet_transformers()
@@ -68,7 +93,7 @@ def random_clip(config: Mapping[str, Any], tower: Any) -> ClipSpace:
     """
     from transformers import AutoModel, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(asset(f"{_PROCESSOR}/clip"), local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(asset(f"{_SHIPPED}/clip"), local_files_only=True)
     tokenizer.padding_side = "right"
     sizes = clip_sizes(config, tower.config)
     # The encoder pools at this token.

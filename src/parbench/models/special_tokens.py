@@ -100,7 +100,7 @@ def special_tokens(model_type: str) -> SpecialTokens:
 
 
 def small_tokenizer(model_type: str) -> Any:
-    """llava-tiny's tokenizer with the special tokens of a family.
+    """llava-tiny's tokenizer, with the special tokens of a family and a chat template that uses its placeholder.
 
     Raises:
         ParbenchError: The family's special tokens are not known.
@@ -108,12 +108,14 @@ def small_tokenizer(model_type: str) -> Any:
     from transformers import AutoTokenizer
 
     tokens = special_tokens(model_type)
-    return AutoTokenizer.from_pretrained(
+    tokenizer = AutoTokenizer.from_pretrained(
         asset(_VOCABULARY),
         local_files_only=True,
         extra_special_tokens=["<image>", *tokens.others],
         model_specific_special_tokens=dict(tokens.named),
     )
+    tokenizer.chat_template = tokenizer.chat_template.replace("<image>", tokens.placeholder)
+    return tokenizer
 
 
 def take_ids(config: Any, tokenizer: Any) -> None:
