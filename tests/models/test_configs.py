@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText
 
+from parbench.config import compose_config
 from parbench.config.groups import names
 from parbench.config.plain import option
 from parbench.errors import ParbenchError
@@ -116,11 +117,17 @@ def test_the_processor_fits_the_model(name):
     assert processor.get("patch_size", patch) == patch
 
 
+def test_sizes_as_hydra_composes_them_are_the_same():
+    composed = compose_config(["model=qwen2.5-vl-7b"]).model
+    assert config_of(composed).to_dict() == config_of(model("qwen2.5-vl-7b")).to_dict()
+
+
 @pytest.mark.parametrize(
     ("geometry", "said"),
     [
         ({"model_type": "qwen9_vl", "vision": {}, "text": {}}, "qwen9_vl of mine is no model type of transformers"),
         ({"model_type": "gemma3", "vision": {"model_type": "nothing"}, "text": {}}, "geometry of mine does not fit together"),
+        ({"model_type": "gemma3", "vision": {}, "text": {"hidden_size": "wide"}}, "does not fit together: .*hidden_size"),
     ],
 )
 def test_impossible_sizes_are_refused(geometry, said):

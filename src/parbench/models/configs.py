@@ -8,6 +8,7 @@ from typing import Any
 
 from parbench.errors import ParbenchError
 from parbench.models.loading import check_config, locate
+from parbench.models.plain import plain
 from parbench.models.silence import quiet_transformers
 
 # Sections of ``geometry`` that are not keys of config.json: its two halves, and the CLIP that the tower was taken from.
@@ -26,7 +27,7 @@ def config_of(model: Mapping[str, Any]) -> Any:
         ParbenchError: There is neither, transformers does not know the model type, or its sizes do not fit together.
     """
     if geometry := model.get("geometry"):
-        return _from_sizes(str(model.get("name")), geometry)
+        return _from_sizes(str(model.get("name")), plain(geometry))
     folder = locate(str(model["path"]), model.get("revision"), weights=False)
     check_config(folder)
     return read_config(folder)
@@ -60,6 +61,7 @@ def _from_sizes(name: str, geometry: Mapping[str, Any]) -> Any:
         )
     rest = {key: value for key, value in geometry.items() if key not in _SECTIONS}
     try:
-        return AutoConfig.for_model(kind, vision_config=dict(geometry["vision"]), text_config=dict(geometry["text"]), **rest)
-    except (TypeError, ValueError, KeyError) as error:
-        raise ParbenchError(f"model.geometry of {name} does not fit together: {str(error).splitlines()[0]}") from error
+        return AutoConfig.for_model(kind, vision_config=geometry["vision"], text_config=geometry["text"], **rest)
+    except Exception as error:  # Each family's configuration checks itself in its own way.
+        said = " ".join(line.strip() for line in str(error).splitlines()[:2])
+        raise ParbenchError(f"model.geometry of {name} does not fit together: {said}") from error

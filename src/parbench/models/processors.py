@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from parbench.errors import ParbenchError
+from parbench.models.plain import plain
 from parbench.models.silence import quiet_transformers
 from parbench.models.still_processors import reads_videos, still
 
@@ -96,7 +97,7 @@ def build_processor(config: Any, tokenizer: Any, values: Mapping[str, Any]) -> A
         ParbenchError: The family has no processor without torchvision, or no such setting.
     """
     family, images = _classes(config)
-    values = dict(values)
+    values = plain(values)
     if name := values.pop("image_processor_type", None):
         images = _pil(name)
     if images is None:
