@@ -97,18 +97,18 @@ def build_processor(config: Any, tokenizer: Any, values: Mapping[str, Any]) -> A
         ParbenchError: The family has no processor without torchvision, or no such setting.
     """
     family, images = _classes(config)
-    values = plain(values)
-    if name := values.pop("image_processor_type", None):
+    given = plain(values)
+    if name := given.pop("image_processor_type", None):
         images = _pil(name)
     if images is None:
         raise ParbenchError(f"models of type {config.model_type} have no image processor that works without torchvision")
-    own = {key: values.pop(key) for key in _settings(family) & values.keys()}
-    if surplus := sorted(values.keys() - images.valid_kwargs.__annotations__.keys()):
+    own = {key: given.pop(key) for key in _settings(family) & given.keys()}
+    if surplus := sorted(given.keys() - images.valid_kwargs.__annotations__.keys()):
         raise ParbenchError(
             f"the processor of {config.model_type} has no setting {', '.join(surplus)}: use those of {family.__name__} and "
             f"{images.__name__}"
         )
-    return _made(family, images(**values), tokenizer, own)
+    return _made(family, images(**given), tokenizer, own)
 
 
 def _read(folder: Path) -> Any:
