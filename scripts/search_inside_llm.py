@@ -27,8 +27,9 @@ def rows_of(session: Session, number: int) -> Rows:
     images = [image.convert("RGB") for image in dataset.visuals(number)]
     tokens = adapter.project(adapter.encode(adapter.pixels(images)).features)
     prompt = build_prompt(adapter, dataset.question(dataset.docs()[number]), len(images))
-    ids = adapter.tokenizer(prompt, return_tensors="pt").input_ids[0]
-    visuals = [Visual(each, torch.arange(len(each))) for each in tokens]
+    ids = adapter.ids(prompt, [adapter.family.tokens_of(image.size) for image in images])
+    shown = [adapter.family.tokens_of(image.size) for image in images]
+    visuals = [Visual(each, torch.arange(len(each)), of) for each, of in zip(tokens, shown, strict=True)]
     return build_rows(adapter, [ids], [visuals], "compact", [1])
 
 

@@ -124,10 +124,11 @@ def test_pictures_leave_the_hosts_windows_alone(host, tmp_path):
 
     from parbench.engine.samples import Kept
     from parbench.figures.kept_tokens import kept_picture
+    from parbench.models.source import Part, grids
     from parbench.tracking.figures import figures
 
     mine = plt.figure()
-    kept = Kept(tokens=2, grid=(2, 2), patches=(0, 3), token=(0, 1), weights=(1.0, 1.0))
+    kept = Kept(2, (0, 3), (1.0, 1.0), (0, 1), grids((28, 28), [Part("image", 2, 2, (0, 0, 28, 28))]))
     kept_picture(tmp_path / "kept.png", Image.new("RGB", (8, 8)), kept, [(0, 0, 4, 4)], "par @2", "What is it?")
     drawn = figures(tmp_path, [SimpleNamespace(visual=[[4, 2], [2, 2]])], SimpleNamespace(skills={"colour": 0.5}), "par @2")
     assert (tmp_path / "kept.png").is_file()

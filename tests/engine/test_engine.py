@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from faults import entering
-from helpers import METHODS, reducer, sample, within_reach
+from helpers import METHODS, reducer, sample, whole_image, within_reach
 from parbench.engine.batching import plan
 from parbench.engine.engine import Engine
 from parbench.engine.hooks.install import install
@@ -176,7 +176,7 @@ def test_hooks_are_gone_after_an_exception(adapter, questions):
     before = hooks(adapter)
     tokens = torch.zeros(4, adapter.model.config.text_config.hidden_size)
     ids = adapter.tokenizer(questions[0].prompt(1), return_tensors="pt").input_ids[0]
-    rows = build_rows(adapter, [ids], [[Visual(tokens, torch.arange(4))]], "compact", [1])
+    rows = build_rows(adapter, [ids], [[Visual(tokens, torch.arange(4), whole_image(adapter))]], "compact", [1])
     inside = []
 
     def fail() -> None:
@@ -237,7 +237,7 @@ def test_placeholders_and_images_must_agree(adapter, questions):
     ids = adapter.tokenizer("USER: <image> <image> ASSISTANT:", return_tensors="pt").input_ids[0]
     tokens = torch.zeros(1, adapter.model.config.text_config.hidden_size)
     with pytest.raises(ParbenchError, match="2 image placeholders for 1 images"):
-        build_rows(adapter, [ids], [[Visual(tokens, torch.zeros(1, dtype=torch.long))]], "compact", [1])
+        build_rows(adapter, [ids], [[Visual(tokens, torch.zeros(1, dtype=torch.long), whole_image(adapter))]], "compact", [1])
 
 
 def test_a_method_that_delivers_other_than_asked_is_caught(adapter, questions, monkeypatch):
@@ -280,7 +280,7 @@ def test_an_anchor_is_the_patch_of_greatest_weight():
         torch.tensor([7, 3, 9, 2, 4]),
         torch.tensor([0.2, 0.8, 0.5, 0.5, 0.1], dtype=torch.float64),
     )
-    assert anchors(provenance, 0, 2).tolist() == [3, 2]
+    assert anchors(provenance.of(0), 2).tolist() == [3, 2]
 
 
 def test_the_order_of_samples_in_a_batch_does_not_matter(adapter, questions):

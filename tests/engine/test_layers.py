@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from helpers import METHODS, reducer, within_reach
+from helpers import METHODS, reducer, whole_image, within_reach
 from parbench.compute.flops import costs, sample_flops
 from parbench.engine.decode import greedy
 from parbench.engine.hooks.install import install
@@ -46,7 +46,7 @@ def rows_of(adapter, embeddings, prompts, new_tokens=8, patches=400):
     for prompt in prompts:
         ids.append(adapter.tokenizer(prompt, return_tensors="pt").input_ids[0])
         count = prompt.count("<image>")
-        visuals.append([Visual(embeddings[n, :patches], torch.arange(patches), 7 + n) for n in range(count)])
+        visuals.append([Visual(embeddings[n, :patches], torch.arange(patches), whole_image(adapter), 7 + n) for n in range(count)])
     with torch.inference_mode():
         return build_rows(adapter, ids, visuals, "compact", [new_tokens] * len(prompts))
 

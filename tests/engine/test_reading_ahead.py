@@ -91,7 +91,7 @@ def test_so_many_batches_are_read_ahead_and_no_more(adapter, questions):
     with contextlib.closing(ahead(reader, batches, 4)) as ready:
         for number, (batch, reading) in enumerate(ready, start=1):
             assert batch is batches[number - 1]
-            assert reading[batch[0].group].result().pictures[0].pixels().shape == (1, 3, 336, 336)
+            assert reading[batch[0].group].result().pictures[0].prepared().tensors["pixel_values"].shape == (1, 3, 336, 336)
             assert len(started) <= number + BATCHES_AHEAD
             if number == 4:
                 break

@@ -149,7 +149,7 @@ def test_images_are_encoded_once_for_all_methods(adapter, questions, encodings):
 
 
 def test_remembered_features_stay_within_their_bytes(adapter, questions, encodings):
-    one = Engine(adapter, reducer("none")).images.encode(adapter.pixels(questions[0].load())).nbytes
+    one = Engine(adapter, reducer("none")).images.encode([adapter.prepare(questions[0].load()[0])])[0].nbytes
     features = FeatureCache(one + one // 2)
     engine = Engine(adapter, reducer("random", 64), features=features)
     for _ in range(2):

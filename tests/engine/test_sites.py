@@ -73,7 +73,7 @@ class CacheSite(Site[CacheReducer]):
     def hooks(self, adapter, rows, _trace, _place=None):
         return CacheHooks(adapter, rows, self.reducer.silenced(rows.image, self.reducer.count(self.geometry)))
 
-    def check_reduced(self, reduction):
+    def check_reduced(self, reduction, geometry):
         """Nothing is dropped before decoding."""
 
     def plan(self, tokens):

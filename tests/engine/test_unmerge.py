@@ -9,7 +9,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from helpers import reducer, sample
+from helpers import reducer, sample, whole_image
 from parbench.compute.flops import costs, sample_flops
 from parbench.compute.predict import Prompt, predict
 from parbench.engine.decode import greedy
@@ -54,7 +54,7 @@ def rows_of(adapter, embeddings, prompts, tokens=(40, 90)):
             member = torch.nn.functional.one_hot(owner).to(embeddings.dtype)
             merged = (member.T / member.sum(0)[:, None]) @ embeddings[number] if tokens else embeddings[number]
             first = member.argmax(0)
-            row.append(Visual(merged, first, number, owner))
+            row.append(Visual(merged, first, whole_image(adapter), number, owner))
         visuals.append(row)
     with torch.inference_mode():
         return build_rows(adapter, ids, visuals, "compact", [8] * len(prompts))

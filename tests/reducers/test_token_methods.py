@@ -48,7 +48,7 @@ def test_visionzip_sends_cls_first_from_no_patch(adapter, scenes, probes, encode
     method = reducer("visionzip", 64)
     reduction = method.reduce(encoded.features, probes)
     assert torch.equal(reduction.tokens[:, 0], encoded.cls)
-    assert anchors(reduction.provenance, 0, 64)[0] == 0
+    assert anchors(reduction.provenance.of(0), 64)[0] == 0
     (answer,) = Engine(adapter, method).answer([sample(adapter, scenes[0])])
     assert answer.kept[0].tokens == answer.ledger.tokens_kept == 64
     assert 0 not in answer.kept[0].token
@@ -94,7 +94,7 @@ def test_lftr_keeps_the_patch_that_is_unlike_its_neighbours(adapter, encoded):
 def test_the_fixed_share_of_prumerge_plus_sends_repeated_patches_twice(probes, encoded):
     reduction = reducer("prumerge-plus", share=0.125).reduce(encoded.features, probes)
     assert reduction.counts.tolist() == [145, 145]
-    main = anchors(reduction.provenance, 0, 145)[:144]
+    main = anchors(reduction.provenance.of(0), 145)[:144]
     token, patch, weight = reduction.provenance.of(0)
     assert len(main.unique()) < 144
     rebuilt = torch.zeros(145, encoded.features.shape[2], dtype=torch.float64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from parbench.engine.samples import Kept
+from parbench.models.source import Part, grids
 from parbench.results.evidence import irrelevant, needed_patches, recall, repeated
 
 GRID = (24, 24)
@@ -18,7 +19,7 @@ def kept(*tokens: dict[int, float]) -> Kept:
         tuple(p for _, p, _ in entries),
         tuple(w for _, _, w in entries),
         tuple(t for t, _, _ in entries),
-        GRID,
+        grids((336, 336), [Part("image", *GRID, (0, 0, 336, 336))]),
     )
 
 

@@ -64,3 +64,8 @@ def refused(run, *words: str) -> str:
     assert len(said) == 1, err
     assert "Traceback" not in err
     return said[0]
+
+
+def whole_image(adapter):
+    """What an image of llava-tiny's size becomes in a prompt."""
+    return adapter.family.tokens_of((336, 336))

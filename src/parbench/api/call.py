@@ -25,6 +25,7 @@ from parbench.engine.pictures import image_digest, seed_of
 from parbench.engine.samples import Answer, Sample
 from parbench.engine.trace import Trace
 from parbench.errors import ParbenchError
+from parbench.models.families import Prepared
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,10 @@ class Call:
         engine = self.engine
         samples = [_sample(number, question) for number, question in enumerate(self.questions)]
         ids = {sample.id: row for sample, row in zip(samples, prompts.ids, strict=True)}
-        encoded = None if pixels is None else engine.images.encode(pixels)
+        tokens = [engine.adapter.family.tokens_of(picture.size) for picture in self.pictures]
+        given = () if pixels is None else pixels.split(1)
+        prepared = [Prepared({"pixel_values": one}, shown) for one, shown in zip(given, tokens, strict=True)]
+        encoded = list(zip(engine.images.encode(prepared), tokens, strict=True)) if prepared else []
         seeds = [seed_of(image_digest(picture)) for picture in self.pictures]
         images = EncodedImages(encoded, seeds, prompts.images, ids)
         return Batch(samples, images, engine.choose(samples, images), engine.site, engine.adapter.language.config)
@@ -143,24 +147,25 @@ class Call:
         engine, self.cache = self.engine, cache
         site = engine.site if any(self.batch.images.of) else None
         self._trace = self._hooks.enter_context(install(engine.adapter, site, self.rows))
-        return self._inputs(inputs_embeds=self.rows.embeds, position_ids=self.rows.positions)
+        return self._inputs(inputs_embeds=self.rows.embeds, positions=self.rows.positions)
 
     def go_on(self, ids: Tensor) -> dict[str, Any]:
         """The model's arguments for the next tokens [B, n]; the whole sequence if the method selects again at each step."""
         self._fed.append(ids)
         every = torch.cat(self._fed, dim=1).to(self.rows.mask.device)
-        last = self.rows.positions[:, -1:]
-        new = last + 1 + torch.arange(every.shape[1], device=last.device)
+        new = self.rows.next[:, None] + torch.arange(every.shape[1], device=every.device)[:, None]
         if self.batch.site.cached or not any(self.batch.images.of):
-            return self._inputs(input_ids=ids, position_ids=new[:, -ids.shape[1] :])
+            return self._inputs(input_ids=ids, positions=new[:, -ids.shape[1] :])
         self.cache.crop(-self.cache.get_seq_length())
         embeds = torch.cat([self.rows.embeds, self.engine.adapter.embed(every)], dim=1)
-        return self._inputs(inputs_embeds=embeds, position_ids=torch.cat([self.rows.positions, new], dim=1))
+        return self._inputs(inputs_embeds=embeds, positions=torch.cat([self.rows.positions, new], dim=1))
 
-    def _inputs(self, **given: Tensor) -> dict[str, Any]:
+    def _inputs(self, positions: Tensor, **given: Tensor) -> dict[str, Any]:
         fed = sum(ids.shape[1] for ids in self._fed)
         mask = F.pad(self.rows.mask, (0, fed), value=1)
-        return {"input_ids": None, "pixel_values": None, "attention_mask": mask, "past_key_values": self.cache, **given}
+        places = self.engine.adapter.for_language(positions)
+        inputs = {"input_ids": None, "pixel_values": None, "attention_mask": mask, "past_key_values": self.cache}
+        return {**inputs, "position_ids": places, **given}
 
     def answers(self) -> list[Answer]:
         """The kept tokens and counts of each prompt, without the generated text.
@@ -195,7 +200,7 @@ def _padded(rows: Rows, more: int) -> Rows:
         rows,
         embeds=F.pad(rows.embeds, (0, 0, more, 0)),
         mask=F.pad(rows.mask, (more, 0)),
-        positions=F.pad(rows.positions, (more, 0)),
+        positions=F.pad(rows.positions, (0, 0, more, 0)),
         image=F.pad(rows.image, (more, 0), value=-1),
         patch=F.pad(rows.patch, (more, 0), value=-1),
     )

@@ -15,6 +15,7 @@ from parbench.engine.samples import Sample
 from parbench.errors import ParbenchError
 from parbench.harness.prompts import build_prompt
 from parbench.models.adapter import LlavaAdapter
+from parbench.models.families import Prepared
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Batch:
     Attributes:
         samples: The questions.
         images: Their images.
-        pixels: [B, 3, H, W] on the device.
+        prepared: The preprocessed images, on the device.
         seeds: One number per image, from its pixels.
         prompts: Token ids of each prompt, with one placeholder per image.
         preprocessing: Seconds of preprocessing images and prompts, which are in no other time.
@@ -32,7 +33,7 @@ class Batch:
 
     samples: Sequence[Sample]
     images: Sequence[Image.Image]
-    pixels: Tensor
+    prepared: Sequence[Prepared]
     seeds: Sequence[int]
     prompts: Sequence[Tensor]
     preprocessing: float
@@ -77,7 +78,7 @@ def read_batch(adapter: LlavaAdapter, samples: Sequence[Sample]) -> Batch:
     """Preprocess the samples' images and prompts with the checkpoint's processor."""
     begun = time.perf_counter()
     images = [sample.load()[0] for sample in samples]
-    pixels = adapter.pixels(images)
-    prompts = [adapter.tokenizer(sample.prompt(1), return_tensors="pt").input_ids[0] for sample in samples]
+    prepared = [adapter.prepare(image).to(adapter.device, adapter.dtype) for image in images]
+    prompts = [adapter.ids(sample.prompt(1), [one.tokens]) for sample, one in zip(samples, prepared, strict=True)]
     spent = time.perf_counter() - begun
-    return Batch(samples, images, pixels, [seed_of(image_digest(image)) for image in images], prompts, spent)
+    return Batch(samples, images, prepared, [seed_of(image_digest(image)) for image in images], prompts, spent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +16,9 @@ from parbench.engine.assemble import visuals
 from parbench.engine.engine import Engine
 from parbench.engine.hooks.install import install
 from parbench.engine.inputs import Rows, build_rows
+from parbench.engine.reduced import Reduced
 from parbench.models.adapter import LlavaAdapter
 from parbench.models.counting import uncounted
-from parbench.reducers import Reduction
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,11 @@ def run_pass(engine: Engine, batch: Batch, laps: Laps, new_tokens: int) -> Pass:
         laps.restart()
         laps.begin("ttft")
         with laps.lap("vision"):
-            encoded = engine.images.encode(batch.pixels)
-        reduction, _ = engine.reduce(encoded, batch.questions, batch.seeds)
+            encoded = engine.images.encode(batch.prepared)
+        images = [(one, prepared.tokens) for one, prepared in zip(encoded, batch.prepared, strict=True)]
+        reduced = engine.reduce(images, batch.questions, batch.seeds)
         with laps.lap("assembly"):
-            rows = _rows(engine, batch, reduction, new_tokens)
+            rows = _rows(engine, batch, reduced, new_tokens)
         laps.begin("prefill")
         with install(adapter, engine.site, rows):
             answers = _Answers(adapter, rows, keeps=engine.site.cached)
@@ -66,8 +68,8 @@ def run_pass(engine: Engine, batch: Batch, laps: Laps, new_tokens: int) -> Pass:
     return Pass(laps.seconds(), torch.stack(answers.ids, dim=1), held)
 
 
-def _rows(engine: Engine, batch: Batch, reduction: Reduction, new_tokens: int) -> Rows:
-    images = [[image] for image in visuals(engine.site, reduction, batch.seeds)]
+def _rows(engine: Engine, batch: Batch, reduced: Sequence[Reduced], new_tokens: int) -> Rows:
+    images = [[image] for image in visuals(engine.site, reduced)]
     return build_rows(engine.adapter, batch.prompts, images, engine.site.positions, [new_tokens] * len(batch))
 
 
@@ -76,7 +78,8 @@ class _Answers:
 
     def __init__(self, adapter: LlavaAdapter, rows: Rows, keeps: bool) -> None:
         self.adapter, self.keeps = adapter, keeps
-        self.embeds, self.mask, self.positions = rows.embeds, rows.mask, rows.positions
+        self.rows = rows
+        self.embeds, self.mask, self.positions, self.next = rows.embeds, rows.mask, rows.positions, rows.next[:, None]
         self.cache = self._empty()
         self.ids: list[Tensor] = []
 
@@ -87,17 +90,19 @@ class _Answers:
 
     def step(self) -> None:
         """Choose the next token of each row."""
-        hidden = self.adapter.language(
+        adapter = self.adapter
+        hidden = adapter.language(
             inputs_embeds=self.embeds,
-            attention_mask=self.mask,
-            position_ids=self.positions,
+            attention_mask=adapter.whole_mask(self.embeds, self.mask, self.positions, self.cache, self.rows.image),
+            position_ids=adapter.for_language(self.positions),
             past_key_values=self.cache,
             use_cache=True,
         ).last_hidden_state
-        chosen = self.adapter.logits(hidden[:, -1:])[:, 0].argmax(-1)
+        chosen = adapter.logits(hidden[:, -1:])[:, 0].argmax(-1)
         self.ids.append(chosen)
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], dim=1)
-        newest, place = self.adapter.embed(chosen[:, None]), self.positions[:, -1:] + 1
+        newest, place = adapter.embed(chosen[:, None]), self.next
+        self.next = place + 1
         if self.keeps:
             self.embeds, self.positions = newest, place
         else:

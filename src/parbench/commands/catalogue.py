@@ -136,7 +136,7 @@ _COMMANDS = (
         ),
         (
             Option("methods", METHODS, "methods to evaluate, or all", "par,prumerge-plus,fastv"),
-            Option("budgets", BUDGETS_OR_OWN, "budgets; own means the method's own adaptive rule, if it has one", "192,128,64"),
+            Option("budgets", BUDGETS_OR_OWN, "budgets; own means the method's own adaptive rule, where it has one", "192,128,64"),
             Option("models", MODELS, "models, if several"),
             Option("datasets", DATASETS, "data sets, if several"),
             Option("shards", NUMBER, "number of shards into which the questions are split"),
@@ -172,7 +172,7 @@ _COMMANDS = (
             "table --published model=llava-1.5-7b benchmark=pope",
         ),
         (
-            Option("format", one_of("format", *FORMATS), "format; by default from the suffix of out, otherwise terminal"),
+            Option("format", one_of("format", *FORMATS), "format of the table; by default by the suffix of out, else terminal"),
             Option("out", file(".md", ".tex", ".csv", ".parquet", ".txt"), "file to write"),
             _METRIC,
             Option("views", some_of("view", *VIEWS), f"which of {', '.join(VIEWS)}; by default those with content"),
@@ -274,7 +274,7 @@ _COMMANDS = (
             Option(
                 "kernel",
                 one_of("kernel", *KERNELS),
-                "attention kernel; by default efficient on CUDA, otherwise auto",
+                "attention kernel; by default efficient on CUDA, else auto",
             ),
             Option("out", file(".json"), "file to write; by default results/runs/bench-MODEL-DEVICE.json"),
             Option("engine", SWITCH, "measure the speed of evaluations; the options below belong to it", "false"),

@@ -77,7 +77,7 @@ class OwnWork:
         """FLOPs of the method between vision tower and LLM, and the tokens kept of the random image."""
         site = site_of(reducer, self.shapes.geometry)
         reduction, flops = site.reduce(self.shapes, self.shapes.image(site.blocks), [self.question], [0])
-        site.check_reduced(reduction)
+        site.check_reduced(reduction, self.shapes.geometry)
         return flops[0], int(reduction.counts[0])
 
     def _settled(self, reducer: Reducer, tokens: int) -> Reducer:
@@ -103,9 +103,10 @@ class OwnWork:
         rows = Rows(
             embeds=torch.randn(1, length, self.config.text_config.hidden_size),
             mask=torch.ones_like(places),
-            positions=places,
+            positions=places[..., None],
             image=torch.where(seen, 0, -1),
             patch=torch.where(seen, places - system, -1),
+            next=places[:, -1:] + 1,
             seeds=(0,),
         )
         from transformers import DynamicCache
@@ -114,7 +115,7 @@ class OwnWork:
             adapter.language(
                 inputs_embeds=rows.embeds,
                 attention_mask=rows.mask,
-                position_ids=rows.positions,
+                position_ids=adapter.for_language(rows.positions),
                 past_key_values=DynamicCache(config=adapter.language.config),
                 use_cache=True,
             )

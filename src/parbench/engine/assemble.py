@@ -7,35 +7,40 @@ from collections.abc import Sequence
 from parbench.engine.batch import Batch
 from parbench.engine.inputs import Line, Lines, Visual, build_line
 from parbench.engine.origins import anchors, owners
+from parbench.engine.reduced import Reduced
 from parbench.engine.samples import Sample
 from parbench.engine.sites import Site
 from parbench.errors import UnfitSample
 from parbench.models.adapter import LlavaAdapter
-from parbench.reducers import Reducer, Reduction
+from parbench.reducers import Reducer
 
 
-def visuals(site: Site[Reducer], reduction: Reduction, seeds: Sequence[int]) -> list[Visual]:
-    """The visual tokens of each entry of a reduction.
+def visuals(site: Site[Reducer], reduced: Sequence[Reduced]) -> list[Visual]:
+    """The visual tokens of reduced images, as the LLM's inputs take them.
 
     Args:
         site: The method at its site.
-        reduction: Tokens in the LLM's embedding space.
-        seeds: The seed of each entry's image.
+        reduced: The images.
     """
-    found = []
-    for entry, count in enumerate(reduction.counts.tolist()):
-        stands = anchors(reduction.provenance, entry, count)
-        owner = owners(reduction.provenance, entry) if site.needs_owners else None
-        found.append(Visual(reduction.tokens[entry, :count], stands, seeds[entry], owner))
-    return found
+    return [
+        Visual(
+            image.tokens,
+            anchors(image.origin, len(image.tokens)),
+            image.image,
+            image.seed,
+            owners(image.origin) if site.needs_owners else None,
+            image.streams,
+            image.separators,
+        )
+        for image in reduced
+    ]
 
 
 def assemble(adapter: LlavaAdapter, batch: Batch) -> Lines:
     """Replace the image placeholders of a batch's prompts by its visual tokens."""
-    chosen = batch.chosen
-    made = visuals(batch.site, chosen.reduction, chosen.seeds) if chosen.reduction else []
+    made = visuals(batch.site, batch.chosen.reduced)
     found = Lines([], [], [], {})
-    for number, (sample, entries) in enumerate(zip(batch.samples, chosen.entries, strict=True)):
+    for number, (sample, entries) in enumerate(zip(batch.samples, batch.chosen.entries, strict=True)):
         try:
             line, limit = _line(adapter, batch, sample, [made[entry] for entry in entries])
         except UnfitSample as error:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from parbench.engine.images import EncodedImages
+from parbench.engine.reduced import Reduced
 from parbench.engine.samples import Sample
 from parbench.engine.sites import Site
-from parbench.reducers import Reducer, Reduction
+from parbench.reducers import Reducer
 
 
 @dataclass(frozen=True)
@@ -17,16 +18,16 @@ class Chosen:
     """The reduced visual tokens of a batch's images.
 
     Attributes:
-        reduction: The tokens; None without images.
-        flops: FLOPs of the method, for each entry of the reduction.
-        seeds: The seed of each entry's image.
-        entries: For each sample, the entries of the reduction for its images.
+        reduced: One entry for each image, or for each image and question if the method is prompt-aware.
+        entries: For each sample, the indices of the entries for its images.
     """
 
-    reduction: Reduction | None
-    flops: list[int]
-    seeds: list[int]
+    reduced: list[Reduced]
     entries: list[list[int]]
+
+    def of(self, sample: int) -> list[Reduced]:
+        """The reduced images of a sample."""
+        return [self.reduced[entry] for entry in self.entries[sample]]
 
 
 @dataclass(frozen=True)

@@ -113,31 +113,33 @@ def greedy(
     cache = DynamicCache(config=adapter.language.config)
     choosing = Choosing(adapter, new_tokens, until)
     embeds, positions, mask = rows.embeds, rows.positions, rows.mask
+    following = rows.next[:, None]
     # Indices of the rows in the batch.
     present = list(range(len(mask)))
     while any(choosing.going):
         hidden = adapter.language(
             inputs_embeds=embeds,
-            attention_mask=mask,
-            position_ids=positions,
+            attention_mask=adapter.whole_mask(embeds, mask, positions, cache, rows.image),
+            position_ids=adapter.for_language(positions),
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state
         chosen = choosing.take(present, adapter.logits(hidden[:, -1:])[:, 0])
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-        newest, next_place = adapter.embed(chosen[:, None]), positions[:, -1:] + 1
+        newest = adapter.embed(chosen[:, None])
         if not cached:
-            embeds, positions = torch.cat([embeds, newest], dim=1), torch.cat([positions, next_place], dim=1)
+            embeds, positions = torch.cat([embeds, newest], dim=1), torch.cat([positions, following], dim=1)
+            following = following + 1
             cache = DynamicCache(config=adapter.language.config)
             continue
-        embeds, positions = newest, next_place
+        embeds, positions, following = newest, following, following + 1
         on = [place for place, row in enumerate(present) if choosing.going[row]]
         if leave is not None and 0 < len(on) <= WORTH_LEAVING * len(present):
             # Keys and values are on the devices of their layers, not on that of the mask.
             stay = torch.tensor(on)
             cache.batch_select_indices(stay)
             leave(stay)
-            mask, embeds, positions = mask[stay], embeds[stay], positions[stay]
+            mask, embeds, positions, following = mask[stay], embeds[stay], positions[stay], following[stay]
             present = [present[place] for place in on]
     return choosing.finished()
 

@@ -21,14 +21,16 @@ from parbench.engine.hooks.install import install
 from parbench.engine.images import EncodedImages, ImageEncoder
 from parbench.engine.inputs import Lines, pad
 from parbench.engine.pictures import Read, ahead
+from parbench.engine.reduced import Reduced, reduce_images
 from parbench.engine.samples import Answer, Sample
 from parbench.engine.shared_prefix import can_share_prefixes, shared_prefixes
 from parbench.engine.sites import Site, site_of
 from parbench.engine.trace import Trace
 from parbench.errors import DeviceFailed, ParbenchError, UnfitSample
 from parbench.models.adapter import LlavaAdapter
+from parbench.models.families import ImageTokens
 from parbench.models.vision import Encoded
-from parbench.reducers import Reducer, Reduction
+from parbench.reducers import Reducer
 
 _log = logging.getLogger(__name__)
 
@@ -186,9 +188,7 @@ class Engine:
         Raises:
             ParbenchError: The method did not deliver its budget.
         """
-        encoded, of = images.encoded, images.of
-        if encoded is None or not any(of):
-            return Chosen(None, [], [], [[] for _ in samples])
+        of = images.of
         if self._chooses_once:
             numbers = sorted({number for row in of for number in row})
             entries = [[numbers.index(number) for number in row] for row in of]
@@ -199,16 +199,14 @@ class Engine:
             entries = [[next(count) for _ in row] for row in of]
             questions = [sample.question for sample, row in zip(samples, of, strict=True) for _ in row]
         seeds = [images.seeds[number] for number in numbers]
-        taken = encoded.take(torch.tensor(numbers, device=self.adapter.device))
-        reduction, flops = self.reduce(taken, questions, seeds)
-        return Chosen(reduction, flops, seeds, entries)
+        return Chosen(self.reduce([images.encoded[number] for number in numbers], questions, seeds), entries)
 
-    def reduce(self, encoded: Encoded, questions: Sequence[str], seeds: Sequence[int]) -> tuple[Reduction, list[int]]:
-        """Reduce encoded images; see :meth:`parbench.engine.sites.Site.reduce`.
+    def reduce(
+        self, images: Sequence[tuple[Encoded, ImageTokens]], questions: Sequence[str], seeds: Sequence[int]
+    ) -> list[Reduced]:
+        """Reduce encoded images; see :func:`parbench.engine.reduced.reduce_images`.
 
         Raises:
             ParbenchError: The method did not deliver its budget.
         """
-        reduction, flops = self.site.reduce(self.adapter, encoded, questions, seeds)
-        self.site.check_reduced(reduction)
-        return reduction, flops
+        return reduce_images(self.site, self.adapter, images, questions, seeds)

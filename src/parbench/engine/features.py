@@ -5,13 +5,30 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
 from parbench.errors import FatalError, ParbenchError
 from parbench.files import write_whole
+from parbench.models.families import ImageTokens
 from parbench.models.vision import Encoded
+
+
+@dataclass(frozen=True)
+class Known:
+    """An image that was read before.
+
+    Attributes:
+        digest: Sha256 of its pixels.
+        name: Key of its features in the cache.
+        tokens: Its tokens in a prompt.
+    """
+
+    digest: str
+    name: str
+    tokens: ImageTokens
 
 
 class FeatureCache:
@@ -24,19 +41,19 @@ class FeatureCache:
         device: Device of features that are read from the folder.
 
     Attributes:
-        images: Digest and name of each image of a source that was read before (see ``Sample.source``).
+        images: The images of each source that was read before (see ``Sample.source``).
     """
 
     def __init__(self, limit: int = 0, folder: Path | None = None, subject: str = "", device: str = "cpu") -> None:
         self.limit, self.size, self.device = limit, 0, device
-        self.images: dict[str, tuple[tuple[str, str], ...]] = {}
+        self.images: dict[str, tuple[Known, ...]] = {}
         self._held: OrderedDict[str, Encoded] = OrderedDict()
         self._folder = folder / hashlib.sha256(subject.encode()).hexdigest()[:16] if folder else None
 
     def holds(self, image: str, blocks: Sequence[int]) -> bool:
         """Whether the features of an image are cached, probably with the requested blocks. Safe to call from any thread."""
         if (found := self._held.get(image)) is not None:
-            return all(block in found.queries for block in blocks)
+            return all(found.has(block) for block in blocks)
         return self._folder is not None and (self._folder / f"{image}.safetensors").exists()
 
     def get(self, image: str, blocks: Sequence[int]) -> Encoded | None:
@@ -44,7 +61,7 @@ class FeatureCache:
         found = self._held.get(image)
         if found is None and self._folder and (path := self._folder / f"{image}.safetensors").exists():
             found = _read(path, self.device)
-        if found is None or any(block not in found.queries for block in blocks):
+        if found is None or not all(found.has(block) for block in blocks):
             return None
         self._hold(image, found)
         return found
@@ -73,15 +90,12 @@ def _write(path: Path, encoded: Encoded) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    tensors = {"features": encoded.features, "cls": encoded.cls, "lengths": encoded.lengths}
-    for name, blocks in (("queries", encoded.queries), ("keys", encoded.keys)):
-        tensors |= {f"{name}.{block}": value for block, value in blocks.items()}
-    tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
-    grid = {"rows": str(encoded.grid[0]), "columns": str(encoded.grid[1])}
+    tensors = {name: value.cpu().contiguous() for name, value in encoded.tensors().items()}
+    said = {"rows": str(encoded.grid[0]), "columns": str(encoded.grid[1]), "projected": str(int(encoded.projected))}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Another process may write the same image at the same time.
-        write_whole(path, lambda partial: save_file(tensors, partial, grid), shared=True)
+        write_whole(path, lambda partial: save_file(tensors, partial, said), shared=True)
     except (OSError, SafetensorError) as error:
         raise FatalError(
             f"features cannot be written to {path.parent} ({error}): make room, or set engine.cache_dir=null, then run the "
@@ -99,10 +113,5 @@ def _read(path: Path, device: str) -> Encoded:
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, KeyError) as error:
         raise ParbenchError(f"the cached features in {path} are damaged ({error}): delete the file") from error
-    blocks: dict[str, dict[int, Tensor]] = {"queries": {}, "keys": {}}
-    for name, value in tensors.items():
-        kind, dot, block = name.partition(".")
-        if dot:
-            blocks[kind][int(block)] = value
     grid = (int(said["rows"]), int(said["columns"]))
-    return Encoded(tensors["features"], tensors["cls"], grid, tensors["lengths"], blocks["queries"], blocks["keys"])
+    return Encoded.of_tensors(tensors, grid, projected=said.get("projected") == "1")

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from parbench.engine.features import FeatureCache
@@ -15,6 +14,7 @@ from parbench.engine.pictures import Picture, Read, Reader, seed_of
 from parbench.engine.samples import Sample
 from parbench.engine.sites import Site
 from parbench.models.adapter import LlavaAdapter
+from parbench.models.families import ImageTokens, Prepared
 from parbench.models.vision import Encoded
 from parbench.reducers import Reducer
 
@@ -24,13 +24,13 @@ class EncodedImages:
     """The images of some samples, encoded once each.
 
     Attributes:
-        encoded: Output of the vision tower for all images; None without images.
+        encoded: Output of the vision tower for each image, alone in its batch, and the image's tokens in a prompt.
         seeds: One number per image, from its pixels.
         of: For each sample, the indices of its images.
         prompts: For each sample, by id, its token ids [S], or the exception of reading them.
     """
 
-    encoded: Encoded | None
+    encoded: list[tuple[Encoded, ImageTokens]]
     seeds: list[int]
     of: list[list[int]]
     prompts: Mapping[str, Tensor | Exception]
@@ -85,9 +85,9 @@ class ImageEncoder:
             of.append([numbers[id(picture)] for picture in mine.pictures])
         return EncodedImages(self._encoded(order), [seed_of(picture.digest) for picture in order], of, prompts)
 
-    def encode(self, pixels: Tensor) -> Encoded:
-        """Run the vision tower with the method over preprocessed images [B, 3, H, W]."""
-        return self.site.encode(self.adapter, pixels.to(self.adapter.device, self.adapter.dtype))
+    def encode(self, images: Sequence[Prepared]) -> list[Encoded]:
+        """Run the vision tower with the method over a batch of preprocessed images; each of the results holds one of them."""
+        return self.site.encode(self.adapter, images)
 
     def _read(self, samples: Sequence[Sample], reading: Mapping[str, Future[Read]]) -> dict[str, Read]:
         """The contents of each group of samples: wait for a worker, or read here."""
@@ -100,14 +100,15 @@ class ImageEncoder:
         finally:
             self.waited += time.perf_counter() - begun
 
-    def _encoded(self, pictures: Sequence[Picture]) -> Encoded | None:
-        if not pictures:
-            return None
+    def _encoded(self, pictures: Sequence[Picture]) -> list[tuple[Encoded, ImageTokens]]:
+        tokens = [picture.tokens for picture in pictures]
         if self.remembers:
             # Each image alone, so that its features do not depend on others.
-            return Encoded.stack([self._remembered(picture) for picture in pictures], self.site.blocks)
-        return self.encode(torch.cat([picture.pixels() for picture in pictures]))
+            found = [self._remembered(picture) for picture in pictures]
+        else:
+            found = self.encode([picture.prepared() for picture in pictures]) if pictures else []
+        return list(zip(found, tokens, strict=True))
 
     def _remembered(self, picture: Picture) -> Encoded:
         found = self.features.get(picture.name, self.site.blocks)
-        return found or self.features.put(picture.name, self.encode(picture.pixels()))
+        return found or self.features.put(picture.name, self.encode([picture.prepared()])[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,11 @@ from torch import Tensor
 
 from parbench.errors import UnfitSample
 from parbench.models.adapter import LlavaAdapter
+from parbench.models.families import ImageTokens
+from parbench.models.geometry import Geometry
+
+# The image of a token that belongs to one but shows nothing of it.
+SEPARATOR = -2
 
 
 @dataclass(frozen=True)
@@ -19,15 +24,21 @@ class Visual:
 
     Attributes:
         tokens: [k, d] embeddings.
-        anchors: [k] the patch that each token stands for.
+        anchors: [k] the patch that each token stands for: the index of a visual token of the whole image, without separators.
+        image: The image's tokens in a prompt without reduction.
         seed: Number of the image, from its content.
         owner: [N] the token into which each patch was merged, for virtual unmerging; None otherwise.
+        streams: [layers, k, d] what is added to the tokens behind the first layers of the LLM; None without.
+        separators: [s, d] tokens between them that show nothing; None without, or if they are dropped.
     """
 
     tokens: Tensor
     anchors: Tensor
+    image: ImageTokens
     seed: int = 0
     owner: Tensor | None = None
+    streams: Tensor | None = None
+    separators: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -37,11 +48,14 @@ class Rows:
     Attributes:
         embeds: [B, S, d] input embeddings.
         mask: [B, S] int64, 1 for tokens, 0 for padding.
-        positions: [B, S] position ids.
-        image: [B, S] index of the image within its row; -1 for text and padding.
+        positions: [B, S, P] position ids, P of them for each token.
+        image: [B, S] index of the image within its row; -1 for text and padding, ``SEPARATOR`` for separators.
         patch: [B, S] the patch of a visual token; -1 elsewhere.
+        next: [B, P] position ids of the first generated token.
         seeds: One number per image, row by row: the only randomness a method may use.
         owners: One entry [N] per image, row by row: the token into which each patch was merged. Empty without unmerging.
+        sizes: One entry per image, row by row: its sizes without reduction.
+        streams: [layers, B, S, d] what is added behind the first layers of the LLM (DeepStack); None without.
     """
 
     embeds: Tensor
@@ -49,8 +63,11 @@ class Rows:
     positions: Tensor
     image: Tensor
     patch: Tensor
+    next: Tensor
     seeds: tuple[int, ...] = ()
     owners: tuple[Tensor, ...] = ()
+    sizes: tuple[Geometry, ...] = ()
+    streams: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -59,26 +76,33 @@ class Line:
 
     Attributes:
         ids: Token ids; that of the placeholder for visual tokens.
-        image: Index of the image; -1 for text.
-        patch: The patch of a visual token; -1 for text.
-        position_ids: [L] position ids.
+        image: Index of the image; -1 for text, ``SEPARATOR`` for separators.
+        patch: The patch of a visual token; -1 for text and separators.
+        position_ids: [L, P] position ids.
+        next: [P] position ids of the first generated token.
         visuals: Visual tokens of its images.
+        embeds: [m, d] embeddings of its visual tokens and separators, in their order; None without.
+        streams: [layers, m, d] what is added to them behind the first layers of the LLM; None without.
     """
 
     ids: Tensor
     image: Tensor
     patch: Tensor
     position_ids: Tensor
+    next: Tensor
     visuals: tuple[Visual, ...]
+    embeds: Tensor | None = None
+    streams: Tensor | None = None
 
     def split(self) -> tuple[Line, Line]:
         """The line up to its last visual token, and the rest."""
-        images = (self.image >= 0).nonzero()
+        images = (self.image != -1).nonzero()
         end = int(images[-1]) + 1 if len(images) else 0
         (ids, more), (image, no), (patch, none), (position_ids, later) = (
             (part[:end], part[end:]) for part in (self.ids, self.image, self.patch, self.position_ids)
         )
-        return Line(ids, image, patch, position_ids, self.visuals), Line(more, no, none, later, ())
+        before = replace(self, ids=ids, image=image, patch=patch, position_ids=position_ids)
+        return before, Line(more, no, none, later, self.next, ())
 
 
 @dataclass(frozen=True)
@@ -101,11 +125,14 @@ class Lines:
 def build_line(
     adapter: LlavaAdapter, prompt: Tensor, visuals: Sequence[Visual], positions: str, new_tokens: int
 ) -> tuple[Line, int]:
-    """Replace the image placeholders of a prompt by visual tokens.
+    """Put visual tokens into the places of a prompt that belong to their images.
+
+    The whole prompt has one column for each visual token of its images, as Hugging Face expands it. Dropping tokens is dropping
+    columns: what stays keeps its column, and its position ids unless they are renumbered.
 
     Args:
         adapter: The model.
-        prompt: [S] token ids, with one placeholder per image.
+        prompt: [S] token ids, with each run of visual tokens as one.
         visuals: Visual tokens of the images.
         positions: ``compact`` or ``keep`` (see ``TokenReducer.positions``).
         new_tokens: Maximum number of generated tokens.
@@ -116,32 +143,85 @@ def build_line(
     Raises:
         UnfitSample: Placeholders and images differ in number, or the context leaves no room for an answer.
     """
-    patches = adapter.geometry.patches
-    slots = (prompt == adapter.image_token_id).nonzero().flatten().tolist()
-    if len(slots) != len(visuals):
+    family = adapter.family
+    images = [visual.image for visual in visuals]
+    slots, runs = prompt == adapter.image_token_id, [run for image in images for run in image.runs]
+    if int(slots.sum()) != len(runs):
         raise UnfitSample(
-            f"a prompt has {len(slots)} image placeholders for {len(visuals)} images: write <image> once for each image, or leave "
-            "it out of the question"
+            f"a prompt has {int(slots.sum())} image placeholders for {len(visuals)} images: write <image> once for each image, or "
+            "leave it out of the question"
         )
-    parts: tuple[list[Tensor], ...] = ([], [], [], [])
-    position, start = 0, 0
-    for number, slot in enumerate([*slots, len(prompt)]):
-        text = prompt[start:slot]
-        _extend(parts, text, -1, torch.full_like(text, -1), torch.arange(position, position + len(text)))
-        position, start = position + len(text), slot + 1
-        if number < len(slots):
-            anchors = visuals[number].anchors.cpu()
-            where = position + (anchors if positions == "keep" else torch.arange(len(anchors)))
-            _extend(parts, torch.full_like(anchors, adapter.image_token_id), number, anchors, where)
-            position += patches if positions == "keep" else len(anchors)
-    room = adapter.context - position
+    repeats = torch.ones_like(prompt).masked_scatter(slots, torch.tensor(runs, dtype=prompt.dtype))
+    ids = prompt.repeat_interleave(repeats)
+    visual = ids == adapter.image_token_id
+    places = family.positions(ids, images)
+    order, image, patch, columns = _in_order(visual, visuals)
+    position_ids, after = places[columns], places[-1] + 1
+    if positions == "compact" and family.renumbers:
+        position_ids, after = torch.arange(len(columns))[:, None], torch.tensor([len(columns)])
+    room = adapter.context - int(after.max())
     if room < 1:
         raise UnfitSample(
-            f"a prompt of {position} tokens leaves no room for an answer in the context of {adapter.context} tokens of "
+            f"a prompt of {int(after.max())} tokens leaves no room for an answer in the context of {adapter.context} tokens of "
             f"{adapter.name}: shorten the question"
         )
-    ids, image, patch, position_ids = (torch.cat(pieces) for pieces in parts)
-    return Line(ids, image, patch, position_ids, tuple(visuals)), min(new_tokens, room)
+    embeds = _sorted([(one.tokens, one.separators) for one in visuals], order, 0)
+    streams = _sorted([(one.streams, _empty(one)) for one in visuals], order, 1)
+    line = Line(ids[columns], image, patch, position_ids, after, tuple(visuals), embeds, streams)
+    return line, min(new_tokens, room)
+
+
+def _in_order(visual: Tensor, visuals: Sequence[Visual]) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
+    """The order of text, visual tokens and separators of a prompt.
+
+    Args:
+        visual: [L] bool, the columns of the whole prompt that belong to images.
+        visuals: What is left of the images.
+
+    Returns:
+        The order of visual tokens and separators, for :func:`_sorted` (None: as they are given); the image, patch and column of
+        each token of the line.
+    """
+    text, own = (~visual).nonzero().flatten(), visual.nonzero().flatten()
+    keys, images, patches, columns = [text], [torch.full_like(text, -1)], [torch.full_like(text, -1)], [text]
+    begin = 0
+    for number, one in enumerate(visuals):
+        source, anchors = one.image.source, one.anchors.cpu()
+        mine = own[begin : begin + len(source)]
+        at = mine[source.content[anchors]]
+        # A method may send tokens in another order than that of their patches: then each follows the ones before.
+        keys.append(at.cummax(0).values if len(at) else at)
+        images.append(torch.full_like(anchors, number))
+        patches.append(anchors)
+        columns.append(at)
+        if one.separators is not None and len(one.separators):
+            between = mine[source.separator]
+            keys.append(between)
+            images.append(torch.full_like(between, SEPARATOR))
+            patches.append(torch.full_like(between, -1))
+            columns.append(between)
+        begin += len(source)
+    order = torch.cat(keys).argsort(stable=True)
+    image, patch, column = (torch.cat(values)[order] for values in (images, patches, columns))
+    visible = order[order >= len(text)] - len(text)
+    plain = torch.equal(visible, torch.arange(len(visible)))
+    return None if plain else visible, image, patch, column
+
+
+def _sorted(values: Sequence[tuple[Tensor | None, Tensor | None]], order: Tensor | None, dimension: int) -> Tensor | None:
+    """The tokens and separators of images as one tensor, in the order of their columns; None if there are none."""
+    given = [value for pair in values for value in pair if value is not None]
+    if not given:
+        return None
+    whole = given[0] if len(given) == 1 else torch.cat(given, dim=dimension)
+    return whole if order is None else whole.index_select(dimension, order.to(whole.device))
+
+
+def _empty(visual: Visual) -> Tensor | None:
+    """The streams of separators: nothing is added to them."""
+    if visual.streams is None or visual.separators is None:
+        return None
+    return visual.streams.new_zeros(len(visual.streams), len(visual.separators), visual.streams.shape[2])
 
 
 def pad(adapter: LlavaAdapter, lines: Sequence[Line]) -> Rows:
@@ -149,23 +229,43 @@ def pad(adapter: LlavaAdapter, lines: Sequence[Line]) -> Rows:
     device, length = adapter.device, max(len(line.ids) for line in lines)
 
     def batch(rows: Sequence[Tensor], value: int) -> Tensor:
-        return torch.stack([F.pad(row, (length - len(row), 0), value=value) for row in rows]).to(device)
+        sides = [(0, 0) * (row.ndim - 1) + (length - len(row), 0) for row in rows]
+        return torch.stack([F.pad(row, side, value=value) for row, side in zip(rows, sides, strict=True)]).to(device)
 
     image = batch([line.image for line in lines], -1)
     embeds = adapter.embed(batch([line.ids for line in lines], adapter.tokenizer.pad_token_id or 0))
+    given = [line.embeds for line in lines if line.embeds is not None]
+    inside = (image != -1)[..., None]
+    if given:
+        embeds = embeds.masked_scatter(inside, torch.cat(given).to(embeds.dtype))
     visuals = [visual for line in lines for visual in line.visuals]
-    if visuals:
-        tokens = torch.cat([visual.tokens for visual in visuals]).to(embeds.dtype)
-        embeds = embeds.masked_scatter((image >= 0)[..., None], tokens)
     return Rows(
         embeds,
         batch([torch.ones_like(line.ids) for line in lines], 0),
         batch([line.position_ids for line in lines], 0),
         image,
         batch([line.patch for line in lines], -1),
+        torch.stack([line.next for line in lines]).to(device),
         tuple(visual.seed for visual in visuals),
         tuple(visual.owner.to(device) for visual in visuals if visual.owner is not None),
+        tuple(_size(adapter, visual) for visual in visuals),
+        _streams(lines, inside, embeds),
     )
+
+
+def _size(adapter: LlavaAdapter, visual: Visual) -> Geometry:
+    return adapter.geometry.of_image(len(visual.image.source.content), visual.image.grid_of_tokens)
+
+
+def _streams(lines: Sequence[Line], inside: Tensor, embeds: Tensor) -> Tensor | None:
+    """[layers, B, S, d] the streams at the visual tokens of padded lines, 0 elsewhere; None without."""
+    given = [line.streams for line in lines if line.streams is not None]
+    if not given:
+        return None
+    if len(given) < sum(line.embeds is not None for line in lines):
+        raise RuntimeError("only some images have features for the inner layers of the LLM")
+    nothing = torch.zeros_like(embeds)
+    return torch.stack([nothing.masked_scatter(inside, stream.to(embeds.dtype)) for stream in torch.cat(given, dim=1)])
 
 
 def build_rows(
@@ -178,8 +278,3 @@ def build_rows(
     """
     given = zip(prompts, visuals, new_tokens, strict=True)
     return pad(adapter, [build_line(adapter, prompt, row, positions, more)[0] for prompt, row, more in given])
-
-
-def _extend(parts: tuple[list[Tensor], ...], ids: Tensor, image: int, patch: Tensor, position_ids: Tensor) -> None:
-    for pieces, piece in zip(parts, (ids, torch.full_like(ids, image), patch, position_ids), strict=True):
-        pieces.append(piece)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from parbench.reducers import Provenance
+from parbench.reducers.provenance import Origin
 
 
-def anchors(provenance: Provenance, entry: int, count: int) -> Tensor:
+def anchors(origin: Origin, count: int) -> Tensor:
     """The patch that each token of an image stands for: the one with the highest weight; ties: the lower index.
 
     A token that comes from no patch (CLS) stands for patch 0, which it precedes.
     """
-    token, patch, weight = provenance.of(entry)
+    token, patch, weight = origin
     found = torch.zeros(count, dtype=torch.long, device=token.device)
     order = torch.argsort(patch, descending=True, stable=True)
     order = order[torch.argsort(weight[order], stable=True)]
@@ -26,16 +26,13 @@ def anchors(provenance: Provenance, entry: int, count: int) -> Tensor:
     return found
 
 
-def owners(provenance: Provenance, entry: int) -> Tensor:
+def owners(origin: Origin) -> Tensor:
     """[N] the token into which each patch of an image was merged; each patch is in exactly one token."""
-    token, patch, _ = provenance.of(entry)
-    return token[patch.argsort()]
+    return origin.token[origin.patch.argsort()]
 
 
-def through(
-    inner: tuple[Tensor, Tensor, Tensor], outer: tuple[Tensor, Tensor, Tensor], patches: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Compose two provenances: tokens made of tokens (``inner``) made of patches (``outer``). Returns token, patch and weight."""
+def through(inner: Origin, outer: Origin, patches: int) -> Origin:
+    """Compose two origins: tokens made of tokens (``inner``) made of some of ``patches`` patches (``outer``)."""
     last, middle, share = inner
     token, patch, weight = outer
     size = int(torch.cat([middle, token]).max()) + 1 if len(token) else 0
@@ -43,4 +40,4 @@ def through(
     second = weight.new_zeros(int(last.max()) + 1 if len(last) else 0, size).index_put((last, middle), share)
     whole = second @ first
     token, patch = whole.nonzero(as_tuple=True)
-    return token, patch, whole[token, patch]
+    return Origin(token, patch, whole[token, patch])

@@ -12,9 +12,10 @@ from functools import partial
 from PIL import Image
 from torch import Tensor
 
-from parbench.engine.features import FeatureCache
+from parbench.engine.features import FeatureCache, Known
 from parbench.engine.samples import Sample
 from parbench.models.adapter import LlavaAdapter
+from parbench.models.families import ImageTokens, Prepared
 
 # Batches that are read ahead. They bound the memory of reading ahead.
 BATCHES_AHEAD = 2
@@ -27,12 +28,14 @@ class Picture:
     Attributes:
         digest: Sha256 of its pixels.
         name: Key of its features in the cache.
-        pixels: Returns the preprocessed image, [1, 3, H, W] on the CPU.
+        tokens: Its tokens in a prompt.
+        prepared: Returns the preprocessed image, on the CPU.
     """
 
     digest: str
     name: str
-    pixels: Callable[[], Tensor]
+    tokens: ImageTokens
+    prepared: Callable[[], Prepared]
 
 
 @dataclass(frozen=True)
@@ -79,42 +82,50 @@ class Reader:
             ParbenchError: An image cannot be read.
         """
         pictures = self._known(samples[0]) or self._pictures(samples[0])
-        return Read(pictures, {sample.id: self._prompt(sample, len(pictures)) for sample in samples})
+        tokens = [picture.tokens for picture in pictures]
+        return Read(pictures, {sample.id: self._prompt(sample, tokens) for sample in samples})
 
     def _known(self, sample: Sample) -> tuple[Picture, ...] | None:
         """The images of a sample without decoding, if all their features are cached; else None."""
         images = self._features.images.get(sample.source) if sample.source is not None else None
-        if not images or not all(self._remembers(name) for _, name in images):
+        if not images or not all(self._remembers(image.name) for image in images):
             return None
 
         # Features may have been evicted by the time they are needed.
-        def again(place: int) -> Tensor:
-            return self._adapter.preprocess([sample.load()[place]])
+        def again(place: int) -> Prepared:
+            return self._adapter.prepare(sample.load()[place], len(images))
 
-        return tuple(Picture(digest, name, partial(again, place)) for place, (digest, name) in enumerate(images))
+        return tuple(Picture(one.digest, one.name, one.tokens, partial(again, place)) for place, one in enumerate(images))
 
     def _pictures(self, sample: Sample) -> tuple[Picture, ...]:
-        pictures = tuple(self.picture(image) for image in sample.load())
+        images = sample.load()
+        pictures = tuple(self.picture(image, len(images)) for image in images)
         if sample.source is not None:
-            self._features.images[sample.source] = tuple((one.digest, one.name) for one in pictures)
+            self._features.images[sample.source] = tuple(Known(one.digest, one.name, one.tokens) for one in pictures)
         return pictures
 
-    def picture(self, image: Image.Image) -> Picture:
-        """An image, already preprocessed if its features are not cached."""
-        digest = image_digest(image)
-        name = f"{digest}-{image.width}x{image.height}"
+    def picture(self, image: Image.Image, together: int = 1) -> Picture:
+        """An image, already preprocessed if its features are not cached.
+
+        Args:
+            image: The image.
+            together: Number of images of its sample.
+        """
+        digest, adapter = image_digest(image), self._adapter
+        alone = together == 1 or not adapter.family.counts_images
+        name = f"{digest}-{image.width}x{image.height}{'' if alone else '-several'}"
         if self._remembers(name):
-            return Picture(digest, name, lambda: self._adapter.preprocess([image]))
-        pixels = self._adapter.preprocess([image])
-        return Picture(digest, name, lambda: pixels)
+            tokens = adapter.family.tokens_of(image.size, together)
+            return Picture(digest, name, tokens, lambda: adapter.prepare(image, together))
+        prepared = adapter.prepare(image, together)
+        return Picture(digest, name, prepared.tokens, lambda: prepared)
 
     def _remembers(self, name: str) -> bool:
         return self._blocks is not None and self._features.holds(name, self._blocks)
 
-    def _prompt(self, sample: Sample, images: int) -> Tensor | Exception:
+    def _prompt(self, sample: Sample, images: Sequence[ImageTokens]) -> Tensor | Exception:
         try:
-            found: Tensor | Exception = self._adapter.tokenizer(sample.prompt(images), return_tensors="pt").input_ids[0]
-            return found
+            return self._adapter.ids(sample.prompt(len(images)), images)
         # Raised again when the sample is run, so that this sample fails.
         except Exception as error:
             return error

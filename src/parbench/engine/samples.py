@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from parbench.engine.ledger import SampleLedger
+from parbench.models.source import Source
 
 
 @dataclass(frozen=True)
@@ -44,17 +45,23 @@ class Kept:
 
     Attributes:
         tokens: Visual tokens after the last stage.
-        patches: Raster indices of the patches from which kept tokens come.
+        patches: Indices of the visual tokens, separators left out, from which kept tokens come. In a single grid, raster indices.
         weights: Weight of each entry of ``patches`` in its token.
         token: Index of the token of each entry of ``patches``.
-        grid: Rows and columns of the full patch grid.
+        source: Where the visual tokens of the whole image come from.
     """
 
     tokens: int
     patches: tuple[int, ...]
     weights: tuple[float, ...]
     token: tuple[int, ...]
-    grid: tuple[int, int]
+    source: Source = field(compare=False)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the full grid of visual tokens; (0, 0) if they form none."""
+        parts = self.source.parts
+        return (parts[0].rows, parts[0].columns) if len(parts) == 1 else (0, 0)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -29,8 +29,8 @@ _KERNELS = ("sdpa", "eager")
 
 
 def can_share_prefixes(adapter: LlavaAdapter) -> bool:
-    """Whether the model's attention kernel supports the masks that this needs."""
-    return adapter.language.config._attn_implementation in _KERNELS
+    """Whether the model's attention kernel supports the masks that this needs, and the model's layers all see one mask."""
+    return adapter.family.shares_prefixes and not adapter.family.slides and adapter.language.config._attn_implementation in _KERNELS
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,8 @@ def up_to_first_stage(
     side = packed.rows(feed)
     embeds = torch.cat([begin.embeds, side.rows.embeds], dim=1)
     positions = torch.cat([begin.positions, side.rows.positions], dim=1)
-    with install(adapter, site, pad(adapter, lines.lines), lambda: packed.place(present, embeds.shape[1])) as trace:
+    whole = replace(pad(adapter, lines.lines), streams=_beside(begin.streams, side.rows.embeds))
+    with install(adapter, site, whole, lambda: packed.place(present, embeds.shape[1])) as trace:
         while True:
             hidden = packed.forward(embeds, positions, side.whose)
             chosen = choosing.take(present, adapter.logits(hidden[:, -1]))
@@ -133,6 +134,13 @@ def up_to_first_stage(
             side = packed.rows({line: feed[line] for line in present})
             embeds, positions = side.rows.embeds, side.rows.positions
     return choosing.finished(), trace
+
+
+def _beside(streams: Tensor | None, embeds: Tensor) -> Tensor | None:
+    """The streams [layers, G, b, d] of prefixes, with nothing for the tokens [G, n, d] behind them."""
+    if streams is None:
+        return None
+    return torch.cat([streams, streams.new_zeros(len(streams), *embeds.shape)], dim=2)
 
 
 @dataclass(frozen=True)
@@ -173,7 +181,7 @@ class _Packed:
         self.adapter.language(
             inputs_embeds=begin.embeds,
             attention_mask=begin.mask,
-            position_ids=begin.positions,
+            position_ids=self.adapter.for_language(begin.positions),
             past_key_values=self.cache,
             use_cache=True,
         )
@@ -183,14 +191,15 @@ class _Packed:
         here = [[line for line in lines if line in feed] for lines in self.lines]
 
         def side_by_side(part: Callable[[int], Tensor], empty: int) -> Tensor:
-            rows = [torch.cat([torch.empty(0, dtype=torch.long), *map(part, lines)]) for lines in here]
+            nothing = part(next(iter(feed)))[:0]
+            rows = [torch.cat([nothing, *map(part, lines)]) for lines in here]
             return pad_sequence(rows, batch_first=True, padding_value=empty).to(self.adapter.device)
 
         ids = side_by_side(lambda line: feed[line][0], 0)
         position_ids = side_by_side(lambda line: feed[line][1], 0)
         whose = side_by_side(lambda line: torch.full_like(feed[line][0], line), _NOBODY)
         nothing = torch.full_like(ids, -1)
-        rows = Rows(self.adapter.embed(ids), (whose >= 0).long(), position_ids, nothing, nothing)
+        rows = Rows(self.adapter.embed(ids), (whose >= 0).long(), position_ids, nothing, nothing, position_ids[:, -1] + 1)
         lasts = [(row, end - 1) for row, lines in enumerate(here) for end in accumulate(len(feed[line][0]) for line in lines)]
         last = torch.tensor(lasts, device=ids.device)
         return _Side(rows, whose, [line for lines in here for line in lines], (last[:, 0], last[:, 1]))
@@ -209,7 +218,7 @@ class _Packed:
         found: Tensor = self.adapter.language(
             inputs_embeds=embeds,
             attention_mask=self._for_kernel(seen[:, None]),
-            position_ids=positions,
+            position_ids=self.adapter.for_language(positions),
             past_key_values=self.cache,
             use_cache=True,
         ).last_hidden_state

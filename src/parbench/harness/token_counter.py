@@ -10,7 +10,6 @@ from itertools import groupby
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from parbench.engine.engine import Engine
 from parbench.engine.features import FeatureCache
@@ -19,6 +18,7 @@ from parbench.errors import UnfitSample
 from parbench.harness.datasets import PreparedDataset
 from parbench.models.adapter import LlavaAdapter
 from parbench.models.counting import uncounted
+from parbench.models.families import Prepared
 from parbench.models.merging import Merger
 from parbench.models.vision import Encoded
 
@@ -33,12 +33,12 @@ class Asked:
     """An image with the questions about it.
 
     Attributes:
-        pixels: [1, 3, H, W] as the vision tower gets it, on the CPU: a page of a document is 20 times as large.
+        prepared: The preprocessed image, on the CPU: a page of a document is 20 times as large.
         digest: Hash of its content.
         questions: The questions about it, at least one.
     """
 
-    pixels: Tensor
+    prepared: Prepared
     digest: str
     questions: tuple[str, ...]
 
@@ -58,7 +58,7 @@ class KeptCounter:
         for image, questions in images:
             # An image that is too large fails when it is evaluated.
             with contextlib.suppress(UnfitSample):
-                self.groups.append(Asked(adapter.pixels([image]).cpu(), image_digest(image), tuple(questions)))
+                self.groups.append(Asked(adapter.prepare(image), image_digest(image), tuple(questions)))
 
     @classmethod
     def spread(cls, adapter: LlavaAdapter, dataset: PreparedDataset, questions: int) -> KeptCounter:
@@ -81,7 +81,7 @@ class KeptCounter:
     def encode(self, merger: Merger, step: Callable[[], object] = lambda: None) -> None:
         """Run the vision tower with a merger over the images, one by one; ``step`` is called after each."""
         for group in self.groups:
-            self.adapter.encode(group.pixels.to(self.adapter.device), merger=merger)
+            self.adapter.encode(self.adapter.pixels_of([group.prepared]), merger=merger)
             step()
 
     def counts(self, engine: Engine, step: Callable[[], object] = lambda: None) -> Sequence[int]:
@@ -96,17 +96,16 @@ class KeptCounter:
     def _counts(self, engine: Engine, group: Asked) -> list[int]:
         questions = group.questions
         with uncounted():
-            same = torch.zeros(len(questions), dtype=torch.long, device=self.adapter.device)
-            encoded = self._encoded(engine, group).take(same)
-            reduction, _ = engine.reduce(encoded, questions, [seed_of(group.digest)] * len(questions))
-        return reduction.counts.tolist()
+            image = (self._encoded(engine, group), group.prepared.tokens)
+            reduced = engine.reduce([image] * len(questions), questions, [seed_of(group.digest)] * len(questions))
+        return [len(one.tokens) for one in reduced]
 
     def _encoded(self, engine: Engine, group: Asked) -> Encoded:
         # A method inside the tower depends on its threshold, so its features cannot be cached.
         if engine.site.acts_in_vision:
-            return engine.images.encode(group.pixels)
+            return engine.images.encode([group.prepared])[0]
         found = self.features.get(group.digest, engine.site.blocks)
-        return found or self.features.put(group.digest, engine.images.encode(group.pixels))
+        return found or self.features.put(group.digest, engine.images.encode([group.prepared])[0])
 
 
 def sampled(dataset: PreparedDataset, questions: int, step: Callable[[], object]) -> Iterator[tuple[Image.Image, Sequence[str]]]:

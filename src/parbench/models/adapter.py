@@ -11,6 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from parbench.errors import UnfitSample
+from parbench.models.families import ImageTokens, Prepared, family_of
 from parbench.models.fingerprints import fingerprint
 from parbench.models.geometry import Geometry, geometry_of
 from parbench.models.loading import has_random_weights, load_model, resolve_prompt
@@ -48,6 +50,41 @@ class LanguageAdapter:
         """The language model without its head."""
         return self.model.model
 
+    def for_language(self, positions: Tensor) -> Tensor:
+        """Position ids [B, S, P] in the shape in which the language model takes them."""
+        return positions[..., 0]
+
+    def from_language(self, position_ids: Tensor) -> Tensor:
+        """Position ids as the language model takes them, as [B, S, P]."""
+        return position_ids[..., None]
+
+    @property
+    def renumbers(self) -> bool:
+        """Whether position ids can be renumbered after tokens are dropped."""
+        return True
+
+    def layer_kind(self, _layer: int) -> str:
+        """What tells layers apart that see different masks or positions."""
+        return ""
+
+    def rotary(self, hidden: Tensor, positions: Tensor, _layer: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines for a layer at positions [B, S, P]."""
+        found: tuple[Tensor, Tensor] = self.language.rotary_emb(hidden, position_ids=positions[..., 0])
+        return found
+
+    def causal_mask(self, layer: int, hidden: Tensor, mask: Tensor, cache: Any, _image: Tensor | None) -> Tensor | None:
+        """The attention mask of a layer; see :meth:`parbench.models.families.Family.causal_mask`."""
+        from transformers.masking_utils import create_causal_mask
+
+        found: Tensor | None = create_causal_mask(
+            config=self.language.config, inputs_embeds=hidden, attention_mask=mask, past_key_values=cache, layer_idx=layer
+        )
+        return found
+
+    def whole_mask(self, _embeds: Tensor, mask: Tensor, _positions: Tensor, _cache: Any, _image: Tensor) -> Any:
+        """What the language model gets as ``attention_mask``; see :meth:`parbench.models.families.Family.whole_mask`."""
+        return mask
+
     @property
     def end_tokens(self) -> set[int]:
         """Ids that end an answer. Empty here, so each row runs to its limit."""
@@ -81,6 +118,7 @@ class LlavaAdapter(LanguageAdapter):
         clip: NamedClip | Callable[[Any], ClipSpace] | None = None,
         prompt: str = "template",
     ) -> None:
+        self.family = family_of(model, processor)
         super().__init__(model, geometry_of(model.config))
         self.processor = processor
         self.name = name
@@ -121,7 +159,7 @@ class LlavaAdapter(LanguageAdapter):
     @property
     def language(self) -> Any:
         """The language model without its head."""
-        return self.model.model.language_model
+        return self.family.language
 
     @property
     def end_tokens(self) -> set[int]:
@@ -133,8 +171,7 @@ class LlavaAdapter(LanguageAdapter):
     @property
     def image_token_id(self) -> int:
         """Token id of the placeholder for one visual token."""
-        count: int = self.model.config.image_token_id
-        return count
+        return self.family.image_token_id
 
     @property
     def context(self) -> int:
@@ -147,6 +184,52 @@ class LlavaAdapter(LanguageAdapter):
         """Attention heads of a vision block."""
         count: int = self.model.config.vision_config.num_attention_heads
         return count
+
+    def for_language(self, positions: Tensor) -> Tensor:
+        """Position ids [B, S, P] in the shape in which the language model takes them."""
+        return self.family.for_language(positions)
+
+    def from_language(self, position_ids: Tensor) -> Tensor:
+        """Position ids as the language model takes them, as [B, S, P]."""
+        return position_ids[..., None] if position_ids.ndim == 2 else position_ids.permute(1, 2, 0)
+
+    @property
+    def renumbers(self) -> bool:
+        """Whether position ids can be renumbered after tokens are dropped."""
+        return self.family.renumbers
+
+    def layer_kind(self, layer: int) -> str:
+        """What tells layers apart that see different masks or positions."""
+        return self.family.layer_kind(layer)
+
+    def rotary(self, hidden: Tensor, positions: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines for a layer at positions [B, S, P]."""
+        return self.family.rotary(hidden, positions, layer)
+
+    def causal_mask(self, layer: int, hidden: Tensor, mask: Tensor, cache: Any, image: Tensor | None) -> Tensor | None:
+        """The attention mask of a layer; see :meth:`parbench.models.families.Family.causal_mask`."""
+        return self.family.causal_mask(layer, hidden, mask, cache, image)
+
+    def whole_mask(self, embeds: Tensor, mask: Tensor, positions: Tensor, cache: Any, image: Tensor) -> Any:
+        """What the language model gets as ``attention_mask``; see :meth:`parbench.models.families.Family.whole_mask`."""
+        prefill = cache is None or cache.get_seq_length() == 0
+        return self.family.whole_mask(embeds, mask, positions, cache, image if prefill else None)
+
+    def ids(self, prompt: str, images: Sequence[ImageTokens]) -> Tensor:
+        """Token ids [S] of a prompt whose placeholders are replaced by the tokens of images, each run of them as one.
+
+        Raises:
+            UnfitSample: Placeholders and images differ in number.
+        """
+        parts = prompt.split(self.family.placeholder)
+        if len(parts) != len(images) + 1:
+            raise UnfitSample(
+                f"a prompt has {len(parts) - 1} image placeholders for {len(images)} images: write <image> once for each image, "
+                "or leave it out of the question"
+            )
+        text = parts[0] + "".join(image.text + part for image, part in zip(images, parts[1:], strict=True))
+        found: Tensor = self.tokenizer(text, return_tensors="pt").input_ids[0]
+        return found
 
     @cached_property
     def fingerprint(self) -> str:
@@ -178,6 +261,14 @@ class LlavaAdapter(LanguageAdapter):
         """Clear the cache of embedded prompts, so that they take their time again."""
         if "clip_space" in self.__dict__:
             self.clip_space.forget()
+
+    def prepare(self, image: Image.Image, together: int = 1) -> Prepared:
+        """An image as the engine takes it; see :meth:`parbench.models.families.Family.prepare`."""
+        return self.family.prepare(image, together)
+
+    def pixels_of(self, images: Sequence[Prepared]) -> Tensor:
+        """The pixels [B, 3, H, W] of preprocessed images of one size, in the model's dtype on its device."""
+        return torch.cat([image.tensors["pixel_values"] for image in images]).to(self.device, self.dtype)
 
     def pixels(self, images: Sequence[Image.Image]) -> Tensor:
         """The images as pixels [B, 3, H, W] in the model's dtype on its device, by the checkpoint's processor.

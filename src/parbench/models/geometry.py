@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
-
-from parbench.errors import ParbenchError
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """The sizes of a model that determine which budgets a method can deliver.
+    """The sizes of a model, or of one image in it, that determine which budgets a method can deliver.
 
     Attributes:
-        rows: Rows of the patch grid.
-        columns: Columns of the patch grid.
+        rows: Rows of the grid of visual tokens; 0 if the tokens form no grid.
+        columns: Columns of that grid.
         layers: LLM layers.
         blocks: Vision blocks.
         patch: Side of a patch in pixels.
         feature: Index of the tower's hidden state that LLaVA reads (0: the embeddings; negative counts from the end).
+        tokens: Visual tokens of an image without reduction, if they are not the cells of the grid.
+        varies: Whether the number of visual tokens depends on the image. Then a budget above it keeps every token.
     """
 
     rows: int
@@ -27,11 +27,19 @@ class Geometry:
     blocks: int
     patch: int
     feature: int = -2
+    tokens: int | None = None
+    varies: bool = False
 
     @property
     def patches(self) -> int:
         """Visual tokens of an image without reduction."""
-        return self.rows * self.columns
+        return self.rows * self.columns if self.tokens is None else self.tokens
+
+    def of_image(self, tokens: int, grid: tuple[int, int]) -> Geometry:
+        """The geometry of an image with some visual tokens, in a grid or, with (0, 0), in none."""
+        if not self.varies:
+            return self
+        return replace(self, rows=grid[0], columns=grid[1], tokens=tokens)
 
     @property
     def read(self) -> int:
@@ -40,21 +48,13 @@ class Geometry:
 
 
 def geometry_of(config: Any) -> Geometry:
-    """The geometry of a ``LlavaConfig``.
+    """The geometry of a model from its Hugging Face configuration."""
+    from parbench.models.families import family_type
 
-    Raises:
-        ParbenchError: The configuration is another family's.
-    """
-    if config.model_type != "llava":
-        raise ParbenchError(
-            f"models of type {config.model_type} can be loaded, but not reduced yet: use LLaVA-1.5, such as model=llava-1.5-7b"
-        )
-    side = config.vision_config.image_size // config.vision_config.patch_size
-    return Geometry(
-        side,
-        side,
-        config.text_config.num_hidden_layers,
-        config.vision_config.num_hidden_layers,
-        config.vision_config.patch_size,
-        config.vision_feature_layer,
-    )
+    family = family_type(config.model_type)
+    vision, text = config.vision_config, config.get_text_config()
+    side = family.side(config) if family and not family.varies else 0
+    blocks = getattr(vision, "depth", None) or vision.num_hidden_layers
+    patch = vision.patch_size[0] if isinstance(vision.patch_size, list | tuple) else vision.patch_size
+    feature = getattr(config, "vision_feature_layer", -1)
+    return Geometry(side, side, text.num_hidden_layers, blocks, patch, feature, varies=not side)

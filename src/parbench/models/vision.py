@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -23,62 +23,120 @@ _MOST_PIXELS = 178_956_970
 
 @dataclass(frozen=True)
 class Encoded:
-    """The output of the vision tower for a batch of images.
+    """The output of the vision tower for a batch of images, or of parts of images, with the same number of tokens.
 
     Attributes:
         features: [B, N, C] the hidden state that LLaVA reads, without CLS; [B, K, C] padded at the end if tokens were merged.
-        cls: [B, C] the CLS token of the same hidden state.
-        grid: Rows and columns of patches; N is their product.
+            If ``projected``, [B, N, d] the tokens in the LLM's embedding space.
+        cls: [B, C] the CLS token of the same hidden state; None if there is none.
+        grid: Rows and columns of tokens; N is their product. (0, 0) if they form no grid.
         lengths: [B, blocks + 1] tokens of each image that enter each block and leave the last one, including CLS.
         queries: For each requested block, the queries of all heads side by side, [B, N + 1, C], CLS first.
         keys: The same for its keys.
         owner: [B, N] the token into which each patch was merged; None without merging.
         work: FLOPs of choosing the tokens to merge, per image.
+        projected: Whether the features went through the connector already.
+        saliency: For each requested block, [B, heads, N] in float64: attention of CLS to each token, or, in a tower without CLS,
+            the attention that it receives. Empty if it follows from ``queries`` and ``keys``.
+        token_keys: For each requested block, [B, heads, N, width] its keys, mean over the patches of a token.
+        streams: [B, layers, N, d] what is added to the tokens behind the first layers of the LLM (DeepStack); None without.
+        separators: [B, S, d] embeddings of tokens that show nothing of the image, such as newlines; None without.
     """
 
     features: Tensor
-    cls: Tensor
+    cls: Tensor | None
     grid: tuple[int, int]
     lengths: Tensor
     queries: dict[int, Tensor] = field(default_factory=dict)
     keys: dict[int, Tensor] = field(default_factory=dict)
     owner: Tensor | None = None
     work: int = 0
+    projected: bool = False
+    saliency: dict[int, Tensor] = field(default_factory=dict)
+    token_keys: dict[int, Tensor] = field(default_factory=dict)
+    streams: Tensor | None = None
+    separators: Tensor | None = None
 
     def take(self, index: Tensor) -> Encoded:
         """The images at ``index`` [M], which may repeat."""
-        return Encoded(
-            self.features[index],
-            self.cls[index],
-            self.grid,
-            self.lengths[index],
-            {block: value[index] for block, value in self.queries.items()},
-            {block: value[index] for block, value in self.keys.items()},
-            None if self.owner is None else self.owner[index],
-            self.work,
+        return self._each(lambda value: value[index])
+
+    def split(self) -> list[Encoded]:
+        """Each image alone, without copies."""
+        return [self._each(partial(_row, at=at)) for at in range(len(self.features))]
+
+    def tokens_at(self, index: Tensor, grid: tuple[int, int]) -> Encoded:
+        """The tokens at ``index`` [M] of every image, which form ``grid``. Separators are left out."""
+        return replace(
+            self,
+            features=self.features[:, index],
+            grid=grid,
+            saliency={block: value[:, :, index] for block, value in self.saliency.items()},
+            token_keys={block: value[:, :, index] for block, value in self.token_keys.items()},
+            streams=None if self.streams is None else self.streams[:, :, index],
+            separators=None,
         )
+
+    def has(self, block: int) -> bool:
+        """Whether the inner activations of a vision block are there."""
+        return block in self.queries or block in self.saliency
 
     @property
     def nbytes(self) -> int:
         """Bytes of all tensors."""
-        tensors = [self.features, self.cls, self.lengths, *self.queries.values(), *self.keys.values()]
-        return sum(tensor.nbytes for tensor in tensors)
+        return sum(value.nbytes for value in self.tensors().values())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors by name; those of a block as ``queries.-2``."""
+        found = {name: value for name in _TENSORS if (value := getattr(self, name)) is not None}
+        return found | {f"{name}.{block}": value for name in _BY_BLOCK for block, value in getattr(self, name).items()}
+
+    @staticmethod
+    def of_tensors(tensors: Mapping[str, Tensor], grid: tuple[int, int], *, projected: bool) -> Encoded:
+        """The inverse of :meth:`tensors`."""
+        blocks: dict[str, dict[int, Tensor]] = {name: {} for name in _BY_BLOCK}
+        for name, value in tensors.items():
+            kind, dot, block = name.partition(".")
+            if dot:
+                blocks[kind][int(block)] = value
+        fields: dict[str, Any] = {name: tensors.get(name) for name in _TENSORS} | blocks
+        return Encoded(grid=grid, projected=projected, **fields)
 
     def beside(self, other: Encoded) -> Encoded:
         """The same images, with the blocks of both."""
-        return replace(self, queries={**other.queries, **self.queries}, keys={**other.keys, **self.keys})
+        both: dict[str, Any] = {name: {**getattr(other, name), **getattr(self, name)} for name in _BY_BLOCK}
+        return replace(self, **both)
 
     @staticmethod
     def stack(parts: Sequence[Encoded], blocks: Sequence[int]) -> Encoded:
-        """Several images, encoded separately without merging, as one batch with the given blocks."""
-        return Encoded(
-            torch.cat([part.features for part in parts]),
-            torch.cat([part.cls for part in parts]),
-            parts[0].grid,
-            torch.cat([part.lengths for part in parts]),
-            {block: torch.cat([part.queries[block] for part in parts]) for block in blocks},
-            {block: torch.cat([part.keys[block] for part in parts]) for block in blocks},
-        )
+        """Several images with the same number of tokens as one batch, with the given blocks."""
+        if len(parts) == 1:
+            return parts[0]
+        first = parts[0]
+
+        def together(name: str) -> Tensor | None:
+            values = [getattr(part, name) for part in parts]
+            return None if values[0] is None else torch.cat(values)
+
+        plain: dict[str, Any] = {name: together(name) for name in _TENSORS}
+        for name in _BY_BLOCK:
+            every = [getattr(part, name) for part in parts]
+            plain[name] = {block: torch.cat([one[block] for one in every]) for block in blocks if block in every[0]}
+        return Encoded(grid=first.grid, work=first.work, projected=first.projected, **plain)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Encoded:
+        """The same with every tensor changed."""
+        made: dict[str, Any] = {name: None if (value := getattr(self, name)) is None else change(value) for name in _TENSORS}
+        made |= {name: {block: change(value) for block, value in getattr(self, name).items()} for name in _BY_BLOCK}
+        return replace(self, **made)
+
+
+def _row(value: Tensor, at: int) -> Tensor:
+    return value[at : at + 1]
+
+
+_TENSORS = ("features", "cls", "lengths", "owner", "streams", "separators")
+_BY_BLOCK = ("queries", "keys", "saliency", "token_keys")
 
 
 @contextmanager

@@ -154,9 +154,10 @@ def rows_of(case: Case) -> Rows:
     return Rows(
         embeds,
         torch.ones_like(places),
-        places,
+        places[..., None],
         torch.where(inside, 0, -1),
         torch.where(inside, places - start, -1),
+        places[:, -1:] + 1,
         (0,),
     )
 
@@ -200,7 +201,7 @@ def _compare_stages(case: Case, trace: Trace, seen: Seen, verdict: Verdict) -> N
     }
     for number, stage in enumerate(stages):
         kept, after = _codes(stages, number)
-        (positions,) = stage.layout.positions
+        positions = stage.layout.positions[0, :, 0]
         found = {
             "kept_relative": stage.choice.keep[0].nonzero().flatten(),
             "kept_visual_index": kept,

@@ -130,7 +130,7 @@ class TokenRun(Generic[Method]):
     @property
     def anchors(self) -> Tensor:
         """The patch that each token stands for, [T]."""
-        return anchors(self.reduction.provenance, 0, int(self.reduction.counts[0]))
+        return anchors(self.reduction.provenance.of(0), int(self.reduction.counts[0]))
 
 
 class TokenParity(Parity, Generic[Method]):

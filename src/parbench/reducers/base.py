@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from parbench.models.geometry import Geometry
 
 
+# Fields that methods did not have from the beginning; None is the method's own.
+LATER = ("within", "attention", "separators")
+
+
 @dataclass
 class Reducer(ABC):
     """A reduction method. Its fields are its hyperparameters and enter a run's identity.
@@ -61,7 +65,7 @@ class Reducer(ABC):
 
     def asked(self, geometry: Geometry) -> int | None:
         """The requested visual tokens per image of this model; None without a budget."""
-        return budgets.resolve(self.budget, geometry.patches, self.name)
+        return budgets.resolve(self.budget, geometry.patches, self.name, varies=geometry.varies)
 
     def count(self, geometry: Geometry) -> int:
         """The requested visual tokens per image of this model, for methods that need a budget.
@@ -113,7 +117,9 @@ class Reducer(ABC):
 
     def settings(self) -> dict[str, Any]:
         """The fields with their values, for a run's identity."""
-        return dataclasses.asdict(self)
+        found = dataclasses.asdict(self)
+        # A field that came later leaves the identity of runs alone that do not set it.
+        return {name: value for name, value in found.items() if value is not None or name not in LATER}
 
 
 def one_of(reducer: Reducer, **allowed: Sequence[Any]) -> None:

@@ -34,19 +34,20 @@ def check_budget(budget: Any, key: str = "budget") -> None:
         )
 
 
-def resolve(budget: Budget, total: int, method: str) -> int | None:
+def resolve(budget: Budget, total: int, method: str, *, varies: bool = False) -> int | None:
     """A budget in tokens.
 
     Args:
         budget: A whole number of tokens, a ratio between 0 and 1 (0.111), or None for no budget.
         total: Visual tokens of an image without reduction.
         method: Its name in the error.
+        varies: Whether ``total`` is that of one image of many sizes. A budget above it then keeps all its tokens.
 
     Returns:
         The number of tokens; None without a budget.
 
     Raises:
-        ParbenchError: The budget is not a number, 0 or negative, more than ``total``, or 1.0.
+        ParbenchError: The budget is not a number, 0 or negative, 1.0, or more than ``total`` where that is the same for all images.
     """
     if budget is None:
         return None
@@ -54,6 +55,8 @@ def resolve(budget: Budget, total: int, method: str) -> int | None:
     if budget < 1:
         return max(1, round(budget * total))
     if budget > total:
+        if varies:
+            return total
         raise ParbenchError(
             f"budget={budget} of method {method} is impossible for a model with {total} visual tokens: use 1 to {total} tokens, or "
             "a ratio between 0 and 1 such as 0.111"

@@ -26,5 +26,5 @@ class ClsTopK(TokenReducer):
     @staticmethod
     def choose(count: int, probes: Probes) -> Tensor:
         """[B, N] bool, the ``count`` patches with the highest attention."""
-        attention = probes.cls_attention(READ_BLOCK).mean(1)[:, 1:]
+        attention = probes.saliency(READ_BLOCK).mean(1)
         return to_mask(top_k(attention, count), attention.shape[1])

@@ -70,7 +70,7 @@ class Folder(TokenReducer):
         count = self.count(probes.geometry)
         if count == patches:
             return Reduction.everything(features)
-        tokens = torch.cat([probes.encoded.cls[:, None], features], dim=1) if self.send_cls else features
+        tokens = torch.cat([probes.cls[:, None], features], dim=1) if self.send_cls else features
         attention = probes.cls_attention(READ_BLOCK).mean(1) if self.alpha else None
         if attention is not None and not self.send_cls:
             attention = attention[:, 1:]

@@ -32,7 +32,7 @@ class ClsKnee(TokenReducer):
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
         """Sort by similarity, find the knee, keep the patches before it."""
-        cls = F.normalize(probes.encoded.cls.double(), dim=-1)
+        cls = F.normalize(probes.cls.double(), dim=-1)
         similarity = (F.normalize(features.double(), dim=-1) @ cls[:, :, None])[..., 0]
         order = top_k(similarity, similarity.shape[1])
         counts = (knee(similarity.gather(1, order)) + 1).clamp(self.least, self.most)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ class Layout:
 
     Attributes:
         mask: [B, S] int64, 1 for tokens, 0 for padding.
-        positions: [B, S] position ids.
+        positions: [B, S, P] position ids.
         image: [B, S] index of the image within its row; -1 for text and padding.
         patch: [B, S] the patch of a visual token; -1 elsewhere.
         source: [B, S] index of a visual token within its image on entering the LLM; -1 elsewhere.
@@ -73,7 +73,7 @@ class Layout:
         places = torch.arange(self.mask.shape[1], device=self.mask.device)
         index, valid = self.visual
         last = index.masked_fill(~valid, -1).amax(1) if index.shape[1] else torch.full_like(self.row, -1)
-        return _columns((self.mask[self.row] == 1) & (self.image[self.row] < 0) & (places > last[:, None]))
+        return _columns((self.mask[self.row] == 1) & (self.image[self.row] == -1) & (places > last[:, None]))
 
 
 def _columns(member: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,6 +129,11 @@ class View:
     before: Before
     itself: Callable[[], AttentionInputs]
     seeds: Sequence[int]
+
+    def of_images(self, images: Tensor) -> View:
+        """The view of some of the E images [M], in the same batch."""
+        layouts = [replace(layout, row=layout.row[images], number=layout.number[images]) for layout in (self.layout, self.begin)]
+        return replace(self, layout=layouts[0], begin=layouts[1], seeds=[self.seeds[image] for image in images.tolist()])
 
     @property
     def valid(self) -> Tensor:

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from parbench.ops.selection import compact, gather
+
+
+class Origin(NamedTuple):
+    """The visual tokens of one image that some tokens come from, as E entries.
+
+    Attributes:
+        token: [E] index of the token.
+        patch: [E] raster index of the patch, or index of the visual token of an image that is no single grid.
+        weight: [E] its weight in the token.
+    """
+
+    token: Tensor
+    patch: Tensor
+    weight: Tensor
 
 
 @dataclass(frozen=True)
@@ -26,10 +41,10 @@ class Provenance:
     patch: Tensor
     weight: Tensor
 
-    def of(self, image: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Token, patch and weight of the entries of one image."""
+    def of(self, image: int) -> Origin:
+        """The entries of one image."""
         mine = self.image == image
-        return self.token[mine], self.patch[mine], self.weight[mine]
+        return Origin(self.token[mine], self.patch[mine], self.weight[mine])
 
     @staticmethod
     def from_dense(weights: Tensor, counts: Tensor) -> Provenance:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from parbench.errors import ParbenchError
 from parbench.models.vision import Encoded
 
 if TYPE_CHECKING:
@@ -41,8 +42,33 @@ class Probes:
 
     @property
     def geometry(self) -> Geometry:
-        """The model's sizes."""
-        return self._adapter.geometry
+        """The sizes of the model, and of these images in it."""
+        return self._adapter.geometry.of_image(self.encoded.features.shape[1], self.encoded.grid)
+
+    @property
+    def cls(self) -> Tensor:
+        """[B, C] the CLS token of the hidden state that the LLM reads.
+
+        Raises:
+            ParbenchError: The model's tower has none.
+        """
+        if self.encoded.cls is None:
+            raise ParbenchError("the vision tower of this model gives no CLS token, which this method needs")
+        return self.encoded.cls
+
+    def saliency(self, block: int) -> Tensor:
+        """Attention to each token in a vision block, [B, heads, N] in float64.
+
+        It is that of CLS. In a tower without CLS it is the attention that a token receives, mean over all queries; where the
+        connector joins patches, mean over those of a token.
+        """
+        found = self.encoded.saliency.get(block)
+        return self.cls_attention(block)[:, :, 1:] if found is None else found
+
+    def token_keys(self, block: int) -> Tensor:
+        """Keys of a vision block by head without CLS, [B, heads, N, d] in float64; mean over the patches of a token."""
+        found = self.encoded.token_keys.get(block)
+        return self.head_keys(block)[:, :, 1:] if found is None else found.double()
 
     def cls_attention(self, block: int) -> Tensor:
         """Attention of CLS in a vision block after the softmax, [B, heads, N + 1] in float64; column 0 is CLS."""
@@ -64,7 +90,8 @@ class Probes:
     @cached_property
     def llm_patches(self) -> Tensor:
         """Patches as the LLM would get them, [B, N, d]."""
-        return self._adapter.project(self.encoded.features)
+        features = self.encoded.features
+        return features if self.encoded.projected else self._adapter.project(features)
 
     def clip_text(self, image: int, texts: Sequence[str], *, whole: bool = False) -> Tensor:
         """Embeddings of texts in CLIP's joint space, [T, p], not normalised. Their FLOPs are counted for ``image``.

@@ -64,18 +64,18 @@ class VisionZip(TokenReducer):
         if budget == size:
             return Reduction.everything(features)
         contextual = round(budget * _CONTEXTUAL) if self.contextual is None else self.contextual
-        attention = probes.cls_attention(READ_BLOCK).sum(1)[:, 1:]
+        attention = probes.saliency(READ_BLOCK).sum(1)
         dominant = to_mask(top_k(attention, budget - contextual - self.send_cls), size)
         weights = torch.zeros(batch, budget, size, dtype=torch.float64, device=features.device)
         chosen, _ = compact(dominant)
         weights[:, int(self.send_cls) : budget - contextual].scatter_(2, chosen[..., None], 1.0)
         if contextual:
-            keys = probes.head_keys(READ_BLOCK).mean(1)[:, 1:]
+            keys = probes.token_keys(READ_BLOCK).mean(1)
             weights[:, budget - contextual :] = self.gathered(keys, dominant, contextual)
         counts = torch.full((batch,), budget, device=features.device)
         mixed = Reduction.mix(features, weights, counts)
         if self.send_cls:
-            mixed.tokens[:, 0] = probes.encoded.cls
+            mixed.tokens[:, 0] = probes.cls
         return mixed
 
     @staticmethod

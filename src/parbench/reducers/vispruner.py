@@ -54,7 +54,7 @@ class VisPruner(TokenReducer):
     def choose(self, probes: Probes) -> tuple[Tensor, Tensor]:
         """Important patches by descending attention, and diverse patches in the order after thinning; [B, *] each."""
         budget = self.count(probes.geometry)
-        order = top_k(probes.cls_attention(READ_BLOCK).mean(1)[:, 1:], probes.encoded.features.shape[1])
+        order = top_k(probes.saliency(READ_BLOCK).mean(1), probes.encoded.features.shape[1])
         important, rest = order.tensor_split([int(budget * self.important)], dim=1)
         diverse = budget - important.shape[1]
         if diverse == 0:

@@ -217,7 +217,8 @@ def counts_what_runs(subject: Subject, budget: int | None) -> None:
             raise AssertionError(f"{answer.id} fails: {answer.error}")
         _demand(len(ledger.layers) == len(ledger.visual) == adapter.geometry.layers, f"{answer.id}: a layer is missing")
         # The image's placeholder is one token of the prompt.
-        text = len(adapter.tokenizer(sample.prompt(1)).input_ids) - 1
+        tokens = answer.kept[0].source
+        text = len(adapter.ids(sample.prompt(1), [adapter.family.tokens_of(tokens.size)])) - 1
         found = {full - visual for full, visual in zip(ledger.layers, ledger.visual, strict=True)}
         _demand(found == {text}, f"{answer.id}: {found} text tokens, not {text}")
         _demand(list(ledger.visual) == sorted(ledger.visual, reverse=True), f"{answer.id}: the number of tokens increases")

@@ -133,6 +133,7 @@ def draw(path: Path, line: SampleRecord, session: Session, name: str) -> str:
     from parbench.engine.samples import Kept
     from parbench.figures.images import square
     from parbench.figures.kept_tokens import kept_picture
+    from parbench.models.source import Part, grids
 
     dataset, geometry = session.dataset, session.geometry
     place = number(line)
@@ -141,7 +142,8 @@ def draw(path: Path, line: SampleRecord, session: Session, name: str) -> str:
     # The stored patches are those kept at the last layer.
     assert line.visual is not None
     tokens = line.visual[-1][0]
-    kept = Kept(tokens, patches, (1.0,) * len(patches), tuple(range(len(patches))), (geometry.rows, geometry.columns))
+    whole = Part("image", geometry.rows, geometry.columns, (0, 0, *dataset.image_size))
+    kept = Kept(tokens, patches, (1.0,) * len(patches), tuple(range(len(patches))), grids(dataset.image_size, [whole]))
     said = f"{line.question}\nanswer: {line.prediction.strip()}    expected: {line.target}"
     heading = f"{name}: {tokens} tokens from {len(patches)} of {geometry.patches} patches"
     kept_picture(path, square(dataset.visuals(place)[0]), kept, dataset.evidence(doc) or [], heading, said)

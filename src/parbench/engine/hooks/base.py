@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -21,6 +22,8 @@ class LlmHooks:
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
+        # What is added behind the first layers at prefill, for the tokens that enter them.
+        self.streams = rows.streams
 
     def handles(self) -> list[RemovableHandle]:
         """Register the hooks and return their handles."""
@@ -45,3 +48,8 @@ class LlmHooks:
     def origin(self) -> Provenance | None:
         """For the tokens of the last layer, the tokens on entering the LLM that they come from; None if they are the same."""
         return None
+
+
+def extended(streams: Tensor | None, length: int) -> Tensor | None:
+    """Streams [layers, B, S, d] with nothing for further tokens, up to ``length`` columns."""
+    return None if streams is None else F.pad(streams, (0, 0, 0, length - streams.shape[2]))

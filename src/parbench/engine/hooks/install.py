@@ -11,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from parbench.engine.hooks.base import LlmHooks
 from parbench.engine.hooks.layers import Packed
+from parbench.engine.hooks.streams import stream_handles
 from parbench.engine.inputs import Rows
 from parbench.engine.trace import Trace
 from parbench.models.adapter import LanguageAdapter
@@ -50,7 +51,7 @@ def install(
 
     handles: list[RemovableHandle] = []
     try:
-        handles += hooks.handles()
+        handles += hooks.handles() + stream_handles(adapter, hooks)
         trace.leavers.append(hooks.leave)
         # Registered last, so that it sees the final inputs of the layer.
         handles += [layer.register_forward_pre_hook(record, with_kwargs=True) for layer in adapter.language.layers]

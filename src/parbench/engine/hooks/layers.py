@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -12,12 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from parbench.engine.hooks.base import LlmHooks
+from parbench.engine.hooks.base import LlmHooks, extended
 from parbench.engine.inputs import Rows
 from parbench.engine.trace import Stage, Trace
 from parbench.models.adapter import LanguageAdapter
 from parbench.models.attention import AttentionInputs
 from parbench.models.counting import add_flops, own_flops, without_flops
+from parbench.models.geometry import Geometry
 from parbench.models.listening import Take, attention_inputs
 from parbench.ops.selection import compact, gather
 from parbench.reducers import Choice, LayerReducer, Provenance
@@ -51,15 +52,15 @@ class _Segment:
         layout: Layout of the tokens at prefill.
         mask: [B, keys], 1 for tokens; generated ones follow those of the prompt.
         dropped: [B] tokens dropped so far.
-        position_ids, position_embeddings, attention_mask: Inputs of the layers in the current forward pass.
+        position_ids: [B, S', P] position ids in the current forward pass.
+        by_kind: Further inputs of the layers in the current forward pass, by kind of layer.
     """
 
     layout: Layout
     mask: Tensor
     dropped: Tensor
-    position_ids: Tensor | None = None
-    position_embeddings: tuple[Tensor, Tensor] | None = None
-    attention_mask: Tensor | None = None
+    position_ids: Tensor
+    by_kind: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class LayerHooks(LlmHooks):
@@ -85,7 +86,9 @@ class LayerHooks(LlmHooks):
         self.adapter, self.reducer, self.trace, self.place = adapter, reducer, trace, place
         self.packed: Packed | None = None
         self.stages = reducer.stages(adapter.geometry)
+        self.compacts = reducer.compacts and adapter.renumbers
         self.begin = Layout.start(rows.mask, rows.positions, rows.image, rows.patch)
+        self.positions = rows.positions
         self.layout = self.begin
         self.embeds = rows.embeds
         self.segments: list[_Segment] = []
@@ -98,7 +101,10 @@ class LayerHooks(LlmHooks):
     def handles(self) -> list[RemovableHandle]:
         """Register the hooks and return their handles."""
         layers = self.adapter.language.layers
-        handles = [layers[0].register_forward_pre_hook(self.start, with_kwargs=True)]
+        handles = [
+            self.adapter.language.register_forward_pre_hook(self.note_positions, with_kwargs=True),
+            layers[0].register_forward_pre_hook(self.start, with_kwargs=True),
+        ]
         for at in self.stages:
             below = layers[at - 1]
             handles.append(below.self_attn.register_forward_pre_hook(self.look, with_kwargs=True))
@@ -106,6 +112,10 @@ class LayerHooks(LlmHooks):
         for index in range(self.stages[0] if self.stages else len(layers), len(layers)):
             handles.append(layers[index].register_forward_pre_hook(partial(self.enter, index), with_kwargs=True))
         return handles
+
+    def note_positions(self, _language: Any, _args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Before the LLM: store the position ids, which layers do not get in every family."""
+        self.positions = self.adapter.from_language(kwargs["position_ids"])
 
     def start(self, _layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before layer 0: determine whether this is a prefill or a decoding step."""
@@ -117,7 +127,8 @@ class LayerHooks(LlmHooks):
             else:
                 at = self.begin.mask.device
                 self.embeds = (args[0] if args else kwargs["hidden_states"]).to(at)
-                self.layout = self.begin.extended(self.embeds.shape[1], kwargs["position_ids"].to(at))
+                self.layout = self.begin.extended(self.embeds.shape[1], self.positions.to(at))
+            self.streams = extended(self.rows.streams, (args[0] if args else kwargs["hidden_states"]).shape[1])
             self.segments, self.mix = [], None
             self.trace.passes.append([])
 
@@ -153,10 +164,9 @@ class LayerHooks(LlmHooks):
         hidden = args[0] if args else kwargs["hidden_states"]
         number = sum(at <= index for at in self.stages) - 1
         first = self.stages[number] == index
-        if first and self.packed:
-            kwargs = {**kwargs, "position_ids": self.packed.take(kwargs["position_ids"])}
-            if number == 0:
-                hidden, kwargs = self.unpack(hidden, kwargs, self.packed)
+        if first and self.packed and number == 0:
+            self.positions = self.packed.take(self.positions)
+            hidden, kwargs = self.unpack(hidden, kwargs, self.packed)
         if first and self.prefill:
             hidden = self.cut(number, layer, hidden, kwargs)
         segment = self.segments[number]
@@ -165,18 +175,19 @@ class LayerHooks(LlmHooks):
                 segment.position_ids = segment.layout.positions
             else:
                 segment.mask = F.pad(segment.mask, (0, hidden.shape[1]), value=1)
-                positions = kwargs["position_ids"].to(segment.mask.device).expand(len(segment.mask), -1)
-                segment.position_ids = positions - segment.dropped[:, None] if self.reducer.compacts else positions
-            there = hidden.to(segment.mask.device)
-            segment.position_embeddings = self.adapter.language.rotary_emb(there, position_ids=segment.position_ids)
-            segment.attention_mask = self._causal(index, there, segment.mask, kwargs["past_key_values"])
-        kwargs = {
-            **kwargs,
-            "position_ids": segment.position_ids,
-            "position_embeddings": segment.position_embeddings,
-            "attention_mask": segment.attention_mask,
-        }
-        return (hidden, *args[1:]), kwargs
+                positions = self.positions.to(segment.mask.device).expand(len(segment.mask), -1, -1)
+                segment.position_ids = positions - segment.dropped[:, None, None] if self.compacts else positions
+            segment.by_kind = {}
+        # Layers of one kind get the same; in most models all are of one.
+        kind = self.adapter.layer_kind(index)
+        if kind not in segment.by_kind:
+            there, image = hidden.to(segment.mask.device), segment.layout.image if self.prefill else None
+            position_embeddings = self.adapter.rotary(there, segment.position_ids, index)
+            attention_mask = self.adapter.causal_mask(index, there, segment.mask, kwargs["past_key_values"], image)
+            segment.by_kind[kind] = {"position_embeddings": position_embeddings, "attention_mask": attention_mask}
+        single = segment.position_ids.shape[-1] == 1
+        position_ids = segment.position_ids[..., 0] if single else None
+        return (hidden, *args[1:]), {**kwargs, **segment.by_kind[kind], "position_ids": position_ids}
 
     def unpack(self, hidden: Tensor, kwargs: dict[str, Any], packed: Packed) -> tuple[Tensor, dict[str, Any]]:
         """Give each line its own row, as if it had run alone so far."""
@@ -185,6 +196,8 @@ class LayerHooks(LlmHooks):
         if self.prefill and self.before is not None:
             # The previous layer may be on another device: each has its own cosines and sines.
             self.before = self.before.moved(packed.take)
+        if self.prefill and self.streams is not None:
+            self.streams = torch.stack([packed.take(stream) for stream in self.streams])
         return packed.take(hidden), {**kwargs, "position_embeddings": position_embeddings}
 
     def entering(self, hidden: Tensor) -> Tensor:
@@ -198,24 +211,14 @@ class LayerHooks(LlmHooks):
         """[B, S] index of each token's image in the current layout; -1 for text and padding."""
         return self.layout.image
 
-    def _causal(self, index: int, hidden: Tensor, mask: Tensor, cache: Any) -> Tensor | None:
-        from transformers.masking_utils import create_causal_mask
-
-        found: Tensor | None = create_causal_mask(
-            config=self.adapter.language.config,
-            inputs_embeds=hidden,
-            attention_mask=mask,
-            past_key_values=cache,
-            layer_idx=index,
-        )
-        return found
-
     def cut(self, number: int, layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
         """Let the method choose tokens. Returns the shorter sequence [B, S', d]."""
         before = self.before
         if before is None:
             raise RuntimeError("the layer before the stage did not run")
-        position_embeddings = (self.segments[-1].position_embeddings if self.segments else None) or kwargs["position_embeddings"]
+        kind = self.adapter.layer_kind(self.stages[number])
+        last = self.segments[-1].by_kind.get(kind) if self.segments else None
+        position_embeddings = (last or kwargs)["position_embeddings"]
         # The layers may be on several devices; the inputs of a method are on that of the rows.
         hidden = hidden.to(self.embeds.device)
         view = View(
@@ -231,17 +234,22 @@ class LayerHooks(LlmHooks):
         )
         old = self.layout
         with own_flops() as counted:
-            choice = self.reducer.choose(view)
+            choice = choose_by_size(self.reducer, view, self.rows.sizes)
             if self.reducer.masked:
                 self.layout = _hidden_from_attention(old, choice)
             else:
-                hidden, self.layout = _shorten(hidden, view, choice, self.reducer.compacts)
+                (hidden, *streams), self.layout = _shorten([hidden, *self._streams()], view, choice, self.compacts)
+                self.streams = torch.stack(streams) if streams else None
         self.trace.flops += counted()
         self.mix = _compose(self.mix, old, choice, int(self.begin.source.max()) + 1)
         dropped = self.begin.mask.sum(1) - self.layout.mask.sum(1) + self.embeds.shape[1] - self.begin.mask.shape[1]
-        self.segments.append(_Segment(self.layout, self.layout.mask, dropped))
+        self.segments.append(_Segment(self.layout, self.layout.mask, dropped, self.layout.positions))
         self.trace.passes[-1].append(Stage(self.stages[number], old, choice, self.layout))
         return hidden
+
+    def _streams(self) -> list[Tensor]:
+        """What is still to be added behind layers, [B, S, d] each, on the device of the rows."""
+        return [] if self.streams is None else [stream.to(self.embeds.device) for stream in self.streams]
 
     def leave(self, stay: Tensor) -> None:
         """Continue with the rows of the batch at ``stay`` [R] only."""
@@ -304,8 +312,38 @@ def _compose(mix: Tensor | None, layout: Layout, choice: Choice, size: int) -> T
     return left.masked_fill(~there[..., None], 0.0)
 
 
-def _shorten(hidden: Tensor, view: View, choice: Choice, compacts: bool) -> tuple[Tensor, Layout]:
-    """The sequence without dropped and with merged tokens, padded on the left, and its layout."""
+def choose_by_size(reducer: LayerReducer, view: View, sizes: Sequence[Geometry]) -> Choice:
+    """The choice of a method for the images of a batch; images with different numbers of tokens are asked about one by one.
+
+    Args:
+        reducer: The method.
+        view: The batch.
+        sizes: For each image, its sizes without reduction; empty if all are those of the view.
+    """
+    kinds = list(dict.fromkeys(sizes))
+    if len(kinds) < 2:
+        return reducer.choose(replace(view, geometry=kinds[0]) if kinds else view)
+    valid = view.valid
+    keep, count = torch.zeros_like(valid), torch.zeros(len(valid), dtype=torch.long, device=valid.device)
+    merges: list[tuple[Tensor, Tensor]] = []
+    for kind in kinds:
+        images = torch.tensor([number for number, size in enumerate(sizes) if size == kind], device=valid.device)
+        choice = reducer.choose(replace(view.of_images(images), geometry=kind))
+        keep[images, : choice.keep.shape[1]] = choice.keep
+        if choice.merge is not None and choice.merged is not None:
+            merges.append((images, choice.merge))
+            count[images] = choice.merged
+    if not merges:
+        return Choice(keep)
+    most = max(merge.shape[1] for _, merge in merges)
+    merged = valid.new_zeros(len(valid), most, valid.shape[1], dtype=torch.float64)
+    for images, merge in merges:
+        merged[images, : merge.shape[1], : merge.shape[2]] = merge.double()
+    return Choice(keep, merge=merged, merged=count)
+
+
+def _shorten(tensors: Sequence[Tensor], view: View, choice: Choice, compacts: bool) -> tuple[list[Tensor], Layout]:
+    """Tensors [B, S, d] without dropped and with merged tokens, padded on the left, and the layout of what is left."""
     old = view.layout
     index, valid = old.visual
     keep = old.mask.bool() & (old.image < 0)
@@ -313,19 +351,21 @@ def _shorten(hidden: Tensor, view: View, choice: Choice, compacts: bool) -> tupl
     keep[old.row[image], index[image, token]] = True
     values = [old.positions, old.image, old.patch, old.source]
     key = torch.arange(keep.shape[1], device=keep.device, dtype=torch.float64).expand(len(keep), -1)
+    tensors = list(tensors)
     if choice.merge is not None and choice.merged is not None and int(choice.merged.sum()):
         count = choice.merge.shape[1]
         image, slot = (torch.arange(count, device=keep.device)[None] < choice.merged[:, None]).nonzero(as_tuple=True)
         where = (old.row[image], keep.shape[1] + old.number[image] * count + slot)
         more = (int(old.number.max()) + 1) * count
-        tokens = (choice.merge @ view.hidden.double())[image, slot].to(hidden.dtype)
-        hidden = F.pad(hidden, (0, 0, 0, more)).index_put(where, tokens)
+        for number, tensor in enumerate(tensors):
+            tokens = (choice.merge @ view.at_tokens(tensor).double())[image, slot].to(tensor.dtype)
+            tensors[number] = F.pad(tensor, (0, 0, 0, more)).index_put(where, tokens)
         # A merged token follows the last token of its image, and stands for the patch with the highest weight.
         last = index.masked_fill(~valid, -1).amax(1)[image]
         heaviest = index[image, choice.merge[image, slot].argmax(1)]
         row = old.row[image]
         new = [old.positions[row, last], old.number[image], old.patch[row, heaviest], old.source[row, heaviest]]
-        values = [F.pad(value, (0, more), value=-1).index_put(where, entry) for value, entry in zip(values, new, strict=True)]
+        values = [_longer(value, more, -1).index_put(where, entry) for value, entry in zip(values, new, strict=True)]
         keep = F.pad(keep, (0, more)).index_put(where, torch.tensor(True, device=keep.device))
         key = F.pad(key, (0, more)).index_put(where, last.double() + 0.5)
     lengths = keep.sum(1)
@@ -333,8 +373,14 @@ def _shorten(hidden: Tensor, view: View, choice: Choice, compacts: bool) -> tupl
     order = key.masked_fill(~keep, -1.0).argsort(dim=1, stable=True)[:, keep.shape[1] - longest :]
     real = torch.arange(longest, device=keep.device)[None] >= longest - lengths[:, None]
     mask = real.long()
-    place, number, patch, source = (value.gather(1, order) for value in values)
+    place = gather(values[0], order)
+    shown, patch, source = (value.gather(1, order) for value in values[1:])
     if compacts:
-        place = (mask.cumsum(1) - 1).clamp(min=0)
-    number, patch, source = (value.masked_fill(~real, -1) for value in (number, patch, source))
-    return gather(hidden, order), Layout(mask, place, number, patch, source, old.row, old.number)
+        place = (mask.cumsum(1) - 1).clamp(min=0)[..., None]
+    shown, patch, source = (value.masked_fill(~real, -1) for value in (shown, patch, source))
+    return [gather(tensor, order) for tensor in tensors], Layout(mask, place, shown, patch, source, old.row, old.number)
+
+
+def _longer(value: Tensor, more: int, filled: int) -> Tensor:
+    """Values [B, S, ...] with ``more`` columns at the end."""
+    return F.pad(value, (0, 0) * (value.ndim - 2) + (0, more), value=filled)

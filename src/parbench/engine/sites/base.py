@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from torch import Tensor
-
 from parbench.engine.decode import Generated
 from parbench.engine.hooks.base import LlmHooks
 from parbench.engine.hooks.layers import Packed
@@ -21,6 +19,7 @@ from parbench.engine.trace import Trace
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LanguageAdapter, LlavaAdapter
 from parbench.models.counting import own_flops
+from parbench.models.families import Prepared
 from parbench.models.geometry import Geometry
 from parbench.models.merging import Merger
 from parbench.models.vision import Encoded
@@ -96,6 +95,19 @@ class Site(Generic[R_co]):
         return True
 
     @property
+    def by_part(self) -> bool:
+        """Whether the parts of an image (crops, tiles) are reduced one by one, each with its share of the budget."""
+        return self.between.by_part
+
+    def with_budget(self, budget: int | None) -> Self:
+        """The site with another budget of the method before the LLM; with None the site itself."""
+        if budget is None:
+            return self
+        made = copy.copy(self)
+        made.between = replace(self.between, budget=budget)
+        return made
+
+    @property
     def positions(self) -> str:
         """``compact``: position ids are renumbered consecutively; ``keep``: tokens keep their original position ids."""
         return self.between.positions
@@ -112,9 +124,9 @@ class Site(Generic[R_co]):
 
     # Actions.
 
-    def encode(self, adapter: LlavaAdapter, pixels: Tensor) -> Encoded:
-        """Run the vision tower over preprocessed images [B, 3, H, W]."""
-        return adapter.encode(pixels, self.blocks)
+    def encode(self, adapter: LlavaAdapter, images: Sequence[Prepared]) -> list[Encoded]:
+        """Run the vision tower over a batch of preprocessed images; each of the results holds one of them."""
+        return adapter.family.encode(images, self.blocks)
 
     def reduce(
         self, adapter: LlavaAdapter, encoded: Encoded, questions: Sequence[str], seeds: Sequence[int]
@@ -133,8 +145,9 @@ class Site(Generic[R_co]):
         """
         method = self.between
         probes = Probes(adapter, encoded, questions, seeds)
-        before = method.place == "before_projector"
-        features = encoded.features if before else adapter.project(encoded.features)
+        # In most families the connector joins patches, so methods act behind it.
+        before = method.place == "before_projector" and not encoded.projected
+        features = encoded.features if before or encoded.projected else adapter.project(encoded.features)
         with own_flops() as counted:
             reduction = method.reduce(features, probes)
         own = (counted() - probes.computed) // len(questions)
@@ -158,13 +171,17 @@ class Site(Generic[R_co]):
 
     # Checks.
 
-    def check_reduced(self, reduction: Reduction) -> None:
+    def check_reduced(self, reduction: Reduction, geometry: Geometry) -> None:
         """Check that the number of tokens entering the LLM is the budget.
+
+        Args:
+            reduction: The tokens.
+            geometry: The sizes of these images.
 
         Raises:
             ParbenchError: The method did not deliver its budget.
         """
-        asked = self.reducer.asked(self.geometry)
+        asked = self.reducer.asked(geometry)
         if asked is None or not self.reducer.exact_budget:
             return
         wrong = reduction.counts[reduction.counts != asked]
@@ -173,8 +190,8 @@ class Site(Generic[R_co]):
                 f"method {self.reducer.name} delivered {int(wrong[0])} visual tokens instead of its budget of {asked}"
             )
 
-    def check_ledger(self, ledger: SampleLedger, images: int) -> None:
-        """Check that the number of tokens inside the LLM is the budget, for a sample with ``images`` images.
+    def check_ledger(self, ledger: SampleLedger, images: Sequence[Geometry]) -> None:
+        """Check that the number of tokens inside the LLM is the budget, for a sample with images of these sizes.
 
         Raises:
             ParbenchError: The method did not deliver its budget.

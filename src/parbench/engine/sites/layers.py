@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Self
 
@@ -54,22 +54,23 @@ class LayerSite(Site[LayerReducer]):
         """Share prefixes in the layers before the first stage."""
         return up_to_first_stage(adapter, self, lines, prefixes)
 
-    def check_reduced(self, _reduction: Reduction) -> None:
+    def check_reduced(self, _reduction: Reduction, _geometry: Geometry) -> None:
         """Check nothing: the budget is an average over the layers of the LLM."""
 
-    def check_ledger(self, ledger: SampleLedger, images: int) -> None:
+    def check_ledger(self, ledger: SampleLedger, images: Sequence[Geometry]) -> None:
         """Check that the average over layers is the budget, to within half a token.
 
         Raises:
             ParbenchError: The method did not deliver its budget.
         """
-        asked = self.reducer.asked(self.geometry)
-        if asked is None or not images:
+        budgets = [self.reducer.asked(geometry) for geometry in images]
+        asked = sum(budget for budget in budgets if budget is not None) / max(1, len(budgets))
+        if not asked:
             return
-        delivered = ledger.tokens_kept / images
+        delivered = ledger.tokens_kept / len(images)
         if abs(delivered - asked) > 0.5:
             raise ParbenchError(
-                f"method {self.reducer.name} delivered {delivered:.1f} visual tokens per layer instead of its budget of {asked}"
+                f"method {self.reducer.name} delivered {delivered:.1f} visual tokens per layer instead of its budget of {asked:.4g}"
             )
 
     def plan(self, tokens: int) -> TokenPlan:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from torch import Tensor
-
 from parbench.engine.plan import TokenPlan
 from parbench.engine.sites.base import Site
 from parbench.models.adapter import LlavaAdapter
+from parbench.models.families import Prepared
 from parbench.models.vision import Encoded
 from parbench.reducers import PixelReducer, Reduction
 
@@ -26,9 +25,9 @@ class PixelSite(Site[PixelReducer]):
         """True: the visual tokens do not change inside the LLM."""
         return True
 
-    def encode(self, adapter: LlavaAdapter, pixels: Tensor) -> Encoded:
+    def encode(self, adapter: LlavaAdapter, images: Sequence[Prepared]) -> list[Encoded]:
         """Shrink the images, then run the vision tower."""
-        return adapter.encode(self.reducer.shrink(pixels, self.geometry))
+        return adapter.encode(self.reducer.shrink(adapter.pixels_of(images), self.geometry)).split()
 
     def reduce(
         self, adapter: LlavaAdapter, encoded: Encoded, questions: Sequence[str], _seeds: Sequence[int]

@@ -24,6 +24,13 @@ class TokenSite(Site[TokenReducer]):
         """True: the visual tokens do not change inside the LLM."""
         return True
 
+    def with_budget(self, budget: int | None) -> Self:
+        """See :meth:`Site.with_budget`; here the method is all there is."""
+        made = super().with_budget(budget)
+        if made is not self:
+            made.reducer = made.between
+        return made
+
     def wrapped(self, wrap: Wrapper) -> Self:
         """See :meth:`Site.wrapped`."""
         made = super().wrapped(wrap)

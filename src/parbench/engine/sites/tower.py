@@ -9,7 +9,6 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from parbench.engine.hooks.base import LlmHooks
 from parbench.engine.hooks.layers import Packed
@@ -21,6 +20,7 @@ from parbench.engine.trace import Trace
 from parbench.errors import OutOfReach
 from parbench.models.adapter import LanguageAdapter, LlavaAdapter
 from parbench.models.counting import own_flops
+from parbench.models.families import Prepared
 from parbench.models.merging import Merger
 from parbench.models.vision import Encoded
 from parbench.reducers import Reduction, TowerReducer
@@ -50,9 +50,10 @@ class TowerSite(Site[TowerReducer]):
         """Whether the LLM attends over the un-merged sequence."""
         return self.reducer.unmerges
 
-    def encode(self, adapter: LlavaAdapter, pixels: Tensor) -> Encoded:
+    def encode(self, adapter: LlavaAdapter, images: Sequence[Prepared]) -> list[Encoded]:
         """Run the vision tower with the method."""
-        return adapter.encode(pixels, merger=partial(self.reducer.merge, geometry=self.geometry))
+        merger = partial(self.reducer.merge, geometry=self.geometry)
+        return adapter.encode(adapter.pixels_of(images), merger=merger).split()
 
     def reduce(
         self, adapter: LlavaAdapter, encoded: Encoded, questions: Sequence[str], _seeds: Sequence[int]

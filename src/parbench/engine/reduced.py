@@ -1,0 +1,172 @@
+"""Reduction of images of any number of tokens: those that are alike are reduced together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from parbench.engine.sites.base import Site
+from parbench.models.adapter import LlavaAdapter
+from parbench.models.families import ImageTokens
+from parbench.models.vision import Encoded
+from parbench.reducers import Reducer, Reduction
+from parbench.reducers.provenance import Origin
+
+# Keeps the random numbers of an image's parts apart.
+_PER_PART = 0x9E3779B97F4A7C15
+_SEEDS = 2**63
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """The reduced visual tokens of one image for one question.
+
+    Attributes:
+        tokens: [k, d] in the LLM's embedding space.
+        origin: What they come from.
+        stages: Tokens after each named stage of the method.
+        flops: FLOPs of the method.
+        seed: Number of the image, from its content.
+        image: Its tokens in a prompt without reduction.
+        streams: [layers, k, d] what is added to the tokens behind the first layers of the LLM; None without.
+        separators: [s, d] tokens between them that show nothing; None without.
+    """
+
+    tokens: Tensor
+    origin: Origin
+    stages: dict[str, int]
+    flops: int
+    seed: int
+    image: ImageTokens
+    streams: Tensor | None = None
+    separators: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Tokens of an image that a method reduces at once: all of them, or those of one part.
+
+    Attributes:
+        entry: Index of the image among those to be reduced.
+        encoded: The tokens.
+        index: [n] their indices in the image; None for all.
+        budget: The tokens to keep; None for what the method says.
+        seed: The only randomness that the method may use.
+    """
+
+    entry: int
+    encoded: Encoded
+    index: Tensor | None
+    budget: int | None
+    seed: int
+
+    @property
+    def kind(self) -> tuple[int, tuple[int, int], int | None]:
+        """Pieces of one kind are reduced together."""
+        return self.encoded.features.shape[1], self.encoded.grid, self.budget
+
+
+def reduce_images(
+    site: Site[Reducer],
+    adapter: LlavaAdapter,
+    images: Sequence[tuple[Encoded, ImageTokens]],
+    questions: Sequence[str],
+    seeds: Sequence[int],
+) -> list[Reduced]:
+    """Reduce images, each for its question.
+
+    Args:
+        site: The method at its site.
+        adapter: The model.
+        images: Each with its tokens in a prompt.
+        questions: One for each image.
+        seeds: One number for each image.
+
+    Raises:
+        ParbenchError: The method did not deliver its budget.
+    """
+    pieces = [
+        piece
+        for entry, ((encoded, tokens), seed) in enumerate(zip(images, seeds, strict=True))
+        for piece in _pieces(site, entry, encoded, tokens, seed)
+    ]
+    groups: dict[object, list[int]] = {}
+    for number, piece in enumerate(pieces):
+        groups.setdefault(piece.kind, []).append(number)
+    found: list[list[tuple[_Piece, Reduction, int, int]]] = [[] for _ in images]
+    for numbers in groups.values():
+        group = [pieces[number] for number in numbers]
+        encoded = Encoded.stack([piece.encoded for piece in group], site.blocks)
+        asked = [questions[piece.entry] for piece in group]
+        one = site.with_budget(group[0].budget)
+        reduction, flops = one.reduce(adapter, encoded, asked, [piece.seed for piece in group])
+        one.check_reduced(reduction, adapter.geometry.of_image(encoded.features.shape[1], encoded.grid))
+        for row, (piece, spent) in enumerate(zip(group, flops, strict=True)):
+            found[piece.entry].append((piece, reduction, row, spent))
+    return [_joined(parts, encoded, tokens, seed) for parts, (encoded, tokens), seed in zip(found, images, seeds, strict=True)]
+
+
+def _pieces(site: Site[Reducer], entry: int, encoded: Encoded, tokens: ImageTokens, seed: int) -> list[_Piece]:
+    source = tokens.source
+    # What goes with the tokens afterwards; images that are alike otherwise may differ in it.
+    encoded = replace(encoded, separators=None, streams=None)
+    if len(source.parts) == 1 or not site.by_part:
+        return [_Piece(entry, encoded, None, None, seed)]
+    content = source.content
+    part = source.part[content]
+    counts = torch.bincount(part, minlength=len(source.parts)).tolist()
+    budget = site.reducer.asked(site.geometry.of_image(len(content), (0, 0)))
+    shares: Sequence[int | None] = [None] * len(counts) if budget is None else spread(budget, counts)
+    pieces = []
+    for number, (count, share) in enumerate(zip(counts, shares, strict=True)):
+        if not count:
+            continue
+        index = (part == number).nonzero().flatten()
+        columns = len((source.cell[content][index] % source.parts[number].columns).unique())
+        inner = encoded.tokens_at(index.to(encoded.features.device), (count // columns, columns))
+        pieces.append(_Piece(entry, inner, index, share, (seed + number * _PER_PART) % _SEEDS))
+    return pieces
+
+
+def spread(budget: int, counts: Sequence[int]) -> list[int]:
+    """A budget over parts with some tokens each, in proportion, by largest remainder; each part with tokens keeps at least one."""
+    total = sum(counts)
+    exact = [budget * count / total for count in counts]
+    found = [min(count, max(int(share), 1 if count else 0)) for share, count in zip(exact, counts, strict=True)]
+    order = sorted(range(len(counts)), key=lambda number: found[number] - exact[number])
+    for number in order * 2:
+        if sum(found) < budget and found[number] < counts[number]:
+            found[number] += 1
+    for number in reversed(order * 2):
+        if sum(found) > budget and found[number] > 1:
+            found[number] -= 1
+    return found
+
+
+def _joined(parts: Sequence[tuple[_Piece, Reduction, int, int]], encoded: Encoded, tokens: ImageTokens, seed: int) -> Reduced:
+    """The reduced parts of an image as one."""
+    kept, origins, stages, flops, before = [], [], dict[str, int](), 0, 0
+    for piece, reduction, row, spent in sorted(parts, key=lambda part: -1 if part[0].index is None else int(part[0].index[0])):
+        count = int(reduction.counts[row])
+        token, patch, weight = reduction.provenance.of(row)
+        kept.append(reduction.tokens[row, :count])
+        index = piece.index
+        origins.append((token + before, patch if index is None else index.to(patch.device)[patch], weight))
+        for name, counts in reduction.stages.items():
+            stages[name] = stages.get(name, 0) + int(counts[row])
+        before, flops = before + count, flops + spent
+    one = len(kept) == 1
+    origin = Origin(*(values[0] if one else torch.cat(values) for values in zip(*origins, strict=True)))
+    streams = None if encoded.streams is None else mixed(encoded.streams[0], origin, before)
+    separators = None if encoded.separators is None else encoded.separators[0]
+    return Reduced(kept[0] if one else torch.cat(kept), origin, stages, flops, seed, tokens, streams, separators)
+
+
+def mixed(values: Tensor, origin: Origin, count: int) -> Tensor:
+    """Values [layers, N, d] of visual tokens as those of ``count`` tokens that come from them, with the same weights."""
+    found = torch.zeros(values.shape[0], count, values.shape[2], dtype=torch.float64, device=values.device)
+    weighted = values[:, origin.patch].double() * origin.weight[None, :, None]
+    return found.index_add(1, origin.token, weighted).to(values.dtype)

@@ -1,0 +1,56 @@
+"""Families of models, found by the ``model_type`` of their configuration."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from parbench.errors import ParbenchError
+from parbench.models.families.anyres import LlavaNext, LlavaNextVideo, LlavaOneVision
+from parbench.models.families.base import Family, ImageTokens, Prepared
+from parbench.models.families.gemma import Gemma3
+from parbench.models.families.generic import Generic
+from parbench.models.families.llava import Llava
+from parbench.models.families.qwen import Qwen2VL, Qwen3VL, Qwen25VL
+from parbench.models.families.tiles import Idefics3, InternVL
+
+_log = logging.getLogger(__name__)
+
+FAMILIES: tuple[type[Family], ...] = (
+    Llava,
+    LlavaNext,
+    LlavaNextVideo,
+    LlavaOneVision,
+    Qwen2VL,
+    Qwen25VL,
+    Qwen3VL,
+    InternVL,
+    Idefics3,
+    Gemma3,
+)
+
+
+def family_type(model_type: str) -> type[Family] | None:
+    """The family of a ``model_type``; None if it is not one of those that parbench knows."""
+    return next((family for family in FAMILIES if model_type in family.model_types), None)
+
+
+def family_of(model: Any, processor: Any) -> Family:
+    """The family of a loaded model.
+
+    Raises:
+        ParbenchError: The model is of no known family and lacks what the core relies on.
+    """
+    found = family_type(model.config.model_type)
+    if found is not None:
+        return found(model, processor)
+    if why := Generic.lacks(model, processor):
+        raise ParbenchError(f"models of type {model.config.model_type} are not supported: {why}")
+    _log.warning(
+        f"models of type {model.config.model_type} are not known to parbench: opened as generic, whose tokens have no places in "
+        "the image, and whose tower is not read"
+    )
+    return Generic(model, processor)
+
+
+__all__ = ["FAMILIES", "Family", "ImageTokens", "Prepared", "family_of", "family_type"]
