@@ -8,10 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
+import family_miniatures
 from helpers import identity_of, refused
 from hub_miniature import TYPED_TEMPLATE, build_hub, use_hub
 from parbench.errors import ParbenchError
 from parbench.harness.prompts import build_prompt, check_template
+from parbench.models.processors import load_processor
 
 VICUNA = (
     "A chat between a curious user and an artificial intelligence assistant. "
@@ -71,6 +73,52 @@ BOTH = (
 )
 def test_messages_are_what_a_template_reads(asked, template, images, prompt):
     assert build_prompt(asked(template), "Is it red?\n", images) == prompt
+
+
+CHATML = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+ASKED = {
+    "llava-next-7b": ("USER: <image>\nIs it red? ASSISTANT:", "USER: <image>\n<image>\nIs it red? ASSISTANT:"),
+    "llava-next-mistral-7b": ("[INST] <image>\nIs it red? [/INST]", "[INST] <image>\n<image>\nIs it red? [/INST]"),
+    "llava-onevision-7b": (
+        "<|im_start|>user\n<image>\nIs it red?<|im_end|>\n<|im_start|>assistant\n",
+        "<|im_start|>user\n<image>\n<image>\nIs it red?<|im_end|>\n<|im_start|>assistant\n",
+    ),
+    "qwen2.5-vl-7b": (
+        f"{CHATML}<|im_start|>user\nIMAGEIs it red?<|im_end|>\n<|im_start|>assistant\n",
+        f"{CHATML}<|im_start|>user\nIMAGEIMAGEIs it red?<|im_end|>\n<|im_start|>assistant\n",
+    ),
+    "qwen3-vl-8b": (
+        "<|im_start|>user\nIMAGEIs it red?<|im_end|>\n<|im_start|>assistant\n",
+        "<|im_start|>user\nIMAGEIMAGEIs it red?<|im_end|>\n<|im_start|>assistant\n",
+    ),
+    "internvl3-2b": (
+        "<|im_start|>user\n<IMG_CONTEXT>\nIs it red?<|im_end|>\n<|im_start|>assistant\n",
+        "<|im_start|>user\n<IMG_CONTEXT>\n<IMG_CONTEXT>\nIs it red?<|im_end|>\n<|im_start|>assistant\n",
+    ),
+    "smolvlm2-2.2b": (
+        "<|im_start|>User:<image>Is it red?<end_of_utterance>\nAssistant:",
+        "<|im_start|>User:<image><image>Is it red?<end_of_utterance>\nAssistant:",
+    ),
+    # The tokenizer adds <bos> itself.
+    "gemma3-4b": (
+        "<start_of_turn>user\n<start_of_image>Is it red?<end_of_turn>\n<start_of_turn>model\n",
+        "<start_of_turn>user\n<start_of_image><start_of_image>Is it red?<end_of_turn>\n<start_of_turn>model\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_other_families_are_asked_with_their_own_placeholders(name, folder):
+    processor = load_processor(family_miniatures.write(name, folder / "checkpoint"))
+    one = SimpleNamespace(prompt="template", processor=processor, tokenizer=processor.tokenizer, name=name)
+    for images, prompt in enumerate(ASKED[name], 1):
+        assert build_prompt(one, "Is it red?", images) == prompt.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>")
+    placeholder = processor.image_token
+    inside = build_prompt(one, "Is <image> red,\nor <image>?", 2)
+    assert inside.count(placeholder) == 2
+    assert inside.index("Is ") < inside.index(placeholder) < inside.index(" red") < inside.rindex(placeholder) < inside.index("?")
+    with pytest.raises(ParbenchError, match="has 2 image placeholders for 1 images"):
+        build_prompt(one, f"Is {placeholder} red{'' if placeholder != '<image>' else ' or <image>'}?", 1)
 
 
 @pytest.mark.parametrize(

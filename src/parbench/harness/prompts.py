@@ -10,6 +10,7 @@ from parbench.errors import ParbenchError, UnfitSample
 if TYPE_CHECKING:
     from parbench.models.adapter import LlavaAdapter
 
+# What a question contains for an image, in lmms-eval's tasks; the models' own placeholders may be others.
 IMAGE = "<image>"
 
 # LLaVA-1.5 was trained with Vicuna's v1 conversation, and papers evaluate with it. The chat template in its checkpoints
@@ -22,7 +23,7 @@ _PROBE = "Which of these two is it?"
 
 
 def build_prompt(adapter: LlavaAdapter, context: str, images: int) -> str:
-    """The prompt for a context, with one placeholder per image, in front of the text unless it contains its own.
+    """The prompt for a context, with one placeholder of the model per image, in front of the text unless it has ``<image>`` itself.
 
     Args:
         adapter: The model; its ``prompt`` selects its chat template or Vicuna's v1 conversation.
@@ -33,12 +34,14 @@ def build_prompt(adapter: LlavaAdapter, context: str, images: int) -> str:
         ParbenchError: The model's template drops every question, or its images.
         UnfitSample: The template drops this question, or the question has another number of placeholders than images.
     """
+    placeholder = _placeholder(adapter.processor)
     if adapter.prompt == "vicuna_v1":
-        prompt = f"{VICUNA_SYSTEM} USER: {_with_placeholders(context, images)} ASSISTANT:"
+        prompt = f"{VICUNA_SYSTEM} USER: {_with_placeholders(context, images, placeholder)} ASSISTANT:"
     else:
         template = _template(adapter.processor, adapter.name)
-        prompt = _render(adapter.tokenizer, template, context, images, typed=_reads_parts(adapter.tokenizer, template))
-    if wrong := _what_is_wrong(prompt, context, images):
+        typed = _reads_parts(adapter.tokenizer, template, placeholder)
+        prompt = _render(adapter.tokenizer, template, context, images, placeholder, typed=typed)
+    if wrong := _what_is_wrong(prompt, context, images, placeholder):
         raise UnfitSample(
             f"a prompt {wrong}: they must agree, so write {IMAGE} once for each image, or leave it out of the question"
             if "placeholders" in wrong
@@ -53,7 +56,12 @@ def check_template(processor: Any, name: str) -> None:
     Raises:
         ParbenchError: It does not; the message says what is lost.
     """
-    _reads_parts(processor.tokenizer, _template(processor, name))
+    _reads_parts(processor.tokenizer, _template(processor, name), _placeholder(processor))
+
+
+def _placeholder(processor: Any) -> str:
+    """What the processor expands to the visual tokens of an image."""
+    return str(getattr(processor, "image_token", IMAGE))
 
 
 def _template(processor: Any, name: str) -> str:
@@ -70,7 +78,7 @@ def _template(processor: Any, name: str) -> str:
 
 
 @lru_cache(maxsize=8)
-def _reads_parts(tokenizer: Any, template: str) -> bool:
+def _reads_parts(tokenizer: Any, template: str, placeholder: str) -> bool:
     """Whether the template expects a message's content as a list of typed parts rather than a string.
 
     Raises:
@@ -79,11 +87,11 @@ def _reads_parts(tokenizer: Any, template: str) -> bool:
     wrong = {}
     for typed in (True, False):
         try:
-            rendered = [_render(tokenizer, template, _PROBE, images, typed=typed) for images in (0, 1)]
+            rendered = [_render(tokenizer, template, _PROBE, images, placeholder, typed=typed) for images in (0, 1)]
         except Exception as error:  # A template is a program and may raise anything.
             wrong[typed] = f"cannot be rendered ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
             continue
-        found = [_what_is_wrong(prompt, _PROBE, images) for images, prompt in enumerate(rendered)]
+        found = [_what_is_wrong(prompt, _PROBE, images, placeholder) for images, prompt in enumerate(rendered)]
         wrong[typed] = next((text for text in found if text), "")
     if all(wrong.values()):
         raise ParbenchError(
@@ -92,16 +100,15 @@ def _reads_parts(tokenizer: Any, template: str) -> bool:
         )
     if any(wrong.values()):
         return not wrong[True]
+    if placeholder != IMAGE:
+        return True
     # If both give the same for one image, several placeholders go on one line, as in lmms-eval.
-    one = [_render(tokenizer, template, _PROBE, 1, typed=typed) for typed in (True, False)]
+    one = [_render(tokenizer, template, _PROBE, 1, placeholder, typed=typed) for typed in (True, False)]
     return one[0] != one[1]
 
 
-def _render(tokenizer: Any, template: str, context: str, images: int, *, typed: bool) -> str:
-    content: Any = _with_placeholders(context, images)
-    if typed:
-        pictures = [] if IMAGE in context else [{"type": "image"}] * images
-        content = [*pictures, {"type": "text", "text": context}]
+def _render(tokenizer: Any, template: str, context: str, images: int, placeholder: str, *, typed: bool) -> str:
+    content = _parts(context, images, placeholder) if typed else _with_placeholders(context, images, placeholder)
     rendered: str = tokenizer.apply_chat_template(
         [{"role": "user", "content": content}], chat_template=template, tokenize=False, add_generation_prompt=True
     )
@@ -112,16 +119,35 @@ def _render(tokenizer: Any, template: str, context: str, images: int, *, typed: 
     return rendered
 
 
-def _with_placeholders(context: str, images: int) -> str:
-    return f"{' '.join([IMAGE] * images)}\n{context}" if images and IMAGE not in context else context
+def _parts(context: str, images: int, placeholder: str) -> list[dict[str, str]]:
+    """A message as typed parts: images first, or where the context has ``<image>``."""
+    picture = {"type": "image"}
+    if IMAGE not in context:
+        return [*[picture] * images, {"type": "text", "text": context}]
+    if placeholder == IMAGE:
+        return [{"type": "text", "text": context}]
+    first, *others = context.split(IMAGE)
+    parts = [{"type": "text", "text": first}]
+    for text in others:
+        parts += [picture, {"type": "text", "text": text}]
+    return [part for part in parts if part.get("text") != ""]
 
 
-def _what_is_wrong(prompt: str, context: str, images: int) -> str:
+def _with_placeholders(context: str, images: int, placeholder: str) -> str:
+    if images and IMAGE not in context:
+        return f"{' '.join([placeholder] * images)}\n{context}"
+    return context.replace(IMAGE, placeholder)
+
+
+def _what_is_wrong(prompt: str, context: str, images: int, placeholder: str) -> str:
     """What a prompt lacks of its question, in words; empty if nothing. Differences in white space are allowed."""
-    if " ".join(context.split()) not in " ".join(prompt.split()):
-        return "lacks the question"
-    if (found := prompt.count(IMAGE)) != images:
-        return f"has {found} image placeholders for {images} images"
+    rest = " ".join(prompt.split())
+    for text in filter(str.strip, context.split(IMAGE)):
+        _, found, rest = rest.partition(" ".join(text.split()))
+        if not found:
+            return "lacks the question"
+    if (count := prompt.count(placeholder)) != images:
+        return f"has {count} image placeholders for {images} images"
     return ""
 
 
