@@ -1,5 +1,5 @@
-"""Writes results/published/published.csv from collected.csv beside it: one meaning a column; results/published/README.md says
-which.
+"""Writes results/published/published.csv.xz from the two collections beside it: one meaning a column; results/published/README.md
+says which.
 
     python scripts/clean_published.py
 
@@ -14,6 +14,9 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+
+from clean_second import clean_second
+from parbench.tables.published import COLUMNS
 
 FOLDER = Path(__file__).parents[1] / "results" / "published"
 
@@ -109,6 +112,16 @@ OWN = {
     "cdpruner": "2506.10967",
     "par": "2410.07278",
 }
+# Short names of papers of the first collection.
+NAMES = {
+    "arXiv:2403.06764": "FastV",
+    "arXiv:2403.15388": "PruMerge",
+    "arXiv:2410.04417": "SparseVLM",
+    "arXiv:2410.07278": "PAR",
+    "arXiv:2410.17247": "PyramidDrop",
+    "arXiv:2412.04467": "VisionZip",
+    "arXiv:2503.02175": "DivPrune",
+}
 # Sources that are no paper: what they are called.
 OTHERS = {
     "README results table of a public repository (VScan-style layout; second-hand)": "a public README (VScan's layout)",
@@ -184,13 +197,26 @@ def infer(rows: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
+def table() -> pd.DataFrame:
+    """Both collections, as published.csv.xz has them."""
+    collected = pd.read_csv(FOLDER / "collected.csv")
+    first = pd.DataFrame([clean(row) for _, row in collected.iterrows()])
+    second = clean_second(pd.read_csv(FOLDER / "collected-second.csv.xz", dtype="str", keep_default_na=False))
+    # The same paper has one name in both.
+    names = NAMES | dict(zip(second["paper"], second["name"], strict=True))
+    first = first.assign(paper=first["source"], name=first["source"].map(lambda source: names.get(source, "")))
+    rows = pd.concat([first, second], ignore_index=True)
+    text = [name for name, kind in COLUMNS.items() if kind == "str"]
+    rows[text] = rows[text].fillna("")
+    # As the sources list them, which is how rows belong together.
+    return infer(rows)[list(COLUMNS)]
+
+
 def main() -> None:
     """Read, clean, write."""
-    collected = pd.read_csv(FOLDER / "collected.csv")
-    rows = infer(pd.DataFrame([clean(row) for _, row in collected.iterrows()]))
-    # As the source lists them, which is how its rows belong together.
-    rows.to_csv(FOLDER / "published.csv", index=False)
-    print(f"{len(rows)} numbers of {rows['source'].nunique()} sources", file=sys.stderr)
+    rows = table()
+    rows.to_csv(FOLDER / "published.csv.xz", index=False)
+    print(f"{len(rows)} numbers of {rows['paper'].nunique()} papers and other sources", file=sys.stderr)
 
 
 if __name__ == "__main__":

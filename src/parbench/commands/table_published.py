@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from parbench.commands.options import default_results
 from parbench.commands.table_output import write_data, write_views
-from parbench.errors import ParbenchError
+from parbench.errors import ParbenchError, unknown
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from parbench.results.loading import Results
     from parbench.tables.places import Place
     from parbench.tables.published import Own
@@ -39,7 +41,8 @@ def published(paths: list[Path], where: Mapping[str, str], form: str, out: Path 
     """
     import pandas as pd
 
-    from parbench.tables.published import beside, choose, read, views
+    from parbench.tables.published import beside, read, views
+    from parbench.tables.published_choice import choose
 
     numbers, runs = _split(where)
     frame = choose(read(), numbers)
@@ -59,15 +62,15 @@ def published(paths: list[Path], where: Mapping[str, str], form: str, out: Path 
 
 
 def _split(where: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Split filters into those of published numbers and those of own runs. A filter by method applies to both."""
+    """Split filters into those of published numbers and those of own runs. Method and tokens apply to both."""
     from parbench.tables.places import benchmark_of
-    from parbench.tables.published import FIELDS
+    from parbench.tables.published_choice import FIELDS
 
     named = {"benchmark" if key == "dataset" else key: value for key, value in where.items()}
     if (ocr := "textvqa-ocr") == named.get("benchmark"):
         named |= {"benchmark": benchmark_of(ocr), "setting": "OCR tokens"}
     numbers = {key: value for key, value in named.items() if key in FIELDS}
-    return numbers, {key: value for key, value in named.items() if key not in FIELDS or key == "method"}
+    return numbers, {key: value for key, value in named.items() if key not in FIELDS or key in ("method", "tokens")}
 
 
 def _wanted(place: Place, numbers: Mapping[str, str]) -> bool:
@@ -87,6 +90,7 @@ def _own_runs(paths: list[Path], where: Mapping[str, str]) -> Results | None:
     from parbench.tables.comparing import COLUMNS
 
     if not paths and not default_results().is_dir():
+        _refuse_fields_of_runs(where)
         return None
     try:
         results = load(paths or [default_results()], columns=COLUMNS)
@@ -94,12 +98,39 @@ def _own_runs(paths: list[Path], where: Mapping[str, str]) -> Results | None:
         if paths:
             raise
         _log.warning(f"no own runs: {error}")
+        _refuse_fields_of_runs(where)
         return None
-    if "method" in where:
+    methods, tokens = where.get("method"), where.get("tokens")
+    fields = {key: value for key, value in where.items() if key not in ("method", "tokens")}
+    runs = results.runs
+    if methods is not None:
         # A method may have published numbers but no own runs.
-        mine = [name for name in where["method"].strip("[]").split(",") if name in set(results.runs["method"])]
-        where = {**where, "method": ",".join(mine) or where["method"]}
-    return replace(results, runs=choose(results.runs, where))
+        mine = [name for name in methods.strip("[]").split(",") if name in set(runs["method"])]
+        fields["method"] = ",".join(mine) or "none"
+        runs = runs if mine else runs[runs["method"] == "none"]
+    runs = choose(runs, fields) if len(runs) else runs
+    return replace(results, runs=runs if tokens is None else runs[_has_budget(runs, tokens)])
+
+
+def _refuse_fields_of_runs(where: Mapping[str, str]) -> None:
+    """Without own runs, refuse filters that only they have.
+
+    Raises:
+        ParbenchError: There is such a filter.
+    """
+    from parbench.tables.published_choice import FIELDS
+
+    for field in where:
+        if field not in FIELDS:
+            raise unknown("field of published numbers (there are no own runs)", field, FIELDS)
+
+
+def _has_budget(runs: pd.DataFrame, tokens: str) -> pd.Series:
+    """The runs with one of these budgets, and the unreduced ones."""
+    from parbench.tables.published_choice import tokens_of
+
+    wanted = {tokens_of(option.strip())[0] for option in tokens.strip("[]").split(",")}
+    return (runs["method"] == "none") | runs["settings"].map(lambda settings: settings.get("budget")).isin(wanted)
 
 
 def _owns(results: Results | None, model: str, benchmark: str) -> list[Own]:

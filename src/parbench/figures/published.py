@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from parbench.config import names
 from parbench.figures.frame import axes_at, lines_beneath
 from parbench.figures.labels import Named, column, mark, trace, width_of
 from parbench.figures.looks import look
@@ -40,14 +41,15 @@ def published_curves(frame: pd.DataFrame, model: str, medium: Medium) -> Any:
         A matplotlib figure.
     """
     # Trained methods are not comparable, and numbers without a number of tokens have no position on the axis.
-    mine = frame[(frame["model"] == model) & ~frame["trained"] & frame["tokens"].notna() & ~frame["subset"].isin(["val", "image"])]
+    mine = frame[(frame["model"] == model) & ~frame["trained"] & (frame["tokens"] > 0) & ~frame["subset"].isin(["val", "image"])]
+    # Papers compare some forty methods, more than a figure can show.
+    mine = mine[mine["method"].isin(names("method", outside=False)) & (mine["setting"] != "no OCR tokens")]
     shown = [key for key in _SHOWN if ((mine["benchmark"] == key[0]) & (mine["metric"] == key[1])).any()]
     shown = shown[:_NARROW] if medium.narrow else shown
     mine = mine[[key in shown for key in zip(mine["benchmark"], mine["metric"], strict=True)]]
     across = 1 if medium.narrow else 3
     rows, size = ceil(len(shown) / across), medium.font / 72
-    names = sorted(set(mine["method"]))
-    room = width_of(names, medium.font) + 3.0 * size
+    room = width_of(sorted(set(mine["method"])), medium.font) + 3.0 * size
     left, top, bottom, height = 0.42, 2.2 * size, 2.0 * size, 1.75 if medium.narrow else 2.15
     with styled(medium) as figure_class:
         beneath, draw_note = lines_beneath(medium, _note(mine, model))
@@ -111,7 +113,7 @@ def _ends(points: pd.DataFrame) -> Sequence[Named]:
 
 def _note(points: pd.DataFrame, model: str) -> str:
     return (
-        f"{model}, numbers as printed in {points['source'].nunique()} sources, training-free methods only; a line is one method in "
-        "one table of one source. Sources differ in prompts, subsets and unreduced scores: lines of different sources are no "
-        "ranking. Fine lines lead to the unreduced score of the same table. Sources: results/published."
+        f"{model}, numbers as printed in {points['source'].nunique()} sources, parbench's training-free methods only; a line is "
+        "one method in one table of one source. Sources differ in prompts, subsets and unreduced scores: lines of different "
+        "sources are no ranking. Fine lines lead to the unreduced score of the same table. Sources: results/published."
     )

@@ -9,8 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 import parbench
-from parbench.config import names
-from parbench.errors import ParbenchError, unknown
+from parbench.errors import ParbenchError
 from parbench.results.delivery import FAR, MARK, is_far
 from parbench.tables.comparing import Comparison
 from parbench.tables.places import Place
@@ -34,6 +33,16 @@ COLUMNS = {
     "setting": "str",
     "own_authors": "bool",
     "note": "str",
+    "resolution": "str",
+    "frames": "str",
+    "max_pixels": "str",
+    "counted": "str",
+    "device": "str",
+    "batch": "str",
+    "paper": "str",
+    "name": "str",
+    "taken_from": "str",
+    "read_from": "str",
 }
 # Title of each published metric, and the measure of own runs that it is comparable with.
 METRICS = {
@@ -44,10 +53,41 @@ METRICS = {
     "points": ("points, perception + cognition", "points"),
     "gpt-score": ("GPT score", ""),
     "relative": ("% of unreduced, averaged by the source over benchmarks", ""),
+    "mean-accuracy": ("mean of the source's benchmarks", ""),
 }
-FIELDS = ("method", "model", "benchmark", "subset", "setting", "metric", "source")
-# Columns that comparable numbers share.
-_SAME = ["model", "benchmark", "metric", "subset", "setting"]
+# Title of each measured cost. Its benchmark is the workload.
+COSTS = {
+    "prefill-ms": "ms of prefill",
+    "prefill-ms-per-token": "ms of prefill a token",
+    "prefill-s": "s of prefill over the workload",
+    "prefill-total-s": "s of prefill over the workload",
+    "ttft-ms": "ms until the first token",
+    "ttft-s": "s until the first token",
+    "encode-ms": "ms in the vision tower",
+    "pruner-ms": "ms of choosing tokens",
+    "decode-ms": "ms of decoding",
+    "decode-ms-per-token": "ms of decoding a token",
+    "decode-s": "s of decoding over the workload",
+    "generate-ms": "ms of generation",
+    "latency-ms": "ms of latency, as the source defines it",
+    "latency-s": "s of latency, as the source defines it",
+    "latency-unit-unstated": "latency, unit not stated",
+    "llm-s": "s in the LLM over the workload",
+    "model-s": "s in the model over the workload",
+    "total-s": "s over the workload",
+    "items-per-s": "samples a second",
+    "tokens-per-s": "tokens a second",
+    "kv-mb": "MB of KV cache",
+    "memory-mb": "MB of memory",
+    "memory-gb": "GB of memory",
+}
+TITLES = {metric: title for metric, (title, _) in METRICS.items()} | COSTS
+# Columns that comparable numbers share. Accuracy does not depend on the last two.
+SAME = ["model", "benchmark", "metric", "subset", "setting", "resolution", "frames", "device", "batch"]
+# Columns that own runs leave empty.
+_UNSTATED = dict.fromkeys(
+    ("resolution", "frames", "max_pixels", "counted", "device", "batch", "paper", "name", "taken_from", "read_from"), ""
+)
 # Benchmarks that papers evaluate in several settings. A source that does not state its setting has a separate table.
 _SETTINGS = ("textvqa", "mmbench")
 _ALONE = "own runs only: no number with the same split, prompt and scoring was published"
@@ -79,7 +119,7 @@ def read() -> pd.DataFrame:
     Raises:
         ParbenchError: The file is missing, or has other columns.
     """
-    path = folder() / "published.csv"
+    path = folder() / "published.csv.xz"
     try:
         frame = pd.read_csv(path, dtype=COLUMNS, keep_default_na=False, na_values={name: [""] for name in _numbers()})
     except (OSError, ValueError) as error:
@@ -93,38 +133,9 @@ def _numbers() -> list[str]:
     return [name for name, kind in COLUMNS.items() if kind == "float64"]
 
 
-def choose(frame: pd.DataFrame, where: Mapping[str, str]) -> pd.DataFrame:
-    """The numbers with these values; ``none`` is always included.
-
-    Raises:
-        ParbenchError: There is no such field or value.
-    """
-    for field, wanted in where.items():
-        if field not in FIELDS:
-            raise unknown("field of published numbers", field, FIELDS)
-        known = set(frame[field])
-        options = wanted.strip("[]").split(",")
-        found = frame[field].isin(options)
-        if not found.any():
-            raise unknown(f"{field} among the published numbers", wanted, known)
-        for option in options:
-            # A method without published numbers may be one of the own runs.
-            if option not in (known | set(names("method")) if field == "method" else known):
-                raise unknown(f"{field} among the published numbers", option, known)
-        frame = _with_unreduced(frame, found) if field == "method" else frame[found]
-    return frame
-
-
-def _with_unreduced(frame: pd.DataFrame, found: pd.Series) -> pd.DataFrame:
-    """The selected numbers, and the unreduced ones of their tables."""
-    key = [*_SAME, "source", "place"]
-    tables = pd.MultiIndex.from_frame(frame[key])
-    return frame[found | ((frame["method"] == "none") & tables.isin(tables[found]))]
-
-
 def with_share(frame: pd.DataFrame) -> pd.DataFrame:
     """The numbers with ``of_none``: each relative to the unreduced one of the same table and source, if there is exactly one."""
-    key = [*_SAME, "source", "place"]
+    key = [*SAME, "source", "place"]
     none = frame[frame["method"] == "none"].drop_duplicates([*key, "value"]).drop_duplicates(key, keep=False)
     joined = frame.merge(none[[*key, "value"]].rename(columns={"value": "unreduced"}), on=key, how="left")
     share = (joined["value"] / joined["unreduced"]).set_axis(frame.index)
@@ -168,6 +179,7 @@ def _own_rows(metric: str, comparison: Comparison, place: Place) -> Iterator[dic
             "source": "own run",
             "place": row["run_id"],
             "own_authors": False,
+            **_UNSTATED,
             "note": f"{comparison.questions} questions; FLOPs up to the first token, 2 per multiply-add",
             "of_none": row.get("retained", float("nan")) if row["method"] != "none" else 1.0,
             "low": scale * row["score_low"],
@@ -190,8 +202,9 @@ def views(frame: pd.DataFrame) -> list[View]:
     """
     found = []
     reported = set(map(tuple, frame.loc[frame["source"] != "own run", ["model", "benchmark"]].to_numpy()))
-    for key, part in frame.groupby(_SAME, sort=True):
-        model, benchmark, metric, subset, setting = map(str, key)
+    cost = frame["metric"].isin(COSTS)
+    for key, part in frame.assign(device=frame["device"].where(cost, ""), batch=frame["batch"].where(cost, "")).groupby(SAME):
+        model, benchmark, metric, subset, setting, resolution, frames, device, batch = map(str, key)
         order = pd.DataFrame(
             {
                 "own": part["source"] != "own run",
@@ -205,9 +218,10 @@ def views(frame: pd.DataFrame) -> list[View]:
         ordered = part.loc[order.sort_values([str(name) for name in order], kind="stable").index]
         if not setting and benchmark in _SETTINGS:
             setting = "setting not stated"
-        about = ", ".join(text for text in (subset, setting) if text)
+        shown = (subset, setting, resolution, frames and f"{frames} frames", device, batch and f"batch {batch}")
+        about = ", ".join(text for text in shown if text)
         about = f" ({about})" if about else ""
-        view = _view(f"{model} on {benchmark}{about}: {METRICS[metric][0]}", ordered)
+        view = _view(f"{model} on {benchmark}{about}: {TITLES[metric]}", ordered)
         if (part["source"] == "own run").all() and (model, benchmark) in reported:
             view = replace(view, notes=(*view.notes, _ALONE))
         found.append(view)
@@ -215,24 +229,56 @@ def views(frame: pd.DataFrame) -> list[View]:
 
 
 def _view(title: str, part: pd.DataFrame) -> View:
-    points = part["value"].max() > 100
+    digits = 0 if part["value"].max() > 100 else 1
+    cost = part["metric"].iloc[0] in COSTS
     rows, heads = [], []
     for _, row in part.iterrows():
-        tokens = number(row["tokens"], 1, 0 if row["source"] != "own run" else 1)
-        marks = [row["place"], "by its authors" if row["own_authors"] and row["method"] != "none" else ""]
+        tokens = tokens_text(row)
         cells = (
             f"{row['method']} ({row['variant']})" if row["variant"] else row["method"],
             f"{tokens} {MARK}" if is_far(row["off_budget"]) else tokens,
-            ranged({"v": row["value"], "v_low": row["low"], "v_high": row["high"]}, "v", 1, 0 if points else 1),
+            f"{row['value']:g}"
+            if cost
+            else ranged({"v": row["value"], "v_low": row["low"], "v_high": row["high"]}, "v", 1, digits),
             number(row["of_none"], 100),
             number(row["tflop"], 1, 2) if pd.notna(row["tflop"]) else "",
-            ", ".join(text for text in (row["source"], *marks) if text),
+            _source(row),
         )
         rows.append(tuple(Cell(text) for text in cells))
         heads.append((row["source"], row["place"] if row["source"] != "own run" else ""))
     breaks = tuple(place for place in range(len(heads) - 1) if heads[place] != heads[place + 1])
-    said = zip(part["source"], part["place"].where(part["source"] != "own run", ""), part["note"], strict=True)
-    notes = [f"{', '.join(text for text in where if text)}: {note}" for *where, note in dict.fromkeys(said) if note]
+    notes = _notes(part)
     if part["off_budget"].map(is_far).any():
         notes.append(f"{MARK}: more than {100 * FAR:.0f} % off the budget on average")
-    return View(title, ("method", "tokens", "value", "retained %", "TFLOP", "source"), tuple(rows), breaks, tuple(notes))
+    of_none = "% of unreduced" if cost else "retained %"
+    return View(title, ("method", "tokens", "value", of_none, "TFLOP", "source"), tuple(rows), breaks, tuple(notes))
+
+
+def tokens_text(row: pd.Series) -> str:
+    """The visual tokens of a number, or their share of all where the source gives only that; empty where it gives neither."""
+    if pd.notna(row["tokens"]):
+        return number(row["tokens"], 1, 0 if row["source"] != "own run" else 1)
+    return f"{100 - 100 * row['compression']:.3g} %" if pd.notna(row["compression"]) else ""
+
+
+def _source(row: pd.Series) -> str:
+    """Who says it and where, with what sets it apart from other rows of the table."""
+    if row["source"] == "own run":
+        return f"own run, {row['place']}"
+    # The files of a repository that show a paper's table have long names.
+    where = row["paper"] if row["paper"].startswith("arXiv:") else row["source"]
+    marks = (
+        row["place"],
+        "trained" if row["trained"] else "",
+        "by its authors" if row["own_authors"] and row["method"] != "none" else "",
+        f"taken from {row['taken_from']}" if row["taken_from"] else "",
+        f"tokens: {row['counted']}" if row["counted"] else "",
+    )
+    return ", ".join(text for text in (row["name"], where, *marks) if text and not (text == row["name"] and text in where))
+
+
+def _notes(part: pd.DataFrame) -> list[str]:
+    """What is said about numbers, once for each table of a source."""
+    places = part["place"].where(part["source"] != "own run", "")
+    said = dict.fromkeys(zip(part["source"], places, part["note"], strict=True))
+    return [f"{', '.join(text for text in where if text)}: {note}" for *where, note in said if note]
