@@ -17,24 +17,27 @@ _PLACES = ("before_projector", "after_projector")
 
 def flops(
     model: str = "llava-1.5-7b",
-    tokens: int | Sequence[int] = (576, 64),
+    tokens: float | Sequence[float] = (576, 64),
     text: int | Sequence[int] = 60,
     *,
     method: str | None = None,
     place: str = "after_projector",
+    image: tuple[int, int] | None = None,
 ) -> pd.DataFrame:
     """FLOPs of one image and a prompt up to the first token of the answer; no weights are needed.
 
     Args:
         model: A name in ``conf/model``, or the folder of a checkpoint.
-        tokens: Kept visual tokens, one number or several.
+        tokens: Kept visual tokens, or shares of the image's below 1; one number or several.
         text: Text tokens of the prompt, one number or several.
         method: A name in ``conf/method``; None for a method at ``place`` without overhead.
         place: ``before_projector`` or ``after_projector``, if no method is named.
+        image: Width and height of the image in pixels, for models whose number of visual tokens depends on it; None for 672 x 672.
 
     Returns:
         One row for each number of visual and text tokens, with the columns of ``parbench flops --json``: ``model``, ``method``,
-        ``tokens``, ``text``, ``vision``, ``projector``, ``reducer``, ``llm_prefill``, ``total``; 2 FLOPs per multiply-add.
+        ``tokens``, ``text``, ``vision``, ``projector``, ``reducer``, ``llm_prefill``, ``total``; 2 FLOPs per multiply-add. If the
+        number of visual tokens depends on the image, also ``image`` and ``visual``, the image's tokens without reduction.
 
     Raises:
         ParbenchError: A name is unknown, or a number is invalid.
@@ -48,7 +51,7 @@ def flops(
     settings = settings_of(model)
     rows = []
     for length in [text] if isinstance(text, int) else text:
-        for count in [tokens] if isinstance(tokens, int) else tokens:
+        for count in [tokens] if isinstance(tokens, int | float) else tokens:
             reducer = None if method is None else method_called(method, budget=count)
-            rows.append(predict(settings, reducer, count, Prompt(length), place))
+            rows.append(predict(settings, reducer, count, Prompt(length, image=image), place))
     return pd.DataFrame(rows)

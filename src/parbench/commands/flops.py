@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from parbench.commands.parsing import Given
 from parbench.config import build_reducer, compose_config
@@ -41,6 +41,8 @@ def run(given: Given) -> None:
         rows, table = predicted(asked), show
     with working("counting"):
         found = list(rows)
+    if given["published"]:
+        found = _with_published(found)
     if given["json"]:
         print(json.dumps(found, indent=2))
     else:
@@ -66,6 +68,9 @@ class _Asked:
             if self.given[option] and (also := self._override(groups)):
                 raise ParbenchError(f"{also} cannot be combined with {self.given.typed(option)[0]}: leave one of them out")
 
+        if self.given["claim"] and self.given["published"]:
+            raise ParbenchError("published=true has no place beside claim: leave one of them out")
+
     def _override(self, groups: tuple[str, ...]) -> str:
         """The first override of one of the groups or of a field of theirs; empty if there is none."""
         heads = tuple(f"{group}{mark}" for group in groups for mark in "=.")
@@ -86,11 +91,11 @@ class _Asked:
             return [compose_config(self.rest)]
         return [compose_config([*self.rest, f"model={name}"]) for name in self.given["models"]]
 
-    def counts(self) -> Sequence[int | None]:
-        """Numbers of visual tokens; None stands for the method's configured budget."""
+    def counts(self) -> Sequence[int | float | None]:
+        """Numbers of visual tokens, or shares of the image's; None stands for the method's configured budget."""
         return self.given["tokens"] or (_TOKENS if self.given["methods"] else [None])
 
-    def reducers(self, config: DictConfig) -> Iterator[tuple[Any, int | None]]:
+    def reducers(self, config: DictConfig) -> Iterator[tuple[Any, int | float | None]]:
         """Each method with each number of tokens; a method that takes no budget appears once."""
         if not self.given["methods"]:
             named = any(word.startswith("method=") for word in self.rest)
@@ -123,12 +128,12 @@ class _Model:
         work: int = self.own(reducer, plan, after, system)
         return work
 
-    def row(self, reducer: Reducer, count: int | None, text: int, *, own: bool, conventions: bool) -> dict[str, Any]:
+    def row(self, reducer: Reducer, count: float | None, text: int, *, own: bool, conventions: bool) -> dict[str, Any]:
         """A predicted row.
 
         Args:
             reducer: The method; None for any method without overhead.
-            count: Number of visual tokens.
+            count: Number of visual tokens, or a share of the image's.
             text: Number of text tokens.
             own: Whether to include the method's overhead.
             conventions: Whether to add counts by other conventions.
@@ -138,8 +143,9 @@ class _Model:
         """
         from parbench.compute.predict import Prompt, other_counts, predict
 
-        model, given = self.config.model, self.asked.given
-        prompt, place = Prompt(text, given["system"]), given["place"]
+        model: Any = OmegaConf.to_container(self.config.model, resolve=True)
+        given = self.asked.given
+        prompt, place = Prompt(text, given["system"], given["image"]), given["place"]
         found = predict(model, reducer, count, prompt, place, self._work if own else None)
         if conventions:
             found["conventions"] = other_counts(model, reducer, found, prompt, place)
@@ -196,22 +202,42 @@ def claim(asked: _Asked, name: str) -> Iterator[dict[str, Any]]:
 def show(rows: list[dict[str, Any]]) -> None:
     """Print a table for each model and number of text tokens."""
     from parbench.compute.flops import CONVENTION
+    from parbench.tables.published_flops import ranged
 
     parts = ["vision", "projector", "reducer", "llm_prefill", "total"]
-    others = list(rows[0].get("conventions", ()))
+    others, published = list(rows[0].get("conventions", ())), "published" in rows[0]
     console = _console()
-    for model, text in dict.fromkeys((row["model"], row["text"]) for row in rows):
+    for model, image, text in dict.fromkeys(_heading(row) for row in rows):
         shown = []
-        for row in (row for row in rows if (row["model"], row["text"]) == (model, text)):
+        for row in (row for row in rows if _heading(row) == (model, image, text)):
             values = [row[part] for part in parts] + [row["conventions"][name] for name in others]
             figures = ("not counted" if value is None else f"{value / 1e12:.4g}" for value in values)
-            shown.append([row["method"], f"{row['tokens']:g}", *figures])
-        heads = ["method", "visual tokens", *parts, *others]
-        console.print(_table(f"{model}, {text} text tokens, TFLOP", heads, shown))
+            printed = [ranged(row["published"])] if published else []
+            shown.append([row["method"], f"{row['tokens']:g}", *figures, *printed])
+        heads = ["method", "visual tokens", *parts, *others, *(["published"] if published else [])]
+        console.print(_table(f"{model}{image}, {text} text tokens, TFLOP", heads, shown))
     console.print(f"Up to the first token. {CONVENTION}.", style="dim", highlight=False)
     if others:
         said = "From true on: the LLM alone under each convention, in 10^12 multiply-adds; true is in TFLOP. See docs/flops.md."
         console.print(said, style="dim", highlight=False)
+    if published:
+        said = "published: the smallest and largest figure in papers, in T, each by its own convention. See docs/flops.md."
+        console.print(said, style="dim", highlight=False)
+
+
+def _with_published(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows with ``published``: what papers print for the same."""
+    from parbench.tables import published
+    from parbench.tables.published_flops import printed
+
+    numbers = published.read()
+    return [{**row, "published": printed(numbers, row)} for row in rows]
+
+
+def _heading(row: Mapping[str, Any]) -> tuple[str, str, int]:
+    """What rows of one table share: model, image if it matters, text tokens."""
+    image = f", image {row['image']} ({row['visual']} visual tokens)" if "image" in row else ""
+    return row["model"], image, row["text"]
 
 
 def show_claim(rows: list[dict[str, Any]]) -> None:

@@ -121,8 +121,19 @@ def _budgets_or_own(key: str, value: str) -> list[Any]:
     return [None if budget == OWN else budget for budget in found]
 
 
-def _counts(key: str, value: str) -> list[int | None]:
-    return [None if one is None else whole_number(key, str(one)) for one in as_list(key, value)]
+def _counts(key: str, value: str) -> list[int | float | None]:
+    return [one if one is None or _is_share(one) else whole_number(key, str(one)) for one in as_list(key, value)]
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, float) and 0 < value < 1
+
+
+def _size(key: str, value: str) -> tuple[int, int]:
+    width, mark, height = value.partition("x")
+    if not (mark and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise ParbenchError(f"{key}={value} is no size in pixels: write {key}=WIDTHxHEIGHT, such as {key}=1024x768")
+    return int(width), int(height)
 
 
 def _texts(key: str, value: str) -> list[str]:
@@ -207,6 +218,7 @@ COUNT = Kind("NUMBER", lambda key, value: whole_number(key, value, 0))
 COUNT_OR_NULL = Kind("NUMBER", lambda key, value: None if value == "null" else whole_number(key, value, 0))
 NUMBERS = Kind("NUMBERS", _numbers)
 TOKENS = Kind("NUMBERS", _counts)
+SIZE = Kind("WIDTHxHEIGHT", _size)
 BUDGETS = Kind("BUDGETS", _budgets)
 BUDGETS_OR_OWN = Kind("BUDGETS", _budgets_or_own)
 LIST = Kind("LIST", _texts)

@@ -21,11 +21,15 @@ class Sizes:
         width: Width d of the hidden states.
         inner: Width m of the FFN.
         vocabulary: Rows of the LLM head.
+        queries: Width of the queries of all heads; 0: the width.
+        keys: Width of the keys of all key heads, less than that of the queries with grouped-query attention; 0: the width.
     """
 
     width: int
     inner: int
     vocabulary: int
+    queries: int = 0
+    keys: int = 0
 
 
 @dataclass(frozen=True)
@@ -47,9 +51,11 @@ Convention = Callable[[Sizes, Tokens], float]
 
 
 def sizes_of(config: Any) -> Sizes:
-    """The sizes of the LLM in a ``LlavaConfig``."""
+    """The sizes of the LLM in the Hugging Face configuration of a model."""
     text = config.text_config
-    return Sizes(text.hidden_size, text.intermediate_size, text.vocab_size)
+    head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    queries, keys = text.num_attention_heads * head, text.num_key_value_heads * head
+    return Sizes(text.hidden_size, text.intermediate_size, text.vocab_size, queries, keys)
 
 
 def _layers(sizes: Sizes, lengths: Iterable[float], matrices: int) -> float:
@@ -59,12 +65,16 @@ def _layers(sizes: Sizes, lengths: Iterable[float], matrices: int) -> float:
 
 
 def true(sizes: Sizes, tokens: Tokens) -> float:
-    """The computation of an LLM without grouped-query attention: 2 (4nd^2 + 2n^2d + 3ndm) per layer, n = all tokens, plus head.
+    """The computation of an LLM: 2 (4nd^2 + 2n^2d + 3ndm) per layer, n = all tokens, plus head.
 
-    The closed form of parbench's count by fvcore. AIM counts in the same way, without the head.
+    The closed form of parbench's count by fvcore. AIM counts in the same way, without the head. Unlike the other conventions it
+    knows widths q of queries and k of keys other than d: 2nd(q + k) for the projections, and 2n^2q.
     """
-    text = tokens.after + tokens.system
-    return 2 * (_layers(sizes, (n + text for n in tokens.visual), 3) + sizes.width * sizes.vocabulary)
+    text, d = tokens.after + tokens.system, sizes.width
+    queries, keys = sizes.queries or d, sizes.keys or d
+    lengths = [n + text for n in tokens.visual]
+    layers = sum(2 * n * d * (queries + keys) + 2 * n * n * queries + 3 * n * d * sizes.inner for n in lengths)
+    return 2 * (layers + d * sizes.vocabulary)
 
 
 def pyramiddrop(sizes: Sizes, tokens: Tokens) -> float:

@@ -8,13 +8,14 @@ from typing import Any, Protocol
 
 from parbench.compute.conventions import CONVENTIONS, Tokens, sizes_of
 from parbench.compute.flops import costs
+from parbench.compute.images import SeenImage, seen
 from parbench.engine.plan import TokenPlan
 from parbench.engine.sites import Site, site_of
 from parbench.errors import ParbenchError
 from parbench.models.configs import config_of
 from parbench.models.geometry import Geometry
-from parbench.models.written_sizes import model_geometry
 from parbench.reducers import Reducer
+from parbench.reducers.budget import resolve
 from parbench.reducers.none import Unreduced
 
 # Tokens before the image in LLaVA-1.5's prompt.
@@ -23,15 +24,18 @@ SYSTEM = 35
 
 @dataclass(frozen=True)
 class Prompt:
-    """The length of a prompt, without visual tokens.
+    """A prompt: its length without visual tokens, and its image.
 
     Attributes:
         text: Number of text tokens.
         system: Number of those before the image; None: as in LLaVA-1.5, or all but one of a shorter prompt.
+        image: Width and height of the image in pixels; None for :data:`parbench.compute.images.USUAL`. LLaVA-1.5 sees all images
+            at one size.
     """
 
     text: int
     system: int | None = None
+    image: tuple[int, int] | None = None
 
     def split(self) -> tuple[int, int]:
         """The numbers of tokens after and before the image.
@@ -55,7 +59,7 @@ class OwnWork(Protocol):
 def predict(
     model: Mapping[str, Any],
     reducer: Reducer | None,
-    tokens: int | None,
+    tokens: float | None,
     prompt: Prompt,
     place: str,
     own: OwnWork | None = None,
@@ -67,21 +71,26 @@ def predict(
     Args:
         model: A ``conf/model`` mapping.
         reducer: The method; None for any method at ``place`` without overhead.
-        tokens: Kept visual tokens (the average over layers for methods inside the LLM); None: the method's budget.
-        prompt: Length of the prompt.
+        tokens: Kept visual tokens (the average over layers for methods inside the LLM), or a share of the image's below 1; None:
+            the method's budget.
+        prompt: Length of the prompt, and size of the image.
         place: ``before_projector`` or ``after_projector``; used if ``reducer`` is None.
         own: Counts the method's overhead; None omits it.
 
     Returns:
         model, method, tokens, text, vision, projector, reducer (None if the overhead depends on the sample; it is then not in the
-        total), llm_prefill, total.
+        total), llm_prefill, total. If the number of visual tokens depends on the image: image (``WIDTHxHEIGHT``) and visual (the
+        tokens of the image without reduction).
 
     Raises:
-        ParbenchError: The number of tokens is impossible, or neither a method nor a number is given.
+        ParbenchError: The number of tokens is impossible, the processor refuses the image, or the method cannot be predicted.
     """
-    geometry, text = model_geometry(model), prompt.text
+    found, text = seen(model, prompt.image), prompt.text
+    geometry = found.geometry
+    if found.work and reducer is not None:
+        _check_predictable(model["name"], reducer, geometry, own)
     # First, since errors in it need no transformers.
-    made = plan(model["name"], geometry, reducer, tokens, place)
+    made = plan(_named(model, found), geometry, reducer, tokens, place)
     config = config_of(model)
     cost = costs(config)
     attended = [count + text for count in made.attended]
@@ -90,23 +99,53 @@ def predict(
     if work is None and own is not None and reducer is not None:
         work = own(reducer, made, *prompt.split())
     parts = {
-        "vision": cost.vision([made.tower]),
-        "projector": cost.project * made.projected,
+        "vision": cost.tower([found.work]) if found.work else cost.vision([made.tower]),
+        "projector": cost.project * _projected(made, found, reducer, place),
         "reducer": work,
         "llm_prefill": cost.prefill([count + text for count in made.visual], attended) - skipped,
     }
     unnamed = "none" if made.tokens == geometry.patches else f"any, {place.replace('_', ' ')}"
+    told = {"image": f"{found.size[0]}x{found.size[1]}", "visual": geometry.patches} if found.size else {}
     return {
         "model": model["name"],
         "method": reducer.name if reducer else unnamed,
         "tokens": made.tokens,
         "text": text,
+        **told,
         **parts,
         "total": sum(p or 0 for p in parts.values()),
     }
 
 
-def plan(name: str, geometry: Geometry, reducer: Reducer | None, tokens: int | None, place: str) -> TokenPlan:
+def _named(model: Mapping[str, Any], found: SeenImage) -> str:
+    """A model, and the image that its tokens depend on, for messages."""
+    return f"{model['name']} at image={found.size[0]}x{found.size[1]}" if found.work and found.size else str(model["name"])
+
+
+def _check_predictable(name: str, reducer: Reducer, geometry: Geometry, own: OwnWork | None) -> None:
+    """Refuse what is known of LLaVA-1.5 alone.
+
+    Raises:
+        ParbenchError: The method acts on the vision tower, or its overhead is asked for.
+    """
+    if site_of(reducer, geometry).acts_in_vision:
+        raise ParbenchError(
+            f"method {reducer.name} changes what the vision tower computes, which is predicted for LLaVA-1.5 only: leave it out "
+            f"for {name}, or set a smaller image"
+        )
+    if own is not None and reducer.title != "none":
+        raise ParbenchError(f"own=true counts the overhead of methods on LLaVA-1.5 only: leave it out for {name}")
+
+
+def _projected(made: TokenPlan, found: SeenImage, reducer: Reducer | None, place: str) -> int:
+    """Tokens that leave the projector."""
+    if found.work is None:
+        return made.projected
+    # Hugging Face's towers of these families include the projector, so methods act behind it.
+    return made.tokens if reducer is None and place == "before_projector" else found.work.groups
+
+
+def plan(name: str, geometry: Geometry, reducer: Reducer | None, tokens: float | None, place: str) -> TokenPlan:
     """The tokens of an image at each part of the model ``name``; see :func:`predict`.
 
     Raises:
@@ -116,6 +155,8 @@ def plan(name: str, geometry: Geometry, reducer: Reducer | None, tokens: int | N
         tokens = _asked(reducer, geometry)
     if tokens is None:
         tokens = geometry.patches
+    if isinstance(tokens, float) and 0 < tokens < 1:
+        tokens = resolve(tokens, geometry.patches, name)
     if not isinstance(tokens, int) or isinstance(tokens, bool) or not 1 <= tokens <= geometry.patches:
         raise ParbenchError(f"tokens={tokens} is impossible for {name}: use 1 to {geometry.patches}")
     return _site(reducer, geometry, place).plan(tokens)
@@ -151,7 +192,7 @@ def other_counts(
         prompt: As for :func:`predict`.
         place: As for :func:`predict`.
     """
-    made = plan(model["name"], model_geometry(model), reducer, row["tokens"], place)
+    made = plan(model["name"], seen(model, prompt.image).geometry, reducer, row["tokens"], place)
     tokens = Tokens(made.visual, *prompt.split())
     counted = {name: count(sizes_of(config_of(model)), tokens) for name, count in CONVENTIONS.items()}
     return {**counted, "true": row["llm_prefill"]}

@@ -48,7 +48,7 @@ def load_processor(folder: Path | str, settings: Mapping[str, Any] | None = None
         ) from error
     processor.tokenizer.padding_side = "left"
     if limits := pixel_limits(settings or {}):
-        _limit(processor.image_processor, limits)
+        limit_pixels(processor.image_processor, limits)
     return processor
 
 
@@ -69,7 +69,12 @@ def pixel_limits(settings: Mapping[str, Any]) -> dict[str, int]:
     return found
 
 
-def _limit(image_processor: Any, limits: Mapping[str, int]) -> None:
+def limit_pixels(image_processor: Any, limits: Mapping[str, int]) -> None:
+    """Set the limits of :func:`pixel_limits` in an image processor.
+
+    Raises:
+        ParbenchError: It has no such limits, or the least is above the greatest.
+    """
     from transformers.image_utils import SizeDict
 
     if "min_pixels" not in image_processor.valid_kwargs.__annotations__:

@@ -1,0 +1,109 @@
+"""The visual tokens of an image of some size, and the vision tower's work for it, without weights or files of a checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from parbench.errors import ParbenchError
+from parbench.models.configs import config_of
+from parbench.models.geometry import Geometry
+from parbench.models.loading import check_config, locate, read_json
+from parbench.models.processors import build_processor, limit_pixels, load_processor, pixel_limits
+from parbench.models.silence import quiet_transformers
+from parbench.models.skeleton import skeleton
+from parbench.models.special_tokens import small_tokenizer, special_tokens
+from parbench.models.tower_work import TowerWork, tower_work
+from parbench.models.written_sizes import model_geometry
+
+# Width and height of an image where none is given: with it, papers' usual numbers of tokens come out, such as 5 x 576 and 5 x 256.
+USUAL = (672, 672)
+# Pillow's limit for decompression bombs.
+_MOST_PIXELS = 178_956_970
+
+
+@dataclass(frozen=True)
+class SeenImage:
+    """What an image becomes in a model.
+
+    Attributes:
+        geometry: Sizes of the model for this image. Its patches are the image's visual tokens in the prompt.
+        work: The vision tower's work; None if it follows from the geometry.
+        size: Width and height; None if all images become the same.
+    """
+
+    geometry: Geometry
+    work: TowerWork | None = None
+    size: tuple[int, int] | None = None
+
+
+def seen(model: Mapping[str, Any], size: tuple[int, int] | None = None) -> SeenImage:
+    """What an image of a size becomes in a model.
+
+    Args:
+        model: A ``conf/model`` mapping: with ``geometry`` and ``processor``, or with the folder of a checkpoint.
+        size: Width and height in pixels; None for ``USUAL``. LLaVA-1.5 crops every image to the same size.
+
+    Raises:
+        ParbenchError: The model's processor refuses an image of this size, or the model has no processor.
+    """
+    if _model_type(model) in _ONE_SIZE:
+        return SeenImage(model_geometry(model))
+    config = config_of(model)
+    width, height = size = size or USUAL
+    if width * height > _MOST_PIXELS:
+        raise ParbenchError(f"image={width}x{height} has {width * height} pixels, but an image may have at most {_MOST_PIXELS}")
+    tokens, work = _counted(json.dumps({key: model.get(key) for key in _READ}, default=dict), size)
+    blocks, llm, patch = len(skeleton(config).blocks), skeleton(config).language.config, config.vision_config.patch_size
+    return SeenImage(Geometry(1, tokens, llm.num_hidden_layers, blocks, patch if isinstance(patch, int) else patch[0]), work, size)
+
+
+def _model_type(model: Mapping[str, Any]) -> str:
+    """The model type of a ``conf/model`` mapping, without importing transformers."""
+    if sizes := model.get("geometry"):
+        return str(sizes.get("model_type", "llava"))
+    folder = locate(str(model["path"]), model.get("revision"), weights=False)
+    check_config(folder)
+    return str(read_json(folder / "config.json").get("model_type"))
+
+
+# Model types that see every image at one size without crops. Their geometry says everything.
+_ONE_SIZE = ("llava",)
+# What the number of tokens depends on.
+_READ = ("name", "path", "revision", "geometry", "processor", "min_pixels", "max_pixels")
+
+
+@lru_cache(maxsize=256)
+def _counted(text: str, size: tuple[int, int]) -> tuple[int, TowerWork]:
+    """Visual tokens of a grey image, and the tower's work for it."""
+    from PIL import Image
+
+    model = json.loads(text)
+    config, (width, height) = config_of(model), size
+    processor, placeholder = _processor(text), special_tokens(config.model_type).placeholder
+    try:
+        with quiet_transformers():
+            found = processor(images=[[Image.new("RGB", size)]], text=[placeholder], return_tensors="pt")
+    except (ValueError, ZeroDivisionError, MemoryError) as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ParbenchError(f"the processor of {model['name']} refuses image={width}x{height}: {said}") from error
+    visual = processor.tokenizer.convert_tokens_to_ids(special_tokens(config.model_type).image)
+    return int((found["input_ids"] == visual).sum()), tower_work(config, found)
+
+
+@lru_cache(maxsize=32)
+def _processor(text: str) -> Any:
+    """The processor of a model, from the settings in its YAML or from its folder."""
+    model = json.loads(text)
+    if settings := model["processor"]:
+        config = config_of(model)
+        processor = build_processor(config, small_tokenizer(config.model_type), settings)
+        if limits := pixel_limits(model):
+            limit_pixels(processor.image_processor, limits)
+        return processor
+    if model["geometry"]:
+        raise ParbenchError(f"the number of visual tokens of {model['name']} depends on its processor: add model.processor")
+    return load_processor(locate(str(model["path"]), model["revision"], weights=False), model)
