@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from pathlib import Path
 
@@ -14,7 +13,11 @@ import family_miniatures
 import zoo
 from parbench.config.plain import option
 from parbench.errors import ParbenchError
+from parbench.models.adapter import LlavaAdapter
+from parbench.models.families import FAMILIES
 from parbench.models.loading import load_model
+from parbench.models.special_tokens import SPECIAL_TOKENS
+from parbench.models.unsupported import SUPPORTED
 
 pytestmark = pytest.mark.model
 
@@ -108,12 +111,13 @@ def test_the_processor_of_another_family_is_refused(checkpoint, folder):
 
 
 def test_a_model_type_that_works_alike_opens_with_a_warning(folder, caplog):
-    alike = family_miniatures.qwen3_vl_8b()
-    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "model_type": "qwen3_vl_moe_text"}
-    text = {**alike.config["text_config"], **experts}
-    vision = {**alike.config["vision_config"], "model_type": "qwen3_vl_moe_vision"}
-    config = {**alike.config, "model_type": "qwen3_vl_moe", "text_config": text, "vision_config": vision}
-    family_miniatures.write_checkpoint(dataclasses.replace(alike, config=config), folder / "moe")
-    model, _, _ = opened("qwen3-vl-8b", folder / "moe")
-    assert model.config.model_type == "qwen3_vl_moe"
-    assert "of model type qwen3_vl_moe, which parbench knows nothing about: it is opened as a generic model" in caplog.text
+    family_miniatures.write_checkpoint(family_miniatures.vip_llava(), folder / "vip")
+    settings = {**option("model", "llava-1.5-7b"), "path": str(folder / "vip"), "dtype": "float32", "device": "cpu"}
+    adapter = LlavaAdapter.load(settings)
+    assert adapter.model.config.model_type == "vipllava"
+    assert "vipllava" in caplog.text
+    assert "generic" in caplog.text
+
+
+def test_the_types_that_are_opened_are_those_of_the_families():
+    assert set(SUPPORTED) == {kind for family in FAMILIES for kind in family.model_types} == set(SPECIAL_TOKENS)

@@ -201,7 +201,7 @@ def test_a_copied_folder_is_checked_as_well(run, settings, folder):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"model_type": "vipllava"}, "ViP-LLaVA"),
+        ({"model_type": "paligemma"}, "PaliGemma"),
         (
             {"model_type": "qwen3_5"},
             "keep no keys and values of tokens), which parbench does not open: the nearest family that it opens is Qwen3-VL",
@@ -239,7 +239,6 @@ def test_other_kinds_of_models_are_told_apart_by_their_config(run, settings, fol
         ("liuhaotian/LLaVA-Lightning-7B", "original repository's layout: the nearest family that it opens is LLaVA-1.5"),
         ("lmms-lab/llava-onevision-qwen2-7b-ov", "use llava-hf/llava-onevision-qwen2-7b-ov-hf"),
         ("OpenGVLab/InternVL3-8B", "use OpenGVLab/InternVL3-8B-hf"),
-        ("llava-hf/vip-llava-7b-hf", "ViP-LLaVA"),
     ],
 )
 def test_and_by_their_name_before_anything_is_fetched(run, name, said):

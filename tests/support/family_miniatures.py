@@ -110,7 +110,8 @@ class Checkpoint:
     @property
     def family(self) -> str:
         """The model type whose special tokens it has."""
-        return str(self.config["model_type"]).removesuffix("_moe")
+        kind = str(self.config["model_type"])
+        return kind if kind in SPECIAL_TOKENS else "llava"
 
 
 def write(name: str, folder: Path) -> Path:
@@ -637,6 +638,42 @@ def gemma3_4b() -> Checkpoint:
         shards=2,
         head=False,
         tokens=("<start_of_turn>", "<end_of_turn>"),
+    )
+
+
+def vip_llava() -> Checkpoint:
+    """``llava-hf/vip-llava-7b-hf``, of a model type that parbench does not know and that works like those it knows."""
+    return Checkpoint(
+        config={
+            "architectures": ["VipLlavaForConditionalGeneration"],
+            "model_type": "vipllava",
+            "text_config": {**_TEXT, "model_type": "llama"},
+            "tie_word_embeddings": False,
+            "torch_dtype": "float16",
+            "vision_config": {"model_type": "clip_vision_model", "projection_dim": 32, **_SQUARE},
+            "vision_feature_layers": [-1, -2, -3],
+        },
+        template=TYPED_TEMPLATE,
+        files={
+            "preprocessor_config.json": {
+                **_STEPS,
+                "crop_size": {"height": _TILE, "width": _TILE},
+                "do_center_crop": True,
+                "image_mean": _CLIP_MEAN,
+                "image_processor_type": "CLIPImageProcessor",
+                "image_std": _CLIP_STD,
+                "processor_class": "LlavaProcessor",
+                "resample": 3,
+                "size": {"shortest_edge": _TILE},
+            },
+            "processor_config.json": {
+                "num_additional_image_tokens": 1,
+                "patch_size": 14,
+                "processor_class": "LlavaProcessor",
+                "vision_feature_select_strategy": "default",
+            },
+        },
+        names=_LLAVA_NAMES,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,7 @@ from parbench.models.placement import bridge, check_bridged, check_placement, pl
 from parbench.models.processors import load_processor
 from parbench.models.quantization import check_quantization, quantized
 from parbench.models.silence import quiet_transformers
-from parbench.models.unsupported import is_generic, why_not, why_not_by_name
-
-_log = logging.getLogger(__name__)
+from parbench.models.unsupported import why_not, why_not_by_name
 
 WEIGHTS = ("checkpoint", "random")
 # Prompt formats: the checkpoint's chat template, or the conversation format of LLaVA-1.5's training.
@@ -226,7 +223,7 @@ def load_model(config: Mapping[str, Any]) -> tuple[Any, Any, Path]:
 
     Args:
         config: A mapping as in ``conf/model``: path, revision, dtype, device, attention, device_map, max_memory, quantization,
-            min_pixels, max_pixels. Families that are not supported by name, but work alike, are opened with a warning.
+            min_pixels, max_pixels.
 
     Returns:
         The model in evaluation mode on its device, the processor, and the checkpoint's folder.
@@ -245,10 +242,6 @@ def load_model(config: Mapping[str, Any]) -> tuple[Any, Any, Path]:
     kind = read_json(small / "config.json").get("model_type")
     if config.get("device_map") is not None:
         check_bridged(str(kind))
-    if is_generic(kind):
-        _log.warning(
-            "warning: %s is of model type %s, which parbench knows nothing about: it is opened as a generic model", small, kind
-        )
     somewhere = {**quantized(config, device), **placed(config, small)}
     folder = locate(str(config["path"]), config.get("revision"))
     check_folder(folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -24,7 +23,6 @@ SUPPORTED = {
 }
 # By model type: what it is and why it is not opened, and the nearest family.
 _REFUSED = {
-    "vipllava": ("ViP-LLaVA, which uses five layers of the vision tower where LLaVA-1.5 uses one", "llava"),
     "video_llava": ("Video-LLaVA, whose images need torchvision", "llava_next_video"),
     "paligemma": ("PaliGemma, whose prompt and image see each other both ways", "gemma3"),
     "gemma3n": ("Gemma 3n, whose vision tower is a convolutional network", "gemma3"),
@@ -45,9 +43,9 @@ _ORIGINAL = {
     "lmms-lab/llava-onevision-qwen2-0.5b-ov": "llava-hf/llava-onevision-qwen2-0.5b-ov-hf",
     "lmms-lab/llava-onevision-qwen2-7b-ov": "llava-hf/llava-onevision-qwen2-7b-ov-hf",
 }
-# What the core of parbench uses of a model of any family, and argument of its forward pass.
+# What parbench uses of a model of any family, and what models have whose positions it does not know.
 _MECHANICS = ("get_image_features", "get_placeholder_mask")
-_GIVEN_FEATURES = "mm_encoder_outputs"
+_OWN_POSITIONS = "get_rope_index"
 
 
 def why_not_by_name(path: str) -> str | None:
@@ -59,8 +57,6 @@ def why_not_by_name(path: str) -> str | None:
         return f"{path} is in the original repository's layout: use {instead}, the same weights in Hugging Face's layout"
     if re.match(r"(liuhaotian|lmms-lab)/llava", path, re.IGNORECASE):
         return f"{path} is in the original repository's layout: {_instead('llava')}"
-    if re.search(r"vip-?llava", path, re.IGNORECASE):
-        return _refused(path, "vipllava")
     return None
 
 
@@ -84,8 +80,8 @@ def why_not(where: str, config: Mapping[str, Any]) -> str | None:
 def is_generic(kind: str | None) -> bool:
     """Whether models of a type that parbench does not know have what it needs of any family.
 
-    That is: transformers has a class for it that makes an image's features in a step of its own, puts them in place of tokens of
-    the prompt, and accepts other features instead.
+    That is: transformers has a class for it that makes an image's features in a step of its own and puts them in place of tokens
+    of the prompt, whose positions are plain numbers. A loaded model is checked further by ``models.families``.
     """
     from transformers import CONFIG_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, MODEL_MAPPING
 
@@ -95,8 +91,7 @@ def is_generic(kind: str | None) -> bool:
     if config not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING or config not in MODEL_MAPPING:
         return False
     inner = MODEL_MAPPING[config]
-    takes = inspect.signature(inner.forward).parameters
-    return all(hasattr(inner, name) for name in _MECHANICS) and _GIVEN_FEATURES in takes
+    return all(hasattr(inner, name) for name in _MECHANICS) and not hasattr(inner, _OWN_POSITIONS)
 
 
 def _why_not_llava(where: str, config: Mapping[str, Any]) -> str | None:
