@@ -23,8 +23,9 @@ from parbench.engine.engine import Engine
 from parbench.engine.hooks.install import install
 from parbench.engine.inputs import Rows, pad
 from parbench.engine.samples import Answer, Sample
+from parbench.errors import UnfitSample
 from parbench.models.adapter import LlavaAdapter
-from parbench.models.families import FAMILIES
+from parbench.models.families import FAMILIES, Clip
 from parbench.reducers import Choice, LayerReducer, Reducer, Reduction, TokenReducer
 from parbench.reducers.layer_probes import View
 from parbench.reducers.none import Unreduced
@@ -395,3 +396,87 @@ def test_position_ids_of_kept_tokens_stay_in_rows_and_columns() -> None:
 def test_padding_of_rows_is_on_the_left() -> None:
     rows = run("llava_next", Unreduced(name="none")).rows
     assert torch.equal(rows.mask, F.pad(rows.mask, (0, 0)).sort(dim=1).values)
+
+
+# --- videos: frames are parts
+
+VIDEOS = [name for name in NAMES if any(name in family.model_types and family.reads_videos for family in FAMILIES)]
+
+
+def clip(frames: int, size: tuple[int, int] = (112, 84)) -> Clip:
+    return Clip(tuple(zoo.image(*size, seed) for seed in range(frames)), tuple(0.5 * frame for frame in range(frames)))
+
+
+def video_sample(name: str, frames: int) -> Sample:
+    adapter = adapter_of(name)
+    mark = adapter.family.placeholders[1]
+    mark = f"<|vision_start|>{mark}<|vision_end|>" if name in ("qwen2_vl", "qwen2_5_vl") else mark
+    text = f"USER: {mark}\nWhat moves? ASSISTANT:"
+    return Sample("clip", lambda _: text, "What moves?", lambda: [clip(frames)], "clip", 6)
+
+
+@pytest.mark.parametrize("name", VIDEOS)
+def test_all_tokens_of_a_video_are_generate_bit_for_bit(name: str) -> None:
+    adapter, sample = adapter_of(name), video_sample(name, 4)
+    prepared = adapter.prepare(clip(4))
+    collapsed = adapter.ids(sample.prompt(1), [prepared.tokens])
+    runs = torch.tensor(prepared.tokens.runs)
+    video = adapter.family.visual_ids[1]
+    ids = collapsed.repeat_interleave(torch.ones_like(collapsed).masked_scatter(collapsed == video, runs))[None]
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), **prepared.tensors}
+    if name.startswith("qwen"):
+        inputs["mm_token_type_ids"] = 2 * (ids == video).int()
+    if name == "qwen2_5_vl":
+        inputs["second_per_grid_ts"] = torch.tensor([prepared.tokens.seconds])
+    with torch.inference_mode():
+        expected = adapter.model.generate(
+            **inputs, max_new_tokens=6, do_sample=False, output_logits=True, return_dict_in_generate=True
+        )
+        engine = Engine(adapter, Unreduced(name="none"), share=False)
+        images = engine.images.encode_samples([sample], {})
+        batch = Batch([sample], images, engine.choose([sample], images), engine.site, adapter.language.config)
+        lines = assemble(adapter, batch)
+        rows = pad(adapter, lines.lines)
+        with install(adapter, engine.site, rows):
+            (found,) = greedy(adapter, rows, lines.limits, lines.until)
+    assert torch.equal(found.first_logits, expected.logits[0][0])
+    assert same_answers([found.ids], expected.sequences[:, ids.shape[1] :].tolist())
+
+
+@pytest.mark.parametrize("name", VIDEOS)
+def test_frames_of_a_video_are_parts_with_times(name: str) -> None:
+    (answer,) = Engine(adapter_of(name), Some(name="some")).answer([video_sample(name, 4)])
+    (kept,) = answer.kept
+    assert answer.error is None
+    assert {part.kind for part in kept.source.parts} == {"frame"}
+    times = [part.time for part in kept.source.parts]
+    assert times == ([0.25, 1.25] if name.startswith("qwen") else [0.0, 0.5, 1.0, 1.5])
+    assert 0 < kept.tokens < len(kept.source.content)
+
+
+@pytest.mark.parametrize("name", [name for name in VIDEOS if name.startswith("qwen")])
+def test_a_painted_frame_changes_its_own_step_most(name: str) -> None:
+    adapter, before = adapter_of(name), clip(4)
+    painted = Clip((*before.frames[:2], Image.new("RGB", before.size, (255, 0, 0)), before.frames[3]), before.times)
+    with torch.inference_mode():
+        one, other = (adapter.family.encode([adapter.prepare(video)], ())[0].features[0] for video in (before, painted))
+    part = adapter.prepare(before).tokens.source.part
+    change = (one - other).norm(dim=1)
+    assert float(change[part == 1].min()) > float(change[part == 0].max())
+
+
+def test_an_odd_number_of_frames_repeats_the_last_one() -> None:
+    tokens = adapter_of("qwen2_5_vl").prepare(clip(3)).tokens
+    assert [part.time for part in tokens.source.parts] == [0.25, 1.0]
+
+
+def test_a_family_without_videos_refuses_them() -> None:
+    (answer,) = Engine(adapter_of("internvl"), Some(name="some")).answer(
+        [Sample("clip", lambda _: "<IMG_CONTEXT> What?", "What?", lambda: [clip(2)], "clip", 2)]
+    )
+    assert "InternVL reads no videos" in str(answer.error)
+
+
+def test_frames_of_two_sizes_are_no_clip() -> None:
+    with pytest.raises(UnfitSample, match="frames of one size"):
+        Clip((zoo.image(40, 40), zoo.image(40, 50)), (0.0, 1.0))

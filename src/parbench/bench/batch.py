@@ -15,7 +15,7 @@ from parbench.engine.samples import Sample
 from parbench.errors import ParbenchError
 from parbench.harness.prompts import build_prompt
 from parbench.models.adapter import LlavaAdapter
-from parbench.models.families import Prepared
+from parbench.models.families import Clip, Prepared
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Batch:
     """
 
     samples: Sequence[Sample]
-    images: Sequence[Image.Image]
+    images: Sequence[Image.Image | Clip]
     prepared: Sequence[Prepared]
     seeds: Sequence[int]
     prompts: Sequence[Tensor]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from parbench.errors import UnfitSample
 from parbench.models.adapter import LlavaAdapter
-from parbench.models.families import ImageTokens
+from parbench.models.families import Family, ImageTokens
 from parbench.models.geometry import Geometry
 
 # The image of a token that belongs to one but shows nothing of it.
@@ -145,7 +145,7 @@ def build_line(
     """
     family = adapter.family
     images = [visual.image for visual in visuals]
-    slots, runs = prompt == adapter.image_token_id, [run for image in images for run in image.runs]
+    slots, runs = _is_visual(family, prompt), [run for image in images for run in image.runs]
     if int(slots.sum()) != len(runs):
         raise UnfitSample(
             f"a prompt has {int(slots.sum())} image placeholders for {len(visuals)} images: write <image> once for each image, or "
@@ -153,7 +153,7 @@ def build_line(
         )
     repeats = torch.ones_like(prompt).masked_scatter(slots, torch.tensor(runs, dtype=prompt.dtype))
     ids = prompt.repeat_interleave(repeats)
-    visual = ids == adapter.image_token_id
+    visual = _is_visual(family, ids)
     places = family.positions(ids, images)
     order, image, patch, columns = _in_order(visual, visuals)
     position_ids, after = places[columns], places[-1] + 1
@@ -169,6 +169,13 @@ def build_line(
     streams = _sorted([(one.streams, _empty(one)) for one in visuals], order, 1)
     line = Line(ids[columns], image, patch, position_ids, after, tuple(visuals), embeds, streams)
     return line, min(new_tokens, room)
+
+
+def _is_visual(family: Family, ids: Tensor) -> Tensor:
+    found = ids == family.visual_ids[0]
+    for other in family.visual_ids[1:]:
+        found = found | (ids == other)
+    return found
 
 
 def _in_order(visual: Tensor, visuals: Sequence[Visual]) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from parbench.engine.features import FeatureCache, Known
 from parbench.engine.samples import Sample
 from parbench.models.adapter import LlavaAdapter
-from parbench.models.families import ImageTokens, Prepared
+from parbench.models.families import Clip, ImageTokens, Prepared
 
 # Batches that are read ahead. They bound the memory of reading ahead.
 BATCHES_AHEAD = 2
@@ -104,7 +104,7 @@ class Reader:
             self._features.images[sample.source] = tuple(Known(one.digest, one.name, one.tokens) for one in pictures)
         return pictures
 
-    def picture(self, image: Image.Image, together: int = 1) -> Picture:
+    def picture(self, image: Image.Image | Clip, together: int = 1) -> Picture:
         """An image, already preprocessed if its features are not cached.
 
         Args:
@@ -114,7 +114,7 @@ class Reader:
         digest, adapter = image_digest(image), self._adapter
         alone = together == 1 or not adapter.family.counts_images
         name = f"{digest}-{image.width}x{image.height}{'' if alone else '-several'}"
-        if self._remembers(name):
+        if isinstance(image, Image.Image) and self._remembers(name):
             tokens = adapter.family.tokens_of(image.size, together)
             return Picture(digest, name, tokens, lambda: adapter.prepare(image, together))
         prepared = adapter.prepare(image, together)
@@ -157,8 +157,14 @@ def ahead(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def image_digest(image: Image.Image) -> str:
-    """Sha256 of an image's pixels: the key of caches and the seed of randomness depend on the image only."""
+def image_digest(image: Image.Image | Clip) -> str:
+    """Sha256 of an image's pixels: the key of caches and the seed of randomness depend on the image only.
+
+    That of frames covers their times too.
+    """
+    if isinstance(image, Clip):
+        parts = [f"{time}:{image_digest(frame)}" for time, frame in zip(image.times, image.frames, strict=True)]
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
     return hashlib.sha256(image.convert("RGB").tobytes()).hexdigest()
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from PIL import Image
 
 from parbench.engine.ledger import SampleLedger
+from parbench.models.families import Clip
 from parbench.models.source import Source
 
 
@@ -19,7 +20,7 @@ class Sample:
         id: Unique in its run.
         prompt: Maps the number of images to the whole prompt, after the chat template, with one ``<image>`` per image.
         question: The question alone, for prompt-aware methods.
-        load: Returns the images; called only when they are needed.
+        load: Returns the images, or frames of videos; called only when they are needed.
         group: Samples of one group share their images and are run together.
         max_new_tokens: Maximum number of generated tokens.
         until: Strings that end the answer.
@@ -31,7 +32,7 @@ class Sample:
     id: str
     prompt: Callable[[int], str]
     question: str
-    load: Callable[[], list[Image.Image]]
+    load: Callable[[], Sequence[Image.Image | Clip]]
     group: str
     max_new_tokens: int = 16
     until: tuple[str, ...] = ()

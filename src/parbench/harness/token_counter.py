@@ -18,7 +18,7 @@ from parbench.errors import UnfitSample
 from parbench.harness.datasets import PreparedDataset
 from parbench.models.adapter import LlavaAdapter
 from parbench.models.counting import uncounted
-from parbench.models.families import Prepared
+from parbench.models.families import Clip, Prepared
 from parbench.models.merging import Merger
 from parbench.models.vision import Encoded
 
@@ -51,7 +51,7 @@ class KeptCounter:
         images: Each with its questions.
     """
 
-    def __init__(self, adapter: LlavaAdapter, images: Iterable[tuple[Image.Image, Sequence[str]]]) -> None:
+    def __init__(self, adapter: LlavaAdapter, images: Iterable[tuple[Image.Image | Clip, Sequence[str]]]) -> None:
         self.adapter = adapter
         self.features = FeatureCache(_REMEMBERED, device=str(adapter.device))
         self.groups: list[Asked] = []
@@ -66,7 +66,7 @@ class KeptCounter:
         docs = dataset.docs()
         step = max(1, len(docs) // questions)
         chosen = [(number, docs[number]) for number in range(0, len(docs), step)]
-        images = []
+        images: list[tuple[Image.Image | Clip, Sequence[str]]] = []
         for _, members in groupby(chosen, key=lambda one: dataset.group(one[0])):
             same = list(members)
             images += [(image, [dataset.question(doc) for _, doc in same]) for image in dataset.visuals(same[0][0])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from parbench.errors import UnfitSample
-from parbench.models.families import ImageTokens, Prepared, family_of
+from parbench.models.families import Clip, ImageTokens, Prepared, family_of
 from parbench.models.fingerprints import fingerprint
 from parbench.models.geometry import Geometry, geometry_of
 from parbench.models.loading import has_random_weights, load_model, resolve_prompt
@@ -221,7 +222,8 @@ class LlavaAdapter(LanguageAdapter):
         Raises:
             UnfitSample: Placeholders and images differ in number.
         """
-        parts = prompt.split(self.family.placeholder)
+        pattern = "|".join(map(re.escape, self.family.placeholders))
+        parts = re.split(pattern, prompt)
         if len(parts) != len(images) + 1:
             raise UnfitSample(
                 f"a prompt has {len(parts) - 1} image placeholders for {len(images)} images: write <image> once for each image, "
@@ -262,9 +264,9 @@ class LlavaAdapter(LanguageAdapter):
         if "clip_space" in self.__dict__:
             self.clip_space.forget()
 
-    def prepare(self, image: Image.Image, together: int = 1) -> Prepared:
-        """An image as the engine takes it; see :meth:`parbench.models.families.Family.prepare`."""
-        return self.family.prepare(image, together)
+    def prepare(self, image: Image.Image | Clip, together: int = 1) -> Prepared:
+        """An image, or frames of a video, as the engine takes it; see :meth:`parbench.models.families.Family.prepare`."""
+        return self.family.prepare_clip(image) if isinstance(image, Clip) else self.family.prepare(image, together)
 
     def pixels_of(self, images: Sequence[Prepared]) -> Tensor:
         """The pixels [B, 3, H, W] of preprocessed images of one size, in the model's dtype on its device."""

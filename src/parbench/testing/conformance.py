@@ -157,7 +157,9 @@ def looks_at_one_image(subject: Subject) -> None:
     method = site_of(given, adapter.geometry).between
     images = {sample.group: sample.load()[0] for sample in subject.trial.samples}
     with torch.inference_mode():
-        encoded = adapter.encode(adapter.pixels(list(images.values())), sorted(set(method.blocks)))
+        encoded = adapter.encode(
+            adapter.pixels_of([adapter.prepare(image) for image in images.values()]), sorted(set(method.blocks))
+        )
     questions, seeds = ["What colour is the star?"] * len(images), list(range(11, 11 + len(images)))
     together = method.reduce(encoded.features, Probes(adapter, encoded, questions, seeds))
     for number, image in enumerate(images):

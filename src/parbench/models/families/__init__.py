@@ -6,11 +6,13 @@ import logging
 from typing import Any
 
 from parbench.errors import ParbenchError
-from parbench.models.families.anyres import LlavaNext, LlavaNextVideo, LlavaOneVision
 from parbench.models.families.base import Family, ImageTokens, Prepared
+from parbench.models.families.clips import Clip
 from parbench.models.families.gemma import Gemma3
 from parbench.models.families.generic import Generic
 from parbench.models.families.llava import Llava
+from parbench.models.families.llava_next import LlavaNext, LlavaNextVideo
+from parbench.models.families.llava_onevision import LlavaOneVision
 from parbench.models.families.qwen import Qwen2VL, Qwen3VL, Qwen25VL
 from parbench.models.families.tiles import Idefics3, InternVL
 
@@ -53,4 +55,4 @@ def family_of(model: Any, processor: Any) -> Family:
     return Generic(model, processor)
 
 
-__all__ = ["FAMILIES", "Family", "ImageTokens", "Prepared", "family_of", "family_type"]
+__all__ = ["FAMILIES", "Clip", "Family", "ImageTokens", "Prepared", "family_of", "family_type"]

@@ -1,19 +1,17 @@
-"""LLaVA-NeXT, LLaVA-NeXT-Video and LLaVA-OneVision: a small whole image, then crops of a larger one, row by row."""
+"""Any resolution: a small whole image, then crops of a larger one, row by row."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from parbench.models.families.base import Family, ImageTokens, Prepared, pad_first
+from parbench.models.families.base import Family, ImageTokens, pad_first
+from parbench.models.families.canvas import best_grid, boxes, shown, spread
+from parbench.models.families.clips import joined_frames
 from parbench.models.source import Part, Source, cells, clipped, grids
-from parbench.models.vision import Encoded
 
 # Marks separators among coordinates, which are not negative.
 _SEPARATOR = -1.0
@@ -35,6 +33,8 @@ class AnyResolution(Family):
 
     def joined(self, name: str, values: Sequence[Tensor]) -> Tensor:
         """One input of several images; images have different numbers of crops."""
+        if name == "pixel_values_videos":
+            return joined_frames(values)
         return torch.cat(pad_first(values, 1) if name == "pixel_values" else list(values))
 
     def tokens(self, size: tuple[int, int], text: str, tensors: Mapping[str, Tensor]) -> ImageTokens:
@@ -59,7 +59,7 @@ class AnyResolution(Family):
     def _packed(self, size: tuple[int, int], image_size: list[int], count: int) -> tuple[Source, Tensor]:
         """The tokens behind the base: coordinates go through the model's own packing in place of features."""
         side, config = self.crop_side, self.model.config
-        height, width = _best(image_size, config.image_grid_pinpoints)
+        height, width = best_grid(image_size, config.image_grid_pinpoints)
         down, across = height // config.vision_config.image_size, width // config.vision_config.image_size
         row, column = torch.meshgrid(torch.arange(down * side), torch.arange(across * side), indexing="ij")
         grid = torch.stack([row, column], dim=-1).double()
@@ -71,23 +71,23 @@ class AnyResolution(Family):
         nearest = places.round().long()
         crop = (nearest[:, 0] // side) * across + nearest[:, 1] // side
         cell = (nearest[:, 0] % side) * side + nearest[:, 1] % side
-        shown = _shown(size, (width, height))
+        inside = shown(size, (width, height))
         rows, columns = int(separator.sum()), len(places) // max(1, int(separator.sum()))
         pitch = config.vision_config.image_size / side
         whole = (rows, columns) == (len(places[:, 0].unique()), len(places[:, 1].unique())) and torch.equal(
             places, nearest.double()
         )
-        box = _boxes(places * pitch, pitch, shown, size) if whole else cells(rows, columns, (0, 0, *size))
+        box = boxes(places * pitch, pitch, inside, size) if whole else cells(rows, columns, (0, 0, *size))
         parts = [Part("base", side, side, (0, 0, *size))]
         length = side * pitch
         for number in range(down * across):
             left, top = number % across * length, number // across * length
             corner = torch.tensor([[top, left]], dtype=torch.float64)
-            edges = clipped(_boxes(corner, length, shown, size), size)[0].tolist()
+            edges = clipped(boxes(corner, length, inside, size), size)[0].tolist()
             parts.append(Part("crop", side, side, (edges[0], edges[1], edges[2], edges[3])))
         base = grids(size, parts[:1])
         before, behind = (base.box, base.part, base.cell), (clipped(box, size), crop + 1, cell)
-        joined = [torch.cat([one, _spread(two, separator)]) for one, two in zip(before, behind, strict=True)]
+        joined = [torch.cat([one, spread(two, separator)]) for one, two in zip(before, behind, strict=True)]
         apart = torch.cat([base.separator, separator])
         if len(apart) != count:
             raise RuntimeError(f"an image of {size} packs into {len(apart)} tokens, not into the {count} of the processor")
@@ -105,100 +105,3 @@ class AnyResolution(Family):
     def packing(self) -> dict[str, Any]:
         """Further arguments of ``pack_image_features``."""
         return {"vision_feature_select_strategy": self.model.config.vision_feature_select_strategy}
-
-
-class LlavaNext(AnyResolution):
-    """LLaVA-NeXT (LLaVA-1.6), with CLIP's tower."""
-
-    model_types = ("llava_next",)
-    title = "LLaVA-NeXT"
-    offers = frozenset({"cls"})
-
-
-class LlavaNextVideo(LlavaNext):
-    """LLaVA-NeXT-Video: images as in LLaVA-NeXT."""
-
-    model_types = ("llava_next_video",)
-    title = "LLaVA-NeXT-Video"
-
-
-class LlavaOneVision(AnyResolution):
-    """LLaVA-OneVision, with SigLIP's tower, which has no CLS token. Several images of a sample are not cropped."""
-
-    model_types = ("llava_onevision",)
-    title = "LLaVA-OneVision"
-    counts_images = True
-
-    def process(self, image: Image.Image, together: int) -> Mapping[str, Any]:
-        """Run the processor; it crops an image only if its sample has no other."""
-        if together == 1:
-            return super().process(image, together)
-        found = dict(
-            self.processor(
-                images=[[image.convert("RGB")] * 2],
-                text=[self.placeholder * 2],
-                return_tensors="pt",
-                return_text_replacement_offsets=True,
-            )
-        )
-        for name in ("pixel_values", "image_sizes"):
-            found[name] = found[name][:1]
-        return found
-
-    def encode(self, images: Sequence[Prepared], blocks: Sequence[int]) -> list[Encoded]:
-        """See :meth:`Family.encode`."""
-        kinds = [key for key, _ in groupby(_is_cropped(image) for image in images)]
-        lone = [not cropped and len(list(run)) == 1 for cropped, run in groupby(images, _is_cropped)]
-        # Hugging Face counts images by sample, and cannot be told of a single one that is not cropped before others.
-        if any(lone[: len(kinds) - 1]):
-            return [one for image in images for one in super(LlavaOneVision, self).encode([image], blocks)]
-        return super().encode(images, blocks)
-
-    def joined(self, name: str, values: Sequence[Tensor]) -> Tensor:
-        """One input of several images; the number of images by sample says which of them are cropped."""
-        if name != "batch_num_images":
-            return super().joined(name, values)
-        counts: list[int] = []
-        for number, run in groupby(int(value[0]) for value in values):
-            length = len(list(run))
-            counts += [1] * length if number == 1 else [max(2, length)]
-        return torch.tensor(counts)
-
-    def packing(self) -> dict[str, Any]:
-        """Further arguments of ``pack_image_features``."""
-        return {"vision_aspect_ratio": self.model.config.vision_aspect_ratio}
-
-
-def _is_cropped(image: Prepared) -> bool:
-    return int(image.tensors["batch_num_images"][0]) == 1
-
-
-def _best(image_size: list[int], pinpoints: list[list[int]]) -> tuple[int, int]:
-    from transformers.image_processing_utils import select_best_resolution
-
-    height, width = select_best_resolution(image_size, pinpoints)
-    return int(height), int(width)
-
-
-def _shown(size: tuple[int, int], canvas: tuple[int, int]) -> tuple[float, float, float, float]:
-    """Left, top, width and height of the resized image in a padded canvas, all in pixels of the canvas."""
-    (width, height), (most_wide, most_high) = size, canvas
-    if most_wide / width < most_high / height:
-        wide, high = most_wide, min(math.ceil(height * most_wide / width), most_high)
-    else:
-        wide, high = min(math.ceil(width * most_high / height), most_wide), most_high
-    return (most_wide - wide) // 2, (most_high - high) // 2, wide, high
-
-
-def _boxes(corners: Tensor, length: float, shown: tuple[float, float, float, float], size: tuple[int, int]) -> Tensor:
-    """Squares of a canvas as boxes [n, 4] of the image, from their upper left corners [n, 2] (row, column)."""
-    left, top, wide, high = shown
-    x, y = size[0] / wide, size[1] / high
-    rows, columns = corners[:, 0], corners[:, 1]
-    return torch.stack([(columns - left) * x, (rows - top) * y, (columns + length - left) * x, (rows + length - top) * y], dim=-1)
-
-
-def _spread(values: Tensor, separator: Tensor) -> Tensor:
-    """Values of tokens [N, ...] at their places among separators; a separator gets that of the token before it."""
-    index = ((~separator).cumsum(0) - 1).clamp(min=0)
-    return values[index]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -14,61 +13,15 @@ from PIL import Image
 from torch import Tensor
 
 from parbench.errors import ParbenchError, UnfitSample
+from parbench.models.families.clips import Clip
 from parbench.models.families.hearing import Heard, hearing
-from parbench.models.source import Source
+from parbench.models.families.prepared import ImageTokens, Prepared
 from parbench.models.vision import Encoded
 
 # The vision block that methods ask for by this number is the family's own: the one whose output the LLM reads.
 READ_BLOCK = -2
 # Transformers' name of layers that see only the nearest tokens.
 SLIDING = "sliding_attention"
-
-
-@dataclass(frozen=True)
-class ImageTokens:
-    """What an image of some size becomes in a prompt.
-
-    Attributes:
-        text: Replaces the image's placeholder in a prompt. Each run of visual tokens is written as one token.
-        runs: The length of each run.
-        source: Where each visual token comes from.
-        members: [N, g] for each visual token that is no separator, the rows of the vision tower that it is made of.
-        rows: Rows of the vision tower for this image: patches of all parts, and a CLS token of each part if there are any.
-        grid: [1, 3] time, rows and columns of patches, for models with multimodal rotary positions.
-    """
-
-    text: str
-    runs: tuple[int, ...]
-    source: Source
-    members: Tensor
-    rows: int
-    grid: Tensor | None = None
-
-    @property
-    def grid_of_tokens(self) -> tuple[int, int]:
-        """Rows and columns of the visual tokens; (0, 0) for several parts, which form no grid."""
-        parts = self.source.parts
-        return (parts[0].rows, parts[0].columns) if len(parts) == 1 else (0, 0)
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """An image as its family's processor prepares it.
-
-    Attributes:
-        tensors: Inputs of the vision tower by Hugging Face's names, for a batch of this image alone.
-        tokens: Its tokens in a prompt.
-    """
-
-    tensors: Mapping[str, Tensor]
-    tokens: ImageTokens
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> Prepared:
-        """The same on a device, with floating-point tensors in a dtype."""
-        moved = {
-            name: value.to(device, dtype) if value.is_floating_point() else value.to(device) for name, value in self.tensors.items()
-        }
-        return Prepared(moved, self.tokens)
 
 
 class Family:
@@ -83,6 +36,7 @@ class Family:
         offers: What methods may need: ``cls`` (a CLS token in the tower), ``text`` (CLIP's text tower fits), ``merging``
             (tokens can be merged inside the tower), ``pixels`` (images of other sizes), ``heads`` (no shared keys).
         varies: Whether the number of visual tokens depends on the image.
+        reads_videos: Whether frames of a video can stand for an image.
         counts_images: Whether an image becomes other tokens beside others.
         shares_prefixes: Whether questions of one image can run behind one beginning under a mask.
         renumbers: Whether position ids can be renumbered after dropping tokens; else kept tokens keep theirs.
@@ -96,6 +50,7 @@ class Family:
     title: ClassVar[str] = "generic"
     offers: ClassVar[frozenset[str]] = frozenset()
     varies: ClassVar[bool] = True
+    reads_videos: ClassVar[bool] = False
     counts_images: ClassVar[bool] = False
     shares_prefixes: ClassVar[bool] = True
     renumbers: ClassVar[bool] = True
@@ -146,6 +101,16 @@ class Family:
         """What stands for an image in a prompt that is not expanded yet."""
         return str(self.processor.image_token)
 
+    @cached_property
+    def visual_ids(self) -> tuple[int, ...]:
+        """Token ids of one visual token: of an image, and of a video where the family reads them."""
+        return (self.image_token_id, int(self.model.config.video_token_id)) if self.reads_videos else (self.image_token_id,)
+
+    @cached_property
+    def placeholders(self) -> tuple[str, ...]:
+        """What stands for an image or a video in a prompt that is not expanded yet."""
+        return (self.placeholder, str(self.processor.video_token)) if self.reads_videos else (self.placeholder,)
+
     # Images.
 
     def prepare(self, image: Image.Image, together: int = 1) -> Prepared:
@@ -172,6 +137,14 @@ class Family:
         if key not in self._known:
             self._known[key] = self.tokens(image.size, text, tensors)
         return Prepared(tensors, self._known[key])
+
+    def prepare_clip(self, clip: Clip) -> Prepared:
+        """Preprocess the frames of a video, and find its tokens.
+
+        Raises:
+            UnfitSample: The family reads no videos.
+        """
+        raise UnfitSample(f"{self.title} reads no videos: use qwen2-vl, qwen2.5-vl, qwen3-vl, llava-onevision or llava-next-video")
 
     def tokens_of(self, size: tuple[int, int], together: int = 1) -> ImageTokens:
         """The tokens of an image of ``size`` (width, height), by preprocessing a grey one where the size is new."""
@@ -212,12 +185,19 @@ class Family:
         Returns:
             For each image, its tokens in the LLM's space [1, N, d] without separators, and what was asked for.
         """
+        clips = ["pixel_values_videos" in image.tensors for image in images]
+        if any(clips) and not all(clips):
+            # As Hugging Face does: images in one pass, videos in another.
+            parts = [[image for image, clip in zip(images, clips, strict=True) if clip is kind] for kind in (False, True)]
+            found = {kind: iter(self.encode(part, blocks)) for kind, part in zip((False, True), parts, strict=True)}
+            return [next(found[clip]) for clip in clips]
+        features = self.model.model.get_video_features if any(clips) else self.model.model.get_image_features
         modules = {block: self.blocks[self.read_block if block == READ_BLOCK else block] for block in blocks}
         with hearing(modules, cls=self.has_cls) as heard:
             inputs = self.collate([image.tensors for image in images])
-            found = self.model.model.get_image_features(**inputs, return_dict=True)
-        flat = _flat(found.pooler_output)
-        deep = [_flat(stream) for stream in getattr(found, "deepstack_features", None) or ()]
+            output = features(**inputs, return_dict=True)
+        flat = _flat(output.pooler_output)
+        deep = [_flat(stream) for stream in getattr(output, "deepstack_features", None) or ()]
         if len(flat) != sum(len(image.tokens.source) for image in images):
             raise UnfitSample("the vision tower gives another number of tokens than the processor announced")
         ready = {block: one.done() for block, one in heard.items()}

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from parbench.models.families.base import Family, ImageTokens
+from parbench.errors import UnfitSample
+from parbench.models.families.base import Family, ImageTokens, Prepared
+from parbench.models.families.clips import Clip, frames_of, paired_patches
 from parbench.models.source import Part, grids
 
 
@@ -18,6 +20,7 @@ class Qwen2VL(Family):
     model_types = ("qwen2_vl",)
     title = "Qwen2-VL"
     renumbers = False
+    reads_videos = True
 
     @property
     def tower(self) -> Any:
@@ -43,17 +46,54 @@ class Qwen2VL(Family):
         group = self.model.config.vision_config.spatial_merge_size**2
         return torch.arange(int(grid[0].prod())).view(-1, group)
 
+    def prepare_clip(self, clip: Clip) -> Prepared:
+        """Preprocess frames, two for a time step; each is resized as an image would be.
+
+        Raises:
+            UnfitSample: The image processor refuses the frames.
+        """
+        even, of, config = clip.in_pairs(), self.processor.image_processor, self.model.config.vision_config
+        try:
+            found = of(images=[frame.convert("RGB") for frame in even.frames], return_tensors="pt")
+        except ValueError as error:
+            raise UnfitSample(f"the model's processor refuses frames of {clip.width} x {clip.height} pixels: {error}") from error
+        _, rows, columns = found.image_grid_thw[0].tolist()
+        span = of.temporal_patch_size
+        steps = len(even.frames) // span
+        patches = found.pixel_values.unflatten(0, (len(even.frames), -1))
+        grid = torch.tensor([[steps, rows, columns]])
+        times = [sum(even.times[step * span : (step + 1) * span]) / span for step in range(steps)]
+        merge = config.spatial_merge_size
+        source = frames_of(clip.size, rows // merge, columns // merge, times)
+        text, runs = self.clip_text(times, rows * columns // merge**2)
+        seconds = (times[-1] - times[0]) / (steps - 1) if steps > 1 else float(span)
+        tokens = ImageTokens(text, runs, source, self.members(grid), steps * rows * columns, grid, seconds)
+        pixels = paired_patches(patches, config.in_channels, span)
+        return Prepared({"pixel_values_videos": pixels, "video_grid_thw": grid}, tokens)
+
+    def clip_text(self, times: Sequence[float], each: int) -> tuple[str, tuple[int, ...]]:
+        """What replaces a video's placeholder, each run of its tokens as one, and the lengths of the runs."""
+        return self.placeholders[1], (len(times) * each,)
+
     def positions(self, ids: Tensor, images: Sequence[ImageTokens]) -> Tensor:
         """Position ids [L, 3] of an expanded prompt, by the model's own ``get_rope_index``."""
         if not images:
             return torch.arange(len(ids))[:, None].expand(-1, 3)
-        grids = torch.cat([image.grid for image in images if image.grid is not None])
-        kinds = (ids == self.image_token_id).int()[None]
-        found, _ = self.model.model.get_rope_index(
-            ids[None], kinds, image_grid_thw=grids, attention_mask=torch.ones_like(ids)[None]
-        )
+        image, video = self.visual_ids
+        kinds = ((ids == image) + 2 * (ids == video)).int()[None]
+        given: dict[str, Tensor] = {}
+        for name, clips in (("image_grid_thw", False), ("video_grid_thw", True)):
+            grids = [one.grid for one in images if one.grid is not None and (one.seconds is not None) is clips]
+            given |= {name: torch.cat(grids)} if grids else {}
+        if seconds := [one.seconds for one in images if one.seconds is not None]:
+            given |= self.clip_steps(seconds)
+        found, _ = self.model.model.get_rope_index(ids[None], kinds, attention_mask=torch.ones_like(ids)[None], **given)
         positions: Tensor = found[:, 0].T
         return positions.contiguous()
+
+    def clip_steps(self, _seconds: Sequence[float]) -> dict[str, Tensor]:
+        """What ``get_rope_index`` wants to know of the time between the steps of videos."""
+        return {}
 
 
 class Qwen25VL(Qwen2VL):
@@ -61,6 +101,10 @@ class Qwen25VL(Qwen2VL):
 
     model_types = ("qwen2_5_vl",)
     title = "Qwen2.5-VL"
+
+    def clip_steps(self, seconds: Sequence[float]) -> dict[str, Tensor]:
+        """The seconds between steps, which become distances along the first axis."""
+        return {"second_per_grid_ts": torch.tensor(seconds)}
 
     @property
     def read_block(self) -> int:
@@ -81,3 +125,9 @@ class Qwen3VL(Qwen2VL):
 
     model_types = ("qwen3_vl",)
     title = "Qwen3-VL"
+
+    def clip_text(self, times: Sequence[float], each: int) -> tuple[str, tuple[int, ...]]:
+        """Each step of a video is announced by its time."""
+        of, token = self.processor, self.placeholders[1]
+        steps = [f"<{time:.1f} seconds>{of.vision_start_token}{token}{of.vision_end_token}" for time in times]
+        return "".join(steps), (each,) * len(times)

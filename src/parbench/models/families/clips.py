@@ -1,0 +1,99 @@
+"""Frames of a video as parts of one input: what families prepare of them without Hugging Face's video processors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from parbench.errors import UnfitSample
+from parbench.models.source import Part, Source, grids
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Frames of a video.
+
+    Attributes:
+        frames: The frames, all of one size.
+        times: Seconds of each from the beginning.
+    """
+
+    frames: tuple[Image.Image, ...]
+    times: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Check the frames.
+
+        Raises:
+            UnfitSample: There are none, or they differ in size or number from the times.
+        """
+        if not self.frames or len(self.frames) != len(self.times) or len({frame.size for frame in self.frames}) > 1:
+            raise UnfitSample(
+                f"a video of {len(self.frames)} frames and {len(self.times)} times: it needs frames of one size and a time for each"
+            )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of a frame."""
+        return self.frames[0].size
+
+    @property
+    def width(self) -> int:
+        """Width of a frame."""
+        return self.size[0]
+
+    @property
+    def height(self) -> int:
+        """Height of a frame."""
+        return self.size[1]
+
+    def in_pairs(self) -> Clip:
+        """The same with an even number of frames; the last one is repeated if needed."""
+        if len(self.frames) % 2 == 0:
+            return self
+        return Clip((*self.frames, self.frames[-1]), (*self.times, self.times[-1]))
+
+
+def frames_of(size: tuple[int, int], rows: int, columns: int, times: Sequence[float]) -> Source:
+    """The source of frames with one grid of visual tokens each."""
+    return grids(size, [Part("frame", rows, columns, (0, 0, *size), time) for time in times])
+
+
+def pixels_of_frames(processor: Any, clip: Clip) -> Tensor:
+    """[1, F, 3, H, W] the frames, each by an image processor that gives one picture of a fixed size."""
+    frames = [frame.convert("RGB") for frame in clip.frames]
+    found: Tensor = processor(images=frames, return_tensors="pt").pixel_values
+    return found[None]
+
+
+def paired_patches(patches: Tensor, channels: int, times: int) -> Tensor:
+    """Patches of frames that each fill a whole time step, as those of time steps of several frames.
+
+    Args:
+        patches: [F, N, channels x times x side^2] patches of single frames, repeated in time.
+        channels: Colour channels.
+        times: Frames of a time step; F is a multiple of it.
+
+    Returns:
+        [F / times x N, channels x times x side^2].
+    """
+    single = patches.unflatten(-1, (channels, times, -1))[:, :, :, 0]
+    steps = single.unflatten(0, (-1, times)).permute(0, 2, 3, 1, 4)
+    found: Tensor = steps.flatten(2).flatten(0, 1)
+    return found
+
+
+def joined_frames(values: Sequence[Tensor]) -> Tensor:
+    """Videos of several samples as one batch.
+
+    Raises:
+        UnfitSample: They have different numbers of frames, which Hugging Face does not run together.
+    """
+    if len({value.shape[1:] for value in values}) > 1:
+        raise UnfitSample("videos of different numbers of frames cannot be in one batch: use engine.batch_size=1")
+    return torch.cat(list(values))

@@ -1,0 +1,60 @@
+"""An image as a family prepares it: inputs of the vision tower, and what it becomes in a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from parbench.models.source import Source
+
+
+@dataclass(frozen=True)
+class ImageTokens:
+    """What an image of some size becomes in a prompt.
+
+    Attributes:
+        text: Replaces the image's placeholder in a prompt. Each run of visual tokens is written as one token.
+        runs: The length of each run.
+        source: Where each visual token comes from.
+        members: [N, g] for each visual token that is no separator, the rows of the vision tower that it is made of.
+        rows: Rows of the vision tower for this image: patches of all parts, and a CLS token of each part if there are any.
+        grid: [1, 3] time, rows and columns of patches, for models with multimodal rotary positions.
+        seconds: For frames of a video, the time between two steps of the grid; None for an image.
+    """
+
+    text: str
+    runs: tuple[int, ...]
+    source: Source
+    members: Tensor
+    rows: int
+    grid: Tensor | None = None
+    seconds: float | None = None
+
+    @property
+    def grid_of_tokens(self) -> tuple[int, int]:
+        """Rows and columns of the visual tokens; (0, 0) for several parts, which form no grid."""
+        parts = self.source.parts
+        return (parts[0].rows, parts[0].columns) if len(parts) == 1 else (0, 0)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An image as its family's processor prepares it.
+
+    Attributes:
+        tensors: Inputs of the vision tower by Hugging Face's names, for a batch of this image alone.
+        tokens: Its tokens in a prompt.
+    """
+
+    tensors: Mapping[str, Tensor]
+    tokens: ImageTokens
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Prepared:
+        """The same on a device, with floating-point tensors in a dtype."""
+        moved = {
+            name: value.to(device, dtype) if value.is_floating_point() else value.to(device) for name, value in self.tensors.items()
+        }
+        return Prepared(moved, self.tokens)
