@@ -31,6 +31,12 @@ _LONG = ("test_slurm.py", "test_notebooks.py", "test_tracking.py", "test_conform
 
 
 def pytest_configure(config):
+    from shared_state import configuration_once
+
+    # Before the test files are imported, which list the methods.
+    shared = configuration_once()
+    shared.__enter__()
+    config.add_cleanup(lambda: shared.__exit__(None, None, None))
     for name, needs in tiers.TIERS.items():
         config.addinivalue_line("markers", f"{name}: {needs}")
 

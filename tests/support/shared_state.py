@@ -1,7 +1,9 @@
-"""What the tests of one process share: the shipped model and scenes, loaded once, and proof that no test changed them."""
+"""What the tests of one process share: the shipped model, scenes and configuration, and proof that no test changed the model."""
 
 from __future__ import annotations
 
+import copy
+import importlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from parbench.config.groups import conf_folder, outside_folders
 from parbench.harness.datasets import PreparedDataset
 from parbench.models.adapter import LlavaAdapter
 
@@ -48,6 +51,28 @@ def scenes_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PreparedDataset, "__new__", shared)
+        yield
+
+
+@contextmanager
+def configuration_once() -> Iterator[None]:
+    """Hydra composes the shipped configuration once for each list of overrides, which takes a tenth of a second.
+
+    With folders of a test's own, whose files may change, it always composes.
+    """
+    module = importlib.import_module("parbench.config.compose")
+    compose, known = module.compose, {}
+
+    def shared(name: str, overrides: list[str]) -> Any:
+        if outside_folders() or any("searchpath" in word for word in overrides):
+            return compose(name, overrides=overrides)
+        key = (str(conf_folder()), name, *overrides)
+        if key not in known:
+            known[key] = compose(name, overrides=overrides)
+        return copy.deepcopy(known[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "compose", shared)
         yield
 
 
