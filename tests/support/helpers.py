@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from omegaconf import DictConfig
 
 from parbench.config import build_reducer, compose_config, names
 from parbench.engine.samples import Sample
@@ -15,8 +18,13 @@ from parbench.testing.questions import scenes_question
 METHODS = names("method")
 
 
+@cache
+def _shipped(name: str) -> DictConfig:
+    return compose_config([f"method={name}"]).method
+
+
 # Rows of tables that are no method of their own: "par per_image" is par with that switch on.
-PER_IMAGE = [f"{name} per_image" for name in METHODS if "per_image" in compose_config([f"method={name}"]).method]
+PER_IMAGE = [f"{name} per_image" for name in METHODS if "per_image" in _shipped(name)]
 ROWS = [*METHODS, *PER_IMAGE]
 
 
@@ -24,7 +32,8 @@ def reducer(name: str, budget=None, **fields):
     """A method as its YAML has it, with another budget and other fields; thresholds that need calibration get a value."""
     name, _, switch = name.partition(" ")
     fields |= {switch: True} if switch else {}
-    built = build_reducer(compose_config([f"method={name}"]).method, budget)
+    config = _shipped(name) if name in METHODS else compose_config([f"method={name}"]).method
+    built = build_reducer(config, budget)
     if built.calibrates and getattr(built, built.calibrates) is None and not fields.get("per_image"):
         fields = {built.calibrates: 0.5, **fields}
     return dataclasses.replace(built, **fields)
