@@ -47,8 +47,13 @@ class Batch:
         return [sample.question for sample in self.samples]
 
 
-def scenes_samples(adapter: LlavaAdapter, count: int) -> list[Sample]:
+def scenes_samples(adapter: LlavaAdapter, count: int, size: tuple[int, int] | None = None) -> list[Sample]:
     """Questions about ``count`` different images of ``scenes``, of alternating skills.
+
+    Args:
+        adapter: The model.
+        count: Number of questions.
+        size: Width and height to which the images are resized; None for those of ``scenes``.
 
     Raises:
         ParbenchError: There are fewer images.
@@ -62,11 +67,13 @@ def scenes_samples(adapter: LlavaAdapter, count: int) -> list[Sample]:
     if count > len(by_image):
         raise ParbenchError(f"batch={count} is more than the {len(by_image)} images of scenes: use 1 to {len(by_image)}")
     chosen = [numbers[place % len(numbers)] for place, numbers in enumerate(list(by_image.values())[:count])]
-    return [_sample(adapter, rows[number]) for number in chosen]
+    return [_sample(adapter, rows[number], size) for number in chosen]
 
 
-def _sample(adapter: LlavaAdapter, row: Mapping[str, Any]) -> Sample:
+def _sample(adapter: LlavaAdapter, row: Mapping[str, Any], size: tuple[int, int] | None) -> Sample:
     question, image = row["question"], row["image"].convert("RGB")
+    if size is not None:
+        image = image.resize(size)
 
     def prompt(images: int) -> str:
         return build_prompt(adapter, question, images)

@@ -21,7 +21,10 @@ def timed_engine(adapter: LlavaAdapter, reducer: Reducer, laps: Laps) -> Engine:
 
 @contextmanager
 def projector_laps(adapter: LlavaAdapter, laps: Laps) -> Iterator[None]:
-    """Time the projector as laps named ``projector``, inside the block."""
+    """Time the projector as laps named ``projector``, inside the block, where it runs apart from the vision tower."""
+    if "projector" not in adapter.family.offers:
+        yield
+        return
     projector = adapter.model.model.multi_modal_projector
     handles = [
         projector.register_forward_pre_hook(lambda *_: laps.begin("projector")),

@@ -30,7 +30,8 @@ def ready(adapter: LlavaAdapter, method: DictConfig, budget: int | float | None,
     """
     built = build_reducer(method, budget)
     built.check(adapter.geometry)
-    built = dataclasses.replace(built, budget=built.asked(adapter.geometry))
+    if not adapter.geometry.varies:
+        built = dataclasses.replace(built, budget=built.asked(adapter.geometry))
     field = built.open_threshold
     if field is None:
         return built

@@ -59,15 +59,15 @@ def run(given: Given) -> None:
     out = writable("out", given["out"] or usual)
     with working(f"loading {model['name']}"):
         adapter = LlavaAdapter.load(model)
-    store = BenchFile(out, _head(model, adapter, effort, given.words))
-    samples = scenes_samples(adapter, max(given["batch"]))
+    store = BenchFile(out, _head(model, adapter, effort, given))
+    samples = scenes_samples(adapter, max(given["batch"]), given["image"])
     for size in given["batch"]:
         batch = read_batch(adapter, samples[:size])
         store.content["batches"][str(size)] = {
             "preprocessing_seconds": round(batch.preprocessing, 4),
             "text_tokens": [len(prompt) - 1 for prompt in batch.prompts],
         }
-        with bar(f"batch {size}", "pass", len(cells) * effort.passes, still=True) as shown:
+        with bar(f"batch {size}", "timed run", len(cells) * effort.passes, still=True) as shown:
             measurer = Measurer(adapter, batch, effort, shown.step)
             for number, cell in enumerate(cells, 1):
                 shown.title = f"batch {size}, {cell.method.name}"
@@ -123,7 +123,7 @@ def _effort(given: Given, device: Any) -> Effort:
     return Effort(repeats=given["repeats"], warmup=given["warmup"], new_tokens=given["new_tokens"], kernel=kernel)
 
 
-def _head(model: dict[str, Any], adapter: LlavaAdapter, effort: Effort, words: list[str]) -> dict[str, Any]:
+def _head(model: dict[str, Any], adapter: LlavaAdapter, effort: Effort, given: Given) -> dict[str, Any]:
     import torch
 
     from parbench.bench.peak_memory import how
@@ -140,6 +140,7 @@ def _head(model: dict[str, Any], adapter: LlavaAdapter, effort: Effort, words: l
             "dtype": model["dtype"],
             "attention": model["attention"],
             **vars(effort),
+            **({"image": list(given["image"])} if given["image"] else {}),
         },
         "environment": {
             "device": device_name(device),
@@ -154,7 +155,7 @@ def _head(model: dict[str, Any], adapter: LlavaAdapter, effort: Effort, words: l
             "memory": how(device),
             "flops": CONVENTION,
         },
-        "commands": [" ".join(["parbench bench", *words])],
+        "commands": [" ".join(["parbench bench", *given.words])],
         "batches": {},
     }
 

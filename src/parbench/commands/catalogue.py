@@ -272,6 +272,7 @@ _COMMANDS = (
             Option("repeats", NUMBER, "number of timed passes", "5"),
             Option("warmup", COUNT, "number of untimed passes before them", "1"),
             Option("new_tokens", NUMBER, "number of generated tokens", "16"),
+            Option("image", SIZE, "size to which images are scaled, in pixels; by default as in scenes, 336x336"),
             Option(
                 "kernel",
                 one_of("kernel", *KERNELS),

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+# Visual tokens that an image of a family unknown to us is taken to have where one number has to stand for all images.
+_UNKNOWN = 576
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -17,7 +20,8 @@ class Geometry:
         blocks: Vision blocks.
         patch: Side of a patch in pixels.
         feature: Index of the tower's hidden state that LLaVA reads (0: the embeddings; negative counts from the end).
-        tokens: Visual tokens of an image without reduction, if they are not the cells of the grid.
+        tokens: Visual tokens of an image without reduction, if they are not the cells of the grid. Where ``varies`` and no image is
+            meant, those of a typical one.
         varies: Whether the number of visual tokens depends on the image. Then a budget above it keeps every token.
     """
 
@@ -57,4 +61,7 @@ def geometry_of(config: Any) -> Geometry:
     blocks = getattr(vision, "depth", None) or vision.num_hidden_layers
     patch = vision.patch_size[0] if isinstance(vision.patch_size, list | tuple) else vision.patch_size
     feature = getattr(config, "vision_feature_layer", -1)
-    return Geometry(side, side, text.num_hidden_layers, blocks, patch, feature, varies=not side)
+    if side:
+        return Geometry(side, side, text.num_hidden_layers, blocks, patch, feature)
+    typical = family.typical(config) if family else _UNKNOWN
+    return Geometry(0, 0, text.num_hidden_layers, blocks, patch, feature, tokens=typical, varies=True)

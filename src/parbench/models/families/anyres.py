@@ -20,6 +20,12 @@ _SEPARATOR = -1.0
 class AnyResolution(Family):
     """A base image of the tower's size, then the crops of a larger one, stitched, without padding, a newline behind each row."""
 
+    @classmethod
+    def typical(cls, config: Any) -> int:
+        """A base and four crops, with a newline behind each row."""
+        side = config.vision_config.image_size // config.vision_config.patch_size
+        return int(5 * side**2 + 2 * side)
+
     @property
     def read_block(self) -> int:
         """The last block whose output the LLM reads."""

@@ -64,6 +64,11 @@ class Family:
         """Visual tokens along a side of every image, for a family whose images are all alike."""
         return int(config.vision_config.image_size // config.vision_config.patch_size)
 
+    @classmethod
+    def typical(cls, _config: Any) -> int:
+        """Visual tokens of an image of 672 x 672 pixels, where one number has to stand for all images."""
+        return 576
+
     # Parts of the model.
 
     @property

@@ -20,6 +20,11 @@ class InternVL(Family):
     title = "InternVL"
     offers = frozenset({"cls"})
 
+    @classmethod
+    def typical(cls, config: Any) -> int:
+        """Four tiles and a thumbnail."""
+        return 5 * int(config.image_seq_length)
+
     @property
     def blocks(self) -> Sequence[Any]:
         """The attention modules of the tower's blocks."""
@@ -56,6 +61,12 @@ class Idefics3(Family):
 
     model_types = ("idefics3", "smolvlm")
     title = "Idefics3 / SmolVLM"
+
+    @classmethod
+    def typical(cls, config: Any) -> int:
+        """Sixteen tiles and the whole image: small images are scaled up."""
+        side = config.vision_config.image_size // config.vision_config.patch_size // config.scale_factor
+        return int(17 * side**2)
 
     @property
     def language(self) -> Any:
