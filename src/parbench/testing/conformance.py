@@ -109,7 +109,7 @@ def keeps_everything(subject: Subject) -> None:
     method = subject.at(subject.trial.patches if subject.method.takes_budget else None)
     if method.calibrates and not method.exact_budget:
         raise NotApplicable("its budget is a mean")
-    answers = subject.engine(method, share=False).answer(subject.trial.samples)
+    answers = subject.engine(method, share=False).answer(subject.trial.some)
     for ours, plain in zip(answers, subject.trial.unreduced, strict=True):
         _demand(ours.error is None, f"{ours.id} fails: {ours.error}")
         same = (_layers(ours), ours.margin, ours.text) == (_layers(plain), plain.margin, plain.text)
