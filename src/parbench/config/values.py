@@ -12,6 +12,7 @@ from parbench.config.shard import parse_shard
 from parbench.config.tracking import check_tracking
 from parbench.errors import ParbenchError, unknown
 from parbench.models.names import check_device_name, check_dtype_name
+from parbench.models.processors import pixel_limits
 from parbench.reducers.budget import check_budget
 
 _GROUPS = ("model", "method", "dataset", "engine", "tracking", "launcher")
@@ -93,6 +94,7 @@ def _check_model(model: DictConfig) -> None:
 
     if not isinstance(model.get("attention", "sdpa"), str):
         raise ParbenchError(f"model.attention={model.attention} is not an implementation of attention: write model.attention=sdpa")
+    pixel_limits(model)
     geometry = model.get("geometry")
     if geometry is not None and not (OmegaConf.is_dict(geometry) and {"vision", "text"} <= set(geometry)):
         raise ParbenchError(f"model.geometry={geometry} has no sizes: write vision and text, as in conf/model/llava-1.5-7b.yaml")
