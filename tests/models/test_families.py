@@ -14,8 +14,10 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 import zoo
+from parbench.compute.flops import costs, sample_flops
 from parbench.engine.assemble import assemble
 from parbench.engine.batch import Batch
 from parbench.engine.decode import Generated, greedy
@@ -480,3 +482,17 @@ def test_a_family_without_videos_refuses_them() -> None:
 def test_frames_of_two_sizes_are_no_clip() -> None:
     with pytest.raises(UnfitSample, match="frames of one size"):
         Clip((zoo.image(40, 40), zoo.image(40, 50)), (0.0, 1.0))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_flops_are_those_that_torch_counts(name: str) -> None:
+    """Of everything that runs for a sample of one token, by torch's own counter, head excepted on all but the last token."""
+    adapter, (sample, _) = adapter_of(name), samples_of(name, new_tokens=1)
+    (answer,) = Engine(adapter, Unreduced(name="none"), share=False).answer([sample])
+    assert answer.ledger is not None
+    mine = sample_flops(costs(adapter.model.config), answer.ledger)
+    inputs = zoo.FAMILIES[name]().processor(images=pictures()[:1], text=prompts(name)[:1], return_tensors="pt")
+    # Torch does not count the fused kernel of the CPU.
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        adapter_of(name, "eager").model(**inputs, logits_to_keep=1)
+    assert mine["total"] == pytest.approx(counter.get_total_flops(), rel=2e-3)

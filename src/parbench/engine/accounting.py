@@ -36,9 +36,14 @@ def _ledger(batch: Batch, trace: Trace, generated: Generated, row: int) -> Sampl
     every = sum(map(len, images.of))
     # Inside the LLM all images of a batch cost the same.
     inside = trace.flops * len(mine) // every if every else 0
+    works = tuple(image.image.work for image in mine if image.image.work is not None)
+    if works:
+        projected = sum(work.groups for work in works)
+    else:
+        projected = site.projected(lengths, [len(image.tokens) for image in mine])
     return SampleLedger(
         tower=lengths,
-        projector=site.projected(lengths, [len(image.tokens) for image in mine]),
+        projector=projected,
         reducer_flops=sum(image.flops for image in mine) + inside,
         layers=tuple(int(layer[row]) for layer in trace.layers),
         visual=tuple(int(layer[row]) for layer in trace.visual),
@@ -46,6 +51,7 @@ def _ledger(batch: Batch, trace: Trace, generated: Generated, row: int) -> Sampl
         skipped=site.skipped_flops(batch.config, int(trace.layers[0][row]), len(mine)),
         attended=tuple(int(layer[row]) for layer in trace.attended),
         cached=site.cached,
+        works=works,
     )
 
 

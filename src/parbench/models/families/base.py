@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -16,6 +17,7 @@ from parbench.errors import ParbenchError, UnfitSample
 from parbench.models.families.clips import Clip
 from parbench.models.families.hearing import Heard, hearing
 from parbench.models.families.prepared import ImageTokens, Prepared
+from parbench.models.tower_work import tower_work
 from parbench.models.vision import Encoded
 
 # The vision block that methods ask for by this number is the family's own: the one whose output the LLM reads.
@@ -140,7 +142,7 @@ class Family:
         tensors = {name: value for name, value in found.items() if isinstance(value, Tensor) and name not in _OF_TEXT}
         key = (image.width, image.height, together)
         if key not in self._known:
-            self._known[key] = self.tokens(image.size, text, tensors)
+            self._known[key] = replace(self.tokens(image.size, text, tensors), work=tower_work(self.model.config, tensors))
         return Prepared(tensors, self._known[key])
 
     def prepare_clip(self, clip: Clip) -> Prepared:

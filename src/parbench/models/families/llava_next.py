@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from parbench.models.families.anyres import AnyResolution
 from parbench.models.families.base import ImageTokens, Prepared, grouped
 from parbench.models.families.clips import Clip, frames_of, pixels_of_frames
+from parbench.models.tower_work import tower_work
 
 
 class LlavaNext(AnyResolution):
@@ -34,5 +37,8 @@ class LlavaNextVideo(LlavaNext):
         members = [grouped(self.crop_side, self.crop_side, stride, frame * (self.crop_side**2 + 1) + 1) for frame in range(count)]
         rows = count * (self.crop_side**2 + 1)
         source = frames_of(clip.size, side, side, clip.times)
-        tokens = ImageTokens(self.placeholders[1], (len(source),), source, torch.cat(members), rows, seconds=1.0)
-        return Prepared({"pixel_values_videos": pixels_of_frames(of, clip)}, tokens)
+        pixels = pixels_of_frames(of, clip)
+        # Frames are pooled before the projector.
+        work = replace(tower_work(self.model.config, {"pixel_values": pixels}), groups=len(source))
+        tokens = ImageTokens(self.placeholders[1], (len(source),), source, torch.cat(members), rows, work=work, seconds=1.0)
+        return Prepared({"pixel_values_videos": pixels}, tokens)

@@ -14,6 +14,7 @@ from parbench.models.families.anyres import AnyResolution
 from parbench.models.families.base import ImageTokens, Prepared
 from parbench.models.families.clips import Clip, frames_of, pixels_of_frames
 from parbench.models.source import Source
+from parbench.models.tower_work import tower_work
 from parbench.models.vision import Encoded
 
 
@@ -75,8 +76,10 @@ class LlavaOneVision(AnyResolution):
         single = (nearest[:, None] * side + nearest).flatten()
         members = torch.cat([single + frame * side**2 for frame in range(len(clip.frames))])[:, None]
         rows = len(clip.frames) * side**2
-        tokens = ImageTokens(self.placeholders[1], (len(source),), source, members, rows, seconds=1.0)
-        return Prepared({"pixel_values_videos": pixels_of_frames(of, clip)}, tokens)
+        pixels = pixels_of_frames(of, clip)
+        work = tower_work(self.model.config, {"pixel_values": pixels})
+        tokens = ImageTokens(self.placeholders[1], (len(source),), source, members, rows, work=work, seconds=1.0)
+        return Prepared({"pixel_values_videos": pixels}, tokens)
 
     def packing(self) -> dict[str, Any]:
         """Further arguments of ``pack_image_features``."""

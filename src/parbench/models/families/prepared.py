@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from parbench.models.source import Source
+from parbench.models.tower_work import TowerWork
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class ImageTokens:
         members: [N, g] for each visual token that is no separator, the rows of the vision tower that it is made of.
         rows: Rows of the vision tower for this image: patches of all parts, and a CLS token of each part if there are any.
         grid: [1, 3] time, rows and columns of patches, for models with multimodal rotary positions.
+        work: What the vision tower and the connector compute for it; None if that follows from its rows (LLaVA-1.5).
         seconds: For frames of a video, the time between two steps of the grid; None for an image.
     """
 
@@ -31,6 +33,7 @@ class ImageTokens:
     members: Tensor
     rows: int
     grid: Tensor | None = None
+    work: TowerWork | None = None
     seconds: float | None = None
 
     @property

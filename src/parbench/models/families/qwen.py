@@ -12,6 +12,7 @@ from parbench.errors import UnfitSample
 from parbench.models.families.base import Family, ImageTokens, Prepared
 from parbench.models.families.clips import Clip, frames_of, paired_patches
 from parbench.models.source import Part, grids
+from parbench.models.tower_work import tower_work
 
 
 class Qwen2VL(Family):
@@ -67,7 +68,8 @@ class Qwen2VL(Family):
         source = frames_of(clip.size, rows // merge, columns // merge, times)
         text, runs = self.clip_text(times, rows * columns // merge**2)
         seconds = (times[-1] - times[0]) / (steps - 1) if steps > 1 else float(span)
-        tokens = ImageTokens(text, runs, source, self.members(grid), steps * rows * columns, grid, seconds)
+        work = tower_work(self.model.config, {"image_grid_thw": grid})
+        tokens = ImageTokens(text, runs, source, self.members(grid), steps * rows * columns, grid, work, seconds)
         pixels = paired_patches(patches, config.in_channels, span)
         return Prepared({"pixel_values_videos": pixels, "video_grid_thw": grid}, tokens)
 
