@@ -8,10 +8,16 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import Mistral3Config
 
 import zoo
-from parbench.compute.flops import costs, sample_flops
+from helpers import reducer
+from parbench.compute.flops import costs, has_costs, sample_flops
+from parbench.engine.engine import Engine
 from parbench.engine.ledger import SampleLedger
+from parbench.engine.samples import Sample
+from parbench.errors import ParbenchError
+from parbench.models.adapter import LlavaAdapter
 from parbench.models.tower_work import tower_work
 
 pytestmark = pytest.mark.model
@@ -76,3 +82,26 @@ def test_several_images_add_up(name):
     cost, length = costs(member.model.config), inputs.input_ids.shape[1]
     parts = cost.tower(alone), cost.project * sum(work.groups for work in alone), cost.prefill([length] * cost.layers)
     assert sum(parts) == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("method", ["random", "fastv"])
+def test_a_runs_ledger_costs_what_torch_counts(member, method):
+    """Two images of one sample, a part of whose tokens is dropped before or inside the LLM."""
+    adapter = LlavaAdapter(member.model, member.processor, name="tiny")
+    images = [zoo.image(*size, seed) for seed, size in enumerate(((112, 84), (60, 130)))]
+    text = f"USER: {member.placeholder * 2}\n{_QUESTION}"
+    sample = Sample("0", lambda *_: text, _QUESTION, lambda: images, "0", _GENERATED)
+    with counted() as counter:
+        (answer,) = Engine(adapter, reducer(method, 0.5)).answer([sample])
+    assert answer.error is None
+    parts = sample_flops(costs(member.model.config), answer.ledger)
+    assert len(answer.ledger.works) == (0 if member.model.config.model_type == "llava" else 2)
+    # What the listener for a method's own attention computes in vain is not counted.
+    assert parts["total"] == pytest.approx(counter.get_total_flops(), rel=0 if method == "random" else 2e-2)
+
+
+def test_a_model_of_no_known_family_has_no_flops():
+    """Its tower may be of any kind, so a closed form would be a guess."""
+    assert not has_costs(Mistral3Config())
+    with pytest.raises(ParbenchError, match="FLOPs of models of type mistral3 cannot be counted"):
+        costs(Mistral3Config())

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from parbench.engine.ledger import SampleLedger
+from parbench.errors import ParbenchError
+from parbench.models.families import family_type
 from parbench.models.skeleton import skeleton
 from parbench.models.tower_work import TowerWork
 
@@ -183,9 +185,20 @@ def _per_row(modules: Iterable[nn.Module]) -> int:
 
 
 def costs(config: Any) -> Costs:
-    """Costs of the parts of a model with this Hugging Face configuration. No weights are needed."""
+    """Costs of the parts of a model with this Hugging Face configuration. No weights are needed.
+
+    Raises:
+        ParbenchError: The model is of no known family.
+    """
+    if not has_costs(config):
+        raise ParbenchError(f"FLOPs of models of type {config.model_type} cannot be counted: parbench does not know their family")
     kind: Any = type(config)
     return _costs(kind, config.to_json_string(use_diff=False))
+
+
+def has_costs(config: Any) -> bool:
+    """Whether FLOPs of a model can be counted: whether its family is known."""
+    return family_type(config.model_type) is not None
 
 
 @lru_cache(maxsize=32)

@@ -158,7 +158,7 @@ class _Computation:
         )
 
     def _answer(self) -> dict[str, Any]:
-        from parbench.compute.flops import costs
+        from parbench.compute.flops import costs, has_costs
         from parbench.engine.allocator import keep_freed
         from parbench.engine.batch_size import batch_size
         from parbench.engine.engine import Engine
@@ -171,7 +171,8 @@ class _Computation:
         # Reuse the batch size that fitted after an earlier out-of-memory error.
         engine.most = store.plan.get("most")
         store.record(computed_by(device_name(session.adapter.device)))
-        prices = costs(session.adapter.model.config)
+        config = session.adapter.model.config
+        prices = costs(config) if has_costs(config) else None
         with quiet():
             from parbench.harness.lmms_model import ParbenchLlava
 
@@ -290,7 +291,7 @@ def _no_tasks() -> Any:
     return TaskManager(include_defaults=False)
 
 
-def _record(session: Session, engine: Engine, prices: Costs, doc: Any, sample: Sample, answer: Answer) -> SampleRecord:
+def _record(session: Session, engine: Engine, prices: Costs | None, doc: Any, sample: Sample, answer: Answer) -> SampleRecord:
     from parbench.compute.flops import sample_flops
 
     dataset, geometry, ledger = session.dataset, engine.adapter.geometry, answer.ledger
@@ -315,7 +316,7 @@ def _record(session: Session, engine: Engine, prices: Costs, doc: Any, sample: S
         kept=[bitmap(kept.patches, geometry.patches) for kept in answer.kept],
         margin=answer.margin if math.isfinite(answer.margin) else None,
         **_evidence(dataset, doc, answer),
-        flops=sample_flops(prices, ledger) if ledger else None,
+        flops=sample_flops(prices, ledger) if ledger and prices else None,
         seconds=round(answer.seconds, 6),
         unit=dataset.unit(row),
         kept_columns={name: doc.get(name) for name in dataset.settings.get("keeps", ())},

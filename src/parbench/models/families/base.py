@@ -17,7 +17,7 @@ from parbench.errors import ParbenchError, UnfitSample
 from parbench.models.families.clips import Clip
 from parbench.models.families.hearing import Heard, hearing
 from parbench.models.families.prepared import ImageTokens, Prepared
-from parbench.models.tower_work import tower_work
+from parbench.models.tower_work import TowerWork, tower_work
 from parbench.models.vision import Encoded
 
 # The vision block that methods ask for by this number is the family's own: the one whose output the LLM reads.
@@ -142,7 +142,7 @@ class Family:
         tensors = {name: value for name, value in found.items() if isinstance(value, Tensor) and name not in _OF_TEXT}
         key = (image.width, image.height, together)
         if key not in self._known:
-            self._known[key] = replace(self.tokens(image.size, text, tensors), work=tower_work(self.model.config, tensors))
+            self._known[key] = replace(self.tokens(image.size, text, tensors), work=self.work(tensors))
         return Prepared(tensors, self._known[key])
 
     def prepare_clip(self, clip: Clip) -> Prepared:
@@ -175,6 +175,10 @@ class Family:
             tensors: The inputs of the tower.
         """
         raise NotImplementedError
+
+    def work(self, tensors: Mapping[str, Tensor]) -> TowerWork | None:
+        """What tower and connector compute for a preprocessed image, for counting FLOPs; None if it is not known."""
+        return tower_work(self.model.config, tensors)
 
     def collapsed(self, text: str) -> tuple[str, tuple[int, ...]]:
         """A text with every run of visual tokens written as one, and the lengths of the runs."""

@@ -51,6 +51,9 @@ class Generic(Family):
         """None: the tower is not read."""
         return []
 
+    def work(self, _tensors: Mapping[str, Tensor]) -> None:
+        """None: not known."""
+
     def tokens(self, size: tuple[int, int], text: str, _tensors: Mapping[str, Tensor]) -> ImageTokens:
         """The tokens of a preprocessed image, each of which may show any part of it."""
         short, runs = self.collapsed(text)
