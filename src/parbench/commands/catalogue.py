@@ -170,14 +170,20 @@ _COMMANDS = (
         (
             "table results/runs dataset=scenes limit=1000",
             "table results/runs --format=latex --out=table.tex",
-            "table --published model=llava-1.5-7b benchmark=pope",
+            "table --published model=llava-1.5-7b benchmark=pope tokens=64",
         ),
         (
             Option("format", one_of("format", *FORMATS), "format of the table; by default by the suffix of out, else terminal"),
             Option("out", file(".md", ".tex", ".csv", ".parquet", ".txt"), "file to write"),
             _METRIC,
             Option("views", some_of("view", *VIEWS), f"which of {', '.join(VIEWS)}; by default those with content"),
-            Option("published", SWITCH, "show what papers report, next to your runs", "false"),
+            Option(
+                "published",
+                SWITCH,
+                "show what papers report, next to your runs; FIELD is then model, benchmark, method, tokens (64 or 25%), metric, "
+                "subset, setting, resolution, frames, trained or source",
+                "false",
+            ),
             Option(
                 "strict",
                 SWITCH,
