@@ -15,14 +15,17 @@ LIMIT   ?= $(if $(filter llava-tiny,$(MODEL)),1000)
 # Comma lists for `make sweep`; empty means the sweep's own defaults.
 METHODS ?=
 BUDGETS ?=
+MODELS ?=
+DATASETS ?=
 # Where a sweep runs: local, slurm, or a launcher of one's own in conf/launcher; empty means local.
 LAUNCHER ?=
 # Folder of runs; empty means results/runs.
 RESULTS ?=
 # What `make figures` draws where it is told nothing: the runs that are committed, and the pictures of them.
 REFERENCE := results/reference/scenes results/reference/bench-llava-tiny-cpu.json out=results/reference/figures
-# One part of the questions, such as 0/4, for `make eval` and `make sweep`.
+# One part of the questions, such as 0/4, for `make eval` and `make sweep`; SHARDS=4 makes a sweep of all four.
 SHARD ?=
+SHARDS ?=
 # Folder of recorded cases for `make parity`.
 DIR ?= tests/golden
 # Anything else: more Hydra overrides, or pytest's arguments for `make test`.
@@ -44,6 +47,44 @@ lists = $(if $($(1)),'$(2)=[$($(1))]')
 # Only what a person set, in the environment or on the command line, not the default above.
 asked = $(if $(filter-out undefined default file,$(origin $(1))),$(call given,$(1),$(2)))
 WHERE = $(call given,RESULTS,results_dir)
+# A list where one is given, else the single value; both only where a person gave both, which parbench refuses.
+either = $(if $($(1)),$(call lists,$(1),$(2)) $(call asked,$(3),$(4)),$(call given,$(3),$(4)))
+
+# The variables that a target reads. Others on the command line are refused: ignored, they would mislead.
+reads_eval    := MODEL METHOD DATASET BUDGET LIMIT SHARD RESULTS ARGS
+reads_sweep   := MODEL MODELS METHODS BUDGETS DATASET DATASETS LIMIT SHARD SHARDS LAUNCHER RESULTS ARGS
+reads_bench   := MODEL METHODS BUDGETS ARGS
+reads_parity  := DIR ARGS
+reads_status  := RESULTS ARGS
+reads_merge   := RESULTS ARGS
+reads_table   := RESULTS ARGS
+reads_figures := RESULTS ARGS
+reads_report  := RESULTS ARGS
+reads_test    := ARGS
+reads_test-fast := ARGS
+reads_test-external := ARGS
+READERS := eval sweep bench parity status merge table figures report test test-fast test-external
+CHECKED := $(sort $(foreach target,$(READERS),$(reads_$(target))))
+comma := ,
+empty :=
+space := $(empty) $(empty)
+listed = $(subst $(space),$(comma) ,$(strip $(1)))
+upper = $(shell echo '$(1)' | tr a-z A-Z)
+# The variables of a target that one was probably meant to be: METHOD for METHODS or method.
+near = $(strip $(foreach other,$(reads_$(2)),$(if $(filter $(other) $(other)S $(other:S=),$(call upper,$(1))),$(other))))
+readers = $(strip $(foreach target,$(READERS),$(if $(filter $(1),$(reads_$(target))),$(target))))
+whose = $(if $(call readers,$(1)),for $(call listed,$(call readers,$(1))),not a variable of this Makefile)
+takes = $(call listed,$(or $(call near,$(1),$(2)),$(reads_$(2)),none))
+on_command_line = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
+ours = $(filter $(CHECKED) $(shell echo '$(CHECKED)' | tr A-Z a-z),$(on_command_line))
+GOALS := $(filter-out help,$(MAKECMDGOALS))
+ifneq ($(GOALS),)
+UNREAD := $(filter-out $(foreach goal,$(GOALS),$(reads_$(goal))),$(ours))
+ifneq ($(UNREAD),)
+WRONG := $(firstword $(UNREAD))
+$(error $(WRONG) is $(call whose,$(WRONG)); $(firstword $(GOALS)) takes $(call takes,$(WRONG),$(firstword $(GOALS))))
+endif
+endif
 
 .PHONY: docs help setup setup-gpu eval sweep status merge table figures report bench parity test test-fast test-external lint format wheel clean
 
@@ -72,8 +113,9 @@ eval: $(STAMP) ## evaluate one method: make eval METHOD=par BUDGET=64 LIMIT=200
 	  $(call asked,BUDGET,budget) $(call given,LIMIT,limit) $(call given,SHARD,shard) $(WHERE) $(ARGS)
 
 sweep: $(STAMP) ## many methods and budgets: make sweep METHODS=par,fastv (or all) BUDGETS=64,128
-	$(RUN) sweep $(call given,MODEL,model) $(call lists,METHODS,methods) $(call lists,BUDGETS,budgets) $(call given,DATASET,dataset) \
-	  $(call given,LIMIT,limit) $(call given,SHARD,shard) $(call given,LAUNCHER,launcher) $(WHERE) $(ARGS)
+	$(RUN) sweep $(call either,MODELS,models,MODEL,model) $(call lists,METHODS,methods) $(call lists,BUDGETS,budgets) \
+	  $(call either,DATASETS,datasets,DATASET,dataset) $(call given,LIMIT,limit) $(call given,SHARD,shard) \
+	  $(call given,SHARDS,shards) $(call given,LAUNCHER,launcher) $(WHERE) $(ARGS)
 
 status: $(STAMP) ## what became of a sweep, while it goes on or after: make status RESULTS=results/runs
 	$(RUN) status $(WHERE) $(ARGS)
@@ -131,11 +173,8 @@ clean: ## remove .venv and caches; runs in results/ stay
 # Set-up. uv where it is on PATH, plain pip elsewhere. The stamp is removed first and written last, so that an
 # interrupted set-up starts again from an empty environment; a finished one is only brought up to date.
 UV := $(shell command -v uv 2>/dev/null)
-comma := ,
 ifneq ($(UV),)
 # uv does not read pip's settings; local wheels that pip is told of hold for uv too.
-empty :=
-space := $(empty) $(empty)
 ifneq ($(strip $(PIP_FIND_LINKS)),)
 export UV_FIND_LINKS ?= $(subst $(space),$(comma),$(strip $(PIP_FIND_LINKS)))
 endif

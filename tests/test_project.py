@@ -92,3 +92,31 @@ def test_make_refuses_a_python_that_parbench_does_not_know(tmp_path):
     done = subprocess.run(["make", "setup", f"PYTHON={fake}"], cwd=tmp_path, env={"PATH": path}, capture_output=True, text=True)
     assert done.returncode != 0
     assert f"which {fake} is not" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("eval METHODS=par,fastv", "METHODS is for sweep, bench; eval takes METHOD."),
+        ("sweep METHOD=par", "METHOD is for eval; sweep takes METHODS."),
+        ("table LIMIT=9", "LIMIT is for eval, sweep; table takes RESULTS, ARGS."),
+        ("eval method=fastv", "method is not a variable of this Makefile; eval takes METHOD."),
+    ],
+)
+def test_make_refuses_a_variable_that_the_target_does_not_read(words, said):
+    done = subprocess.run(["make", "-n", *words.split()], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "passed"),
+    [
+        ("eval METHOD=fastv ARGS=dataset=pope", "parbench eval model=llava-tiny method=fastv limit=1000 dataset=pope"),
+        ("sweep DATASETS=pope,gqa LIMIT=9", "parbench sweep model=llava-tiny 'datasets=[pope,gqa]' limit=9"),
+        ("sweep MODELS=a,b", "parbench sweep 'models=[a,b]' dataset=scenes"),
+    ],
+)
+def test_make_passes_on_what_it_is_given(words, passed):
+    done = subprocess.run(["make", "-n", *words.split()], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert passed in " ".join(done.stdout.replace("\\\n", " ").split())
