@@ -264,7 +264,7 @@ def test_inputs_that_do_not_fit(adapter, pair, asked, two):
         for inputs, said in (
             ({**right, "pixel_values": two.pixel_values}, "padded on the right"),
             ({**asked, "pixel_values": two.pixel_values}, "places for 1 images and pixel_values holds 2"),
-            ({**asked, "pixel_values": None}, "places for 1 images and pixel_values holds 0"),
+            ({**asked, "pixel_values": None}, "more image placeholders than the 0 images that pixel_values holds"),
             ({**asked, "pixel_values": asked.pixel_values[..., :224, :224]}, r"reads \[images, 3, 336, 336\]"),
             ({**asked, "input_ids": asked.input_ids[:, 10:], "attention_mask": None}, "no whole images of 576"),
             ({**asked, "labels": asked.input_ids}, "labels"),

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from parbench.api.pixels import pictures
 from parbench.engine.accounting import account
 from parbench.engine.assemble import Lines, assemble
 from parbench.engine.batch import Batch
@@ -43,18 +42,18 @@ class Prompts:
     padding: int
 
 
-def take_apart(ids: Tensor, mask: Tensor | None, image_token: int, patches: int, copies: int = 1) -> Prompts:
+def take_apart(ids: Tensor, mask: Tensor | None, image_token: int, lengths: Sequence[int], copies: int = 1) -> Prompts:
     """The prompts in a batch of token ids.
 
     Args:
-        ids: [B, S] token ids, with ``patches`` placeholders per image.
+        ids: [B, S] token ids, with one placeholder for each visual token.
         mask: [B, S] attention mask; None if there is no padding.
         image_token: The placeholder's id.
-        patches: Visual tokens of an image.
+        lengths: Visual tokens of each image, in the order of the prompts.
         copies: Number of consecutive rows that belong to one prompt and share its images.
 
     Raises:
-        ParbenchError: Padding is not on the left, or the number of placeholders is not a multiple of ``patches``.
+        ParbenchError: Padding is not on the left, or the placeholders are not those of whole images.
     """
     there = torch.ones_like(ids) if mask is None else mask
     if there.shape != ids.shape:
@@ -71,24 +70,49 @@ def take_apart(ids: Tensor, mask: Tensor | None, image_token: int, patches: int,
     images: list[list[int]] = []
     count = 0
     for number, row in enumerate(rows):
-        short, those = _one_placeholder_each(row, image_token, patches, number // copies)
+        again = bool(number % copies)
+        first = images[-1][0] if again and images[-1] else count
+        short, those = _one_placeholder_each(row, image_token, lengths[first:], number // copies)
         found.append(short)
-        images.append(images[-1] if number % copies else list(range(count, count + those)))
-        count += 0 if number % copies else those
+        images.append(images[-1] if again else list(range(count, count + those)))
+        count += 0 if again else those
+    if count != len(lengths):
+        raise ParbenchError(f"the prompts have places for {count} images and pixel_values holds {len(lengths)}: they must agree")
     return Prompts(found, images, int(start.min()))
 
 
-def _one_placeholder_each(row: Tensor, image_token: int, patches: int, number: int) -> tuple[Tensor, int]:
+def _one_placeholder_each(row: Tensor, image_token: int, lengths: Sequence[int], number: int) -> tuple[Tensor, int]:
+    """A row with one placeholder for each image, and the number of its images."""
     where = (row == image_token).nonzero().flatten()
-    blocks = where[: len(where) // patches * patches].view(-1, patches)
-    if blocks.numel() != len(where) or bool((blocks[:, -1] - blocks[:, 0] != patches - 1).any()):
-        raise ParbenchError(
-            f"prompt {number} has {len(where)} image placeholders, which are no whole images of {patches}: let the model's own "
-            "processor make input_ids"
-        )
-    keep = row != image_token
-    keep[blocks[:, 0]] = True
-    return row[keep], len(blocks)
+    keep, begin, images = row != image_token, 0, 0
+    while begin < len(where):
+        if images == len(lengths):
+            raise ParbenchError(
+                f"prompt {number} has more image placeholders than the {images} images that pixel_values holds for it: they must "
+                "agree"
+            )
+        end = begin + lengths[images]
+        if end > len(where) or int(where[end - 1] - where[begin]) != end - begin - 1:
+            whole = f" of {lengths[0]}" if len(set(lengths)) == 1 else ""
+            raise ParbenchError(
+                f"prompt {number} has {len(where)} image placeholders, which are no whole images{whole}: let the model's own "
+                "processor make input_ids"
+            )
+        keep[where[begin]] = True
+        begin, images = end, images + 1
+    return row[keep], images
+
+
+# Arguments of a model's forward that belong to its images: the images are in the embeddings.
+VISION_INPUTS = (
+    "pixel_values",
+    "image_sizes",
+    "batch_num_images",
+    "image_grid_thw",
+    "pixel_attention_mask",
+    "mm_token_type_ids",
+    "token_type_ids",
+)
 
 
 class Call:
@@ -98,7 +122,7 @@ class Call:
         engine: The model with the method.
         prompts: The batch's prompts.
         questions: The question of each prompt.
-        pixels: [images, 3, H, W] from the processor; None without images.
+        images: The prepared images.
 
     Attributes:
         rows: The LLM's inputs.
@@ -106,27 +130,24 @@ class Call:
         finished: Whether the prefill is done.
     """
 
-    def __init__(self, engine: Engine, prompts: Prompts, questions: Sequence[str], pixels: Tensor | None) -> None:
+    def __init__(self, engine: Engine, prompts: Prompts, questions: Sequence[str], images: Sequence[Prepared]) -> None:
         self.engine, self.questions = engine, list(questions)
         self.finished = False
         self.cache: Any = None
         self._fed: list[Tensor] = []
         self._hooks = contextlib.ExitStack()
         self._trace = Trace()
-        processor = engine.adapter.processor.image_processor
-        self.pictures: list[Image.Image] = [] if pixels is None else pictures(processor, pixels)
+        self.pictures: list[Image.Image] = [engine.adapter.family.picture(image) for image in images]
         with torch.no_grad():
-            self.batch = self._reduced(prompts, pixels)
+            self.batch = self._reduced(prompts, images)
             lines = self._lines()
             self.rows = _padded(pad(engine.adapter, lines.lines), prompts.padding)
 
-    def _reduced(self, prompts: Prompts, pixels: Tensor | None) -> Batch:
+    def _reduced(self, prompts: Prompts, prepared: Sequence[Prepared]) -> Batch:
         engine = self.engine
         samples = [_sample(number, question) for number, question in enumerate(self.questions)]
         ids = {sample.id: row for sample, row in zip(samples, prompts.ids, strict=True)}
-        tokens = [engine.adapter.family.tokens_of(picture.size) for picture in self.pictures]
-        given = () if pixels is None else pixels.split(1)
-        prepared = [Prepared({"pixel_values": one}, shown) for one, shown in zip(given, tokens, strict=True)]
+        tokens = [image.tokens for image in prepared]
         encoded = list(zip(engine.images.encode(prepared), tokens, strict=True)) if prepared else []
         seeds = [seed_of(image_digest(picture)) for picture in self.pictures]
         images = EncodedImages(encoded, seeds, prompts.images, ids)
@@ -161,11 +182,13 @@ class Call:
         return self._inputs(inputs_embeds=embeds, positions=torch.cat([self.rows.positions, new], dim=1))
 
     def _inputs(self, positions: Tensor, **given: Tensor) -> dict[str, Any]:
-        fed = sum(ids.shape[1] for ids in self._fed)
+        adapter, fed = self.engine.adapter, sum(ids.shape[1] for ids in self._fed)
         mask = F.pad(self.rows.mask, (0, fed), value=1)
-        places = self.engine.adapter.for_language(positions)
-        inputs = {"input_ids": None, "pixel_values": None, "attention_mask": mask, "past_key_values": self.cache}
-        return {**inputs, "position_ids": places, **given}
+        # At prefill, a family may need more than which columns are padding.
+        embeds = given.get("inputs_embeds")
+        seen = mask if embeds is None else adapter.whole_mask(embeds, mask, positions, self.cache, self.rows.image)
+        inputs = {"attention_mask": seen, "past_key_values": self.cache, "position_ids": adapter.for_language(positions)}
+        return {"input_ids": None, **dict.fromkeys(VISION_INPUTS), **inputs, **given}
 
     def answers(self) -> list[Answer]:
         """The kept tokens and counts of each prompt, without the generated text.

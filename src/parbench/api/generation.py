@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
+from parbench.api.call import VISION_INPUTS
 from parbench.errors import ParbenchError
 
 # The argument, a test of its value, and what to use instead.
@@ -37,11 +38,11 @@ class Generation:
 
     Attributes:
         copies: Number of sequences to generate for each prompt.
-        pixels: [images, 3, H, W]; None without images, or outside of ``generate``.
+        inputs: The inputs of the vision tower by name, as ``generate`` was given them; empty outside of ``generate``.
     """
 
     copies: int = 1
-    pixels: Tensor | None = None
+    inputs: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @contextmanager
@@ -62,7 +63,10 @@ def through(model: Any, ask: Callable[[Generation], None]) -> Iterator[None]:
         config = kwargs.get("generation_config") or (args[1] if len(args) > 1 else None) or model.generation_config
         refuse(kwargs, config)
         copies = _setting("num_return_sequences", kwargs, config) or 1
-        ask(Generation(copies, kwargs.pop("pixel_values", None)))
+        # Hugging Face repeats some of them for several sequences.
+        inputs = {name: kwargs[name] for name in VISION_INPUTS if kwargs.get(name) is not None}
+        kwargs.pop("pixel_values", None)
+        ask(Generation(copies, inputs))
         try:
             return generate(*args, **kwargs)
         finally:

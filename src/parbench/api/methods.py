@@ -87,7 +87,7 @@ def ready(method: Reducer, known: Known) -> Reducer:
     if not method.name:
         method = dataclasses.replace(method, name=type(method).__name__.lower())
     method.check(known.geometry)
-    if (asked := method.asked(known.geometry)) != method.budget:
+    if not known.geometry.varies and (asked := method.asked(known.geometry)) != method.budget:
         method = dataclasses.replace(method, budget=asked)
     if method.needs_clip and not known.clip:
         raise ParbenchError(

@@ -191,21 +191,18 @@ def _same_place(one: str, other: str) -> bool:
 
 
 def check_kind(model: Any) -> None:
-    """Check that an object is a LLaVA-1.5 of transformers.
+    """Check that an object is a model of transformers that parbench can reduce.
 
     Raises:
         ParbenchError: It is not; the message says what it is.
     """
-    from transformers import LlavaForConditionalGeneration
+    from transformers import PreTrainedModel
 
-    if isinstance(model, LlavaForConditionalGeneration):
-        if why := why_not("the model's configuration", model.config.to_dict()):
-            raise ParbenchError(why)
-        return
-    said = getattr(getattr(model, "config", None), "model_type", None)
-    if said not in (None, "llava") and (why := why_not("the model's configuration", model.config.to_dict())):
+    config: Any = getattr(model, "config", None)
+    if getattr(config, "model_type", None) is not None and (why := why_not("the model's configuration", config.to_dict())):
         raise ParbenchError(why)
-    raise ParbenchError(
-        f"the model is of class {type(model).__name__}: parbench works on Hugging Face's LlavaForConditionalGeneration, as "
-        "parbench.load_model or LlavaForConditionalGeneration.from_pretrained gives it"
-    )
+    if not isinstance(model, PreTrainedModel) or not hasattr(model, "model") or not hasattr(model, "lm_head"):
+        raise ParbenchError(
+            f"the model is of class {type(model).__name__}: parbench works on Hugging Face's LlavaForConditionalGeneration and the "
+            "like, as parbench.load_model or AutoModelForImageTextToText.from_pretrained gives them"
+        )

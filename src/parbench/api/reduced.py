@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -40,35 +41,37 @@ class Kept:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of an image's patches; (0, 0) without images."""
+        """Rows and columns of the first image's patches; (0, 0) without images, and for images of several parts."""
         return self.images[0].grid if self.images else (0, 0)
 
     @property
+    def _starts(self) -> list[int]:
+        """Number of the first visual token of each image, and their number over all images."""
+        return [0, *accumulate(len(image.source.content) for image in self.images)]
+
+    @property
     def mask(self) -> Tensor:
-        """[images * patches] bool: whether a patch contributes to a kept token."""
-        rows, columns = self.grid
-        found = torch.zeros(len(self.images) * rows * columns, dtype=torch.bool)
+        """[visual tokens without reduction, over all images] bool: whether one contributes to a kept token."""
+        found = torch.zeros(self._starts[-1], dtype=torch.bool)
         found[self.indices] = True
         return found
 
     @property
     def indices(self) -> Tensor:
         """Indices of the patches that contribute to a kept token, ascending."""
-        rows, columns = self.grid
-        numbers = [number * rows * columns + patch for number, image in enumerate(self.images) for patch in image.patches]
+        numbers = [start + patch for start, image in zip(self._starts, self.images, strict=False) for patch in image.patches]
         return torch.tensor(sorted(set(numbers)), dtype=torch.long)
 
     @property
     def weights(self) -> Tensor:
-        """[tokens, images * patches] the weight of each patch in each token.
+        """[tokens, visual tokens without reduction] the weight of each patch in each token.
 
         A row has a single 1 for a selected token, several weights for a merged one, and none for CLS.
         """
-        rows, columns = self.grid
         blocks = []
-        for number, image in enumerate(self.images):
-            block = torch.zeros(max([image.tokens - 1, *image.token]) + 1, len(self.images) * rows * columns, dtype=torch.float64)
-            patches = torch.tensor(image.patches, dtype=torch.long) + number * rows * columns
+        for start, image in zip(self._starts, self.images, strict=False):
+            block = torch.zeros(max([image.tokens - 1, *image.token]) + 1, self._starts[-1], dtype=torch.float64)
+            patches = torch.tensor(image.patches, dtype=torch.long) + start
             block[torch.tensor(image.token, dtype=torch.long), patches] = torch.tensor(image.weights, dtype=torch.float64)
             blocks.append(block)
         return torch.cat(blocks) if blocks else torch.zeros(0, 0, dtype=torch.float64)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from parbench.api.call import Call, take_apart
+from parbench.api.call import VISION_INPUTS, Call, take_apart
 from parbench.api.generation import Generation, through
 from parbench.api.methods import ready
 from parbench.api.models import Known, check_kind, known_of
@@ -53,7 +53,7 @@ def reduce(
     All hooks are removed when the block ends, also after an exception.
 
     Args:
-        model: A ``LlavaForConditionalGeneration``, of any dtype, on any device.
+        model: A ``LlavaForConditionalGeneration``, or the same of another family (docs/families.md), of any dtype, on any device.
         processor: The processor that makes the prompts, padding on the left.
         method: From :func:`parbench.method`, or an instance of your own class.
         question: The question for prompt-aware methods, one for all prompts or one for each; None for the last question in
@@ -140,7 +140,7 @@ class _Reducing:
                 raise ParbenchError(f"the model was given {name} inside parbench.reduce: {why}")
         cache = self._cache(given.get("past_key_values"))
         if cache.get_seq_length() == 0:
-            return (), {**given, **self._prefill(given).begin(cache)}
+            return (), self._accepted({**given, **self._prefill(given).begin(cache)})
         if self.call is None or cache is not self.call.cache:
             raise ParbenchError(
                 "the model was given a cache that does not belong to the last prompt inside this block of parbench.reduce: begin "
@@ -149,7 +149,11 @@ class _Reducing:
         ids = given["input_ids"]
         if bool((ids == self.engine.adapter.image_token_id).any()):
             raise ParbenchError("the model was given an image after its prompt: give the whole conversation in one prompt")
-        return (), {**given, **self.call.go_on(ids)}
+        return (), self._accepted({**given, **self.call.go_on(ids)})
+
+    def _accepted(self, given: dict[str, Any]) -> dict[str, Any]:
+        """The arguments without those that are empty and not the model's."""
+        return {name: value for name, value in given.items() if value is not None or name in self.signature.parameters}
 
     def _cache(self, given: Any) -> Any:
         from transformers import DynamicCache
@@ -162,24 +166,15 @@ class _Reducing:
 
     def _prefill(self, given: dict[str, Any]) -> Call:
         self.rest()
-        adapter, pixels = self.engine.adapter, given.get("pixel_values")
-        pixels = self.asked.pixels if pixels is None else pixels
-        of_image = (adapter.image_token_id, adapter.geometry.patches)
-        prompts = take_apart(given["input_ids"], given.get("attention_mask"), *of_image, self.asked.copies)
-        self._check_images(pixels, prompts.images)
-        self.call = Call(self.engine, prompts, self._questions(prompts.ids), pixels)
+        adapter = self.engine.adapter
+        given = {**given, **self.asked.inputs}
+        vision = {name: value for name in VISION_INPUTS if (value := given.get(name)) is not None}
+        images = adapter.family.separate(vision) if "pixel_values" in vision else []
+        lengths = [len(image.tokens.source) for image in images]
+        mask = given.get("attention_mask")
+        prompts = take_apart(given["input_ids"], mask, adapter.image_token_id, lengths, self.asked.copies)
+        self.call = Call(self.engine, prompts, self._questions(prompts.ids), images)
         return self.call
-
-    def _check_images(self, pixels: Tensor | None, images: Sequence[Sequence[int]]) -> None:
-        side = self.engine.adapter.model.config.vision_config.image_size
-        asked, there = sum(map(len, images[:: self.asked.copies])), 0 if pixels is None else len(pixels)
-        if asked != there:
-            raise ParbenchError(f"the prompts have places for {asked} images and pixel_values holds {there}: they must agree")
-        if pixels is not None and tuple(pixels.shape[1:]) != (3, side, side):
-            raise ParbenchError(
-                f"pixel_values has the shape {tuple(pixels.shape)}: the model reads [images, 3, {side}, {side}], as its own "
-                "processor makes them"
-            )
 
     def _questions(self, prompts: Sequence[Tensor]) -> list[str]:
         if self.question is None:

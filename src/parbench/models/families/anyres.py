@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from parbench.models.families.base import Family, ImageTokens, pad_first
+from parbench.models.families.base import Family, ImageTokens, Prepared, pad_first
 from parbench.models.families.canvas import best_grid, boxes, shown, spread
 from parbench.models.families.clips import joined_frames
 from parbench.models.source import Part, Source, cells, clipped, grids
@@ -42,6 +42,20 @@ class AnyResolution(Family):
         if name == "pixel_values_videos":
             return joined_frames(values)
         return torch.cat(pad_first(values, 1) if name == "pixel_values" else list(values))
+
+    def separate(self, inputs: Mapping[str, Tensor]) -> list[Prepared]:
+        """See :meth:`Family.separate`."""
+        samples = inputs.get("batch_num_images")
+        alone = [True] * len(inputs["image_sizes"]) if samples is None else [n == 1 for n in samples.tolist() for _ in range(n)]
+        found = []
+        for number, (height, width) in enumerate(inputs["image_sizes"].tolist()):
+            tokens = self.tokens_of((width, height), 1 if alone[number] else 2)
+            tensors = {"pixel_values": inputs["pixel_values"][number : number + 1, : len(tokens.source.parts)]}
+            tensors["image_sizes"] = inputs["image_sizes"][number : number + 1]
+            if samples is not None:
+                tensors["batch_num_images"] = torch.tensor([1 if alone[number] else 2])
+            found.append(Prepared(tensors, tokens))
+        return found
 
     def tokens(self, size: tuple[int, int], text: str, tensors: Mapping[str, Tensor]) -> ImageTokens:
         """The tokens of a preprocessed image; see :meth:`Family.tokens`."""

@@ -17,6 +17,7 @@ from parbench.errors import ParbenchError, UnfitSample
 from parbench.models.families.clips import Clip
 from parbench.models.families.hearing import Heard, hearing
 from parbench.models.families.prepared import ImageTokens, Prepared
+from parbench.models.pictures import pictures
 from parbench.models.tower_work import TowerWork, tower_work
 from parbench.models.vision import Encoded
 
@@ -144,6 +145,25 @@ class Family:
         if key not in self._known:
             self._known[key] = replace(self.tokens(image.size, text, tensors), work=self.work(tensors))
         return Prepared(tensors, self._known[key])
+
+    def separate(self, _inputs: Mapping[str, Tensor]) -> list[Prepared]:
+        """The images of a batch that Hugging Face's processor has prepared, one by one.
+
+        Args:
+            _inputs: The inputs of the vision tower by name.
+
+        Raises:
+            ParbenchError: They cannot be told apart without the images.
+        """
+        raise ParbenchError(
+            f"the inputs of {self.title} do not say how its images were cut, so parbench.reduce cannot serve it: use "
+            "parbench.evaluate, or parbench.reduce with LLaVA, LLaVA-NeXT, LLaVA-OneVision, Qwen-VL or Gemma 3"
+        )
+
+    def picture(self, image: Prepared) -> Image.Image:
+        """A prepared image as a picture, about as the vision tower sees it."""
+        found = pictures(self.processor.image_processor, image.tensors["pixel_values"].flatten(0, -4)[:1])[0]
+        return found.resize(image.tokens.source.size)
 
     def prepare_clip(self, clip: Clip) -> Prepared:
         """Preprocess the frames of a video, and find its tokens.

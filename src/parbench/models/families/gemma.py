@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from parbench.models.families.base import Family, ImageTokens, grouped
+from parbench.models.families.base import Family, ImageTokens, Prepared, grouped
 from parbench.models.source import Part, grids
 
 
@@ -34,6 +34,11 @@ class Gemma3(Family):
         side = self.side(config)
         source = grids(size, [Part("image", side, side, (0, 0, *size))])
         return ImageTokens(short, runs, source, grouped(patches, patches, patches // side), patches**2)
+
+    def separate(self, inputs: Mapping[str, Tensor]) -> list[Prepared]:
+        """See :meth:`Family.separate`. Images are squeezed to a square, whose side counts as their size."""
+        side = self.model.config.vision_config.image_size
+        return [Prepared({"pixel_values": one}, self.tokens_of((side, side))) for one in inputs["pixel_values"].split(1)]
 
     def rotary(self, hidden: Tensor, positions: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """Cosines and sines, which differ between sliding and full layers."""

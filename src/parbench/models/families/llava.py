@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from PIL import Image
+from torch import Tensor
 
+from parbench.errors import ParbenchError
 from parbench.models.families.base import Family, ImageTokens, Prepared
 from parbench.models.source import Part, cells, clipped, grids
 from parbench.models.vision import Encoded, encode, process
@@ -49,6 +51,20 @@ class Llava(Family):
         source = type(source)(size, clipped(cells(side, side, box), size), source.part, source.cell, source.separator, source.parts)
         members = torch.arange(1, side**2 + 1)[:, None]
         return ImageTokens(token, (side**2,), source, members, side**2 + 1)
+
+    def separate(self, inputs: Mapping[str, Tensor]) -> list[Prepared]:
+        """See :meth:`Family.separate`.
+
+        Raises:
+            ParbenchError: The pixels have another size than the tower's.
+        """
+        side, pixels = self.model.config.vision_config.image_size, inputs["pixel_values"]
+        if tuple(pixels.shape[1:]) != (3, side, side):
+            raise ParbenchError(
+                f"pixel_values has the shape {tuple(pixels.shape)}: the model reads [images, 3, {side}, {side}], as its own "
+                "processor makes them"
+            )
+        return [Prepared({"pixel_values": one}, self.tokens_of((side, side))) for one in pixels.split(1)]
 
     def encode(self, images: Sequence[Prepared], blocks: Sequence[int]) -> list[Encoded]:
         """Run the vision tower; its tokens are not projected yet. See :meth:`Family.encode`."""

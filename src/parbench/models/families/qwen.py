@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from parbench.errors import UnfitSample
 from parbench.models.families.base import Family, ImageTokens, Prepared
 from parbench.models.families.clips import Clip, frames_of, paired_patches
+from parbench.models.pictures import pictures
 from parbench.models.source import Part, grids
 from parbench.models.tower_work import tower_work
 
@@ -41,6 +44,31 @@ class Qwen2VL(Family):
         merge = self.model.config.vision_config.spatial_merge_size
         source = grids(size, [Part("image", rows // merge, columns // merge, (0, 0, *size))])
         return ImageTokens(short, runs, source, self.members(grid), rows * columns, grid)
+
+    def separate(self, inputs: Mapping[str, Tensor]) -> list[Prepared]:
+        """See :meth:`Family.separate`. The size of an image is that to which it was resized."""
+        grids, config = inputs["image_grid_thw"].cpu(), self.model.config.vision_config
+        pixels = inputs["pixel_values"].split(grids.prod(1).tolist())
+        token = self.processor.tokenizer.convert_ids_to_tokens(self.image_token_id)
+        found = []
+        for grid, mine in zip(grids.split(1), pixels, strict=True):
+            _, rows, columns = grid[0].tolist()
+            size = (columns * config.patch_size, rows * config.patch_size)
+            text = token * (rows * columns // config.spatial_merge_size**2)
+            tokens = replace(
+                self.tokens(size, text, {"image_grid_thw": grid}), work=tower_work(self.model.config, {"image_grid_thw": grid})
+            )
+            found.append(Prepared({"pixel_values": mine, "image_grid_thw": grid}, tokens))
+        return found
+
+    def picture(self, image: Prepared) -> Image.Image:
+        """See :meth:`Family.picture`."""
+        of, patches = self.processor.image_processor, image.tensors["pixel_values"]
+        _, rows, columns = image.tokens.grid[0].tolist() if image.tokens.grid is not None else (1, 1, 1)
+        merge, side, span = of.merge_size, of.patch_size, of.temporal_patch_size
+        cells = patches.view(rows // merge, columns // merge, merge, merge, -1, span, side, side)[..., 0, :, :]
+        pixels = cells.permute(4, 0, 2, 5, 1, 3, 6).reshape(1, -1, rows * side, columns * side)
+        return pictures(of, pixels)[0]
 
     def members(self, grid: Tensor) -> Tensor:
         """[N, g] rows of the tower that make up each token: the processor puts the patches of a token side by side."""

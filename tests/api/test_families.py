@@ -1,0 +1,107 @@
+"""``parbench.reduce`` on models of other families: the tokens and answers of the engine's exact mode."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import parbench
+import zoo
+from parbench.engine.engine import Engine
+from parbench.engine.samples import Sample
+from parbench.errors import ParbenchError
+from parbench.models.adapter import LlavaAdapter
+from parbench.reducers.divprune import DivPrune
+from parbench.reducers.fastv import FastV
+from parbench.reducers.none import Unreduced
+from parbench.reducers.pyramiddrop import PyramidDrop
+
+pytestmark = pytest.mark.model
+
+SERVED = ["llava", "llava_next", "llava_next_video", "llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "gemma3"]
+METHODS = [DivPrune(name="divprune", budget=0.5), FastV(name="fastv", layer=2), PyramidDrop(name="pyramiddrop", layers=(1, 2, 4))]
+# Those to which Qwen's processor resizes nothing: what stands for an image in its inputs is the image.
+SIZES = [[(112, 84)], [(140, 56), (56, 140)]]
+
+
+@pytest.fixture(scope="module", params=SERVED)
+def member(request):
+    return request.param, zoo.FAMILIES[request.param]()
+
+
+def asked(member):
+    """Prompts with their images, as samples and as the processor makes them."""
+    _, processor, mark = member[1]
+    rows = [[zoo.image(*size, number) for number, size in enumerate(row)] for row in SIZES]
+    questions = ["Is there a red circle?", "What colour is the large square above the sign?"]
+    texts = [f"USER: {' '.join([mark] * len(row))}\n{text} ASSISTANT:" for row, text in zip(rows, questions, strict=True)]
+    samples = [
+        Sample(str(number), lambda _, text=text: text, questions[number], lambda row=row: row, str(number), 6)
+        for number, (text, row) in enumerate(zip(texts, rows, strict=True))
+    ]
+    return samples, processor(images=rows, text=texts, return_tensors="pt", padding=True)
+
+
+def answers_of(adapter, inputs, ids):
+    return [
+        adapter.decode([token for token in row if token not in adapter.end_tokens]) for row in ids[:, inputs.input_ids.shape[1] :]
+    ]
+
+
+def test_keeping_everything_is_the_plain_model_bit_for_bit(member):
+    model, processor, _ = member[1]
+    _, inputs = asked(member)
+    settings = {"max_new_tokens": 6, "do_sample": False, "output_logits": True, "return_dict_in_generate": True}
+    plain = model.generate(**inputs, **settings)
+    with parbench.reduce(model, processor, Unreduced(name="none")):
+        reduced = model.generate(**inputs, **settings)
+    assert torch.equal(plain.sequences, reduced.sequences)
+    assert all(torch.equal(one, other) for one, other in zip(plain.logits, reduced.logits, strict=True))
+    again = model.generate(**inputs, **settings)
+    assert torch.equal(plain.logits[-1], again.logits[-1])
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda one: one.name)
+def test_a_method_does_what_the_engine_does(member, method):
+    model, processor, _ = member[1]
+    adapter = LlavaAdapter(model, processor, name=member[0])
+    samples, inputs = asked(member)
+    expected = Engine(adapter, method, share=False).answer(samples)
+    with parbench.reduce(model, processor, method) as reduced:
+        ids = model.generate(**inputs, max_new_tokens=6, do_sample=False)
+    assert [answer.error for answer in expected] == [None, None]
+    assert answers_of(adapter, inputs, ids) == [answer.text for answer in expected]
+    assert [kept.images for kept in reduced.kept] == [answer.kept for answer in expected]
+    assert reduced.tokens_per_layer == [list(answer.ledger.visual) for answer in expected]
+    assert [kept.mask.sum() for kept in reduced.kept] == [sum(len(set(one.patches)) for one in answer.kept) for answer in expected]
+
+
+def test_several_sampled_sequences_share_their_images(member):
+    model, processor, _ = member[1]
+    samples, inputs = asked(member)
+    torch.manual_seed(0)
+    with parbench.reduce(model, processor, DivPrune(name="divprune", budget=0.5)) as reduced:
+        ids = model.generate(**inputs, max_new_tokens=3, do_sample=True, num_return_sequences=2)
+    assert len(ids) == 2 * len(samples)
+    assert [kept.tokens for kept in reduced.kept[::2]] == [kept.tokens for kept in reduced.kept[1::2]]
+
+
+@pytest.mark.parametrize("name", ["internvl", "idefics3", "smolvlm"])
+def test_a_family_whose_inputs_do_not_tell_its_images_apart_is_refused(name):
+    model, processor, mark = zoo.FAMILIES[name]()
+    inputs = processor(images=[[zoo.image(112, 84)]], text=[f"USER: {mark}\nWhy? ASSISTANT:"], return_tensors="pt")
+    with (
+        parbench.reduce(model, processor, DivPrune(name="divprune", budget=0.5)),
+        pytest.raises(ParbenchError, match=r"use parbench\.evaluate"),
+    ):
+        model.generate(**inputs, max_new_tokens=1)
+
+
+@pytest.mark.parametrize("name", ["llava_next", "qwen2_5_vl"])
+def test_the_picture_of_an_image_is_about_the_image(name):
+    model, processor, _ = zoo.FAMILIES[name]()
+    adapter = LlavaAdapter(model, processor, name=name)
+    given = zoo.image(112, 84, 3)
+    shown = adapter.family.picture(adapter.prepare(given))
+    small, theirs = (torch.tensor(list(one.resize((8, 6)).convert("L").getdata())).float() for one in (given, shown))
+    assert torch.corrcoef(torch.stack([small, theirs]))[0, 1] > 0.9
