@@ -12,7 +12,7 @@ from parbench.models.assets import asset
 from parbench.models.configs import config_of
 from parbench.models.devices import resolve_device, resolve_dtype
 from parbench.models.loading import check_clip_config, locate, locate_clip
-from parbench.models.processors import build_processor, load_processor
+from parbench.models.processors import build_processor, limit_pixels, load_processor, pixel_limits
 from parbench.models.silence import quiet_transformers
 from parbench.models.special_tokens import small_tokenizer, take_ids
 from parbench.models.text import ClipSpace
@@ -65,7 +65,10 @@ def _processor(sizes: Any, config: Mapping[str, Any]) -> Any:
     if settings := config.get("processor"):
         tokenizer = small_tokenizer(sizes.model_type)
         take_ids(sizes, tokenizer)
-        return build_processor(sizes, tokenizer, settings)
+        processor = build_processor(sizes, tokenizer, settings)
+        if limits := pixel_limits(config):
+            limit_pixels(processor.image_processor, limits)
+        return processor
     if not (geometry := config.get("geometry")):
         return load_processor(locate(str(config["path"]), config.get("revision"), weights=False), config)
     if "model_type" in geometry:
