@@ -13,6 +13,7 @@ from parbench.errors import ParbenchError, unknown
 from parbench.reducers import Reducer
 from parbench.reducers.budget import check_budget
 from parbench.reducers.calibration import LOCAL, SHIPPED, Subject, file_name, first_serving, found_for
+from parbench.reducers.needs import check_model
 
 if TYPE_CHECKING:
     from transformers import LlavaForConditionalGeneration
@@ -86,7 +87,7 @@ def ready(method: Reducer, known: Known) -> Reducer:
         )
     if not method.name:
         method = dataclasses.replace(method, name=type(method).__name__.lower())
-    method.check(known.geometry)
+    check_model(method, known.geometry)
     if not known.geometry.varies and (asked := method.asked(known.geometry)) != method.budget:
         method = dataclasses.replace(method, budget=asked)
     if method.needs_clip and not known.clip:

@@ -15,6 +15,7 @@ from parbench.harness.token_counter import KeptCounter
 from parbench.models.adapter import LlavaAdapter
 from parbench.reducers import Reducer
 from parbench.reducers.calibration import Subject, calibrated
+from parbench.reducers.needs import check_model
 
 # With few images, the number of tokens need not be monotonic over the whole range.
 _CUTS = 20
@@ -29,7 +30,7 @@ def ready(adapter: LlavaAdapter, method: DictConfig, budget: int | float | None,
         ParbenchError: The method cannot deliver that budget on this model.
     """
     built = build_reducer(method, budget)
-    built.check(adapter.geometry)
+    check_model(built, adapter.geometry)
     if not adapter.geometry.varies:
         built = dataclasses.replace(built, budget=built.asked(adapter.geometry))
     field = built.open_threshold

@@ -16,6 +16,7 @@ from parbench.models.configs import config_of
 from parbench.models.geometry import Geometry
 from parbench.reducers import Reducer
 from parbench.reducers.budget import resolve
+from parbench.reducers.needs import check_model
 from parbench.reducers.none import Unreduced
 
 # Tokens before the image in LLaVA-1.5's prompt.
@@ -168,7 +169,7 @@ def _site(reducer: Reducer | None, geometry: Geometry, place: str) -> Site[Reduc
 
 
 def _asked(reducer: Reducer, geometry: Geometry) -> int | None:
-    reducer.check(geometry)
+    check_model(reducer, geometry)
     tokens = reducer.asked(geometry)
     if reducer.title == "none" and tokens not in (None, geometry.patches):
         raise ParbenchError(f"method {reducer.name} drops nothing: leave tokens={tokens} out")

@@ -30,7 +30,7 @@ def visuals(site: Site[Reducer], reduced: Sequence[Reduced]) -> list[Visual]:
             image.seed,
             owners(image.origin) if site.needs_owners else None,
             image.streams,
-            image.separators,
+            None if site.drops_separators and len(image.tokens) < len(image.image.source.content) else image.separators,
         )
         for image in reduced
     ]

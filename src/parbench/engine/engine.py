@@ -31,6 +31,7 @@ from parbench.models.adapter import LlavaAdapter
 from parbench.models.families import ImageTokens
 from parbench.models.vision import Encoded
 from parbench.reducers import Reducer
+from parbench.reducers.needs import check_model
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class Engine:
     def __init__(
         self, adapter: LlavaAdapter, reducer: Reducer, *, share: bool = True, features: FeatureCache | None = None, workers: int = 0
     ) -> None:
-        reducer.check(adapter.geometry)
+        check_model(reducer, adapter.geometry)
         self.adapter = adapter
         self.reducer = reducer
         self.site = site_of(reducer, adapter.geometry)

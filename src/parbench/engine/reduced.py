@@ -122,7 +122,8 @@ def _pieces(site: Site[Reducer], entry: int, encoded: Encoded, tokens: ImageToke
     shares: Sequence[int | None] = [None] * len(counts) if budget is None else spread(budget, counts)
     pieces = []
     for number, (count, share) in enumerate(zip(counts, shares, strict=True)):
-        if not count:
+        # A part too small for its share keeps nothing.
+        if not count or share == 0:
             continue
         index = (part == number).nonzero().flatten()
         columns = len((source.cell[content][index] % source.parts[number].columns).unique())
@@ -132,17 +133,12 @@ def _pieces(site: Site[Reducer], entry: int, encoded: Encoded, tokens: ImageToke
 
 
 def spread(budget: int, counts: Sequence[int]) -> list[int]:
-    """A budget over parts with some tokens each, in proportion, by largest remainder; each part with tokens keeps at least one."""
+    """A budget over parts with some tokens each, in proportion, by largest remainder; ties: the earlier part."""
     total = sum(counts)
-    exact = [budget * count / total for count in counts]
-    found = [min(count, max(int(share), 1 if count else 0)) for share, count in zip(exact, counts, strict=True)]
-    order = sorted(range(len(counts)), key=lambda number: found[number] - exact[number])
-    for number in order * 2:
-        if sum(found) < budget and found[number] < counts[number]:
-            found[number] += 1
-    for number in reversed(order * 2):
-        if sum(found) > budget and found[number] > 1:
-            found[number] -= 1
+    found = [budget * count // total for count in counts]
+    order = sorted(range(len(counts)), key=lambda number: (found[number] - budget * counts[number] / total, number))
+    for number in order[: budget - sum(found)]:
+        found[number] += 1
     return found
 
 

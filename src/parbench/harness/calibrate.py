@@ -13,6 +13,7 @@ from parbench.engine.sites import site_of
 from parbench.harness.token_counter import KeptCounter
 from parbench.models.merging import Merger
 from parbench.reducers import Reducer
+from parbench.reducers.needs import check_model
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ def find_threshold(
         ParbenchError: The budget is impossible; ``OutOfReach`` if no threshold gives it.
     """
     adapter, field = counter.adapter, str(asked.calibrates)
-    asked.check(adapter.geometry)
+    check_model(asked, adapter.geometry)
 
     def mean_count(threshold: Any) -> float:
         tried = dataclasses.replace(asked, **{field: threshold})

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from parbench.config import build_reducer
 from parbench.errors import ParbenchError
+from parbench.reducers.needs import check_model
 from parbench.results.naming import row_name
 
 if TYPE_CHECKING:
@@ -88,5 +89,5 @@ def for_sizes(reducer: Reducer, geometry: Geometry) -> Reducer:
     Raises:
         ParbenchError: The method cannot deliver its budget on a model of these sizes.
     """
-    reducer.check(geometry)
+    check_model(reducer, geometry)
     return dataclasses.replace(reducer, budget=reducer.asked(geometry))

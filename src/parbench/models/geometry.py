@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-# Visual tokens that an image of a family unknown to us is taken to have where one number has to stand for all images.
-_UNKNOWN = 576
+from parbench.models.offers import EVERYTHING
+
+# Side of the grid that stands for images of any size: LLaVA-1.5's.
+_SIDE = 24
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Geometry:
         tokens: Visual tokens of an image without reduction, if they are not the cells of the grid. Where ``varies`` and no image is
             meant, those of a typical one.
         varies: Whether the number of visual tokens depends on the image. Then a budget above it keeps every token.
+        family: The family of models, in words.
+        offers: What it has of that which methods may need; see :mod:`parbench.models.offers`.
     """
 
     rows: int
@@ -33,6 +37,8 @@ class Geometry:
     feature: int = -2
     tokens: int | None = None
     varies: bool = False
+    family: str = "LLaVA-1.5"
+    offers: frozenset[str] = EVERYTHING
 
     @property
     def patches(self) -> int:
@@ -46,6 +52,11 @@ class Geometry:
         return replace(self, rows=grid[0], columns=grid[1], tokens=tokens)
 
     @property
+    def any_image(self) -> Geometry:
+        """The geometry itself; for a model whose images differ, that of an image of 576 tokens, the same for all of them."""
+        return self.of_image(_SIDE**2, (_SIDE, _SIDE))
+
+    @property
     def read(self) -> int:
         """Number of vision blocks up to the hidden state that LLaVA reads."""
         return self.feature % (self.blocks + 1)
@@ -53,15 +64,21 @@ class Geometry:
 
 def geometry_of(config: Any) -> Geometry:
     """The geometry of a model from its Hugging Face configuration."""
-    from parbench.models.families import family_type
+    from parbench.models.families import Generic, family_type
 
-    family = family_type(config.model_type)
+    family = family_type(config.model_type) or Generic
     vision, text = config.vision_config, config.get_text_config()
-    side = family.side(config) if family and not family.varies else 0
+    side = 0 if family.varies else family.side(config)
     blocks = getattr(vision, "depth", None) or vision.num_hidden_layers
     patch = vision.patch_size[0] if isinstance(vision.patch_size, list | tuple) else vision.patch_size
     feature = getattr(config, "vision_feature_layer", -1)
-    if side:
-        return Geometry(side, side, text.num_hidden_layers, blocks, patch, feature)
-    typical = family.typical(config) if family else _UNKNOWN
-    return Geometry(0, 0, text.num_hidden_layers, blocks, patch, feature, tokens=typical, varies=True)
+    offers = family.offers | own_heads(text.num_attention_heads, getattr(text, "num_key_value_heads", None))
+    tokens = None if side else family.typical(config)
+    return Geometry(
+        side, side, text.num_hidden_layers, blocks, patch, feature, tokens, family.varies, family=family.title, offers=offers
+    )
+
+
+def own_heads(heads: int | None, key_heads: int | None) -> frozenset[str]:
+    """What an LLM with some attention heads offers, of which some share their keys and values."""
+    return frozenset({"heads"} if key_heads in (None, heads) else ())

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from parbench.models import hub
-from parbench.models.geometry import Geometry, geometry_of
+from parbench.models.geometry import Geometry, geometry_of, own_heads
 from parbench.models.loading import check_config, locate, read_json
+from parbench.models.offers import EVERYTHING
 
 
 def model_geometry(model: Mapping[str, Any]) -> Geometry:
@@ -75,4 +76,5 @@ def _stated(config: Mapping[str, Any], vision: str, text: str) -> Geometry | Non
     if config.get("model_type", "llava") != "llava" or len(sizes) < len(found):
         return None
     image, patch, blocks, layers, feature = sizes
-    return Geometry(image // patch, image // patch, layers, blocks, patch, feature)
+    offers = (EVERYTHING - {"heads"}) | own_heads(llm.get("num_attention_heads"), llm.get("num_key_value_heads"))
+    return Geometry(image // patch, image // patch, layers, blocks, patch, feature, offers=offers)

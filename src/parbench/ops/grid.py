@@ -34,6 +34,20 @@ def grid_weights(coarse: tuple[int, int], fine: tuple[int, int]) -> Tensor:
     return torch.kron(area_weights(coarse[0], fine[0]), area_weights(coarse[1], fine[1]))
 
 
+def banded_weights(count: int, rows: int, columns: int) -> Tensor:
+    """[count, rows x columns] area weights of any number of cells over a grid: bands of equal height, of nearly equally many cells.
+
+    Args:
+        count: Number of cells, at most rows x columns.
+        rows: Rows of the grid.
+        columns: Its columns.
+    """
+    bands = min(max(round((count * rows / columns) ** 0.5), -(-count // columns)), rows, count)
+    height = area_weights(bands, rows)
+    cells = [count * (band + 1) // bands - count * band // bands for band in range(bands)]
+    return torch.cat([torch.kron(height[band : band + 1], area_weights(number, columns)) for band, number in enumerate(cells)])
+
+
 def centres(coarse: tuple[int, int], fine: tuple[int, int]) -> Tensor:
     """[k] raster index of the fine cell at the centre of each coarse cell."""
     row, column = (((2 * torch.arange(c) + 1) * f // (2 * c)).clamp(max=f - 1) for c, f in zip(coarse, fine, strict=True))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 # Fields that methods did not have from the beginning; None is the method's own.
-LATER = ("within", "attention", "separators")
+LATER = ("within", "attention", "separators", "space")
 
 
 @dataclass
@@ -34,6 +34,8 @@ class Reducer(ABC):
         takes_budget: Whether it drops tokens, so that a budget makes sense.
         free: Whether it only selects tokens without arithmetic, so that its overhead is 0 FLOPs.
         uncalibrated: Fields, other than budget and name, on which the threshold does not depend.
+        needs: What it needs of a model, by name in :mod:`parbench.models.offers`.
+        substitutes: For what may be missing, the fields with which the method does without it.
         calibration_range: A threshold that certainly keeps too many tokens, and one that certainly keeps too few.
     """
 
@@ -48,9 +50,16 @@ class Reducer(ABC):
     calibration_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     free: ClassVar[bool] = False
     takes_budget: ClassVar[bool] = True
+    needs: ClassVar[frozenset[str]] = frozenset()
+    substitutes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     budget: int | float | None = None
     name: str = ""
+
+    @property
+    def wants(self) -> frozenset[str]:
+        """What it needs of a model with the values of its fields."""
+        return self.needs
 
     def check(self, geometry: Geometry) -> None:
         """Refuse a budget that this method cannot deliver on this model.
@@ -77,6 +86,10 @@ class Reducer(ABC):
         if asked is None:
             raise ParbenchError(f"method {self.name} needs a budget: use budget=64 or a ratio such as budget=0.111")
         return asked
+
+    def is_share_of(self, geometry: Geometry) -> bool:
+        """Whether the budget is a share of images with different numbers of tokens, of which a small one meets it only nearly."""
+        return geometry.varies and self.budget is not None and self.budget < 1
 
     @property
     def exact_budget(self) -> bool:

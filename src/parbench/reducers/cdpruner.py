@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -34,24 +35,35 @@ class CdPruner(TokenReducer):
         strip: Whether the format instruction is removed from the question.
         relevance_sign: -1 as in the release, or 1 for towers in which patches of what the text names score highest. The default is
             the model's.
+        space: ``llm`` for families without CLIP's text tower: patches as the LLM gets them, and the input embeddings of the
+            question, over which relevance is averaged. An extension of ours. None: ``clip``, as in the release.
     """
 
     title = "CDPruner"
     paper = "arXiv 2506.10967"
     prompt_aware = True
+    needs = frozenset({"text"})
+    substitutes: ClassVar = {**TokenReducer.substitutes, "text": {"space": "llm"}}
+    own_within = "part"
     place: str = "after_projector"
     strip: bool = True
     relevance_sign: int = -1
+    space: str | None = None
 
     def __post_init__(self) -> None:
-        """Check that ``relevance_sign`` is 1 or -1."""
+        """Check the fields."""
         super().__post_init__()
-        one_of(self, relevance_sign=(1, -1))
+        one_of(self, relevance_sign=(1, -1), space=(None, "clip", "llm"))
+
+    @property
+    def wants(self) -> frozenset[str]:
+        """What it needs with the values of its fields: in the LLM's space, no text tower."""
+        return super().wants - ({"text"} if self.space == "llm" else set())
 
     @property
     def needs_clip(self) -> bool:
-        """True: relevance is computed in CLIP's joint space."""
-        return True
+        """Whether relevance is computed in CLIP's joint space."""
+        return self.space != "llm"
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
         """Select the patches, in raster order."""
@@ -66,10 +78,12 @@ class CdPruner(TokenReducer):
 
     def relevance(self, probes: Probes) -> Tensor:
         """Relevance [B, N] in float64: 0 for the least relevant patch of an image, 1 for the most relevant one."""
-        patches = F.normalize(probes.clip_patches.double(), dim=-1)
+        llm = self.space == "llm"
+        patches = F.normalize((probes.llm_patches if llm else probes.clip_patches).double(), dim=-1)
         rows = []
         for image, prompt in enumerate(probes.prompts):
-            question = probes.clip_text(image, [strip_format(prompt) if self.strip else prompt], whole=True)
+            asked = strip_format(prompt) if self.strip else prompt
+            question = probes.llm_text(asked) if llm else probes.clip_text(image, [asked], whole=True)
             similarity = patches[image] @ F.normalize(question.double(), dim=-1).T
             rows.append(self.relevance_sign * similarity.mean(1))
         raw = torch.stack(rows)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from parbench.ops.selection import to_mask, top_k
-from parbench.reducers import Reduction, TokenReducer
+from parbench.reducers import Reduction
+from parbench.reducers.attended import AttendedReducer
 from parbench.reducers.token_probes import READ_BLOCK, Probes
 
 
 @dataclass
-class ClsTopK(TokenReducer):
+class ClsTopK(AttendedReducer):
     """Keeps the ``budget`` patches with the highest CLS attention, mean over heads, in the block whose output LLaVA reads."""
 
     title = "CLS top-k"

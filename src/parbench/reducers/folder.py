@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +43,7 @@ class Folder(TokenReducer):
     title = "FOLDER"
     paper = "arXiv 2501.02430"
     blocks = (READ_BLOCK,)
+    substitutes: ClassVar = {**TokenReducer.substitutes, "cls": {"alpha": 0.0}, "projector": {"send_cls": False}}
     class_token: bool = False
     send_cls: bool = False
     alpha: float = 0.0
@@ -54,6 +56,11 @@ class Folder(TokenReducer):
             raise ParbenchError(f"method.alpha={self.alpha} of {self.name} is negative: use 0 or more")
         if self.send_cls and self.place != "before_projector":
             raise ParbenchError(f"method.send_cls=true of {self.name} needs method.place=before_projector: CLS is not projected")
+
+    @property
+    def wants(self) -> frozenset[str]:
+        """What it needs with the values of its fields: CLS and its attention are options."""
+        return super().wants | ({"cls"} if self.alpha else set()) | ({"projector"} if self.send_cls else set())
 
     def check(self, geometry: Geometry) -> None:
         """Also refuse budgets that folding cannot reach."""
@@ -71,9 +78,9 @@ class Folder(TokenReducer):
         if count == patches:
             return Reduction.everything(features)
         tokens = torch.cat([probes.cls[:, None], features], dim=1) if self.send_cls else features
-        attention = probes.cls_attention(READ_BLOCK).mean(1) if self.alpha else None
-        if attention is not None and not self.send_cls:
-            attention = attention[:, 1:]
+        attention = None
+        if self.alpha:
+            attention = (probes.cls_attention if self.send_cls else probes.saliency)(READ_BLOCK).mean(1)
         removed = tokens.shape[1] - count
         group = fold(tokens.double(), removed, attention, _PENALTY * self.alpha, self.class_token)
         members = F.one_hot(group, count).transpose(1, 2).double()

@@ -54,6 +54,7 @@ class Interaction(SingleCut):
     """
 
     title = "2409.01162 (approximation)"
+    needs = frozenset({"projector"})
     paper = "arXiv 2409.01162"
     prompt_aware = True
     adaptive = True

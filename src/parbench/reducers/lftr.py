@@ -29,6 +29,8 @@ class Lftr(TokenReducer):
     """
 
     title = "LFTR (approximation)"
+    needs = frozenset({"grid"})
+    own_within = "part"
     paper = "arXiv 2501.17391"
     radius: int = 1
 

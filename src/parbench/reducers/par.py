@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -66,6 +67,8 @@ class Par(TokenReducer):
     paper = "arXiv 2410.07278"
     prompt_aware = True
     adaptive = True
+    needs = frozenset({"text"})
+    substitutes: ClassVar = {**TokenReducer.substitutes, "text": {"space": "llm"}}
     calibrates = "relevance_threshold"
     uncalibrated = ("per_image",)
     calibration_range = (-4.0, 6.0)
@@ -132,6 +135,11 @@ class Par(TokenReducer):
         }
         for sentence in (sentence for sentence, impossible in wrong.items() if impossible):
             raise ParbenchError(f"method par: method.{sentence}")
+
+    @property
+    def wants(self) -> frozenset[str]:
+        """What it needs with the values of its fields: in the LLM's space, no text tower."""
+        return super().wants - ({"text"} if self.space == "llm" else set())
 
     @property
     def needs_clip(self) -> bool:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from parbench.errors import ParbenchError
 from parbench.models.geometry import Geometry
-from parbench.ops.grid import factor, grid_weights
+from parbench.ops.grid import banded_weights, factor, grid_weights
 from parbench.reducers import Reduction, TokenReducer
 from parbench.reducers.token_probes import Probes
 
@@ -32,15 +32,22 @@ def coarse_grid(count: int, geometry: Geometry, method: str) -> tuple[int, int]:
 
 @dataclass
 class Pool(TokenReducer):
-    """Averages the patches of each cell of a coarse grid, weighted by area if cells cut patches."""
+    """Averages the patches of each cell of a coarse grid, weighted by area if cells cut patches.
+
+    A budget that forms no grid is refused. In families whose images differ in size, it is met by a grid whose rows have unequal
+    numbers of cells.
+    """
 
     title = "pool"
+    needs = frozenset({"grid"})
+    own_within = "part"
     control = True
 
     def check(self, geometry: Geometry) -> None:
         """Also refuse budgets that do not form a grid."""
         super().check(geometry)
-        coarse_grid(self.count(geometry), geometry, self.name)
+        if not geometry.varies:
+            coarse_grid(self.count(geometry), geometry, self.name)
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
         """Average the patches in each of ``budget`` cells."""
@@ -50,5 +57,10 @@ class Pool(TokenReducer):
         counts = torch.full((batch,), count, device=features.device)
         if count == features.shape[1]:
             return Reduction.everything(features)
-        weights = grid_weights(coarse_grid(count, geometry, self.name), probes.encoded.grid).to(features.device)
+        rows, columns = probes.encoded.grid
+        # Where images differ in size, a budget cannot be chosen to form a grid in each.
+        if geometry.varies and not factor(count, rows, columns):
+            weights = banded_weights(count, rows, columns).to(features.device)
+        else:
+            weights = grid_weights(coarse_grid(count, geometry, self.name), (rows, columns)).to(features.device)
         return Reduction.mix(features, weights.expand(batch, -1, -1), counts)

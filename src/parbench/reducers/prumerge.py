@@ -11,18 +11,20 @@ from parbench.errors import ParbenchError
 from parbench.ops.counts import by_share
 from parbench.ops.graph import cosine
 from parbench.ops.selection import outliers, top_k
-from parbench.reducers import Reduction, TokenReducer
+from parbench.reducers import Reduction
+from parbench.reducers.attended import AttendedReducer
 from parbench.reducers.token_probes import Probes
 
 
 @dataclass
-class PruMerge(TokenReducer):
+class PruMerge(AttendedReducer):
     """Keeps patches whose CLS attention is an outlier, merges their nearest neighbours into them, appends one token for the rest.
 
     Queries and keys are those of the last vision block, not split into heads, as in the official code (the paper says the last
     but one). Neighbours are weighted by the raw attentions, not normalised. With a budget b, the b - 1 patches of highest attention
     are kept, and the appended token is the b-th. Outliers are determined per image; the official code takes quantiles over the
-    flattened batch. Kept tokens are in the order of descending attention, as in the official code.
+    flattened batch. Kept tokens are in the order of descending attention, as in the official code. In other families than LLaVA-1.5
+    the attention is the mean over heads, and tokens are merged behind the connector.
 
     Attributes:
         neighbours: Number of patches merged into each kept one.
@@ -31,6 +33,7 @@ class PruMerge(TokenReducer):
     title = "PruMerge"
     paper = "arXiv 2403.15388"
     adaptive = True
+    own_within = "part"
     blocks = (-1,)
     neighbours: int = 32
 
@@ -42,11 +45,18 @@ class PruMerge(TokenReducer):
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
         """Select patches, merge their neighbours, append the token of the rest."""
+        attention, keys = self.attended(probes)
+        order, counts = self.choose(attention, probes)
+        return self.merge(features, cosine(keys), attention, order, counts, self.asked(probes.geometry))
+
+    @staticmethod
+    def attended(probes: Probes) -> tuple[Tensor, Tensor]:
+        """Attention to each patch [B, N] and its keys [B, N, C] in the last vision block, in float64."""
+        if probes.encoded.projected:
+            return probes.saliency(-1).mean(1), probes.token_keys(-1).transpose(1, 2).flatten(2)
         queries, keys = probes.encoded.queries[-1].double(), probes.encoded.keys[-1].double()
         scale = keys.shape[-1] ** -0.5
-        attention = (queries[:, :1] @ keys.transpose(1, 2) * scale).softmax(-1)[:, 0, 1:]
-        order, counts = self.choose(attention, probes)
-        return self.merge(features, cosine(keys[:, 1:]), attention, order, counts, self.asked(probes.geometry))
+        return (queries[:, :1] @ keys.transpose(1, 2) * scale).softmax(-1)[:, 0, 1:], keys[:, 1:]
 
     def choose(self, attention: Tensor, probes: Probes) -> tuple[Tensor, Tensor]:
         """Kept patches [B, K] in the official order, padded by arbitrary indices, and their counts [B]."""

@@ -57,6 +57,8 @@ class PyramidDrop(LayerReducer):
         """The official layers, scaled to the model's depth; earlier ones for a small budget."""
         if self.layers is not None:
             return tuple(self.layers)
+        # The same for all images.
+        geometry = geometry.any_image
         asked, depth = self.asked(geometry), geometry.layers / _OFFICIAL_LAYERS
         while True:
             found = at_depth(_OFFICIAL_STAGES, depth)

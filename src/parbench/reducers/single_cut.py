@@ -59,6 +59,8 @@ class SingleCut(LayerReducer):
             return (max(1, round(geometry.patches * (1 - self.ratio))),)
         full, after = self.cut(geometry), geometry.layers - self.cut(geometry)
         kept = round((asked * geometry.layers - geometry.patches * full) / after)
+        if kept < 1 and self.is_share_of(geometry):
+            kept = 1
         if kept < 1:
             least = -(-(geometry.patches * full + after) // geometry.layers)
             raise ParbenchError(

@@ -35,6 +35,7 @@ class TopV(SingleCut):
     """
 
     title = "TopV-like"
+    needs = frozenset({"grid"})
     paper = "arXiv 2503.18278"
     features: float = 1.0
     nearness: float = 1.0

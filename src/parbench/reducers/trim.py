@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -31,24 +32,34 @@ class Trim(TokenReducer):
     Attributes:
         relevance_sign: -1 as in the release, or 1 for towers in which patches of what the text names score highest. The default is
             the model's.
+        space: ``llm`` for families without CLIP's text tower: patches as the LLM gets them, and the mean of the input embeddings of
+            the question. An extension of ours. None: ``clip``, as in the release.
     """
 
     title = "TRIM"
     paper = "arXiv 2409.10994"
     prompt_aware = True
+    needs = frozenset({"text"})
+    substitutes: ClassVar = {**TokenReducer.substitutes, "text": {"space": "llm"}}
     adaptive = True
 
     relevance_sign: int = -1
+    space: str | None = None
 
     def __post_init__(self) -> None:
-        """Check that ``relevance_sign`` is 1 or -1."""
+        """Check the fields."""
         super().__post_init__()
-        one_of(self, relevance_sign=(1, -1))
+        one_of(self, relevance_sign=(1, -1), space=(None, "clip", "llm"))
+
+    @property
+    def wants(self) -> frozenset[str]:
+        """What it needs with the values of its fields: in the LLM's space, no text tower."""
+        return super().wants - ({"text"} if self.space == "llm" else set())
 
     @property
     def needs_clip(self) -> bool:
-        """True: patches are scored in CLIP's joint space."""
-        return True
+        """Whether patches are scored in CLIP's joint space."""
+        return self.space != "llm"
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
         """Select the patches and append the mean of the others."""
@@ -63,6 +74,12 @@ class Trim(TokenReducer):
 
     def scores(self, probes: Probes) -> Tensor:
         """Scores [B, N] in float64; those of an image sum to 1."""
-        texts = [probes.clip_text(image, [prompt.replace("<image>", " ")]) for image, prompt in enumerate(probes.prompts)]
-        similarity = probes.clip_patches.double() @ torch.cat(texts).double()[:, :, None]
+        asked = [prompt.replace("<image>", " ") for prompt in probes.prompts]
+        if self.space == "llm":
+            patches = probes.llm_patches
+            texts = [probes.llm_text(prompt).double().mean(0, keepdim=True) for prompt in asked]
+        else:
+            patches = probes.clip_patches
+            texts = [probes.clip_text(image, [prompt]) for image, prompt in enumerate(asked)]
+        similarity = patches.double() @ torch.cat(texts).double()[:, :, None]
         return (self.relevance_sign * similarity[..., 0]).softmax(-1)

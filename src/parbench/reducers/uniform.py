@@ -18,6 +18,8 @@ class Uniform(TokenReducer):
     """Keeps the patches at the centres of a coarse grid, or evenly spaced ones if the budget does not form a grid."""
 
     title = "uniform"
+    needs = frozenset({"grid"})
+    own_within = "part"
     control = True
     free = True
 

@@ -11,21 +11,23 @@ from parbench.errors import ParbenchError
 from parbench.ops.graph import cosine
 from parbench.ops.pairing import thin_by_halves
 from parbench.ops.selection import to_mask, top_k
-from parbench.reducers import Reduction, TokenReducer
+from parbench.reducers import Reduction
+from parbench.reducers.attended import AttendedReducer
 from parbench.reducers.token_probes import READ_BLOCK, Probes
 
 
 @dataclass
-class VisPruner(TokenReducer):
+class VisPruner(AttendedReducer):
     """Keeps patches with high CLS attention, and a diverse selection of the others.
 
     Attention is that of the block whose output LLaVA reads, mean over heads. The other patches, by descending attention, are
-    thinned
-    out in rounds: they are split into even and odd positions, and the even ones that are most similar to an odd one are dropped.
-    Similarity is the cosine of features before the projector. Kept tokens are in raster order.
+    thinned out in rounds: they are split into even and odd positions, and the even ones that are most similar to an odd one are
+    dropped. Similarity is the cosine of features before the projector. Kept tokens are in raster order.
 
     The diverse part depends on the order of nearly equal similarities: a change in the last digit of the features may change
-    most of it. The newer release fails if the number of other patches is odd; here there is then one more even position.
+    most of it. The newer release fails if the number of other patches is odd; here there is then one more even position. In towers
+    without CLS, its authors rank by the attention that a patch receives (``attention=received``). In other families than LLaVA-1.5
+    similarity is that of tokens behind the connector.
 
     Attributes:
         important: Share of the budget that is selected by attention, rounded down.

@@ -47,6 +47,8 @@ class VTW(LayerReducer):
 
     def cut(self, geometry: Geometry) -> int:
         """K, the first layer without visual tokens, by the field ``layer``, the budget or the scaled official value."""
+        # The same for all images.
+        geometry = geometry.any_image
         asked = self.asked(geometry)
         if asked is not None:
             return max(1, round(asked * geometry.layers / geometry.patches))

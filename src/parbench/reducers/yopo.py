@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -39,6 +40,7 @@ class YOPO(MaskReducer):
 
     title = "YOPO (simulated by masks)"
     paper = "arXiv 2410.06169"
+    substitutes: ClassVar = {"grid": {"window": None}, "heads": {"pruned_heads": ()}}
     window: int | None = 5
     layer: int | None = None
     feed_forward: int = 2
@@ -52,6 +54,11 @@ class YOPO(MaskReducer):
             raise ParbenchError(f"method.window={self.window} of {self.name} is not odd, so it has no centre: use an odd width")
         if self.feed_forward < 1:
             raise ParbenchError(f"method.feed_forward={self.feed_forward} of {self.name}: use 1 or more")
+
+    @property
+    def wants(self) -> frozenset[str]:
+        """What it needs with the values of its fields: a grid for neighbours, and heads of their own to prune some."""
+        return super().wants | ({"grid"} if self.window is not None else set()) | ({"heads"} if self.pruned_heads else set())
 
     def check(self, geometry: Geometry) -> None:
         """Refuse layers that the model lacks."""

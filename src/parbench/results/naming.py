@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+# Fields that change what a method is where a model lacks something, and what a name says before their value.
+_SUBSTITUTES = {"attention": "", "within": "within=", "separators": "separators="}
+
 
 def cell_name(method: str, budget: float | None) -> str:
     """The name of a method at a budget."""
@@ -18,7 +21,10 @@ def row_name(settings: Mapping[str, Any], *details: str) -> str:
         settings: The method's fields.
         details: Further details that distinguish the row, such as ``edge_threshold=0.5``.
     """
-    said = [*(["per image"] if settings.get("per_image") else []), *details]
+    substitutes = [f"{word}{settings[field]}" for field, word in _SUBSTITUTES.items() if settings.get(field)]
+    if settings.get("space") == "llm":
+        substitutes.append("llm")
+    said = [*(["per image"] if settings.get("per_image") else []), *substitutes, *details]
     name = cell_name(settings["name"], settings.get("budget"))
     return f"{name} ({', '.join(said)})" if said else name
 

@@ -11,6 +11,7 @@ from parbench.config import build_reducer
 from parbench.errors import ParbenchError
 from parbench.harness.planned import Cell
 from parbench.reducers.budget import Budget
+from parbench.reducers.needs import check_model
 from parbench.sweep.grid import other_method
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def refuse_impossible(asked: Iterable[tuple[Geometry, Iterable[Cell]]]) -> None:
     for geometry, cells in asked:
         for cell in cells:
             try:
-                build_reducer(cell.method, cell.budget).check(geometry)
+                check_model(build_reducer(cell.method, cell.budget), geometry)
                 possible.add(cell.budget)
             except ParbenchError as error:
                 refused.setdefault(cell.budget, error)

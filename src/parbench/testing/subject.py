@@ -12,6 +12,7 @@ from parbench.engine.samples import Answer, Sample
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LlavaAdapter
 from parbench.reducers import Reducer
+from parbench.reducers.needs import check_model
 from parbench.reducers.none import Unreduced
 
 
@@ -83,7 +84,7 @@ class Subject:
         if method.budget is None and not ruled:
             raise NotApplicable("needs a budget")
         try:
-            method.check(self.trial.adapter.geometry)
+            check_model(method, self.trial.adapter.geometry)
         except ParbenchError as error:
             raise NotApplicable("cannot deliver so few tokens on this model") from error
         return method

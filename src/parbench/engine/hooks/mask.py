@@ -13,6 +13,7 @@ from parbench.engine.hooks.base import LlmHooks
 from parbench.engine.inputs import Rows
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LanguageAdapter
+from parbench.models.geometry import Geometry
 from parbench.reducers import MaskReducer
 
 
@@ -63,17 +64,33 @@ class MaskHooks(LlmHooks):
 
     def _allowed(self, hidden: Tensor) -> Tensor | None:
         """Additive mask [B, 1, S, S]: causal, but within an image only neighbours, including later ones."""
-        near = self.reducer.neighbours(self.adapter.geometry)
-        if near is None:
+        if self.reducer.neighbours(self.adapter.geometry.any_image) is None:
             return None
         at = hidden.device
         image, patch, mask = self.rows.image.to(at), self.rows.patch.clamp(min=0).to(at), self.rows.mask.bool().to(at)
         causal = torch.ones(hidden.shape[1], hidden.shape[1], dtype=torch.bool, device=at).tril()
         seen = causal[None] & mask[:, None]
         same = (image[:, :, None] == image[:, None]) & (image >= 0)[:, None]
-        seen = torch.where(same, near.to(at)[patch[:, :, None], patch[:, None]], seen)
+        for size in dict.fromkeys(self.rows.sizes or [self.adapter.geometry]):
+            near = self.reducer.neighbours(size)
+            if near is not None:
+                mine = same & self._of_size(size).to(at)[:, :, None]
+                # A patch of a larger image has no place in this grid; its entries are not used.
+                place = patch.clamp(max=size.patches - 1)
+                seen = torch.where(mine, near.to(at)[place[:, :, None], place[:, None]], seen)
         allowed = torch.zeros(seen.shape, dtype=hidden.dtype, device=at)
         return allowed.masked_fill(~seen, torch.finfo(hidden.dtype).min)[:, None]
+
+    def _of_size(self, size: Geometry) -> Tensor:
+        """[B, S] bool: the visual tokens of images of a size."""
+        image, found, sizes = self.rows.image, torch.zeros_like(self.rows.image, dtype=torch.bool), iter(self.rows.sizes)
+        if not self.rows.sizes:
+            return image >= 0
+        for row in range(len(image)):
+            for number in range(int(image[row].max()) + 1):
+                if next(sizes) == size:
+                    found[row] |= image[row] == number
+        return found
 
     def zero(self, heads: list[int], width: int, values: Tensor) -> Tensor:
         """Values [B, S, heads x width] with some heads zeroed at visual tokens, at prefill."""

@@ -99,6 +99,11 @@ class Site(Generic[R_co]):
         """Whether the parts of an image (crops, tiles) are reduced one by one, each with its share of the budget."""
         return self.between.by_part
 
+    @property
+    def drops_separators(self) -> bool:
+        """Whether a reduced image loses the tokens that show nothing of it, such as newlines."""
+        return self.between.drops_separators
+
     def with_budget(self, budget: int | None) -> Self:
         """The site with another budget of the method before the LLM; with None the site itself."""
         if budget is None:

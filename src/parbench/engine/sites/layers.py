@@ -63,7 +63,7 @@ class LayerSite(Site[LayerReducer]):
         Raises:
             ParbenchError: The method did not deliver its budget.
         """
-        budgets = [self.reducer.asked(geometry) for geometry in images]
+        budgets = [self._due(geometry) for geometry in images]
         asked = sum(budget for budget in budgets if budget is not None) / max(1, len(budgets))
         if not asked:
             return
@@ -72,6 +72,12 @@ class LayerSite(Site[LayerReducer]):
             raise ParbenchError(
                 f"method {self.reducer.name} delivered {delivered:.1f} visual tokens per layer instead of its budget of {asked:.4g}"
             )
+
+    def _due(self, geometry: Geometry) -> float | None:
+        """The average over layers that an image of some size must have."""
+        if self.reducer.is_share_of(geometry):
+            return sum(self.reducer.by_layer(geometry)) / geometry.layers
+        return self.reducer.asked(geometry)
 
     def plan(self, tokens: int) -> TokenPlan:
         """The tokens of an image at each part of the model, for ``tokens`` kept tokens on average."""

@@ -55,4 +55,4 @@ def family_of(model: Any, processor: Any) -> Family:
     return Generic(model, processor)
 
 
-__all__ = ["FAMILIES", "Clip", "Family", "ImageTokens", "Prepared", "family_of", "family_type"]
+__all__ = ["FAMILIES", "Clip", "Family", "Generic", "ImageTokens", "Prepared", "family_of", "family_type"]

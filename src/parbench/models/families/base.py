@@ -36,8 +36,8 @@ class Family:
     Class attributes:
         model_types: Values of ``model_type`` in config.json.
         title: Name in messages.
-        offers: What methods may need: ``cls`` (a CLS token in the tower), ``text`` (CLIP's text tower fits), ``merging``
-            (tokens can be merged inside the tower), ``pixels`` (images of other sizes), ``heads`` (no shared keys).
+        offers: What it has of that which methods may need; see :mod:`parbench.models.offers`. Whether heads share keys is a
+            matter of the checkpoint, see :func:`parbench.models.geometry.own_heads`.
         varies: Whether the number of visual tokens depends on the image.
         reads_videos: Whether frames of a video can stand for an image.
         counts_images: Whether an image becomes other tokens beside others.
@@ -51,7 +51,7 @@ class Family:
 
     model_types: ClassVar[tuple[str, ...]] = ()
     title: ClassVar[str] = "generic"
-    offers: ClassVar[frozenset[str]] = frozenset()
+    offers: ClassVar[frozenset[str]] = frozenset({"received", "parts", "causal"})
     varies: ClassVar[bool] = True
     reads_videos: ClassVar[bool] = False
     counts_images: ClassVar[bool] = False

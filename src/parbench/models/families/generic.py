@@ -19,6 +19,7 @@ class Generic(Family):
     """Visual tokens without places, in a model with one-dimensional positions whose prompt its processor expands."""
 
     model_types = ()
+    offers = frozenset({"causal"})
 
     @staticmethod
     def lacks(model: Any, processor: Any) -> str | None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from parbench.errors import ParbenchError
 from parbench.models.families.base import Family, ImageTokens, Prepared
+from parbench.models.offers import EVERYTHING
 from parbench.models.source import Part, cells, clipped, grids
 from parbench.models.vision import Encoded, encode, process
 
@@ -19,7 +20,7 @@ class Llava(Family):
 
     model_types = ("llava",)
     title = "LLaVA-1.5"
-    offers = frozenset({"cls", "text", "merging", "pixels", "heads", "projector"})
+    offers = EVERYTHING - {"heads"}
     varies = False
 
     def prepare(self, image: Image.Image, _together: int = 1) -> Prepared:

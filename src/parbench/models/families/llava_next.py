@@ -17,7 +17,7 @@ class LlavaNext(AnyResolution):
 
     model_types = ("llava_next",)
     title = "LLaVA-NeXT"
-    offers = frozenset({"cls"})
+    offers = frozenset({"cls", "parts", "causal"})
 
 
 class LlavaNextVideo(LlavaNext):

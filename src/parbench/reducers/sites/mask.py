@@ -24,6 +24,7 @@ class MaskReducer(Reducer):
 
     site = "mask"
     takes_budget = False
+    needs = frozenset({"causal"})
 
     @property
     def note(self) -> str:

@@ -21,6 +21,7 @@ class PixelReducer(Reducer):
     """Makes the image smaller, so that the vision tower gives fewer tokens."""
 
     site = "pixels"
+    needs = frozenset({"pixels"})
 
     @abstractmethod
     def shrink(self, pixels: Tensor, geometry: Geometry) -> Tensor:

@@ -31,6 +31,7 @@ class TowerReducer(Reducer):
     """
 
     site = "tower"
+    needs = frozenset({"merging"})
     positions: str = "compact"
 
     def __post_init__(self) -> None:
