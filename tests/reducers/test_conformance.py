@@ -11,10 +11,11 @@ import torch
 
 from helpers import METHODS, ROWS, UNBUDGETED, reducer
 from parbench.config import compose_config
+from parbench.errors import ParbenchError
 from parbench.ops.selection import to_mask, top_k
 from parbench.reducers import Reduction, TokenReducer
 from parbench.testing import check_method
-from parbench.testing.conformance import BUDGET_CHECKS, CHECKS
+from parbench.testing.conformance import BUDGET_CHECKS, CHECKS, keeps_everything
 from parbench.testing.questions import few_questions
 from parbench.testing.subject import NotApplicable, Subject, Trial
 
@@ -68,6 +69,27 @@ def test_the_yaml_names_every_field_and_nothing_else(name):
     fields = {field.name for field in dataclasses.fields(reducer(name))}
     assert fields == set(config) - {"_target_"}
     assert config.name == name
+
+
+@dataclass
+class FewBudgets(TokenReducer):
+    """Has three budgets, as in the example of the docs."""
+
+    title = "Few budgets"
+    paper = "an example"
+
+    def check(self, geometry):
+        super().check(geometry)
+        if self.asked(geometry) not in (None, 64, 128, 192):
+            raise ParbenchError(f"budget={self.budget} of method {self.name} is not possible: use 64, 128 or 192")
+
+    def reduce(self, features, probes):
+        raise AssertionError("is not asked")
+
+
+def test_a_method_that_refuses_all_tokens_need_not_keep_everything(trial):
+    with pytest.raises(NotApplicable, match="cannot keep everything"):
+        keeps_everything(Subject(FewBudgets(name="few", budget=64), trial))
 
 
 # --- a method that does not conform is caught

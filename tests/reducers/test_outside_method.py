@@ -172,3 +172,15 @@ def test_its_recorded_cases_are_compared_by_a_module_beside_it(known, run, folde
     (folder / "one.json").write_text(json.dumps({**about, "parameters": {"k": 63}}))
     code, out, _ = run("parity", str(folder), "--json")
     assert (code, json.loads(out)[0]["verdict"]) == (1, "mismatch")
+
+
+def test_one_command_checks_it(mine, run, monkeypatch):
+    monkeypatch.setenv("PARBENCH_SEARCHPATH", str(mine))
+    source = mine / "brightest.py"
+    source.write_text(source.read_text().replace("self.count(probes.geometry)", "self.count(probes.geometry) - 1"))
+    code, out, err = run("check", "method=brightest")
+    assert code == 1, err
+    assert out.startswith("passed          says_what_it_is\n")
+    assert re.search(r"^failed +delivers_its_budget at 64: .*63 visual tokens instead of its budget of 64", out, re.MULTILINE)
+    assert re.fullmatch(r"brightest: \d+ passed, \d+ failed, \d+ not applicable", out.splitlines()[-1])
+    assert "check takes a method" in run("check")[2]

@@ -359,6 +359,16 @@ _COMMANDS = (
         ("model", "method", "dataset", "calibration", "engine"),
     ),
     Command(
+        "check",
+        "check that a method conforms",
+        "Runs the conformance checks on a method, a class of your own or one of parbench's, with eight questions of scenes: it "
+        "delivers its budget, keeps the same tokens alone and in a batch, changes nothing when it keeps everything, and more. "
+        "Prints a line for each check. The exit code is 1 if one fails. No recorded outputs of official code are needed; comparing "
+        "with those is what parity does.",
+        ("check method=par", "check method=fastv method.layer=3", "check method=divprune model=llava-tiny"),
+        keys=("model", "method", "budget"),
+    ),
+    Command(
         "parity",
         "compare methods with recorded outputs of official code",
         "Runs every recorded case of a folder and compares indices, order and values. The exit code is 1 if a case differs.",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -37,20 +38,44 @@ def check_method(method: Reducer, adapter: LlavaAdapter, samples: Sequence[Sampl
     Raises:
         AssertionError: Some checks fail. The message lists all of them.
     """
-    subject = Subject(method, Trial(adapter, few_questions(adapter) if samples is None else samples))
     passed, failed = [], []
-    for name, check in _all_checks(subject):
-        try:
-            check()
-        except NotApplicable:
-            continue
-        except (AssertionError, ParbenchError) as error:
-            failed.append(f"{name}: {error}")
-        else:
-            passed.append(name)
+    for outcome in outcomes(method, adapter, samples):
+        if outcome.status == "failed":
+            failed.append(f"{outcome.check}: {outcome.reason}")
+        elif outcome.status == "passed":
+            passed.append(outcome.check)
     if failed:
         raise AssertionError("\n".join([f"{method.name or type(method).__name__} does not conform:", *failed]))
     return passed
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a check.
+
+    Attributes:
+        check: Name of the check.
+        status: ``passed``, ``failed`` or ``not applicable``.
+        reason: Why it failed or does not apply; empty if it passed.
+    """
+
+    check: str
+    status: str
+    reason: str = ""
+
+
+def outcomes(method: Reducer, adapter: LlavaAdapter, samples: Sequence[Sample] | None = None) -> Iterator[Outcome]:
+    """Run all checks on a method, one after the other; the arguments are those of :func:`check_method`."""
+    subject = Subject(method, Trial(adapter, few_questions(adapter) if samples is None else samples))
+    for name, check in _all_checks(subject):
+        try:
+            check()
+        except NotApplicable as reason:
+            yield Outcome(name, "not applicable", str(reason))
+        except (AssertionError, ParbenchError) as error:
+            yield Outcome(name, "failed", str(error))
+        else:
+            yield Outcome(name, "passed")
 
 
 def _all_checks(subject: Subject) -> Iterator[tuple[str, Callable[[], None]]]:
@@ -109,6 +134,10 @@ def keeps_everything(subject: Subject) -> None:
     method = subject.at(subject.trial.patches if subject.method.takes_budget else None)
     if method.calibrates and not method.exact_budget:
         raise NotApplicable("its budget is a mean")
+    try:
+        method.check(subject.trial.adapter.geometry)
+    except ParbenchError as error:
+        raise NotApplicable("cannot keep everything") from error
     answers = subject.engine(method, share=False).answer(subject.trial.some)
     for ours, plain in zip(answers, subject.trial.unreduced, strict=True):
         _demand(ours.error is None, f"{ours.id} fails: {ours.error}")
