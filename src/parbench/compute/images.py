@@ -10,11 +10,10 @@ from typing import Any
 
 from parbench.errors import ParbenchError
 from parbench.models.configs import config_of
-from parbench.models.geometry import Geometry
+from parbench.models.geometry import Geometry, geometry_of
 from parbench.models.loading import check_config, locate, read_json
 from parbench.models.processors import build_processor, limit_pixels, load_processor, pixel_limits
 from parbench.models.silence import quiet_transformers
-from parbench.models.skeleton import skeleton
 from parbench.models.special_tokens import small_tokenizer, special_tokens
 from parbench.models.tower_work import TowerWork, tower_work
 from parbench.models.written_sizes import model_geometry
@@ -56,9 +55,8 @@ def seen(model: Mapping[str, Any], size: tuple[int, int] | None = None) -> SeenI
     width, height = size = size or USUAL
     if width * height > _MOST_PIXELS:
         raise ParbenchError(f"image={width}x{height} has {width * height} pixels, but an image may have at most {_MOST_PIXELS}")
-    tokens, work = _counted(json.dumps({key: model.get(key) for key in _READ}, default=dict), size)
-    blocks, llm, patch = len(skeleton(config).blocks), skeleton(config).language.config, config.vision_config.patch_size
-    return SeenImage(Geometry(1, tokens, llm.num_hidden_layers, blocks, patch if isinstance(patch, int) else patch[0]), work, size)
+    tokens, grid, work = _counted(json.dumps({key: model.get(key) for key in _READ}, default=dict), size)
+    return SeenImage(geometry_of(config).of_image(tokens, grid), work, size)
 
 
 def _model_type(model: Mapping[str, Any]) -> str:
@@ -77,8 +75,8 @@ _READ = ("name", "path", "revision", "geometry", "processor", "min_pixels", "max
 
 
 @lru_cache(maxsize=256)
-def _counted(text: str, size: tuple[int, int]) -> tuple[int, TowerWork]:
-    """Visual tokens of a grey image, and the tower's work for it."""
+def _counted(text: str, size: tuple[int, int]) -> tuple[int, tuple[int, int], TowerWork]:
+    """Visual tokens of a grey image, rows and columns of their grid ((0, 0) without one), and the tower's work for it."""
     from PIL import Image
 
     model = json.loads(text)
@@ -91,7 +89,12 @@ def _counted(text: str, size: tuple[int, int]) -> tuple[int, TowerWork]:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ParbenchError(f"the processor of {model['name']} refuses image={width}x{height}: {said}") from error
     visual = processor.tokenizer.convert_tokens_to_ids(special_tokens(config.model_type).image)
-    return int((found["input_ids"] == visual).sum()), tower_work(config, found)
+    grid = (0, 0)
+    if "image_grid_thw" in found:
+        _, rows, columns = found["image_grid_thw"][0].tolist()
+        merge = config.vision_config.spatial_merge_size
+        grid = (rows // merge, columns // merge)
+    return int((found["input_ids"] == visual).sum()), grid, tower_work(config, found)
 
 
 @lru_cache(maxsize=32)
