@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, ClassVar
 
@@ -22,12 +22,14 @@ from parbench.engine.assemble import assemble
 from parbench.engine.batch import Batch
 from parbench.engine.decode import Generated, greedy
 from parbench.engine.engine import Engine
+from parbench.engine.features import FeatureCache
 from parbench.engine.hooks.install import install
 from parbench.engine.inputs import Rows, pad
 from parbench.engine.samples import Answer, Sample
 from parbench.errors import UnfitSample
 from parbench.models.adapter import LlavaAdapter
 from parbench.models.families import FAMILIES, Clip
+from parbench.models.families.prepared import Recent
 from parbench.reducers import Choice, LayerReducer, Reducer, Reduction, TokenReducer
 from parbench.reducers.layer_probes import View
 from parbench.reducers.none import Unreduced
@@ -496,3 +498,21 @@ def test_flops_are_those_that_torch_counts(name: str) -> None:
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         adapter_of(name, "eager").model(**inputs, logits_to_keep=1)
     assert mine["total"] == pytest.approx(counter.get_total_flops(), rel=2e-3)
+
+
+def test_a_video_is_read_again_where_its_features_are_cached() -> None:
+    sample = replace(video_sample("qwen2_5_vl", 4), source="clip 1")
+    engine = Engine(adapter_of("qwen2_5_vl"), Some(name="some"), features=FeatureCache(1 << 30))
+    first, second = (engine.answer([sample])[0] for _ in range(2))
+    assert first.error is None
+    assert (first.text, first.kept) == (second.text, second.kept)
+
+
+def test_sizes_are_forgotten_in_the_end_and_found_again() -> None:
+    family = adapter_of("qwen2_5_vl").family
+    held = Recent()
+    tokens = family.tokens_of((112, 84))
+    for width in range(300):
+        held.put((width, 84, 1), tokens)
+    assert held.get((0, 84, 1)) is None
+    assert held.get((299, 84, 1)) is tokens

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from parbench.errors import FatalError, ParbenchError
 from parbench.files import write_whole
-from parbench.models.families import ImageTokens
 from parbench.models.vision import Encoded
 
 
@@ -23,12 +22,12 @@ class Known:
     Attributes:
         digest: Sha256 of its pixels.
         name: Key of its features in the cache.
-        tokens: Its tokens in a prompt.
+        size: Its width and height.
     """
 
     digest: str
     name: str
-    tokens: ImageTokens
+    size: tuple[int, int]
 
 
 class FeatureCache:

@@ -95,13 +95,19 @@ class Reader:
         def again(place: int) -> Prepared:
             return self._adapter.prepare(sample.load()[place], len(images))
 
-        return tuple(Picture(one.digest, one.name, one.tokens, partial(again, place)) for place, one in enumerate(images))
+        found = []
+        for place, one in enumerate(images):
+            tokens = self._adapter.family.tokens_of(one.size, len(images))
+            found.append(Picture(one.digest, one.name, tokens, partial(again, place)))
+        return tuple(found)
 
     def _pictures(self, sample: Sample) -> tuple[Picture, ...]:
         images = sample.load()
         pictures = tuple(self.picture(image, len(images)) for image in images)
-        if sample.source is not None:
-            self._features.images[sample.source] = tuple(Known(one.digest, one.name, one.tokens) for one in pictures)
+        # The tokens of a video do not follow from the size of its frames.
+        if sample.source is not None and not any(isinstance(image, Clip) for image in images):
+            known = zip(pictures, images, strict=True)
+            self._features.images[sample.source] = tuple(Known(one.digest, one.name, image.size) for one, image in known)
         return pictures
 
     def picture(self, image: Image.Image | Clip, together: int = 1) -> Picture:

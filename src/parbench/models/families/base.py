@@ -16,7 +16,7 @@ from torch import Tensor
 from parbench.errors import ParbenchError, UnfitSample
 from parbench.models.families.clips import Clip
 from parbench.models.families.hearing import Heard, hearing
-from parbench.models.families.prepared import ImageTokens, Prepared
+from parbench.models.families.prepared import ImageTokens, Prepared, Recent
 from parbench.models.pictures import pictures
 from parbench.models.tower_work import TowerWork, tower_work
 from parbench.models.vision import Encoded
@@ -60,7 +60,7 @@ class Family:
 
     def __init__(self, model: Any, processor: Any) -> None:
         self.model, self.processor = model, processor
-        self._known: dict[tuple[int, int, int], ImageTokens] = {}
+        self._known = Recent()
 
     @classmethod
     def side(cls, config: Any) -> int:
@@ -142,9 +142,10 @@ class Family:
         text = found.pop("text_replacement_offsets")[0][0]["replacement"]
         tensors = {name: value for name, value in found.items() if isinstance(value, Tensor) and name not in _OF_TEXT}
         key = (image.width, image.height, together)
-        if key not in self._known:
-            self._known[key] = replace(self.tokens(image.size, text, tensors), work=self.work(tensors))
-        return Prepared(tensors, self._known[key])
+        tokens = self._known.get(key)
+        if tokens is None:
+            tokens = self._known.put(key, replace(self.tokens(image.size, text, tensors), work=self.work(tensors)))
+        return Prepared(tensors, tokens)
 
     def separate(self, _inputs: Mapping[str, Tensor]) -> list[Prepared]:
         """The images of a batch that Hugging Face's processor has prepared, one by one.
@@ -175,9 +176,8 @@ class Family:
 
     def tokens_of(self, size: tuple[int, int], together: int = 1) -> ImageTokens:
         """The tokens of an image of ``size`` (width, height), by preprocessing a grey one where the size is new."""
-        if (*size, together) not in self._known:
-            self.prepare(Image.new("RGB", size, (120, 130, 140)), together)
-        return self._known[(*size, together)]
+        found = self._known.get((*size, together))
+        return found or self.prepare(Image.new("RGB", size, (120, 130, 140)), together).tokens
 
     def process(self, image: Image.Image, _together: int) -> Mapping[str, Any]:
         """Run Hugging Face's processor over one image and its placeholder alone."""

@@ -34,9 +34,7 @@ class Llava(Family):
     def tokens_of(self, size: tuple[int, int], _together: int = 1) -> ImageTokens:
         """The tokens of an image: the grid of its centre, after the shorter side was resized to that of the tower."""
         key = (*size, 1)
-        if key not in self._known:
-            self._known[key] = self._tokens(size)
-        return self._known[key]
+        return self._known.get(key) or self._known.put(key, self._tokens(size))
 
     def _tokens(self, size: tuple[int, int]) -> ImageTokens:
         config, of = self.model.config.vision_config, self.processor.image_processor

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -61,3 +63,29 @@ class Prepared:
             name: value.to(device, dtype) if value.is_floating_point() else value.to(device) for name, value in self.tensors.items()
         }
         return Prepared(moved, self.tokens)
+
+
+class Recent:
+    """The tokens of images of the sizes that were seen last. Safe to use from several threads."""
+
+    # An image of 2,900 tokens takes 0.2 MB.
+    _MOST = 256
+
+    def __init__(self) -> None:
+        self._held: OrderedDict[tuple[int, int, int], ImageTokens] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, key: tuple[int, int, int]) -> ImageTokens | None:
+        """The tokens of images with some width and height, beside a number of others in their sample; None if forgotten or new."""
+        with self._lock:
+            if (found := self._held.get(key)) is not None:
+                self._held.move_to_end(key)
+            return found
+
+    def put(self, key: tuple[int, int, int], tokens: ImageTokens) -> ImageTokens:
+        """Remember tokens, and return those that are remembered."""
+        with self._lock:
+            self._held[key] = tokens
+            while len(self._held) > self._MOST:
+                self._held.popitem(last=False)
+        return tokens
