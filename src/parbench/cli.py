@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from types import FrameType
 
 import click
 
@@ -31,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         _in_utf8()
         _have_process()
+        _stop_as_by_ctrl_c()
     words = list(sys.argv[1:] if arguments is None else arguments)
     with shown(_level(words)):
         return _run([word for word in words if word not in _LEVELS])
@@ -61,9 +64,9 @@ def _run(words: list[str]) -> int:
     except ParbenchError as error:
         _log.error(f"parbench: {error}", exc_info=error)
         return 2
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except (KeyboardInterrupt, click.exceptions.Abort) as stopped:
         _log.error("parbench: interrupted; the same command goes on where it stopped")
-        return 130
+        return 143 if isinstance(stopped, _Terminated) else 130
 
 
 _LEVELS = {"-v": logging.DEBUG, "--verbose": logging.DEBUG, "-q": logging.WARNING, "--quiet": logging.WARNING}
@@ -90,6 +93,21 @@ def _have_process() -> None:
     own_process()
     for name, value in _SILENT.items():
         os.environ.setdefault(name, value)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which Slurm, ``timeout`` and ``kill`` send."""
+
+
+def _stop_as_by_ctrl_c() -> None:
+    """Let SIGTERM end the command as Ctrl-C does: files are closed, and the log ends with a sentence. A second one kills it."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise _Terminated
+
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, stop)
 
 
 def _in_utf8() -> None:

@@ -174,6 +174,13 @@ def test_its_recorded_cases_are_compared_by_a_module_beside_it(known, run, folde
     assert (code, json.loads(out)[0]["verdict"]) == (1, "mismatch")
 
 
+def test_its_site_is_listed(mine, run, monkeypatch):
+    monkeypatch.setenv("PARBENCH_SEARCHPATH", str(mine))
+    _, out, _ = run("list", "methods")
+    (line,) = (line for line in out.splitlines() if line.startswith("brightest "))
+    assert line.split(maxsplit=1)[1] == "before the LLM  Keeps the patches whose features have the greatest norm."
+
+
 def test_one_command_checks_it(mine, run, monkeypatch):
     monkeypatch.setenv("PARBENCH_SEARCHPATH", str(mine))
     source = mine / "brightest.py"

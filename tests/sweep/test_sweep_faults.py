@@ -281,6 +281,20 @@ def test_a_sweep_that_is_interrupted_says_so_in_one_sentence_and_goes_on(run, fo
         assert name.endswith("config.yaml") or resumed[name] == whole[name]
 
 
+def test_an_evaluation_that_is_terminated_says_so_too(folder):
+    words = ("method=none", "limit=400", "engine.batch_size=4", "results_dir=runs")
+    command = [sys.executable, "-m", "parbench", "eval", *words]
+    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    while not list((folder / "runs").glob("*/samples.jsonl")):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert "Traceback" not in err
+    assert err.splitlines()[-1] == "parbench: interrupted; the same command goes on where it stopped"
+
+
 @pytest.mark.cli
 def test_a_sweep_killed_again_and_again_computes_nothing_twice(folder):
     script = ROOT / "scripts" / "kill_sweep.py"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 
 import numpy as np
@@ -323,7 +324,7 @@ def test_foreign_files_are_left_out_with_a_word(run, folder):
     code, out, err = run("table", "runs")
     assert code == 0
     assert "skipped: runs/notes.txt (no run)" in err
-    assert "skipped: runs/stopped (not finished)" in err
+    assert re.search(r"skipped: par @64( limit=\d+)? in runs/stopped \(not finished\)", err), err
     assert "par" not in out
 
 
@@ -364,7 +365,35 @@ def test_the_terminal_gets_tables_that_fit(run, runs):
     assert max(map(len, table)) <= 120
     assert "…" not in out
     assert "200 questions about 40 images" in out
-    assert "chance 25.0 %" in out
+    assert out.index("chance 25.0 %") < out.index("tokens and costs")
+    assert "only" not in out
+    assert "near chance" not in out
+
+
+@pytest.mark.parametrize(
+    ("unreduced", "said", "share"),
+    [
+        (55, "the interval of the unreduced model includes chance", "–"),
+        (70, "the unreduced model is near chance", "102.9 ["),
+        (0, "the interval of the unreduced model includes chance", "–"),
+    ],
+)
+def test_an_unreduced_model_that_guesses_is_told(folder, unreduced, said, share):
+    """Guessing scores 0.25 here, so 50 of 200."""
+    write_scores(folder, scores(unreduced / 200))
+    write_scores(folder, scores(0.36, 1), "good", 64)
+    (view,) = views(compare(load(folder)), ("answers",))
+    assert any(said in note for note in view.notes)
+    cell = view.rows[1][view.columns.index("retained % [95 %]")]
+    assert cell.text.startswith(share)
+
+
+def test_few_questions_are_told(folder):
+    write_scores(folder, [1] * 10)
+    write_scores(folder, [1] * 9 + [0], "good", 64)
+    (view,) = views(compare(load(folder)), ("answers",))
+    assert any(note.startswith("only 10 questions") for note in view.notes)
+    assert view.rows[1][view.columns.index("retained % [95 %]")].text.startswith("90.0")
 
 
 def test_markdown_has_the_best_in_bold(run, runs):

@@ -43,9 +43,23 @@ def chosen(paths: Sequence[Path], where: Mapping[str, str], columns: Sequence[st
 
     results = load(list(paths) or [default_results()], columns=columns)
     foreign = [path for path in results.ignored if path.suffix not in used]
-    for what, those in (("no run", foreign), ("not finished", results.unfinished)):
+    for what, those, said in (("no run", foreign, str), ("not finished", results.unfinished, _unfinished)):
         if those:
-            named = ", ".join(str(path) for path in those[:3])
+            named = ", ".join(said(path) for path in those[:3])
             more = f" and {len(those) - 3} more" if len(those) > 3 else ""
             _log.warning(f"skipped: {named}{more} ({what})")
     return replace(results, runs=choose(results.runs, where))
+
+
+def _unfinished(folder: Path) -> str:
+    """An unfinished run in words: its method, budget and number of questions, and its folder."""
+    from parbench.results.naming import row_name
+    from parbench.results.run_identity import FILE, read_provenance
+
+    try:
+        identity = read_provenance(folder / FILE).comparable
+        limit = f" limit={identity['limit']}" if identity.get("limit") else ""
+        return f"{row_name(identity['method'])}{limit} in {folder}"
+    except (ValueError, OSError, KeyError, TypeError):
+        # Damaged or of another format; status says more.
+        return str(folder)

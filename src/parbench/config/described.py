@@ -15,6 +15,14 @@ from parbench.config.groups import names, option_file
 
 # The site of a method, by the group of its plot style.
 _SITES = {"before": "before the LLM", "tower": "in the tower", "inside": "in the LLM", "control": "control"}
+# The same for methods without a style, by their base class.
+_BASES = {
+    "PixelReducer": "before",
+    "TokenReducer": "before",
+    "TowerReducer": "tower",
+    "LayerReducer": "inside",
+    "MaskReducer": "inside",
+}
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,9 @@ def _entry(group: str, name: str) -> Entry:
         target, style = str(settings["_target_"]), settings.get("style") or {}
     except (yaml.YAMLError, KeyError, TypeError, AttributeError):
         return Entry(name, "its YAML names no class in _target_")
-    return Entry(name, _docstring(target) or said, _SITES.get(str(style.get("group")), ""))
+    kind = _class(target)
+    described = _sentence(ast.get_docstring(kind) or "") if kind else ""
+    return Entry(name, described or said, _SITES.get(str(style.get("group"))) or _site(kind))
 
 
 def _first_comment(text: str) -> str:
@@ -73,14 +83,23 @@ def _sentence(text: str) -> str:
     return re.split(r"(?<=\.) ", plain)[0]
 
 
-def _docstring(target: str) -> str:
-    """The first sentence of a class's docstring; empty if its source cannot be found."""
+def _class(target: str) -> ast.ClassDef | None:
+    """A class as it is written, without importing it; None if its source cannot be found."""
     module, _, name = target.rpartition(".")
     try:
         found = importlib.util.find_spec(module)
         source = Path(found.origin).read_text(encoding="utf-8") if found and found.origin else ""
         tree = ast.parse(source)
     except (ImportError, ValueError, OSError, SyntaxError, AttributeError):
+        return None
+    return next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), None)
+
+
+def _site(kind: ast.ClassDef | None) -> str:
+    """The site of a class, from its base class or from ``control = True``; empty if neither says it."""
+    if kind is None:
         return ""
-    kinds = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
-    return _sentence(ast.get_docstring(kinds[0]) or "") if kinds else ""
+    if any(ast.unparse(node).replace(": ClassVar[bool]", "") == "control = True" for node in kind.body):
+        return _SITES["control"]
+    bases = [ast.unparse(base).rpartition(".")[2] for base in kind.bases]
+    return next((_SITES[_BASES[base]] for base in bases if base in _BASES), "")

@@ -259,7 +259,10 @@ class Sweep:
 
         if not all(is_finished(opened.session, job.run) for job in opened.jobs):
             opened.session.adapter  # noqa: B018 - if it cannot be loaded, every cell has failed
-        held = [job for job in self._in_order(opened) if not self._evaluate(job, opened, progress, wait=False)]
+        jobs = self._in_order(opened)
+        if jobs and jobs[0] is not opened.jobs[0]:
+            _log.info(f"begins with {jobs[0].name}: the image features that are kept for it serve the other methods too")
+        held = [job for job in jobs if not self._evaluate(job, opened, progress, wait=False)]
         for job in held:
             self._evaluate(job, opened, progress, wait=True)
 

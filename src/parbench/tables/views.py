@@ -11,6 +11,7 @@ import pandas as pd
 from parbench.results.controls import compared_with
 from parbench.results.delivery import FAR, MARK, in_words
 from parbench.statistics.bootstrap import LEVEL
+from parbench.tables.cautions import cautions, no_share
 from parbench.tables.comparing import Comparison
 
 VIEWS = ("answers", "official", "tokens", "controls", "skills", "stages")
@@ -137,14 +138,24 @@ def off_budget(frame: pd.DataFrame) -> list[str]:
     return [f"{MARK}: more than {100 * FAR:.0f} % off the budget on average: {', '.join(said)}"] if said else []
 
 
+def _retained(row: Any, *, unknown: bool) -> str:
+    """The retained share with its interval; a dash if a share of the unreduced score means nothing."""
+    text = ranged(row, "retained", 100)
+    return "–" if unknown and row["method"] != "none" and "retained" in row else text
+
+
+def _chance(comparison: Comparison) -> list[str]:
+    return [] if pd.isna(comparison.chance) else [f"chance {100 * comparison.chance:.1f} %: what guessing scores"]
+
+
 def _answers(comparison: Comparison) -> View:
-    measure = comparison.measure
+    measure, unknown = comparison.measure, no_share(comparison)
     columns: list[Column] = [
         ("method", marked),
         ("tokens", lambda row: number(row["tokens_mean"])),
         (f"{_unit(comparison)} [95 %]", lambda row: ranged(row, "score", measure.scale, measure.digits)),
         ("Δ vs none [95 %]", lambda row: _difference(row, "delta_none", comparison)),
-        ("retained % [95 %]", lambda row: ranged(row, "retained", 100)),
+        ("retained % [95 %]", lambda row: _retained(row, unknown=unknown)),
         (
             "broken / fixed",
             lambda row: "" if pd.isna(row.get("flips_p")) else f"{row['broken']:.0f} / {row['fixed']:.0f}",
@@ -165,7 +176,7 @@ def _answers(comparison: Comparison) -> View:
         ]
     if comparison.frame["best"].any():
         notes.append("bold: better than every other row of its budget, all differences significant after Holm")
-    return _view(comparison, "", columns, notes)
+    return _view(comparison, "", columns, [*notes, *_chance(comparison), *cautions(comparison)])
 
 
 def _tokens(comparison: Comparison) -> View:
@@ -252,11 +263,10 @@ def _share(key: str) -> Callable[[Any], str]:
 def _noted(view: View, comparison: Comparison) -> View:
     """The last view, with the footnotes that hold for all views."""
     frame = comparison.frame
-    chance = [] if pd.isna(comparison.chance) else [f"chance {100 * comparison.chance:.1f} %"]
     # The footnote of a method is the same at every budget.
     own = dict.fromkeys(f"{row['method']}: {row['note']}" for _, row in frame.iterrows() if row["note"])
     found = [f"{row['label']}: calibrated on {row['found_on']}" for _, row in frame.iterrows() if row["found_on"]]
-    notes = (*view.notes, *chance, *comparison.notes, *own, *_together(found))
+    notes = (*view.notes, *comparison.notes, *own, *_together(found))
     return View(view.title, view.columns, view.rows, view.breaks, notes)
 
 
