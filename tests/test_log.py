@@ -86,6 +86,20 @@ sys.exit(entry())
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "parbench: interrupted\n")
 
 
+def test_a_command_leaves_nothing_to_search_at_exit_and_a_host_is_left_alone():
+    code = """
+import gc, sys
+from parbench.cli import main
+main(["--version"])
+print(gc.get_freeze_count())
+sys.argv = ["parbench", "--version"]
+main()
+print(gc.get_freeze_count() > 10000)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[1::2] == ["0", "True"]
+
+
 def test_without_a_command_the_usage_is_printed(capsys):
     assert main(["-q"]) == 2
     assert "parbench COMMAND" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -36,7 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _stop_as_by_ctrl_c()
     words = list(sys.argv[1:] if arguments is None else arguments)
     with shown(_level(words)):
-        return _run([word for word in words if word not in _LEVELS])
+        code = _run([word for word in words if word not in _LEVELS])
+    if arguments is None:
+        # At exit Python would search half a million objects of torch and others for cycles: seconds, minutes on a busy machine.
+        gc.freeze()
+    return code
 
 
 def _run(words: list[str]) -> int:
