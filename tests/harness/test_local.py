@@ -53,6 +53,19 @@ def prepared(*words):
     return PreparedDataset(OmegaConf.to_container(compose_config(list(words)).dataset, resolve=True))
 
 
+def test_boxes_are_kept_in_pixels_of_the_image_and_of_its_centre_square(scene):
+    words = ("dataset=local", f"dataset.path={scene}", "dataset.fields.image=picture", "dataset.fields.question=prompt")
+    data = prepared(*words)
+    number, given = next((number, boxes) for number, boxes in enumerate(data.rows["image_boxes"]) if boxes)
+    doc = data.docs()[number]
+    (left, top, right, bottom), seen = given[0], data.evidence(doc)[0]
+    width, height = data.rows[number]["image"].size
+    scale = data.image_size[0] / height
+    assert width == height + 200
+    assert seen == pytest.approx([scale * (left - 100), scale * top, scale * (right - 100), scale * bottom])
+    assert data.evidence(doc, whole=True) == given
+
+
 def test_own_data_with_boxes_from_evaluation_to_report(run, folder, scene, scenes):
     words = (
         "dataset=local",

@@ -27,13 +27,13 @@ def kept_share(kept: Kept) -> np.ndarray:
     return share.clip(max=1).reshape(kept.grid)
 
 
-def kept_picture(path: Path, image: Image.Image, kept: Kept, boxes: Sequence[Sequence[int]], title: str, caption: str) -> None:
+def kept_picture(path: Path, image: Image.Image, kept: Kept, boxes: Sequence[Sequence[float]], title: str, caption: str) -> None:
     """Write the figure of :func:`kept_figure` to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kept_figure(image, kept, boxes, title, caption).savefig(path, metadata={"Software": None})
 
 
-def kept_figure(image: Image.Image, kept: Kept, boxes: Sequence[Sequence[int]], title: str, caption: str) -> Figure:
+def kept_figure(image: Image.Image, kept: Kept, boxes: Sequence[Sequence[float]], title: str, caption: str) -> Figure:
     """Draw an image twice: unchanged on the left, and with all but the kept patches darkened on the right.
 
     Args:

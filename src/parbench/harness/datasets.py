@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -13,6 +15,7 @@ from parbench.harness.checks import check_answers, check_metric
 from parbench.harness.circular import CircularGroups, check_pairs, rows_of_first
 from parbench.harness.data_identity import identity_of
 from parbench.harness.data_settings import check_settings
+from parbench.harness.local.boxes import SQUARE, WHOLE
 from parbench.harness.parseable import parseable
 from parbench.harness.rows import OCR, rows_of
 from parbench.harness.scoring import Scorer, right_answer
@@ -188,9 +191,24 @@ class PreparedDataset:
         if not self.generated:
             self.scorer.check(asked, docs)
 
-    def evidence(self, doc: Mapping[str, Any]) -> list[list[int]] | None:
-        """Boxes around what a question is about (x0, y0, x1, y1; pixels of the centre square); None if the data have none."""
-        return doc["boxes"] or None if self.source == "local" else doc.get("boxes") if self.generated else None
+    def evidence(self, doc: Mapping[str, Any], *, whole: bool = False) -> list[list[float]] | None:
+        """Boxes around what a question is about (x0, y0, x1, y1); None if the data have none.
+
+        Args:
+            doc: The row.
+            whole: Whether they are in pixels of the image as given, and not of its centre square (``image_size``).
+        """
+        if self.source == "local":
+            return doc[WHOLE if whole else SQUARE] or None
+        # The images of generated data are squares of that size.
+        return doc.get("boxes") if self.generated else None
+
+    @property
+    def whole_boxes(self) -> str | None:
+        """Hash of the boxes in pixels of the images as given, which ``fingerprint`` leaves out; None if there are none."""
+        if self.source != "local" or not any(boxes := self.rows[WHOLE]):
+            return None
+        return hashlib.sha256(json.dumps(list(boxes)).encode()).hexdigest()
 
     @property
     def image_size(self) -> tuple[int, int]:

@@ -25,10 +25,11 @@ from parbench.harness.silence import quiet
 from parbench.harness.submission import take_file
 from parbench.harness.tracker import Tracker, Tracking
 from parbench.models.devices import device_name
+from parbench.models.source import grid_source
 from parbench.provenance import computed_by
 from parbench.redact import redacted
 from parbench.results.delivery import deviation, in_words, is_far, source
-from parbench.results.evidence import irrelevant, needed_patches, recall, repeated
+from parbench.results.evidence import measures
 from parbench.results.kept_bitmap import bitmap
 from parbench.results.metrics import summarise
 from parbench.results.naming import row_name, sample_number
@@ -38,6 +39,7 @@ from parbench.results.store import RunStore
 if TYPE_CHECKING:
     from parbench.compute.flops import Costs
     from parbench.engine.engine import Engine
+    from parbench.models.geometry import Geometry
     from parbench.reducers import Reducer
 
 _log = logging.getLogger(__name__)
@@ -315,7 +317,7 @@ def _record(session: Session, engine: Engine, prices: Costs | None, doc: Any, sa
         stages=answer.stages,
         kept=[bitmap(kept.patches, geometry.patches) for kept in answer.kept],
         margin=answer.margin if math.isfinite(answer.margin) else None,
-        **_evidence(dataset, doc, answer),
+        **_evidence(dataset, doc, answer, engine.adapter.geometry),
         flops=sample_flops(prices, ledger) if ledger and prices else None,
         seconds=round(answer.seconds, 6),
         unit=dataset.unit(row),
@@ -323,17 +325,14 @@ def _record(session: Session, engine: Engine, prices: Costs | None, doc: Any, sa
     )
 
 
-def _evidence(dataset: PreparedDataset, doc: Any, answer: Answer) -> dict[str, float | None]:
+def _evidence(dataset: PreparedDataset, doc: Any, answer: Answer, geometry: Geometry) -> dict[str, float | None]:
     """Evidence recall and related shares of a sample, by field name; empty if the question has no boxes."""
-    boxes = dataset.evidence(doc)
+    boxes = dataset.evidence(doc, whole=not geometry.square)
     if boxes is None or not answer.kept:
         return {}
-    needed = needed_patches(boxes, dataset.image_size, answer.kept[0].grid)
-    return {
-        "evidence_recall": recall(answer.kept[0], needed),
-        "irrelevant": irrelevant(answer.kept[0], needed),
-        "repeated": repeated(answer.kept[0], boxes, dataset.image_size),
-    }
+    kept = answer.kept[0]
+    source = grid_source(dataset.image_size, *kept.grid) if geometry.square else kept.source
+    return measures(kept, boxes, source)
 
 
 def _score(dataset: PreparedDataset, doc: Any, answer: Answer) -> float | None:

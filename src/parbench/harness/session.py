@@ -287,6 +287,8 @@ class Session:
             identity["method_source"] = digest
         if limits := pixel_limits(settings):
             identity["pixels"] = limits
+        if not self.geometry.square and (boxes := self.dataset.whole_boxes):
+            identity["boxes"] = boxes
         if kind := settings.get("quantization"):
             identity["quantization"] = {"name": kind, "bitsandbytes": importlib.metadata.version("bitsandbytes")}
         # An access token does not affect results and must not be written to files.

@@ -27,6 +27,7 @@ class Geometry:
         varies: Whether the number of visual tokens depends on the image. Then a budget above it keeps every token.
         family: The family of models, in words.
         offers: What it has of that which methods may need; see :mod:`parbench.models.offers`.
+        square: Whether the vision tower sees the centre square of an image alone, and not all of it.
     """
 
     rows: int
@@ -39,6 +40,7 @@ class Geometry:
     varies: bool = False
     family: str = "LLaVA-1.5"
     offers: frozenset[str] = EVERYTHING
+    square: bool = True
 
     @property
     def patches(self) -> int:
@@ -74,9 +76,8 @@ def geometry_of(config: Any) -> Geometry:
     feature = getattr(config, "vision_feature_layer", -1)
     offers = family.offers | own_heads(text.num_attention_heads, getattr(text, "num_key_value_heads", None))
     tokens = None if side else family.typical(config)
-    return Geometry(
-        side, side, text.num_hidden_layers, blocks, patch, feature, tokens, family.varies, family=family.title, offers=offers
-    )
+    sizes = (side, side, text.num_hidden_layers, blocks, patch, feature, tokens)
+    return Geometry(*sizes, varies=family.varies, family=family.title, offers=offers, square=family.square)
 
 
 def own_heads(heads: int | None, key_heads: int | None) -> frozenset[str]:

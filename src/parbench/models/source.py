@@ -103,3 +103,8 @@ def grids(size: tuple[int, int], parts: Sequence[Part]) -> Source:
     cell = torch.cat([torch.arange(count) for count in counts.tolist()])
     index = torch.arange(len(parts)).repeat_interleave(counts)
     return Source(size, clipped(box, size), index, cell, torch.zeros(len(cell), dtype=torch.bool), tuple(parts))
+
+
+def grid_source(size: tuple[int, int], rows: int, columns: int) -> Source:
+    """The source of an image of ``size`` (width, height) that is one grid of tokens."""
+    return grids(size, [Part("image", rows, columns, (0, 0, *size))])

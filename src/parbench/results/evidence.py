@@ -4,69 +4,123 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
 
 from parbench.engine.samples import Kept
+from parbench.models.source import Source
 
-# Share of a patch that a box must cover for the patch to count as needed.
+# Share of a token's box that an evidence box must cover for the token to count as needed.
 COVERED = 0.25
 
 
-def needed_patches(boxes: Sequence[Sequence[int]], size: tuple[int, int], grid: tuple[int, int]) -> set[int]:
-    """Raster indices of the patches that the boxes cover by at least a quarter.
+@dataclass(frozen=True)
+class Needed:
+    """The visual tokens of an image that a question needs, as indices among its tokens without separators.
+
+    Attributes:
+        fine: Tokens of the finest parts of the image, such as crops or tiles, whose box an evidence box covers by a quarter.
+        holders: For each coarser token, such as one of a thumbnail, that shows the centre of one or more of these: which.
+    """
+
+    fine: frozenset[int]
+    holders: dict[int, frozenset[int]]
+
+    @property
+    def all(self) -> frozenset[int]:
+        """Needed tokens of all parts."""
+        return self.fine | self.holders.keys()
+
+
+def needed(boxes: Sequence[Sequence[float]], source: Source) -> Needed:
+    """The tokens that the boxes cover.
 
     Args:
         boxes: (x0, y0, x1, y1) in pixels of the image; x1 and y1 are exclusive.
-        size: Width and height of the image in pixels.
-        grid: Rows and columns of patches that the image is divided into.
+        source: Where the tokens of the image come from, in the same pixels.
     """
-    rows, columns = grid
-    width, height = size[0] / columns, size[1] / rows
-    needed = set()
+    content = source.content
+    own, is_fine = source.box[content], source.is_fine()[content]
+    covered = torch.zeros(len(content), dtype=torch.bool)
     for x0, y0, x1, y1 in boxes:
-        for row in range(int(y0 // height), min(rows, int(y1 // height) + 1)):
-            for column in range(int(x0 // width), min(columns, int(x1 // width) + 1)):
-                across = min(x1, (column + 1) * width) - max(x0, column * width)
-                down = min(y1, (row + 1) * height) - max(y0, row * height)
-                if across > 0 and down > 0 and across * down >= COVERED * width * height:
-                    needed.add(row * columns + column)
-    return needed
+        across = own[:, 2].clamp(max=x1) - own[:, 0].clamp(min=x0)
+        down = own[:, 3].clamp(max=y1) - own[:, 1].clamp(min=y0)
+        area = (own[:, 2] - own[:, 0]) * (own[:, 3] - own[:, 1])
+        covered |= (across > 0) & (down > 0) & (across * down >= COVERED * area)
+    fine = (covered & is_fine).nonzero().flatten()
+    coarse = (~is_fine).nonzero().flatten()
+    return Needed(frozenset(fine.tolist()), _holders(own, fine, coarse))
 
 
-def recall(kept: Kept, needed: set[int]) -> float | None:
-    """Evidence recall, 0..1: the share of the needed patches that the kept tokens represent; None if no patch is needed.
+def _holders(own: Tensor, fine: Tensor, coarse: Tensor) -> dict[int, frozenset[int]]:
+    """For each coarse token whose box holds the centre of fine tokens: which."""
+    x, y = (own[fine, 0] + own[fine, 2]) / 2, (own[fine, 1] + own[fine, 3]) / 2
+    left, top, right, bottom = (edge[:, None] for edge in own[coarse].unbind(1))
+    inside = (left <= x) & (x < right) & (top <= y) & (y < bottom)
+    return {int(token): frozenset(fine[holds].tolist()) for token, holds in zip(coarse, inside, strict=True) if bool(holds.any())}
 
-    A merged patch counts by its normalised weight in its token, summed over tokens, at most 1. So an average over nine
-    patches keeps a ninth of each, the same as keeping every ninth patch.
+
+def recall(kept: Kept, what: Needed) -> float | None:
+    """Evidence recall, 0..1: the share of the needed fine tokens that the kept tokens represent; None if none is needed.
+
+    A merged token counts by its normalised weight in its kept token, summed over kept tokens, at most 1. So an average over nine
+    tokens keeps a ninth of each, the same as keeping every ninth token.
     """
-    if not needed:
+    if not what.fine:
         return None
+    share = _shares(kept, what.fine)
+    return sum(min(1.0, value) for value in share.values()) / len(what.fine)
+
+
+def recall_any(kept: Kept, what: Needed) -> float | None:
+    """Evidence recall if a coarser token that shows the centre of a needed fine token counts for it too."""
+    if not what.fine:
+        return None
+    share = _shares(kept, what.all)
+    best = {token: min(1.0, share.get(token, 0.0)) for token in what.fine}
+    for holder, held in what.holders.items():
+        for token in held:
+            best[token] = max(best[token], min(1.0, share.get(holder, 0.0)))
+    return sum(best.values()) / len(what.fine)
+
+
+def _shares(kept: Kept, tokens: frozenset[int]) -> dict[int, float]:
+    """The share of each of some visual tokens in the kept tokens; may exceed 1."""
     total: dict[int, float] = defaultdict(float)
     for token, weight in zip(kept.token, kept.weights, strict=True):
         total[token] += abs(weight)
     share: dict[int, float] = defaultdict(float)
     for token, patch, weight in zip(kept.token, kept.patches, kept.weights, strict=True):
-        if patch in needed and total[token]:
+        if patch in tokens and total[token]:
             share[patch] += abs(weight) / total[token]
-    return sum(min(1.0, value) for value in share.values()) / len(needed)
+    return share
 
 
-def irrelevant(kept: Kept, needed: set[int]) -> float | None:
-    """Share of the kept tokens that come mostly from patches that are not needed; None if nothing is needed or kept."""
-    if not needed or not kept.tokens:
+def irrelevant(kept: Kept, what: Needed) -> float | None:
+    """Share of the kept tokens that come mostly from tokens that are not needed; None if nothing is needed or kept."""
+    if not what.fine or not kept.tokens:
         return None
+    wanted = what.all
     inside: dict[int, float] = defaultdict(float)
     total: dict[int, float] = defaultdict(float)
     for token, patch, weight in zip(kept.token, kept.patches, kept.weights, strict=True):
         total[token] += abs(weight)
-        inside[token] += abs(weight) if patch in needed else 0.0
+        inside[token] += abs(weight) if patch in wanted else 0.0
     return sum(inside[token] < 0.5 * total[token] for token in total) / len(total)
 
 
-def repeated(kept: Kept, boxes: Sequence[Sequence[int]], size: tuple[int, int]) -> float | None:
+def repeated(kept: Kept, boxes: Sequence[Sequence[float]], source: Source) -> float | None:
     """Share of the kept tokens that lie in an evidence box with another kept token before them; None without boxes or tokens.
 
-    This is an upper bound on redundancy: a sign may need one token per character. A token is assigned to the first box that
-    needs the patch with the largest weight in it.
+    This is an upper bound on redundancy: a sign may need one token per character. A kept token is assigned to the first box that
+    needs the visual token with the largest weight in it.
+
+    Args:
+        kept: The kept tokens.
+        boxes: As for :func:`needed`.
+        source: As for :func:`needed`.
     """
     if not boxes or not kept.tokens:
         return None
@@ -78,7 +132,26 @@ def repeated(kept: Kept, boxes: Sequence[Sequence[int]], size: tuple[int, int]) 
     per_patch = Counter(patch for _, patch in heaviest.values())
     again = 0
     for box in boxes:
-        mine = needed_patches([box], size, kept.grid) & held
+        mine = needed([box], source).all & held
         held -= mine
         again += max(0, sum(per_patch[patch] for patch in mine) - 1)
     return again / kept.tokens
+
+
+def measures(kept: Kept, boxes: Sequence[Sequence[float]], source: Source) -> dict[str, float | None]:
+    """The measures of evidence of a sample, by the names of its fields.
+
+    ``evidence_recall_any`` is left out of an image with a single part, where it would be ``evidence_recall``.
+
+    Args:
+        kept: The kept tokens.
+        boxes: As for :func:`needed`.
+        source: As for :func:`needed`.
+    """
+    what = needed(boxes, source)
+    found = {
+        "evidence_recall": recall(kept, what),
+        "irrelevant": irrelevant(kept, what),
+        "repeated": repeated(kept, boxes, source),
+    }
+    return found if len(source.parts) == 1 else {**found, "evidence_recall_any": recall_any(kept, what)}

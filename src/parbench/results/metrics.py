@@ -75,6 +75,7 @@ def summarise(lines: Sequence[SampleRecord], run: Mapping[str, Any]) -> RunMetri
         official=official(run.get("figures"), lines),
         lmms_eval=run["lmms_eval"],
         note=run.get("note", ""),
+        evidence_recall_any=_mean([line.evidence_recall_any for line in answered]),
     )
 
 

@@ -114,6 +114,13 @@ class SampleRecord:
         default=None,
         timing=True,
     )
+    evidence_recall_any: float | None = _about(
+        "Like `evidence_recall`, but a coarser token (of a thumbnail or base image) that shows the centre of a needed patch counts "
+        "for it too; only of images in several parts.",
+        "number",
+        default=None,
+        left_out=True,
+    )
     unit: str | None = _about(
         "Samples of a unit count as one question, correct only if all of them are.",
         "text",
@@ -204,6 +211,9 @@ class RunMetrics:
     )
     lmms_eval: Mapping[str, Any] = _about("The task's own metrics as lmms-eval aggregates them.", "object", default=dict)
     note: str = _about("Footnote of the method in tables.", "text", default="")
+    evidence_recall_any: float | None = _about(
+        "Mean of the samples' `evidence_recall_any`; only of images in several parts.", "number", default=None, left_out=True
+    )
 
     def to_json(self) -> dict[str, Any]:
         """The file's content: ``format``, then the fields in order."""

@@ -1,4 +1,4 @@
-"""Converts evidence boxes from pixels of the stored image to pixels of the square crop that the vision tower sees."""
+"""Evidence boxes in pixels of the image as given, and in pixels of its centre square, which is all that LLaVA-1.5 sees."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ from parbench.scenes.world import CANVAS
 
 # Exif's orientation tag; from 5 on width and height are swapped.
 _ORIENTATION, _SWAPPED = 274, (5, 6, 7, 8)
+# The columns with boxes in pixels of the centre square, and of the image as given.
+SQUARE, WHOLE = "boxes", "image_boxes"
 
 
-def in_square(rows: Any, boxes: Sequence[Any], source: Path) -> Any:
-    """Rows with a column of boxes in pixels of the centre square, which is ``CANVAS`` pixels wide.
+def with_boxes(rows: Any, boxes: Sequence[Any], source: Path) -> Any:
+    """Rows with a column ``WHOLE`` of boxes in pixels of the image, and a column ``SQUARE`` in pixels of its centre square.
+
+    The centre square is ``CANVAS`` pixels wide; what lies outside of it is cut off.
 
     Args:
         rows: A ``datasets.Dataset`` with a column ``image``.
@@ -33,12 +37,14 @@ def in_square(rows: Any, boxes: Sequence[Any], source: Path) -> Any:
     stored: Any = None
     if any(boxes):
         several = isinstance(rows.features["image"], List)
-        feature = ImageFeature(decode=False)
-        stored = rows.select_columns("image").cast_column("image", List(feature) if several else feature)
+        encoded = ImageFeature(decode=False)
+        stored = rows.select_columns("image").cast_column("image", List(encoded) if several else encoded)
     seen: list[list[list[float]]] = []
+    whole: list[list[list[float]]] = []
     for number, given in enumerate(boxes):
         if not given:
             seen.append([])
+            whole.append([])
             continue
         checked = _checked(given, f"row {number} of {source}")
         images = stored[number]["image"]
@@ -47,7 +53,9 @@ def in_square(rows: Any, boxes: Sequence[Any], source: Path) -> Any:
             raise ParbenchError(f"row {number} of {source} has boxes and {len(images)} images: boxes need exactly one image")
         size = _size(images[0])
         seen.append([] if size is None else _cut(checked, size, f"row {number} of {source}"))
-    return rows.add_column("boxes", seen, feature=List(List(Value("float64"))))
+        whole.append([] if size is None else [[float(edge) for edge in box] for box in checked])
+    feature = List(List(Value("float64")))
+    return rows.add_column(SQUARE, seen, feature=feature).add_column(WHOLE, whole, feature=feature)
 
 
 def _checked(given: Any, where: str) -> list[list[float]]:

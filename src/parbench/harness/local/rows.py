@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from parbench.errors import ParbenchError, unknown
-from parbench.harness.local.boxes import in_square
+from parbench.harness.local.boxes import WHOLE, with_boxes
 from parbench.harness.local.reading import Records, read_records
 from parbench.harness.local.scoring import SCORINGS, VOTES
 from parbench.harness.named import named_beside
@@ -58,11 +58,11 @@ def checked_rows(settings: Mapping[str, Any], records: Records) -> Any:
             raise ParbenchError(f"row {number} of {records.source}: {error}") from error
     _check_ids(records, rows, fields["id"])
     data, boxes = _with_images(rows, records.images)
-    return in_square(data, boxes, records.source)
+    return with_boxes(data, boxes, records.source)
 
 
 def fingerprint(rows: Any, beside: Path | None = None) -> str:
-    """SHA-256 of the content of rows: texts, boxes, and the stored bytes of images.
+    """SHA-256 of the content of rows: texts, boxes in the centre square, and the stored bytes of images.
 
     Args:
         rows: A ``datasets.Dataset``.
@@ -70,7 +70,9 @@ def fingerprint(rows: Any, beside: Path | None = None) -> str:
     """
     from parbench.harness.images import ShownImages, image_columns
 
-    shown, plain = ShownImages(rows), rows.remove_columns(image_columns(rows))
+    # The ids of runs of a model that sees the centre square depend on its boxes alone; see Session.identity for others.
+    given = [WHOLE] if beside is None and WHOLE in rows.column_names else []
+    shown, plain = ShownImages(rows), rows.remove_columns([*image_columns(rows), *given])
     digest = hashlib.sha256()
     for number, row in enumerate(plain):
         digest.update(json.dumps([row, shown.content(number)], sort_keys=True, default=str).encode())

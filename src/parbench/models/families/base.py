@@ -40,6 +40,7 @@ class Family:
             matter of the checkpoint, see :func:`parbench.models.geometry.own_heads`.
         varies: Whether the number of visual tokens depends on the image.
         reads_videos: Whether frames of a video can stand for an image.
+        square: Whether the tower sees the centre square of an image alone.
         counts_images: Whether an image becomes other tokens beside others.
         shares_prefixes: Whether questions of one image can run behind one beginning under a mask.
         renumbers: Whether position ids can be renumbered after dropping tokens; else kept tokens keep theirs.
@@ -54,6 +55,7 @@ class Family:
     offers: ClassVar[frozenset[str]] = frozenset({"received", "parts", "causal"})
     varies: ClassVar[bool] = True
     reads_videos: ClassVar[bool] = False
+    square: ClassVar[bool] = False
     counts_images: ClassVar[bool] = False
     shares_prefixes: ClassVar[bool] = True
     renumbers: ClassVar[bool] = True

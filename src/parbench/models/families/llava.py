@@ -22,6 +22,7 @@ class Llava(Family):
     title = "LLaVA-1.5"
     offers = EVERYTHING - {"heads"}
     varies = False
+    square = True
 
     def prepare(self, image: Image.Image, _together: int = 1) -> Prepared:
         """Preprocess an image.
