@@ -122,14 +122,14 @@ def test_the_settings_are_back_after_an_error_too(host):
 def test_pictures_leave_the_hosts_windows_alone(host, tmp_path):
     import matplotlib.pyplot as plt
 
-    from parbench.engine.samples import Kept
     from parbench.figures.kept_tokens import kept_picture
-    from parbench.models.source import Part, grids
+    from parbench.figures.views import View
+    from parbench.results.layouts import square_layout
     from parbench.tracking.figures import figures
 
     mine = plt.figure()
-    kept = Kept(2, (0, 3), (1.0, 1.0), (0, 1), grids((28, 28), [Part("image", 2, 2, (0, 0, 28, 28))]))
-    kept_picture(tmp_path / "kept.png", Image.new("RGB", (8, 8)), kept, [(0, 0, 4, 4)], "par @2", "What is it?")
+    seen = View(Image.new("RGB", (8, 8)), square_layout(8, 2, 2), [(0, 0, 4, 4)])
+    kept_picture(tmp_path / "kept.png", seen, np.array([1.0, 0.0, 0.0, 1.0]), "par @2", "What is it?")
     drawn = figures(tmp_path, [SimpleNamespace(visual=[[4, 2], [2, 2]])], SimpleNamespace(skills={"colour": 0.5}), "par @2")
     assert (tmp_path / "kept.png").is_file()
     assert all(path.is_file() for path in drawn.values())

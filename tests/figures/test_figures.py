@@ -26,13 +26,14 @@ from parbench.config import build_reducer, compose_config
 from parbench.errors import ParbenchError
 from parbench.figures import curves, evidence, gallery, labels, looks, style, times
 from parbench.figures.files import save
-from parbench.figures.images import SIDE, Images, square
+from parbench.figures.images import Images
 from parbench.figures.looks import CONTROL, look
 from parbench.figures.published import published_curves
 from parbench.figures.skills import skill_map
 from parbench.figures.style import HUES, PAPER, SCREEN, Medium, ink, luminance
 from parbench.figures.sweep import COLUMNS, Sweep, sweep_of
-from parbench.results.kept_bitmap import bitmap
+from parbench.figures.views import SIDE, centre_square
+from parbench.results.kept_bitmap import bitmap, kept_bits
 from parbench.tables.published import read
 
 # Another process with another order of sets, on another clock; the same sources, wherever it is started.
@@ -381,10 +382,7 @@ def test_the_map_holds_accuracies_by_skill_and_marks_clear_losses(every_method):
 @pytest.mark.parametrize("side", [24, 21])
 def test_a_mask_is_read_as_it_was_written(side):
     patches = tuple(np.random.default_rng(0).permutation(side * side)[:50].tolist())
-    images = Images.__new__(Images)
-    images.grid = (side, side)
-    kept = images.kept(bitmap(patches, side * side))
-    assert set(np.flatnonzero(kept)) == set(patches)
+    assert set(np.flatnonzero(kept_bits(bitmap(patches, side * side), side * side))) == set(patches)
 
 
 def test_a_loss_that_every_image_has_is_clear(folder):
@@ -400,8 +398,8 @@ def test_a_loss_that_every_image_has_is_clear(folder):
 def test_an_image_is_cut_as_the_vision_tower_sees_it():
     wide = Image.new("RGB", (672, 336), "red")
     wide.paste("blue", (168, 0, 504, 336))
-    assert square(wide).size == (SIDE, SIDE)
-    assert square(wide).getcolors() == [(SIDE * SIDE, (0, 0, 255))]
+    assert centre_square(wide).size == (SIDE, SIDE)
+    assert centre_square(wide).getcolors() == [(SIDE * SIDE, (0, 0, 255))]
 
 
 def test_a_gallery_dims_what_was_dropped(tiny_sweep):
@@ -412,8 +410,8 @@ def test_a_gallery_dims_what_was_dropped(tiny_sweep):
     samples = sweep.answers.frame.set_index(["run_id", "id"])
     tile = figure.axes[1].images[0].get_array()
     whole = np.asarray(images.image(choice.questions[0]), dtype=float) / 255
-    kept = images.kept(samples.loc[(sweep.points["run_id"][choice.runs[0]], choice.questions[0]), "kept"][0])
-    enlarged = np.kron(kept, np.ones((14, 14), dtype=bool))
+    kept = kept_bits(samples.loc[(sweep.points["run_id"][choice.runs[0]], choice.questions[0]), "kept"][0], 576)
+    enlarged = np.kron(kept.reshape(24, 24), np.ones((14, 14), dtype=bool))
     assert np.allclose(tile[enlarged], whole[enlarged])
     assert np.allclose(tile[~enlarged], 0.2 * whole[~enlarged])
 

@@ -59,7 +59,7 @@ def test_boxes_are_kept_in_pixels_of_the_image_and_of_its_centre_square(scene):
     number, given = next((number, boxes) for number, boxes in enumerate(data.rows["image_boxes"]) if boxes)
     doc = data.docs()[number]
     (left, top, right, bottom), seen = given[0], data.evidence(doc)[0]
-    width, height = data.rows[number]["image"].size
+    width, height = data.visuals(number)[0].size
     scale = data.image_size[0] / height
     assert width == height + 200
     assert seen == pytest.approx([scale * (left - 100), scale * top, scale * (right - 100), scale * bottom])

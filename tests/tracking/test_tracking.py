@@ -22,7 +22,6 @@ from parbench.cli import main
 from parbench.config import compose_config
 from parbench.errors import ParbenchError
 from parbench.redact import HIDDEN, redacted
-from parbench.results.kept_bitmap import origins
 from parbench.results.record import SampleRecord
 from parbench.tracking.bounded import Lost, bounded
 from parbench.tracking.history import History
@@ -571,4 +570,3 @@ def test_samples_are_spread_evenly_and_summaries_are_flat():
     assert spread(range(3), 8) == [0, 1, 2]
     assert spread([], 8) == []
     assert summary({"a": 1, "b": {"c": 2.0, "d": {}}, "e": None, "note": ""}) == {"a": 1, "b/c": 2.0}
-    assert origins("81", 8) == (0, 7)

@@ -174,7 +174,8 @@ class Reduced:
         Raises:
             ParbenchError: There is no such prompt or image.
         """
-        from parbench.figures.kept_tokens import kept_figure
+        from parbench.figures.kept_tokens import kept_figure, kept_share
+        from parbench.figures.views import seen_by_tower
 
         now = self._now
         for what, number, count in (("prompt", prompt, len(now.answers)), ("image", image, _count(now.pictures, prompt))):
@@ -183,7 +184,8 @@ class Reduced:
         kept = now.answers[prompt].kept[image]
         title = f"{self.method.title} ({row_name(self.method.settings())}): {kept.tokens} tokens"
         stream = io.BytesIO()
-        kept_figure(now.pictures[prompt][image], kept, [], title, now.questions[prompt]).savefig(stream, format="png")
+        seen = seen_by_tower(now.pictures[prompt][image], kept.source)
+        kept_figure(seen, kept_share(kept), title, now.questions[prompt]).savefig(stream, format="png")
         return Image.open(stream)
 
     @property

@@ -36,8 +36,8 @@ def _drawn(config: DictConfig, number: int, out: Path | None) -> Path:
     session.checked(config.method, config.budget)
     from parbench.engine.engine import Engine
     from parbench.engine.samples import Sample
-    from parbench.figures.images import square
-    from parbench.figures.kept_tokens import kept_picture
+    from parbench.figures.kept_tokens import kept_picture, kept_share
+    from parbench.figures.views import view
     from parbench.harness.prompts import build_prompt
 
     dataset = session.dataset
@@ -59,12 +59,7 @@ def _drawn(config: DictConfig, number: int, out: Path | None) -> Path:
     name = row_name(reducer.settings())
     path = writable("out", out or Path(f"show-{reducer.name}-{dataset.name}-{number}.png"))
     caption = f"{question}\nanswer: {answer.text.strip()}    expected: {dataset.target(doc)}"
-    kept_picture(
-        path,
-        square(images[0]),
-        kept,
-        dataset.evidence(doc) or [],
-        f"{reducer.title} ({name}): {kept.tokens} tokens",
-        caption,
-    )
+    square = session.adapter.geometry.square
+    seen = view(images[0], kept.source, dataset.evidence(doc, whole=not square) or [], square)
+    kept_picture(path, seen, kept_share(kept), f"{reducer.title} ({name}): {kept.tokens} tokens", caption)
     return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from textwrap import wrap
 from typing import Any
 
@@ -12,11 +12,13 @@ import pandas as pd
 
 from parbench.errors import ParbenchError, unknown
 from parbench.figures.frame import axes_at, lines_beneath
-from parbench.figures.images import SIDE, Images, by_question, differing_questions, single
+from parbench.figures.images import Images, by_question, differing_questions, single
 from parbench.figures.labels import mark
 from parbench.figures.looks import CONTROL
 from parbench.figures.style import BAD, GOOD, NEEDED, Medium, ink, styled
 from parbench.figures.sweep import Sweep
+from parbench.figures.views import SIDE, Sheet, View, sheet
+from parbench.results.kept_bitmap import kept_bits
 
 # Maximum number of methods and of questions, on a screen and in a column of a paper.
 _METHODS, _QUESTIONS = (5, 3), (3, 2)
@@ -46,23 +48,6 @@ class Choice:
     image: str
     how: str
     merged: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Boxed:
-    """An image with its evidence boxes.
-
-    Attributes:
-        pixels: [SIDE, SIDE, 3], 0..1.
-        boxes: The boxes of what a question needs, in pixels.
-    """
-
-    pixels: np.ndarray
-    boxes: list[list[int]]
-
-    def dimmed(self, kept: np.ndarray) -> _Boxed:
-        """The image with all but the kept patches [rows, columns] dimmed."""
-        return replace(self, pixels=self.pixels * np.where(_enlarged(kept), 1, _DIMMED)[..., None])
 
 
 def choose(sweep: Sweep, image: str = "") -> Choice:
@@ -170,16 +155,16 @@ def gallery(sweep: Sweep, images: Images, choice: Choice, medium: Medium) -> Any
             return axis
 
         for row, question in enumerate(questions):
-            boxed = _Boxed(np.asarray(images.image(question), dtype=float) / 255, images.boxes(question))
+            seen = images.view(question)
             asked = samples[sweep.points["run_id"][columns[0]], question]
             first = panel(row, 0)
-            _show(first, boxed)
+            _show(first, sheet(seen))
             first.text(0, -0.35 * size / tile * SIDE, _short(f"{asked['question']}", medium), va="bottom", fontweight="bold")
             first.text(0, SIDE * (1 + 0.4 * size / tile), f"expected: {asked['target']}", va="top")
             for column, run in enumerate(columns, 1):
                 axis, point = panel(row, column), sweep.points.iloc[run]
                 line = samples[point["run_id"], question]
-                _tile(axis, images, boxed, line, size / tile * SIDE, medium)
+                _tile(axis, seen, line, size / tile * SIDE, medium)
                 if row == 0:
                     _head(axis, point, size / tile * SIDE)
         draw_note(figure)
@@ -196,13 +181,13 @@ def _head(axis: Any, point: pd.Series, size: float) -> None:
     axis.text(1.5 * size, -2.9 * size, point["series"], color=own.ink, va="center_baseline", fontweight="bold")
 
 
-def _tile(axis: Any, images: Images, boxed: _Boxed, line: Mapping[str, Any], size: float, medium: Medium) -> None:
+def _tile(axis: Any, seen: View, line: Mapping[str, Any], size: float, medium: Medium) -> None:
     if pd.notna(line["error"]) or not line["kept"]:
         axis.set(xlim=(0, SIDE), ylim=(SIDE, 0))
         axis.text(0, SIDE / 2, "failed", va="center")
         return
-    kept = images.kept(line["kept"][0])
-    _show(axis, boxed.dimmed(kept))
+    kept = kept_bits(line["kept"][0], seen.layout.tokens)
+    _show(axis, sheet(seen, kept.astype(float), _DIMMED))
     right = line["score"] >= 0.5
     answer = f"{'✓' if right else '✗'} {line['prediction'].strip()[:18] or '(nothing)'}"
     axis.text(0, SIDE + 0.4 * size, answer, va="top", color=ink(GOOD if right else BAD), fontweight="bold")
@@ -218,19 +203,12 @@ def _tile(axis: Any, images: Images, boxed: _Boxed, line: Mapping[str, Any], siz
     )
 
 
-def _enlarged(kept: np.ndarray) -> np.ndarray:
-    """A grid of patches [rows, columns] enlarged to pixels [SIDE, SIDE]."""
-    places = [np.arange(SIDE) * count // SIDE for count in kept.shape]
-    found: np.ndarray = kept[places[0]][:, places[1]]
-    return found
-
-
-def _show(axis: Any, boxed: _Boxed) -> None:
+def _show(axis: Any, drawn: Sheet) -> None:
     from matplotlib.patches import Rectangle
 
-    axis.imshow(boxed.pixels.clip(0, 1), extent=(0, SIDE, SIDE, 0), interpolation="auto")
+    axis.imshow(drawn.pixels.clip(0, 1), extent=(0, SIDE, SIDE, 0), interpolation="auto")
     axis.set_autoscale_on(False)
-    for x0, y0, x1, y1 in boxed.boxes:
+    for x0, y0, x1, y1 in drawn.boxes:
         for colour, width in (("black", 2.0), (NEEDED, 1.1)):
             corner, size = (x0 - _ROOM, y0 - _ROOM), (x1 - x0 + 2 * _ROOM, y1 - y0 + 2 * _ROOM)
             axis.add_patch(Rectangle(corner, *size, fill=False, edgecolor=colour, linewidth=width))

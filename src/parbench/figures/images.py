@@ -1,4 +1,4 @@
-"""The images of a sweep's questions, and the patches kept of them, as recorded in the runs."""
+"""The images of a sweep's questions, and the visual tokens kept of them, as recorded in the runs."""
 
 from __future__ import annotations
 
@@ -7,20 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import yaml
 from PIL import Image
 
 from parbench.errors import ParbenchError
 from parbench.figures.sweep import Sweep
+from parbench.figures.views import SIDE, View, centre_square, whole_view
 from parbench.harness.datasets import PreparedDataset
 from parbench.harness.shown import noise_like
-from parbench.results.kept_bitmap import kept_bits
+from parbench.results.layouts import Layout, read_layouts, square_layout
 from parbench.results.naming import sample_number
-
-# Side in pixels of the square input of the vision tower, here and in reports.
-SIDE = 336
 
 
 class Images:
@@ -38,37 +35,36 @@ class Images:
         self.dataset = PreparedDataset(_settings(Path(run["folder"])))
         if self.dataset.fingerprint != run["dataset.data"]:
             raise ParbenchError(f"the data of {self.dataset.name} here are not those of the runs")
-        self.grid = _grid(sweep)
+        folders = (Path(str(folder)) for folder in sweep.runs["folder"])
+        self.layouts = {size: layout for folder in folders for size, layout in read_layouts(folder).items()}
+        self._square = None if self.layouts else square_layout(SIDE, *_grid(sweep))
 
     def image(self, sample: str) -> Image.Image:
-        """The input of the vision tower for a sample: the centre crop, ``SIDE`` pixels wide."""
-        number = sample_number(sample)
+        """What the model sees of a sample's image: all of it, or its centre square, ``SIDE`` pixels wide."""
+        given = self._given(sample_number(sample))
+        return centre_square(given) if self._square else given
+
+    def _given(self, number: int) -> Image.Image:
         if not self.dataset.generated:
-            return square(self.dataset.visuals(number)[0])
+            return self.dataset.visuals(number)[0]
         row = self.dataset.rows[number]
-        image = row["image"].convert("RGB")
-        if self.dataset.settings["images"] == "noise":
-            image = noise_like(image, f"{row['image_id']} 0")
-        return square(image)
+        image: Image.Image = row["image"].convert("RGB")
+        return noise_like(image, f"{row['image_id']} 0") if self.dataset.settings["images"] == "noise" else image
+
+    def layout(self, size: tuple[int, int]) -> Layout:
+        """Where the tokens of an image of ``size`` (width, height) lie; without grids if no run says so, since all failed."""
+        return self._square or self.layouts.get(size) or Layout(size, ())
+
+    def view(self, sample: str) -> View:
+        """The image of a sample with its tokens and evidence boxes."""
+        image = self.image(sample)
+        return whole_view(image, self.layout(image.size), self.boxes(sample))
 
     def boxes(self, sample: str) -> list[list[int]]:
-        """Evidence boxes of a sample's question, in pixels of the centre crop; empty if the data set has none."""
-        scale = SIDE / self.dataset.image_size[0]
-        found = self.dataset.evidence(self.dataset.docs()[sample_number(sample)]) or []
+        """Evidence boxes of a sample's question, in pixels of what the model sees; empty if the data set has none."""
+        scale = SIDE / self.dataset.image_size[0] if self._square else 1
+        found = self.dataset.evidence(self.dataset.docs()[sample_number(sample)], whole=self._square is None) or []
         return [[round(scale * edge) for edge in box] for box in found]
-
-    def kept(self, mask: str) -> np.ndarray:
-        """[rows, columns] bool: the patches that are in a kept token, from a mask of the samples."""
-        rows, columns = self.grid
-        return kept_bits(mask, rows * columns).reshape(rows, columns)
-
-
-def square(image: Image.Image) -> Image.Image:
-    """The centre crop of an image, as in CLIP's processor, ``SIDE`` pixels wide."""
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    cut = image.crop((left, top, left + side, top + side))
-    return cut if side == SIDE else cut.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
 
 
 def single(samples: pd.DataFrame) -> pd.DataFrame:

@@ -31,6 +31,7 @@ from parbench.redact import redacted
 from parbench.results.delivery import deviation, in_words, is_far, source
 from parbench.results.evidence import measures
 from parbench.results.kept_bitmap import bitmap
+from parbench.results.layouts import Layout
 from parbench.results.metrics import summarise
 from parbench.results.naming import row_name, sample_number
 from parbench.results.record import RunMetrics, SampleRecord
@@ -190,6 +191,8 @@ class _Computation:
             def sink(batch: list[tuple[Any, Sample, Answer]]) -> None:
                 if engine.most is not None:
                     store.settle(most=engine.most)
+                if not engine.adapter.geometry.square:
+                    store.add_layouts(_layouts([answer for _, _, answer in batch], store.layouts))
                 store.append(_record(session, engine, prices, doc, sample, answer) for doc, sample, answer in batch)
                 self.tracker.update()
 
@@ -333,6 +336,12 @@ def _evidence(dataset: PreparedDataset, doc: Any, answer: Answer, geometry: Geom
     kept = answer.kept[0]
     source = grid_source(dataset.image_size, *kept.grid) if geometry.square else kept.source
     return measures(kept, boxes, source)
+
+
+def _layouts(answers: Sequence[Answer], known: Collection[tuple[int, int]]) -> list[Layout]:
+    """Where the tokens of single images lie, for pictures; of each size of image that is not known yet."""
+    alone = [answer.kept[0].source for answer in answers if len(answer.kept) == 1]
+    return [Layout.of(source) for size, source in {one.size: one for one in alone}.items() if size not in known]
 
 
 def _score(dataset: PreparedDataset, doc: Any, answer: Answer) -> float | None:

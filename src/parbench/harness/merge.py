@@ -18,6 +18,7 @@ from parbench.harness.evaluate import Run, keep_submission, own_metrics, simple_
 from parbench.harness.session import Session
 from parbench.numerics import NUMERICS
 from parbench.provenance import versions
+from parbench.results.layouts import read_layouts
 from parbench.results.metrics import read_metrics, summarise
 from parbench.results.naming import sample_id
 from parbench.results.record import SampleRecord
@@ -96,6 +97,7 @@ def merge(shards: Sequence[Shard], root: Path) -> Run:
             raise ParbenchError(f"{store.folder} was begun with batches of another size: move it away and merge again")
         store.settle(questions=len(lines))
         store.record(*joined([shard.computed_by for shard in shards]))
+        store.add_layouts(layout for shard in shards for layout in read_layouts(shard.folder).values())
         store.append(lines)
         store.finish(metrics)
         return Run(store.folder, metrics, reused=False)

@@ -8,15 +8,17 @@ from __future__ import annotations
 import base64
 import io
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from parbench.figures.images import SIDE, Images
+from parbench.figures.images import Images
 from parbench.figures.sweep import Sweep
+from parbench.results.kept_bitmap import kept_bits
+from parbench.results.layouts import Layout
 from parbench.results.naming import sample_number
 
 SEED = 0
@@ -25,6 +27,8 @@ MOST_QUESTIONS = 20_000
 # Index that means none: failed samples have no prediction, and samples without image have no mask.
 NOTHING = 0xFFFFFFFF
 _QUALITY = 75
+# Largest side in pixels of an image in a report.
+_LARGEST = 672
 # Number of images from which the size of all images is estimated.
 _TRIED = 8
 
@@ -52,22 +56,34 @@ def answers(sweep: Sweep, images: Images | None, most: int | None, size: float) 
         "pictures": None,
     }
     if images is None:
-        return {**found, "runs": [asked.block(run, None, frozenset()) for run in range(asked.runs)]}
+        return {**found, "runs": [asked.block(run, [None] * len(asked.images)) for run in range(asked.runs)]}
     drawn = [asked.pictured[place] for place in np.random.default_rng(SEED).permutation(len(asked.pictured))][:most]
     sources: dict[int, str] = {}
-    drawn = drawn[: _room(sources, images, asked, drawn, size)]
+    layouts: dict[int, Layout] = {}
+
+    def embed(place: int) -> None:
+        if place not in sources:
+            image = images.image(asked.sample[place])
+            sources[place], layouts[place] = _embedded(image), images.layout(image.size)
+
+    for place in drawn[:_TRIED]:
+        embed(place)
+    drawn = drawn[: _room(sources, size)]
     while True:
         for place in drawn:
-            sources.setdefault(place, _embedded(images.image(asked.sample[place])))
-        runs = [asked.block(run, images, frozenset(drawn)) for run in range(asked.runs)]
+            embed(place)
+        runs = [asked.block(run, [layouts.get(place) for place in range(len(asked.images))]) for run in range(asked.runs)]
         taken = sum(map(len, runs)) + sum(len(sources[place]) for place in drawn)
         if taken <= 1e6 * size or len(drawn) <= 1:
             break
         drawn = drawn[: max(1, min(len(drawn) - 1, int(len(drawn) * 1e6 * size / taken)))]
     held = set(drawn)
+    known = list({layouts[place].size: layouts[place] for place in drawn}.values())
+    numbers = {layout.size: number for number, layout in enumerate(known)}
     pictures = {
-        "side": SIDE,
-        "grid": list(images.grid),
+        "tokens": _most_tokens(known),
+        "layouts": [layout.to_json() for layout in known],
+        "layout": [numbers[layouts[place].size] if place in held else None for place in range(len(asked.images))],
         "sources": [sources[place] if place in held else None for place in range(len(asked.images))],
         "rule": _said(len(drawn), len(asked.pictured), most, size),
         "boxes": any(question["boxes"] for question in described),
@@ -75,12 +91,14 @@ def answers(sweep: Sweep, images: Images | None, most: int | None, size: float) 
     return {**found, "runs": runs, "pictures": pictures}
 
 
-def _room(sources: dict[int, str], images: Images, asked: _Questions, drawn: Sequence[int], size: float) -> int:
-    """An upper bound of the number of images that fit, estimated from the first ones. These are added to ``sources``."""
-    for place in drawn[:_TRIED]:
-        sources[place] = _embedded(images.image(asked.sample[place]))
+def _room(sources: Mapping[int, str], size: float) -> int:
+    """An upper bound of the number of images that fit, estimated from the first ones."""
     mean = sum(map(len, sources.values())) / max(1, len(sources))
     return max(1, int(1e6 * size / max(1.0, mean)))
+
+
+def _most_tokens(layouts: Iterable[Layout]) -> int:
+    return max((layout.tokens for layout in layouts), default=0)
 
 
 def _said(shown: int, there: int, most: int | None, size: float) -> str:
@@ -148,28 +166,32 @@ class _Questions:
             for image, alone, line in zip(self._image, self._alone, lines, strict=True)
         ]
 
-    def block(self, run: int, images: Images | None, pictured: frozenset[int]) -> str:
+    def block(self, run: int, layouts: Sequence[Layout | None]) -> str:
         """The answers of a run as a block of little-endian numbers, compressed by zlib, in base 64.
 
         The block contains, for all Q questions, index of the mask and index of the prediction (uint32 [Q] each), then score,
-        kept tokens and evidence recall (float32 [Q] each, NaN if missing), then the masks with one bit per patch.
+        kept tokens and evidence recall (float32 [Q] each, NaN if missing), then the masks with one bit per visual token, all as
+        long as that of the image with most tokens.
 
         Args:
             run: Index of the run.
-            images: The images, which decode the masks; None to omit masks.
-            pictured: Indices of the images that the report shows.
+            layouts: For each image where its tokens lie; None for an image that the report does not show.
         """
         count = len(self._order)
         mine = self._frame.iloc[run * count : (run + 1) * count]
-        shown = self._alone & np.isin(self._image, list(pictured)) & mine["error"].isna().to_numpy() & (mine["kept"].str.len() > 0)
+        pictured = [place for place, layout in enumerate(layouts) if layout is not None]
+        shown = self._alone & np.isin(self._image, pictured) & mine["error"].isna().to_numpy() & (mine["kept"].str.len() > 0)
         numbers = np.full(count, NOTHING, dtype="<u4")
-        masks: list[str] = []
-        if images is not None and shown.any():
-            numbers[shown], unique = pd.factorize(mine["kept"][shown].str[0])
-            masks = [str(mask) for mask in unique]
+        masks: list[tuple[str, int]] = []
+        if shown.any():
+            lengths = np.array([0 if layout is None else layout.tokens for layout in layouts])[self._image[shown]]
+            pairs = list(zip(mine["kept"][shown].str[0], lengths.tolist(), strict=True))
+            numbers[shown], unique = pd.factorize(pd.Series(pairs))
+            masks = list(unique)
+        most = _most_tokens(layout for layout in layouts if layout is not None)
         floats = mine[["score", "tokens_kept", "evidence_recall"]].to_numpy(dtype="<f4").T
         parts = [numbers.tobytes(), self._said[run * count : (run + 1) * count].astype("<u4").tobytes(), floats.tobytes()]
-        parts += [np.packbits(images.kept(mask)).tobytes() for mask in masks] if images is not None else []
+        parts += [np.packbits(np.pad(kept_bits(mask, length), (0, most - length))).tobytes() for mask, length in masks]
         return base64.b64encode(zlib.compress(b"".join(parts), 9)).decode()
 
 
@@ -180,5 +202,8 @@ def _firsts(image: pd.Series, number: np.ndarray) -> list[tuple[str, int]]:
 
 def _embedded(image: Image.Image) -> str:
     file = io.BytesIO()
+    scale = _LARGEST / max(image.size)
+    if scale < 1:
+        image = image.resize((max(1, round(scale * image.width)), max(1, round(scale * image.height))), Image.Resampling.BICUBIC)
     image.save(file, "WEBP", quality=_QUALITY, method=4)
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()

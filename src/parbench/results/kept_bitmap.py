@@ -19,8 +19,3 @@ def kept_bits(mask: str, total: int) -> np.ndarray:
     """Bool array [total]: whether each patch is in a mask."""
     bits = np.unpackbits(np.frombuffer(bytes.fromhex(mask.zfill(len(mask) + len(mask) % 2)), dtype=np.uint8))
     return bits[len(bits) - total :].astype(bool)
-
-
-def origins(mask: str, total: int) -> tuple[int, ...]:
-    """Indices of the patches in a mask, ascending."""
-    return tuple(np.flatnonzero(kept_bits(mask, total)).tolist())

@@ -17,6 +17,8 @@ import yaml
 from parbench.errors import FatalError, ParbenchError, RunLockedError
 from parbench.files import write_whole
 from parbench.locks import FileLock, LockOwner, lock_owner
+from parbench.results.layouts import FILE as LAYOUTS
+from parbench.results.layouts import Layout, read_layouts
 from parbench.results.metrics import read_metrics
 from parbench.results.plan import FILE as PLAN
 from parbench.results.plan import agreed_batch_size, read_plan, write_plan
@@ -45,6 +47,7 @@ class RunStore:
         plan: Decisions that a resumed run must repeat: ``batch_size``, ``questions`` (the number of questions of this run) and
             ``most``, the largest batch size that fitted into the device's memory.
         done: The stored samples, by id, in order.
+        layouts: Sizes of images (width, height) whose layouts are stored.
 
     Raises:
         FatalError: The folder cannot be written.
@@ -62,6 +65,7 @@ class RunStore:
         self._held: FileLock | None = None
         self.done: dict[str, SampleRecord] = {}
         self.plan: dict[str, Any] = {}
+        self.layouts: set[tuple[int, int]] = set()
         try:
             if self.metrics_path.exists() and (self.folder / FILE).exists():
                 self._check_identity()
@@ -71,6 +75,8 @@ class RunStore:
             self._claim(identity, config)
             self.plan = read_plan(self.folder)
             self.done = {line.id: line for line in self._read()}
+            _cut(self.folder / LAYOUTS)
+            self.layouts = set(read_layouts(self.folder))
         except OSError as error:
             self.close()
             raise FatalError(
@@ -129,11 +135,7 @@ class RunStore:
         """The complete lines; an incomplete last line of a killed process is removed."""
         if not self.samples_path.exists():
             return []
-        data = self.samples_path.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole != len(data):
-            with self.samples_path.open("r+b") as file:
-                file.truncate(whole)
+        _cut(self.samples_path)
         return read_samples(self.samples_path, self.provenance.computed_by)
 
     @property
@@ -221,15 +223,19 @@ class RunStore:
             FatalError: The file cannot be written; complete lines are kept.
         """
         fresh = [line for line in lines if line.id not in self.done]
-        try:
-            with self.samples_path.open("a", encoding="utf-8") as file:
-                for line in fresh:
-                    file.write(json.dumps(line.to_json(), ensure_ascii=False) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise _refused(self.samples_path, error) from error
+        _append(self.samples_path, [line.to_json() for line in fresh])
         self.done |= {line.id: line for line in fresh}
+
+    def add_layouts(self, layouts: Iterable[Layout]) -> None:
+        """Store where the tokens of images lie, once for each size of image.
+
+        Raises:
+            FatalError: The file cannot be written.
+        """
+        fresh = {layout.size: layout for layout in layouts if layout.size not in self.layouts}
+        if fresh:
+            _append(self.folder / LAYOUTS, [layout.to_json() for layout in fresh.values()])
+            self.layouts |= fresh.keys()
 
     def finish(self, metrics: RunMetrics) -> None:
         """Write the metrics, which marks the run as finished.
@@ -250,6 +256,29 @@ def _refused(path: Path, error: OSError) -> FatalError:
         f"{path} cannot be written ({error.strerror}): make room or make it writable, then run the same command again; it goes on "
         "where it stopped"
     )
+
+
+def _cut(path: Path) -> None:
+    """Remove the incomplete last line that a killed process leaves in a file of lines, if the file exists."""
+    if not path.exists():
+        return
+    data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole != len(data):
+        with path.open("r+b") as file:
+            file.truncate(whole)
+
+
+def _append(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Append JSON lines; they are on disk when this returns."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            for line in lines:
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise _refused(path, error) from error
 
 
 def _write(path: Path, text: str) -> None:

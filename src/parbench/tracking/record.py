@@ -11,7 +11,8 @@ import yaml
 
 from parbench.config.tracking import WandbSettings
 from parbench.redact import redacted
-from parbench.results.kept_bitmap import origins
+from parbench.results.kept_bitmap import kept_bits
+from parbench.results.layouts import Layout, read_layouts, square_layout
 from parbench.results.naming import row_name, sample_number
 from parbench.results.record import SINGLE_VALUES, RunMetrics, SampleRecord
 from parbench.results.samples import read_samples
@@ -47,10 +48,11 @@ def shown(folder: Path, store: RunStore, session: Session, metrics: RunMetrics, 
     name = title(identity)
     every = lines_of(store).values()
     rows = chosen(every, settings.samples)
+    layouts = read_layouts(store.folder)
     pictures = {}
     for line in drawable(rows, settings.pictures):
         path = folder / f"{line.id}.png"
-        pictures[line.id] = path, draw(path, line, session, method(identity))
+        pictures[line.id] = path, draw(path, line, session, method(identity), layouts)
     return Shown([row(line) for line in rows], pictures, figures(folder, every, metrics, name))
 
 
@@ -125,26 +127,34 @@ def row(line: SampleRecord) -> list[Any]:
     return [str(line.target) if name == "target" else getattr(line, name) for name in COLUMNS]
 
 
-def draw(path: Path, line: SampleRecord, session: Session, name: str) -> str:
+def draw(path: Path, line: SampleRecord, session: Session, name: str, layouts: Mapping[tuple[int, int], Layout]) -> str:
     """Write the picture of a sample's kept tokens, and return its caption.
 
     It is drawn from the stored line alone: a patch counts as kept if a kept token comes from it, whatever its weight.
+
+    Args:
+        path: The file to write.
+        line: The sample.
+        session: Its data set, and the sizes of its model.
+        name: The method and its budget.
+        layouts: Where the tokens of the run's images lie, by image size; empty if the model sees the centre square alone.
     """
-    from parbench.engine.samples import Kept
-    from parbench.figures.images import square
     from parbench.figures.kept_tokens import kept_picture
-    from parbench.models.source import Part, grids
+    from parbench.figures.views import SIDE, View, centre_square, whole_view
 
     dataset, geometry = session.dataset, session.geometry
     place = number(line)
-    doc = dataset.docs()[place]
-    patches = origins(line.kept[0], geometry.patches)
+    image, doc = dataset.visuals(place)[0], dataset.docs()[place]
+    if geometry.square:
+        layout = square_layout(SIDE, geometry.rows, geometry.columns)
+        seen = View(centre_square(image), layout, dataset.evidence(doc) or [])
+    else:
+        seen = whole_view(image, layouts[image.size], dataset.evidence(doc, whole=True) or [])
+    kept = kept_bits(line.kept[0], seen.layout.tokens)
     # The stored patches are those kept at the last layer.
     assert line.visual is not None
     tokens = line.visual[-1][0]
-    whole = Part("image", geometry.rows, geometry.columns, (0, 0, *dataset.image_size))
-    kept = Kept(tokens, patches, (1.0,) * len(patches), tuple(range(len(patches))), grids(dataset.image_size, [whole]))
     said = f"{line.question}\nanswer: {line.prediction.strip()}    expected: {line.target}"
-    heading = f"{name}: {tokens} tokens from {len(patches)} of {geometry.patches} patches"
-    kept_picture(path, square(dataset.visuals(place)[0]), kept, dataset.evidence(doc) or [], heading, said)
+    heading = f"{name}: {tokens} tokens from {kept.sum()} of {len(kept)} patches"
+    kept_picture(path, seen, kept.astype(float), heading, said)
     return f"{line.id}: {said}"

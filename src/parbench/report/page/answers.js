@@ -19,7 +19,8 @@ function unpacked(buffer) {
   const count = questions.length, bytes = new Uint8Array(buffer, 20 * count);
   const [masks, said] = [0, 1].map((part) => new Uint32Array(buffer, 4 * count * part, count));
   const [scores, tokens, recalls] = [2, 3, 4].map((part) => new Float32Array(buffer, 4 * count * part, count));
-  const patches = data.answers.pictures ? data.answers.pictures.grid[0] * data.answers.pictures.grid[1] : 0, width = Math.ceil(patches / 8);
+  // All masks are as long as that of the image with most tokens.
+  const patches = data.answers.pictures?.tokens ?? 0, width = Math.ceil(patches / 8);
   const bits = (number) => Array.from({ length: patches }, (_, place) => (bytes[number * width + (place >> 3)] >> (7 - (place & 7))) & 1);
   return (number) => (said[number] === NOTHING ? null : {
     mask: masks[number] === NOTHING ? null : bits(masks[number]),
@@ -50,29 +51,60 @@ function mergedFrom(answer) {
 
 const verdict = (answer) => (answer ? (answer.right ? "✓ " : "✗ ") + answer.said : "failed");
 
-/** An image with dropped patches dimmed, and evidence boxes. */
+/** Where the tokens of an image lie. */
+const layoutOf = (place) => data.answers.pictures.layouts[data.answers.pictures.layout[place]];
+
+const gridTokens = ({ x, y }) => (x.length - 1) * (y.length - 1);
+
+/** Number of visual tokens of an image. */
+const tokensOf = (place) => layoutOf(place).grids.reduce((sum, grid) => sum + gridTokens(grid), 0);
+
+/** Left, top and scale of an image in a square: the finest tokens, and beside them, small, coarser ones such as a thumbnail's. */
+function placesOf({ size: [width, height], grids }, side, dimmed) {
+  const fitted = (left, most) => {
+    const scale = most / Math.max(width, height);
+    return { left: left + (most - width * scale) / 2, top: (side - height * scale) / 2, scale };
+  };
+  if (!dimmed || grids.every(({ fine }) => fine)) return [fitted(0, side)];
+  const large = fitted(0, 0.74 * side);
+  return [large, { ...fitted(0.76 * side, 0.24 * side), top: large.top }];
+}
+
+/** Dim the tokens of a kind, fine or not, that are not kept. */
+function dimTokens(context, { grids }, mask, fine, { left, top, scale }, ratio) {
+  let begin = 0;
+  for (const grid of grids) {
+    const columns = grid.x.length - 1;
+    for (let place = 0; grid.fine === fine && place < gridTokens(grid); place++) {
+      if (mask[begin + place]) continue;
+      const row = Math.floor(place / columns), column = place % columns;
+      // Rounded to whole pixels, so that neighbouring tokens neither overlap nor leave a gap.
+      const [x0, x1] = [grid.x[column], grid.x[column + 1]].map((edge) => Math.round((left + edge * scale) * ratio) / ratio);
+      const [y0, y1] = [grid.y[row], grid.y[row + 1]].map((edge) => Math.round((top + edge * scale) * ratio) / ratio);
+      context.fillRect(x0, y0, x1 - x0, y1 - y0);
+    }
+    begin += gridTokens(grid);
+  }
+}
+
+/** An image with dropped tokens dimmed, and evidence boxes. */
 function paint(canvas, image, question, mask, side, { boxes, dim }) {
-  const { grid } = data.answers.pictures, context = canvas.getContext("2d");
-  const ratio = Math.min(2, devicePixelRatio || 1);
+  const layout = layoutOf(question.image), context = canvas.getContext("2d"), [width, height] = layout.size;
+  const ratio = Math.min(2, devicePixelRatio || 1), places = placesOf(layout, side, mask);
   canvas.width = canvas.height = side * ratio;
   context.scale(ratio, ratio);
-  context.drawImage(image, 0, 0, side, side);
-  const [high, wide] = [side / grid[0], side / grid[1]];
-  context.fillStyle = `rgb(10 11 14 / ${dim})`;
-  for (const [place, kept] of (mask ?? []).entries()) {
-    if (kept) continue;
-    const [row, column] = [Math.floor(place / grid[1]), place % grid[1]];
-    // Rounded to whole pixels, so that neighbouring patches neither overlap nor leave a gap.
-    const [x0, y0, x1, y1] = [column * wide, row * high, (column + 1) * wide, (row + 1) * high].map((edge) => Math.round(edge * ratio) / ratio);
-    context.fillRect(x0, y0, x1 - x0, y1 - y0);
-  }
+  places.forEach((place, number) => {
+    context.drawImage(image, place.left, place.top, width * place.scale, height * place.scale);
+    context.fillStyle = `rgb(10 11 14 / ${dim})`;
+    if (mask) dimTokens(context, layout, mask, number === 0, place, ratio);
+  });
   // Boxes are drawn with a margin, so that they do not hide the outline of an object.
-  const scale = side / data.answers.pictures.side, room = 7;
+  const { left, top, scale } = places[0], room = 7 * side / 336;
   for (const [x0, y0, x1, y1] of boxes ? question.boxes : []) {
-    for (const [style, width] of [["#000", 3], ["#56B4E9", 1.6]]) {
+    for (const [style, line] of [["#000", 3], ["#56B4E9", 1.6]]) {
       context.strokeStyle = style;
-      context.lineWidth = width * Math.max(0.7, side / 336);
-      context.strokeRect((x0 - room) * scale, (y0 - room) * scale, (x1 - x0 + 2 * room) * scale, (y1 - y0 + 2 * room) * scale);
+      context.lineWidth = line * Math.max(0.7, side / 336);
+      context.strokeRect(left + x0 * scale - room, top + y0 * scale - room, (x1 - x0) * scale + 2 * room, (y1 - y0) * scale + 2 * room);
     }
   }
 }

@@ -32,8 +32,8 @@ function drawTiles(runs, image) {
 
 function drawLarge(runs, image) {
   const { row, of } = runs.find(({ row }) => row.series === viewerState.series) ?? runs[0];
-  const question = questions[viewerState.question], answer = of(viewerState.question), { grid } = data.answers.pictures;
-  const count = grid[0] * grid[1], mask = answer?.mask ?? null;
+  const question = questions[viewerState.question], answer = of(viewerState.question);
+  const count = tokensOf(question.image), mask = answer?.mask ?? null;
   paint(byId("large"), image, question, mask, 430, viewerLook());
   const kept = mask ? patchesOf(mask) : 0;
   const pairs = [["question", question.text], ["expected", question.target]];
