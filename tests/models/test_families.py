@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import zoo
+from painting import blind, features_of
 from parbench.compute.flops import costs, sample_flops
 from parbench.engine.assemble import assemble
 from parbench.engine.batch import Batch
@@ -316,8 +317,8 @@ def test_the_token_that_a_painted_spot_changes_most_has_a_box_around_it(name: st
     adapter = adapter_of(name)
     grey = np.full((size[1], size[0], 3), 128, np.uint8)
     random = np.random.default_rng(0)
-    with torch.inference_mode(), _blind(adapter):
-        before, source = _features(adapter, grey)
+    with torch.inference_mode(), blind(adapter):
+        before, source = features_of(adapter, grey)
         box = source.box[source.content]
         missed, tried = [], 0
         for number in random.permutation(len(box))[:12]:
@@ -327,7 +328,7 @@ def test_the_token_that_a_painted_spot_changes_most_has_a_box_around_it(name: st
                 continue
             spot = grey.copy()
             spot[int(y) - 2 : int(y) + 3, int(x) - 2 : int(x) + 3] = random.integers(0, 256, 3)
-            change = (_features(adapter, spot)[0] - before).norm(dim=1)
+            change = (features_of(adapter, spot)[0] - before).norm(dim=1)
             tried += 1
             left, top, right, bottom = box[int(change.argmax())].tolist()
             if not (left <= x <= right and top <= y <= bottom):
@@ -335,27 +336,6 @@ def test_the_token_that_a_painted_spot_changes_most_has_a_box_around_it(name: st
     # Bilinear scaling of a large grid spreads a spot over neighbours in LLaVA-OneVision.
     assert tried
     assert len(missed) <= (name == "llava_onevision"), missed
-
-
-def _features(adapter: LlavaAdapter, pixels: np.ndarray) -> tuple[Tensor, Any]:
-    prepared = adapter.prepare(Image.fromarray(pixels))
-    (encoded,) = adapter.family.encode([prepared], ())
-    return (encoded.features if encoded.projected else adapter.project(encoded.features))[0], prepared.tokens.source
-
-
-@contextmanager
-def _blind(adapter: LlavaAdapter) -> Iterator[None]:
-    """The tower's attention writes nothing, so that a patch knows only itself."""
-    outputs = ("out_proj", "attn.proj", "projection_layer")
-    inside = [value for name, value in adapter.family.tower.named_parameters() if any(part in name for part in outputs)]
-    stored = [value.clone() for value in inside]
-    try:
-        for value in inside:
-            value.zero_()
-        yield
-    finally:
-        for value, old in zip(inside, stored, strict=True):
-            value.copy_(old)
 
 
 @pytest.mark.parametrize("name", NAMES)

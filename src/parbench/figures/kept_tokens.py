@@ -15,8 +15,8 @@ from parbench.figures.views import View
 _KEPT, _NEEDED = "#E69F00", "#56B4E9"
 # Width and height in inches: of a panel, and around it.
 _PANEL, _ABOVE = 4.4, 1.0
-# Width of a panel of coarser tokens, as a share of another's, and the heights that a figure may have.
-_COARSE, _HEIGHTS = 0.4, (2.6, 7.5)
+# Size of coarser tokens as a share of that of others, the smallest width of their panel, and the heights that a figure may have.
+_COARSE, _NARROWEST, _HEIGHTS = 0.4, 0.2, (2.6, 7.5)
 
 
 def kept_share(kept: Kept) -> np.ndarray:
@@ -75,8 +75,11 @@ def _panels(seen: View) -> tuple[Figure, Any]:
     if not seen.has_coarse:
         figure = Figure(figsize=(9, high), dpi=120)
         return figure, figure.subplots(1, 2)
-    figure = Figure(figsize=(9 + _PANEL * _COARSE, high), dpi=120)
-    return figure, figure.subplots(1, 3, width_ratios=[1, 1, _COARSE])
+    # An image that is higher than wide does not fill the width of its panel.
+    filled = min(1.0, (high - _ABOVE) * width / height / _PANEL)
+    coarse = max(_NARROWEST, _COARSE * filled)
+    figure = Figure(figsize=(9 + _PANEL * coarse, high), dpi=120)
+    return figure, figure.subplots(1, 3, width_ratios=[1, 1, coarse])
 
 
 def _outline(axis: Any, seen: View, share: np.ndarray) -> None:
