@@ -287,7 +287,7 @@ def test_what_masks_would_save_is_less_than_everything(adapter):
     idle = reducer("yopo", window=None, layer=layers, feed_forward=1)
 
     def saved(method):
-        return site_of(method, adapter.geometry).skipped_flops(config.text_config, total, 1)
+        return site_of(method, adapter.geometry).skipped_flops(config.text_config, total, [adapter.geometry])
 
     assert saved(idle) == 0
     half = saved(dataclasses.replace(idle, feed_forward=2))

@@ -95,7 +95,7 @@ def predict(
     config = config_of(model)
     cost = costs(config)
     attended = [count + text for count in made.attended]
-    skipped = _site(reducer, geometry, place).skipped_flops(config.text_config, geometry.patches + text, 1)
+    skipped = _site(reducer, geometry, place).skipped_flops(config.text_config, geometry.patches + text, [geometry])
     work = 0 if made.free else None
     if work is None and own is not None and reducer is not None:
         work = own(reducer, made, *prompt.split())

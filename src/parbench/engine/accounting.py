@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from parbench.engine.batch import Batch
 from parbench.engine.decode import Generated
 from parbench.engine.ledger import SampleLedger
 from parbench.engine.origins import through
 from parbench.engine.samples import Answer, Kept
 from parbench.engine.trace import Trace
+from parbench.models.geometry import Geometry
 
 
 def account(batch: Batch, trace: Trace, generated: Generated, row: int) -> Answer:
@@ -22,15 +25,15 @@ def account(batch: Batch, trace: Trace, generated: Generated, row: int) -> Answe
     Raises:
         ParbenchError: The method did not deliver its budget inside the LLM.
     """
-    ledger = _ledger(batch, trace, generated, row)
     images = batch.chosen.of(row)
     sizes = [batch.site.geometry.of_image(len(image.image.source.content), image.image.grid_of_tokens) for image in images]
+    ledger = _ledger(batch, trace, generated, row, sizes)
     batch.site.check_ledger(ledger, sizes)
     kept, stages = _kept(batch, trace, row), _stages(batch, trace, row)
     return Answer(batch.samples[row].id, generated.text, kept, ledger, generated.margin, stages)
 
 
-def _ledger(batch: Batch, trace: Trace, generated: Generated, row: int) -> SampleLedger:
+def _ledger(batch: Batch, trace: Trace, generated: Generated, row: int, sizes: Sequence[Geometry]) -> SampleLedger:
     site, images, mine = batch.site, batch.images, batch.chosen.of(row)
     lengths = tuple(tuple(images.encoded[number][0].lengths[0].tolist()) for number in images.of[row])
     every = sum(map(len, images.of))
@@ -48,7 +51,7 @@ def _ledger(batch: Batch, trace: Trace, generated: Generated, row: int) -> Sampl
         layers=tuple(int(layer[row]) for layer in trace.layers),
         visual=tuple(int(layer[row]) for layer in trace.visual),
         generated=len(generated.ids),
-        skipped=site.skipped_flops(batch.config, int(trace.layers[0][row]), len(mine)),
+        skipped=site.skipped_flops(batch.config, int(trace.layers[0][row]), sizes),
         attended=tuple(int(layer[row]) for layer in trace.attended),
         cached=site.cached,
         works=works,

@@ -135,7 +135,7 @@ class _Computation:
             "budget": reducer.budget,
             "shard": session.shard_name,
             "chance": session.dataset.chance,
-            "patches": session.adapter.geometry.patches,
+            "patches": session.adapter.geometry.patches or None,
             "lmms_eval": own_metrics(session.dataset, results),
             "figures": None if session.dataset.submits else session.dataset.settings.get("figures"),
         }
@@ -150,7 +150,7 @@ class _Computation:
     def _warn(self, metrics: RunMetrics) -> None:
         """Warn if the mean number of kept tokens is far from the budget; tables mark it too."""
         reducer, mean = self.reducer, metrics.tokens_kept["mean"]
-        off = deviation(metrics.budget, mean, metrics.patches)
+        off = deviation(metrics)
         if off is None or not is_far(off):
             return
         on = f", its {reducer.calibrates} found on {source(reducer.found_on)}" if reducer.found_on else ""
@@ -300,7 +300,7 @@ def _record(session: Session, engine: Engine, prices: Costs | None, doc: Any, sa
     from parbench.compute.flops import sample_flops
 
     dataset, geometry, ledger = session.dataset, engine.adapter.geometry, answer.ledger
-    row = sample_number(sample.id)
+    row, own = sample_number(sample.id), [len(kept.source.content) for kept in answer.kept]
     return SampleRecord(
         id=sample.id,
         image_id=dataset.image_key(row),
@@ -318,7 +318,8 @@ def _record(session: Session, engine: Engine, prices: Costs | None, doc: Any, sa
         visual=_runs(ledger.visual) if ledger else None,
         generated=ledger.generated if ledger else None,
         stages=answer.stages,
-        kept=[bitmap(kept.patches, geometry.patches) for kept in answer.kept],
+        kept=[bitmap(kept.patches, total) for kept, total in zip(answer.kept, own, strict=True)],
+        own_tokens=own if geometry.varies and own else None,
         margin=answer.margin if math.isfinite(answer.margin) else None,
         **_evidence(dataset, doc, answer, engine.adapter.geometry),
         flops=sample_flops(prices, ledger) if ledger and prices else None,

@@ -86,8 +86,10 @@ def _planned(session: Session, cell: Cell, geometry: Geometry | None) -> Planned
 def for_sizes(reducer: Reducer, geometry: Geometry) -> Reducer:
     """A method with its budget converted to tokens, so that 0.111 and 64 of 576 tokens are the same run.
 
+    Where images have different numbers of tokens, it keeps the budget as it is.
+
     Raises:
         ParbenchError: The method cannot deliver its budget on a model of these sizes.
     """
     check_model(reducer, geometry)
-    return dataclasses.replace(reducer, budget=reducer.asked(geometry))
+    return reducer if geometry.varies else dataclasses.replace(reducer, budget=reducer.asked(geometry))

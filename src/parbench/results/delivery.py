@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from parbench.reducers.budget import FAR
+from parbench.results.record import RunMetrics
 
 MARK = "†"
 
 
-def deviation(budget: float | None, mean: float | None, patches: int | None = None) -> float | None:
-    """The relative deviation (mean - budget) / budget; None if there is no budget or no mean.
-
-    Args:
-        budget: Tokens per image, or a ratio as in runs of old formats.
-        mean: Mean number of kept visual tokens per image.
-        patches: Visual tokens per image without reduction, needed for a ratio.
-    """
+def deviation(metrics: RunMetrics) -> float | None:
+    """The relative deviation (mean - budget) / budget of the kept tokens of an image; None if there is no budget or no mean."""
+    budget, mean = metrics.budget, metrics.tokens_kept["mean"]
     if not budget or not mean:
         return None
-    asked = budget if budget >= 1 else budget * (patches or 0)
+    # Runs of old formats have ratios too, of images with the same number of tokens.
+    asked = metrics.asked or (budget if budget >= 1 else budget * (metrics.patches or 0))
     return mean / asked - 1 if asked else None
 
 

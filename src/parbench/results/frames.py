@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -20,9 +19,9 @@ from parbench.results.record import FLOPS_PARTS, METRICS_FIELDS, SAMPLE_FIELDS, 
 # FLOPs of a sample up to the first token: vision, projector, method overhead, LLM prefill.
 _PREFILL = ("vision", "projector", "reducer", "llm_prefill")
 # Metrics that give several columns in the frame of runs, or have a shorter name there.
-_SPREAD_OUT = ("tokens_kept", "flops", "seconds_per_sample")
+_SPREAD_OUT = ("tokens_kept", "flops", "seconds_per_sample", "own_tokens")
 _PARTS = tuple(f"flops_{part}" for part in FLOPS_PARTS)
-_NUMBERS_OF_RUNS = columns(METRICS_FIELDS, "number") | {"seconds", "off_budget", "flops_prefill", *_PARTS}
+_NUMBERS_OF_RUNS = columns(METRICS_FIELDS, "number") | {"seconds", "off_budget", "own_tokens", "flops_prefill", *_PARTS}
 _KINDS_OF_SAMPLES = {
     "str": columns(SAMPLE_FIELDS, "text"),
     "float64": columns(SAMPLE_FIELDS, "number") | set(_PARTS),
@@ -49,7 +48,8 @@ def _row(run: Run) -> dict[str, Any]:
         **{f"flops_{part}": metrics.flops[part] for part in FLOPS_PARTS},
         "flops_prefill": sum(metrics.flops[part] or 0.0 for part in _PREFILL) or None,
         "seconds": metrics.seconds_per_sample,
-        "off_budget": deviation(metrics.budget, metrics.tokens_kept["mean"], metrics.patches),
+        "own_tokens": metrics.own_tokens["mean"] if metrics.own_tokens else None,
+        "off_budget": deviation(metrics),
         "found_on": source(run.identity.get("calibration")),
         "control": is_control(metrics),
         **{key: value for key, value in flat.items() if not key.startswith("method")},
@@ -72,8 +72,8 @@ def _so_far(run: Run) -> RunMetrics:
     about = {"model": run.identity["model"], "method": method["name"], "dataset": run.identity["dataset"]["name"]}
     about |= {"figures": run.identity["dataset"].get("figures")}
     about |= {"run_id": run.id, "budget": method.get("budget"), "chance": None, "lmms_eval": {}}
-    # The number of tokens without reduction is known only when the run is finished.
-    return replace(summarise(run.lines, {**about, "patches": 1}), compression=float("nan"), patches=None)
+    # The number of tokens without reduction is known only when the run is finished, unless samples record it.
+    return summarise(run.lines, {**about, "patches": None})
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
@@ -121,10 +121,11 @@ def samples_frame(runs: Sequence[Run], chosen: Sequence[str] | None = None) -> p
 
 
 def _columns_of(runs: Sequence[Run]) -> list[str]:
-    """The fields of samples and the data sets' own columns; ``unit`` only if samples have one."""
+    """The fields of samples and the data sets' own columns; those that samples may lack only if one has them."""
     ends = [line for run in runs for line in run.lines[:1] + run.lines[-1:]]
-    united = any(line.unit is not None for line in ends)
-    names = [name for name in SAMPLE_FIELDS if name not in ("id", "flops") and (name != "unit" or united)]
+    # Fields that lines leave out are columns only if some line has them.
+    absent = {name for name in ("unit", "own_tokens") if all(line.get(name) is None for line in ends)}
+    names = [name for name in SAMPLE_FIELDS if name not in ("id", "flops") and name not in absent]
     return [*names, *dict.fromkeys(name for line in ends for name in line.kept_columns)]
 
 

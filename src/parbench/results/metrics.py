@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from statistics import fmean, pstdev
 from typing import Any
 
 from parbench.errors import ParbenchError
+from parbench.reducers.budget import Budget, resolve
 from parbench.results.official import official
 from parbench.results.record import FLOPS_PARTS, RunMetrics, SampleRecord
 from parbench.results.samples import cause
@@ -36,9 +38,9 @@ def summarise(lines: Sequence[SampleRecord], run: Mapping[str, Any]) -> RunMetri
 
     Args:
         lines: Its samples.
-        run: The fields of ``RunMetrics`` that samples do not contain: run_id, model, method, dataset, budget, chance, patches and
-            lmms_eval; optionally ``control``, ``site``, ``shard`` and ``note``; and ``figures``, the benchmark whose official
-            figures (:func:`official`) are computed.
+        run: The fields of ``RunMetrics`` that samples do not contain: run_id, model, method, dataset, budget, chance, lmms_eval and
+            patches (None if samples have their own, or if it is unknown; compression is then NaN); optionally ``control``,
+            ``site``, ``shard`` and ``note``; and ``figures``, the benchmark whose official figures (:func:`official`) are computed.
 
     Returns:
         Means over the answered samples; in accuracy, failed samples count as wrong.
@@ -61,12 +63,14 @@ def summarise(lines: Sequence[SampleRecord], run: Mapping[str, Any]) -> RunMetri
         accuracy=_mean([score for _, score in scores.values()]),
         chance=run["chance"],
         tokens_kept=_spread(kept),
-        compression=1 - fmean(kept) / run["patches"] if kept else 0.0,
+        compression=_compression(pictured, kept, run["patches"]),
         evidence_recall=_mean([line.evidence_recall for line in answered]),
         flops={part: _mean([line.flops[part] for line in answered if line.flops]) for part in FLOPS_PARTS},
         units=len(scores),
         shard=run.get("shard"),
         patches=run["patches"],
+        own_tokens=_own_tokens(pictured),
+        asked=_asked(pictured, run["budget"]),
         skills=_by_skill(scores.values()),
         stages=_by_stage(pictured),
         irrelevant=_mean([line.irrelevant for line in answered]),
@@ -77,6 +81,29 @@ def summarise(lines: Sequence[SampleRecord], run: Mapping[str, Any]) -> RunMetri
         note=run.get("note", ""),
         evidence_recall_any=_mean([line.evidence_recall_any for line in answered]),
     )
+
+
+def _compression(lines: Sequence[SampleRecord], kept: Sequence[float], patches: int | None) -> float:
+    """1 minus the share of tokens that are kept, 0..1; NaN if the number without reduction is unknown."""
+    if shares := [line.tokens_kept / sum(line.own_tokens) for line in lines if line.own_tokens and line.tokens_kept is not None]:
+        return 1 - fmean(shares)
+    if not kept:
+        return 0.0
+    return 1 - fmean(kept) / patches if patches else math.nan
+
+
+def _own_tokens(lines: Sequence[SampleRecord]) -> dict[str, float] | None:
+    """The spread of the visual tokens of an image without reduction; None if samples do not record them."""
+    found = [sum(line.own_tokens) / line.images for line in lines if line.own_tokens]
+    return _spread(found) if found else None
+
+
+def _asked(lines: Sequence[SampleRecord], budget: Budget) -> float | None:
+    """The mean tokens of an image that a budget asks for; None without a budget, or if samples do not record their own tokens."""
+    if budget is None:
+        return None
+    asked = [[resolve(budget, own, "", varies=True) or 0 for own in line.own_tokens] for line in lines if line.own_tokens]
+    return _mean(sum(counts) / len(counts) for counts in asked)
 
 
 def _by_skill(scores: Iterable[tuple[str | None, float]]) -> dict[str, float]:

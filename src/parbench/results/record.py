@@ -79,9 +79,16 @@ class SampleRecord:
     )
     kept: Sequence[str] = _about(
         "For each image the patches from which kept tokens come: one bit per patch in raster order, the first one highest, "
-        "as hexadecimal digits.",
+        "as hexadecimal digits. If a model sees several parts of an image, one bit per visual token in the order of the prompt.",
         "list of text",
         default=list,
+    )
+    own_tokens: Sequence[int] | None = _about(
+        "For each image its visual tokens without reduction, which are the bits of `kept`. Only if images have different numbers "
+        "of tokens; omitted otherwise.",
+        "list of int or null",
+        default=None,
+        left_out=True,
     )
     margin: float | None = _about(
         "Difference of the two highest logits, minimum over the generated tokens.",
@@ -196,7 +203,23 @@ class RunMetrics:
         "Number of units: samples, or groups of them that count as one question.", "int or null", default=None
     )
     shard: str | None = _about("Which part of the questions, `0/4`; null for all.", "text or null", default=None)
-    patches: int | None = _about("Visual tokens of an image without reduction.", "int or null", default=None)
+    patches: int | None = _about(
+        "Visual tokens of an image without reduction; null if images have different numbers of them.", "int or null", default=None
+    )
+    own_tokens: Mapping[str, float] | None = _about(
+        "Visual tokens of an image without reduction: `mean`, `std`, `min`, `max` over the answered samples. Only if images have "
+        "different numbers of them; omitted otherwise.",
+        "object or null",
+        default=None,
+        left_out=True,
+    )
+    asked: float | None = _about(
+        "Mean tokens of an image that the budget asks for, over the answered samples. Only if images have different numbers "
+        "of tokens; omitted otherwise.",
+        "number or null",
+        default=None,
+        left_out=True,
+    )
     skills: Mapping[str, float] = _about("Accuracy by skill.", "object", default=dict)
     stages: Mapping[str, Mapping[str, float]] = _about(
         "Visual tokens of an image after each stage of the method: `mean`, `std`, `min`, `max`.",

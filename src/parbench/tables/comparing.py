@@ -127,7 +127,8 @@ def compare(
     answers = align(results.samples, runs["run_id"].tolist())
     measure, notes = _measure(answers, metric, runs["dataset.metric"][0])
     skills = _skills(answers)
-    frame = runs[list(_KEPT)].copy()
+    own = ["own_tokens"] if runs["own_tokens"].notna().any() else []
+    frame = runs[[*_KEPT, *own]].copy()
     frame["label"] = [
         f"{given} {kind}".rstrip() if (given := (labels or {}).get(run)) else label
         for run, label, kind in zip(runs["run_id"], runs["label"], runs["quantization"], strict=True)

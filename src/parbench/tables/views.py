@@ -185,10 +185,7 @@ def _tokens(comparison: Comparison) -> View:
 
     columns: list[Column] = [
         ("method", marked),
-        (
-            "budget",
-            lambda row: "" if row["method"] == "none" else "adaptive" if pd.isna(row["budget"]) else f"{row['budget']:g}",
-        ),
+        ("budget", _budget),
         ("tokens kept", kept),
         ("compression", lambda row: f"{number(row['compression'], 100)} %"),
         ("evidence recall %", lambda row: ranged(row, "evidence_recall", 100)),
@@ -205,6 +202,16 @@ def _tokens(comparison: Comparison) -> View:
     if (comparison.frame[["failures", "unparseable"]] > 0).any(axis=None):
         notes.append("failed answers count as wrong; unparseable ones (none that the question allows) as the task scores them")
     return _view(comparison, "tokens and costs", columns, notes)
+
+
+def _budget(row: Any) -> str:
+    """The budget of a row; a share of images of many sizes with their mean number of tokens: 0.222 of 1,296."""
+    if row["method"] == "none":
+        return ""
+    if pd.isna(row["budget"]):
+        return "adaptive"
+    share = row["budget"] < 1 and not pd.isna(row.get("own_tokens", float("nan")))
+    return f"{row['budget']:g} of {row['own_tokens']:,.0f}" if share else f"{row['budget']:g}"
 
 
 def _controls(comparison: Comparison) -> View | None:

@@ -226,13 +226,13 @@ class Site(Generic[R_co]):
             return sum(length[-1] - 1 for length in lengths)
         return sum(counts)
 
-    def skipped_flops(self, _config: Any, _total: int, _images: int) -> int:
+    def skipped_flops(self, _config: Any, _total: int, _images: Sequence[Geometry]) -> int:
         """FLOPs (2 per multiply-add) of a prefill that a real implementation would skip.
 
         Args:
             _config: The LLM's configuration.
             _total: Tokens of the sequence.
-            _images: Images in it.
+            _images: The sizes of its images.
         """
         return 0
 

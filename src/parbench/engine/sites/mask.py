@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from parbench.engine.plan import TokenPlan
 from parbench.engine.sites.base import Site
 from parbench.engine.trace import Trace
 from parbench.models.adapter import LanguageAdapter
+from parbench.models.geometry import Geometry
 from parbench.reducers import MaskReducer
 
 
@@ -29,14 +30,13 @@ class MaskSite(Site[MaskReducer]):
         """All tokens at each part of the model. Masking costs no FLOPs."""
         return replace(super().plan(tokens), free=True)
 
-    def skipped_flops(self, config: Any, total: int, images: int) -> int:
+    def skipped_flops(self, config: Any, total: int, images: Sequence[Geometry]) -> int:
         """FLOPs that a real implementation would skip; see :meth:`Site.skipped_flops`.
 
         Projections count in full, and attention counts as dense, as everywhere.
         """
         reducer, geometry = self.reducer, self.geometry
-        visual, near = images * geometry.patches, reducer.neighbours(geometry)
-        hidden_pairs = images * (geometry.patches**2 - int(near.sum())) if near is not None else 0
+        visual, hidden_pairs = sum(size.patches for size in images), sum(_hidden_pairs(reducer, size) for size in images)
         heads, width = config.num_attention_heads, config.hidden_size // config.num_attention_heads
         neurons = config.intermediate_size - reducer.neurons(config.intermediate_size)
         saved = 0
@@ -48,3 +48,9 @@ class MaskSite(Site[MaskReducer]):
             saved += 4 * width * ((heads - pruned) * whole + pruned * alone)
             saved += 2 * 3 * config.hidden_size * neurons * visual
         return saved
+
+
+def _hidden_pairs(reducer: MaskReducer, image: Geometry) -> int:
+    """Pairs of visual tokens of an image of which one does not attend to the other."""
+    near = reducer.neighbours(image)
+    return 0 if near is None else image.patches**2 - int(near.sum())
