@@ -10,7 +10,8 @@ from parbench.commands.parsing import Given
 from parbench.config import build_reducer, compose_config
 from parbench.errors import ParbenchError
 from parbench.progress import working
-from parbench.reducers.calibration import LOCAL, file_name, save
+from parbench.reducers.budget import Budget
+from parbench.reducers.calibration import LOCAL, file_name, save, target_of
 
 
 def run(given: Given) -> None:
@@ -33,12 +34,12 @@ def run(given: Given) -> None:
         raise ParbenchError("method.per_image=true has nothing to calibrate: each image has its own threshold")
     default = LOCAL / file_name(session.model_settings["name"], method.name)
     out = writable("out", given["out"] or default)
-    values = {}
+    values: dict[Budget, dict[str, Any]] = {}
     for one in asked:
         # Remove a configured threshold, since it is searched for here.
         open_again: dict[str, Any] = {method.calibrates: None}
         found, mean = session.thresholds.find(dataclasses.replace(one, **open_again))
-        values[one.count(session.geometry)] = {method.calibrates: found, "mean": round(mean, 2)}
+        values[target_of(one, session.geometry)] = {method.calibrates: found, "mean": round(mean, 2)}
         print(f"target {one.budget}: {method.calibrates}={found}, mean {mean:.2f}")
     save(out, method, session.subject(method), session.thresholds.found_on, values)
     print(f"written to {out}")

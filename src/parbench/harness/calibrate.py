@@ -49,4 +49,4 @@ def find_threshold(
     def encode(merger: Merger) -> None:
         counter.encode(merger, step)
 
-    return site_of(asked, adapter.geometry).find_threshold(mean_count, encode, len(counter.groups), cuts)
+    return site_of(asked, adapter.geometry).find_threshold(mean_count, encode, len(counter.groups), cuts, counter.wanted(asked))

@@ -163,14 +163,13 @@ class _Computation:
     def _answer(self) -> dict[str, Any]:
         from parbench.compute.flops import costs, has_costs
         from parbench.engine.allocator import keep_freed
-        from parbench.engine.batch_size import batch_size
         from parbench.engine.engine import Engine
 
         session, store, settings = self.session, self.store, self.session.config.engine
         if session.adapter.device.type == "cpu":
             keep_freed()
         engine = Engine(session.adapter, self.reducer, share=settings.share, features=session.features, workers=settings.workers)
-        size = store.batch_size(lambda: batch_size(session.adapter) if settings.batch_size == "auto" else int(settings.batch_size))
+        size = store.batch_size(lambda: _batch_size(session) if settings.batch_size == "auto" else int(settings.batch_size))
         # Reuse the batch size that fitted after an earlier out-of-memory error.
         engine.most = store.plan.get("most")
         store.record(computed_by(device_name(session.adapter.device)))
@@ -199,6 +198,15 @@ class _Computation:
             lm.begin, lm.sink = begin, sink
         choose = partial(lm.choose, shard=session.shard) if session.shard else None
         return simple_evaluation(session, lm, choose=choose)
+
+
+def _batch_size(session: Session) -> int:
+    from parbench.engine.batch_size import batch_size
+    from parbench.harness.largest import most_tokens
+
+    if not session.adapter.geometry.varies:
+        return batch_size(session.adapter)
+    return batch_size(session.adapter, most_tokens(session.adapter, session.dataset))
 
 
 def keep_submission(session: Session, store: RunStore) -> None:

@@ -30,6 +30,7 @@ from parbench.models.loading import (
 from parbench.models.placement import check_placement, device_type
 from parbench.models.processors import pixel_limits
 from parbench.models.quantization import check_quantization, model_title
+from parbench.models.token_settings import token_settings
 from parbench.models.written_sizes import checkpoint_geometry
 from parbench.numerics import NUMERICS
 from parbench.progress import working
@@ -254,6 +255,8 @@ class Session:
 
     def identity(self, reducer: Reducer) -> dict[str, Any]:
         """Everything that can change a result of the run; its hash is the run's id."""
+        from parbench.engine.sites import site_of
+
         settings, engine = self.model_settings, self.config.engine
         identity = {
             "model": settings["name"],
@@ -289,6 +292,9 @@ class Session:
             identity["pixels"] = limits
         if not self.geometry.square and (boxes := self.dataset.whole_boxes):
             identity["boxes"] = boxes
+        if seen := token_settings(self._folder()):
+            identity["processor"] = seen
+            identity["within"] = "part" if site_of(reducer, self.geometry).by_part else "image"
         if kind := settings.get("quantization"):
             identity["quantization"] = {"name": kind, "bitsandbytes": importlib.metadata.version("bitsandbytes")}
         # An access token does not affect results and must not be written to files.

@@ -21,6 +21,7 @@ from parbench.models.counting import uncounted
 from parbench.models.families import Clip, Prepared
 from parbench.models.merging import Merger
 from parbench.models.vision import Encoded
+from parbench.reducers import Reducer
 
 # Bytes for cached image features, which every threshold that is tried uses again.
 _REMEMBERED = 4 << 30
@@ -76,6 +77,17 @@ class KeptCounter:
     def questions(self) -> int:
         """Number of pairs of an image and a question."""
         return sum(len(group.questions) for group in self.groups)
+
+    def wanted(self, asked: Reducer) -> float:
+        """The mean number of tokens that a method is asked to keep of an image, over the questions."""
+        geometry = self.adapter.geometry
+        if not geometry.varies:
+            return asked.count(geometry)
+        images = [(len(group.questions), group.prepared.tokens) for group in self.groups]
+        total = sum(
+            times * asked.count(geometry.of_image(len(tokens.source.content), tokens.grid_of_tokens)) for times, tokens in images
+        )
+        return total / self.questions
 
     @torch.inference_mode()
     def encode(self, merger: Merger, step: Callable[[], object] = lambda: None) -> None:

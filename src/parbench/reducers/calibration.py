@@ -18,7 +18,7 @@ from parbench.errors import OutOfReach, ParbenchError
 from parbench.files import write_whole
 from parbench.ops.matching import Merge, batch_threshold, bipartite
 from parbench.reducers import Reducer, TowerReducer
-from parbench.reducers.budget import FAR
+from parbench.reducers.budget import FAR, Budget
 
 if TYPE_CHECKING:
     from parbench.models.geometry import Geometry
@@ -48,6 +48,11 @@ class Subject:
 def file_name(model: str, method: str) -> str:
     """Name of the file with the thresholds of a method on a model."""
     return f"{model}--{method}.yaml"
+
+
+def target_of(reducer: Reducer, geometry: Geometry) -> Budget:
+    """The budget by which a threshold is stored: in tokens, or as it was given where images have different numbers of them."""
+    return reducer.budget if geometry.varies else reducer.count(geometry)
 
 
 def other_fields(reducer: Reducer) -> dict[str, Any]:
@@ -106,7 +111,7 @@ def stored(path: Path, reducer: Reducer, subject: Subject, data: Collection[str]
     Raises:
         ParbenchError: The file is missing or damaged, or is for another model, other settings, other data or other budgets.
     """
-    target = reducer.asked(subject.geometry)
+    target = target_of(reducer, subject.geometry)
     model, field = subject.model, str(reducer.calibrates)
     how = f"run: parbench calibrate model={model} method={reducer.name} target={target}"
     if not path.is_file():
@@ -230,7 +235,9 @@ def block_thresholds(reducer: TowerReducer, encode: Callable[[Merger], None], im
     return found
 
 
-def save(path: Path, reducer: Reducer, subject: Subject, found_on: Mapping[str, Any], values: dict[int, dict[str, Any]]) -> None:
+def save(
+    path: Path, reducer: Reducer, subject: Subject, found_on: Mapping[str, Any], values: Mapping[Budget, dict[str, Any]]
+) -> None:
     """Add thresholds to a file, keeping those for the same settings and data.
 
     Args:
@@ -238,7 +245,7 @@ def save(path: Path, reducer: Reducer, subject: Subject, found_on: Mapping[str, 
         reducer: The method.
         subject: The model.
         found_on: ``dataset`` (its name), ``split``, ``questions`` (how many) and ``data`` (its fingerprint).
-        values: For each budget in tokens: the threshold, under the name of its field, and the ``mean`` that it gives.
+        values: For each budget: the threshold, under the name of its field, and the ``mean`` that it gives.
     """
     entry: dict[str, Any] = {
         "method": reducer.name,

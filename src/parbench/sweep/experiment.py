@@ -54,7 +54,7 @@ class _Finder:
         if field is None:
             return method
         from parbench.harness.calibrate import find_threshold
-        from parbench.reducers.calibration import LOCAL, SHIPPED, digest, file_name, first_serving, save
+        from parbench.reducers.calibration import LOCAL, SHIPPED, digest, file_name, first_serving, save, target_of
 
         session, questions = self.given, self.config.calibration.questions
         data = session.thresholds.data
@@ -69,7 +69,7 @@ class _Finder:
             if self.given.elsewhere:
                 raise OutOfReach(f"the job of {asked.name} found no {field} for it: its log says why") from error
             found, mean = find_threshold(self.counter, asked)
-            entry = {asked.count(session.geometry): {field: found, "mean": round(mean, 2)}}
+            entry = {target_of(asked, session.geometry): {field: found, "mean": round(mean, 2)}}
             save(own, asked, session.subject(asked), session.thresholds.found_on, entry)
         filled = method.copy()
         with open_dict(filled):

@@ -248,7 +248,7 @@ class Site(Generic[R_co]):
     # Calibration and timing.
 
     def find_threshold(
-        self, mean_count: Callable[[Any], float], _encode: Callable[[Merger], None], _images: int, steps: int = 0, /
+        self, mean_count: Callable[[Any], float], _encode: Callable[[Merger], None], _images: int, steps: int, wanted: float, /
     ) -> tuple[Any, float]:
         """Search the threshold at which the mean count is the budget. Returns it and the mean.
 
@@ -257,11 +257,11 @@ class Site(Generic[R_co]):
             _encode: Runs the vision tower over all images with a merger.
             _images: Number of images.
             steps: Number of parts of the range among which the search interval is chosen; 0: the mean is monotonic.
+            wanted: The mean that is searched for.
 
         Raises:
             OutOfReach: No threshold delivers the budget.
         """
-        wanted = self.reducer.count(self.geometry)
         low, high = self.reducer.calibration_range
         if steps:
             low, high = first_descent(mean_count, wanted, low, high, steps)

@@ -91,15 +91,14 @@ class TowerSite(Site[TowerReducer]):
         return total
 
     def find_threshold(
-        self, mean_count: Callable[[Any], float], encode: Callable[[Merger], None], images: int, _steps: int = 0, /
+        self, mean_count: Callable[[Any], float], encode: Callable[[Merger], None], images: int, _steps: int, wanted: float, /
     ) -> tuple[Any, float]:
         """Search one threshold per vision block; see :meth:`Site.find_threshold`."""
-        wanted = self.reducer.count(self.geometry)
         found = block_thresholds(self.reducer, encode, images, self.geometry)
         mean = mean_count(found)
         # If a block merges as much as possible, no threshold merges more.
         if abs(mean - wanted) > max(FAR * wanted, 1):
-            raise OutOfReach(f"target={wanted} is out of reach: the nearest mean is {mean:.1f} tokens", (found, mean))
+            raise OutOfReach(f"target={wanted:g} is out of reach: the nearest mean is {mean:.1f} tokens", (found, mean))
         return found, mean
 
 
