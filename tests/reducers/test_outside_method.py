@@ -191,3 +191,4 @@ def test_one_command_checks_it(mine, run, monkeypatch):
     assert re.search(r"^failed +delivers_its_budget at 64: .*63 visual tokens instead of its budget of 64", out, re.MULTILINE)
     assert re.fullmatch(r"brightest: \d+ passed, \d+ failed, \d+ not applicable", out.splitlines()[-1])
     assert "check takes a method" in run("check")[2]
+    assert "use 1 to 576 tokens" in run("check", "method=brightest", "budget=577")[2]

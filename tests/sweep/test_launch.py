@@ -329,3 +329,11 @@ def test_a_damaged_ledger_is_said(folder):
     (folder / "jobs" / "jobs.jsonl").write_text("{}\n")
     with pytest.raises(ParbenchError, match="damaged: delete it"):
         ledger.last()
+
+
+def test_a_sweep_that_begins_with_another_method_than_the_first_says_why(run, folder):
+    words = ("controls=[]", "budgets=[64]", "limit=2")
+    _, _, err = run("sweep", "methods=[random,cls-topk]", *words)
+    assert "begins with cls-topk @64: the image features that are kept for it serve the other methods too" in err
+    _, _, err = run("sweep", "methods=[random]", *words, "results_dir=others")
+    assert "begins with" not in err

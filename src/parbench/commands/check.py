@@ -26,6 +26,8 @@ def run(given: Given) -> int:
         from parbench.testing.conformance import outcomes
 
         adapter = Session(config).adapter
+    if config.budget is not None:
+        method.check(adapter.geometry)
     found = []
     for outcome in outcomes(method, adapter):
         found.append(outcome.status)
