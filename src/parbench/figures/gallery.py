@@ -27,6 +27,7 @@ _SEED = 0
 _MIXED = 1.5
 # Distance in pixels between an evidence box and the line around it, so that the line does not cover the object's outline.
 _ROOM = 7
+_COARSE = " Small, beside: tokens of all of the image at a lower resolution."
 # Brightness of dropped patches.
 _DIMMED = 0.2
 
@@ -142,7 +143,7 @@ def gallery(sweep: Sweep, images: Images, choice: Choice, medium: Medium) -> Any
     samples = by_question(sweep.answers.frame[sweep.answers.frame["id"].isin(questions)])
     size, gap = medium.font / 72, 0.07
     with styled(medium) as figure_class:
-        beneath, draw_note = lines_beneath(medium, _note(sweep, choice))
+        beneath, draw_note = lines_beneath(medium, _note(sweep, images, choice))
         tile = (medium.width - gap * (len(columns) + 2)) / (len(columns) + 1)
         head, above, below = 2.0 * size, 1.9 * size, 3.3 * size
         whole = head + len(questions) * (above + tile + below) + beneath
@@ -214,11 +215,11 @@ def _show(axis: Any, drawn: Sheet) -> None:
             axis.add_patch(Rectangle(corner, *size, fill=False, edgecolor=colour, linewidth=width))
 
 
-def _note(sweep: Sweep, choice: Choice) -> str:
+def _note(sweep: Sweep, images: Images, choice: Choice) -> str:
     what = f"{sweep.comparison.model}, image {choice.image} of {sweep.comparison.dataset}, {sweep.budgets[-1]:g} tokens."
     return (
         f"{what} {choice.how}Dark: patches that are in no token after the last stage; blue boxes: around what the question needs; "
-        f"recall: how much of that is kept.{_unseen(choice)}"
+        f"recall: how much of that is kept.{_COARSE if images.coarse else ''}{_unseen(choice)}"
     )
 
 

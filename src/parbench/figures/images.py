@@ -39,6 +39,11 @@ class Images:
         self.layouts = {size: layout for folder in folders for size, layout in read_layouts(folder).items()}
         self._square = None if self.layouts else square_layout(SIDE, *_grid(sweep))
 
+    @property
+    def coarse(self) -> bool:
+        """Whether images have coarser tokens beside the finest, such as those of a thumbnail."""
+        return any(not layout.fine.all() for layout in self.layouts.values())
+
     def image(self, sample: str) -> Image.Image:
         """What the model sees of a sample's image: all of it, or its centre square, ``SIDE`` pixels wide."""
         given = self._given(sample_number(sample))

@@ -13,8 +13,8 @@ from parbench.engine.samples import Kept
 from parbench.figures.views import View
 
 _KEPT, _NEEDED = "#E69F00", "#56B4E9"
-# Width and height in inches: of a panel, and around it.
-_PANEL, _ABOVE = 4.4, 1.0
+# Inches: width of a panel, height around it, of that beneath for a caption of two lines, and a further line.
+_PANEL, _ABOVE, _BENEATH, _LINE = 4.4, 1.0, 0.648, 0.19
 # Size of coarser tokens as a share of that of others, the smallest width of their panel, and the heights that a figure may have.
 _COARSE, _NARROWEST, _HEIGHTS = 0.4, 0.2, (2.6, 7.5)
 
@@ -48,7 +48,7 @@ def kept_figure(seen: View, share: np.ndarray, title: str, caption: str) -> Figu
         title: Title of the right half, such as method and budget.
         caption: Text below, such as question and answers; may have several lines.
     """
-    figure, axes = _panels(seen)
+    figure, axes = _panels(seen, caption.count("\n") + 1)
     pixels = np.asarray(seen.image.convert("RGB"), dtype=float) / 255
     axes[0].imshow(pixels)
     axes[0].set_title("image and needed boxes" if seen.boxes else "image", fontsize=10)
@@ -63,15 +63,21 @@ def kept_figure(seen: View, share: np.ndarray, title: str, caption: str) -> Figu
         for box in seen.boxes:
             axis.add_patch(_rectangle(seen, box, edgecolor=_NEEDED, linewidth=2))
         axis.set_axis_off()
-    figure.suptitle(caption, fontsize=10, y=0.06 * 5.4 / figure.get_figheight(), va="bottom", parse_math=False)
-    figure.tight_layout(rect=(0, 0.12 * 5.4 / figure.get_figheight(), 1, 1))
+    whole, lines = figure.get_figheight(), caption.count("\n") + 1
+    figure.suptitle(caption, fontsize=10, y=_BENEATH / 2 / whole, va="bottom", parse_math=False)
+    figure.tight_layout(rect=(0, (_BENEATH + _further(seen, lines)) / whole, 1, 1))
     return figure
 
 
-def _panels(seen: View) -> tuple[Figure, Any]:
+def _further(seen: View, lines: int) -> float:
+    """Inches for the lines of a caption beyond two; an image as high as wide leaves that room anyway."""
+    return _LINE * max(0, lines - 2) if seen.image.width > seen.image.height else 0
+
+
+def _panels(seen: View, lines: int) -> tuple[Figure, Any]:
     """An empty figure, and its axes: the image, the finest tokens, and coarser ones if there are any."""
     width, height = seen.image.size
-    high = min(max(_PANEL * height / width + _ABOVE, _HEIGHTS[0]), _HEIGHTS[1])
+    high = min(max(_PANEL * height / width + _ABOVE, _HEIGHTS[0]) + _further(seen, lines), _HEIGHTS[1])
     if not seen.has_coarse:
         figure = Figure(figsize=(9, high), dpi=120)
         return figure, figure.subplots(1, 2)

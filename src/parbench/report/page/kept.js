@@ -115,7 +115,8 @@ function strip() {
 
 starts.push(async () => {
   const { rule, boxes } = data.answers.pictures;
-  byId("kept-rule").textContent = `${rule} ${data.answers.rule} Dimmed: patches that are in no kept token after the last stage; of methods that merge, every patch that is in a token is shown${boxes ? "; blue boxes: around what the question needs" : ""}.`;
+  const coarse = data.answers.pictures.layouts.some(({ grids }) => grids.some(({ fine }) => !fine));
+  byId("kept-rule").textContent = `${rule} ${data.answers.rule} Dimmed: patches that are in no kept token after the last stage; of methods that merge, every patch that is in a token is shown${boxes ? "; blue boxes: around what the question needs" : ""}${coarse ? "; small, beside: tokens of all of the image at a lower resolution" : ""}.`;
   const images = strip();
   const list = make("div", { id: "questions", class: "questions", role: "radiogroup", "aria-label": "Question" });
   const tiles = make("div", { id: "tiles", class: "tiles", role: "radiogroup", "aria-label": "Method" });
