@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from parbench.engine.origins import anchors
 from parbench.engine.sites.base import Site
 from parbench.models.adapter import LlavaAdapter
 from parbench.models.families import ImageTokens
@@ -144,21 +145,30 @@ def spread(budget: int, counts: Sequence[int]) -> list[int]:
 
 def _joined(parts: Sequence[tuple[_Piece, Reduction, int, int]], encoded: Encoded, tokens: ImageTokens, seed: int) -> Reduced:
     """The reduced parts of an image as one."""
-    kept, origins, stages, flops, before = [], [], dict[str, int](), 0, 0
+    kept, origins, places, stages, flops, before = [], [], [], dict[str, int](), 0, 0
     for piece, reduction, row, spent in sorted(parts, key=lambda part: -1 if part[0].index is None else int(part[0].index[0])):
         count = int(reduction.counts[row])
         token, patch, weight = reduction.provenance.of(row)
         kept.append(reduction.tokens[row, :count])
         index = piece.index
-        origins.append((token + before, patch if index is None else index.to(patch.device)[patch], weight))
+        patch = patch if index is None else index.to(patch.device)[patch]
+        origins.append((token + before, patch, weight))
+        if index is not None:
+            # A method may send tokens in another order than that of their patches: then each follows the ones before.
+            places.append(anchors(Origin(token, patch, weight), count).cummax(0).values)
         for name, counts in reduction.stages.items():
             stages[name] = stages.get(name, 0) + int(counts[row])
         before, flops = before + count, flops + spent
     one = len(kept) == 1
     origin = Origin(*(values[0] if one else torch.cat(values) for values in zip(*origins, strict=True)))
+    sent = kept[0] if one else torch.cat(kept)
+    if not one:
+        # Parts lie side by side, so their tokens alternate in the order of the prompt.
+        order = torch.cat(places).argsort(stable=True)
+        sent, origin = sent[order], Origin(order.argsort()[origin.token], origin.patch, origin.weight)
     streams = None if encoded.streams is None else mixed(encoded.streams[0], origin, before)
     separators = None if encoded.separators is None else encoded.separators[0]
-    return Reduced(kept[0] if one else torch.cat(kept), origin, stages, flops, seed, tokens, streams, separators)
+    return Reduced(sent, origin, stages, flops, seed, tokens, streams, separators)
 
 
 def mixed(values: Tensor, origin: Origin, count: int) -> Tensor:

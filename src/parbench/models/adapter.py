@@ -68,6 +68,10 @@ class LanguageAdapter:
         """What tells layers apart that see different masks or positions."""
         return ""
 
+    def window(self, _layer: int) -> int | None:
+        """Number of nearest tokens that a layer sees; None if it sees all before."""
+        return None
+
     def rotary(self, hidden: Tensor, positions: Tensor, _layer: int) -> tuple[Tensor, Tensor]:
         """Cosines and sines for a layer at positions [B, S, P]."""
         found: tuple[Tensor, Tensor] = self.language.rotary_emb(hidden, position_ids=positions[..., 0])
@@ -202,6 +206,10 @@ class LlavaAdapter(LanguageAdapter):
     def layer_kind(self, layer: int) -> str:
         """What tells layers apart that see different masks or positions."""
         return self.family.layer_kind(layer)
+
+    def window(self, layer: int) -> int | None:
+        """Number of nearest tokens that a layer sees; None if it sees all before."""
+        return self.family.window(layer)
 
     def rotary(self, hidden: Tensor, positions: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """Cosines and sines for a layer at positions [B, S, P]."""

@@ -28,6 +28,7 @@ class FastV(SingleCut):
     title = "FastV"
     paper = "arXiv 2403.06764"
     prompt_aware = True
+    reads = (-1,)
     variant: str = "cache"
 
     def __post_init__(self) -> None:

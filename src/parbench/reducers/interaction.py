@@ -58,6 +58,7 @@ class Interaction(SingleCut):
     paper = "arXiv 2409.01162"
     prompt_aware = True
     adaptive = True
+    reads = (-1,)
 
     @property
     def note(self) -> str:

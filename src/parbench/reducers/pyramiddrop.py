@@ -38,6 +38,7 @@ class PyramidDrop(LayerReducer):
     title = "PyramidDrop"
     paper = "arXiv 2410.17247"
     prompt_aware = True
+    reads = (0,)
     positions: str = "compact"
     layers: Sequence[int] | None = None
     ratios: Sequence[float] = (0.5, 0.25, 0.125)

@@ -63,6 +63,7 @@ class SparseVLM(LayerReducer):
     title = "SparseVLM"
     paper = "arXiv 2410.04417"
     prompt_aware = True
+    reads = (-1,)
     positions: str = "official"
     version: str = "1.5"
     layers: Sequence[int] | None = None

@@ -15,6 +15,7 @@ from torch.utils.hooks import RemovableHandle
 from parbench.engine.hooks.base import LlmHooks, extended
 from parbench.engine.inputs import Rows
 from parbench.engine.trace import Stage, Trace
+from parbench.errors import UnfitSample
 from parbench.models.adapter import LanguageAdapter
 from parbench.models.attention import AttentionInputs
 from parbench.models.counting import add_flops, own_flops, without_flops
@@ -86,6 +87,7 @@ class LayerHooks(LlmHooks):
         self.adapter, self.reducer, self.trace, self.place = adapter, reducer, trace, place
         self.packed: Packed | None = None
         self.stages = reducer.stages(adapter.geometry)
+        self._check_reach()
         self.compacts = reducer.compacts and adapter.renumbers
         self.begin = Layout.start(rows.mask, rows.positions, rows.image, rows.patch)
         self.positions = rows.positions
@@ -112,6 +114,20 @@ class LayerHooks(LlmHooks):
         for index in range(self.stages[0] if self.stages else len(layers), len(layers)):
             handles.append(layers[index].register_forward_pre_hook(partial(self.enter, index), with_kwargs=True))
         return handles
+
+    def _check_reach(self) -> None:
+        """Refuse prompts longer than what a layer sees whose attention the method reads.
+
+        Raises:
+            UnfitSample: One is longer. Its first visual tokens would be dropped unseen.
+        """
+        for layer in (stage + offset for stage in self.stages for offset in self.reducer.reads):
+            window = self.adapter.window(layer)
+            if window is not None and (longest := int(self.rows.mask.sum(1).max())) > window:
+                raise UnfitSample(
+                    f"a prompt of {longest} tokens is longer than the {window} that layer {layer} sees, whose attention method "
+                    f"{self.reducer.name} reads: choose layers behind one that sees all (method.layer or method.layers)"
+                )
 
     def note_positions(self, _language: Any, _args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before the LLM: store the position ids, which layers do not get in every family."""

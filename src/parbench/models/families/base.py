@@ -287,6 +287,10 @@ class Family:
             return str(kinds[layer])
         return SLIDING if getattr(config, "sliding_window", None) and config.model_type == "mistral" else "full_attention"
 
+    def window(self, layer: int) -> int | None:
+        """Number of nearest tokens that a layer sees; None if it sees all before."""
+        return int(self.language.config.sliding_window) if self.layer_kind(layer) == SLIDING else None
+
     @cached_property
     def slides(self) -> bool:
         """Whether some layers see only the nearest tokens."""

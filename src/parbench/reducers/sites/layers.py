@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -48,12 +48,16 @@ class Choice:
 class LayerReducer(Reducer):
     """Drops visual tokens inside the LLM, in stages before some of its layers.
 
+    Class attributes:
+        reads: Layers whose attention a stage reads, counted from its own: -1 is the one below.
+
     Attributes:
         positions: ``keep``: original position ids. ``compact``: position ids are renumbered consecutively after every stage; during
             decoding, each layer counts from the length of its own KV cache.
     """
 
     site = "layers"
+    reads: ClassVar[tuple[int, ...]] = ()
     positions: str = "keep"
 
     def __post_init__(self) -> None:
