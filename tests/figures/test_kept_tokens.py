@@ -97,4 +97,6 @@ def test_a_sheet_has_the_coarser_tokens_small_beside_the_finest():
     assert not clear[:, : round(left) - 2].any()
     beside = np.argwhere(clear[:, round(right) + 3 :])
     assert 0.2 < np.ptp(beside[:, 1]) / np.ptp(np.argwhere(clear[:, : round(right)])[:, 1]) < 1
-    assert not sheet(seen).pixels[0].min() < 1
+    whole = sheet(seen).pixels
+    assert whole.shape == (SIDE // 2, SIDE, 3)
+    assert np.allclose(whole, [1, 0, 0])

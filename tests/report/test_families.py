@@ -56,7 +56,8 @@ def test_an_evaluation_of_llava_next_is_drawn_on_the_whole_image(run, folder, da
         # An evidence box has the same place in the image and among the tokens.
         (box,) = images.boxes(line["id"])
         assert np.asarray(seen.image)[round((box[1] + box[3]) / 2), round((box[0] + box[2]) / 2)].tolist() == [230, 60, 40]
-        assert sheet(seen, held.astype(float)).pixels.shape == (336, 336, 3)
+        width, height = seen.image.size
+        assert sheet(seen, held.astype(float)).pixels.shape == (round(336 * height / width), 336, 3)
 
     page = kept.answers(sweep, images, None, 8)
     assert sorted(layout["size"] for layout in page["pictures"]["layouts"]) == [list(size) for size in sorted(SIZES)]

@@ -146,12 +146,15 @@ def gallery(sweep: Sweep, images: Images, choice: Choice, medium: Medium) -> Any
         beneath, draw_note = lines_beneath(medium, _note(sweep, images, choice))
         tile = (medium.width - gap * (len(columns) + 2)) / (len(columns) + 1)
         head, above, below = 2.0 * size, 1.9 * size, 3.3 * size
-        whole = head + len(questions) * (above + tile + below) + beneath
+        # All questions are about one image.
+        side = images.view(questions[0]).sheet_height
+        high = tile * side / SIDE
+        whole = head + len(questions) * (above + high + below) + beneath
         figure = figure_class(figsize=(medium.width, whole), dpi=medium.dpi)
 
         def panel(row: int, column: int) -> Any:
-            top = whole - head - row * (above + tile + below) - above
-            axis = axes_at(figure, gap + column * (tile + gap), top - tile, tile, tile)
+            top = whole - head - row * (above + high + below) - above
+            axis = axes_at(figure, gap + column * (tile + gap), top - high, tile, high)
             axis.set_axis_off()
             return axis
 
@@ -161,7 +164,7 @@ def gallery(sweep: Sweep, images: Images, choice: Choice, medium: Medium) -> Any
             first = panel(row, 0)
             _show(first, sheet(seen))
             first.text(0, -0.35 * size / tile * SIDE, _short(f"{asked['question']}", medium), va="bottom", fontweight="bold")
-            first.text(0, SIDE * (1 + 0.4 * size / tile), f"expected: {asked['target']}", va="top")
+            first.text(0, side + 0.4 * size / tile * SIDE, f"expected: {asked['target']}", va="top")
             for column, run in enumerate(columns, 1):
                 axis, point = panel(row, column), sweep.points.iloc[run]
                 line = samples[point["run_id"], question]
@@ -184,19 +187,20 @@ def _head(axis: Any, point: pd.Series, size: float) -> None:
 
 def _tile(axis: Any, seen: View, line: Mapping[str, Any], size: float, medium: Medium) -> None:
     if pd.notna(line["error"]) or not line["kept"]:
-        axis.set(xlim=(0, SIDE), ylim=(SIDE, 0))
-        axis.text(0, SIDE / 2, "failed", va="center")
+        axis.set(xlim=(0, SIDE), ylim=(seen.sheet_height, 0))
+        axis.text(0, seen.sheet_height / 2, "failed", va="center")
         return
     kept = kept_bits(line["kept"][0], seen.layout.tokens)
     _show(axis, sheet(seen, kept.astype(float), _DIMMED))
     right = line["score"] >= 0.5
     answer = f"{'✓' if right else '✗'} {line['prediction'].strip()[:18] or '(nothing)'}"
-    axis.text(0, SIDE + 0.4 * size, answer, va="top", color=ink(GOOD if right else BAD), fontweight="bold")
+    side = seen.sheet_height
+    axis.text(0, side + 0.4 * size, answer, va="top", color=ink(GOOD if right else BAD), fontweight="bold")
     recall = "" if pd.isna(line["evidence_recall"]) else f"recall {100 * line['evidence_recall']:.0f} %"
     said = [recall] if medium.narrow else [recall, f"{kept.sum()} patches"]
     axis.text(
         0,
-        SIDE + 1.75 * size,
+        side + 1.75 * size,
         ", ".join(text for text in said if text),
         va="top",
         color="0.35",
@@ -207,7 +211,7 @@ def _tile(axis: Any, seen: View, line: Mapping[str, Any], size: float, medium: M
 def _show(axis: Any, drawn: Sheet) -> None:
     from matplotlib.patches import Rectangle
 
-    axis.imshow(drawn.pixels.clip(0, 1), extent=(0, SIDE, SIDE, 0), interpolation="auto")
+    axis.imshow(drawn.pixels.clip(0, 1), extent=(0, SIDE, len(drawn.pixels), 0), interpolation="auto")
     axis.set_autoscale_on(False)
     for x0, y0, x1, y1 in drawn.boxes:
         for colour, width in (("black", 2.0), (NEEDED, 1.1)):

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 SIDE = 336
 # Largest side in pixels of any other image in a picture.
 _MOST = 1024
-# Shares of a square that finer and coarser tokens get beside each other, and the gap between them.
+# Smallest height of a sheet, as a share of its width.
+_FLATTEST = 0.3
+# Shares of a sheet's width that finer and coarser tokens get beside each other, and the gap between them.
 _LARGE, _SMALL = 0.74, 0.24
 Box = Sequence[float]
 
@@ -41,6 +43,12 @@ class View:
     def has_coarse(self) -> bool:
         """Whether there are coarser tokens beside the finest, such as those of a thumbnail."""
         return not self.layout.fine.all()
+
+    @property
+    def sheet_height(self) -> int:
+        """Height in pixels of its sheet, which is ``SIDE`` pixels wide."""
+        width, height = self.image.size
+        return round(SIDE * min(1.0, max(_FLATTEST, height / width)))
 
     def strength(self, share: np.ndarray, fine: bool = True) -> np.ndarray:
         """The share of each pixel's token [H, W] in the kept tokens, 0..1.
@@ -116,10 +124,10 @@ def _cells(edges: Sequence[float], pixels: int, extent: float) -> tuple[np.ndarr
 
 @dataclass(frozen=True)
 class Sheet:
-    """A view drawn into a square of ``SIDE`` pixels: the finest tokens, and beside them, small, the coarser ones.
+    """A view drawn into a rectangle ``SIDE`` pixels wide: the finest tokens, and beside them, small, the coarser ones.
 
     Attributes:
-        pixels: [SIDE, SIDE, 3], 0..1.
+        pixels: [H, SIDE, 3], 0..1. The height is at most ``SIDE``.
         boxes: The boxes of what a question needs, in its pixels, among the finest tokens.
     """
 
@@ -128,7 +136,7 @@ class Sheet:
 
 
 def sheet(seen: View, share: np.ndarray | None = None, dimmed: float = 0.2) -> Sheet:
-    """Draw a view into a square.
+    """Draw a view into a rectangle ``SIDE`` pixels wide.
 
     Args:
         seen: The view.
@@ -136,11 +144,12 @@ def sheet(seen: View, share: np.ndarray | None = None, dimmed: float = 0.2) -> S
         dimmed: Brightness of what was dropped.
     """
     beside = share is not None and seen.has_coarse
-    place = _fitted(seen.image.size, round(SIDE * _LARGE) if beside else SIDE, 0)
-    pixels = np.ones((SIDE, SIDE, 3))
+    height = seen.sheet_height
+    place = _fitted(seen.image.size, round(SIDE * _LARGE) if beside else SIDE, 0, height)
+    pixels = np.ones((height, SIDE, 3))
     _paste(pixels, seen, place, None if share is None else seen.strength(share), dimmed)
     if share is not None and beside:
-        small = _fitted(seen.image.size, round(SIDE * _SMALL), round(SIDE * (1 - _SMALL)))
+        small = _fitted(seen.image.size, round(SIDE * _SMALL), round(SIDE * (1 - _SMALL)), height)
         _paste(pixels, seen, (small[0], place[1], *small[2:]), seen.strength(share, fine=False), dimmed)
     left, top, wide, high = place
     across, down = wide / seen.layout.size[0], high / seen.layout.size[1]
@@ -148,11 +157,11 @@ def sheet(seen: View, share: np.ndarray | None = None, dimmed: float = 0.2) -> S
     return Sheet(pixels, boxes)
 
 
-def _fitted(size: tuple[int, int], most: int, left: int) -> tuple[int, int, int, int]:
-    """Left, top, width and height of an image that fits into a square of ``most`` pixels, in the middle of the sheet's height."""
+def _fitted(size: tuple[int, int], most: int, left: int, height: int) -> tuple[int, int, int, int]:
+    """Left, top, width and height of an image that fits into a square of ``most`` pixels, in the middle of a sheet's height."""
     scale = most / max(size)
     wide, high = (max(1, round(scale * edge)) for edge in size)
-    return left + (most - wide) // 2, (SIDE - high) // 2, wide, high
+    return left + (most - wide) // 2, (height - high) // 2, wide, high
 
 
 def _paste(pixels: np.ndarray, seen: View, place: tuple[int, int, int, int], strength: np.ndarray | None, dimmed: float) -> None:
