@@ -135,7 +135,7 @@ class _Computation:
             "budget": reducer.budget,
             "shard": session.shard_name,
             "chance": session.dataset.chance,
-            "patches": session.adapter.geometry.patches or None,
+            "patches": None if session.adapter.geometry.varies else session.adapter.geometry.patches,
             "lmms_eval": own_metrics(session.dataset, results),
             "figures": None if session.dataset.submits else session.dataset.settings.get("figures"),
         }
