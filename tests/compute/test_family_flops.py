@@ -93,6 +93,10 @@ def test_a_runs_ledger_costs_what_torch_counts(member, method):
     sample = Sample("0", lambda *_: text, _QUESTION, lambda: images, "0", _GENERATED)
     with counted() as counter:
         (answer,) = Engine(adapter, reducer(method, 0.5)).answer([sample])
+    if member.model.config.model_type == "gemma3" and method == "fastv":
+        # The prompt is longer than the window of the layer whose attention is read.
+        assert "longer than the 32" in answer.error
+        return
     assert answer.error is None
     parts = sample_flops(costs(member.model.config), answer.ledger)
     assert len(answer.ledger.works) == (0 if member.model.config.model_type == "llava" else 2)

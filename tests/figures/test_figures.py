@@ -503,7 +503,7 @@ def test_times_beside_the_runs_are_found_and_those_of_others_left_out(run, tiny_
 
 def test_times_of_other_settings_are_of_other_runs(tiny_sweep, tmp_path):
     sweep = swept(tiny_sweep)
-    with pytest.raises(ParbenchError, match="none of these methods"):
+    with pytest.raises(ParbenchError, match="no times of these methods"):
         times.read_times(bench_file(tmp_path / "bench.json", sweep, fields={"positions": "other"}), sweep)
 
 
