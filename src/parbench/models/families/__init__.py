@@ -13,7 +13,9 @@ from parbench.models.families.generic import Generic
 from parbench.models.families.llava import Llava
 from parbench.models.families.llava_next import LlavaNext, LlavaNextVideo
 from parbench.models.families.llava_onevision import LlavaOneVision
-from parbench.models.families.qwen import Qwen2VL, Qwen3VL, Qwen25VL
+from parbench.models.families.qwen2_5_vl import Qwen25VL
+from parbench.models.families.qwen2_vl import Qwen2VL
+from parbench.models.families.qwen3_vl import Qwen3VL
 from parbench.models.families.tiles import Idefics3, InternVL
 
 _log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL: images at their own resolution, multimodal rotary positions, merged patches."""
+"""Qwen2-VL: images at their own resolution, multimodal rotary positions, merged patches."""
 
 from __future__ import annotations
 
@@ -125,40 +125,3 @@ class Qwen2VL(Family):
     def clip_steps(self, _seconds: Sequence[float]) -> dict[str, Tensor]:
         """What ``get_rope_index`` wants to know of the time between the steps of videos."""
         return {}
-
-
-class Qwen25VL(Qwen2VL):
-    """Qwen2.5-VL: most blocks attend within windows, in whose order the tower's rows are."""
-
-    model_types = ("qwen2_5_vl",)
-    title = "Qwen2.5-VL"
-
-    def clip_steps(self, seconds: Sequence[float]) -> dict[str, Tensor]:
-        """The seconds between steps, which become distances along the first axis."""
-        return {"second_per_grid_ts": torch.tensor(seconds)}
-
-    @property
-    def read_block(self) -> int:
-        """The last block that attends to the whole image."""
-        return int(max(self.tower.fullatt_block_indexes))
-
-    def members(self, grid: Tensor) -> Tensor:
-        """See :meth:`Qwen2VL.members`; the rows are in the order of windows."""
-        from transformers.vision_utils import get_vision_window_index
-
-        config = self.model.config.vision_config
-        order, _ = get_vision_window_index(grid, config.spatial_merge_size, config.window_size, config.patch_size)
-        return super().members(grid)[order.argsort()]
-
-
-class Qwen3VL(Qwen2VL):
-    """Qwen3-VL: features of inner vision blocks are added to the visual tokens behind the first layers (DeepStack)."""
-
-    model_types = ("qwen3_vl",)
-    title = "Qwen3-VL"
-
-    def clip_text(self, times: Sequence[float], each: int) -> tuple[str, tuple[int, ...]]:
-        """Each step of a video is announced by its time."""
-        of, token = self.processor, self.placeholders[1]
-        steps = [f"<{time:.1f} seconds>{of.vision_start_token}{token}{of.vision_end_token}" for time in times]
-        return "".join(steps), (each,) * len(times)
