@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -105,6 +106,7 @@ def grids(size: tuple[int, int], parts: Sequence[Part]) -> Source:
     return Source(size, clipped(box, size), index, cell, torch.zeros(len(cell), dtype=torch.bool), tuple(parts))
 
 
+@lru_cache(maxsize=64)
 def grid_source(size: tuple[int, int], rows: int, columns: int) -> Source:
     """The source of an image of ``size`` (width, height) that is one grid of tokens."""
     return grids(size, [Part("image", rows, columns, (0, 0, *size))])

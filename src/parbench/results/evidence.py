@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from parbench.engine.samples import Kept
 from parbench.models.source import Source
@@ -41,25 +42,52 @@ def needed(boxes: Sequence[Sequence[float]], source: Source) -> Needed:
         boxes: (x0, y0, x1, y1) in pixels of the image; x1 and y1 are exclusive.
         source: Where the tokens of the image come from, in the same pixels.
     """
-    content = source.content
-    own, is_fine = source.box[content], source.is_fine()[content]
-    covered = torch.zeros(len(content), dtype=torch.bool)
+    cells = _cells(source)
+    left, top, right, bottom = cells.edges
+    covered = np.zeros(len(left), dtype=bool)
     for x0, y0, x1, y1 in boxes:
-        across = own[:, 2].clamp(max=x1) - own[:, 0].clamp(min=x0)
-        down = own[:, 3].clamp(max=y1) - own[:, 1].clamp(min=y0)
-        area = (own[:, 2] - own[:, 0]) * (own[:, 3] - own[:, 1])
-        covered |= (across > 0) & (down > 0) & (across * down >= COVERED * area)
-    fine = (covered & is_fine).nonzero().flatten()
-    coarse = (~is_fine).nonzero().flatten()
-    return Needed(frozenset(fine.tolist()), _holders(own, fine, coarse))
+        across = np.minimum(right, x1) - np.maximum(left, x0)
+        down = np.minimum(bottom, y1) - np.maximum(top, y0)
+        covered |= (across > 0) & (down > 0) & (across * down >= cells.enough)
+    fine = (covered & cells.is_fine).nonzero()[0]
+    return Needed(frozenset(fine.tolist()), _holders(cells, fine) if len(cells.coarse) else {})
 
 
-def _holders(own: Tensor, fine: Tensor, coarse: Tensor) -> dict[int, frozenset[int]]:
+@dataclass(frozen=True, eq=False)
+class _Cells:
+    """The tokens of an image without separators.
+
+    Attributes:
+        edges: [4, N] left, top, right and bottom of their boxes.
+        enough: [N] the area of each that has to be covered.
+        is_fine: [N] whether they are of the finest parts.
+        coarse: Indices of the others.
+    """
+
+    edges: NDArray[np.float64]
+    enough: NDArray[np.float64]
+    is_fine: NDArray[np.bool_]
+    coarse: NDArray[np.int64]
+
+
+# Images of one size share their source.
+@lru_cache(maxsize=64)
+def _cells(source: Source) -> _Cells:
+    content = source.content
+    edges = source.box[content].numpy().T.copy()
+    is_fine = source.is_fine()[content].numpy()
+    left, top, right, bottom = edges
+    return _Cells(edges, COVERED * ((right - left) * (bottom - top)), is_fine, (~is_fine).nonzero()[0])
+
+
+def _holders(cells: _Cells, fine: NDArray[np.int64]) -> dict[int, frozenset[int]]:
     """For each coarse token whose box holds the centre of fine tokens: which."""
-    x, y = (own[fine, 0] + own[fine, 2]) / 2, (own[fine, 1] + own[fine, 3]) / 2
-    left, top, right, bottom = (edge[:, None] for edge in own[coarse].unbind(1))
+    left, top, right, bottom = cells.edges[:, fine]
+    x, y = (left + right) / 2, (top + bottom) / 2
+    left, top, right, bottom = cells.edges[:, cells.coarse][:, :, None]
     inside = (left <= x) & (x < right) & (top <= y) & (y < bottom)
-    return {int(token): frozenset(fine[holds].tolist()) for token, holds in zip(coarse, inside, strict=True) if bool(holds.any())}
+    pairs = zip(cells.coarse.tolist(), inside, strict=True)
+    return {token: frozenset(fine[holds].tolist()) for token, holds in pairs if holds.any()}
 
 
 def recall(kept: Kept, what: Needed) -> float | None:
