@@ -181,3 +181,16 @@ def interruptible():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """Writes the miniature of a published checkpoint, once, and returns its folder."""
+    import family_miniatures
+
+    folder = tmp_path_factory.mktemp("hub")
+
+    def written(name: str) -> Path:
+        return folder / name if (folder / name).exists() else family_miniatures.write(name, folder / name)
+
+    return written

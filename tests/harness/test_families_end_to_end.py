@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
-import family_miniatures
 from helpers import identity_of
 from parbench.results.record import TIMING_FIELDS
 
@@ -27,17 +26,6 @@ FAMILIES = (
 )
 
 pytestmark = pytest.mark.cli
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    """Writes the miniature of a model, once."""
-    folder = tmp_path_factory.mktemp("hub")
-
-    def written(name: str) -> Path:
-        return folder / name if (folder / name).exists() else family_miniatures.write(name, folder / name)
-
-    return written
 
 
 @pytest.fixture(scope="module")

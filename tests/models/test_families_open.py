@@ -22,17 +22,6 @@ from parbench.models.unsupported import SUPPORTED
 pytestmark = pytest.mark.model
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    """Writes the miniature of a model, once."""
-    folder = tmp_path_factory.mktemp("hub")
-
-    def written(name: str) -> Path:
-        return folder / name if (folder / name).exists() else family_miniatures.write(name, folder / name)
-
-    return written
-
-
 def opened(name: str, folder: Path, **changes):
     return load_model({**option("model", name), "path": str(folder), "dtype": "float32", "device": "cpu", **changes})
 

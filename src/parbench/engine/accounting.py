@@ -26,7 +26,7 @@ def account(batch: Batch, trace: Trace, generated: Generated, row: int) -> Answe
         ParbenchError: The method did not deliver its budget inside the LLM.
     """
     images = batch.chosen.of(row)
-    sizes = [batch.site.geometry.of_image(len(image.image.source.content), image.image.grid_of_tokens) for image in images]
+    sizes = [batch.site.geometry.of_tokens(image.image) for image in images]
     ledger = _ledger(batch, trace, generated, row, sizes)
     batch.site.check_ledger(ledger, sizes)
     kept, stages = _kept(batch, trace, row), _stages(batch, trace, row)

@@ -255,13 +255,9 @@ def pad(adapter: LlavaAdapter, lines: Sequence[Line]) -> Rows:
         torch.stack([line.next for line in lines]).to(device),
         tuple(visual.seed for visual in visuals),
         tuple(visual.owner.to(device) for visual in visuals if visual.owner is not None),
-        tuple(_size(adapter, visual) for visual in visuals),
+        tuple(adapter.geometry.of_tokens(visual.image) for visual in visuals),
         _streams(lines, inside, embeds),
     )
-
-
-def _size(adapter: LlavaAdapter, visual: Visual) -> Geometry:
-    return adapter.geometry.of_image(len(visual.image.source.content), visual.image.grid_of_tokens)
 
 
 def _streams(lines: Sequence[Line], inside: Tensor, embeds: Tensor) -> Tensor | None:

@@ -84,9 +84,7 @@ class KeptCounter:
         if not geometry.varies:
             return asked.count(geometry)
         images = [(len(group.questions), group.prepared.tokens) for group in self.groups]
-        total = sum(
-            times * asked.count(geometry.of_image(len(tokens.source.content), tokens.grid_of_tokens)) for times, tokens in images
-        )
+        total = sum(times * asked.count(geometry.of_tokens(tokens)) for times, tokens in images)
         return total / self.questions
 
     @torch.inference_mode()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from parbench.models.offers import EVERYTHING
+
+if TYPE_CHECKING:
+    from parbench.models.families.prepared import ImageTokens
 
 # Side of the grid that stands for images of any size: LLaVA-1.5's.
 _SIDE = 24
@@ -52,6 +55,10 @@ class Geometry:
         if not self.varies:
             return self
         return replace(self, rows=grid[0], columns=grid[1], tokens=tokens)
+
+    def of_tokens(self, tokens: ImageTokens) -> Geometry:
+        """The geometry of an image, from its tokens in a prompt; see :meth:`of_image`."""
+        return self.of_image(len(tokens.source.content), tokens.grid_of_tokens)
 
     @property
     def any_image(self) -> Geometry:

@@ -97,6 +97,13 @@ def clipped(box: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.minimum(box.clamp(min=0), most)
 
 
+def with_newline(source: Source) -> Source:
+    """The source of tokens with a separator behind the last of them."""
+    box, part, cell = (torch.cat([value, value[-1:]]) for value in (source.box, source.part, source.cell))
+    separator = torch.cat([source.separator, torch.ones(1, dtype=torch.bool)])
+    return Source(source.size, box, part, cell, separator, source.parts)
+
+
 def grids(size: tuple[int, int], parts: Sequence[Part]) -> Source:
     """The source of an image whose tokens are whole grids, part after part, without separators."""
     counts = torch.tensor([part.rows * part.columns for part in parts])

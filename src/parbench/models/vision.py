@@ -17,6 +17,8 @@ from parbench.models.attention import AttentionInputs
 from parbench.models.listening import listening
 from parbench.models.merging import Merger, merge_blocks
 
+# The vision block whose output the LLM reads: LLaVA-1.5's, counted from the end. Other families put their own in its place.
+READ_BLOCK = -2
 # Maximum pixels of a resized image: Pillow's limit for decompression bombs.
 _MOST_PIXELS = 178_956_970
 

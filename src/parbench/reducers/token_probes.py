@@ -11,14 +11,11 @@ import torch
 from torch import Tensor
 
 from parbench.errors import ParbenchError
-from parbench.models.vision import Encoded
+from parbench.models.vision import READ_BLOCK, Encoded
 
 if TYPE_CHECKING:
     from parbench.models.adapter import LlavaAdapter
     from parbench.models.geometry import Geometry
-
-# The vision block whose output LLaVA-1.5 reads, counted from the end.
-READ_BLOCK = -2
 
 
 class Probes:
@@ -122,3 +119,7 @@ def image_noise(images: Sequence[int], count: int, seed: int) -> Tensor:
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
         drawn.append(torch.rand(count, generator=generator, dtype=torch.float64))
     return torch.stack(drawn)
+
+
+# Methods name the block from here.
+__all__ = ["READ_BLOCK", "Probes", "image_noise"]

@@ -11,7 +11,7 @@ from torch import Tensor
 from parbench.models.families.base import Family, ImageTokens, Prepared, pad_first
 from parbench.models.families.canvas import best_grid, boxes, shown, spread
 from parbench.models.families.clips import joined_frames
-from parbench.models.source import Part, Source, cells, clipped, grids
+from parbench.models.source import Part, Source, cells, clipped, grids, with_newline
 
 # Marks separators among coordinates, which are not negative.
 _SEPARATOR = -1.0
@@ -72,9 +72,7 @@ class AnyResolution(Family):
     def _alone(self, size: tuple[int, int]) -> tuple[Source, Tensor]:
         """An image that is not cropped: its grid and one newline."""
         one = grids(size, [Part("base", self.crop_side, self.crop_side, (0, 0, *size))])
-        box, part, cell = (torch.cat([value, value[-1:]]) for value in (one.box, one.part, one.cell))
-        separator = torch.arange(len(one) + 1) == len(one)
-        return Source(size, box, part, cell, separator, one.parts), torch.arange(len(one))
+        return with_newline(one), torch.arange(len(one))
 
     def _packed(self, size: tuple[int, int], image_size: list[int], count: int) -> tuple[Source, Tensor]:
         """The tokens behind the base: coordinates go through the model's own packing in place of features."""

@@ -15,14 +15,12 @@ from torch import Tensor
 
 from parbench.errors import ParbenchError, UnfitSample
 from parbench.models.families.clips import Clip
-from parbench.models.families.hearing import Heard, hearing
+from parbench.models.families.hearing import hearing
 from parbench.models.families.prepared import ImageTokens, Prepared, Recent
 from parbench.models.pictures import pictures
 from parbench.models.tower_work import TowerWork, tower_work
-from parbench.models.vision import Encoded
+from parbench.models.vision import READ_BLOCK, Encoded
 
-# The vision block that methods ask for by this number is the family's own: the one whose output the LLM reads.
-READ_BLOCK = -2
 # Transformers' name of layers that see only the nearest tokens.
 SLIDING = "sliding_attention"
 
@@ -350,16 +348,6 @@ def grouped(rows: int, columns: int, side: int, begin: int = 0) -> Tensor:
     return index.permute(0, 2, 1, 3).reshape(-1, side * side) + begin
 
 
-def require(condition: bool, what: str) -> None:
-    """Refuse a checkpoint whose settings the family's code does not serve.
-
-    Raises:
-        ParbenchError: The condition does not hold.
-    """
-    if not condition:
-        raise ParbenchError(what)
-
-
 def pad_first(values: Sequence[Tensor], dimension: int) -> list[Tensor]:
     """Tensors padded at the end of a dimension to one length."""
     longest = max(value.shape[dimension] for value in values)
@@ -367,4 +355,4 @@ def pad_first(values: Sequence[Tensor], dimension: int) -> list[Tensor]:
     return [F.pad(value, (0, 0) * after + (0, longest - value.shape[dimension])) for value in values]
 
 
-__all__ = ["READ_BLOCK", "Family", "Heard", "ImageTokens", "Prepared", "grouped", "pad_first", "require"]
+__all__ = ["Family", "ImageTokens", "Prepared", "grouped", "pad_first"]

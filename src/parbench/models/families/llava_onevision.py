@@ -13,7 +13,7 @@ from torch import Tensor
 from parbench.models.families.anyres import AnyResolution
 from parbench.models.families.base import ImageTokens, Prepared
 from parbench.models.families.clips import Clip, frames_of, pixels_of_frames
-from parbench.models.source import Source
+from parbench.models.source import with_newline
 from parbench.models.tower_work import tower_work
 from parbench.models.vision import Encoded
 
@@ -44,10 +44,9 @@ class LlavaOneVision(AnyResolution):
 
     def encode(self, images: Sequence[Prepared], blocks: Sequence[int]) -> list[Encoded]:
         """See :meth:`Family.encode`."""
-        kinds = [key for key, _ in groupby(_is_cropped(image) for image in images)]
         lone = [not cropped and len(list(run)) == 1 for cropped, run in groupby(images, _is_cropped)]
         # Hugging Face counts images by sample, and cannot be told of a single one that is not cropped before others.
-        if any(lone[: len(kinds) - 1]):
+        if any(lone[:-1]):
             return [one for image in images for one in super(LlavaOneVision, self).encode([image], blocks)]
         return super().encode(images, blocks)
 
@@ -68,10 +67,7 @@ class LlavaOneVision(AnyResolution):
         size = self.model.config.vision_config.image_size
         of = SiglipImageProcessorPil(size={"height": size, "width": size})
         side, small = self.crop_side, -(-self.crop_side // 2)
-        frames = frames_of(clip.size, small, small, clip.times)
-        box, part, cell = (torch.cat([value, value[-1:]]) for value in (frames.box, frames.part, frames.cell))
-        last = torch.arange(len(frames) + 1) == len(frames)
-        source = Source(clip.size, box, part, cell, last, frames.parts)
+        source = with_newline(frames_of(clip.size, small, small, clip.times))
         nearest = ((torch.arange(small) + 0.5) * side / small).long().clamp(max=side - 1)
         single = (nearest[:, None] * side + nearest).flatten()
         members = torch.cat([single + frame * side**2 for frame in range(len(clip.frames))])[:, None]
