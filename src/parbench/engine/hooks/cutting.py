@@ -1,0 +1,128 @@
+"""Shortening of sequences by the choice of a stage: pure functions of tensors, layouts and choices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from parbench.models.geometry import Geometry
+from parbench.ops.selection import compact, gather
+from parbench.reducers import Choice, LayerReducer
+from parbench.reducers.layer_probes import Layout, View
+
+
+def choose_by_size(reducer: LayerReducer, view: View, sizes: Sequence[Geometry]) -> Choice:
+    """The choice of a method for the images of a batch; images with different numbers of tokens are asked about one by one.
+
+    Args:
+        reducer: The method.
+        view: The batch.
+        sizes: For each image, its sizes without reduction; empty if all are those of the view.
+    """
+    kinds = list(dict.fromkeys(sizes))
+    if len(kinds) < 2:
+        return reducer.choose(replace(view, geometry=kinds[0]) if kinds else view)
+    valid = view.valid
+    keep, count = torch.zeros_like(valid), torch.zeros(len(valid), dtype=torch.long, device=valid.device)
+    merges: list[tuple[Tensor, Tensor]] = []
+    for kind in kinds:
+        images = torch.tensor([number for number, size in enumerate(sizes) if size == kind], device=valid.device)
+        choice = reducer.choose(replace(view.of_images(images), geometry=kind))
+        keep[images, : choice.keep.shape[1]] = choice.keep
+        if choice.merge is not None and choice.merged is not None:
+            merges.append((images, choice.merge))
+            count[images] = choice.merged
+    if not merges:
+        return Choice(keep)
+    most = max(merge.shape[1] for _, merge in merges)
+    merged = valid.new_zeros(len(valid), most, valid.shape[1], dtype=torch.float64)
+    for images, merge in merges:
+        merged[images, : merge.shape[1], : merge.shape[2]] = merge.double()
+    return Choice(keep, merge=merged, merged=count)
+
+
+def hidden_from_attention(layout: Layout, choice: Choice) -> Layout:
+    """The layout in which dropped tokens stay as padding: they are still computed, and nothing attends to them."""
+    index, valid = layout.visual
+    gone, token = (valid & ~choice.keep).nonzero(as_tuple=True)
+    where = (layout.row[gone], index[gone, token])
+    mask, image, patch, source = (
+        value.index_put(where, torch.tensor(empty, device=value.device))
+        for value, empty in ((layout.mask, 0), (layout.image, -1), (layout.patch, -1), (layout.source, -1))
+    )
+    return replace(layout, mask=mask, image=image, patch=patch, source=source)
+
+
+def compose(mix: Tensor | None, layout: Layout, choice: Choice, size: int) -> Tensor | None:
+    """Weights [E, N', size] of the tokens that entered the LLM in the current ones; None while nothing was merged."""
+    if mix is None and choice.merge is None:
+        return None
+    index, valid = layout.visual
+    order, counts = compact(choice.keep)
+    there = torch.arange(order.shape[1], device=order.device)[None] < counts[:, None]
+    # Drop first: at the first stage, most tokens are dropped.
+    if mix is None:
+        source = layout.source[layout.row[:, None], index].clamp(min=0)
+        left = F.one_hot(source.gather(1, order), size).double()
+    else:
+        left = gather(mix, order)
+    if choice.merge is not None and choice.merged is not None:
+        if mix is None:
+            weights = choice.merge * valid[:, None]
+            merged = weights.new_zeros(*weights.shape[:2], size)
+            merged = merged.scatter_add(2, source[:, None].expand_as(weights), weights)
+        else:
+            merged = choice.merge @ mix
+        new = torch.arange(merged.shape[1], device=order.device)[None] < choice.merged[:, None]
+        order, counts = compact(torch.cat([there, new], dim=1))
+        left = gather(torch.cat([left, merged], dim=1), order)
+        there = torch.arange(order.shape[1], device=order.device)[None] < counts[:, None]
+    return left.masked_fill(~there[..., None], 0.0)
+
+
+def shorten(tensors: Sequence[Tensor], view: View, choice: Choice, compacts: bool) -> tuple[list[Tensor], Layout]:
+    """Tensors [B, S, d] without dropped and with merged tokens, padded on the left, and the layout of what is left."""
+    old = view.layout
+    index, valid = old.visual
+    keep = old.mask.bool() & (old.image < 0)
+    image, token = (choice.keep & valid).nonzero(as_tuple=True)
+    keep[old.row[image], index[image, token]] = True
+    values = [old.positions, old.image, old.patch, old.source]
+    key = torch.arange(keep.shape[1], device=keep.device, dtype=torch.float64).expand(len(keep), -1)
+    tensors = list(tensors)
+    if choice.merge is not None and choice.merged is not None and int(choice.merged.sum()):
+        count = choice.merge.shape[1]
+        image, slot = (torch.arange(count, device=keep.device)[None] < choice.merged[:, None]).nonzero(as_tuple=True)
+        where = (old.row[image], keep.shape[1] + old.number[image] * count + slot)
+        more = (int(old.number.max()) + 1) * count
+        for number, tensor in enumerate(tensors):
+            tokens = (choice.merge @ view.at_tokens(tensor).double())[image, slot].to(tensor.dtype)
+            tensors[number] = F.pad(tensor, (0, 0, 0, more)).index_put(where, tokens)
+        # A merged token follows the last token of its image, and stands for the patch with the highest weight.
+        last = index.masked_fill(~valid, -1).amax(1)[image]
+        heaviest = index[image, choice.merge[image, slot].argmax(1)]
+        row = old.row[image]
+        new = [old.positions[row, last], old.number[image], old.patch[row, heaviest], old.source[row, heaviest]]
+        values = [_longer(value, more, -1).index_put(where, entry) for value, entry in zip(values, new, strict=True)]
+        keep = F.pad(keep, (0, more)).index_put(where, torch.tensor(True, device=keep.device))
+        key = F.pad(key, (0, more)).index_put(where, last.double() + 0.5)
+    lengths = keep.sum(1)
+    longest = int(lengths.max())
+    order = key.masked_fill(~keep, -1.0).argsort(dim=1, stable=True)[:, keep.shape[1] - longest :]
+    real = torch.arange(longest, device=keep.device)[None] >= longest - lengths[:, None]
+    mask = real.long()
+    place = gather(values[0], order)
+    shown, patch, source = (value.gather(1, order) for value in values[1:])
+    if compacts:
+        place = (mask.cumsum(1) - 1).clamp(min=0)[..., None]
+    shown, patch, source = (value.masked_fill(~real, -1) for value in (shown, patch, source))
+    return [gather(tensor, order) for tensor in tensors], Layout(mask, place, shown, patch, source, old.row, old.number)
+
+
+def _longer(value: Tensor, more: int, filled: int) -> Tensor:
+    """Values [B, S, ...] with ``more`` columns at the end."""
+    return F.pad(value, (0, 0) * (value.ndim - 2) + (0, more), value=filled)
