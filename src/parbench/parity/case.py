@@ -13,6 +13,8 @@ from parbench.errors import ParbenchError
 
 # Tolerance for values, relative to the largest recorded one.
 TOLERANCE = 1e-4
+# Keys with the name of a file of shared inputs, and those with what the official code got of it.
+_SHARED = {"inputs_file": "inputs_used", "inputs2_file": "inputs2_used"}
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Case:
 
     def used(self, name: str) -> bool:
         """Whether the official code got this input."""
-        return name in (*self.meta.get("inputs_used", ()), *self.meta.get("inputs_in_this_file", ()))
+        return any(name in self.meta.get(listed, ()) for listed in ("inputs_used", "inputs2_used", "inputs_in_this_file"))
 
     def has(self, name: str) -> bool:
         """Whether there is a tensor of this name."""
@@ -119,14 +121,17 @@ def load_cases(folder: Path) -> list[Case]:
         tensors = path.with_suffix(".safetensors")
         if not tensors.is_file():
             raise ParbenchError(f"case {path.name} needs {tensors.name} in the same folder: a case is a pair of files")
-        wanted = meta.get("inputs_file") or ""
-        source = folder / wanted
-        if wanted not in shared:
-            shared[wanted] = _tensors(source) if source.suffix == ".safetensors" and source.is_file() else {}
-        if meta.get("inputs_used") and not shared[wanted] and not meta.get("inputs_in_this_file"):
-            raise ParbenchError(f"case {path.name} needs {wanted}, which is not in {folder}")
+        inputs: dict[str, Tensor] = {}
+        for file, used in _SHARED.items():
+            wanted = meta.get(file) or ""
+            source = folder / wanted
+            if wanted not in shared:
+                shared[wanted] = _tensors(source) if source.suffix == ".safetensors" and source.is_file() else {}
+            if meta.get(used) and not shared[wanted] and not meta.get("inputs_in_this_file"):
+                raise ParbenchError(f"case {path.name} needs {wanted}, which is not in {folder}")
+            inputs |= shared[wanted]
         parameters = meta.get("parameters") or {}
-        cases.append(Case(path.stem, meta["method"], parameters, meta, _tensors(tensors), shared[wanted], folder))
+        cases.append(Case(path.stem, meta["method"], parameters, meta, _tensors(tensors), inputs, folder))
     if not cases:
         raise ParbenchError(f"{folder} contains no recorded case: expected pairs NAME.json and NAME.safetensors")
     return cases
