@@ -5,22 +5,36 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+# Squared distances below this share of the squared norms are rounding, so the tokens count as equal.
+_EQUAL = 1e-12
 
-def farthest_points(distance: Tensor, count: int) -> Tensor:
-    """Greedy max-min selection: first the token farthest from its nearest neighbour, then the one farthest from all selected.
+
+def apart(tokens: Tensor, others: Tensor | None = None) -> Tensor:
+    """Squared Euclidean distances [B, N, M] in float64 between tokens [B, N, d] and others [B, M, d]; None: themselves.
+
+    They come from a matrix product, so that their FLOPs are counted. Tokens that are equal up to its rounding are at distance 0.
+    """
+    one = tokens.double()
+    two = one if others is None else others.double()
+    sizes = one.square().sum(2)[:, :, None] + two.square().sum(2)[:, None, :]
+    found = sizes - 2 * one @ two.transpose(1, 2)
+    return found.masked_fill(found <= _EQUAL * sizes, 0.0)
+
+
+def farthest_points(distance: Tensor, count: int, first: Tensor | None = None) -> Tensor:
+    """Greedy max-min selection: in turn, the token farthest from all selected.
 
     Args:
         distance: [B, N, N], symmetric; the diagonal is ignored.
         count: At most N.
+        first: [B, 1] the token selected first; None for the one farthest from its nearest neighbour.
 
     Returns:
         [B, count] indices in the order of selection; ties: the lower index first.
     """
-    itself = torch.eye(distance.shape[1], dtype=torch.bool, device=distance.device)
-    gap = distance.masked_fill(itself, float("inf")).amin(dim=2)
     # The first selection uses another distance than the rest.
-    last = gap.argmax(dim=1, keepdim=True)
-    gap = torch.full_like(gap, float("inf"))
+    last = _most_alone(distance) if first is None else first
+    gap = torch.full_like(distance[:, 0], float("inf"))
     chosen = [last]
     for _ in range(1, count):
         to_last = distance.gather(1, last[:, :, None].expand(-1, -1, distance.shape[2]))[:, 0]
@@ -28,3 +42,9 @@ def farthest_points(distance: Tensor, count: int) -> Tensor:
         last = gap.argmax(dim=1, keepdim=True)
         chosen.append(last)
     return torch.cat(chosen, dim=1)[:, :count]
+
+
+def _most_alone(distance: Tensor) -> Tensor:
+    """[B, 1] the token farthest from its nearest neighbour."""
+    itself = torch.eye(distance.shape[1], dtype=torch.bool, device=distance.device)
+    return distance.masked_fill(itself, float("inf")).amin(dim=2).argmax(dim=1, keepdim=True)
