@@ -214,6 +214,7 @@ def test_what_is_out_of_reach_is_said(name, budget, fields, said):
         ("sparsevlm", {"counts": [10]}),
         ("sparsevlm", {"recycled": 1.5}),
         ("topv", {"sigma": 0.0}),
+        ("topv", {"sources": "raw"}),
         ("yopo", {"window": 4}),
         ("yopo", {"feed_forward": 0}),
     ],
@@ -221,6 +222,35 @@ def test_what_is_out_of_reach_is_said(name, budget, fields, said):
 def test_impossible_settings_are_refused(name, fields):
     with pytest.raises(ParbenchError):
         reducer(name, **fields)
+
+
+def test_methods_see_the_input_of_the_layer_before_each_stage(adapter, embeddings, monkeypatch):
+    """Its norm is what the attention got, also where the stage before has just shortened the sequence."""
+    method = reducer("pyramiddrop", layers=[3, 4, 9])
+    choose, seen = method.choose, []
+
+    def look(view):
+        seen.append(view)
+        return choose(view)
+
+    monkeypatch.setattr(method, "choose", look)
+    generate(adapter, method, rows_of(adapter, embeddings, [ONE, TWO]), monkeypatch, tokens=2)
+    assert len(seen) == 3
+    for view, at in zip(seen, [3, 4, 9], strict=True):
+        layer = adapter.language.layers[at - 1]
+        assert torch.equal(layer.input_layernorm(view.before.layer_input), view.before.attention_input)
+
+
+def test_other_sources_of_topv_keep_other_tokens(adapter, embeddings, monkeypatch):
+    rows = rows_of(adapter, embeddings, [ONE])
+    usual, other = (
+        generate(adapter, reducer("topv", 128, sources=sources), rows, monkeypatch, tokens=1)[2] for sources in (None, "layer")
+    )
+    kept = [set(trace.origin.of(0).patch.tolist()) for trace in (usual, other)]
+    assert len(kept[0]) == len(kept[1])
+    assert kept[0] != kept[1]
+    # Runs of before the field keep their identity.
+    assert "sources" not in reducer("topv").settings()
 
 
 def test_merged_tokens_say_what_they_are_made_of(adapter, embeddings, monkeypatch):

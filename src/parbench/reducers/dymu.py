@@ -24,7 +24,8 @@ class DyMU(TowerReducer):
     The LLM gets the merged tokens in raster order, which saves attention too. The paper's virtual unmerging is an option. The
     LLM then attends over the un-merged sequence: every patch is at its original position, with the query, key and value of its
     token, and the output is averaged over the patches of a token. Norms and linear layers run on merged tokens. Ours expands the
-    inputs of attention, so attention and KV cache cost as much as without reduction; the exact factored form is not implemented.
+    inputs of attention, as the release does by default, so attention and KV cache cost as much as without reduction. The release
+    also has the exact factored form, which saves FLOPs and which its authors call much slower; ours does not.
 
     With thresholds per image, at which each image keeps exactly the budget, the method would be ToMe.
 

@@ -1,4 +1,4 @@
-"""Recoverable compression by text (arXiv 2409.01162), an approximation: no code is public, and only the abstract was available."""
+"""Sparsity Meets Similarity (arXiv 2409.01162), an approximation: no code is public, and only the abstracts were available."""
 
 from __future__ import annotations
 
@@ -44,10 +44,16 @@ class ClsKnee(TokenReducer):
 class Interaction(SingleCut):
     """Before the LLM, keeps patches up to the knee of similarity to CLS; inside the LLM, those to which the text attends most.
 
+    The abstract of the paper's second version names three steps: the sequence is cut at the inflection point of the sorted
+    similarities to CLS; what is left is projected and joined with the text; tokens are pruned by interaction of image and text.
+    That of the first version, "Balancing Performance and Efficiency", says that the last step prunes text tokens as well.
+
     An approximation with these choices of ours: similarity is the cosine of the features that LLaVA reads; the knee is the point
     farthest from the chord; the second part is FastV's, at FastV's layer, ranked by all text tokens after the image. Text
-    tokens, which the paper prunes as well, are all kept. With a budget, the knee leaves at least that many patches, and not so
-    many that the layers before the cut use up the whole budget. The second part then makes the average over the layers exact.
+    tokens are all kept. With a budget, the knee leaves at least that many patches, and not so many that the layers before the cut
+    use up the whole budget. The second part then makes the average over the layers exact.
+
+    Recoverable Compression (arXiv 2409.01179), which has public code, is another paper of the same first author.
 
     Attributes:
         ratio: Share of the patches left by the knee that the second part drops; used without a budget.

@@ -90,18 +90,21 @@ class Before:
         position_embeddings: Cosines and sines of the rotary positions, [B, S', head width] each.
         attention_input: [B, S', d] input of the attention, after its norm.
         mlp_input: [B, S', d] input of the MLP, after its norm.
+        layer_input: [B, S', d] input of the layer, before any norm.
     """
 
     attention: AttentionInputs
     position_embeddings: tuple[Tensor, Tensor]
     attention_input: Tensor
     mlp_input: Tensor
+    layer_input: Tensor
 
     def moved(self, move: Callable[[Tensor], Tensor]) -> Before:
         """The same with other rows and columns: ``move`` maps values [B, S', ...] to those at the new places."""
         cosines, sines = self.position_embeddings
         turned = (move(cosines), move(sines))
-        return Before(self.attention.moved(move), turned, move(self.attention_input), move(self.mlp_input))
+        states = (self.attention_input, self.mlp_input, self.layer_input)
+        return Before(self.attention.moved(move), turned, *(move(state) for state in states))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""LFTR, approximated (arXiv 2501.17391, of which only the abstract was available)."""
+"""LFTR, approximated (arXiv 2501.17391, of which only the abstracts were available)."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from parbench.reducers.token_probes import Probes
 class Lftr(TokenReducer):
     """Keeps the patches that stand out from their surroundings on the grid; an approximation of the spatial half.
 
-    The paper reduces video tokens without training, in time (similar adjacent tokens are merged) and in space (tokens of low
-    saliency are pruned). Neither its formulas nor code were available. An image has no time, so only the spatial half remains.
+    The first versions of the paper reduce video tokens without training, in time (similar adjacent tokens are merged) and in
+    space (tokens of low saliency are pruned). The third, "LFTR: Learning-Free Token Reduction for Multimodal Large Language
+    Models", is about models for images. Neither formulas nor code of any version were available. An image has no time, so only
+    the spatial half remains.
     Its saliency is our own: the cosine distance of a patch to the mean direction of its neighbours. Results of this method are
     not results of that paper.
 

@@ -9,6 +9,7 @@ import torch
 from parbench.errors import ParbenchError
 from parbench.ops.transport import one_sided_mass, rescale, spread
 from parbench.reducers import Choice
+from parbench.reducers.base import one_of
 from parbench.reducers.layer_probes import View
 from parbench.reducers.single_cut import SingleCut
 
@@ -17,8 +18,9 @@ from parbench.reducers.single_cut import SingleCut
 class TopV(SingleCut):
     """Keeps the visual tokens that carry the most mass in an optimal transport from a layer's input to its output.
 
-    Sources are the normalised inputs of the attention before layer K, targets the normalised inputs of the MLP. The cost is a sum
-    of three terms, each scaled to 0..1: distance of features, proximity on the grid, distance from the centre of the image.
+    Both are of the layer before K. Targets are the normalised inputs of its MLP. Sources are the normalised inputs of its
+    attention or, as notes on the paper say, the inputs of the layer itself (``sources``). The cost is a sum of three terms, each
+    scaled to 0..1: distance of features, proximity on the grid, distance from the centre of the image.
 
     Deviations. The paper scales both marginals in turn (Sinkhorn). With both fixed, the mass of a row is the given marginal and
     ranks nothing, so only the marginal of the targets is fixed here. The norm and the marginals of the paper could not be
@@ -32,6 +34,7 @@ class TopV(SingleCut):
         sigma: Width of the proximity in patches.
         temperature: Weight of the entropy.
         recovered: Share of the kept tokens that are evenly spaced among the pruned ones.
+        sources: None: the normalised inputs of the attention; ``layer``: the inputs of the layer, without norm.
     """
 
     title = "TopV-like"
@@ -43,10 +46,12 @@ class TopV(SingleCut):
     sigma: float = 10.0
     temperature: float = 0.1
     recovered: float = 0.2
+    sources: str | None = None
 
     def __post_init__(self) -> None:
         """Check the fields."""
         super().__post_init__()
+        one_of(self, sources=(None, "layer"))
         if self.sigma <= 0 or self.temperature <= 0 or not 0 <= self.recovered < 1:
             raise ParbenchError(
                 f"method {self.name} needs sigma and temperature above 0 and recovered from 0 to below 1, not {self.sigma}, "
@@ -60,7 +65,8 @@ class TopV(SingleCut):
 
     def choose(self, view: View) -> Choice:
         """Keep the tokens with the most mass, and a sample of the rest."""
-        source, target = (view.at_tokens(values).double() for values in (view.before.attention_input, view.before.mlp_input))
+        given = view.before.layer_input if self.sources == "layer" else view.before.attention_input
+        source, target = (view.at_tokens(values).double() for values in (given, view.before.mlp_input))
         places = torch.stack([view.patch // view.geometry.columns, view.patch % view.geometry.columns], dim=-1).double()
         middle = places.new_tensor([view.geometry.rows - 1, view.geometry.columns - 1]) / 2
         valid = view.valid[:, :, None] & view.valid[:, None, :]

@@ -28,8 +28,10 @@ class YOPO(MaskReducer):
     again.
 
     Deviations. The head masks of the release are not part of this package: ``parbench.engine.layer_search`` finds them by the
-    release's rule, and ``pruned_heads`` takes them. By default no head is pruned. Published numbers are of fine-tuned checkpoints;
-    this is the training-free method.
+    release's rule, and ``pruned_heads`` takes them. By default no head is pruned. Published numbers are of fine-tuned checkpoints
+    (zwt123home123/llava-1.5-7b-prune-zp12 and -zp25 on the hub, and the same of 13B); this is the training-free method. The
+    release announces a KV cache without masked parts and does not contain one. While it decodes, it masks only the first row of a
+    batch; ours masks every row.
 
     Attributes:
         window: Width of the neighbourhood in patches; None: causal attention.

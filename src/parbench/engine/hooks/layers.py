@@ -97,6 +97,7 @@ class LayerHooks(LlmHooks):
         self.before: Before | None = None
         self.heard: AttentionInputs | None = None
         self.attention_kwargs: dict[str, Any] = {}
+        self.layer_input = rows.embeds
         self.prefill = False
 
     def handles(self) -> list[RemovableHandle]:
@@ -112,6 +113,9 @@ class LayerHooks(LlmHooks):
             handles.append(below.mlp.register_forward_pre_hook(lambda _mlp, args: self.look_at_mlp(args[0])))
         for index in range(self.stages[0] if self.stages else len(layers), len(layers)):
             handles.append(layers[index].register_forward_pre_hook(partial(self.enter, index), with_kwargs=True))
+        for at in self.stages:
+            # Registered last, so that it sees a sequence that was shortened before this layer.
+            handles.append(layers[at - 1].register_forward_pre_hook(self.look_at_layer, with_kwargs=True))
         return handles
 
     def _check_reach(self) -> None:
@@ -152,6 +156,11 @@ class LayerHooks(LlmHooks):
         layers = self.adapter.language.layers
         return {layers[at - 1].self_attn: self.hear for at in self.stages}
 
+    def look_at_layer(self, _layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Before the layer before a stage: store its input."""
+        if self.prefill:
+            self.layer_input = args[0] if args else kwargs["hidden_states"]
+
     def look(self, _attention: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before the attention before a stage: store its inputs."""
         if self.prefill:
@@ -169,7 +178,8 @@ class LayerHooks(LlmHooks):
         if self.heard is None:
             raise RuntimeError("the attention before the stage does not use transformers' registry of attention kernels")
         given = self.attention_kwargs
-        self.before = Before(self.heard, given["position_embeddings"], given["hidden_states"], mlp_input)
+        embeddings, normed = given["position_embeddings"], given["hidden_states"]
+        self.before = Before(self.heard, embeddings, normed, mlp_input, self.layer_input)
         self.heard, self.attention_kwargs = None, {}
 
     def enter(
