@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parbench.ops.counts import by_share, rank
+from parbench.ops.coverage import greedy_coverage
 from parbench.ops.dpp import greedy_map
 from parbench.ops.farthest import farthest_points
 from parbench.ops.folding import fold, fold_once, least_folded
@@ -19,7 +20,7 @@ from parbench.ops.grid import neighbour_mean
 from parbench.ops.pairing import thin_by_halves
 from parbench.ops.remainder import kept_and_mean
 from parbench.ops.selection import top_k
-from plain_ops import plain_farthest, plain_folding, plain_thinning
+from plain_ops import plain_coverage, plain_farthest, plain_folding, plain_thinning
 
 seeds = st.integers(0, 2**32 - 1)
 sizes = st.integers(2, 20)
@@ -41,6 +42,20 @@ def test_farthest_points_are_those_of_a_plain_search(seed, size, data):
     distance = half + half.transpose(1, 2)
     for matrix, chosen in zip(distance.tolist(), farthest_points(distance, count).tolist(), strict=True):
         assert chosen == plain_farthest(matrix, count)
+
+
+@given(seeds, st.integers(2, 45), st.integers(1, 8), st.data())
+def test_greedy_coverage_is_that_of_a_plain_search_alone_and_in_a_batch(seed, size, rows, data):
+    count = data.draw(st.integers(1, size))
+    # Quarters: gains are exact, so that ties are.
+    cover, weight = levels(seed, 3, rows, size) / 4 - 0.25, levels(seed + 1, 3, size)
+    last = levels(seed + 2, 3, size, count=3) == 0
+    found = greedy_coverage(cover, count, weight, last)
+    for row in range(3):
+        barred = last[row].nonzero().flatten().tolist()
+        assert found[row].tolist() == plain_coverage(cover[row].tolist(), weight[row].tolist(), count, barred)
+        one = slice(row, row + 1)
+        assert torch.equal(greedy_coverage(cover[one], count, weight[one], last[one])[0], found[row])
 
 
 @given(seeds, st.integers(2, 12), st.data())

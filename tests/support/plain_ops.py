@@ -46,3 +46,19 @@ def plain_folding(tokens, remove, protect=False):
         groups = [group for a, group in enumerate(groups) if a not in order[:now]]
         remove -= now
     return [sorted(group) for group in groups]
+
+
+def plain_coverage(cover, weight, count, last=()):
+    """One image's greedy coverage; ``last`` are taken when no others are left."""
+    rows, tokens = len(cover), range(len(weight))
+    best = [0.0] * rows
+    chosen = []
+
+    def gain(j):
+        return weight[j] * sum(max(0.0, cover[r][j] - best[r]) for r in range(rows))
+
+    while len(chosen) < count:
+        rest = [j for j in tokens if j not in chosen]
+        chosen.append(max(rest, key=lambda j: (j not in last, 0.0 if j in last else gain(j), -j)))
+        best = [max(b, row[chosen[-1]]) for b, row in zip(best, cover, strict=True)]
+    return chosen
