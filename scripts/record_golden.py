@@ -30,6 +30,8 @@ FOLDER = Path(__file__).parents[1] / "tests" / "golden" / "answers"
 QUESTIONS = 40
 # The questions are the first of these on which both kinds of processors agree.
 CANDIDATES = 48
+# A method that is recorded later may leave out some of them, where processors differ.
+FEWEST = 30
 BUDGET = 64
 # With a smaller margin between the two best tokens, rounding may change the answer.
 CERTAIN = 0.01
@@ -122,10 +124,10 @@ def certain(here: Mapping[str, Mapping[str, Mapping[str, Any]]], there: Mapping[
 
 
 def add(methods: Sequence[str], folder: Path = FOLDER) -> None:
-    """Record further methods on the questions of the recorded ones.
+    """Record further methods on those questions of the recorded ones on which two processors agree.
 
     Raises:
-        RuntimeError: Two processors do not agree on a method, or nothing is recorded yet.
+        RuntimeError: They agree on fewer than ``FEWEST``, or nothing is recorded yet.
     """
     asked = next(iter(recorded(folder).values()), None)
     if asked is None:
@@ -135,10 +137,10 @@ def add(methods: Sequence[str], folder: Path = FOLDER) -> None:
     for name, run in here.items():
         if name.partition(" ")[0] not in methods:
             continue
-        unsure = [question for question in asked if list(differences(run[question], there[name][question]))]
-        if unsure:
-            raise RuntimeError(f"processors with and without AVX-512 differ with {name} on {', '.join(unsure)}")
-        found[name] = {question: run[question] for question in asked}
+        agreed = [question for question in asked if not list(differences(run[question], there[name][question]))]
+        if len(agreed) < FEWEST:
+            raise RuntimeError(f"processors with and without AVX-512 agree with {name} on {len(agreed)} questions only")
+        found[name] = {question: run[question] for question in agreed}
     write(found, folder)
 
 

@@ -180,6 +180,7 @@ def test_official_settings_are_reached():
     assert reducer("sparsevlm").left(LLAVA_7B) == (309, 204, 113)
     assert reducer("sparsevlm", version="2.0", counts=[66, 34, 20]).left(LLAVA_7B) == (66, 34, 20)
     assert reducer("vtw").stages(LLAVA_7B) == (16,)
+    assert [reducer("dart", ratio=ratio).left(LLAVA_7B) for ratio in (0.778, 0.889)] == [(124,), (60,)]
 
 
 @pytest.mark.parametrize(

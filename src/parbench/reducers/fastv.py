@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from parbench.reducers import Choice, one_of
 from parbench.reducers.layer_probes import View
-from parbench.reducers.single_cut import SingleCut
+from parbench.reducers.single_cut import ShareCut
 
 
 @dataclass
-class FastV(SingleCut):
+class FastV(ShareCut):
     """Before layer K, keeps the visual tokens to which the last prompt token attends most in layer K - 1 (mean over heads).
 
     Deviations. Queries: the paper's text averages over all queries; the official code uses the last token, and so does ours.

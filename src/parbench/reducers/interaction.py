@@ -12,7 +12,7 @@ from parbench.models.geometry import Geometry
 from parbench.ops.selection import knee, top_k
 from parbench.reducers import Choice, Reduction, TokenReducer
 from parbench.reducers.layer_probes import View
-from parbench.reducers.single_cut import SingleCut
+from parbench.reducers.single_cut import ShareCut
 from parbench.reducers.token_probes import Probes
 
 
@@ -41,7 +41,7 @@ class ClsKnee(TokenReducer):
 
 
 @dataclass
-class Interaction(SingleCut):
+class Interaction(ShareCut):
     """Before the LLM, keeps patches up to the knee of similarity to CLS; inside the LLM, those to which the text attends most.
 
     The abstract of the paper's second version names three steps: the sequence is cut at the inflection point of the sorted

@@ -120,6 +120,7 @@ class View:
         entering: [B, S', d] hidden states that would enter the layer.
         before: The previous layer.
         itself: Returns the attention inputs of the layer itself.
+        norm: Returns hidden states [..., d] behind the final norm of the LLM.
         seeds: One number per image, from its content.
     """
 
@@ -131,6 +132,7 @@ class View:
     entering: Tensor
     before: Before
     itself: Callable[[], AttentionInputs]
+    norm: Callable[[Tensor], Tensor]
     seeds: Sequence[int]
 
     def of_images(self, images: Tensor) -> View:

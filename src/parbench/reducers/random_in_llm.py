@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from parbench.reducers import Choice
 from parbench.reducers.layer_probes import View
-from parbench.reducers.single_cut import SingleCut
+from parbench.reducers.single_cut import ShareCut
 
 
 @dataclass
-class RandomInLLM(SingleCut):
+class RandomInLLM(ShareCut):
     """Keeps a random subset from FastV's layer on, seeded by the image's content and ``seed``."""
 
     title = "random in the LLM"

@@ -11,11 +11,11 @@ from parbench.ops.transport import one_sided_mass, rescale, spread
 from parbench.reducers import Choice
 from parbench.reducers.base import one_of
 from parbench.reducers.layer_probes import View
-from parbench.reducers.single_cut import SingleCut
+from parbench.reducers.single_cut import ShareCut
 
 
 @dataclass
-class TopV(SingleCut):
+class TopV(ShareCut):
     """Keeps the visual tokens that carry the most mass in an optimal transport from a layer's input to its output.
 
     Both are of the layer before K. Targets are the normalised inputs of its MLP. Sources are the normalised inputs of its

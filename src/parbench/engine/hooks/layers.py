@@ -255,6 +255,7 @@ class LayerHooks(LlmHooks):
             hidden,
             before,
             lambda: _ahead(layer, hidden, position_embeddings),
+            lambda states: self.adapter.language.norm(states).to(states.device),
             self.rows.seeds,
         )
         old = self.layout
