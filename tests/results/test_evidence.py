@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parbench.engine.samples import Kept
+from parbench.models.evidence import COVERED, Needed, needed
 from parbench.models.source import Part, Source, grid_source, grids
-from parbench.results.evidence import COVERED, Needed, irrelevant, measures, needed, recall, recall_any, repeated
+from parbench.results.evidence import irrelevant, measures, recall, recall_any, repeated
 
 GRID = (24, 24)
 SQUARE = grid_source((336, 336), *GRID)

@@ -52,7 +52,7 @@ def run_pass(engine: Engine, batch: Batch, laps: Laps, new_tokens: int) -> Pass:
         with laps.lap("vision"):
             encoded = engine.images.encode(batch.prepared)
         images = [(one, prepared.tokens) for one, prepared in zip(encoded, batch.prepared, strict=True)]
-        reduced = engine.reduce(images, batch.questions, batch.seeds)
+        reduced = engine.reduce(images, batch.questions, batch.seeds, [sample.evidence for sample in batch.samples])
         with laps.lap("assembly"):
             rows = _rows(engine, batch, reduced, new_tokens)
         laps.begin("prefill")

@@ -28,6 +28,7 @@ from parbench.engine.sites import Site, site_of
 from parbench.engine.trace import Trace
 from parbench.errors import DeviceFailed, ParbenchError, UnfitSample
 from parbench.models.adapter import LlavaAdapter
+from parbench.models.evidence import Evidence
 from parbench.models.families import ImageTokens
 from parbench.models.vision import Encoded
 from parbench.reducers import Reducer
@@ -193,21 +194,29 @@ class Engine:
         if self._chooses_once:
             numbers = sorted({number for row in of for number in row})
             entries = [[numbers.index(number) for number in row] for row in of]
-            questions = [""] * len(numbers)
+            questions, evidence = [""] * len(numbers), []
         else:
             numbers = [number for row in of for number in row]
             count = iter(range(len(numbers)))
             entries = [[next(count) for _ in row] for row in of]
             questions = [sample.question for sample, row in zip(samples, of, strict=True) for _ in row]
+            # Boxes are known in first images alone.
+            evidence = [
+                None if place else sample.evidence for sample, row in zip(samples, of, strict=True) for place in range(len(row))
+            ]
         seeds = [images.seeds[number] for number in numbers]
-        return Chosen(self.reduce([images.encoded[number] for number in numbers], questions, seeds), entries)
+        return Chosen(self.reduce([images.encoded[number] for number in numbers], questions, seeds, evidence), entries)
 
     def reduce(
-        self, images: Sequence[tuple[Encoded, ImageTokens]], questions: Sequence[str], seeds: Sequence[int]
+        self,
+        images: Sequence[tuple[Encoded, ImageTokens]],
+        questions: Sequence[str],
+        seeds: Sequence[int],
+        evidence: Sequence[Evidence | None] = (),
     ) -> list[Reduced]:
         """Reduce encoded images; see :func:`parbench.engine.reduced.reduce_images`.
 
         Raises:
             ParbenchError: The method did not deliver its budget.
         """
-        return reduce_images(self.site, self.adapter, images, questions, seeds)
+        return reduce_images(self.site, self.adapter, images, questions, seeds, evidence)

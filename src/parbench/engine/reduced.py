@@ -11,10 +11,12 @@ from torch import Tensor
 from parbench.engine.origins import anchors
 from parbench.engine.sites.base import Site
 from parbench.models.adapter import LlavaAdapter
+from parbench.models.evidence import Evidence
 from parbench.models.families import ImageTokens
 from parbench.models.vision import Encoded
 from parbench.reducers import Reducer, Reduction
 from parbench.reducers.provenance import Origin
+from parbench.reducers.token_probes import Shown
 
 # Keeps the random numbers of an image's parts apart.
 _PER_PART = 0x9E3779B97F4A7C15
@@ -64,6 +66,13 @@ class _Piece:
     budget: int | None
     seed: int
 
+    def shown(self, evidence: Shown | None) -> Shown | None:
+        """The evidence in its image as indices of its own tokens."""
+        if evidence is None or self.index is None:
+            return evidence
+        own = {token: place for place, token in enumerate(self.index.tolist())}
+        return tuple(frozenset(own[token] for token in thing if token in own) for thing in evidence)
+
     @property
     def kind(self) -> tuple[int, tuple[int, int], int | None]:
         """Pieces of one kind are reduced together."""
@@ -76,6 +85,7 @@ def reduce_images(
     images: Sequence[tuple[Encoded, ImageTokens]],
     questions: Sequence[str],
     seeds: Sequence[int],
+    evidence: Sequence[Evidence | None] = (),
 ) -> list[Reduced]:
     """Reduce images, each for its question.
 
@@ -85,6 +95,7 @@ def reduce_images(
         images: Each with its tokens in a prompt.
         questions: One for each image.
         seeds: One number for each image.
+        evidence: For each image where in it is what its question is about; none where nothing is known.
 
     Raises:
         ParbenchError: The method did not deliver its budget.
@@ -94,6 +105,7 @@ def reduce_images(
         for entry, ((encoded, tokens), seed) in enumerate(zip(images, seeds, strict=True))
         for piece in _pieces(site, entry, encoded, tokens, seed)
     ]
+    known = _shown(images, evidence)
     groups: dict[object, list[int]] = {}
     for number, piece in enumerate(pieces):
         groups.setdefault(piece.kind, []).append(number)
@@ -103,11 +115,22 @@ def reduce_images(
         encoded = Encoded.stack([piece.encoded for piece in group], site.blocks)
         asked = [questions[piece.entry] for piece in group]
         one = site.with_budget(group[0].budget)
-        reduction, flops = one.reduce(adapter, encoded, asked, [piece.seed for piece in group])
+        shown = [piece.shown(known[piece.entry]) for piece in group]
+        reduction, flops = one.reduce(adapter, encoded, asked, [piece.seed for piece in group], shown)
         one.check_reduced(reduction, adapter.geometry.of_image(encoded.features.shape[1], encoded.grid))
         for row, (piece, spent) in enumerate(zip(group, flops, strict=True)):
             found[piece.entry].append((piece, reduction, row, spent))
     return [_joined(parts, encoded, tokens, seed) for parts, (encoded, tokens), seed in zip(found, images, seeds, strict=True)]
+
+
+def _shown(images: Sequence[tuple[Encoded, ImageTokens]], evidence: Sequence[Evidence | None]) -> list[Shown | None]:
+    """For each image the tokens that show the things its question is about, without those of coarser parts."""
+    if not any(evidence):
+        return [None] * len(images)
+    return [
+        None if found is None else tuple(need.fine for need in found.needed(tokens.source, tokens.grid_of_tokens))
+        for found, (_, tokens) in zip(evidence, images, strict=True)
+    ]
 
 
 def _pieces(site: Site[Reducer], entry: int, encoded: Encoded, tokens: ImageTokens, seed: int) -> list[_Piece]:

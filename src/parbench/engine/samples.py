@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from parbench.engine.ledger import SampleLedger
+from parbench.models.evidence import Evidence
 from parbench.models.families import Clip
 from parbench.models.source import Source
 
@@ -27,6 +28,7 @@ class Sample:
         source: Key of its images, such as a row of a data set of known content. Within a process, one key always means the same
             images. None if unknown.
         unit: Samples of one unit are scored as one question, so they are in one shard. None: the sample is a unit itself.
+        evidence: Where in its first image is what it is about; None if that is not known.
     """
 
     id: str
@@ -38,6 +40,7 @@ class Sample:
     until: tuple[str, ...] = ()
     source: str | None = None
     unit: str | None = None
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from parbench.harness.shown import Shown
 from parbench.harness.sources import hub_commit
 from parbench.harness.submission import refuse_unanswered
 from parbench.harness.task_file import TaskFile
+from parbench.models.evidence import Evidence
 
 
 class PreparedDataset:
@@ -202,6 +203,23 @@ class PreparedDataset:
             return doc[WHOLE if whole else SQUARE] or None
         # The images of generated data are squares of that size.
         return doc.get("boxes") if self.generated else None
+
+    @cached_property
+    def has_evidence(self) -> bool:
+        """Whether any row has boxes around what its question is about."""
+        return self.generated or (self.source == "local" and any(self.rows[SQUARE]))
+
+    def evidence_of(self, doc: Mapping[str, Any], *, square: bool) -> Evidence | None:
+        """The same for a method that is told of it; None if the data have no boxes at all.
+
+        Args:
+            doc: The row.
+            square: Whether the model sees the centre square of an image alone.
+        """
+        if not self.has_evidence:
+            return None
+        boxes = self.evidence(doc, whole=not square) or []
+        return Evidence(tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in boxes), self.image_size if square else None)
 
     @property
     def whole_boxes(self) -> str | None:

@@ -19,6 +19,7 @@ from parbench.harness.datasets import PreparedDataset
 from parbench.harness.in_flight import in_flight
 from parbench.harness.progress import Progress
 from parbench.harness.prompts import build_prompt
+from parbench.models.evidence import Evidence
 from parbench.results.delivery import source
 from parbench.results.naming import sample_id
 from parbench.scenes.questions import SKILLS
@@ -180,8 +181,15 @@ class ParbenchLlava(lmms):
             max_new_tokens=int(override or arguments.get("max_new_tokens") or most),
             until=(until,) if isinstance(until, str) else tuple(until),
             unit=dataset.unit(doc_id) if dataset else None,
+            evidence=self._evidence(doc_id),
             source=f"{dataset.fingerprint} {dataset.settings['images']} {doc_id}" if dataset else None,
         )
+
+    def _evidence(self, doc_id: int) -> Evidence | None:
+        """Where the answer can be seen, for a method that is told."""
+        if self.dataset is None or not self.engine.reducer.told_evidence:
+            return None
+        return self.dataset.evidence_of(self.dataset.docs()[doc_id], square=self.engine.adapter.geometry.square)
 
 
 def _engine_from_names(

@@ -206,6 +206,18 @@ class Session:
         if reducer.needs_clip and not clip:
             raise ParbenchError(f"model {name} names no CLIP text tower, which method {reducer.name} needs: set model.clip")
 
+    def check_evidence(self, reducer: Reducer) -> None:
+        """Check that the data say where the evidence is, for a method that is told.
+
+        Raises:
+            ParbenchError: They do not.
+        """
+        if reducer.told_evidence and not self.dataset.has_evidence:
+            raise ParbenchError(
+                f"method {reducer.name} is told where the evidence is, which data set {self.dataset.name} does not say: use "
+                "dataset=scenes, or data of your own with boxes"
+            )
+
     def _clip(self, reducer: Reducer) -> str | None:
         """Fingerprint of the CLIP text tower, if the method needs it."""
         settings = self.model_settings

@@ -33,6 +33,7 @@ class Reducer(ABC):
         calibrates: The field with the threshold that is calibrated for a mean budget; None if there is none.
         takes_budget: Whether it drops tokens, so that a budget makes sense.
         free: Whether it only selects tokens without arithmetic, so that its overhead is 0 FLOPs.
+        told_evidence: Whether it is told where in the image the answer can be seen, as no method in use can be.
         uncalibrated: Fields, other than budget and name, on which the threshold does not depend.
         needs: What it needs of a model, by name in :mod:`parbench.models.offers`.
         substitutes: For what may be missing, the fields with which the method does without it.
@@ -49,6 +50,7 @@ class Reducer(ABC):
     uncalibrated: ClassVar[tuple[str, ...]] = ()
     calibration_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     free: ClassVar[bool] = False
+    told_evidence: ClassVar[bool] = False
     takes_budget: ClassVar[bool] = True
     needs: ClassVar[frozenset[str]] = frozenset()
     substitutes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}

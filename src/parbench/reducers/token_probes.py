@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from parbench.models.geometry import Geometry
 
 
+# The tokens that show each of the things that a question is about.
+Shown = tuple[frozenset[int], ...]
+
+
 class Probes:
     """The inputs for a batch of B images, each with its own question.
 
@@ -25,15 +29,25 @@ class Probes:
         encoded: Output of the vision tower.
         prompts: The B questions, without chat template.
         seeds: One number per image, from its content: the only randomness a method may use.
+        evidence: For each image, the indices of the tokens that its question needs, thing by thing; None where it is not known.
+            For the oracle alone: a method that reads it uses the answers of the data set.
         flops: FLOPs of the text encoder so far, by image. (Texts are cached between samples, so a FLOP counter would miss them.)
         computed: The part of ``flops`` that was not cached, which a FLOP counter around the method has counted.
     """
 
-    def __init__(self, adapter: LlavaAdapter, encoded: Encoded, prompts: Sequence[str], seeds: Sequence[int]) -> None:
+    def __init__(
+        self,
+        adapter: LlavaAdapter,
+        encoded: Encoded,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        evidence: Sequence[Shown | None] = (),
+    ) -> None:
         self._adapter = adapter
         self.encoded = encoded
         self.prompts = list(prompts)
         self.seeds = list(seeds)
+        self.evidence = list(evidence) or [None] * len(self.prompts)
         self.flops = [0] * len(self.prompts)
         self.computed = 0
 

@@ -19,7 +19,7 @@ from parbench.errors import ParbenchError
 from parbench.models.adapter import LlavaAdapter
 from parbench.reducers import Reducer
 from parbench.reducers.none import Unreduced
-from parbench.reducers.token_probes import Probes
+from parbench.reducers.token_probes import Probes, Shown
 from parbench.testing.questions import few_questions
 from parbench.testing.subject import NotApplicable, Subject, Trial
 
@@ -190,10 +190,12 @@ def looks_at_one_image(subject: Subject) -> None:
             adapter.pixels_of([adapter.prepare(image) for image in images.values()]), sorted(set(method.blocks))
         )
     questions, seeds = ["What colour is the star?"] * len(images), list(range(11, 11 + len(images)))
-    together = method.reduce(encoded.features, Probes(adapter, encoded, questions, seeds))
+    evidence: list[Shown | None] = [(frozenset({number, number + 30}),) for number in range(len(images))]
+    together = method.reduce(encoded.features, Probes(adapter, encoded, questions, seeds, evidence))
     for number, image in enumerate(images):
         one = encoded.take(torch.tensor([number]))
-        alone = method.reduce(one.features, Probes(adapter, one, questions[:1], seeds[number : number + 1]))
+        own = slice(number, number + 1)
+        alone = method.reduce(one.features, Probes(adapter, one, questions[:1], seeds[own], evidence[own]))
         same = int(together.counts[number]) == int(alone.counts[0])
         same = same and torch.equal(together.provenance.of(number)[1], alone.provenance.of(0)[1])
         _demand(same, f"other images in the batch change the kept tokens of {image}")

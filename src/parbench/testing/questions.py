@@ -8,7 +8,9 @@ from typing import Any
 from parbench.engine.samples import Sample
 from parbench.harness.prompts import build_prompt
 from parbench.models.adapter import LlavaAdapter
+from parbench.models.evidence import Evidence
 from parbench.scenes.dataset import load_scenes
+from parbench.scenes.world import CANVAS
 
 # Eight questions about three images, some of them about the same one.
 _ROWS = (0, 3, 8, 12, 13, 15, 22, 25)
@@ -29,7 +31,13 @@ def scenes_question(adapter: LlavaAdapter, row: Mapping[str, Any], number: int =
         load=lambda: [row["image"].convert("RGB")],
         group=row["image_id"],
         max_new_tokens=8,
+        evidence=scenes_evidence(row),
     )
+
+
+def scenes_evidence(row: Mapping[str, Any]) -> Evidence:
+    """Where in the image of a row of ``scenes`` is what its question is about."""
+    return Evidence(tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in row["boxes"]), (CANVAS, CANVAS))
 
 
 def few_questions(adapter: LlavaAdapter) -> list[Sample]:

@@ -26,7 +26,7 @@ from parbench.models.vision import Encoded
 from parbench.reducers import Reducer, Reduction, TokenReducer
 from parbench.reducers.calibration import first_descent, search
 from parbench.reducers.none import Unreduced
-from parbench.reducers.token_probes import Probes
+from parbench.reducers.token_probes import Probes, Shown
 
 R_co = TypeVar("R_co", bound=Reducer, covariant=True)
 R = TypeVar("R", bound=Reducer)
@@ -134,7 +134,12 @@ class Site(Generic[R_co]):
         return adapter.family.encode(images, self.blocks)
 
     def reduce(
-        self, adapter: LlavaAdapter, encoded: Encoded, questions: Sequence[str], seeds: Sequence[int]
+        self,
+        adapter: LlavaAdapter,
+        encoded: Encoded,
+        questions: Sequence[str],
+        seeds: Sequence[int],
+        evidence: Sequence[Shown | None] = (),
     ) -> tuple[Reduction, list[int]]:
         """Choose the visual tokens that enter the LLM.
 
@@ -143,13 +148,14 @@ class Site(Generic[R_co]):
             encoded: Output of the vision tower for B images.
             questions: One per image.
             seeds: One number per image: the only randomness that a method may use.
+            evidence: One per image, where it is known; see :class:`Probes`.
 
         Returns:
             The reduction, with tokens [B, K, d] in the LLM's embedding space, and the method's FLOPs for each image: an equal share
             of the batch's tensor operations, and its own texts.
         """
         method = self.between
-        probes = Probes(adapter, encoded, questions, seeds)
+        probes = Probes(adapter, encoded, questions, seeds, evidence)
         # In most families the connector joins patches, so methods act behind it.
         before = method.place == "before_projector" and not encoded.projected
         features = encoded.features if before or encoded.projected else adapter.project(encoded.features)

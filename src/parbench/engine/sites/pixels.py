@@ -11,6 +11,7 @@ from parbench.models.adapter import LlavaAdapter
 from parbench.models.families import Prepared
 from parbench.models.vision import Encoded
 from parbench.reducers import PixelReducer, Reduction
+from parbench.reducers.token_probes import Shown
 
 
 class PixelSite(Site[PixelReducer]):
@@ -30,7 +31,12 @@ class PixelSite(Site[PixelReducer]):
         return adapter.encode(self.reducer.shrink(adapter.pixels_of(images), self.geometry)).split()
 
     def reduce(
-        self, adapter: LlavaAdapter, encoded: Encoded, questions: Sequence[str], _seeds: Sequence[int]
+        self,
+        adapter: LlavaAdapter,
+        encoded: Encoded,
+        questions: Sequence[str],
+        _seeds: Sequence[int],
+        _evidence: Sequence[Shown | None] = (),
     ) -> tuple[Reduction, list[int]]:
         """Return the tokens of the smaller images."""
         given = self.reducer.origin(encoded, self.geometry)

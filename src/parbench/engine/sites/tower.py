@@ -26,6 +26,7 @@ from parbench.models.vision import Encoded
 from parbench.reducers import Reduction, TowerReducer
 from parbench.reducers.budget import FAR
 from parbench.reducers.calibration import block_thresholds
+from parbench.reducers.token_probes import Shown
 
 
 class TowerSite(Site[TowerReducer]):
@@ -56,7 +57,12 @@ class TowerSite(Site[TowerReducer]):
         return adapter.encode(adapter.pixels_of(images), merger=merger).split()
 
     def reduce(
-        self, adapter: LlavaAdapter, encoded: Encoded, questions: Sequence[str], _seeds: Sequence[int]
+        self,
+        adapter: LlavaAdapter,
+        encoded: Encoded,
+        questions: Sequence[str],
+        _seeds: Sequence[int],
+        _evidence: Sequence[Shown | None] = (),
     ) -> tuple[Reduction, list[int]]:
         """Return the merged tokens of the tower."""
         given = self.reducer.origin(encoded, self.geometry)
