@@ -244,6 +244,17 @@ def test_scores_follow_what_the_columns_hold(folder):
     assert [score(number, said) for said in ("104", "106", "100")] == [1, 0, 1]
 
 
+def test_the_oracle_sees_the_boxes_of_own_data_and_refuses_data_without(run, folder):
+    rows = [{"boxes": [[10, 10, 14, 14]]}, {"image": ["a.png", "b.png"], "boxes": None}, {"boxes": None}]
+    words = ("method=oracle", "controls=[]", "dataset=local", "results_dir=runs")
+    code, _, err = run("eval", *words, own(folder, rows))
+    assert code == 0, err
+    found = lines(folder / "runs")["oracle"]
+    assert [row["error"] for row in found] == [None] * 3
+    assert found[0]["evidence_recall"] == 1.0
+    assert "which data set local does not say" in refused(run, "eval", *words, own(folder, [{}], "none.jsonl"))
+
+
 def test_several_images_a_row_and_rows_without(run, folder):
     rows = [{"image": ["a.png", "b.png"]}, {"image": None}, {"image": "b.png"}]
     code, _, err = run("eval", "method=random", "controls=[]", "dataset=local", own(folder, rows), "results_dir=runs")

@@ -14,6 +14,7 @@ from parbench.engine.reduced import spread
 from parbench.engine.samples import Answer, Sample
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LlavaAdapter
+from parbench.models.evidence import Evidence
 from parbench.reducers import Reducer
 from parbench.reducers.needs import refusal, substitute
 from parbench.reducers.none import Unreduced
@@ -21,6 +22,8 @@ from parbench.reducers.none import Unreduced
 # LLaVA-1.5 is that of the suite on llava-tiny.
 NAMES = sorted(set(zoo.FAMILIES) - {"llava"})
 SMOKE = ("llava_next", "qwen3_vl")
+# Where it is what is asked about, in pixels.
+SIGN = Evidence(((20, 10, 60, 50),))
 # More tokens than any image has.
 EVERYTHING = 10_000
 
@@ -40,7 +43,9 @@ def samples_of(name: str) -> list[Sample]:
     for number, (sizes, question, group) in enumerate(asked):
         images = [zoo.image(*size, seed) for seed, size in enumerate(sizes)]
         prompt = f"USER: {' '.join([mark] * len(images))}\n{question} ASSISTANT:"
-        made.append(Sample(str(number), lambda _, prompt=prompt: prompt, question, lambda images=images: images, group, 3))
+        made.append(
+            Sample(str(number), lambda _, prompt=prompt: prompt, question, lambda images=images: images, group, 3, evidence=SIGN)
+        )
     return made
 
 

@@ -156,3 +156,20 @@ def test_what_is_chosen_does_not_hang_on_the_place(adapter, probes, encoded, nam
     before = reducer(name, 64, place="before_projector").reduce(encoded.features, probes)
     after = reducer(name, 64, place="after_projector").reduce(adapter.project(encoded.features), probes)
     assert torch.equal(before.provenance.patch, after.provenance.patch)
+
+
+def test_the_oracle_keeps_the_evidence_first_then_thing_after_thing(adapter, encoded):
+    few = (frozenset({3, 40}), frozenset({500}))
+    many = (frozenset(range(100)), frozenset(range(200, 203)))
+    probes = Probes(adapter, encoded, QUESTIONS, [1, 2], [few, many])
+    reduction = reducer("oracle", 20).reduce(encoded.features, probes)
+    kept = [set(reduction.provenance.of(row)[1].tolist()) for row in (0, 1)]
+    assert kept[0] > {3, 40, 500}
+    # Every thing gives one patch in turn, until it has none left.
+    assert kept[1] > {200, 201, 202}
+    assert kept[1] < set(range(100)) | {200, 201, 202}
+
+
+def test_the_oracle_refuses_to_guess(adapter, encoded):
+    with pytest.raises(ParbenchError, match="has to be told where the evidence is"):
+        reducer("oracle").reduce(encoded.features, Probes(adapter, encoded, QUESTIONS, [1, 2]))

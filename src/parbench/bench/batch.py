@@ -15,7 +15,9 @@ from parbench.engine.samples import Sample
 from parbench.errors import ParbenchError
 from parbench.harness.prompts import build_prompt
 from parbench.models.adapter import LlavaAdapter
+from parbench.models.evidence import Evidence
 from parbench.models.families import Clip, Prepared
+from parbench.scenes.world import CANVAS
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,16 @@ def _sample(adapter: LlavaAdapter, row: Mapping[str, Any], size: tuple[int, int]
     def prompt(images: int) -> str:
         return build_prompt(adapter, question, images)
 
-    return Sample(row["question_id"], prompt, question, lambda: [image], row["image_id"], max_new_tokens=1)
+    evidence = _evidence(adapter, row["boxes"], image.size)
+    return Sample(row["question_id"], prompt, question, lambda: [image], row["image_id"], max_new_tokens=1, evidence=evidence)
+
+
+def _evidence(adapter: LlavaAdapter, boxes: Sequence[Sequence[float]], size: tuple[int, int]) -> Evidence:
+    """Where in an image of ``scenes``, resized to some width and height, is what a question is about."""
+    square = adapter.geometry.square
+    across, down = (1.0, 1.0) if square else (size[0] / CANVAS, size[1] / CANVAS)
+    scaled = tuple((x0 * across, y0 * down, x1 * across, y1 * down) for x0, y0, x1, y1 in boxes)
+    return Evidence(scaled, (CANVAS, CANVAS) if square else None)
 
 
 def read_batch(adapter: LlavaAdapter, samples: Sequence[Sample]) -> Batch:

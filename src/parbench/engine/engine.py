@@ -200,10 +200,7 @@ class Engine:
             count = iter(range(len(numbers)))
             entries = [[next(count) for _ in row] for row in of]
             questions = [sample.question for sample, row in zip(samples, of, strict=True) for _ in row]
-            # Boxes are known in first images alone.
-            evidence = [
-                None if place else sample.evidence for sample, row in zip(samples, of, strict=True) for place in range(len(row))
-            ]
+            evidence = [one for sample, row in zip(samples, of, strict=True) for one in _evidence(sample, len(row))]
         seeds = [images.seeds[number] for number in numbers]
         return Chosen(self.reduce([images.encoded[number] for number in numbers], questions, seeds, evidence), entries)
 
@@ -220,3 +217,9 @@ class Engine:
             ParbenchError: The method did not deliver its budget.
         """
         return reduce_images(self.site, self.adapter, images, questions, seeds, evidence)
+
+
+def _evidence(sample: Sample, images: int) -> list[Evidence | None]:
+    """Where in each image of a sample is what it is about. Boxes refer to the first image; none of the others is needed."""
+    known = sample.evidence
+    return [known if not place or known is None else Evidence(()) for place in range(images)]
