@@ -10,11 +10,11 @@ import pytest
 import zoo
 from helpers import METHODS, reducer
 from parbench.engine.engine import Engine
-from parbench.engine.reduced import spread
 from parbench.engine.samples import Answer, Sample
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LlavaAdapter
 from parbench.models.evidence import Evidence
+from parbench.ops.groups import apportion
 from parbench.reducers import Reducer
 from parbench.reducers.needs import refusal, substitute
 from parbench.reducers.none import Unreduced
@@ -138,13 +138,7 @@ def test_the_parts_of_an_image_share_its_budget():
     source = kept.source
     parts = [int(source.part[source.content[patch]]) for patch in kept.patches]
     counts = source.part[source.content].bincount()
-    assert [parts.count(part) for part in range(len(counts))] == spread(9, counts.tolist())
-
-
-def test_a_budget_is_spread_in_proportion():
-    assert spread(3, [16, 16, 16, 16, 6]) == [1, 1, 1, 0, 0]
-    assert spread(70, [16, 16, 16, 16, 6]) == [16, 16, 16, 16, 6]
-    assert spread(10, [30, 10]) == [8, 2]
+    assert [parts.count(part) for part in range(len(counts))] == apportion(9, counts.tolist(), counts.tolist())
 
 
 def delivers(answer: Answer, method: Reducer, adapter: LlavaAdapter) -> None:

@@ -13,7 +13,9 @@ from parbench.engine.sites.base import Site
 from parbench.models.adapter import LlavaAdapter
 from parbench.models.evidence import Evidence
 from parbench.models.families import ImageTokens
+from parbench.models.parts import Parts
 from parbench.models.vision import Encoded
+from parbench.ops.groups import apportion
 from parbench.reducers import Reducer, Reduction
 from parbench.reducers.provenance import Origin
 from parbench.reducers.token_probes import Shown
@@ -74,9 +76,9 @@ class _Piece:
         return tuple(frozenset(own[token] for token in thing if token in own) for thing in evidence)
 
     @property
-    def kind(self) -> tuple[int, tuple[int, int], int | None]:
+    def kind(self) -> tuple[int, tuple[int, int], Parts | None, int | None]:
         """Pieces of one kind are reduced together."""
-        return self.encoded.features.shape[1], self.encoded.grid, self.budget
+        return self.encoded.features.shape[1], self.encoded.grid, self.encoded.parts, self.budget
 
 
 def reduce_images(
@@ -137,13 +139,15 @@ def _pieces(site: Site[Reducer], entry: int, encoded: Encoded, tokens: ImageToke
     source = tokens.source
     # What goes with the tokens afterwards; images that are alike otherwise may differ in it.
     encoded = replace(encoded, separators=None, streams=None)
-    if len(source.parts) == 1 or not site.by_part:
+    if len(source.parts) == 1:
         return [_Piece(entry, encoded, None, None, seed)]
+    if not site.by_part:
+        return [_Piece(entry, replace(encoded, parts=Parts.of(source)), None, None, seed)]
     content = source.content
     part = source.part[content]
     counts = torch.bincount(part, minlength=len(source.parts)).tolist()
     budget = site.reducer.asked(site.geometry.of_image(len(content), (0, 0)))
-    shares: Sequence[int | None] = [None] * len(counts) if budget is None else spread(budget, counts)
+    shares: Sequence[int | None] = [None] * len(counts) if budget is None else apportion(budget, counts, counts)
     pieces = []
     for number, (count, share) in enumerate(zip(counts, shares, strict=True)):
         # A part too small for its share keeps nothing.
@@ -154,16 +158,6 @@ def _pieces(site: Site[Reducer], entry: int, encoded: Encoded, tokens: ImageToke
         inner = encoded.tokens_at(index.to(encoded.features.device), (count // columns, columns))
         pieces.append(_Piece(entry, inner, index, share, (seed + number * _PER_PART) % _SEEDS))
     return pieces
-
-
-def spread(budget: int, counts: Sequence[int]) -> list[int]:
-    """A budget over parts with some tokens each, in proportion, by largest remainder; ties: the earlier part."""
-    total = sum(counts)
-    found = [budget * count // total for count in counts]
-    order = sorted(range(len(counts)), key=lambda number: (found[number] - budget * counts[number] / total, number))
-    for number in order[: budget - sum(found)]:
-        found[number] += 1
-    return found
 
 
 def _joined(parts: Sequence[tuple[_Piece, Reduction, int, int]], encoded: Encoded, tokens: ImageTokens, seed: int) -> Reduced:

@@ -16,6 +16,7 @@ from parbench.errors import UnfitSample
 from parbench.models.attention import AttentionInputs
 from parbench.models.listening import listening
 from parbench.models.merging import Merger, merge_blocks
+from parbench.models.parts import Parts
 
 # The vision block whose output the LLM reads: LLaVA-1.5's, counted from the end. Other families put their own in its place.
 READ_BLOCK = -2
@@ -40,9 +41,11 @@ class Encoded:
         projected: Whether the features went through the connector already.
         saliency: For each requested block, [B, heads, N] in float64: attention of CLS to each token, or, in a tower without CLS,
             the attention that it receives. Empty if it follows from ``queries`` and ``keys``.
+        raw_saliency: For each requested block, [B, N] in float64: the same before the softmax, mean over heads (and queries).
         token_keys: For each requested block, [B, heads, N, width] its keys, mean over the patches of a token.
         streams: [B, layers, N, d] what is added to the tokens behind the first layers of the LLM (DeepStack); None without.
         separators: [B, S, d] embeddings of tokens that show nothing of the image, such as newlines; None without.
+        parts: How these images are cut into parts, all of them alike; None if they have one, or if it does not matter.
     """
 
     features: Tensor
@@ -55,9 +58,11 @@ class Encoded:
     work: int = 0
     projected: bool = False
     saliency: dict[int, Tensor] = field(default_factory=dict)
+    raw_saliency: dict[int, Tensor] = field(default_factory=dict)
     token_keys: dict[int, Tensor] = field(default_factory=dict)
     streams: Tensor | None = None
     separators: Tensor | None = None
+    parts: Parts | None = None
 
     def take(self, index: Tensor) -> Encoded:
         """The images at ``index`` [M], which may repeat."""
@@ -74,14 +79,16 @@ class Encoded:
             features=self.features[:, index],
             grid=grid,
             saliency={block: value[:, :, index] for block, value in self.saliency.items()},
+            raw_saliency={block: value[:, index] for block, value in self.raw_saliency.items()},
             token_keys={block: value[:, :, index] for block, value in self.token_keys.items()},
             streams=None if self.streams is None else self.streams[:, :, index],
             separators=None,
+            parts=None,
         )
 
     def has(self, block: int) -> bool:
         """Whether the inner activations of a vision block are there."""
-        return block in self.queries or block in self.saliency
+        return block in self.queries or block in self.raw_saliency
 
     @property
     def nbytes(self) -> int:
@@ -124,7 +131,7 @@ class Encoded:
         for name in _BY_BLOCK:
             every = [getattr(part, name) for part in parts]
             plain[name] = {block: torch.cat([one[block] for one in every]) for block in blocks if block in every[0]}
-        return Encoded(grid=first.grid, work=first.work, projected=first.projected, **plain)
+        return Encoded(grid=first.grid, work=first.work, projected=first.projected, parts=first.parts, **plain)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Encoded:
         """The same with every tensor changed."""
@@ -138,7 +145,7 @@ def _row(value: Tensor, at: int) -> Tensor:
 
 
 _TENSORS = ("features", "cls", "lengths", "owner", "streams", "separators")
-_BY_BLOCK = ("queries", "keys", "saliency", "token_keys")
+_BY_BLOCK = ("queries", "keys", "saliency", "raw_saliency", "token_keys")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from parbench.errors import ParbenchError
+from parbench.models.parts import Parts
 from parbench.models.vision import READ_BLOCK, Encoded
 
 if TYPE_CHECKING:
@@ -57,6 +58,12 @@ class Probes:
         return self._adapter.geometry.of_image(self.encoded.features.shape[1], self.encoded.grid)
 
     @property
+    def parts(self) -> Parts:
+        """How these images are cut into crops, tiles or frames. Images that come together are cut alike."""
+        encoded = self.encoded
+        return encoded.parts or Parts.whole(encoded.features.shape[1], encoded.grid)
+
+    @property
     def cls(self) -> Tensor:
         """[B, C] the CLS token of the hidden state that the LLM reads.
 
@@ -76,6 +83,11 @@ class Probes:
         found = self.encoded.saliency.get(block)
         return self.cls_attention(block)[:, :, 1:] if found is None else found
 
+    def raw_saliency(self, block: int) -> Tensor:
+        """The same before the softmax, mean over heads, [B, N] in float64: scaled products of queries and keys."""
+        found = self.encoded.raw_saliency.get(block)
+        return self._cls_products(block).mean(1)[:, 1:] if found is None else found
+
     def token_keys(self, block: int) -> Tensor:
         """Keys of a vision block by head without CLS, [B, heads, N, d] in float64; mean over the patches of a token."""
         found = self.encoded.token_keys.get(block)
@@ -83,9 +95,14 @@ class Probes:
 
     def cls_attention(self, block: int) -> Tensor:
         """Attention of CLS in a vision block after the softmax, [B, heads, N + 1] in float64; column 0 is CLS."""
+        found: Tensor = self._cls_products(block).softmax(-1)
+        return found
+
+    def _cls_products(self, block: int) -> Tensor:
+        """Scaled products of the query of CLS and all keys, [B, heads, N + 1] in float64."""
         key = self.head_keys(block)
         query = self.encoded.queries[block][:, 0].double().view(*key.shape[:2], 1, key.shape[3])
-        found: Tensor = (query @ key.transpose(2, 3) * key.shape[3] ** -0.5).softmax(-1)[:, :, 0]
+        found: Tensor = (query @ key.transpose(2, 3) * key.shape[3] ** -0.5)[:, :, 0]
         return found
 
     def head_keys(self, block: int) -> Tensor:

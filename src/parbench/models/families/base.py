@@ -15,7 +15,7 @@ from torch import Tensor
 
 from parbench.errors import ParbenchError, UnfitSample
 from parbench.models.families.clips import Clip
-from parbench.models.families.hearing import hearing
+from parbench.models.families.hearing import Rows, hearing
 from parbench.models.families.prepared import ImageTokens, Prepared, Recent
 from parbench.models.pictures import pictures
 from parbench.models.tower_work import TowerWork, tower_work
@@ -242,9 +242,7 @@ class Family:
             token, row = token + len(tokens.source), row + tokens.rows
         return encoded
 
-    def _encoded(
-        self, tokens: ImageTokens, flat: Tensor, streams: Tensor | None, inner: Mapping[int, tuple[Tensor, Tensor]]
-    ) -> Encoded:
+    def _encoded(self, tokens: ImageTokens, flat: Tensor, streams: Tensor | None, inner: Mapping[int, Rows]) -> Encoded:
         source = tokens.source
         content = source.content.to(flat.device)
         return Encoded(
@@ -253,8 +251,9 @@ class Family:
             tokens.grid_of_tokens,
             torch.full((1, len(self.blocks) + 1), tokens.rows, device=flat.device),
             projected=True,
-            saliency={block: saliency[None] for block, (saliency, _) in inner.items()},
-            token_keys={block: keys[None] for block, (_, keys) in inner.items()},
+            saliency={block: rows.attention[None] for block, rows in inner.items()},
+            raw_saliency={block: rows.raw[None] for block, rows in inner.items()},
+            token_keys={block: rows.keys[None] for block, rows in inner.items()},
             streams=None if streams is None else streams[:, content][None],
             separators=flat[source.separator.to(flat.device)][None],
         )

@@ -26,6 +26,7 @@ class Heard:
     def __init__(self, cls: bool) -> None:
         self._cls = cls
         self._attention: list[Tensor] = []
+        self._raw: list[Tensor] = []
         self._keys: list[Tensor] = []
 
     def take(self, inputs: AttentionInputs) -> None:
@@ -33,23 +34,31 @@ class Heard:
         query, key = inputs.queries, inputs.keys
         asked = query[:, :, :1] if self._cls else query
         self._attention.append(_received(asked.double(), key.double(), inputs.scaling).transpose(0, 1).flatten(1))
+        mean = asked.double().mean(2, keepdim=True)
+        self._raw.append((mean @ key.double().transpose(2, 3) * inputs.scaling).mean(1).flatten())
         self._keys.append(key.transpose(0, 1).flatten(1, 2))
 
     def done(self) -> Rows:
         """What was heard, by row of the tower."""
-        return Rows(torch.cat(self._attention, dim=1), torch.cat(self._keys, dim=1))
+        return Rows(torch.cat(self._attention, dim=1), torch.cat(self._raw), torch.cat(self._keys, dim=1))
 
 
 class Rows:
-    """Attention [heads, R] in float64 and keys [heads, R, d] of the rows of a tower."""
+    """What was heard of the rows of a tower.
 
-    def __init__(self, attention: Tensor, keys: Tensor) -> None:
-        self.attention, self.keys = attention, keys
+    Attributes:
+        attention: [heads, R] in float64.
+        raw: [R] the same before the softmax, mean over heads.
+        keys: [heads, R, d].
+    """
 
-    def of(self, members: Tensor) -> tuple[Tensor, Tensor]:
-        """Attention [heads, N] and keys [heads, N, d] of tokens made of some rows [N, g] each, as means."""
+    def __init__(self, attention: Tensor, raw: Tensor, keys: Tensor) -> None:
+        self.attention, self.raw, self.keys = attention, raw, keys
+
+    def of(self, members: Tensor) -> Rows:
+        """The same of tokens made of some rows [N, g] each, as means."""
         members = members.to(self.keys.device)
-        return self.attention[:, members].mean(-1), self.keys[:, members].mean(2)
+        return Rows(self.attention[:, members].mean(-1), self.raw[members].mean(-1), self.keys[:, members].mean(2))
 
 
 def _received(query: Tensor, key: Tensor, scaling: float) -> Tensor:
