@@ -219,7 +219,7 @@ def test_lmms_eval_runs_our_model_and_tasks_by_name():
 
 
 def test_answers_are_those_of_lmms_evals_own_llava_hf(settings, adapter, scenes, monkeypatch):
-    """200 questions, its batch of one against our batches, nothing reduced."""
+    """64 questions, its batch of one against our batches, nothing reduced."""
     from types import SimpleNamespace
 
     pytest.importorskip("decord")
@@ -230,7 +230,7 @@ def test_answers_are_those_of_lmms_evals_own_llava_hf(settings, adapter, scenes,
     from parbench.engine.engine import Engine
 
     theirs = LlavaHf(pretrained=settings["path"], device="cpu", device_map="cpu", dtype="float32", batch_size=1)
-    rows = [scenes[number] for number in range(200)]
+    rows = [scenes[number] for number in range(64)]
     theirs.task_dict = {"scenes": {"test": rows}}
     requests = [
         SimpleNamespace(

@@ -30,7 +30,7 @@ def check_method(method: Reducer, adapter: LlavaAdapter, samples: Sequence[Sampl
     Args:
         method: The method, built from its YAML.
         adapter: The model for the checks; llava-tiny takes a few seconds.
-        samples: Questions, several of them about one image; None for eight questions of scenes.
+        samples: Questions, several of them about one image; None for six questions of scenes.
 
     Returns:
         The names of the passed checks, without those that do not apply.

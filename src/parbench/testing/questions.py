@@ -12,8 +12,8 @@ from parbench.models.evidence import Evidence
 from parbench.scenes.dataset import load_scenes
 from parbench.scenes.world import CANVAS
 
-# Eight questions about three images, some of them about the same one.
-_ROWS = (0, 3, 8, 12, 13, 15, 22, 25)
+# Six questions about three images, some of them about the same one.
+_ROWS = (0, 3, 8, 12, 15, 22)
 
 
 def scenes_question(adapter: LlavaAdapter, row: Mapping[str, Any], number: int = 0) -> Sample:
@@ -41,6 +41,6 @@ def scenes_evidence(row: Mapping[str, Any]) -> Evidence:
 
 
 def few_questions(adapter: LlavaAdapter) -> list[Sample]:
-    """Eight questions of scenes' test split about three images."""
+    """Six questions of scenes' test split about three images."""
     scenes = load_scenes("test")
     return [scenes_question(adapter, scenes[row], number) for number, row in enumerate(_ROWS)]
