@@ -345,14 +345,15 @@ def test_attention_in_the_tower_is_that_of_eager(name: str) -> None:
     with torch.inference_mode():
         (encoded,) = adapter.family.encode([prepared], (-2,))
     probes = Probes(adapter, encoded, ["?"], [0])
-    saliency, keys = probes.saliency(-2), probes.token_keys(-2)
-    count = len(prepared.tokens.source.content)
-    assert saliency.shape[-1] == count
+    keys, count = probes.token_keys(-2), len(prepared.tokens.source.content)
     assert keys.shape[2] == count
-    assert bool((saliency > 0).all())
-    assert bool(saliency.isfinite().all())
-    # Over all rows of a part the weights are 1; a token is the mean of its rows.
-    assert float(saliency.sum(-1).max()) <= len(prepared.tokens.source.parts) + 1e-6
+    for attention in (probes.saliency(-2), probes.received(-2)):
+        assert attention.shape[-1] == count
+        assert bool((attention > 0).all())
+        assert bool(attention.isfinite().all())
+        # Over all rows of a part the weights are 1; a token is the mean of its rows.
+        assert float(attention.sum(-1).max()) <= len(prepared.tokens.source.parts) + 1e-6
+    assert torch.equal(probes.saliency(-2), probes.received(-2)) == ("cls" not in adapter.geometry.offers)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -124,6 +124,19 @@ def test_a_long_text_is_read_in_segments_or_cut_off(adapter):
     assert torch.equal(space.text([short], whole=True)[0], space.text([short])[0])
 
 
+def test_the_anchors_of_hiprune_bring_their_neighbours(adapter, scenes):
+    method = reducer("hiprune", 64, alpha=0.5)
+    images = [scenes[number]["image"].convert("RGB") for number in (0, 30)]
+    encoded = adapter.encode(adapter.pixels(images), method.blocks_of(adapter.geometry))
+    chosen = method.choose(Probes(adapter, encoded, QUESTIONS, [1, 2]))
+    assert chosen.kept.sum(1).tolist() == [64, 64]
+    for row, chosen_first in enumerate(chosen.anchors.tolist()):
+        assert len(chosen_first) == 6
+        near = {min(max(patch + step, 0), 575) for patch in chosen_first for step in (0, 1, -1, 24, -24)}
+        assert set(chosen.around[row].nonzero().flatten().tolist()) == near
+        assert all(chosen.kept[row, patch] for patch in near)
+
+
 @pytest.mark.parametrize(
     ("name", "budget", "fields", "said"),
     [
@@ -137,6 +150,10 @@ def test_a_long_text_is_read_in_segments_or_cut_off(adapter):
         ("lftr", 64, {"radius": 0}, "use 1 or more"),
         ("prumerge-plus", None, {"share": 0.6}, "at most 0.5"),
         ("divprune", 0, {}, "budget=0"),
+        ("scope", 64, {"alpha": -1.0}, "use 0 or more"),
+        ("hiprune", 8, {"alpha": 1.0}, "smaller method.alpha than 1, or a budget of 10"),
+        ("hiprune", 64, {"alpha": 1.5}, "not a share"),
+        ("hiprune", 64, {"object_layer": 7}, "use 1 to 6"),
     ],
 )
 def test_impossible_settings_are_refused(adapter, name, budget, fields, said):

@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+# Attention weights held at once.
+_MOST_WEIGHTS = 2**26
+
 
 @dataclass(frozen=True)
 class AttentionInputs:
@@ -50,6 +53,22 @@ class AttentionInputs:
         """The same with other rows and columns: ``move`` maps values [B, S, ...] to those at the new places."""
         queries, keys = (move(values.transpose(1, 2)).transpose(1, 2) for values in (self.queries, self.keys))
         return replace(self, queries=queries, keys=keys)
+
+
+def received(query: Tensor, key: Tensor, scaling: float) -> Tensor:
+    """Attention that each key receives, mean over queries, [V, heads, T] in float64. Each of the V is computed by itself.
+
+    Args:
+        query: [V, heads, Q, d].
+        key: [V, heads, T, d].
+        scaling: Factor of their product.
+    """
+    found = torch.zeros(key.shape[:3], dtype=torch.float64, device=key.device)
+    step = max(1, _MOST_WEIGHTS // max(1, key.shape[1] * key.shape[2]))
+    for total, queries, keys in zip(found, query.double(), key.double(), strict=True):
+        for begin in range(0, queries.shape[1], step):
+            total += (queries[:, begin : begin + step] @ keys.transpose(1, 2) * scaling).softmax(-1).sum(1)
+    return found / query.shape[2]
 
 
 def position_bias(position_embeddings: tuple[Tensor, Tensor], scaling: float, row: Tensor, column: Tensor) -> Tensor:

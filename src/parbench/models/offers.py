@@ -4,6 +4,7 @@ from __future__ import annotations
 
 # What a method needs, as a refusal says it.
 OFFERS = {
+    "attention": "a vision tower whose attention can be read",
     "cls": "the attention of a CLS token in the vision tower",
     "received": "a vision tower without CLS token, whose attention can be read",
     "projector": "features in front of the connector, with a CLS token",

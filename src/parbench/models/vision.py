@@ -39,9 +39,12 @@ class Encoded:
         owner: [B, N] the token into which each patch was merged; None without merging.
         work: FLOPs of choosing the tokens to merge, per image.
         projected: Whether the features went through the connector already.
-        saliency: For each requested block, [B, heads, N] in float64: attention of CLS to each token, or, in a tower without CLS,
-            the attention that it receives. Empty if it follows from ``queries`` and ``keys``.
-        raw_saliency: For each requested block, [B, N] in float64: the same before the softmax, mean over heads (and queries).
+        saliency: For each requested block, [B, heads, N] in float64: attention of CLS to each token. Empty in a tower without CLS,
+            and if it follows from ``queries`` and ``keys``.
+        received: For each requested block, [B, heads, N] in float64: attention that each token receives, mean over all queries.
+            Empty if it follows from ``queries`` and ``keys``.
+        raw_saliency: For each requested block, [B, N] in float64: attention of CLS, or in a tower without CLS the attention that
+            each token receives, before the softmax, mean over heads (and queries).
         token_keys: For each requested block, [B, heads, N, width] its keys, mean over the patches of a token.
         streams: [B, layers, N, d] what is added to the tokens behind the first layers of the LLM (DeepStack); None without.
         separators: [B, S, d] embeddings of tokens that show nothing of the image, such as newlines; None without.
@@ -59,6 +62,7 @@ class Encoded:
     projected: bool = False
     saliency: dict[int, Tensor] = field(default_factory=dict)
     raw_saliency: dict[int, Tensor] = field(default_factory=dict)
+    received: dict[int, Tensor] = field(default_factory=dict)
     token_keys: dict[int, Tensor] = field(default_factory=dict)
     streams: Tensor | None = None
     separators: Tensor | None = None
@@ -80,6 +84,7 @@ class Encoded:
             grid=grid,
             saliency={block: value[:, :, index] for block, value in self.saliency.items()},
             raw_saliency={block: value[:, index] for block, value in self.raw_saliency.items()},
+            received={block: value[:, :, index] for block, value in self.received.items()},
             token_keys={block: value[:, :, index] for block, value in self.token_keys.items()},
             streams=None if self.streams is None else self.streams[:, :, index],
             separators=None,
@@ -88,7 +93,7 @@ class Encoded:
 
     def has(self, block: int) -> bool:
         """Whether the inner activations of a vision block are there."""
-        return block in self.queries or block in self.raw_saliency
+        return block in self.queries or block in self.received
 
     @property
     def nbytes(self) -> int:
@@ -145,7 +150,7 @@ def _row(value: Tensor, at: int) -> Tensor:
 
 
 _TENSORS = ("features", "cls", "lengths", "owner", "streams", "separators")
-_BY_BLOCK = ("queries", "keys", "saliency", "raw_saliency", "token_keys")
+_BY_BLOCK = ("queries", "keys", "saliency", "received", "raw_saliency", "token_keys")
 
 
 @contextmanager

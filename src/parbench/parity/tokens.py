@@ -14,6 +14,8 @@ from torch import Tensor
 
 from parbench.engine.origins import anchors
 from parbench.models.adapter import LlavaAdapter
+from parbench.models.attention import AttentionInputs
+from parbench.models.families.hearing import Heard
 from parbench.models.geometry import Geometry
 from parbench.models.vision import Encoded
 from parbench.parity.base import Parity, built
@@ -25,6 +27,12 @@ Method = TypeVar("Method", bound=TokenReducer)
 
 # CLIP's own.
 _LAYER_NORM_EPS = 1e-5
+# Blocks of the tower of LLaVA-1.5.
+_DEPTH = 24
+# Heads of the recorded tower of Qwen2.5-VL.
+_QWEN_HEADS = 4
+# The recorded queries and keys of blocks: of all heads side by side, CLS first.
+_INNER = {-1: ("q_block_last", "k_block_last"), 8: ("q_block8", "k_block8")}
 # The fence of the outlier rule in our methods and in the releases.
 _FENCE = 1.5
 
@@ -38,8 +46,9 @@ class RecordedModel:
     def __init__(self, case: Case, patches: int) -> None:
         self._case = case
         side = math.isqrt(patches)
-        rows, columns = (side, side) if side * side == patches else (1, patches)
-        self.geometry = Geometry(rows, columns, layers=0, blocks=0, patch=14)
+        square = (side, side) if side * side == patches else (1, patches)
+        rows, columns = case.parameters.get("merged_grid", square)
+        self.geometry = Geometry(rows, columns, layers=0, blocks=_DEPTH, patch=14)
         self.clip_space = self
 
     @property
@@ -84,9 +93,14 @@ class _Probes(Probes):
 
 
 def _encoded(case: Case) -> Encoded:
+    if case.has("grid_thw"):
+        return _encoded_without_cls(case)
     queries, keys = {}, {}
-    if case.used("k_block_last"):
-        queries[-1], keys[-1] = case.tensor("q_block_last")[None], case.tensor("k_block_last")[None]
+    for block, (query, key) in _INNER.items():
+        if case.used(key):
+            queries[block], keys[block] = case.tensor(query)[None], case.tensor(key)[None]
+    if case.used("q_block_penult"):
+        queries[READ_BLOCK] = case.tensor("q_block_penult")[None]
     if case.used("keys_heads"):
         keys[READ_BLOCK] = case.tensor("keys_heads").transpose(0, 1).flatten(1)[None]
     # Some official functions only get projected patches.
@@ -95,6 +109,19 @@ def _encoded(case: Case) -> Encoded:
     cls = case.tensor("cls_feature")[None] if case.used("cls_feature") else features[:, 0]
     lengths = torch.tensor([[features.shape[1] + 1]])
     return Encoded(features, cls, (0, 0), lengths, queries=queries, keys=keys)
+
+
+def _encoded_without_cls(case: Case) -> Encoded:
+    """The output of Qwen2.5-VL's tower, whose patches are recorded token by token."""
+    tokens = case.tensor("image_embeds")[None]
+    received, heads = {}, _QWEN_HEADS
+    for block, name in ((case.parameters["object_block_0based"], "object"), (READ_BLOCK, "last")):
+        query, key = (case.tensor(f"{part}_{name}").unflatten(1, (heads, -1)).transpose(0, 1)[None] for part in "qk")
+        heard = Heard(cls=False)
+        heard.take(AttentionInputs(query, key, key.shape[-1] ** -0.5))
+        members = torch.arange(query.shape[2]).view(tokens.shape[1], -1)
+        received[block] = heard.done().of(members).received[None]
+    return Encoded(tokens, None, (0, 0), torch.tensor([[query.shape[2]]]), projected=True, received=received)
 
 
 @dataclass(frozen=True)
@@ -164,7 +191,8 @@ class TokenParity(Parity, Generic[Method]):
         method: Method = built(self.method(case), **self.fields(case, patches))
         method.check(model.geometry)
         probes = _Probes(case, model, encoded)
-        features = encoded.features if method.place == "before_projector" else model.project(encoded.features)
+        given = encoded.projected or method.place == "before_projector"
+        features = encoded.features if given else model.project(encoded.features)
         return TokenRun(case, method, features, probes, model, method.reduce(features, probes))
 
 

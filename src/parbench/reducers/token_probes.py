@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from parbench.errors import ParbenchError
+from parbench.models.attention import received
 from parbench.models.parts import Parts
 from parbench.models.vision import READ_BLOCK, Encoded
 
@@ -80,13 +81,26 @@ class Probes:
         It is that of CLS. In a tower without CLS it is the attention that a token receives, mean over all queries; where the
         connector joins patches, mean over those of a token.
         """
-        found = self.encoded.saliency.get(block)
+        encoded = self.encoded
+        found = encoded.saliency.get(block, encoded.received.get(block))
         return self.cls_attention(block)[:, :, 1:] if found is None else found
 
     def raw_saliency(self, block: int) -> Tensor:
         """The same before the softmax, mean over heads, [B, N] in float64: scaled products of queries and keys."""
         found = self.encoded.raw_saliency.get(block)
         return self._cls_products(block).mean(1)[:, 1:] if found is None else found
+
+    def received(self, block: int) -> Tensor:
+        """Attention that each token receives in a vision block, mean over all queries, CLS among them, [B, heads, N] in float64.
+
+        Where the connector joins patches, mean over those of a token.
+        """
+        found = self.encoded.received.get(block)
+        if found is not None:
+            return found
+        key = self.head_keys(block)
+        query = self.encoded.queries[block].view(key.shape[0], key.shape[2], key.shape[1], key.shape[3]).transpose(1, 2)
+        return received(query, key, key.shape[3] ** -0.5)[:, :, 1:]
 
     def token_keys(self, block: int) -> Tensor:
         """Keys of a vision block by head without CLS, [B, heads, N, d] in float64; mean over the patches of a token."""

@@ -183,12 +183,11 @@ def looks_at_one_image(subject: Subject) -> None:
     if subject.method.site != "tokens":
         raise NotApplicable("acts at another site; answers alone and in a batch are compared instead")
     given = subject.small() if subject.method.budget is not None else subject.method
-    method = site_of(given, adapter.geometry).between
+    site = site_of(given, adapter.geometry)
+    method = site.between
     images = {sample.group: sample.load()[0] for sample in subject.trial.samples}
     with torch.inference_mode():
-        encoded = adapter.encode(
-            adapter.pixels_of([adapter.prepare(image) for image in images.values()]), sorted(set(method.blocks))
-        )
+        encoded = adapter.encode(adapter.pixels_of([adapter.prepare(image) for image in images.values()]), sorted(set(site.blocks)))
     questions, seeds = ["What colour is the star?"] * len(images), list(range(11, 11 + len(images)))
     evidence: list[Shown | None] = [(frozenset({number, number + 30}),) for number in range(len(images))]
     together = method.reduce(encoded.features, Probes(adapter, encoded, questions, seeds, evidence))

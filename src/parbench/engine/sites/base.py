@@ -77,7 +77,7 @@ class Site(Generic[R_co]):
     @property
     def blocks(self) -> tuple[int, ...]:
         """Vision blocks whose queries and keys the method uses."""
-        return tuple(self.between.blocks)
+        return self.between.blocks_of(self.geometry)
 
     @property
     def prompt_aware(self) -> bool:

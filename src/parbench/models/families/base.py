@@ -50,7 +50,7 @@ class Family:
 
     model_types: ClassVar[tuple[str, ...]] = ()
     title: ClassVar[str] = "generic"
-    offers: ClassVar[frozenset[str]] = frozenset({"received", "parts", "causal"})
+    offers: ClassVar[frozenset[str]] = frozenset({"attention", "received", "parts", "causal"})
     varies: ClassVar[bool] = True
     reads_videos: ClassVar[bool] = False
     square: ClassVar[bool] = False
@@ -93,6 +93,10 @@ class Family:
     def read_block(self) -> int:
         """The block that stands for ``READ_BLOCK``: the last one whose output the LLM reads."""
         return len(self.blocks) - 1
+
+    def heard_block(self, block: int) -> int:
+        """The block whose attention stands for that of ``block``."""
+        return block
 
     @property
     def has_cls(self) -> bool:
@@ -223,7 +227,7 @@ class Family:
             found = {kind: iter(self.encode(part, blocks)) for kind, part in zip((False, True), parts, strict=True)}
             return [next(found[clip]) for clip in clips]
         features = self.model.model.get_video_features if any(clips) else self.model.model.get_image_features
-        modules = {block: self.blocks[self.read_block if block == READ_BLOCK else block] for block in blocks}
+        modules = {block: self.blocks[self.read_block if block == READ_BLOCK else self.heard_block(block)] for block in blocks}
         with hearing(modules, cls=self.has_cls) as heard:
             inputs = self.collate([image.tensors for image in images])
             output = features(**inputs, return_dict=True)
@@ -251,8 +255,9 @@ class Family:
             tokens.grid_of_tokens,
             torch.full((1, len(self.blocks) + 1), tokens.rows, device=flat.device),
             projected=True,
-            saliency={block: rows.attention[None] for block, rows in inner.items()},
+            saliency={block: rows.of_cls[None] for block, rows in inner.items() if rows.of_cls is not None},
             raw_saliency={block: rows.raw[None] for block, rows in inner.items()},
+            received={block: rows.received[None] for block, rows in inner.items()},
             token_keys={block: rows.keys[None] for block, rows in inner.items()},
             streams=None if streams is None else streams[:, content][None],
             separators=flat[source.separator.to(flat.device)][None],

@@ -18,7 +18,7 @@ class Gemma3(Family):
 
     model_types = ("gemma3",)
     title = "Gemma 3"
-    offers = frozenset({"received", "grid", "parts"})
+    offers = frozenset({"attention", "received", "grid", "parts"})
     varies = False
     shares_prefixes = False
 

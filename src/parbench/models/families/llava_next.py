@@ -17,7 +17,7 @@ class LlavaNext(AnyResolution):
 
     model_types = ("llava_next",)
     title = "LLaVA-NeXT"
-    offers = frozenset({"cls", "parts", "causal"})
+    offers = frozenset({"attention", "cls", "parts", "causal"})
 
 
 class LlavaNextVideo(LlavaNext):

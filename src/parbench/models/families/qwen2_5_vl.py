@@ -25,6 +25,11 @@ class Qwen25VL(Qwen2VL):
         """The last block that attends to the whole image."""
         return int(max(self.tower.fullatt_block_indexes))
 
+    def heard_block(self, block: int) -> int:
+        """The nearest block that attends to the whole image; ties: the lower one."""
+        number = block % len(self.blocks)
+        return int(min(sorted(self.tower.fullatt_block_indexes), key=lambda whole: abs(whole - number)))
+
     def members(self, grid: Tensor) -> Tensor:
         """See :meth:`Qwen2VL.members`; the rows are in the order of windows."""
         from transformers.vision_utils import get_vision_window_index

@@ -18,7 +18,7 @@ class InternVL(Family):
 
     model_types = ("internvl",)
     title = "InternVL"
-    offers = frozenset({"cls", "parts", "causal"})
+    offers = frozenset({"attention", "cls", "parts", "causal"})
 
     @classmethod
     def typical(cls, config: Any) -> int:

@@ -13,6 +13,7 @@ from parbench.reducers.base import Reducer, one_of
 from parbench.reducers.provenance import Reduction
 
 if TYPE_CHECKING:
+    from parbench.models.geometry import Geometry
     from parbench.reducers.token_probes import Probes
 
 
@@ -65,6 +66,10 @@ class TokenReducer(Reducer):
         """What it needs with the values of its fields: part by part, the grid of each part serves in place of a single one."""
         found = super().wants
         return found - {"grid"} | {"parts"} if "grid" in found and self.by_part else found
+
+    def blocks_of(self, _geometry: Geometry) -> tuple[int, ...]:
+        """The vision blocks whose attention or keys it uses, on a model of these sizes; ``READ_BLOCK`` is the family's own."""
+        return self.blocks
 
     @abstractmethod
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
