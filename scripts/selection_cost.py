@@ -10,12 +10,16 @@ With --shapes, the model has the sizes of conf/model/NAME and random weights, si
 baseline only four of its LLM layers run, and their time is extrapolated to all layers. For methods inside the LLM all layers run,
 but every four of them share their weights with the first four, so that the model fits into memory.
 
-The batch size is 1. Times are medians. Method and baseline are measured in one process, after a warm-up pass.
+The LLM stops once a method has made its last choice, since the layers behind it take time and tell nothing.
+
+The batch size is 1. Times are medians. Method and baseline are measured in one process, after a warm-up pass. The baseline is
+measured again for each method; with --shapes, where it takes most of the time, for every tenth.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import time
 from collections.abc import Sequence
@@ -39,6 +43,8 @@ from parbench.reducers import Reducer
 from parbench.reducers.none import Unreduced
 
 _LAYERS = 4
+# Methods of a 7B model that are compared with one measurement of the baseline.
+_TIMES_TOGETHER = 10
 
 
 def open_model(shapes: str) -> tuple[LlavaAdapter, int]:
@@ -94,11 +100,30 @@ def prefill_seconds(adapter: LlavaAdapter, batches: Sequence[Batch], layers: int
     return found
 
 
+class Enough(Exception):
+    """The method has made its last choice."""
+
+
 def own_seconds(adapter: LlavaAdapter, reducer: Reducer, batches: Sequence[Batch]) -> list[float]:
     """Seconds of the method's overhead for each batch."""
     laps = Laps(clock_of(adapter.device))
     engine = timed_engine(adapter, reducer, laps)
-    return [run_pass(engine, batch, laps, 1).seconds.get("selection", 0.0) for batch in (batches[0], *batches)][1:]
+    behind = max(engine.site.layers_read, default=0) + 1
+    layers, found = adapter.language.layers, []
+
+    def stop(*_: Any) -> None:
+        raise Enough
+
+    hook = layers[behind].register_forward_pre_hook(stop) if behind < len(layers) else None
+    try:
+        for batch in (batches[0], *batches):
+            with contextlib.suppress(Enough):
+                run_pass(engine, batch, laps, 1)
+            found.append(laps.seconds().get("selection", 0.0))
+    finally:
+        if hook:
+            hook.remove()
+    return found[1:]
 
 
 def main() -> None:
@@ -118,17 +143,18 @@ def main() -> None:
         f"{len(batches)} questions"
     )
     print("\n| method | overhead in ms | share of unreduced prefill |\n|---|---:|---:|")
-    for name in arguments.methods:
-        if name == "none":
-            continue
+    every = _TIMES_TOGETHER if arguments.shapes else 1
+    before: list[float] = []
+    for number, name in enumerate(name for name in arguments.methods if name != "none"):
         try:
             config = compose_config([f"method={name}"]).method
             budget = arguments.budget if build_reducer(config).takes_budget else None
             inside = build_reducer(config, budget).site in ("layers", "mask")
             runs = deep if inside else adapter
             method = ready(runs, config, budget, batches[0])
-            # The baseline is measured again for each method, so that changes of the machine's speed affect both.
-            before = prefill_seconds(adapter, batches[: len(batches) // 2 or 1], layers)
+            if number % every == 0 or not before:
+                # Measured again and again, so that changes of the machine's speed affect both.
+                before = prefill_seconds(adapter, batches[: len(batches) // 2 or 1], layers)
             own = own_seconds(runs, method, batches)
         except ParbenchError as error:
             print(f"| {name} | | {error} |", flush=True)
