@@ -55,7 +55,7 @@ class HiPrune(TokenReducer):
         object_layer: The layer of the anchors, counted from 1; None for the release's, scaled to the tower's depth.
         repeats: True as in the release for Qwen2.5-VL: 1 is subtracted from the attention of anchors and neighbours, summed over
             queries, instead of leaving them out. A register that is one of them is then kept once, and fewer tokens than the budget
-            remain. None: they are left out.
+            remain. False: they are left out.
     """
 
     title = "HiPrune"
