@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parbench.ops.clusters import density_peaks
+from parbench.ops.clusters import density_peaks, peaks
 from parbench.ops.rating import numerical_rank, raters
 from parbench.ops.selection import knee
 from parbench.ops.transport import one_sided_mass, rescale, spread
@@ -130,3 +132,22 @@ def test_scaled_counts_come_as_near_as_they_can_from_below(shape, wanted):
 def test_scaled_counts_keep_their_proportions(wanted):
     found = scaled((300, 200, 110), sum, wanted, 576)
     assert found[0] / found[1] == pytest.approx(1.5, abs=0.1)
+
+
+@settings(deadline=None, max_examples=40)
+@given(seeds, st.integers(1, 14), st.integers(1, 6), st.integers(1, 20))
+def test_peaks_are_dense_and_far_from_denser_tokens(seed, size, count, neighbours):
+    count = min(count, size)
+    tokens = drawn(seed, 1, size, 3)
+    centre, apart = peaks(tokens, torch.ones(1, size, dtype=torch.bool), torch.tensor([count]), neighbours=neighbours)
+    rows = apart[0].tolist()
+    near = [sorted(row)[: min(neighbours, size)] for row in rows]
+    density = [math.exp(-sum(value**2 for value in row) / len(row)) for row in near]
+    farthest = max(map(max, rows))
+
+    def product(i):
+        denser = [rows[i][j] for j in range(size) if (density[j], -j) > (density[i], -i)]
+        return density[i] * min(denser, default=farthest)
+
+    chosen = [product(i) for i in centre[0].tolist()]
+    assert chosen == pytest.approx(sorted(map(product, range(size)), reverse=True)[:count])
