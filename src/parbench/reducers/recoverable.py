@@ -112,7 +112,8 @@ class Recoverable(AttendedReducer):
             patches, texts = probes.clip_patches, [probes.clip_text(image, [text]) for image, text in enumerate(asked)]
         text = F.normalize(torch.cat(texts).double(), dim=-1)
         cosines = (F.normalize(patches.double(), dim=-1) @ text[..., None])[..., 0]
-        return self.relevance_sign * cosines * patches.shape[-1] ** -0.5
+        found: Tensor = self.relevance_sign * cosines * patches.shape[-1] ** -0.5
+        return found
 
     def counts(self, attention: Tensor, similarity: Tensor, channels: int) -> Tensor:
         """[B, 3] patches that are kept, recovered and made centres by the outlier rule, from values [B, N]."""
