@@ -24,6 +24,7 @@ _SITES = {
     "tokens": "between vision tower and LLM",
     "layers": "inside the LLM",
     "mask": "inside the LLM, as a mask",
+    "feedforward": "before the LLM, and in its feed-forward part",
 }
 _INTRODUCTION = """# Methods
 
@@ -49,6 +50,7 @@ _BY_SITE = {
     "tokens": "between vision tower and LLM",
     "layers": "inside the LLM",
     "mask": "inside the LLM, by masks",
+    "feedforward": "before the LLM, and in its feed-forward part",
 }
 
 

@@ -161,12 +161,12 @@ def test_each_site_finds_what_its_methods_promise(adapter, name):
     assert site.name == reducer(name).site
     # The benchmark times a method through these functions.
     assert all(callable(getattr(site.reducer, function)) for function in site.overhead_functions)
-    assert site.shares_prefixes or site.name in ("layers", "mask") or site.needs_owners
+    assert site.shares_prefixes or site.name in ("layers", "mask", "feedforward") or site.needs_owners
 
 
 def test_only_sites_know_kinds():
     """Nobody else asks what kind a method is."""
-    kinds = {"PixelReducer", "TowerReducer", "TokenReducer", "LayerReducer", "MaskReducer"}
+    kinds = {"PixelReducer", "TowerReducer", "TokenReducer", "LayerReducer", "MaskReducer", "FeedForwardReducer"}
     found = []
     for path in sorted(Path(parbench.__file__).parent.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -50,6 +50,7 @@ SITES = {
     "tower": looks.TOWER,
     "layers": looks.INSIDE,
     "mask": looks.INSIDE,
+    "feedforward": looks.INSIDE,
 }
 
 

@@ -51,6 +51,7 @@ class Costs:
         blocks: Number of vision blocks.
         project: Projector or mergers, for one token that leaves them.
         layer: One LLM layer at prefill.
+        feed: The feed-forward part of an LLM layer, for one token.
         layers: Number of LLM layers.
         head: LLM head, for one token.
         windows: For each LLM layer, how many keys a new token attends to at most; None for all. Empty if none has a limit.
@@ -62,6 +63,7 @@ class Costs:
     blocks: int
     project: int
     layer: Curve
+    feed: int
     layers: int
     head: int
     windows: tuple[int | None, ...] = ()
@@ -86,9 +88,16 @@ class Costs:
             total += sum(self.block.linear * block.tokens + self.block.square * block.pairs for block in image.blocks)
         return total
 
-    def prefill(self, lengths: Sequence[int], attended: Sequence[int] = ()) -> int:
-        """FLOPs of the LLM over a prompt, from the tokens that enter each layer and, if it differs, the length of its attention."""
-        return sum(self.layer(*pair) for pair in zip(lengths, attended or lengths, strict=True)) + self.head
+    def prefill(self, lengths: Sequence[int], attended: Sequence[int] = (), fed: Sequence[int] = ()) -> int:
+        """FLOPs of the LLM over a prompt.
+
+        Args:
+            lengths: The tokens that enter each layer.
+            attended: The length of the attention of each layer, if it differs.
+            fed: The tokens that go through the feed-forward part of each layer, if it differs.
+        """
+        skipped = sum(lengths) - sum(fed or lengths)
+        return sum(self.layer(*pair) for pair in zip(lengths, attended or lengths, strict=True)) - self.feed * skipped + self.head
 
     def decode(self, lengths: Sequence[int], generated: int) -> int:
         """FLOPs after the first token; a new token attends to the KV cache and to itself."""
@@ -212,6 +221,7 @@ def _costs(kind: Any, text: str) -> Costs:
         mlp=_per_row([block.mlp]),
         blocks=len(model.blocks),
         project=_per_row(model.connectors),
+        feed=_per_row([model.language.layers[0].mlp]),
         layer=_block_curve(model.language.layers[0], llm.hidden_size, _head_width(llm)),
         layers=llm.num_hidden_layers,
         head=2 * llm.hidden_size * llm.vocab_size,
@@ -242,14 +252,14 @@ def sample_flops(cost: Costs, ledger: SampleLedger) -> dict[str, int]:
         vision, projector, reducer (method overhead), llm_prefill, decode (after the first token), total.
     """
     if ledger.cached:
-        decode = cost.decode(ledger.attended or ledger.layers, ledger.generated)
+        decode = cost.decode(ledger.fed or ledger.attended or ledger.layers, ledger.generated)
     else:
         decode = sum(cost.prefill([n + more for n in ledger.layers]) for more in range(1, ledger.generated))
     parts = {
         "vision": cost.tower(ledger.works) if ledger.works else cost.vision(ledger.tower),
         "projector": cost.project * ledger.projector,
         "reducer": ledger.reducer_flops,
-        "llm_prefill": cost.prefill(ledger.layers, ledger.attended) - ledger.skipped,
+        "llm_prefill": cost.prefill(ledger.layers, ledger.attended, ledger.fed) - ledger.skipped,
         "decode": decode,
     }
     return {**parts, "total": sum(parts.values())}

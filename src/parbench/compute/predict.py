@@ -94,7 +94,7 @@ def predict(
     made = plan(_named(model, found), geometry, reducer, tokens, place)
     config = config_of(model)
     cost = costs(config)
-    attended = [count + text for count in made.attended]
+    attended, fed = ([count + text for count in counts] for counts in (made.attended, made.fed))
     skipped = _site(reducer, geometry, place).skipped_flops(config.text_config, geometry.patches + text, [geometry])
     work = 0 if made.free else None
     if work is None and own is not None and reducer is not None:
@@ -103,7 +103,7 @@ def predict(
         "vision": cost.tower([found.work]) if found.work else cost.vision([made.tower]),
         "projector": cost.project * _projected(made, found, reducer, place),
         "reducer": work,
-        "llm_prefill": cost.prefill([count + text for count in made.visual], attended) - skipped,
+        "llm_prefill": cost.prefill([count + text for count in made.visual], attended, fed) - skipped,
     }
     unnamed = "none" if made.tokens == geometry.patches else f"any, {place.replace('_', ' ')}"
     told = {"image": f"{found.size[0]}x{found.size[1]}", "visual": geometry.patches} if found.size else {}
@@ -183,8 +183,8 @@ def other_counts(
 ) -> dict[str, float]:
     """The prefill of a predicted row by each convention of :mod:`parbench.compute.conventions`.
 
-    ``true`` is that of the row, by fvcore. The others depend on numbers of tokens only. They ignore masked computation and virtual
-    unmerging.
+    ``true`` is that of the row, by fvcore. The others depend on numbers of tokens only. They ignore masked computation, skipped
+    feed-forward parts and virtual unmerging.
 
     Args:
         model: A ``conf/model`` mapping.

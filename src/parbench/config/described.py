@@ -22,6 +22,7 @@ _BASES = {
     "TowerReducer": "tower",
     "LayerReducer": "inside",
     "MaskReducer": "inside",
+    "FeedForwardReducer": "inside",
 }
 
 

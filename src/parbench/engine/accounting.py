@@ -53,6 +53,7 @@ def _ledger(batch: Batch, trace: Trace, generated: Generated, row: int, sizes: S
         generated=len(generated.ids),
         skipped=site.skipped_flops(batch.config, int(trace.layers[0][row]), sizes),
         attended=tuple(int(layer[row]) for layer in trace.attended),
+        fed=tuple(int(layer[row]) for layer in trace.fed),
         cached=site.cached,
         works=works,
     )

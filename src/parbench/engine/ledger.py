@@ -21,6 +21,8 @@ class SampleLedger:
         skipped: FLOPs of the prefill that a simulation by masks spends and a real implementation would not.
         cached: Whether decoding used the KV cache. False: the whole sequence ran again for every token.
         attended: Sequence length of attention in each LLM layer at prefill, if it differs from ``layers``; else empty.
+        fed: Tokens that go through the feed-forward part of each LLM layer at prefill, and stay in its KV cache, if they are not
+            all; else empty.
         works: For each image, the work of the vision tower, if attention is confined to tiles or windows of the image. Empty if
             it follows from ``tower``.
     """
@@ -34,6 +36,7 @@ class SampleLedger:
     skipped: int = 0
     cached: bool = True
     attended: tuple[int, ...] = ()
+    fed: tuple[int, ...] = ()
     works: tuple[TowerWork, ...] = ()
 
     @property

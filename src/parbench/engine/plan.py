@@ -17,6 +17,7 @@ class TokenPlan:
         visual: Visual tokens that enter each LLM layer.
         free: Whether the method's overhead is 0 FLOPs.
         attended: Visual tokens in the attention of each LLM layer, if they differ from ``visual``; else empty.
+        fed: Visual tokens in the feed-forward part of each LLM layer, if they differ from ``visual``; else empty.
     """
 
     tokens: int
@@ -25,3 +26,4 @@ class TokenPlan:
     visual: Sequence[int]
     free: bool
     attended: Sequence[int] = ()
+    fed: Sequence[int] = ()

@@ -37,6 +37,7 @@ class Trace:
         layers: For each LLM layer, the tokens of each row that entered it, [B], from tensor shapes.
         visual: The visual tokens among them, [B].
         attended: For each LLM layer, the sequence length of attention, [B]; empty if it equals ``layers``.
+        fed: For each LLM layer, the tokens that go through its feed-forward part, [B]; empty if all do.
         passes: The stages of each pass over whole sequences; a single pass, except without a KV cache.
         origin: For the tokens of the E images at the last layer, the tokens on entering the LLM that they come from.
         flops: Method overhead inside the LLM in FLOPs, over the batch.
@@ -46,6 +47,7 @@ class Trace:
     layers: list[Tensor] = field(default_factory=list)
     visual: list[Tensor] = field(default_factory=list)
     attended: list[Tensor] = field(default_factory=list)
+    fed: list[Tensor] = field(default_factory=list)
     passes: list[list[Stage]] = field(default_factory=list)
     origin: Provenance | None = None
     flops: int = 0

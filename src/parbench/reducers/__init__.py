@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from parbench.reducers.base import Reducer, one_of
     from parbench.reducers.provenance import Provenance, Reduction
+    from parbench.reducers.sites.feedforward import FeedForwardReducer
     from parbench.reducers.sites.layers import Choice, LayerReducer
     from parbench.reducers.sites.mask import MaskReducer
     from parbench.reducers.sites.pixels import PixelReducer
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Choice",
+    "FeedForwardReducer",
     "LayerReducer",
     "MaskReducer",
     "PixelReducer",
@@ -32,6 +34,7 @@ __all__ = [
 
 _HOMES = {
     "Choice": "sites.layers",
+    "FeedForwardReducer": "sites.feedforward",
     "LayerReducer": "sites.layers",
     "MaskReducer": "sites.mask",
     "PixelReducer": "sites.pixels",

@@ -157,7 +157,7 @@ def repeats_itself(subject: Subject) -> None:
 def places_what_it_keeps(subject: Subject) -> None:
     """Both position policies keep the same tokens, at different positions."""
     method = subject.method
-    if method.site not in ("tokens", "tower") or not method.takes_budget:
+    if method.site not in ("tokens", "tower", "feedforward") or not method.takes_budget:
         raise NotApplicable("has no position policy")
     samples, budget = subject.trial.samples[:2], subject.trial.patches // 9
     compact, keep = (subject.engine(subject.at(budget, positions=policy)).answer(samples) for policy in ("compact", "keep"))
@@ -180,7 +180,7 @@ def says_whether_it_reads_the_question(subject: Subject) -> None:
 def looks_at_one_image(subject: Subject) -> None:
     """The kept tokens of an image do not depend on the other images of the batch."""
     adapter = subject.trial.adapter
-    if subject.method.site != "tokens":
+    if subject.method.site not in ("tokens", "feedforward"):
         raise NotApplicable("acts at another site; answers alone and in a batch are compared instead")
     given = subject.small() if subject.method.budget is not None else subject.method
     site = site_of(given, adapter.geometry)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Generic, Self, TypeVar, cast
 
 from parbench.engine.sites.base import Site, Wrapper
 from parbench.models.geometry import Geometry
 from parbench.reducers import TokenReducer
 
+Chosen_co = TypeVar("Chosen_co", bound=TokenReducer, covariant=True)
 
-class TokenSite(Site[TokenReducer]):
+
+class TokenSite(Site[Chosen_co], Generic[Chosen_co]):
     """Between the vision tower and the LLM, before or after the projector."""
 
     name = "tokens"
     overhead_functions = ("reduce",)
 
-    def __init__(self, reducer: TokenReducer, geometry: Geometry) -> None:
+    def __init__(self, reducer: Chosen_co, geometry: Geometry) -> None:
         super().__init__(reducer, geometry)
         self.between = reducer
 
@@ -28,7 +30,7 @@ class TokenSite(Site[TokenReducer]):
         """See :meth:`Site.with_budget`; here the method is all there is."""
         made = super().with_budget(budget)
         if made is not self:
-            made.reducer = made.between
+            made.reducer = cast(Chosen_co, made.between)
         return made
 
     def wrapped(self, wrap: Wrapper) -> Self:
