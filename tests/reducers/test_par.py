@@ -16,7 +16,11 @@ from parbench.errors import ParbenchError
 from parbench.ops import graph, retrieval
 from parbench.reducers.token_probes import Probes
 
-VARIANTS = compose_config(["experiment=par_ablation"]).variants
+READINGS = compose_config(["experiment=par_readings"]).variants
+VARIANTS = {
+    **compose_config(["experiment=par_ablation"]).variants,
+    **{label: [field for field in READINGS[label] if "per_image" not in field] for label in READINGS if label != "par"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +75,9 @@ def test_merged_patches_stay_in_the_provenance(redundant, adapter, pictures):
         ({"edges": "quantile", "clusters": "leaders"}, "has no edges"),
         ({"redundant": "merge", "redundancy_threshold": 1.0}, "nothing to merge"),
         ({"crowd": 0}, "at least 1"),
+        ({"least": 0}, "at least 1"),
+        ({"spatial": True, "clusters": "leaders"}, "no effect"),
+        ({"raters": "verbs"}, "use one of None, content, stop"),
         ({"cap": True, "budget": None}, "needs a budget"),
         ({"per_image": True, "relevance_threshold": None, "budget": None}, "needs a budget"),
         ({"per_image": True}, "has no effect"),
@@ -129,6 +136,33 @@ def test_representatives_are_the_best_of_each_cluster(seed, count):
             assert int(chosen.sum()) == min(count, int(mine.sum()))
             if bool(chosen.any()) and bool((mine & ~chosen).any()):
                 assert priority[row][chosen].min() >= priority[row][mine & ~chosen].max()
+
+
+@torch.inference_mode()
+def test_something_is_left_of_each_separate_thing(adapter, pictures):
+    encoded, questions = pictures
+    probes = Probes(adapter, encoded, questions, [1, 2, 3, 4])
+    # Without `least`, this router leaves one of all patches that are more alike than 0.3.
+    method = reducer("par", relevance_threshold=0.5, redundancy_threshold=0.3, spatial=True, edge_threshold=0.7, least=2)
+    left = method.reduce(encoded.features, probes)
+    relevant = dataclasses.replace(method, redundancy_threshold=1.0).reduce(encoded.features, probes)
+    things = method.partition(graph.cosine(encoded.features), torch.zeros(4, 576), probes)
+    for image in range(4):
+        kept, passed = (torch.bincount(things[image, made.provenance.of(image)[1]], minlength=576) for made in (left, relevant))
+        assert bool((kept >= passed.clamp(max=2)).all())
+        assert int(kept.sum()) < int(passed.sum())
+
+
+@torch.inference_mode()
+def test_a_router_among_neighbours_compares_no_others(adapter, pictures):
+    encoded, questions = pictures
+    probes = Probes(adapter, encoded, questions, [1, 2, 3, 4])
+    left = reducer("par", relevance_threshold=-4.0, redundancy_threshold=-1.0, scope="near").reduce(encoded.features, probes)
+    for image in range(4):
+        patch = left.provenance.of(image)[1]
+        row, column = patch // 24, patch % 24
+        apart = torch.maximum((row[:, None] - row).abs(), (column[:, None] - column).abs())
+        assert bool((apart.fill_diagonal_(2) >= 2).all())
 
 
 @given(st.integers(0, 10**6), st.integers(1, 3))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from parbench.reducers.wording import phrases, singular, strip_format
+from parbench.reducers.wording import parsed, phrases, singular, strip_format
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,8 @@ def test_instructions_on_how_to_answer_are_no_query():
 )
 def test_singular(word, one):
     assert singular(word) == one
+
+
+def test_actions_are_the_words_that_say_what_is_asked():
+    assert parsed("Is the red star left of the blue circles?") == ["red star", "blue circle", "left"]
+    assert parsed("How many crosses are there?") == ["cross", "many"]

@@ -13,6 +13,7 @@ from parbench.errors import UnfitSample
 from parbench.models.adapter import LlavaAdapter
 from parbench.models.families import Family, ImageTokens
 from parbench.models.geometry import Geometry
+from parbench.reducers.word_kinds import TEMPLATE
 
 # The image of a token that belongs to one but shows nothing of it.
 SEPARATOR = -2
@@ -56,6 +57,7 @@ class Rows:
         owners: One entry [N] per image, row by row: the token into which each patch was merged. Empty without unmerging.
         sizes: One entry per image, row by row: its sizes without reduction.
         streams: [layers, B, S, d] what is added behind the first layers of the LLM (DeepStack); None without.
+        words: [B, S] kind of each text token (see :mod:`parbench.reducers.word_kinds`); None if the method does not need it.
     """
 
     embeds: Tensor
@@ -68,6 +70,7 @@ class Rows:
     owners: tuple[Tensor, ...] = ()
     sizes: tuple[Geometry, ...] = ()
     streams: Tensor | None = None
+    words: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class Line:
         visuals: Visual tokens of its images.
         embeds: [m, d] embeddings of its visual tokens and separators, in their order; None without.
         streams: [layers, m, d] what is added to them behind the first layers of the LLM; None without.
+        words: [L] kind of each text token (see :mod:`parbench.reducers.word_kinds`); None if the method does not need it.
     """
 
     ids: Tensor
@@ -93,15 +97,16 @@ class Line:
     visuals: tuple[Visual, ...]
     embeds: Tensor | None = None
     streams: Tensor | None = None
+    words: Tensor | None = None
 
     def split(self) -> tuple[Line, Line]:
-        """The line up to its last visual token, and the rest."""
+        """The line up to its last visual token, and the rest; both without the kinds of their words."""
         images = (self.image != -1).nonzero()
         end = int(images[-1]) + 1 if len(images) else 0
         (ids, more), (image, no), (patch, none), (position_ids, later) = (
             (part[:end], part[end:]) for part in (self.ids, self.image, self.patch, self.position_ids)
         )
-        before = replace(self, ids=ids, image=image, patch=patch, position_ids=position_ids)
+        before = replace(self, ids=ids, image=image, patch=patch, position_ids=position_ids, words=None)
         return before, Line(more, no, none, later, self.next, ())
 
 
@@ -246,6 +251,7 @@ def pad(adapter: LlavaAdapter, lines: Sequence[Line]) -> Rows:
     if given:
         embeds = embeds.masked_scatter(inside, torch.cat(given).to(embeds.dtype))
     visuals = [visual for line in lines for visual in line.visuals]
+    words = [line.words for line in lines if line.words is not None]
     return Rows(
         embeds,
         batch([torch.ones_like(line.ids) for line in lines], 0),
@@ -257,6 +263,7 @@ def pad(adapter: LlavaAdapter, lines: Sequence[Line]) -> Rows:
         tuple(visual.owner.to(device) for visual in visuals if visual.owner is not None),
         tuple(adapter.geometry.of_tokens(visual.image) for visual in visuals),
         _streams(lines, inside, embeds),
+        batch(words, TEMPLATE) if len(words) == len(lines) else None,
     )
 
 

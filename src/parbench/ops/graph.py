@@ -132,11 +132,18 @@ def uncrowded(similarity: Tensor, priority: Tensor, alive: Tensor, threshold: fl
     return torch.where(left.any(1, keepdim=True), left, best)
 
 
-def partition(similarity: Tensor, priority: Tensor, how: str, edges: str, level: float, neighbours: int) -> Tensor:
-    """Cluster labels [B, N], the smallest member of each cluster, by ``components``, ``labels`` or ``leaders``."""
+def partition(
+    similarity: Tensor, priority: Tensor, how: str, edges: str, level: float, neighbours: int, near: Tensor | None = None
+) -> Tensor:
+    """Cluster labels [B, N], the smallest member of each cluster, by ``components``, ``labels`` or ``leaders``.
+
+    Of the edges, only those between tokens that are ``near`` each other, [N, N] bool, count; None: all.
+    """
     if how == "leaders":
         return follow_leaders(similarity, priority, level)
     joined = link(similarity, edges, level, neighbours)
+    if near is not None:
+        joined = joined & near
     return connected_components(joined) if how == "components" else propagate_labels(joined)
 
 

@@ -64,3 +64,9 @@ def neighbour_mean(tokens: Tensor, grid: tuple[int, int], radius: int) -> Tensor
     cells = torch.nn.functional.avg_pool2d(torch.ones_like(plane[:1, :1]), side, 1, radius, divisor_override=1)
     mean = (total - plane) / (cells - 1).clamp(min=1)
     return mean.flatten(2).transpose(1, 2)
+
+
+def adjacent(rows: int, columns: int) -> Tensor:
+    """[N, N] bool: whether two cells of a grid, in raster order, are the same or touch, also at a corner."""
+    cells = torch.cartesian_prod(torch.arange(rows), torch.arange(columns))
+    return (cells[:, None] - cells[None]).abs().amax(2) <= 1

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 # Fields that methods did not have from the beginning; None is the method's own.
-LATER = ("within", "attention", "separators", "space", "sources")
+LATER = ("within", "attention", "separators", "space", "sources", "spatial", "least", "raters")
 
 
 @dataclass

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from parbench.reducers import Choice, one_of
 from parbench.reducers.layer_probes import View
+from parbench.reducers.raters import rating
 from parbench.reducers.single_cut import ShareCut
+from parbench.reducers.word_kinds import RATERS
 
 
 @dataclass
@@ -23,6 +25,8 @@ class FastV(ShareCut):
             cache; for every token the whole sequence runs again and is pruned again, ranked by the newest token. ``mask``: like
             ``in_place``, but dropped tokens are still computed and only their keys are masked from layer K on; they are counted as
             dropped.
+        raters: The text tokens after the image that rate: ``content`` words of the question, ``stop`` words, the ``template``
+            around it, the ``last`` token, or ``all``; for the study in docs/raters.md. None: the method's own, the last token.
     """
 
     title = "FastV"
@@ -30,11 +34,12 @@ class FastV(ShareCut):
     prompt_aware = True
     reads = (-1,)
     variant: str = "cache"
+    raters: str | None = None
 
     def __post_init__(self) -> None:
         """Check the fields."""
         super().__post_init__()
-        one_of(self, variant=("cache", "in_place", "mask"))
+        one_of(self, variant=("cache", "in_place", "mask"), raters=(None, *RATERS))
 
     @property
     def cached(self) -> bool:
@@ -47,10 +52,16 @@ class FastV(ShareCut):
         return self.variant == "mask"
 
     @property
+    def needs_words(self) -> bool:
+        """Whether it needs the kinds of the text tokens: with ``raters``."""
+        return self.raters is not None
+
+    @property
     def note(self) -> str:
         """Whether dropped tokens are only masked."""
         return "dropped tokens are computed and masked; FLOPs count them as dropped, seconds are as measured" if self.masked else ""
 
     def choose(self, view: View) -> Choice:
-        """Keep the tokens with the highest attention of the last token."""
-        return Choice.best(view, view.last_attention.mean(1), *self.left(view.geometry))
+        """Keep the tokens with the highest attention of the raters."""
+        scores = view.last_attention.mean(1) if self.raters is None else rating(view, self.raters)
+        return Choice.best(view, scores, *self.left(view.geometry))

@@ -122,6 +122,7 @@ class View:
         itself: Returns the attention inputs of the layer itself.
         norm: Returns hidden states [..., d] behind the final norm of the LLM.
         seeds: One number per image, from its content.
+        words: [B, S] kind of each text token on entering the LLM; None if the method did not ask for it.
     """
 
     geometry: Geometry
@@ -134,6 +135,7 @@ class View:
     itself: Callable[[], AttentionInputs]
     norm: Callable[[Tensor], Tensor]
     seeds: Sequence[int]
+    words: Tensor | None = None
 
     def of_images(self, images: Tensor) -> View:
         """The view of some of the E images [M], in the same batch."""
@@ -181,18 +183,19 @@ class View:
         add_flops(2 * column.numel() * self.embeds.shape[-1] * inputs.queries.shape[1] * inputs.queries.shape[3])
         return inputs.rows(self.layout.mask, self.layout.row, column)
 
-    def text_attention(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    def text_attention(self, chosen: Tensor, *, own: bool = False) -> tuple[Tensor, Tensor]:
         """Attention of some text tokens after the image to each visual token in the previous layer.
 
         Args:
             chosen: [E, T] bool, the text tokens after each image to use.
+            own: Whether the attention is that of the layer itself if nothing were dropped.
 
         Returns:
             [E, heads, R, N] in float64, padded over R; [E, R] bool, False for padding.
         """
         index, valid = _columns(chosen)
         columns = self.layout.text[0].gather(1, index)
-        return self._to_visual(self._rows(self.before.attention, columns)), valid
+        return self._to_visual(self._rows(self.itself() if own else self.before.attention, columns)), valid
 
     def position_bias(self, chosen: Tensor) -> Tensor:
         """Attention logits of the chosen text tokens to visual ones due to rotary positions alone, [E, R, N]."""

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from parbench.errors import ParbenchError
 from parbench.models.geometry import Geometry
-from parbench.reducers import Choice, LayerReducer
+from parbench.reducers import Choice, LayerReducer, one_of
 from parbench.reducers.budget import at_depth
 from parbench.reducers.layer_probes import View
+from parbench.reducers.raters import rating
+from parbench.reducers.word_kinds import RATERS
 
 # LLaVA-1.5-7B's depth, and the release's layers for it.
 _OFFICIAL_LAYERS = 32
@@ -33,6 +35,8 @@ class PyramidDrop(LayerReducer):
     Attributes:
         layers: Layers of the stages; None scales the official ones.
         ratios: Share of the original visual tokens that each stage keeps; used without a budget.
+        raters: The text tokens after the image that rate: ``content`` words of the question, ``stop`` words, the ``template``
+            around it, the ``last`` token, or ``all``; for the study in docs/raters.md. None: the method's own, the last token.
     """
 
     title = "PyramidDrop"
@@ -42,10 +46,12 @@ class PyramidDrop(LayerReducer):
     positions: str = "compact"
     layers: Sequence[int] | None = None
     ratios: Sequence[float] = (0.5, 0.25, 0.125)
+    raters: str | None = None
 
     def __post_init__(self) -> None:
         """Check ratios and layers."""
         super().__post_init__()
+        one_of(self, raters=(None, *RATERS))
         self.ratios = tuple(self.ratios)
         self.layers = None if self.layers is None else tuple(self.layers)
         falling = list(self.ratios) == sorted(self.ratios, reverse=True)
@@ -81,6 +87,12 @@ class PyramidDrop(LayerReducer):
             low, high = (ratio, high) if total * patches < asked * geometry.layers else (low, ratio)
         return tuple(max(1, round(patches * high ** (i + 1))) for i in range(len(stages) - 1))
 
+    @property
+    def needs_words(self) -> bool:
+        """Whether it needs the kinds of the text tokens: with ``raters``."""
+        return self.raters is not None
+
     def choose(self, view: View) -> Choice:
-        """Keep the tokens to which the last prompt token would attend most in the stage's own layer."""
-        return Choice.best(view, view.own_attention.mean(1), self.left(view.geometry)[view.stage])
+        """Keep the tokens to which the raters would attend most in the stage's own layer."""
+        scores = view.own_attention.mean(1) if self.raters is None else rating(view, self.raters, own=True)
+        return Choice.best(view, scores, self.left(view.geometry)[view.stage])

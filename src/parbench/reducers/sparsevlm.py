@@ -16,6 +16,8 @@ from parbench.ops.selection import gather, top_k
 from parbench.reducers import Choice, LayerReducer, one_of
 from parbench.reducers.budget import at_depth, scaled
 from parbench.reducers.layer_probes import View
+from parbench.reducers.raters import raters_of
+from parbench.reducers.word_kinds import RATERS
 
 # The release is for LLaVA-1.5-7B: this many layers, heads and visual tokens.
 _LAYERS, _HEADS, _PATCHES = 32, 32, 576
@@ -58,6 +60,8 @@ class SparseVLM(LayerReducer):
         group: Approximate number of tokens merged into one.
         scale: Tokens kept per rank (version 1.0).
         bias: Additional tokens kept (version 1.0).
+        raters: The text tokens after the image that rate: ``content`` words of the question, ``stop`` words, the ``template``
+            around it, the ``last`` token, or ``all``; for the study in docs/raters.md. None: the method's own, those that fit the image.
     """
 
     title = "SparseVLM"
@@ -73,11 +77,12 @@ class SparseVLM(LayerReducer):
     group: int = 10
     scale: float = 13.5
     bias: float = 0.0
+    raters: str | None = None
 
     def __post_init__(self) -> None:
         """Check version, layers and counts."""
         self.version = str(self.version)
-        one_of(self, positions=("official", "keep", "compact"), version=tuple(_STAGES))
+        one_of(self, positions=("official", "keep", "compact"), version=tuple(_STAGES), raters=(None, *RATERS))
         self.layers = None if self.layers is None else tuple(self.layers)
         self.counts = None if self.counts is None else tuple(self.counts)
         if self.counts is not None and (len(self.counts) != len(self.layers or _STAGES[self.version]) or min(self.counts) < 1):
@@ -96,6 +101,11 @@ class SparseVLM(LayerReducer):
     def compacts(self) -> bool:
         """Whether position ids are renumbered consecutively: up to version 1.5, as in the release."""
         return self.positions == "compact" or (self.positions == "official" and self.version != "2.0")
+
+    @property
+    def needs_words(self) -> bool:
+        """Whether it needs the kinds of the text tokens: with ``raters``."""
+        return self.raters is not None
 
     def stages(self, geometry: Geometry) -> tuple[int, ...]:
         """The layers after those whose output is pruned."""
@@ -143,7 +153,7 @@ class SparseVLM(LayerReducer):
 
     def choose(self, view: View) -> Choice:
         """Rate the tokens, keep the best, merge some of the rest."""
-        chosen = raters(*view.inputs)
+        chosen = raters(*view.inputs) if self.raters is None else raters_of(view, self.raters)
         attention, real = view.text_attention(chosen)
         if self.version == "2.0":
             attention = attention / view.position_bias(chosen)[:, None]

@@ -8,11 +8,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from parbench.errors import ParbenchError
 from parbench.ops.counts import by_share, rank
 from parbench.ops.remainder import kept_and_mean
 from parbench.ops.selection import outliers
 from parbench.reducers import Reduction, TokenReducer, one_of
 from parbench.reducers.token_probes import Probes
+from parbench.reducers.word_kinds import RATERS, words_of
 
 
 @dataclass
@@ -34,6 +36,8 @@ class Trim(TokenReducer):
             the model's.
         space: ``llm`` for families without CLIP's text tower: patches as the LLM gets them, and the mean of the input embeddings of
             the question. An extension of ours. None: ``clip``, as in the release.
+        raters: The words of the question that are compared with patches: ``content`` words, ``stop`` words, the ``last`` word, the
+            ``template`` (the format instruction; nothing without one), or ``all``; for the study in docs/raters.md. None: all.
     """
 
     title = "TRIM"
@@ -45,11 +49,14 @@ class Trim(TokenReducer):
 
     relevance_sign: int = -1
     space: str | None = None
+    raters: str | None = None
 
     def __post_init__(self) -> None:
         """Check the fields."""
         super().__post_init__()
-        one_of(self, relevance_sign=(1, -1), space=(None, "clip", "llm"))
+        one_of(self, relevance_sign=(1, -1), space=(None, "clip", "llm"), raters=(None, *RATERS))
+        if self.space == "llm" and self.raters == "template":
+            raise ParbenchError(f"method.raters=template of {self.name} has no words in the LLM's space: use method.space=clip")
 
     @property
     def wants(self) -> frozenset[str]:
@@ -75,6 +82,8 @@ class Trim(TokenReducer):
     def scores(self, probes: Probes) -> Tensor:
         """Scores [B, N] in float64; those of an image sum to 1."""
         asked = [prompt.replace("<image>", " ") for prompt in probes.prompts]
+        if self.raters is not None:
+            asked = [words_of(prompt, self.raters) for prompt in asked]
         if self.space == "llm":
             patches = probes.llm_patches
             texts = [probes.llm_text(prompt).double().mean(0, keepdim=True) for prompt in asked]

@@ -257,6 +257,7 @@ class LayerHooks(LlmHooks):
             lambda: _ahead(layer, hidden, position_embeddings),
             lambda states: self.adapter.language.norm(states).to(states.device),
             self.rows.seeds,
+            self.rows.words,
         )
         old = self.layout
         with own_flops() as counted:

@@ -123,6 +123,11 @@ class Site(Generic[R_co]):
         return False
 
     @property
+    def needs_words(self) -> bool:
+        """Whether the method inside the LLM needs the kinds of the text tokens."""
+        return False
+
+    @property
     def layers_read(self) -> set[int]:
         """LLM layers whose activations the method uses, 0-based."""
         return set()

@@ -42,6 +42,11 @@ class LayerSite(Site[LayerReducer]):
         return self.reducer.cached
 
     @property
+    def needs_words(self) -> bool:
+        """Whether raters are chosen by the kinds of words: a property of the method."""
+        return self.reducer.needs_words
+
+    @property
     def layers_read(self) -> set[int]:
         """The layers before and after each stage."""
         return {stage + offset for stage in self.reducer.stages(self.geometry) for offset in (-1, 0)}

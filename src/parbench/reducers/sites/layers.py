@@ -118,6 +118,11 @@ class LayerReducer(Reducer):
         """Whether dropped tokens are still computed and only masked in attention. They are counted as dropped."""
         return False
 
+    @property
+    def needs_words(self) -> bool:
+        """Whether it needs the kinds of the text tokens, see :mod:`parbench.reducers.word_kinds`."""
+        return False
+
     def before(self, geometry: Geometry) -> TokenReducer | None:
         """The part of the method that acts before the LLM; None for most methods."""
         return None
