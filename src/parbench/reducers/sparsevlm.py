@@ -61,7 +61,8 @@ class SparseVLM(LayerReducer):
         scale: Tokens kept per rank (version 1.0).
         bias: Additional tokens kept (version 1.0).
         raters: The text tokens after the image that rate: ``content`` words of the question, ``stop`` words, the ``template``
-            around it, the ``last`` token, or ``all``; for the study in docs/raters.md. None: the method's own, those that fit the image.
+            around it, the ``last`` token, or ``all``; for the study in docs/raters.md. None: the
+            method's own, those that fit the image.
     """
 
     title = "SparseVLM"

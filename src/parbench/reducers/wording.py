@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 
 # Words of grammar, which mean little by themselves.
-_GRAMMAR = """a an the this that these those is are was were be been do does did can could will would has have had there here it its in on
+_GRAMMAR = """
+a an the this that these those is are was were be been do does did can could will would has have had there here it its in on
 at of to or and not no yes from by with for as into than any some i you he she they we me my your his her their what which who
-whom whose where when why how"""
+whom whose where when why how
+"""
 FUNCTION_WORDS = frozenset(_GRAMMAR.split())
 # Words that say what is asked or where, and name nothing in the image.
-_ASKING = """many much kind type sort colour color shape size name number left right above below top bottom under over behind front next
+_ASKING = """
+many much kind type sort colour color shape size name number left right above below top bottom under over behind front next
 near side between relative image picture photo photograph scene shown see seen visible look looking find show describe please
-tell say says said written read word words text answer question using single phrase"""
+tell say says said written read word words text answer question using single phrase
+"""
 _ASKING_WORDS = frozenset(_ASKING.split())
 _SUFFIXES = (
     r"\s*answer the question using a single word or phrase\.?\s*$",
