@@ -76,7 +76,7 @@ def test_merged_patches_stay_in_the_provenance(redundant, adapter, pictures):
         ({"redundant": "merge", "redundancy_threshold": 1.0}, "nothing to merge"),
         ({"crowd": 0}, "at least 1"),
         ({"least": 0}, "at least 1"),
-        ({"spatial": True, "clusters": "leaders"}, "no effect"),
+        ({"spatial": True, "clusters": "leaders"}, "has no edges"),
         ({"raters": "verbs"}, "use one of None, content, stop"),
         ({"cap": True, "budget": None}, "needs a budget"),
         ({"per_image": True, "relevance_threshold": None, "budget": None}, "needs a budget"),

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from helpers import reducer, sample
-from parbench.engine import Engine
+from parbench.engine.engine import Engine
 from parbench.errors import ParbenchError
 from parbench.reducers import Choice
 from parbench.reducers.raters import raters_of
@@ -42,7 +42,7 @@ def test_raters_are_those_of_each_sample_whatever_its_batch(name, adapter, quest
 
 @pytest.mark.parametrize(
     ("raters", "said"),
-    [("content", "red star left"), ("stop", "Is the of it?"), ("template", "ASSISTANT:"), ("last", ":")],
+    [("content", "red star left"), ("stop", "Is the of it?"), ("template", "ASSISTANT:"), ("last", "ASSISTANT:")],
 )
 def test_raters_are_words_of_the_prompt(raters, said, adapter, questions, monkeypatch):
     seen = []
