@@ -151,6 +151,8 @@ def test_the_anchors_of_hiprune_bring_their_neighbours(adapter, scenes):
         ("prumerge-plus", None, {"share": 0.6}, "at most 0.5"),
         ("divprune", 0, {}, "budget=0"),
         ("scope", 64, {"alpha": -1.0}, "use 0 or more"),
+        ("mmtok", 64, {"alpha": -1.0}, "use 0 or more"),
+        ("mmtok", 64, {"text_temperature": 0.0}, "use a number above 0"),
         ("hiprune", 8, {"alpha": 1.0}, "smaller method.alpha than 1, or a budget of 10"),
         ("hiprune", 64, {"alpha": 1.5}, "not a share"),
         ("hiprune", 64, {"object_layer": 7}, "use 1 to 6"),
@@ -168,7 +170,7 @@ def test_every_reading_of_folder_meets_its_budget(probes, encoded, fields):
     assert sorted(reduction.provenance.of(0)[1].tolist()) == list(range(576))
 
 
-@pytest.mark.parametrize("name", ["divprune", "cdpruner", "vispruner", "trim", "cls-topk"])
+@pytest.mark.parametrize("name", ["divprune", "cdpruner", "vispruner", "trim", "cls-topk", "scope", "mmtok"])
 def test_what_is_chosen_does_not_hang_on_the_place(adapter, probes, encoded, name):
     before = reducer(name, 64, place="before_projector").reduce(encoded.features, probes)
     after = reducer(name, 64, place="after_projector").reduce(adapter.project(encoded.features), probes)

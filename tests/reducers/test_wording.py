@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from parbench.reducers.keywords import keywords
 from parbench.reducers.wording import parsed, phrases, singular, strip_format
 
 
@@ -39,3 +40,22 @@ def test_singular(word, one):
 def test_actions_are_the_words_that_say_what_is_asked():
     assert parsed("Is the red star left of the blue circles?") == ["red star", "blue circle", "left"]
     assert parsed("How many crosses are there?") == ["cross", "many"]
+
+
+@pytest.mark.parametrize(
+    ("question", "left"),
+    [
+        # What MMTok's release makes of them.
+        ("What color is the small car on the left?", "color small car on left"),
+        ("Where IS the dog's bowl, and who is it for?", "dog s bowl"),
+        ("Question: the sign says STOP\nAnswer the question using a single word or phrase.", "sign says STOP"),
+        ("a b-c_d 12.5 o'clock", "b c_d 12 5 o clock"),
+        ("Is it?", "Is it?"),
+        ("The and the", "The and the"),
+        ("", ""),
+        # Ours: the marker of an image is no word.
+        ("<image>\nIs there a star?", "there star"),
+    ],
+)
+def test_keywords_are_those_of_mmtok(question, left):
+    assert keywords(question) == left

@@ -18,6 +18,7 @@ from parbench.models.attention import AttentionInputs
 from parbench.models.families.hearing import Heard
 from parbench.models.geometry import Geometry
 from parbench.models.vision import Encoded
+from parbench.ops.selection import to_mask
 from parbench.parity.base import Parity, built
 from parbench.parity.case import Case, Verdict
 from parbench.reducers import Reduction, TokenReducer
@@ -90,6 +91,17 @@ class _Probes(Probes):
         if block == READ_BLOCK and self._case.used("cls_attention_heads"):
             return self._case.tensor("cls_attention_heads")[None].double()
         return super().cls_attention(block)
+
+    def llm_text(self, text: str) -> Tensor:
+        """The recorded embeddings of the question's words."""
+        return self._case.tensor("text_token_embeds")
+
+    @property
+    def padding(self) -> Tensor | None:
+        """The recorded patches of padding, if the case has them."""
+        if not self._case.used("padding_patch_indices"):
+            return None
+        return to_mask(self._case.tensor("padding_patch_indices")[None], self.encoded.features.shape[1])
 
 
 def _encoded(case: Case) -> Encoded:

@@ -148,7 +148,16 @@ class Probes:
     def llm_text(self, text: str) -> Tensor:
         """Input embeddings of a text's tokens in the LLM, [T, d]."""
         ids = self._adapter.tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids[0]
-        return self._adapter.embed(ids.to(self._adapter.device))
+        # Without any token, ids have no integer type.
+        return self._adapter.embed(ids.long().to(self._adapter.device))
+
+    @property
+    def padding(self) -> Tensor | None:
+        """[B, N] bool, tokens that show nothing but the padding of a picture.
+
+        None: no family here has such tokens. Their processors crop or resize pictures, or drop the tokens of padding.
+        """
+        return None
 
     def noise(self, seed: int = 0) -> Tensor:
         """Uniform noise [B, N], drawn on the CPU from each image's content and ``seed``."""
