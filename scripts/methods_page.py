@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,29 @@ budget means.
 * *Adaptive*: without a budget, or with a calibrated one, the number of tokens depends on the image; tables show mean and standard
   deviation.
 * Layers, heads and lists that a paper gives for LLaVA-1.5 are scaled to a model's depth, heads and patches.
+
+## Two methods in one
+
+`a+b` is a method too: a acts before the LLM (or in the vision tower, or on the pixels), b inside it, on the tokens that a lets
+in. It works wherever a method's name does:
+
+    parbench eval method=visionzip+pyramiddrop budget=64
+    parbench sweep methods=[visionzip+fastv,tome+pyramiddrop] budgets=[128,64]
+    parbench eval method=visionzip+fastv method.before.budget=128 method.inside.layer=4
+
+* `method.before.FIELD` and `method.inside.FIELD` are the fields of the two. In Python: `parbench.method("visionzip+fastv",
+  budget=64, before={"budget": 128}, inside={"layer": 4})`.
+* `budget` is the average over the layers of the LLM. By default a lets in one and a half times as many tokens (96 for 64, as
+  VScan does), and b is solved for the rest. `method.before.budget` replaces that. `method.inside.budget` is the same average as
+  `budget`. With `method.budget=null` and a budget of a alone, b follows its own rule.
+* A footnote of the table says how many tokens a lets in; `views=[stages]` shows what is left after a and after each layer of b.
+* a has to keep exactly its budget for each image, so thresholds that are calibrated for a mean are refused; PAR sets its
+  threshold per image.
+* `compact` and `keep` are each part's own: those of a when tokens enter the LLM, those of b when it drops some.
+
+A YAML of your own can give such a pair a name: [Adding a method](adding-a-method.md#a-method-of-two-others).
+
+## Table
 """
 
 
@@ -139,12 +163,27 @@ def _section(name: str, kind: Any, cases: int) -> list[str]:
     for key, default in config.items():
         if key in ("_target_", "name"):
             continue
-        value = "null" if default is None else json.dumps(default)
-        rows.append(f"| `{key}` | `{value}` | {_plain(said.get(key, _COMMON.get(key, '')))} |")
+        if isinstance(default, dict):
+            rows += _fields_of_part(key, default)
+            continue
+        rows.append(_field(key, default, said))
     lines += ["", "| field | default | |", "|---|---|---|", *rows]
     if cases:
         lines += ["", f"Parity: {cases} recorded cases of the official code."]
     return lines
+
+
+def _field(key: str, default: Any, said: Mapping[str, str], prefix: str = "") -> str:
+    value = "null" if default is None else json.dumps(default)
+    return f"| `{prefix}{key}` | `{value}` | {_plain(said.get(key, _COMMON.get(key, '')))} |"
+
+
+def _fields_of_part(role: str, config: Mapping[str, Any]) -> list[str]:
+    """The rows of a composed method's part, whose own class describes its fields."""
+    said: dict[str, str] = {}
+    for base in reversed(get_class(config["_target_"]).__mro__):
+        said |= _attributes((inspect.getdoc(base) or "").partition("\n\nAttributes:\n")[2])
+    return [_field(key, value, said, f"{role}.") for key, value in config.items() if key not in ("_target_", "name")]
 
 
 _COMMON = {

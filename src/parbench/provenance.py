@@ -35,16 +35,16 @@ def source_digest() -> str:
     return _digest(sorted(_PACKAGE.rglob("*.py")), _PACKAGE)
 
 
-def outside_digest(method: type) -> str | None:
+def outside_digest(*methods: type) -> str | None:
     """SHA-256 of the sources of a method outside parbench; None for parbench's own methods.
 
     For a class in a package, all modules of the package are hashed. For a class in a single module, the module and the modules
     of its folder that it imports are hashed.
 
     Args:
-        method: The reducer's class.
+        methods: The reducer's class, and those of its parts.
     """
-    kinds = [kind for kind in method.__mro__ if kind.__module__.partition(".")[0] not in _LIBRARIES]
+    kinds = [kind for method in methods for kind in method.__mro__ if kind.__module__.partition(".")[0] not in _LIBRARIES]
     if not kinds:
         return None
     digest = hashlib.sha256()

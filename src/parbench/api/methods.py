@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from parbench.api.models import Known, known_of
-from parbench.config.classes import built, class_of
-from parbench.config.fields import check_fields
+from parbench.config.building import reducer_of
+from parbench.config.classes import class_of
 from parbench.config.plain import option
 from parbench.errors import ParbenchError, unknown
 from parbench.reducers import Reducer
@@ -33,13 +34,14 @@ def method(
     """A method with the defaults of its YAML in ``conf/method``.
 
     Args:
-        name: One of ``parbench list methods``.
+        name: One of ``parbench list methods``, or two of them as ``a+b``: a acts before the LLM, b inside it.
         budget: Visual tokens to keep per image: an integer, a ratio between 0 and 1, or ``own`` for the method's own rule; None
             for the YAML's budget.
         model: The model, loaded or by name. The budget is checked against it, a calibrated threshold is filled in, and
             model-specific defaults are applied. None leaves this to :func:`parbench.reduce`.
         clip: As for :func:`parbench.reduce`.
-        fields: Hyperparameters of the method that override those in the YAML.
+        fields: Hyperparameters of the method that override those in the YAML; for a composed one, dictionaries ``before`` and
+            ``inside``.
 
     Raises:
         ParbenchError: A name or field is unknown, a value is invalid, the budget is impossible on the model, or it needs a
@@ -47,19 +49,28 @@ def method(
     """
     known = None if model is None else known_of(model, clip)
     settings = option("method", name, model=known.settings if known else {})
-    settings.pop("style", None)
-    kind = class_of(settings.pop("_target_", None), name)
-    allowed = [field.name for field in dataclasses.fields(kind) if field.name not in ("name", "budget")]
-    for key in fields:
-        if key not in allowed:
-            raise unknown(f"field of method {name}", key, allowed)
-    settings |= fields
+    settings = _changed(settings, fields, name)
     if budget is not None:
         settings["budget"] = budget_of(budget)
+    elif isinstance(inside := settings.get("inside"), Mapping) and inside.get("budget") is not None:
+        # The same average over the layers.
+        settings["budget"] = None
     check_budget(settings.get("budget"))
-    check_fields(kind, settings)
-    made = built(kind, settings, name)
+    made = reducer_of(settings)
     return made if known is None else ready(made, known)
+
+
+def _changed(settings: Mapping[str, Any], fields: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Settings of a method with other fields; those of a part of a composed method are given as a dictionary."""
+    kind = class_of(settings.get("_target_"), name)
+    allowed = [field.name for field in dataclasses.fields(kind) if field.init and field.name not in ("name", "budget")]
+    found = dict(settings)
+    for key, value in fields.items():
+        if key not in allowed:
+            raise unknown(f"field of method {name}", key, allowed)
+        before = found.get(key)
+        found[key] = {**before, **value} if isinstance(before, Mapping) and isinstance(value, Mapping) else value
+    return found
 
 
 def budget_of(value: Any) -> Any:
@@ -88,8 +99,7 @@ def ready(method: Reducer, known: Known) -> Reducer:
     if not method.name:
         method = dataclasses.replace(method, name=type(method).__name__.lower())
     check_model(method, known.geometry)
-    if not known.geometry.varies and (asked := method.asked(known.geometry)) != method.budget:
-        method = dataclasses.replace(method, budget=asked)
+    method = method.in_tokens(known.geometry)
     if method.needs_clip and not known.clip:
         raise ParbenchError(
             f"method {method.name} compares text with patches in CLIP's space, and no CLIP text tower is known for {known.name}: "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from parbench.api.methods import budget_of
 from parbench.api.models import LIKE, configured, settings_of
-from parbench.errors import ParbenchError, unknown
+from parbench.errors import ParbenchError
 from parbench.results.folders import Run, in_order, read
 from parbench.results.loading import Results, read_runs
 
@@ -67,7 +67,8 @@ def evaluate(
     Raises:
         ParbenchError: A name or value is invalid, or a run failed; the same call then resumes the rest.
     """
-    from parbench.config import compose_config, names
+    from parbench.config import compose_config
+    from parbench.config.composed import check_method
     from parbench.config.spelling import written
     from parbench.reducers.budget import check_budget
     from parbench.sweep.cells import grid_cells
@@ -79,8 +80,7 @@ def evaluate(
     config = compose_config(words)
     asked = _several(methods)
     for name in asked:
-        if name not in names("method"):
-            raise unknown("method", name, names("method"))
+        check_method(name)
     counts = [budget_of(budget) for budget in _several(budgets)]
     for count in counts:
         check_budget(count)

@@ -31,8 +31,7 @@ def ready(adapter: LlavaAdapter, method: DictConfig, budget: int | float | None,
     """
     built = build_reducer(method, budget)
     check_model(built, adapter.geometry)
-    if not adapter.geometry.varies:
-        built = dataclasses.replace(built, budget=built.asked(adapter.geometry))
+    built = built.in_tokens(adapter.geometry)
     field = built.open_threshold
     if field is None:
         return built

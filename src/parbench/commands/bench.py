@@ -170,7 +170,8 @@ def _measure(measurer: Measurer, store: BenchFile, method: DictConfig, budget: A
     name = method.name if budget is None else f"{method.name} @{budget}"
     try:
         # Any change to the code can change a time.
-        code = source_digest() + (outside_digest(type(build_reducer(method, budget))) or "")
+        asked = build_reducer(method, budget)
+        code = source_digest() + (outside_digest(type(asked), *map(type, asked.parts)) or "")
         if store.measured({**cell, "code": code}):
             return f"{name}: measured before"
         reducer = ready(measurer.adapter, method, budget, measurer.batch)

@@ -49,7 +49,7 @@ KERNELS = ("auto", "math", "flash", "efficient", "cudnn")
 # Keys of the configuration, and their descriptions in the help.
 KEYS = {
     "model": "the model, by name; model.FIELD=VALUE for its fields",
-    "method": "the reduction method, by name; method.FIELD=VALUE for its fields",
+    "method": "the reduction method, by name, or two as a+b; method.FIELD=VALUE for its fields",
     "dataset": "the data set or lmms-eval task, by name or by the path of its YAML; dataset.FIELD=VALUE",
     "budget": "visual tokens per image: a number, a ratio such as 0.111, or null for the method's own rule",
     "limit": "evaluate only the first N questions",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import yaml
 from click.shell_completion import BashComplete, CompletionItem, add_completion_class, split_arg_string
 
+from parbench.config.composed import SIGN, is_composed, settings_of
 from parbench.config.groups import conf_folder, names, option_file
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ def of_option(option: Option, begun: str) -> list[CompletionItem]:
     known = [*names(kind.group), "all"] if kind.group else [*kind.choices]
     head, sign, last = begun.rpartition(",")
     opened = "" if sign or not last.startswith("[") else "["
-    return [CompletionItem(f"{head}{sign}{opened}{name}") for name in known if name.startswith(last.removeprefix(opened))]
+    begun = last.removeprefix(opened)
+    known = _second_parts(begun) if kind.group == "method" and SIGN in begun else known
+    return [CompletionItem(f"{head}{sign}{opened}{name}") for name in known if name.startswith(begun)]
 
 
 def of_word(command: Command, words: Sequence[str], begun: str) -> list[CompletionItem]:
@@ -50,7 +53,13 @@ def of_word(command: Command, words: Sequence[str], begun: str) -> list[Completi
         found = of_option(option, value)
         return found if found and found[0].type != "plain" else [CompletionItem(f"{key}={item.value}") for item in found]
     head, comma, last = value.rpartition(",")
-    return [CompletionItem(f"{key}={head}{comma}{one}") for one in _values(command, key, words) if one.startswith(last)]
+    known = _second_parts(last) if key == "method" and SIGN in last else _values(command, key, words)
+    return [CompletionItem(f"{key}={head}{comma}{one}") for one in known if one.startswith(last)]
+
+
+def _second_parts(begun: str) -> list[str]:
+    """The names of composed methods ``a+b`` with the first part that is typed."""
+    return [f"{begun.partition(SIGN)[0]}{SIGN}{name}" for name in names("method")]
 
 
 def _keys(command: Command, words: Sequence[str]) -> Iterable[str]:
@@ -77,8 +86,20 @@ def _chosen(group: str, words: Sequence[str]) -> dict[str, Any]:
     defaults = _plain(conf_folder() / "config.yaml").get("defaults", [])
     usual = {key: value for entry in defaults if isinstance(entry, dict) for key, value in entry.items()}
     named = [word.partition("=")[2] for word in words if word.startswith(f"{group}=")]
-    file = option_file(group, named[-1] if named else str(usual.get(group)))
+    name = named[-1] if named else str(usual.get(group))
+    if group == "method" and is_composed(name):
+        return _dotted(settings_of(name))
+    file = option_file(group, name)
     return _plain(file) if file else {}
+
+
+def _dotted(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a composed method, those of its parts with dotted keys."""
+    found = {key: value for key, value in settings.items() if not isinstance(value, dict)}
+    for part, fields in settings.items():
+        if isinstance(fields, dict):
+            found |= {f"{part}.{key}": value for key, value in fields.items() if key not in ("_target_", "name")}
+    return found
 
 
 def _plain(path: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from parbench.config.composed import check_method
 from parbench.config.groups import conf_folder, names
 from parbench.errors import ParbenchError, unknown
 from parbench.reducers.budget import check_budget
@@ -148,7 +149,9 @@ def _named(group: str) -> Callable[[str, str], list[str]]:
         if found == ["all"]:
             return known
         for name in found:
-            if name not in known:
+            if group == "method":
+                check_method(name)
+            elif name not in known:
                 raise unknown(group, name, known)
         return list(dict.fromkeys(found))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import (
     ConfigCompositionException,
@@ -20,8 +21,8 @@ from hydra.errors import (
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from parbench.config.classes import built, class_of
-from parbench.config.fields import check_fields
+from parbench.config.building import reducer_of
+from parbench.config.composed import check_method, is_composed, settings_of
 from parbench.config.groups import conf_folder, names, outside_folders
 from parbench.config.resolvers import register_resolvers
 from parbench.config.values import check_values
@@ -56,6 +57,7 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     overrides = by_path(overrides)
     _check_options(overrides)
     overrides = _with_searchpath(overrides)
+    _store_composed(overrides)
     with _own_hydra():
         try:
             config = _composed(overrides)
@@ -74,6 +76,14 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
         except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
             said = " ".join(str(error).split())
             raise ParbenchError(f"a YAML of the configuration cannot be read ({said}): correct it") from error
+
+
+def _store_composed(overrides: Sequence[str]) -> None:
+    """Tell Hydra about the composed methods among the overrides, which have no file."""
+    for word in overrides:
+        key, _, name = word.partition("=")
+        if key == "method" and is_composed(name):
+            ConfigStore.instance().store(group="method", name=name, node=OmegaConf.create(settings_of(name)))
 
 
 def _composed(overrides: Sequence[str]) -> DictConfig:
@@ -136,7 +146,9 @@ def _check_options(overrides: Sequence[str]) -> None:
         # Other data sets are lmms-eval tasks.
         if group == "dataset":
             continue
-        if group.isidentifier() and folder.is_dir() and plain and option not in names(group) and not outside:
+        if group == "method" and re.fullmatch(r"[\w.+-]+", option) and not outside:
+            check_method(option)
+        elif group.isidentifier() and folder.is_dir() and plain and option not in names(group) and not outside:
             raise unknown(group, option, names(group))
 
 
@@ -173,8 +185,4 @@ def build_reducer(method: DictConfig, budget: int | float | None = None) -> Redu
     settings: dict[str, Any] = dict(OmegaConf.to_container(method, resolve=True))  # type: ignore[arg-type]
     if budget is not None:
         settings["budget"] = budget
-    name = str(settings.get("name"))
-    kind = class_of(settings.pop("_target_", None), name)
-    check_fields(kind, settings)
-    found: Reducer = built(kind, settings, name)
-    return found
+    return reducer_of(settings)

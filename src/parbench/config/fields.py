@@ -27,7 +27,8 @@ def check_fields(kind: Any, settings: Mapping[str, Any]) -> None:
     Raises:
         ParbenchError: The class has no such field, or declares another type.
     """
-    fields, hints, method = {field.name: field for field in dataclasses.fields(kind)}, _hints(kind), settings.get("name")
+    fields = [field.name for field in dataclasses.fields(kind) if field.init]
+    hints, method = _hints(kind), settings.get("name")
     for name, value in settings.items():
         if name not in fields:
             raise unknown(f"field of method {method}", name, fields)

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from parbench.config.composed import check_method, settings_of
 from parbench.config.groups import names, option_file
 from parbench.config.resolvers import register_resolvers
 from parbench.errors import ParbenchError, unknown
@@ -25,12 +26,14 @@ def option(group: str, name: str, **beside: Mapping[str, Any]) -> dict[str, Any]
     Raises:
         ParbenchError: The name is unknown, or its file cannot be read.
     """
+    if group == "method":
+        check_method(name)
     file = option_file(group, name)
-    if file is None:
+    if file is None and group != "method":
         raise unknown(group, name, names(group))
     register_resolvers()
     try:
-        whole = OmegaConf.create({**beside, group: OmegaConf.load(file)})
+        whole = OmegaConf.create({**beside, group: settings_of(name) if file is None else OmegaConf.load(file)})
         found = OmegaConf.to_container(whole[group], resolve=True)
     except (OSError, YAMLError, OmegaConfBaseException) as error:
         raise ParbenchError(f"{file} cannot be read: {str(error).splitlines()[0]}") from error

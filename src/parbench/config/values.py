@@ -7,10 +7,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from parbench.config.composed import check_method
 from parbench.config.groups import names
 from parbench.config.shard import parse_shard
 from parbench.config.tracking import check_tracking
-from parbench.errors import ParbenchError, unknown
+from parbench.errors import ParbenchError
 from parbench.models.names import check_device_name, check_dtype_name
 from parbench.models.processors import pixel_limits
 from parbench.reducers.budget import check_budget
@@ -123,8 +124,7 @@ def _check_controls(controls: Any) -> None:
     if not OmegaConf.is_list(controls):
         raise ParbenchError(f"controls={controls} is not a list: write controls=[random,uniform] or controls=[]")
     for name in controls:
-        if name not in names("method"):
-            raise unknown("method in controls", str(name), names("method"))
+        check_method(str(name), "method in controls")
 
 
 def _folder(key: str, value: Any) -> str:

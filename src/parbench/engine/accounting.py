@@ -69,8 +69,8 @@ def _kept(batch: Batch, trace: Trace, row: int) -> tuple[Kept, ...]:
         # A token that comes from no patch (CLS) is counted too.
         count = len(image.tokens)
         if trace.origin is not None:
-            origin = through(trace.origin.of(place), origin, len(source.content))
-            count = len(origin.token.unique())
+            inside = trace.origin.of(place)
+            origin, count = through(inside, origin, len(source.content)), len(inside.token.unique())
         token, patch, weight = (values.tolist() for values in origin)
         kept.append(Kept(count, tuple(patch), tuple(weight), tuple(token), source))
     return tuple(kept)

@@ -146,7 +146,7 @@ def _pieces(site: Site[Reducer], entry: int, encoded: Encoded, tokens: ImageToke
     content = source.content
     part = source.part[content]
     counts = torch.bincount(part, minlength=len(source.parts)).tolist()
-    budget = site.reducer.asked(site.geometry.of_image(len(content), (0, 0)))
+    budget = site.between.asked(site.geometry.of_image(len(content), (0, 0)))
     shares: Sequence[int | None] = [None] * len(counts) if budget is None else apportion(budget, counts, counts)
     pieces = []
     for number, (count, share) in enumerate(zip(counts, shares, strict=True)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -93,4 +92,4 @@ def for_sizes(reducer: Reducer, geometry: Geometry) -> Reducer:
         ParbenchError: The method cannot deliver its budget on a model of these sizes.
     """
     check_model(reducer, geometry)
-    return reducer if geometry.varies else dataclasses.replace(reducer, budget=reducer.asked(geometry))
+    return reducer.in_tokens(geometry)

@@ -298,7 +298,7 @@ class Session:
             "numerics": NUMERICS,
             "versions": versions(),
         }
-        if (digest := outside_digest(type(reducer))) is not None:
+        if (digest := outside_digest(type(reducer), *map(type, reducer.parts))) is not None:
             identity["method_source"] = digest
         if limits := pixel_limits(settings):
             identity["pixels"] = limits

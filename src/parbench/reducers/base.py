@@ -121,6 +121,31 @@ class Reducer(ABC):
         return filled
 
     @property
+    def parts(self) -> tuple[Reducer, ...]:
+        """The methods that it is composed of; empty for one that stands alone."""
+        return ()
+
+    def with_budget(self, budget: int | float | None) -> Self:
+        """A copy with another budget."""
+        return dataclasses.replace(self, budget=budget)
+
+    def with_fields(self, values: Mapping[str, Any]) -> Self:
+        """A copy with other fields."""
+        return dataclasses.replace(self, **values)
+
+    def in_tokens(self, geometry: Geometry) -> Self:
+        """The method with its budget in tokens; itself where images have different numbers of tokens, or nothing changes.
+
+        Raises:
+            ParbenchError: The budget is impossible on a model of these sizes.
+        """
+        if geometry.varies:
+            return self
+        asked = self.asked(geometry)
+        same = asked == self.budget and type(asked) is type(self.budget)
+        return self if same else dataclasses.replace(self, budget=asked)
+
+    @property
     def needs_clip(self) -> bool:
         """Whether it compares text with patches in CLIP's joint space. The text encoder is then part of a run's identity."""
         return False

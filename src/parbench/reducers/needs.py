@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from parbench.errors import ParbenchError
@@ -32,7 +31,7 @@ def check_model(reducer: Reducer, geometry: Geometry) -> None:
     if geometry.varies and reducer.site == "layers" and isinstance(reducer.budget, int):
         check_budget(reducer.budget)
         # Whether a number of tokens is within reach inside the LLM depends on the image.
-        reducer = dataclasses.replace(reducer, budget=_ANY_SHARE)
+        reducer = reducer.with_budget(_ANY_SHARE)
     reducer.check(geometry.any_image)
 
 
@@ -58,7 +57,7 @@ def missing(reducer: Reducer, geometry: Geometry) -> list[str]:
 def substitute(reducer: Reducer, geometry: Geometry) -> dict[str, Any]:
     """The fields with which a method runs on a model that lacks something; empty if there are none."""
     known = {name: value for need in missing(reducer, geometry) for name, value in reducer.substitutes.get(need, {}).items()}
-    return known if known and not missing(dataclasses.replace(reducer, **known), geometry) else {}
+    return known if known and not missing(reducer.with_fields(known), geometry) else {}
 
 
 def _written(value: Any) -> str:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from parbench.errors import ParbenchError
+from parbench.models.geometry import Geometry
 from parbench.ops import graph, retrieval
 from parbench.ops.selection import compact, gather, to_mask, top_k
 from parbench.reducers import Reduction, TokenReducer
@@ -37,6 +38,12 @@ class Par(ParStages):
     calibrates = "relevance_threshold"
     uncalibrated = ("per_image",)
     calibration_range = (-4.0, 6.0)
+
+    def check(self, geometry: Geometry) -> None:
+        """Also refuse thresholds per image without a budget."""
+        if self.per_image and self.budget is None:
+            raise ParbenchError("method par: method.per_image=true needs a budget: set budget=64")
+        super().check(geometry)
 
     @property
     def wants(self) -> frozenset[str]:

@@ -107,7 +107,6 @@ class ParFields(TokenReducer):
         wrong = {
             "template has no {} for the query": "{}" not in self.template,
             "cap=true needs a budget: set budget=64": self.cap and self.budget is None,
-            "per_image=true needs a budget: set budget=64": self.per_image and self.budget is None,
             f"relevance_threshold={self.relevance_threshold} has no effect with method.per_image=true: leave it null": (
                 self.per_image and self.relevance_threshold is not None
             ),

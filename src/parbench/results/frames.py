@@ -86,11 +86,11 @@ def _labels(runs: Sequence[Run]) -> list[str]:
         named.append(" ".join(filter(None, (row_name(method), quantized))))
         alike[named[-1], *surroundings(run.identity).values()].append(place)
     for places in alike.values():
-        settings = [runs[place].identity["method"] for place in places]
+        # The fields of the parts of a composed method are told apart one by one.
+        settings = [flatten(runs[place].identity["method"]) for place in places]
         told = [key for key in settings[0] if len({text(other.get(key)) for other in settings}) > 1]
-        for place in places if told else []:
-            method = runs[place].identity["method"]
-            named[place] = row_name(method, *(f"{key}={text(method.get(key))}" for key in told))
+        for place, own in zip(places, settings, strict=True) if told else ():
+            named[place] = row_name(runs[place].identity["method"], *(f"{key}={text(own.get(key))}" for key in told))
     return named
 
 

@@ -21,8 +21,10 @@ def row_name(settings: Mapping[str, Any], *details: str) -> str:
         settings: The method's fields.
         details: Further details that distinguish the row, such as ``edge_threshold=0.5``.
     """
-    substitutes = [f"{word}{settings[field]}" for field, word in _SUBSTITUTES.items() if settings.get(field)]
-    if settings.get("space") == "llm":
+    # A composed method has the settings of its parts.
+    parts = [settings, *(value for value in settings.values() if isinstance(value, Mapping))]
+    substitutes = [f"{word}{part[field]}" for part in parts for field, word in _SUBSTITUTES.items() if part.get(field)]
+    if any(part.get("space") == "llm" for part in parts):
         substitutes.append("llm")
     said = [*(["per image"] if settings.get("per_image") else []), *substitutes, *details]
     name = cell_name(settings["name"], settings.get("budget"))

@@ -228,7 +228,7 @@ def knows_where_tokens_come_from(subject: Subject, budget: int | None) -> None:
     """Every token comes from patches of this image."""
     method, geometry = subject.deliverable(budget), subject.trial.adapter.geometry
     # CLS, if sent, is first and comes from no patch.
-    nowhere = {0} if getattr(method, "send_cls", False) else set()
+    nowhere = {0} if any(getattr(part, "send_cls", False) for part in (method, *method.parts)) else set()
     for answer in subject.answers(budget):
         (kept,) = answer.kept
         _demand(kept.grid == (geometry.rows, geometry.columns), f"{answer.id}: the grid is {kept.grid}")

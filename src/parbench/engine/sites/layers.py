@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Self
+from typing import Any, Self
 
 from parbench.engine.decode import Generated
 from parbench.engine.hooks.layers import LayerHooks, Packed
@@ -12,24 +12,75 @@ from parbench.engine.inputs import Lines, Rows
 from parbench.engine.ledger import SampleLedger
 from parbench.engine.plan import TokenPlan
 from parbench.engine.shared_prefix import SharedPrefixes, up_to_first_stage
-from parbench.engine.sites.base import Site, Wrapper, with_wrapped
-from parbench.engine.sites.tokens import TokenSite
+from parbench.engine.sites.base import Site, Wrapper, site_of
 from parbench.engine.trace import Trace
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LanguageAdapter, LlavaAdapter
+from parbench.models.families import Prepared
 from parbench.models.geometry import Geometry
+from parbench.models.vision import Encoded
 from parbench.reducers import LayerReducer, Reduction
+from parbench.reducers.token_probes import Shown
 
 
 class LayerSite(Site[LayerReducer]):
-    """Before layers of the LLM. A part of the method may act between vision tower and LLM."""
+    """Before layers of the LLM. Another method, at its own site, may choose the tokens that enter the LLM.
+
+    Attributes:
+        first: The site of that method; that of the unreduced model if all tokens enter.
+    """
 
     name = "layers"
     overhead_functions = ("choose",)
 
     def __init__(self, reducer: LayerReducer, geometry: Geometry) -> None:
         super().__init__(reducer, geometry)
-        self.between = reducer.before(geometry) or self.between
+        self.first: Site[Any] = site_of(reducer.entering(geometry) or self.between, geometry)
+        self.between = self.first.between
+        # Of a class at other sites, here of the first method.
+        vars(self)["acts_in_vision"] = self.first.acts_in_vision
+
+    @property
+    def positions(self) -> str:
+        """The position policy on entering the LLM: that of the first method."""
+        return self.first.positions
+
+    def with_budget(self, budget: int | None) -> Self:
+        """See :meth:`Site.with_budget`."""
+        made = super().with_budget(budget)
+        if made is not self:
+            made.first = self.first.with_budget(budget)
+        return made
+
+    def encode(self, adapter: LlavaAdapter, images: Sequence[Prepared]) -> list[Encoded]:
+        """Run the vision tower as the first method has it."""
+        return self.first.encode(adapter, images)
+
+    def reduce(
+        self,
+        adapter: LlavaAdapter,
+        encoded: Encoded,
+        questions: Sequence[str],
+        seeds: Sequence[int],
+        evidence: Sequence[Shown | None] = (),
+    ) -> tuple[Reduction, list[int]]:
+        """Choose the visual tokens that enter the LLM; their number is a stage with the name of the first method."""
+        reduction, flops = self.first.reduce(adapter, encoded, questions, seeds, evidence)
+        if self._all_enter:
+            return reduction, flops
+        return replace(reduction, stages={**reduction.stages, self.first.reducer.name: reduction.counts}), flops
+
+    @property
+    def _all_enter(self) -> bool:
+        return not self.acts_between and not self.acts_in_vision
+
+    def projected(self, lengths: Sequence[Sequence[int]], counts: Sequence[int]) -> int:
+        """Tokens that went through the projector with the first method."""
+        return self.first.projected(lengths, counts)
+
+    def vision_flops(self, tower: Sequence[int], config: Any) -> int:
+        """Overhead of the first method inside the vision tower."""
+        return self.first.vision_flops(tower, config)
 
     @property
     def shares_prefixes(self) -> bool:
@@ -59,8 +110,9 @@ class LayerSite(Site[LayerReducer]):
         """Share prefixes in the layers before the first stage."""
         return up_to_first_stage(adapter, self, lines, prefixes)
 
-    def check_reduced(self, _reduction: Reduction, _geometry: Geometry) -> None:
-        """Check nothing: the budget is an average over the layers of the LLM."""
+    def check_reduced(self, reduction: Reduction, geometry: Geometry) -> None:
+        """Check the first method. The budget of the other is an average over the layers of the LLM."""
+        self.first.check_reduced(reduction, geometry)
 
     def check_ledger(self, ledger: SampleLedger, images: Sequence[Geometry]) -> None:
         """Check that the average over layers is the budget, to within half a token.
@@ -89,13 +141,12 @@ class LayerSite(Site[LayerReducer]):
         visual = self.reducer.by_layer(self.geometry)
         if self.reducer.budget is None:
             tokens = round(sum(visual) / self.geometry.layers)
-        before = self.acts_between and self.between.place == "before_projector"
-        made = super().plan(tokens)
-        return replace(made, visual=visual, projected=tokens if before else self.geometry.patches)
+        return replace(self.first.plan(visual[0]), tokens=tokens, visual=visual, free=self.reducer.free)
 
     def wrapped(self, wrap: Wrapper) -> Self:
-        """See :meth:`Site.wrapped`; the part before the LLM is wrapped too."""
+        """See :meth:`Site.wrapped`; the first method is wrapped too."""
         made = super().wrapped(wrap)
-        if self.acts_between:
-            made.between = with_wrapped(self.between, TokenSite.overhead_functions, wrap)
+        if not self._all_enter:
+            made.first = self.first.wrapped(wrap)
+            made.between = made.first.between
         return made

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from parbench.errors import ParbenchError
 from parbench.reducers.base import Reducer, one_of
-from parbench.reducers.sites.tokens import TokenReducer
 
 if TYPE_CHECKING:
     from parbench.models.geometry import Geometry
@@ -123,6 +122,6 @@ class LayerReducer(Reducer):
         """Whether it needs the kinds of the text tokens, see :mod:`parbench.reducers.word_kinds`."""
         return False
 
-    def before(self, geometry: Geometry) -> TokenReducer | None:
-        """The part of the method that acts before the LLM; None for most methods."""
+    def entering(self, geometry: Geometry) -> Reducer | None:
+        """The method that chooses the tokens that enter the LLM; None if all do."""
         return None
