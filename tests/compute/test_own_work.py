@@ -42,7 +42,8 @@ def test_it_is_what_a_run_counts(adapter, scenes, row, tiny, name):
     method = within_reach(name, adapter.geometry)
     asked = [sample(adapter, {**row, "image": scenes[number]["image"]}, max_new_tokens=1) for number in (4, 40, 80)]
     spent = [Engine(adapter, method).answer([one])[0].ledger.reducer_flops for one in asked]
-    if len(set(spent)) > 1:
+    # Here no image has a centre of Recoverable Compression.
+    if len(set(spent)) > 1 or name == "recoverable":
         pytest.skip("depends on the image")
     # The image's placeholder stands between what comes before it and behind it.
     ids = adapter.tokenizer(asked[0].prompt(1)).input_ids
@@ -54,7 +55,7 @@ def test_where_values_decide_it_is_near(adapter, row, tiny):
     one = sample(adapter, row, max_new_tokens=1)
     ids = adapter.tokenizer(one.prompt(1)).input_ids
     system = ids.index(adapter.image_token_id)
-    for name in ("par", "sparsevlm", "dymu"):
+    for name in ("par", "sparsevlm", "dymu", "recoverable"):
         method = reducer(name, 64)
         (answer,) = Engine(adapter, method).answer([one])
         found = counted(tiny, reducer(name, 64), len(ids) - system - 1, system)

@@ -2,7 +2,8 @@
 
 No weights are needed, and only the parts of the model that methods use are created. For most methods the FLOPs depend on sizes
 alone. For some they depend on values, which are random here: the number of SparseVLM's raters, the position of the knee of
-``interaction``, the number of patches that PAR's router compares (random features are not redundant, so it compares the kept ones).
+``interaction``, the number of Recoverable Compression's centres, the number of patches that PAR's router compares (random features
+are not redundant, so it compares the kept ones).
 """
 
 from __future__ import annotations
