@@ -162,7 +162,8 @@ def test_hiding_keys_is_dropping_tokens(adapter, embeddings, monkeypatch):
 def test_budgets_are_averages_over_the_layers(name, geometry, budget):
     versions = ("1.5", "2.0") if name == "sparsevlm" else (None,)
     for version in versions:
-        method = reducer(name, budget, **({"version": version} if version else {}))
+        # The official layer of PACT lies so deep that few budgets are within reach.
+        method = reducer(name, budget, **({"version": version} if version else {"layer": 1} if name == "pact" else {}))
         method.check(geometry)
         counts = method.by_layer(geometry)
         assert abs(sum(counts) / geometry.layers - budget) <= 0.5
@@ -190,6 +191,7 @@ def test_official_settings_are_reached():
         ("vtw", None, {"layer": 12}, "use 1 to 11"),
         ("fastv", 30, {}, "the least is 49"),
         ("fastv", None, {"layer": 12}, "only 12 layers"),
+        ("pact", 64, {}, "the least is 97"),
         ("pyramiddrop", 20, {}, "the nearest average over the layers is"),
         ("pyramiddrop", None, {"layers": [3, 3, 6]}, "use ascending layers from 1 to 11"),
         ("sparsevlm", 20, {}, "the nearest average over the layers is"),

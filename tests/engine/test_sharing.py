@@ -42,12 +42,12 @@ def answered(adapter, engine, samples):
 
 
 BEFORE_LLM = ["none", "prumerge", "visionzip", "divprune", "pool", "downsample", "tome", "random"]
-INSIDE_LLM = ["fastv", "sparsevlm", "pyramiddrop", "topv", "random-in-llm"]
+INSIDE_LLM = ["fastv", "sparsevlm", "pyramiddrop", "topv", "random-in-llm", "dart", "pact"]
 
 
 @pytest.mark.parametrize("name", BEFORE_LLM + INSIDE_LLM)
 def test_what_runs_once_gives_what_runs_apart(adapter, questions, name):
-    method = reducer(name) if name in ("none", "prumerge") else reducer(name, 64)
+    method = reducer(name) if name in ("none", "prumerge", "pact") else reducer(name, 64)
     shared, read = answered(adapter, Engine(adapter, method), questions)
     apart = [answered(adapter, Engine(adapter, method, share=False), [question]) for question in questions]
     assert read < 0.75 * sum(alone for _, alone in apart)

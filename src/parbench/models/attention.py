@@ -40,14 +40,37 @@ class AttentionInputs:
         mask, row, column = mask.to(at), row.to(at), column.to(at)
         query = self.queries.transpose(1, 2)[row[:, None], column].transpose(1, 2)
         keys = self.keys[row].repeat_interleave(query.shape[1] // self.keys.shape[1], dim=1)
-        scores = (query.float() @ keys.float().transpose(2, 3)).double() * self.scaling
-        if self.softcap is not None:
-            scores = (scores / self.softcap).tanh() * self.softcap
+        scores = self._capped((query.float() @ keys.float().transpose(2, 3)).double())
         places = torch.arange(mask.shape[1], device=at)
         # A padding query attends at least to itself, which avoids NaN.
         seen = (mask[row].bool()[:, None] & (places <= column[..., None])) | (places == column[..., None])
         found: Tensor = scores.masked_fill(~seen[:, None], float("-inf")).softmax(-1).to(home)
         return found
+
+    def of_mean_query(self, span: Tensor, row: Tensor) -> Tensor:
+        """Attention weights of the mean query of some tokens to these tokens, without causality.
+
+        Args:
+            span: [E, S] bool, the tokens; at least one of each row.
+            row: [E] rows of the batch.
+
+        Returns:
+            [E, heads, S] in float64, 0 outside the span, on the device of ``span``.
+        """
+        home, at = span.device, self.keys.device
+        span, row = span.to(at), row.to(at)
+        weights = span.double() / span.sum(1, keepdim=True)
+        mean = torch.einsum("ehsd,es->ehd", self.queries[row].double(), weights)
+        keys = self.keys[row].double()
+        # Query heads share key heads in consecutive groups.
+        scores = torch.einsum("ekgd,eksd->ekgs", mean.unflatten(1, (keys.shape[1], -1)), keys).flatten(1, 2)
+        found: Tensor = self._capped(scores).masked_fill(~span[:, None], float("-inf")).softmax(-1).to(home)
+        return found
+
+    def _capped(self, products: Tensor) -> Tensor:
+        """Attention logits of products of queries and keys."""
+        scores = products * self.scaling
+        return scores if self.softcap is None else (scores / self.softcap).tanh() * self.softcap
 
     def moved(self, move: Callable[[Tensor], Tensor]) -> AttentionInputs:
         """The same with other rows and columns: ``move`` maps values [B, S, ...] to those at the new places."""

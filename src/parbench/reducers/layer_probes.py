@@ -120,6 +120,7 @@ class View:
         entering: [B, S', d] hidden states that would enter the layer.
         before: The previous layer.
         itself: Returns the attention inputs of the layer itself.
+        unturned: Returns them as they are before queries and keys are turned by rotary positions.
         norm: Returns hidden states [..., d] behind the final norm of the LLM.
         seeds: One number per image, from its content.
         words: [B, S] kind of each text token on entering the LLM; None if the method did not ask for it.
@@ -133,6 +134,7 @@ class View:
     entering: Tensor
     before: Before
     itself: Callable[[], AttentionInputs]
+    unturned: Callable[[], AttentionInputs]
     norm: Callable[[Tensor], Tensor]
     seeds: Sequence[int]
     words: Tensor | None = None

@@ -28,16 +28,19 @@ def choose_by_size(reducer: LayerReducer, view: View, sizes: Sequence[Geometry])
         return reducer.choose(replace(view, geometry=kinds[0]) if kinds else view)
     valid = view.valid
     keep, count = torch.zeros_like(valid), torch.zeros(len(valid), dtype=torch.long, device=valid.device)
+    into, joins = torch.full(valid.shape, -1, device=valid.device), False
     merges: list[tuple[Tensor, Tensor]] = []
     for kind in kinds:
         images = torch.tensor([number for number, size in enumerate(sizes) if size == kind], device=valid.device)
         choice = reducer.choose(replace(view.of_images(images), geometry=kind))
         keep[images, : choice.keep.shape[1]] = choice.keep
+        if choice.into is not None:
+            into[images, : choice.keep.shape[1]], joins = choice.into, True
         if choice.merge is not None and choice.merged is not None:
             merges.append((images, choice.merge))
             count[images] = choice.merged
     if not merges:
-        return Choice(keep)
+        return Choice(keep, into=into if joins else None)
     most = max(merge.shape[1] for _, merge in merges)
     merged = valid.new_zeros(len(valid), most, valid.shape[1], dtype=torch.float64)
     for images, merge in merges:
@@ -59,29 +62,60 @@ def hidden_from_attention(layout: Layout, choice: Choice) -> Layout:
 
 def compose(mix: Tensor | None, layout: Layout, choice: Choice, size: int) -> Tensor | None:
     """Weights [E, N', size] of the tokens that entered the LLM in the current ones; None while nothing was merged."""
-    if mix is None and choice.merge is None:
+    if mix is None and choice.merge is None and choice.into is None:
         return None
     index, valid = layout.visual
     order, counts = compact(choice.keep)
     there = torch.arange(order.shape[1], device=order.device)[None] < counts[:, None]
+    source = layout.source[layout.row[:, None], index].clamp(min=0)
+
+    def mixed(weights: Tensor) -> Tensor:
+        """The tokens that entered the LLM in weighted sums [E, C, N] of the current ones."""
+        if mix is not None:
+            return weights @ mix
+        return weights.new_zeros(*weights.shape[:2], size).scatter_add(2, source[:, None].expand_as(weights), weights)
+
+    if choice.into is not None:
+        members = (choice.into[:, None] == order[..., None]) & there[..., None]
+        left = mixed(members / members.sum(2, keepdim=True).clamp(min=1).double())
     # Drop first: at the first stage, most tokens are dropped.
-    if mix is None:
-        source = layout.source[layout.row[:, None], index].clamp(min=0)
+    elif mix is None:
         left = F.one_hot(source.gather(1, order), size).double()
     else:
         left = gather(mix, order)
     if choice.merge is not None and choice.merged is not None:
-        if mix is None:
-            weights = choice.merge * valid[:, None]
-            merged = weights.new_zeros(*weights.shape[:2], size)
-            merged = merged.scatter_add(2, source[:, None].expand_as(weights), weights)
-        else:
-            merged = choice.merge @ mix
+        merged = mixed(choice.merge * valid[:, None])
         new = torch.arange(merged.shape[1], device=order.device)[None] < choice.merged[:, None]
         order, counts = compact(torch.cat([there, new], dim=1))
         left = gather(torch.cat([left, merged], dim=1), order)
         there = torch.arange(order.shape[1], device=order.device)[None] < counts[:, None]
     return left.masked_fill(~there[..., None], 0.0)
+
+
+def averaged(tensors: Sequence[Tensor], view: View, choice: Choice) -> list[Tensor]:
+    """Tensors [B, S, d] in which each kept visual token is the mean of the tokens that are merged into it."""
+    if choice.into is None:
+        return list(tensors)
+    members = choice.members
+    # A token to which none is added stays as it is, bit for bit.
+    image, token = (members > 1).nonzero(as_tuple=True)
+    where = (view.layout.row[image], view.layout.visual[0][image, token])
+    joined, target = (choice.into >= 0)[..., None], choice.into.clamp(min=0)[..., None]
+    found = []
+    for tensor in tensors:
+        values = view.at_tokens(tensor).double() * joined
+        total = torch.zeros_like(values).scatter_add(1, target.expand_as(values), values)
+        mean = total[image, token] / members[image, token, None]
+        found.append(tensor.index_put(where, mean.to(tensor.dtype)))
+    return found
+
+
+def token_sizes(layout: Layout, choice: Choice) -> Tensor:
+    """[B, S] number of tokens that each token will be the mean of; 1 for text, padding and dropped tokens."""
+    index, valid = layout.visual
+    image, token = valid.nonzero(as_tuple=True)
+    sizes = torch.ones_like(layout.mask)
+    return sizes.index_put((layout.row[image], index[image, token]), choice.members[image, token].clamp(min=1))
 
 
 def shorten(tensors: Sequence[Tensor], view: View, choice: Choice, compacts: bool) -> tuple[list[Tensor], Layout]:

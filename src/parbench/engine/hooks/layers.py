@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from parbench.engine.hooks.base import LlmHooks, extended
-from parbench.engine.hooks.cutting import choose_by_size, compose, hidden_from_attention, shorten
+from parbench.engine.hooks.cutting import averaged, choose_by_size, compose, hidden_from_attention, shorten, token_sizes
+from parbench.engine.hooks.segments import Segment
+from parbench.engine.hooks.weighing import check_kernel, log_sizes
 from parbench.engine.inputs import Rows
 from parbench.engine.trace import Stage, Trace
 from parbench.errors import UnfitSample
@@ -44,25 +45,6 @@ class Packed:
         return values[self.row[:, None].to(values.device), self.column.to(values.device)]
 
 
-@dataclass
-class _Segment:
-    """The layers between two stages: they have the same tokens and the same number of keys.
-
-    Attributes:
-        layout: Layout of the tokens at prefill.
-        mask: [B, keys], 1 for tokens; generated ones follow those of the prompt.
-        dropped: [B] tokens dropped so far.
-        position_ids: [B, S', P] position ids in the current forward pass.
-        by_kind: Further inputs of the layers in the current forward pass, by kind of layer.
-    """
-
-    layout: Layout
-    mask: Tensor
-    dropped: Tensor
-    position_ids: Tensor
-    by_kind: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-
 class LayerHooks(LlmHooks):
     """Runs a ``LayerReducer`` inside the LLM.
 
@@ -87,12 +69,14 @@ class LayerHooks(LlmHooks):
         self.packed: Packed | None = None
         self.stages = reducer.stages(adapter.geometry)
         self._check_reach()
+        if reducer.weighs_sizes:
+            check_kernel(adapter)
         self.compacts = reducer.compacts and adapter.renumbers
         self.begin = Layout.start(rows.mask, rows.positions, rows.image, rows.patch)
         self.positions = rows.positions
         self.layout = self.begin
         self.embeds = rows.embeds
-        self.segments: list[_Segment] = []
+        self.segments: list[Segment] = []
         self.mix: Tensor | None = None
         self.before: Before | None = None
         self.heard: AttentionInputs | None = None
@@ -199,20 +183,11 @@ class LayerHooks(LlmHooks):
             if self.prefill:
                 segment.position_ids = segment.layout.positions
             else:
-                segment.mask = F.pad(segment.mask, (0, hidden.shape[1]), value=1)
-                positions = self.positions.to(segment.mask.device).expand(len(segment.mask), -1, -1)
-                segment.position_ids = positions - segment.dropped[:, None, None] if self.compacts else positions
+                segment.extend(hidden.shape[1], self.positions, self.compacts)
             segment.by_kind = {}
-        # Layers of one kind get the same; in most models all are of one.
-        kind = self.adapter.layer_kind(index)
-        if kind not in segment.by_kind:
-            there, image = hidden.to(segment.mask.device), segment.layout.image if self.prefill else None
-            position_embeddings = self.adapter.rotary(there, segment.position_ids, index)
-            attention_mask = self.adapter.causal_mask(index, there, segment.mask, kwargs["past_key_values"], image)
-            segment.by_kind[kind] = {"position_embeddings": position_embeddings, "attention_mask": attention_mask}
-        single = segment.position_ids.shape[-1] == 1
-        position_ids = segment.position_ids[..., 0] if single else None
-        return (hidden, *args[1:]), {**kwargs, **segment.by_kind[kind], "position_ids": position_ids}
+        image = segment.layout.image if self.prefill else None
+        given = segment.inputs(self.adapter, index, hidden, kwargs["past_key_values"], image)
+        return (hidden, *args[1:]), {**kwargs, **given}
 
     def unpack(self, hidden: Tensor, kwargs: dict[str, Any], packed: Packed) -> tuple[Tensor, dict[str, Any]]:
         """Give each line its own row, as if it had run alone so far."""
@@ -255,22 +230,27 @@ class LayerHooks(LlmHooks):
             hidden,
             before,
             lambda: _ahead(layer, hidden, position_embeddings),
+            lambda: _unturned(layer, hidden, position_embeddings),
             lambda states: self.adapter.language.norm(states).to(states.device),
             self.rows.seeds,
             self.rows.words,
         )
-        old = self.layout
+        old, added = self.layout, None
         with own_flops() as counted:
             choice = choose_by_size(self.reducer, view, self.rows.sizes)
             if self.reducer.masked:
                 self.layout = hidden_from_attention(old, choice)
             else:
-                (hidden, *streams), self.layout = shorten([hidden, *self._streams()], view, choice, self.compacts)
-                self.streams = torch.stack(streams) if streams else None
+                sizes = [token_sizes(old, choice)[..., None]] if self.reducer.weighs_sizes else []
+                tensors = [*averaged([hidden, *self._streams()], view, choice), *sizes]
+                (hidden, *rest), self.layout = shorten(tensors, view, choice, self.compacts)
+                if sizes:
+                    added = log_sizes(rest.pop()[..., 0])
+                self.streams = torch.stack(rest) if rest else None
         self.trace.flops += counted()
         self.mix = compose(self.mix, old, choice, int(self.begin.source.max()) + 1)
         dropped = self.begin.mask.sum(1) - self.layout.mask.sum(1) + self.embeds.shape[1] - self.begin.mask.shape[1]
-        self.segments.append(_Segment(self.layout, self.layout.mask, dropped, self.layout.positions))
+        self.segments.append(Segment(self.layout, self.layout.mask, dropped, self.layout.positions, added))
         self.trace.passes[-1].append(Stage(self.stages[number], old, choice, self.layout))
         return hidden
 
@@ -281,7 +261,7 @@ class LayerHooks(LlmHooks):
     def leave(self, stay: Tensor) -> None:
         """Continue with the rows of the batch at ``stay`` [R] only."""
         for segment in self.segments:
-            segment.mask, segment.dropped = segment.mask[stay], segment.dropped[stay]
+            segment.leave(stay)
 
     def origin(self) -> Provenance:
         """The visual tokens on entering the LLM that those of the last layer come from."""
@@ -298,4 +278,13 @@ def _ahead(layer: Any, hidden: Tensor, position_embeddings: tuple[Tensor, Tensor
     with without_flops():
         found = attention_inputs(layer, hidden, position_embeddings)
     add_flops(2 * found.keys.numel() * hidden.shape[-1])
+    return found
+
+
+def _unturned(layer: Any, hidden: Tensor, position_embeddings: tuple[Tensor, Tensor]) -> AttentionInputs:
+    """The same without rotary positions. Of the projections, the queries count: turning these keys would give those above."""
+    cosines, sines = position_embeddings
+    with without_flops():
+        found = attention_inputs(layer, hidden, (torch.ones_like(cosines), torch.zeros_like(sines)))
+    add_flops(2 * found.queries.numel() * hidden.shape[-1])
     return found

@@ -26,12 +26,22 @@ class Choice:
         scores: [E, N] the scores that were ranked, or None.
         merge: [E, C, N] weights of merged tokens, which follow the kept ones, or None.
         merged: [E] number of merged tokens of each image, or None.
+        into: [E, N] the kept token that becomes the mean of those merged into it, in its place: a kept one's own index, -1 for a
+            token that is dropped. None if nothing is merged so.
     """
 
     keep: Tensor
     scores: Tensor | None = None
     merge: Tensor | None = None
     merged: Tensor | None = None
+    into: Tensor | None = None
+
+    @property
+    def members(self) -> Tensor:
+        """[E, N] number of tokens that each kept token is the mean of, itself included; 0 for others."""
+        if self.into is None:
+            return self.keep.long()
+        return torch.zeros_like(self.into).scatter_add(1, self.into.clamp(min=0), (self.into >= 0).long())
 
     @staticmethod
     def best(view: View, scores: Tensor, count: int | Tensor) -> Choice:
@@ -120,6 +130,11 @@ class LayerReducer(Reducer):
     @property
     def needs_words(self) -> bool:
         """Whether it needs the kinds of the text tokens, see :mod:`parbench.reducers.word_kinds`."""
+        return False
+
+    @property
+    def weighs_sizes(self) -> bool:
+        """Whether, from a stage on, attention logits to a merged token rise by the log of the number of tokens in it."""
         return False
 
     def entering(self, geometry: Geometry) -> Reducer | None:
