@@ -97,7 +97,7 @@ def test_distances_are_counted_as_products():
 
 
 def test_every_method_has_a_figure(run):
-    code, out, err = run("flops", "methods=all", "model=llava-tiny", "tokens=[96]", "own=true", "--json")
+    code, out, err = run("flops", "methods=all", "model=llava-tiny", "tokens=[144]", "own=true", "--json")
     rows = json.loads(out)
     assert code == 0
     assert {row["method"] for row in rows} == set(names("method"))

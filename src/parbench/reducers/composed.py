@@ -259,6 +259,11 @@ class Composed(LayerReducer):
         """Whether ``inside`` only masks what it drops."""
         return self.inside.masked
 
+    @property
+    def weighs_sizes(self) -> bool:
+        """Whether ``inside`` weights attention by the sizes of merged tokens."""
+        return self.inside.weighs_sizes
+
 
 @dataclass(frozen=True)
 class _Entered(Geometry):
