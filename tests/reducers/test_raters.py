@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from helpers import reducer, sample
+from parbench.config import build_reducer, compose_config
 from parbench.engine.engine import Engine
 from parbench.errors import ParbenchError
 from parbench.reducers import Choice
@@ -38,6 +39,11 @@ def test_raters_are_those_of_each_sample_whatever_its_batch(name, adapter, quest
     together = kept(adapter, questions, method)
     assert together != kept(adapter, questions, reducer(name, 64, raters="template"))
     assert together == [kept(adapter, [one], method, share=False)[0] for one in questions]
+
+
+def test_raters_of_the_part_inside_a_composed_method(adapter, questions):
+    method = build_reducer(compose_config(["method=divprune+fastv", "method.inside.raters=content"]).method, 64)
+    assert kept(adapter, questions, method) != kept(adapter, questions, method.with_fields({"inside.raters": "last"}))
 
 
 @pytest.mark.parametrize(
