@@ -24,7 +24,7 @@ def main() -> None:
         scenes = load_split(name)[0]
 
         def picture(file: str, scenes: tuple = scenes) -> np.ndarray:
-            return render(scenes[int(Path(file).stem.split("-")[1])])[0]
+            return render(scenes[int(Path(file).stem.rsplit("-", 1)[1])])[0]
 
         recorded[name] = fingerprint(rows(name), picture)
     path = Path(str(resources.files("parbench.scenes"))) / "fingerprints.json"

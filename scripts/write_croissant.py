@@ -16,9 +16,11 @@ from typing import Any
 import yaml
 
 from parbench.scenes.questions import SKILLS
-from parbench.scenes.splits import SPLITS, load_split, recorded_fingerprints
+from parbench.scenes.splits import load_split, recorded_fingerprints, splits_of
 
 ROOT = Path(__file__).parents[1]
+# The splits whose questions are asked one by one.
+NAMES = tuple(splits_of("scenes"))
 PAGE = ROOT / "src" / "parbench" / "scenes" / "croissant.json"
 CONTEXT = {
     "@language": "en",
@@ -96,8 +98,8 @@ def croissant() -> str:
 
 
 def _description() -> str:
-    sizes = [f"{name} {len(load_split(name)[0])} images and {len(load_split(name)[1])} questions" for name in SPLITS]
-    prints = [f"{name} {found}" for name, found in recorded_fingerprints().items()]
+    sizes = [f"{name} {len(load_split(name)[0])} images and {len(load_split(name)[1])} questions" for name in NAMES]
+    prints = [f"{name} {recorded_fingerprints()[name]}" for name in NAMES]
     return " ".join(
         [
             "Visual question answering on generated images with known evidence:",
@@ -118,7 +120,7 @@ def _description() -> str:
 
 def _files(name: str, form: str, inside: str) -> dict[str, Any]:
     """The files of all splits. The name of a split's folder is the name of the split and the beginning of its fingerprint."""
-    folders = [f"{split}-{found[:12]}" for split, found in recorded_fingerprints().items()]
+    folders = [f"{split}-{recorded_fingerprints()[split][:12]}" for split in NAMES]
     includes = [f"{folder}/{inside}" for folder in folders]
     return {"@type": "cr:FileSet", "@id": name, "name": name, "encodingFormat": form, "includes": includes}
 
@@ -132,7 +134,7 @@ def _splits() -> dict[str, Any]:
         "dataType": "cr:Split",
         "key": {"@id": "splits/name"},
         "field": [name],
-        "data": [{"splits/name": split} for split in SPLITS],
+        "data": [{"splits/name": split} for split in NAMES],
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +15,7 @@ from parbench.engine.engine import Engine
 from parbench.engine.hooks.install import install
 from parbench.engine.inputs import Visual, build_rows
 from parbench.engine.origins import anchors
+from parbench.engine.samples import Sample
 from parbench.engine.sites import site_of
 from parbench.errors import ParbenchError
 from parbench.reducers import Provenance
@@ -262,7 +262,7 @@ def test_sharing_changes_neither_tokens_nor_answers(adapter, questions):
 
 
 def test_the_plan_depends_on_the_samples_alone():
-    samples = [SimpleNamespace(group=f"image {number // 3}", question="?" * (number % 7), unit=None) for number in range(200)]
+    samples = [Sample(f"q{number}", str, "?" * (number % 7), list, f"image {number // 3}") for number in range(200)]
     batches = plan(samples, 8)
     assert sorted(number for batch in batches for number in batch) == list(range(200))
     assert max(map(len, batches)) <= 8

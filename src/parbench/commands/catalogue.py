@@ -43,7 +43,7 @@ FIGURES = (
 FORMATS = ("terminal", "markdown", "latex", "csv", "parquet")
 EXPORTS = ("every-eval-ever", "model-index")
 RELATIONSHIPS = ("third_party", "first_party", "collaborative", "other")
-VIEWS = ("answers", "tokens", "controls", "skills", "stages")
+VIEWS = ("answers", "tokens", "controls", "skills", "turns", "costs", "stages")
 KERNELS = ("auto", "math", "flash", "efficient", "cudnn")
 
 # Keys of the configuration, and their descriptions in the help.
@@ -58,6 +58,7 @@ KEYS = {
     "results_dir": "the folder of runs",
     "seed": "seed of random methods: a whole number, at least 0",
     "submission": "true: write the file for the benchmark's test server instead of scoring",
+    "turns": "for dataset=scenes_turns: first, each or union, the question that kept tokens are chosen for",
     "calibration": "data on which thresholds are searched: calibration.questions, calibration.split",
     "engine": "shared or exact; engine.FIELD=VALUE",
     "tracking": "none or wandb; tracking.FIELD=VALUE",

@@ -99,6 +99,14 @@ class Costs:
         skipped = sum(lengths) - sum(fed or lengths)
         return sum(self.layer(*pair) for pair in zip(lengths, attended or lengths, strict=True)) - self.feed * skipped + self.head
 
+    def extend(self, pairs: Iterable[tuple[int, int]]) -> int:
+        """FLOPs of new tokens of a sequence whose other tokens are in the KV cache, without the head.
+
+        Args:
+            pairs: For each LLM layer, the new tokens and the length of the sequence.
+        """
+        return sum(self.layer.linear * new + self.layer.square * new * length for new, length in pairs)
+
     def decode(self, lengths: Sequence[int], generated: int) -> int:
         """FLOPs after the first token; a new token attends to the KV cache and to itself."""
         steps = max(0, generated - 1)
@@ -258,7 +266,7 @@ def sample_flops(cost: Costs, ledger: SampleLedger) -> dict[str, int]:
     parts = {
         "vision": cost.tower(ledger.works) if ledger.works else cost.vision(ledger.tower),
         "projector": cost.project * ledger.projector,
-        "reducer": ledger.reducer_flops,
+        "reducer": ledger.reducer_flops + cost.extend(ledger.choosing),
         "llm_prefill": cost.prefill(ledger.layers, ledger.attended, ledger.fed) - ledger.skipped,
         "decode": decode,
     }

@@ -11,7 +11,7 @@ from parbench.config.composed import check_method
 from parbench.config.groups import names
 from parbench.config.shard import parse_shard
 from parbench.config.tracking import check_tracking
-from parbench.errors import ParbenchError
+from parbench.errors import ParbenchError, unknown
 from parbench.models.names import check_device_name, check_dtype_name
 from parbench.models.processors import pixel_limits
 from parbench.reducers.budget import check_budget
@@ -20,6 +20,8 @@ _GROUPS = ("model", "method", "dataset", "engine", "tracking", "launcher")
 _KEYS = (*_GROUPS, "budget", "limit", "shard", "calibration", "controls", "results_dir", "seed", "submission")
 # Of a data set.
 _TEXTS = ("split", "skill", "config", "revision", "path", "images", "task", "image_key")
+# For which question of a conversation tokens are chosen.
+_TURNS = ("first", "each", "union")
 # Of an engine.
 _COUNTS = {"cache_mb": "megabytes", "workers": "threads"}
 
@@ -63,6 +65,13 @@ def _check_numbers(config: DictConfig) -> None:
     check_budget(config.method.get("budget"), "method.budget")
     if not isinstance(config.seed, int) or isinstance(config.seed, bool) or not 0 <= config.seed < 2**32:
         raise ParbenchError(f"seed={config.seed} is not possible: use a whole number from 0 to {2**32 - 1}")
+    if config.get("turns") not in (None, *_TURNS):
+        raise unknown("turns", str(config.turns), _TURNS)
+    if config.get("turns") and not config.dataset.get("turn"):
+        raise ParbenchError(
+            f"turns={config.turns} means nothing for {config.dataset.name}, whose questions are asked one by one: leave it out, or "
+            "write dataset=scenes_turns"
+        )
     if not isinstance(config.submission, bool):
         raise ParbenchError(f"submission={config.submission} is neither true nor false")
     if not OmegaConf.is_dict(config.calibration):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from parbench.engine.batch import Batch
 from parbench.engine.decode import Generated
@@ -13,7 +14,9 @@ from parbench.engine.trace import Trace
 from parbench.models.geometry import Geometry
 
 
-def account(batch: Batch, trace: Trace, generated: Generated, row: int) -> Answer:
+def account(
+    batch: Batch, trace: Trace, generated: Generated, row: int, asking: int = 0, choosing: tuple[tuple[int, int], ...] = ()
+) -> Answer:
     """The answer to one sample of a batch.
 
     Args:
@@ -21,13 +24,15 @@ def account(batch: Batch, trace: Trace, generated: Generated, row: int) -> Answe
         trace: Trace of the LLM.
         generated: Output of the sample's row.
         row: Index of the sample.
+        asking: See :class:`SampleLedger`.
+        choosing: See :class:`SampleLedger`.
 
     Raises:
         ParbenchError: The method did not deliver its budget inside the LLM.
     """
     images = batch.chosen.of(row)
     sizes = [batch.site.geometry.of_tokens(image.image) for image in images]
-    ledger = _ledger(batch, trace, generated, row, sizes)
+    ledger = replace(_ledger(batch, trace, generated, row, sizes), asking=asking, choosing=choosing)
     batch.site.check_ledger(ledger, sizes)
     kept, stages = _kept(batch, trace, row), _stages(batch, trace, row)
     return Answer(batch.samples[row].id, generated.text, kept, ledger, generated.margin, stages)

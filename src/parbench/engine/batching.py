@@ -34,7 +34,11 @@ def plan(samples: Sequence[Sample], batch_size: int) -> list[list[int]]:
 
     Samples of a group (an image) or unit stay together if they fit into a batch. Within a window of a few batches, groups are
     sorted by their longest question to reduce padding.
+
+    Conversations are planned by their first questions: a batch of these is followed by one of the second ones, and so on.
     """
+    if any(sample.turn > 1 for sample in samples):
+        return _by_turn(samples, batch_size)
     groups: dict[int, list[int]] = {}
     for number, first in enumerate(together(samples)):
         groups.setdefault(first, []).append(number)
@@ -59,6 +63,19 @@ def plan(samples: Sequence[Sample], batch_size: int) -> list[list[int]]:
     return batches
 
 
+def _by_turn(samples: Sequence[Sample], batch_size: int) -> list[list[int]]:
+    """Batches of samples of one turn, those of the same conversations one after the other."""
+    conversations: dict[str, list[int]] = {}
+    for number, sample in enumerate(samples):
+        conversations.setdefault(sample.group, []).append(number)
+    together = list(conversations.values())
+    batches = []
+    for batch in plan([samples[members[0]] for members in together], batch_size):
+        last = max(len(together[place]) for place in batch)
+        batches += [[together[place][turn] for place in batch if turn < len(together[place])] for turn in range(last)]
+    return batches
+
+
 def part(samples: Sequence[Sample], batches: Sequence[Sequence[int]], shard: tuple[int, int]) -> list[Sequence[int]]:
     """Part i of n of a plan: consecutive batches, about equally many per part, with no group or unit in two parts.
 
@@ -70,7 +87,7 @@ def part(samples: Sequence[Sample], batches: Sequence[Sequence[int]], shard: tup
     # Batches that share a group stay together; they are consecutive.
     units: list[list[Sequence[int]]] = []
     for batch in batches:
-        joined = units and firsts[units[-1][-1][-1]] == firsts[batch[0]]
+        joined = units and not {firsts[number] for number in units[-1][-1]}.isdisjoint(firsts[number] for number in batch)
         units[-1].append(batch) if joined else units.append([batch])
     if len(units) < of:
         raise ParbenchError(

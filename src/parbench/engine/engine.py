@@ -122,12 +122,16 @@ class Engine:
         _log.warning(f"a batch of {len(samples)} does not fit into memory: continuing with {self.most}")
         return self.answer(samples, reading)
 
-    def answers(self, batches: Sequence[Sequence[Sample]]) -> Generator[list[Answer]]:
+    def answers(self, batches: Sequence[Sequence[Sample]], *, read_ahead: bool = True) -> Generator[list[Answer]]:
         """Answer batches, while workers read the next ones; see :meth:`answer`.
 
         Close the iterator to stop the workers. Results do not depend on them. An error is raised with the batch in which it occurs.
+
+        Args:
+            batches: The batches.
+            read_ahead: False if prompts hold answers of earlier batches, and can be read only after these.
         """
-        with contextlib.closing(ahead(self.images.reader, batches, self.workers)) as ready:
+        with contextlib.closing(ahead(self.images.reader, batches, self.workers if read_ahead else 0)) as ready:
             for batch, reading in ready:
                 yield self.answer(batch, reading)
 
@@ -149,11 +153,26 @@ class Engine:
         """Answer one batch whose images are encoded."""
         chosen = self.choose(samples, images)
         batch = Batch(samples, images, chosen, self.site, self.adapter.language.config)
-        lines = assemble(self.adapter, batch)
-        if lines.unfit:
-            return self._without(lines.unfit, samples, images)
-        generated, trace = self._generate(batch, lines)
-        return [account(batch, trace, generated[row], row) for row in range(len(samples))]
+        lines, selection = assemble(self.adapter, batch), self._selection(batch)
+        if unfit := lines.unfit | (selection.unfit if selection else {}):
+            return self._without(unfit, samples, images)
+        asking = [lines.asking(row) for row in range(len(samples))]
+        if selection is None:
+            generated, trace = self._generate(self.site, batch, lines)
+            return [account(batch, trace, generated[row], row, asking[row]) for row in range(len(samples))]
+        _, before = self._generate(self.site, batch, selection)
+        generated, trace = self._generate(self.site.replaying(before.choices), batch, lines)
+        trace.flops += before.flops
+        choosing = [before.choosing(row, selection.asking(row)) for row in range(len(samples))]
+        return [account(batch, trace, generated[row], row, asking[row], choosing[row]) for row in range(len(samples))]
+
+    def _selection(self, batch: Batch) -> Lines | None:
+        """The prompts for which the method chooses inside the LLM; None if it chooses nothing there, or for each sample's own."""
+        chooses = self.reducer.prompt_aware and self.site.layers_read and any(batch.images.of)
+        if not chooses or not any(one.chosen_for for one in batch.samples):
+            return None
+        found = assemble(self.adapter, replace(batch, samples=[one.chosen_for or one for one in batch.samples]))
+        return replace(found, limits=[1] * len(found.limits))
 
     def _without(self, unfit: Mapping[int, str], samples: Sequence[Sample], images: EncodedImages) -> list[Answer]:
         """Answer a batch without its failed samples."""
@@ -165,15 +184,15 @@ class Engine:
             for number, sample in enumerate(samples)
         ]
 
-    def _generate(self, batch: Batch, lines: Lines) -> tuple[list[Generated], Trace]:
+    def _generate(self, acting: Site[Reducer], batch: Batch, lines: Lines) -> tuple[list[Generated], Trace]:
         """Run the lines of a batch, with a shared prefix if possible."""
         of = batch.images.of
-        if self._chooses_once and self.site.shares_prefixes and can_share_prefixes(self.adapter):
+        if self._chooses_once and acting.shares_prefixes and can_share_prefixes(self.adapter):
             prefixes = shared_prefixes(lines.lines, of)
             if prefixes is not None:
-                return self.site.run_shared(self.adapter, lines, prefixes)
+                return acting.run_shared(self.adapter, lines, prefixes)
         rows = pad(self.adapter, lines.lines)
-        site = self.site if any(of) else None
+        site = acting if any(of) else None
         cached = site.cached if site else True
         with install(self.adapter, site, rows) as trace:
             leave = trace.leave if self.share else None
@@ -199,8 +218,9 @@ class Engine:
             numbers = [number for row in of for number in row]
             count = iter(range(len(numbers)))
             entries = [[next(count) for _ in row] for row in of]
-            questions = [sample.question for sample, row in zip(samples, of, strict=True) for _ in row]
-            evidence = [one for sample, row in zip(samples, of, strict=True) for one in _evidence(sample, len(row))]
+            asked = [sample.chosen_for or sample for sample in samples]
+            questions = [sample.question for sample, row in zip(asked, of, strict=True) for _ in row]
+            evidence = [one for sample, row in zip(asked, of, strict=True) for one in _evidence(sample, len(row))]
         seeds = [images.seeds[number] for number in numbers]
         return Chosen(self.reduce([images.encoded[number] for number in numbers], questions, seeds, evidence), entries)
 

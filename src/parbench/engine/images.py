@@ -77,7 +77,7 @@ class ImageEncoder:
         prompts: dict[str, Tensor | Exception] = {}
         for sample in samples:
             mine = read[self.reader.key(sample)]
-            prompts[sample.id] = mine.prompts[sample.id]
+            prompts |= mine.prompts
             for picture in mine.pictures:
                 if id(picture) not in numbers:
                     numbers[id(picture)] = len(order)

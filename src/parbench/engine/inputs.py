@@ -126,6 +126,11 @@ class Lines:
     until: list[tuple[str, ...]]
     unfit: dict[int, str]
 
+    def asking(self, row: int) -> int:
+        """Tokens of a line after its last visual token."""
+        images = (self.lines[row].image != -1).nonzero()
+        return len(self.lines[row].ids) - (int(images[-1]) + 1 if len(images) else 0)
+
 
 def build_line(
     adapter: LlavaAdapter, prompt: Tensor, visuals: Sequence[Visual], positions: str, new_tokens: int

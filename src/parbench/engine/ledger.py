@@ -25,6 +25,9 @@ class SampleLedger:
             all; else empty.
         works: For each image, the work of the vision tower, if attention is confined to tiles or windows of the image. Empty if
             it follows from ``tower``.
+        asking: Tokens of the prompt after the last visual token.
+        choosing: For each LLM layer that ran over another prompt to choose tokens for it: that prompt's tokens after the last
+            visual token, and the length of the sequence. Empty if tokens were chosen for the sample's own prompt.
     """
 
     tower: tuple[tuple[int, ...], ...]
@@ -38,6 +41,8 @@ class SampleLedger:
     attended: tuple[int, ...] = ()
     fed: tuple[int, ...] = ()
     works: tuple[TowerWork, ...] = ()
+    asking: int = 0
+    choosing: tuple[tuple[int, int], ...] = ()
 
     @property
     def tokens_kept(self) -> float:

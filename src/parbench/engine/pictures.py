@@ -44,7 +44,8 @@ class Read:
 
     Attributes:
         pictures: Their images.
-        prompts: For each sample, by id, its token ids [S], or the exception of reading them.
+        prompts: For each sample, by id, its token ids [S], or the exception of reading them. Those for which its visual tokens are
+            chosen are among them.
     """
 
     pictures: tuple[Picture, ...]
@@ -83,7 +84,8 @@ class Reader:
         """
         pictures = self._known(samples[0]) or self._pictures(samples[0])
         tokens = [picture.tokens for picture in pictures]
-        return Read(pictures, {sample.id: self._prompt(sample, tokens) for sample in samples})
+        prompted = [one for sample in samples for one in (sample, sample.chosen_for) if one is not None]
+        return Read(pictures, {sample.id: self._prompt(sample, tokens) for sample in prompted})
 
     def _known(self, sample: Sample) -> tuple[Picture, ...] | None:
         """The images of a sample without decoding, if all their features are cached; else None."""

@@ -29,6 +29,9 @@ class Sample:
             images. None if unknown.
         unit: Samples of one unit are scored as one question, so they are in one shard. None: the sample is a unit itself.
         evidence: Where in its first image is what it is about; None if that is not known.
+        turn: Its number in the conversation of its group, from 1. Samples of a batch have one number, since later prompts may hold
+            earlier answers.
+        chosen_for: The sample for whose question and prompt the visual tokens are chosen; None: for its own.
     """
 
     id: str
@@ -41,6 +44,8 @@ class Sample:
     source: str | None = None
     unit: str | None = None
     evidence: Evidence | None = None
+    turn: int = 1
+    chosen_for: Sample | None = None
 
 
 @dataclass(frozen=True)

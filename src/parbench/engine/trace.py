@@ -58,6 +58,21 @@ class Trace:
         for leaver in self.leavers:
             leaver(stay)
 
+    @property
+    def choices(self) -> list[Choice]:
+        """What each stage kept at prefill."""
+        return [stage.choice for stage in self.passes[0]] if self.passes else []
+
+    def choosing(self, row: int, asking: int) -> tuple[tuple[int, int], ...]:
+        """What a pass that only chooses tokens costs beside the image's: see ``SampleLedger.choosing``.
+
+        Args:
+            row: The row of the sample.
+            asking: Tokens of its prompt after the last visual token.
+        """
+        read = self.passes[0][-1].layer if self.passes else 0
+        return tuple((asking, int(layer[row])) for layer in self.layers[:read])
+
     def after(self, prefix: Trace, owner: Tensor, own: Tensor) -> Trace:
         """The trace of whole lines, from this trace of their remainders and that of their prefixes.
 

@@ -41,12 +41,12 @@ def _data(task: TaskFile, rows: Callable[[], Any]) -> str:
 
 def _scenes(settings: Mapping[str, Any]) -> str:
     from parbench.scenes.questions import SKILLS
-    from parbench.scenes.splits import recorded_fingerprints
+    from parbench.scenes.splits import recorded_fingerprints, splits_of
 
     split, skill = settings["split"], settings["skill"]
-    known = recorded_fingerprints()
+    known = splits_of(settings["task"])
     if split not in known:
-        raise unknown("dataset.split of scenes", split, known)
+        raise unknown(f"dataset.split of {settings['task'] if settings.get('turn') else 'scenes'}", split, known)
     if skill is not None and skill not in SKILLS:
         raise unknown("dataset.skill of scenes", str(skill), SKILLS)
-    return f"{known[split]}/{skill}"
+    return f"{recorded_fingerprints()[known[split]]}/{skill}"

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from parbench.errors import ParbenchError
+from parbench.errors import ParbenchError, unknown
+
+# What of a conversation the prompt of a turn holds: earlier questions with the model's own answers, or nothing.
+HISTORIES = ("own", "none")
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
@@ -20,8 +23,20 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         raise ParbenchError(f"dataset.images={settings['images']} is not known: use real or noise")
     if not isinstance(settings.get("ocr", False), bool):
         raise ParbenchError(f"dataset.ocr={settings['ocr']} is neither true nor false")
+    if settings.get("turn"):
+        _check_turns(settings)
     most = settings.get("max_new_tokens")
     if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
         raise ParbenchError(
             f"dataset.max_new_tokens={most} is not a number of tokens from 1 on: leave it out for what the task says"
+        )
+
+
+def _check_turns(settings: Mapping[str, Any]) -> None:
+    if settings["history"] not in HISTORIES:
+        raise unknown("dataset.history", str(settings["history"]), HISTORIES)
+    if settings["skill"] is not None:
+        raise ParbenchError(
+            f"dataset.skill={settings['skill']} would tear the conversations of {settings['name']} apart: leave it out; "
+            "the table has accuracy by skill"
         )

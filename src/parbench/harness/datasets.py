@@ -166,6 +166,27 @@ class PreparedDataset:
         pairs = self.settings.get("pairs")
         return rows_of_first(self.rows[pairs], limit // 2) if pairs else None
 
+    def turn(self, doc: Mapping[str, Any]) -> int | None:
+        """The number of a row in its conversation, from 1; None if questions are asked one by one."""
+        column = self.settings.get("turn")
+        return int(doc[column]) if column else None
+
+    @property
+    def remembers(self) -> bool:
+        """Whether prompts hold earlier turns, with the model's own answers."""
+        return self.settings.get("history") == "own"
+
+    @cached_property
+    def _conversations(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for number, image in enumerate(self.rows[self.settings["image_key"]]):
+            found.setdefault(image, []).append(number)
+        return found
+
+    def conversation(self, doc: Mapping[str, Any]) -> list[int]:
+        """The rows of the conversation of a row, in the order of their turns."""
+        return self._conversations[doc[self.settings["image_key"]]]
+
     def check(self, limit: int | None = None) -> None:
         """Check that the rows can be scored.
 

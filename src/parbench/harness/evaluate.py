@@ -6,7 +6,7 @@ import contextlib
 import logging
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from parbench.engine.samples import Answer, Sample
 from parbench.errors import FatalError
+from parbench.harness.conversations import turn_costs
 from parbench.harness.datasets import PreparedDataset
 from parbench.harness.progress import Progress
 from parbench.harness.random_state import random_state_kept
@@ -33,7 +34,7 @@ from parbench.results.evidence import measures
 from parbench.results.kept_bitmap import bitmap
 from parbench.results.layouts import Layout
 from parbench.results.metrics import summarise
-from parbench.results.naming import row_name, sample_number
+from parbench.results.naming import row_name, sample_id, sample_number
 from parbench.results.record import RunMetrics, SampleRecord
 from parbench.results.store import RunStore
 
@@ -182,6 +183,7 @@ class _Computation:
             lm.answered = {line.id: line.prediction for line in store.done.values()}
             lm.dataset, lm.progress = session.dataset, self.progress
             lm.run, lm.title = store.id, row_name(self.reducer.settings())
+            lm.turns = session.turns(self.reducer)
 
             def begin(questions: int) -> None:
                 store.settle(questions=questions)
@@ -192,12 +194,23 @@ class _Computation:
                     store.settle(most=engine.most)
                 if not engine.adapter.geometry.square:
                     store.add_layouts(_layouts([answer for _, _, answer in batch], store.layouts))
-                store.append(_record(session, engine, prices, doc, sample, answer) for doc, sample, answer in batch)
+                store.append(self._record(engine, prices, doc, sample, answer) for doc, sample, answer in batch)
                 self.tracker.update()
 
             lm.begin, lm.sink = begin, sink
         choose = partial(lm.choose, shard=session.shard) if session.shard else None
         return simple_evaluation(session, lm, choose=choose)
+
+    def _record(self, engine: Engine, prices: Costs | None, doc: Any, sample: Sample, answer: Answer) -> SampleRecord:
+        how = self.session.turns(self.reducer)
+        found = _record(self.session, engine, prices, doc, sample, answer)
+        if how is None or answer.ledger is None or prices is None:
+            return found
+        before = None
+        if sample.turn > 1:
+            rows = self.session.dataset.conversation(doc)
+            before = self.store.done.get(sample_id(self.session.dataset.task_name, rows[sample.turn - 2]))
+        return replace(found, **turn_costs(engine.adapter, prices, how, self.session.dataset, sample, answer.ledger, before))
 
 
 def _batch_size(session: Session) -> int:
@@ -333,6 +346,7 @@ def _record(session: Session, engine: Engine, prices: Costs | None, doc: Any, sa
         flops=sample_flops(prices, ledger) if ledger and prices else None,
         seconds=round(answer.seconds, 6),
         unit=dataset.unit(row),
+        turn=dataset.turn(doc),
         kept_columns={name: doc.get(name) for name in dataset.settings.get("keeps", ())},
     )
 

@@ -15,6 +15,7 @@ from parbench.engine.batching import part, plan
 from parbench.engine.engine import Engine
 from parbench.engine.samples import Answer, Sample
 from parbench.errors import ParbenchError
+from parbench.harness.conversations import Conversations
 from parbench.harness.datasets import PreparedDataset
 from parbench.harness.in_flight import in_flight
 from parbench.harness.progress import Progress
@@ -44,6 +45,7 @@ class ParbenchLlava(lmms):
         sink: Called after each batch with (doc, sample, answer) triples, in order.
         dataset: The source of rows and images.
         progress: The progress bar of the whole command.
+        turns: How a method chooses tokens for the turns of a conversation; None if questions are asked one by one.
         run: The id of this evaluation in the progress bar.
         title: Its name there.
     """
@@ -65,6 +67,7 @@ class ParbenchLlava(lmms):
         self.sink: Sink | None = None
         self.dataset: PreparedDataset | None = None
         self.progress: Progress | None = None
+        self.turns: str | None = None
         self.run, self.title = "", "parbench"
         self._planned: list[list[str]] | None = None
         self._calibrated_for: Collection[str] = ()
@@ -100,22 +103,26 @@ class ParbenchLlava(lmms):
         Raises:
             ParbenchError: Always.
         """
-        raise ParbenchError("parbench answers single-turn questions: multi-round tasks are not supported")
+        raise ParbenchError(
+            "multi-round tasks of lmms-eval are not supported: parbench's own conversations are dataset=scenes_turns"
+        )
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """Answer all requests, batch by batch. Batches whose samples are all answered are skipped; others are run whole."""
         self._check_calibration(requests)
-        docs, samples = self._docs(requests), self._samples(requests)
-        texts = {sample.id: self.answered[sample.id] for sample in samples if sample.id in self.answered}
+        texts = dict(self.answered)
+        docs, samples = self._docs(requests), self._samples(requests, texts)
+        known = sum(sample.id in texts for sample in samples)
         if self.begin:
             self.begin(len(samples))
         with contextlib.ExitStack() as stack:
             progress = self.progress or stack.enter_context(Progress())
-            progress.expect(self.run, len(samples), len(texts), self.title)
+            progress.expect(self.run, len(samples), known, self.title)
             batches = [batch for batch in self._batches(samples) if any(samples[number].id not in texts for number in batch)]
             whole = [[samples[number] for number in batch] for batch in batches]
             flight = stack.enter_context(in_flight(self.engine.adapter, progress.within))
-            answering = stack.enter_context(contextlib.closing(self.engine.answers(whole)))
+            read_ahead = self.dataset is None or not self.dataset.remembers
+            answering = stack.enter_context(contextlib.closing(self.engine.answers(whole, read_ahead=read_ahead)))
             for numbers in batches:
                 flight.begin(len(numbers))
                 answers = next(answering)
@@ -139,7 +146,7 @@ class ParbenchLlava(lmms):
 
     def choose(self, requests: Sequence[Instance], shard: tuple[int, int]) -> list[Instance]:
         """The requests of one shard, in order; they form the same batches as in an unsharded run."""
-        samples = self._samples(requests)
+        samples = self._samples(requests, self.answered)
         mine = part(samples, plan(samples, self.size), shard)
         self._planned = [[samples[number].id for number in batch] for batch in mine]
         return [requests[number] for number in sorted(number for batch in mine for number in batch)]
@@ -153,8 +160,12 @@ class ParbenchLlava(lmms):
     def _docs(self, requests: Sequence[Instance]) -> list[Any]:
         return [self.dataset.docs()[request.args[3]] if self.dataset else None for request in requests]
 
-    def _samples(self, requests: Sequence[Instance]) -> list[Sample]:
-        return [self._sample(request) for request in requests]
+    def _samples(self, requests: Sequence[Instance], texts: Mapping[str, str]) -> list[Sample]:
+        alone = [self._sample(request) for request in requests]
+        if self.turns is None or self.dataset is None:
+            return alone
+        conversations = Conversations(self.engine.adapter, self.dataset, self.turns, texts, self._evidence)
+        return [conversations.sample(sample, doc) for sample, doc in zip(alone, self._docs(requests), strict=True)]
 
     def _sample(self, request: Instance) -> Sample:
         context, arguments, doc_to_visual, doc_id, task, split = request.args

@@ -119,5 +119,7 @@ class ScenesTask(LoadedTask):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         from parbench.scenes.dataset import load_scenes
+        from parbench.scenes.splits import splits_of
 
-        super().__init__(config, load_scenes(config["test_split"], (config.get("metadata") or {}).get("skill")))
+        split = splits_of(config["task"])[config["test_split"]]
+        super().__init__(config, load_scenes(split, (config.get("metadata") or {}).get("skill")))

@@ -76,6 +76,7 @@ def _planned(session: Session, cell: Cell, geometry: Geometry | None) -> Planned
             reducer = for_sizes(reducer, geometry)
             session.check_clip(reducer)
             session.check_evidence(reducer)
+            session.turns(reducer)
     except ParbenchError as error:
         if cell.required:
             raise

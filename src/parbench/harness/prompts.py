@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +23,18 @@ VICUNA_SYSTEM = (
 _PROBE = "Which of these two is it?"
 
 
-def build_prompt(adapter: LlavaAdapter, context: str, images: int) -> str:
+# A question and its answer.
+Exchange = tuple[str, str]
+
+
+def build_prompt(adapter: LlavaAdapter, context: str, images: int, earlier: Sequence[Exchange] = ()) -> str:
     """The prompt for a context, with one placeholder of the model per image, in front of the text unless it has ``<image>`` itself.
 
     Args:
         adapter: The model; its ``prompt`` selects its chat template or Vicuna's v1 conversation.
         context: The question as lmms-eval formats it.
         images: Its number of images.
+        earlier: The conversation so far. The images are in front of its first question.
 
     Raises:
         ParbenchError: The model's template drops every question, or its images.
@@ -36,12 +42,13 @@ def build_prompt(adapter: LlavaAdapter, context: str, images: int) -> str:
     """
     placeholder = _placeholder(adapter.processor)
     if adapter.prompt == "vicuna_v1":
-        prompt = f"{VICUNA_SYSTEM} USER: {_with_placeholders(context, images, placeholder)} ASSISTANT:"
+        prompt = f"{VICUNA_SYSTEM} {_vicuna(context, images, placeholder, earlier)}"
     else:
         template = _template(adapter.processor, adapter.name)
         typed = _reads_parts(adapter.tokenizer, template, placeholder)
-        prompt = _render(adapter.tokenizer, template, context, images, placeholder, typed=typed)
-    if wrong := _what_is_wrong(prompt, context, images, placeholder):
+        prompt = _render(adapter.tokenizer, template, context, images, placeholder, typed=typed, earlier=earlier)
+    said = [text for exchange in earlier for text in exchange]
+    if wrong := _what_is_wrong(prompt, IMAGE.join([*said, context]), images, placeholder):
         raise UnfitSample(
             f"a prompt {wrong}: they must agree, so write {IMAGE} once for each image, or leave it out of the question"
             if "placeholders" in wrong
@@ -107,11 +114,33 @@ def _reads_parts(tokenizer: Any, template: str, placeholder: str) -> bool:
     return one[0] != one[1]
 
 
-def _render(tokenizer: Any, template: str, context: str, images: int, placeholder: str, *, typed: bool) -> str:
-    content = _parts(context, images, placeholder) if typed else _with_placeholders(context, images, placeholder)
-    rendered: str = tokenizer.apply_chat_template(
-        [{"role": "user", "content": content}], chat_template=template, tokenize=False, add_generation_prompt=True
-    )
+def _vicuna(context: str, images: int, placeholder: str, earlier: Sequence[Exchange]) -> str:
+    """The turns of Vicuna's v1 conversation."""
+    questions = [*(question for question, _ in earlier), context]
+    questions[0] = _with_placeholders(questions[0], images, placeholder)
+    done = "".join(f"USER: {text} ASSISTANT: {answer}</s>" for text, (_, answer) in zip(questions, earlier, strict=False))
+    return f"{done}USER: {questions[-1]} ASSISTANT:"
+
+
+def _render(
+    tokenizer: Any,
+    template: str,
+    context: str,
+    images: int,
+    placeholder: str,
+    *,
+    typed: bool,
+    earlier: Sequence[Exchange] = (),
+) -> str:
+    def message(role: str, text: str, images: int) -> dict[str, Any]:
+        content = _parts(text, images, placeholder) if typed else _with_placeholders(text, images, placeholder)
+        return {"role": role, "content": content}
+
+    messages: list[dict[str, Any]] = []
+    for question, answer in earlier:
+        messages += [message("user", question, 0 if messages else images), message("assistant", answer, 0)]
+    messages.append(message("user", context, 0 if messages else images))
+    rendered: str = tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False, add_generation_prompt=True)
     begin = tokenizer.bos_token
     # Most tokenizers add it themselves, and a second one would change the prompt.
     if begin and rendered.startswith(begin) and tokenizer("a").input_ids[0] == tokenizer.bos_token_id:

@@ -55,8 +55,9 @@ def _read(settings: Mapping[str, Any]) -> Any:
     """The rows as they are stored."""
     if settings["hub"] is None:
         from parbench.scenes.dataset import load_scenes
+        from parbench.scenes.splits import splits_of
 
-        return load_scenes(settings["split"], settings["skill"])
+        return load_scenes(splits_of(settings["task"])[settings["split"]], settings["skill"])
     if source := settings.get("source"):
         return SOURCES[source](settings)
     return load_rows(settings, settings["config"])

@@ -235,6 +235,12 @@ class Session:
         """
         return self.thresholds.filled(self.checked(method, budget))
 
+    def turns(self, reducer: Reducer) -> str | None:
+        """How a method chooses tokens for the turns of conversations; see :func:`parbench.harness.turns.turns_of`."""
+        from parbench.harness.turns import turns_of
+
+        return turns_of(self.config.get("turns"), reducer, self.dataset)
+
     def checked(self, method: DictConfig, budget: int | float | None = None) -> Reducer:
         """Like :meth:`reducer`, but without the threshold, whose search may need the model.
 
@@ -307,6 +313,8 @@ class Session:
         if seen := token_settings(self._folder()):
             identity["processor"] = seen
             identity["within"] = "part" if site_of(reducer, self.geometry).by_part else "image"
+        if turns := self.turns(reducer):
+            identity["turns"] = turns
         if kind := settings.get("quantization"):
             identity["quantization"] = {"name": kind, "bitsandbytes": importlib.metadata.version("bitsandbytes")}
         # An access token does not affect results and must not be written to files.

@@ -110,3 +110,11 @@ class Evidence:
         """
         read = source if self.square is None else grid_source(self.square, *grid)
         return [needed([box], read) for box in self.boxes]
+
+
+def joined(several: Sequence[Evidence | None]) -> Evidence | None:
+    """What several questions about one image are about; None if that is not known of one of them."""
+    known = [one for one in several if one is not None]
+    if not known or len(known) < len(several):
+        return None
+    return Evidence(tuple(dict.fromkeys(box for one in known for box in one.boxes)), known[0].square)

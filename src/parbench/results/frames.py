@@ -22,6 +22,8 @@ _PREFILL = ("vision", "projector", "reducer", "llm_prefill")
 _SPREAD_OUT = ("tokens_kept", "flops", "seconds_per_sample", "own_tokens")
 _PARTS = tuple(f"flops_{part}" for part in FLOPS_PARTS)
 _NUMBERS_OF_RUNS = columns(METRICS_FIELDS, "number") | {"seconds", "off_budget", "own_tokens", "flops_prefill", *_PARTS}
+# What a sample is scored with, and its turn in a conversation with its costs, always belong to it, like its id.
+_ALWAYS = ("unit", "turn", "kv_bytes", "kv_written")
 _KINDS_OF_SAMPLES = {
     "str": columns(SAMPLE_FIELDS, "text"),
     "float64": columns(SAMPLE_FIELDS, "number") | set(_PARTS),
@@ -83,7 +85,8 @@ def _labels(runs: Sequence[Run]) -> list[str]:
     for place, run in enumerate(runs):
         method = run.identity["method"]
         quantized = (run.identity.get("quantization") or {}).get("name")
-        named.append(" ".join(filter(None, (row_name(method), quantized))))
+        turns = run.identity.get("turns")
+        named.append(" ".join(filter(None, (row_name(method), quantized, turns if turns != "any" else None))))
         alike[named[-1], *surroundings(run.identity).values()].append(place)
     for places in alike.values():
         # The fields of the parts of a composed method are told apart one by one.
@@ -109,9 +112,8 @@ def samples_frame(runs: Sequence[Run], chosen: Sequence[str] | None = None) -> p
         for name in chosen:
             if name not in ("id", *names, *parts):
                 raise unknown("column of the samples", name, [*names, *parts])
-        # The unit that a sample is scored in always belongs to it, like its id.
-        names = [name for name in names if name in chosen or name == "unit"]
-        parts = [part for part in parts if part in chosen]
+        names = [name for name in names if name in chosen or name in _ALWAYS]
+        parts = [part for part in parts if part in chosen or (part == "flops_total" and "turn" in names)]
     data: dict[str, list[Any]] = {name: [] for name in ("run_id", "id", *names, *parts)}
     for run in runs:
         _extend(data, run, names, parts)
@@ -124,7 +126,7 @@ def _columns_of(runs: Sequence[Run]) -> list[str]:
     """The fields of samples and the data sets' own columns; those that samples may lack only if one has them."""
     ends = [line for run in runs for line in run.lines[:1] + run.lines[-1:]]
     # Fields that lines leave out are columns only if some line has them.
-    absent = {name for name in ("unit", "own_tokens") if all(line.get(name) is None for line in ends)}
+    absent = {name for name in (*_ALWAYS, "own_tokens") if all(line.get(name) is None for line in ends)}
     names = [name for name in SAMPLE_FIELDS if name not in ("id", "flops") and name not in absent]
     return [*names, *dict.fromkeys(name for line in ends for name in line.kept_columns)]
 

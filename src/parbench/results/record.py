@@ -134,6 +134,22 @@ class SampleRecord:
         default=None,
         left_out=True,
     )
+    turn: int | None = _about(
+        "Number of the question in the conversation about its image, from 1; only of conversations.",
+        "int",
+        default=None,
+        left_out=True,
+    )
+    kv_bytes: float | None = _about(
+        "Bytes of keys and values in the KV cache at the end of the turn; only of conversations. `flops` are then those of the "
+        "turn, beside what earlier turns left in memory.",
+        "number",
+        default=None,
+        left_out=True,
+    )
+    kv_written: float | None = _about(
+        "Bytes of keys and values that the turn wrote; only of conversations.", "number", default=None, left_out=True
+    )
     kept_columns: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ def load_scenes(split: str, skill: str | None = None) -> Any:
     """The questions of a split, with images as image features, which are decoded on access.
 
     Args:
-        split: train, val or test.
+        split: One of ``parbench.scenes.splits.SPLITS``.
         skill: Only the questions of this skill.
 
     Raises:

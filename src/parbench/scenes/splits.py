@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -28,10 +28,18 @@ from parbench.scenes.world import CHARACTERS, Scene, sample_scene
 
 @dataclass(frozen=True)
 class Split:
-    """A split: its first seed and its number of images, with one scene per seed."""
+    """A split: its first seed and its number of images, with one scene per seed.
+
+    Attributes:
+        first_seed: The seed of its first scene.
+        images: Number of images.
+        turns: Number of questions in the conversation about each image (:mod:`parbench.scenes.conversations`); 0 if questions are
+            asked one by one. Seeds whose scenes do not offer the wanted skills are then passed over.
+    """
 
     first_seed: int
     images: int
+    turns: int = 0
 
 
 # Training uses seeds below 1,000,000,000; the seeds of splits are disjoint.
@@ -39,19 +47,40 @@ SPLITS = {
     "train": Split(0, 400),
     "val": Split(2_000_000_000, 120),
     "test": Split(3_000_000_000, 320),
+    "turns-val": Split(2_500_000_000, 42, 4),
+    "turns-test": Split(3_500_000_000, 154, 4),
 }
+# The task whose rows are turns of conversations; its splits are those with this prefix.
+TURNS_TASK = "scenes_turns"
+_TURNS = "turns-"
+
+
+def splits_of(task: str) -> dict[str, str]:
+    """The splits of a task of lmms-eval by the names that a person gives them: ``{"test": "turns-test", ...}``."""
+    if task == TURNS_TASK:
+        return {name.removeprefix(_TURNS): name for name, split in SPLITS.items() if split.turns}
+    return {name: name for name, split in SPLITS.items() if not split.turns}
+
+
 PER_IMAGE = {"existence": 2, "colour": 1, "shape": 1, "count": 2, "position": 1, "relation": 2, "reading": 1}
 
 
 @dataclass(frozen=True)
 class Item:
-    """One question of a split, with the index of its image."""
+    """One question of a split.
+
+    Attributes:
+        image: Index of its image.
+        question: The question.
+        turn: Its number in the conversation about the image, from 1; 0 if there is none.
+    """
 
     image: int
     question: Question
+    turn: int = 0
 
 
-class _Balance:
+class Balance:
     """Chooses, image by image, the question whose answer has been the rarest so far.
 
     Two levels are balanced: the answer within its skill (for existence, also the type of negative), then the answer to the same
@@ -65,6 +94,7 @@ class _Balance:
 
     @staticmethod
     def group(question: Question) -> tuple[str, ...]:
+        """What is balanced first: the skill and the answer, or what stands for it."""
         if question.skill == "reading":
             return question.skill, str(len(question.answer))
         if question.skill == "existence":
@@ -72,6 +102,7 @@ class _Balance:
         return question.skill, question.answer
 
     def cost(self, question: Question) -> tuple[float, int, int]:
+        """How often the like of a question was taken so far."""
         group = self.by_group[self.group(question)]
         if question.skill == "existence":
             # Each of the three negatives is a third of the answers no.
@@ -80,7 +111,15 @@ class _Balance:
             weight = group
         return weight, self.by_text[question.text, question.answer], self.texts[question.text]
 
+    def best(self, rng: np.random.Generator, offered: Sequence[Question]) -> Question:
+        """Take one of the questions with the least cost, at random."""
+        order = rng.permutation(len(offered))
+        question = offered[min(order, key=lambda index: self.cost(offered[index]))]
+        self.take(question)
+        return question
+
     def take(self, question: Question) -> None:
+        """Count a question as taken."""
         self.by_group[self.group(question)] += 1
         self.by_text[question.text, question.answer] += 1
         self.texts[question.text] += 1
@@ -91,7 +130,7 @@ def _scenes(split: Split) -> list[Scene]:
 
 
 def _choose(split: Split, scenes: list[Scene]) -> list[Item]:
-    balance = _Balance()
+    balance = Balance()
     items = []
     for number, scene in enumerate(scenes):
         rng = np.random.default_rng([split.first_seed + number, 3])
@@ -103,10 +142,7 @@ def _choose(split: Split, scenes: list[Scene]) -> list[Item]:
             for _ in range(PER_IMAGE[skill]):
                 if not offered:
                     break
-                order = rng.permutation(len(offered))
-                best = min(order, key=lambda index: balance.cost(offered[index]))
-                question = offered[best]
-                balance.take(question)
+                question = balance.best(rng, offered)
                 items.append(Item(number, question))
                 # An image has no two questions with the same text.
                 offered = [other for other in offered if other.text != question.text]
@@ -122,6 +158,10 @@ def load_split(name: str) -> tuple[tuple[Scene, ...], tuple[Item, ...]]:
     """
     if name not in SPLITS:
         raise unknown("split of scenes", name, SPLITS)
+    if SPLITS[name].turns:
+        from parbench.scenes.conversations import conversations
+
+        return conversations(SPLITS[name])
     scenes = _scenes(SPLITS[name])
     return tuple(scenes), tuple(_choose(SPLITS[name], scenes))
 
@@ -139,6 +179,7 @@ def rows(name: str) -> Iterator[dict[str, Any]]:
             "skill": question.skill,
             "detail": question.detail,
             "boxes": [list(box) for box in question.boxes],
+            **({"turn": item.turn} if item.turn else {}),
         }
 
 

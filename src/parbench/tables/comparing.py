@@ -32,6 +32,7 @@ from parbench.statistics.power import detectable, difference_error
 from parbench.statistics.significance import flips, holm
 from parbench.tables.computed_by import check_same_code, code_notes
 from parbench.tables.failures import failures
+from parbench.tables.turns import LATER, turn_costs, turn_sums, turns_beside
 
 # Columns of the samples that a comparison needs.
 COLUMNS = ("image_id", "skill", "prediction", "target", "score", "error", "evidence_recall")
@@ -128,6 +129,7 @@ def compare(
     measure, notes = _measure(answers, metric, runs["dataset.metric"][0])
     skills = _skills(answers)
     own = ["own_tokens"] if runs["own_tokens"].notna().any() else []
+    own += ["turns"] if "turns" in runs else []
     frame = runs[[*_KEPT, *own]].copy()
     frame["label"] = [
         f"{given} {kind}".rstrip() if (given := (labels or {}).get(run)) else label
@@ -226,7 +228,9 @@ class _Table:
         for name in self.sums:
             self._estimates(name, [self.resampled[name].of(row) for row in self.rows])
         self.columns["hard_n"] = [int(mask.sum()) if self.none is not None else 0 for mask in self.hard]
+        self.columns |= turn_costs(self.answers)
         self._against_none()
+        self._against_each()
         for control in compared_with(self.frame):
             others = [self._at_budget(control, row) for row in self.rows]
             if any(other is not None for other in others):
@@ -257,6 +261,7 @@ class _Table:
             sums["hard"] = mean_of(answers, score, self.hard)
         skill = answers.questions_column("skill")
         sums |= {f"skill_{name}": mean_of(answers, score, skill == name) for name in skills}
+        sums |= turn_sums(answers)
         if np.isfinite(answers.column("evidence_recall").astype(float)).any():
             sums["evidence_recall"] = mean_where_known(answers, "evidence_recall")
         return sums
@@ -326,6 +331,16 @@ class _Table:
         self.columns["broken"] = [flip.broken if flip else 0 for flip in found]
         self.columns["fixed"] = [flip.fixed if flip else 0 for flip in found]
         self._p_values("flips", [flip.p if flip else float("nan") for flip in found])
+
+    def _against_each(self) -> None:
+        """Add the difference in later turns from the same method that chooses its tokens anew for every turn."""
+        others = [turns_beside(self.frame, row) for row in self.rows]
+        if LATER not in self.resampled or not any(other is not None for other in others):
+            return
+        later = self.resampled[LATER]
+        found = [None if other is None else later.against(row, other) for row, other in zip(self.rows, others, strict=True)]
+        self._estimates("delta_each", found)
+        self._p_values("delta_each", [estimate.p_value() if estimate else float("nan") for estimate in found])
 
     def _best(self) -> list[bool]:
         """Whether each run is significantly better than every other run of its budget, after correction."""

@@ -13,10 +13,11 @@ from parbench.results.delivery import FAR, MARK, in_words
 from parbench.statistics.bootstrap import LEVEL
 from parbench.tables.cautions import cautions, no_share
 from parbench.tables.comparing import Comparison
+from parbench.tables.turns import accuracy_columns, cost_columns
 
-VIEWS = ("answers", "official", "tokens", "controls", "skills", "stages")
+VIEWS = ("answers", "official", "tokens", "controls", "skills", "turns", "costs", "stages")
 # The default views; stages are for variants of one method.
-USUAL = ("answers", "official", "tokens", "controls", "skills")
+USUAL = ("answers", "official", "tokens", "controls", "skills", "turns", "costs")
 
 
 class Cell(NamedTuple):
@@ -64,6 +65,8 @@ def views(comparison: Comparison, wanted: Sequence[str] = USUAL) -> list[View]:
         "tokens": _tokens,
         "controls": _controls,
         "skills": _skills,
+        "turns": _turns,
+        "costs": _costs,
         "stages": _stages,
     }
     found = [makers[name](comparison) for name in VIEWS if name in wanted]
@@ -245,6 +248,26 @@ def _skills(comparison: Comparison) -> View | None:
     columns += [(f"{name} ({count})", skill(name)) for name, count in comparison.skills.items()]
     notes = ["hard: of the questions that none answers and downsample at the same budget does not"] if hard else []
     return _view(comparison, "accuracy % by skill (questions)", columns, notes)
+
+
+def _turns(comparison: Comparison) -> View | None:
+    """Accuracy of conversations by turn."""
+    if "turn_1" not in comparison.frame:
+        return None
+    columns = accuracy_columns(comparison.frame, ranged, lambda row, name: _difference(row, name, comparison))
+    notes = ["later: turns after the first; every turn tests the same skills equally often"]
+    if "delta_each" in comparison.frame:
+        notes.append("Δ later vs each: from the same method choosing its tokens anew for every turn; *: significant after Holm")
+    return _view(comparison, "accuracy % by turn", [("method", marked), *columns], notes)
+
+
+def _costs(comparison: Comparison) -> View | None:
+    """Costs of conversations by turn."""
+    if "flops_turn_1" not in comparison.frame:
+        return None
+    columns = cost_columns(comparison.frame, number)
+    notes = ["KV: keys and values at the end of a turn; written: over all turns"]
+    return _view(comparison, "costs by turn", [("method", marked), *columns], notes)
 
 
 def _stages(comparison: Comparison) -> View | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch.utils.hooks import RemovableHandle
 
 from parbench.engine.inputs import Rows
 from parbench.models.listening import Take
-from parbench.reducers import Provenance
+from parbench.reducers import Choice, Provenance
 
 
 class LlmHooks:
@@ -24,6 +24,8 @@ class LlmHooks:
         self.rows = rows
         # What is added behind the first layers at prefill, for the tokens that enter them.
         self.streams = rows.streams
+        # What each stage keeps, chosen before; empty if the method chooses.
+        self.replay: Sequence[Choice] = ()
 
     def handles(self) -> list[RemovableHandle]:
         """Register the hooks and return their handles."""

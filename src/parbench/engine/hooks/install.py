@@ -38,6 +38,7 @@ def install(
     """
     trace = Trace()
     hooks = site.hooks(adapter, rows, trace, place) if site else LlmHooks(rows)
+    hooks.replay = site.replay if site else ()
     depth = len(adapter.language.layers)
 
     def record(_layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -237,7 +237,7 @@ class LayerHooks(LlmHooks):
         )
         old, added = self.layout, None
         with own_flops() as counted:
-            choice = choose_by_size(self.reducer, view, self.rows.sizes)
+            choice = self.replay[number] if self.replay else choose_by_size(self.reducer, view, self.rows.sizes)
             if self.reducer.masked:
                 self.layout = hidden_from_attention(old, choice)
             else:

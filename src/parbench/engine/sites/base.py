@@ -23,7 +23,7 @@ from parbench.models.families import Prepared
 from parbench.models.geometry import Geometry
 from parbench.models.merging import Merger
 from parbench.models.vision import Encoded
-from parbench.reducers import Reducer, Reduction, TokenReducer
+from parbench.reducers import Choice, Reducer, Reduction, TokenReducer
 from parbench.reducers.calibration import first_descent, search
 from parbench.reducers.none import Unreduced
 from parbench.reducers.token_probes import Probes, Shown
@@ -50,6 +50,7 @@ class Site(Generic[R_co]):
         reducer: The method.
         geometry: The model's sizes.
         between: The part of the method between vision tower and LLM; None if there is none.
+        replay: What each stage inside the LLM keeps of the images of a batch, chosen before; empty if the method chooses.
     """
 
     name: ClassVar[str]
@@ -66,6 +67,7 @@ class Site(Generic[R_co]):
         self.reducer = reducer
         self.geometry = geometry
         self.between: TokenReducer = Unreduced(name="none")
+        self.replay: Sequence[Choice] = ()
 
     # Properties.
 
@@ -110,6 +112,12 @@ class Site(Generic[R_co]):
             return self
         made = copy.copy(self)
         made.between = replace(self.between, budget=budget)
+        return made
+
+    def replaying(self, choices: Sequence[Choice]) -> Self:
+        """The site with the choices of its stages inside the LLM given instead of made."""
+        made = copy.copy(self)
+        made.replay = choices
         return made
 
     @property
