@@ -60,6 +60,29 @@ def test_visionzip_without_cls_has_one_patch_more(probes, encoded):
     assert set(token.tolist()) == set(range(64))
 
 
+@pytest.mark.parametrize("budget", [1, 3, 64, 200, 575])
+def test_prunesid_sends_cls_and_then_its_groups(probes, encoded, budget):
+    method = reducer("prunesid", budget)
+    reduction, chosen = method.reduce(encoded.features, probes), method.choose(probes)
+    assert reduction.counts.tolist() == [budget, budget]
+    assert torch.equal(reduction.tokens[:, 0], encoded.cls)
+    for row in range(2):
+        token, patch, _ = reduction.provenance.of(row)
+        assert token.tolist() == list(range(1, budget))
+        assert len(patch.unique()) == budget - 1
+        assert torch.equal(reduction.tokens[row, 1:], encoded.features[row, patch])
+        groups = chosen.group[row, patch]
+        assert groups.tolist() == sorted(groups.tolist())
+        assert groups.bincount(minlength=len(chosen.shares[row])).tolist() == chosen.shares[row]
+
+
+def test_prunesid_without_cls_has_one_patch_more_and_another_start_has_other_groups(probes, encoded):
+    reduction = reducer("prunesid", 64, send_cls=False).reduce(encoded.features, probes)
+    assert len(reduction.provenance.of(1).patch.unique()) == 64
+    one, other = (reducer("prunesid", 64, seed=seed).choose(probes).group for seed in (0, 1))
+    assert not torch.equal(one, other)
+
+
 def test_trim_by_its_own_rule_keeps_the_mean_where_nothing_stands_out(adapter, encoded):
     plain = flat(encoded)
     reduction = reducer("trim").reduce(plain.features, Probes(adapter, plain, QUESTIONS, [1, 2]))
@@ -152,6 +175,7 @@ def test_the_anchors_of_hiprune_bring_their_neighbours(adapter, scenes):
         ("divprune", 0, {}, "budget=0"),
         ("scope", 64, {"alpha": -1.0}, "use 0 or more"),
         ("mmtok", 64, {"alpha": -1.0}, "use 0 or more"),
+        ("prunesid", 64, {"place": "after_projector"}, "not a value of PruneSID"),
         ("mmtok", 64, {"text_temperature": 0.0}, "use a number above 0"),
         ("hiprune", 8, {"alpha": 1.0}, "smaller method.alpha than 1, or a budget of 10"),
         ("hiprune", 64, {"alpha": 1.5}, "not a share"),

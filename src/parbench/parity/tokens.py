@@ -96,6 +96,10 @@ class _Probes(Probes):
         """The recorded embeddings of the question's words."""
         return self._case.tensor("text_token_embeds")
 
+    def loadings(self, count: int, seed: int = 0) -> Tensor:
+        """The recorded vectors of the decomposition, whose start was random."""
+        return self._case.tensor("V")[None, :, :count].double()
+
     @property
     def padding(self) -> Tensor | None:
         """The recorded patches of padding, if the case has them."""
@@ -116,7 +120,7 @@ def _encoded(case: Case) -> Encoded:
     if case.used("keys_heads"):
         keys[READ_BLOCK] = case.tensor("keys_heads").transpose(0, 1).flatten(1)[None]
     # Some official functions only get projected patches.
-    given = [name for name in ("features", "projected", "projected_wide") if case.used(name)]
+    given = [name for name in ("features", "features_in", "projected", "projected_wide") if case.used(name)]
     features = case.tensor(given[0] if given else "features")[None]
     cls = case.tensor("cls_feature")[None] if case.used("cls_feature") else features[:, 0]
     lengths = torch.tensor([[features.shape[1] + 1]])

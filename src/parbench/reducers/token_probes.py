@@ -14,6 +14,10 @@ from parbench.errors import ParbenchError
 from parbench.models.attention import received
 from parbench.models.parts import Parts
 from parbench.models.vision import READ_BLOCK, Encoded
+from parbench.ops.components import main_loadings
+
+# Power iterations of a decomposition, as torch.pca_lowrank has them.
+_POWER_ROUNDS = 2
 
 if TYPE_CHECKING:
     from parbench.models.adapter import LlavaAdapter
@@ -163,6 +167,20 @@ class Probes:
         """Uniform noise [B, N], drawn on the CPU from each image's content and ``seed``."""
         features = self.encoded.features
         return image_noise(self.seeds, features.shape[1], seed).to(features.device)
+
+    def loadings(self, count: int, seed: int = 0) -> Tensor:
+        """Loadings of the tokens on the main components of the sigmoid of features, each token centred, [B, N, count] in float64.
+
+        Each image is decomposed by itself, by random projection from its content and ``seed``.
+        """
+        features = self.encoded.features
+        size, device = features.shape[1], features.device
+        found = []
+        for one, image in zip(features, self.seeds, strict=True):
+            values = one.double().sigmoid()
+            start = image_noise([image], size * count, seed)[0].to(device) - 0.5
+            found.append(main_loadings((values - values.mean(1, keepdim=True)).T, start.view(size, count), _POWER_ROUNDS))
+        return torch.stack(found)
 
 
 def image_noise(images: Sequence[int], count: int, seed: int) -> Tensor:
