@@ -77,8 +77,8 @@ _READING = """
 Where methods act and what they get differs from LLaVA-1.5 in these points:
 
 * **Behind the connector.** In all families but LLaVA-1.5, methods between tower and LLM act on tokens in the LLM's space,
-  whatever `method.place` says: the connector joins patches there. Methods that compare or merge features (VisionZip, PruMerge,
-  VisPruner, FOLDER) do so behind the connector, and VisionZip sends no CLS.
+  whatever `method.place` says: the connector joins patches there. The record of a run says `after_projector`. Methods that compare
+  or merge features (VisionZip, PruMerge, VisPruner, FOLDER) do so behind the connector, and VisionZip sends no CLS.
 * **`method.attention=received`.** In towers without CLS, a token is ranked by the attention that it receives, mean over heads and
   queries, in the last block that sees the whole image. Where the connector joins patches, it is the mean over those of a token.
 * **`method.space=llm`.** Without a CLIP text tower that fits, relevance compares projected tokens with the LLM's input embeddings

@@ -70,6 +70,8 @@ def test_an_evaluation_of_images_of_many_sizes(run, checkpoint, drawn, folder, n
     assert ("0.222 of " in out) == (name != "gemma3-4b")
     identities = [identity_of(path.parent) for path in (folder / "shared").glob("*/samples.jsonl")]
     assert {one["within"] for one in identities} == {"image"}
+    # Both methods: ``none`` says before_projector in its YAML.
+    assert {one["method"]["place"] for one in identities} == {"after_projector"}
     assert all(len(one["processor"]) > 1 for one in identities)
     metrics, lines = found(folder / "shared")
     assert metrics["failures"] == 0

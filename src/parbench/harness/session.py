@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib.metadata
+from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -286,7 +287,7 @@ class Session:
             "device": self._device_type,
             "method": {
                 "class": f"{type(reducer).__module__}.{type(reducer).__qualname__}",
-                **reducer.settings(),
+                **(reducer.settings() if "projector" in self.geometry.offers else _behind_connector(reducer.settings())),
             },
             # The calibration data; None if the threshold was given or there is none.
             "calibration": dict(reducer.found_on) if reducer.found_on else None,
@@ -320,6 +321,14 @@ class Session:
         # An access token does not affect results and must not be written to files.
         found: dict[str, Any] = redacted(identity)
         return found
+
+
+def _behind_connector(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a method on a model whose tokens can only be reduced behind the connector, whatever ``place`` says."""
+    return {
+        name: _behind_connector(value) if isinstance(value, Mapping) else "after_projector" if name == "place" else value
+        for name, value in settings.items()
+    }
 
 
 @lru_cache
