@@ -13,6 +13,7 @@ from helpers import reducer, sample
 from parbench.compute.flops import costs
 from parbench.engine.engine import Engine
 from parbench.errors import ParbenchError
+from parbench.models.block_view import BlockView
 from parbench.models.geometry import Geometry
 from parbench.models.merging import merge_blocks
 from parbench.ops.matching import merge_average, merge_none
@@ -59,7 +60,11 @@ def test_a_tower_without_cls_is_not_compared():
     assert "CLS" in DTOME.unsupported(case)
 
 
-@pytest.mark.parametrize("method", [reducer("tome", 576), reducer("dymu", thresholds=1.1)], ids=["tome", "dymu"])
+@pytest.mark.parametrize(
+    "method",
+    [reducer("tome", 576), reducer("dymu", thresholds=1.1), reducer("flowcut", 576)],
+    ids=["tome", "dymu", "flowcut"],
+)
 def test_with_nothing_merged_the_tower_is_untouched_bit_for_bit(method, adapter, pixels):
     with torch.inference_mode():
         plain = adapter.encode(pixels)
@@ -84,7 +89,7 @@ def test_hooks_are_taken_out_whatever_happens(adapter, pixels):
     before = hooks(adapter)
     seen = []
 
-    def fails(block, metric, counts):
+    def fails(view):
         seen.append(hooks(adapter))
         raise RuntimeError("no")
 
@@ -97,9 +102,9 @@ def test_hooks_are_taken_out_whatever_happens(adapter, pixels):
 def test_only_blocks_whose_output_is_read_merge(adapter, pixels):
     blocks = []
 
-    def note(block, metric, counts):
-        blocks.append(block)
-        return merge_none(counts, metric.shape[1])
+    def note(view):
+        blocks.append(view.block)
+        return merge_none(view.counts, view.keys.shape[1])
 
     with torch.inference_mode():
         adapter.encode(pixels, merger=note)
@@ -130,7 +135,8 @@ def test_the_tower_is_the_one_written_out_by_hand(method, adapter, pixels):
             logits = query @ key.transpose(1, 2) * attention.scale + size.log().float()
             mixed = (logits.softmax(-1) @ value).transpose(0, 1).reshape(1, hidden.shape[1], -1)
             hidden = hidden + attention.out_proj(mixed)
-            merge = method.merge(block, key.mean(0)[None], torch.tensor([hidden.shape[1]]), adapter.geometry)
+            keys, counts = key.mean(0)[None], torch.tensor([hidden.shape[1]])
+            merge = method.merge(BlockView(block, keys, keys, keys, 1, counts, size), adapter.geometry)
             hidden, size = merge_average(hidden, size, merge)
             joined = [set() for _ in range(hidden.shape[1])]
             for token, group in enumerate(merge.group[0].tolist()):
@@ -215,7 +221,7 @@ def test_a_kernel_that_cannot_weigh_tokens_is_refused(adapter, monkeypatch):
     monkeypatch.setattr(vision.config, "_attn_implementation_internal", "flash_attention_2")
     with (
         pytest.raises(ParbenchError, match="=sdpa or eager"),
-        merge_blocks(vision, lambda block, metric, counts: merge_none(counts, metric.shape[1]), 5),
+        merge_blocks(vision, lambda view: merge_none(view.counts, view.keys.shape[1]), 5),
     ):
         pass
 

@@ -68,16 +68,17 @@ class Costs:
     head: int
     windows: tuple[int | None, ...] = ()
 
-    def vision(self, images: Sequence[Sequence[int]]) -> int:
+    def vision(self, images: Sequence[Sequence[int]], whole_blocks: bool = False) -> int:
         """FLOPs of the vision tower, from the tokens of each image that enter each block and leave the last one, including CLS.
 
-        A block merges between attention and MLP, so its MLP has as many tokens as the next block.
+        A block merges between attention and MLP, so its MLP has as many tokens as the next block. With ``whole_blocks``, tokens
+        are dropped behind the MLP instead.
         """
         total = 0
         for lengths in images:
             total += self.embed * (lengths[0] - 1)
             for entering, leaving in pairwise(lengths):
-                total += self.block(entering) - self.mlp * (entering - leaving)
+                total += self.block(entering) - (0 if whole_blocks else self.mlp * (entering - leaving))
         return total
 
     def tower(self, images: Sequence[TowerWork]) -> int:
@@ -264,7 +265,7 @@ def sample_flops(cost: Costs, ledger: SampleLedger) -> dict[str, int]:
     else:
         decode = sum(cost.prefill([n + more for n in ledger.layers]) for more in range(1, ledger.generated))
     parts = {
-        "vision": cost.tower(ledger.works) if ledger.works else cost.vision(ledger.tower),
+        "vision": cost.tower(ledger.works) if ledger.works else cost.vision(ledger.tower, ledger.whole_blocks),
         "projector": cost.project * ledger.projector,
         "reducer": ledger.reducer_flops + cost.extend(ledger.choosing),
         "llm_prefill": cost.prefill(ledger.layers, ledger.attended, ledger.fed) - ledger.skipped,

@@ -100,7 +100,7 @@ def predict(
     if work is None and own is not None and reducer is not None:
         work = own(reducer, made, *prompt.split())
     parts = {
-        "vision": cost.tower([found.work]) if found.work else cost.vision([made.tower]),
+        "vision": cost.tower([found.work]) if found.work else cost.vision([made.tower], made.whole_blocks),
         "projector": cost.project * _projected(made, found, reducer, place),
         "reducer": work,
         "llm_prefill": cost.prefill([count + text for count in made.visual], attended, fed) - skipped,

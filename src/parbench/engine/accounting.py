@@ -61,6 +61,7 @@ def _ledger(batch: Batch, trace: Trace, generated: Generated, row: int, sizes: S
         fed=tuple(int(layer[row]) for layer in trace.fed),
         cached=site.cached,
         works=works,
+        whole_blocks=site.whole_blocks,
     )
 
 

@@ -28,6 +28,7 @@ class SampleLedger:
         asking: Tokens of the prompt after the last visual token.
         choosing: For each LLM layer that ran over another prompt to choose tokens for it: that prompt's tokens after the last
             visual token, and the length of the sequence. Empty if tokens were chosen for the sample's own prompt.
+        whole_blocks: Whether tokens leave a vision block only behind its MLP.
     """
 
     tower: tuple[tuple[int, ...], ...]
@@ -43,6 +44,7 @@ class SampleLedger:
     works: tuple[TowerWork, ...] = ()
     asking: int = 0
     choosing: tuple[tuple[int, int], ...] = ()
+    whole_blocks: bool = False
 
     @property
     def tokens_kept(self) -> float:

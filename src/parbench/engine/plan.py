@@ -18,6 +18,7 @@ class TokenPlan:
         free: Whether the method's overhead is 0 FLOPs.
         attended: Visual tokens in the attention of each LLM layer, if they differ from ``visual``; else empty.
         fed: Visual tokens in the feed-forward part of each LLM layer, if they differ from ``visual``; else empty.
+        whole_blocks: Whether tokens leave a vision block only behind its MLP.
     """
 
     tokens: int
@@ -27,3 +28,4 @@ class TokenPlan:
     free: bool
     attended: Sequence[int] = ()
     fed: Sequence[int] = ()
+    whole_blocks: bool = False

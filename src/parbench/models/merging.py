@@ -1,4 +1,4 @@
-"""Merging of tokens inside the vision tower, by hooks that are always removed again."""
+"""Merging and dropping of tokens inside the vision tower, by hooks that are always removed again."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ import torch
 from torch import Tensor
 
 from parbench.errors import ParbenchError
+from parbench.models.block_view import BlockView, Cut
 from parbench.models.counting import own_flops
 from parbench.ops.matching import Merge, merge_average
+from parbench.ops.selection import compact, gather
 
-# Maps a block, its metric [B, T, m] and counts [B] to the tokens to merge.
-Merger = Callable[[int, Tensor, Tensor], Merge]
+# Chooses the tokens that a block merges before its MLP, or those that stay behind it.
+Merger = Callable[[BlockView], Merge | Cut]
+_PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 
 
 class Merging:
@@ -24,9 +27,9 @@ class Merging:
     Attributes:
         counts: [B] tokens of each image, CLS included.
         size: [B, T] patches in each token, 0 for padding.
-        owner: [B, N + 1] index of the token into which each position of the full sequence was merged, CLS first.
+        owner: [B, N + 1] index of the token into which each position of the full sequence was merged, CLS first; -1 if dropped.
         padding: For each block so far, the number of padding tokens of each image on entry, [B].
-        flops: FLOPs of the matching, over the batch.
+        flops: FLOPs of the choice of tokens, over the batch.
     """
 
     def __init__(self, tower: Any, merger: Merger, read: int) -> None:
@@ -35,7 +38,10 @@ class Merging:
         self.size = torch.empty(0)
         self.padding: list[Tensor] = []
         self.flops = 0
-        self._keys = self._residual = self._update = torch.empty(0)
+        self.carried: Tensor | None = None
+        self._projected: dict[str, Tensor] = {}
+        self._cut: Cut | None = None
+        self._residual = self._update = torch.empty(0)
 
     def handles(self) -> Iterator[Any]:
         """Register the hooks and yield their handles."""
@@ -43,10 +49,11 @@ class Merging:
             yield layer.register_forward_pre_hook(self.enter, with_kwargs=True)
             # Later blocks do not affect the features that LLaVA reads.
             if number < self.read:
-                yield layer.self_attn.k_proj.register_forward_hook(self.see)
+                for name in _PROJECTIONS:
+                    yield getattr(layer.self_attn, name).register_forward_hook(partial(self.see, name))
                 yield layer.layer_norm2.register_forward_pre_hook(partial(self.shorten, number))
                 yield layer.mlp.register_forward_hook(self.hold)
-                # Registered first, so that collectors of hidden states see the merged ones.
+                # Registered first, so that collectors of hidden states see the shorter ones.
                 yield layer.register_forward_hook(self.leave, prepend=True)
 
     def enter(self, _layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
@@ -68,32 +75,53 @@ class Merging:
     def _follow(self, device: torch.device) -> None:
         """Move the state to the device of the block."""
         self.counts, self.size, self.owner = self.counts.to(device), self.size.to(device), self.owner.to(device)
+        self.carried = None if self.carried is None else self.carried.to(device)
 
-    def see(self, _projection: Any, _args: Any, keys: Tensor) -> None:
-        """Store the block's keys."""
-        self._keys = keys
+    def see(self, name: str, _projection: Any, _args: Any, projected: Tensor) -> None:
+        """Store the block's queries, keys or values."""
+        self._projected[name] = projected
 
-    def shorten(self, number: int, _norm: Any, args: tuple[Tensor, ...]) -> tuple[Tensor]:
-        """Between attention and MLP: merge tokens in the residual stream."""
+    def shorten(self, number: int, _norm: Any, args: tuple[Tensor, ...]) -> tuple[Tensor] | None:
+        """Between attention and MLP: let the method choose, and merge tokens in the residual stream."""
         (hidden,) = args
         self._follow(hidden.device)
-        heads = self.tower.config.num_attention_heads
-        metric = self._keys.double().view(*self._keys.shape[:2], heads, -1).mean(2)
+        heads, projected = self.tower.config.num_attention_heads, [self._projected.pop(name) for name in _PROJECTIONS]
         with own_flops() as counted:
-            merge = self.merger(number, metric, self.counts)
+            choice = self.merger(BlockView(number, *projected, heads, self.counts, self.size, self.carried))
         self.flops += counted()
-        self._residual, self.size = merge_average(hidden, self.size, merge)
-        self.counts, self.owner = merge.counts, merge.group.gather(1, self.owner)
+        self._cut = choice if isinstance(choice, Cut) else None
+        if isinstance(choice, Cut):
+            return None
+        self._residual, self.size = merge_average(hidden, self.size, choice)
+        self.counts, self.owner = choice.counts, choice.group.gather(1, self.owner)
         return (self._residual,)
 
-    def hold(self, _mlp: Any, args: tuple[Tensor, ...], update: Tensor) -> Tensor:
-        """After the MLP: store its output, since the block would add it to the residual of full length."""
+    def hold(self, _mlp: Any, args: tuple[Tensor, ...], update: Tensor) -> Tensor | None:
+        """After the MLP of a block that merged: store its output, since the block would add it to the residual of full length."""
+        if self._cut is not None:
+            return None
         self._update = update
         return update.new_zeros(())
 
-    def leave(self, _layer: Any, _args: Any, _output: Tensor) -> Tensor:
-        """After a block: the sum of merged residual and MLP output."""
-        return self._residual + self._update
+    def leave(self, _layer: Any, _args: Any, output: Tensor) -> Tensor:
+        """After a block: the sum of merged residual and MLP output, or the tokens of its output that stay."""
+        if self._cut is None:
+            return self._residual + self._update
+        return self._drop(output, self._cut)
+
+    def _drop(self, output: Tensor, cut: Cut) -> Tensor:
+        """The output [B, T, C] of a block without the tokens that go."""
+        keep, self.carried = cut.keep, cut.carried
+        if int(keep.sum()) == int((self.size > 0).sum()):
+            return output
+        order, self.counts = compact(keep)
+        there = torch.arange(order.shape[1], device=order.device)[None] < self.counts[:, None]
+        number = (keep.cumsum(1) - 1).masked_fill(~keep, -1)
+        self.owner = number.gather(1, self.owner.clamp(min=0)).masked_fill(self.owner < 0, -1)
+        self.size = self.size.gather(1, order) * there
+        if cut.carried is not None:
+            self.carried = cut.carried.gather(1, order)
+        return gather(output, order)
 
     def lengths(self, hidden: Sequence[Tensor]) -> Tensor:
         """Tokens of each image that enter each block and leave the last one, [B, blocks + 1], for these hidden states."""
@@ -107,25 +135,27 @@ class Merging:
             hidden: [B, T, C] output of the block that LLaVA reads, CLS first.
 
         Returns:
-            Tokens [B, T - 1, C], and the token into which each patch was merged, [B, N].
+            Tokens [B, T - 1, C], and the token into which each patch was merged, [B, N]; -1 if it was dropped.
         """
         owner = self.owner[:, 1:].to(hidden.device)
         batch, patches = owner.shape
         place = torch.arange(patches, device=owner.device).expand(batch, -1)
         first = torch.full((batch, hidden.shape[1]), patches, device=owner.device)
-        first = first.scatter_reduce(1, owner, place, "amin")[:, 1:]
+        # Dropped patches count as of CLS, which is left out.
+        first = first.scatter_reduce(1, owner.clamp(min=0), place, "amin")[:, 1:]
         # Padding has no patch and stays at the end.
         order = first.argsort(dim=1, stable=True)
         number = order.argsort(dim=1)
         tokens = hidden[:, 1:].gather(1, order[..., None].expand(-1, -1, hidden.shape[2]))
-        return tokens, number.gather(1, owner - 1)
+        return tokens, number.gather(1, (owner - 1).clamp(min=0)).masked_fill(owner < 0, -1)
 
 
 @contextmanager
 def merge_blocks(tower: Any, merger: Merger, read: int) -> Iterator[Merging]:
-    """Inside the block, a forward pass of ``tower`` merges tokens in its first ``read`` blocks, between attention and MLP.
+    """Inside the block, a forward pass of ``tower`` merges or drops tokens in its first ``read`` blocks, as ``merger`` chooses.
 
-    The hooks are removed afterwards, also after errors. If nothing is merged, the output is that of the tower without hooks.
+    The hooks are removed afterwards, also after errors. If nothing is merged or dropped, the output is that of the tower without
+    hooks.
 
     Raises:
         ParbenchError: The attention kernel does not support weights for tokens.

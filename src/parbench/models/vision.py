@@ -36,8 +36,8 @@ class Encoded:
         lengths: [B, blocks + 1] tokens of each image that enter each block and leave the last one, including CLS.
         queries: For each requested block, the queries of all heads side by side, [B, N + 1, C], CLS first.
         keys: The same for its keys.
-        owner: [B, N] the token into which each patch was merged; None without merging.
-        work: FLOPs of choosing the tokens to merge, per image.
+        owner: [B, N] the token into which each patch was merged, -1 if it was dropped; None if the tower merges and drops nothing.
+        work: FLOPs of choosing the tokens to merge or drop, per image.
         projected: Whether the features went through the connector already.
         saliency: For each requested block, [B, heads, N] in float64: attention of CLS to each token. Empty in a tower without CLS,
             and if it follows from ``queries`` and ``keys``.
@@ -205,7 +205,7 @@ def encode(model: Any, pixels: Tensor, blocks: Sequence[int] = (), merger: Merge
         model: A ``LlavaForConditionalGeneration``.
         pixels: [B, 3, H, W]; for sides other than the tower's, its position embeddings are interpolated.
         blocks: Vision blocks whose queries and keys are returned; negative counts from the end.
-        merger: Chooses the tokens to merge in each block; None without merging.
+        merger: Chooses the tokens to merge or drop in each block; None to leave all.
 
     Returns:
         The features, bit-identical to those that the projector reads in LLaVA, and the requested activations.

@@ -7,6 +7,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
+from parbench.models.block_view import BlockView, Cut
 from parbench.models.geometry import Geometry
 from parbench.ops.matching import bipartite, merge_average
 from parbench.parity.base import Parity
@@ -34,7 +35,9 @@ class TowerParity(Parity):
         tokens = _tokens(case)
         size = recorded.get("size_in", torch.ones(len(tokens)))
         counts = torch.tensor([len(tokens)])
-        merge = self.reducer(case).merge(0, recorded["metric_in"][None], counts, one_block(len(tokens)))
+        merge = self.reducer(case).merge(one_head(recorded["metric_in"][None], counts), one_block(len(tokens)))
+        if isinstance(merge, Cut):
+            raise TypeError(f"{case.method} drops tokens instead of merging them")
         averages, sizes = merge_average(tokens[None], size[None], merge)
         verdict = Verdict()
         verdict.chosen(merge.group[0], recorded["group"])
@@ -44,6 +47,12 @@ class TowerParity(Parity):
         verdict.close(sizes[0], recorded["size"])
         verdict.close(averages[0], recorded["output_tokens"])
         return verdict
+
+
+def one_head(metric: Tensor, counts: Tensor) -> BlockView:
+    """A block with a single head, whose keys are the metric [B, T, m]."""
+    size = (torch.arange(metric.shape[1])[None] < counts[:, None]).double()
+    return BlockView(0, metric, metric, metric, 1, counts, size)
 
 
 def one_block(length: int) -> Geometry:

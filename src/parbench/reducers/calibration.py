@@ -21,6 +21,7 @@ from parbench.reducers import Reducer, TowerReducer
 from parbench.reducers.budget import FAR, Budget
 
 if TYPE_CHECKING:
+    from parbench.models.block_view import BlockView, Cut
     from parbench.models.geometry import Geometry
     from parbench.models.merging import Merger
 
@@ -218,17 +219,10 @@ def block_thresholds(reducer: TowerReducer, encode: Callable[[Merger], None], im
         tried = dataclasses.replace(reducer, **fields)
         scores: list[Tensor] = []
 
-        def watch(
-            block: int,
-            metric: Tensor,
-            counts: Tensor,
-            at: int = number,
-            tried: TowerReducer = tried,
-            scores: list[Tensor] = scores,
-        ) -> Merge:
-            if block == at:
-                scores.append(bipartite(metric, counts).score.flatten().cpu())
-            return tried.merge(block, metric, counts, geometry)
+        def watch(view: BlockView, at: int = number, tried: TowerReducer = tried, scores: list[Tensor] = scores) -> Merge | Cut:
+            if view.block == at:
+                scores.append(bipartite(view.metric, view.counts).score.flatten().cpu())
+            return tried.merge(view, geometry)
 
         encode(watch)
         found.append(round(batch_threshold(torch.cat(scores), images * merged), 6))

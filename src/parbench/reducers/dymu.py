@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from parbench.errors import ParbenchError
+from parbench.models.block_view import BlockView
 from parbench.models.geometry import Geometry
 from parbench.ops.matching import Merge, bipartite, merge_first
 from parbench.reducers import TowerReducer
@@ -83,12 +82,12 @@ class DyMU(TowerReducer):
         """Tokens to be merged per block on average, which calibration aims at."""
         return self.even(geometry)
 
-    def merge(self, block: int, metric: Tensor, counts: Tensor, geometry: Geometry) -> Merge:
+    def merge(self, view: BlockView, geometry: Geometry) -> Merge:
         """Merge the pairs above the block's threshold."""
         if self.thresholds is None:
             raise ParbenchError(
                 f"{self.name} has no thresholds: set method.thresholds, or give a budget that is calibrated for this model"
             )
-        bar = self.thresholds[block] if isinstance(self.thresholds, list) else self.thresholds
-        edges = bipartite(metric, counts)
-        return merge_first(edges, (edges.score > bar).sum(1), counts, metric.shape[1])
+        bar = self.thresholds[view.block] if isinstance(self.thresholds, list) else self.thresholds
+        edges = bipartite(view.metric, view.counts)
+        return merge_first(edges, (edges.score > bar).sum(1), view.counts, view.keys.shape[1])

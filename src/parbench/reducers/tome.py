@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from parbench.errors import ParbenchError
+from parbench.models.block_view import BlockView
 from parbench.models.geometry import Geometry
 from parbench.ops.matching import Merge, bipartite, capped_merges, merge_first, merge_none
 from parbench.reducers import TowerReducer
@@ -46,10 +46,9 @@ class ToMe(TowerReducer):
             return capped_merges(geometry.patches + 1, [self.r] * geometry.read)
         return self.even(geometry)
 
-    def merge(self, block: int, metric: Tensor, counts: Tensor, geometry: Geometry) -> Merge:
+    def merge(self, view: BlockView, geometry: Geometry) -> Merge:
         """Merge the most similar pairs of the block."""
-        number = self.merges(geometry)[block]
+        number, counts, length = self.merges(geometry)[view.block], view.counts, view.keys.shape[1]
         if number == 0:
-            return merge_none(counts, metric.shape[1])
-        edges = bipartite(metric, counts)
-        return merge_first(edges, torch.full_like(counts, number), counts, metric.shape[1])
+            return merge_none(counts, length)
+        return merge_first(bipartite(view.metric, counts), torch.full_like(counts, number), counts, length)

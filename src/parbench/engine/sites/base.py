@@ -102,6 +102,11 @@ class Site(Generic[R_co]):
         return self.between.by_part
 
     @property
+    def whole_blocks(self) -> bool:
+        """Whether every token that enters a vision block passes its MLP. Methods that merge in the tower shorten it before."""
+        return False
+
+    @property
     def drops_separators(self) -> bool:
         """Whether a reduced image loses the tokens that show nothing of it, such as newlines."""
         return self.between.drops_separators

@@ -1,4 +1,4 @@
-"""The site of methods that merge tokens inside the vision tower."""
+"""The site of methods that merge or drop tokens inside the vision tower."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from parbench.engine.sites.base import Site
 from parbench.engine.trace import Trace
 from parbench.errors import OutOfReach
 from parbench.models.adapter import LanguageAdapter, LlavaAdapter
+from parbench.models.block_view import BlockView
 from parbench.models.counting import own_flops
 from parbench.models.families import Prepared
 from parbench.models.merging import Merger
@@ -47,6 +48,11 @@ class TowerSite(Site[TowerReducer]):
         return "keep" if self.reducer.unmerges else self.reducer.positions
 
     @property
+    def whole_blocks(self) -> bool:
+        """Whether tokens leave a vision block only behind its MLP."""
+        return self.reducer.whole_blocks
+
+    @property
     def needs_owners(self) -> bool:
         """Whether the LLM attends over the un-merged sequence."""
         return self.reducer.unmerges
@@ -64,7 +70,7 @@ class TowerSite(Site[TowerReducer]):
         _seeds: Sequence[int],
         _evidence: Sequence[Shown | None] = (),
     ) -> tuple[Reduction, list[int]]:
-        """Return the merged tokens of the tower."""
+        """Return the tokens that leave the tower."""
         given = self.reducer.origin(encoded, self.geometry)
         return dataclasses.replace(given, tokens=adapter.project(given.tokens)), [encoded.work] * len(questions)
 
@@ -79,20 +85,21 @@ class TowerSite(Site[TowerReducer]):
         tower = [geometry.patches + 1 - sum(merged[:block]) for block in range(geometry.blocks + 1)]
         left = tower[-1] - 1
         attended = [geometry.patches] * geometry.layers if self.reducer.unmerges else ()
-        return TokenPlan(left, tower, left, [left] * geometry.layers, False, attended)
+        return TokenPlan(left, tower, left, [left] * geometry.layers, False, attended, whole_blocks=self.whole_blocks)
 
     def vision_flops(self, tower: Sequence[int], config: Any) -> int:
-        """FLOPs of matching tokens in each vision block; measured on random keys."""
+        """FLOPs of choosing tokens in each vision block; measured on random queries, keys and values."""
         reducer = self.reducer
         if reducer.calibrates:
             # All pairs are compared, whatever the threshold is.
             reducer = _with(reducer, reducer.calibrates, 1.0)
-        width = config.hidden_size // config.num_attention_heads
         total = 0
         for block, (entering, _) in enumerate(pairwise(tower[: self.geometry.read + 1])):
-            metric = torch.randn(1, entering, width, dtype=torch.float64)
+            projected = torch.randn(3, 1, entering, config.hidden_size)
+            counts, size = torch.tensor([entering]), torch.ones(1, entering)
+            view = BlockView(block, *projected, config.num_attention_heads, counts, size)
             with own_flops() as counted:
-                reducer.merge(block, metric, torch.tensor([entering]), self.geometry)
+                reducer.merge(view, self.geometry)
             total += counted()
         return total
 

@@ -7,7 +7,7 @@ import torch
 from parbench.ops.matching import batch_threshold, bipartite, running_thresholds
 from parbench.parity.base import built
 from parbench.parity.case import Case, Verdict
-from parbench.parity.tower import TowerParity, one_block
+from parbench.parity.tower import TowerParity, one_block, one_head
 from parbench.reducers import TowerReducer
 
 
@@ -48,7 +48,7 @@ def _calibration(case: Case) -> Verdict:
             counts = torch.full((len(metric),), length)
             threshold = batch_threshold(bipartite(metric, counts).score, len(metric) * number)
             method = built("dymu", thresholds=threshold)
-            per_image.append(counts - method.merge(0, metric, counts, one_block(length)).counts)
+            per_image.append(counts - method.merge(one_head(metric, counts), one_block(length)).counts)
             row.append(threshold)
         rows.append(row)
         running.append(running_thresholds(row))
