@@ -62,8 +62,8 @@ def test_a_tower_without_cls_is_not_compared():
 
 @pytest.mark.parametrize(
     "method",
-    [reducer("tome", 576), reducer("dymu", thresholds=1.1), reducer("flowcut", 576)],
-    ids=["tome", "dymu", "flowcut"],
+    [reducer("tome", 576), reducer("dymu", thresholds=1.1), reducer("flowcut", 576), reducer("folder-tower", 576)],
+    ids=["tome", "dymu", "flowcut", "folder-tower"],
 )
 def test_with_nothing_merged_the_tower_is_untouched_bit_for_bit(method, adapter, pixels):
     with torch.inference_mode():

@@ -16,6 +16,7 @@ from parbench.ops.matching import (
     merge_average,
     merge_first,
     merge_none,
+    merge_rounds,
     running_thresholds,
 )
 
@@ -108,6 +109,46 @@ def test_merging_nothing_changes_nothing(seed, counts):
         assert torch.equal(merge.counts, sizes)
         assert merge_average(metric, sizes[:, None].expand(metric.shape[:2]), merge)[0] is metric
     assert torch.equal(none.group, same.group)
+
+
+def rounds(metric, size, penalty, remove):
+    """One sequence folded by the letter: each token is (its first members, its metric, its size, its penalty)."""
+    tokens = [([place], metric[place], size[place], penalty[place]) for place in range(len(metric))]
+    while remove:
+        now, left = min(remove, (len(tokens) - 1) // 2), []
+        unit = [torch.nn.functional.normalize(token[1], dim=0) for token in tokens]
+        for even in range(2, len(tokens), 2):
+            best = max(range(1, len(tokens), 2), key=lambda odd, even=even: float(unit[even] @ unit[odd]))
+            left.append((float(unit[even] @ unit[best]) - float(tokens[even][3]), even, best))
+        into = {even: odd for _, even, odd in sorted(left, reverse=True)[:now]}
+        odds = []
+        for odd in range(1, len(tokens), 2):
+            group = [tokens[odd], *(tokens[even] for even in into if into[even] == odd)]
+            whole = sum(token[2] for token in group)
+            mean = sum(token[1] * token[2] for token in group) / whole
+            members = [place for token in group for place in token[0]]
+            odds.append((members, mean, whole, sum(token[3] for token in group) / len(group)))
+        tokens = [tokens[even] for even in range(0, len(tokens), 2) if even not in into] + odds
+        remove -= now
+    return [sorted(token[0]) for token in tokens]
+
+
+@given(seeds, st.integers(3, 30), st.data())
+def test_folding_in_rounds_is_the_loop_over_each_sequence(seed, length, data):
+    remove = data.draw(st.integers(0, length - 2))
+    drawing = np.random.default_rng(seed)
+    metric, penalty = (torch.from_numpy(drawing.normal(size=(2, length, *shape))) for shape in ((4,), ()))
+    size = drawn(seed, 2, length)
+    merge = merge_rounds(metric, size, torch.tensor([length] * 2), remove, penalty)
+    assert merge.counts.tolist() == [length - remove] * 2
+    assert merge.source.shape == merge.target.shape == (2, remove)
+    for row in range(2):
+        groups = [(merge.group[row] == token).nonzero().flatten().tolist() for token in range(length - remove)]
+        assert groups == rounds(metric[row], size[row], penalty[row], remove)
+        assert all(place in group for place, group in zip(merge.kept[row].tolist(), groups, strict=True))
+        assert 0 in groups[0]
+        gone = set(range(length)) - set(merge.kept[row].tolist())
+        assert sorted(merge.source[row].tolist()) == sorted(gone)
 
 
 @given(st.integers(2, 600), st.integers(1, 24), st.data())

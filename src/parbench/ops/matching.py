@@ -45,13 +45,14 @@ class Merge:
     target: Tensor
 
 
-def bipartite(metric: Tensor, counts: Tensor, protected: int = 1) -> Edges:
+def bipartite(metric: Tensor, counts: Tensor, protected: int = 1, penalty: Tensor | None = None) -> Edges:
     """Match even tokens with odd ones by cosine similarity.
 
     Args:
         metric: [B, T, m] features for the comparison, padded at the end.
         counts: [B] tokens of each sequence.
         protected: Leading tokens that are never merged away (1: CLS).
+        penalty: [B, T] subtracted from an even token's similarity, so that it is merged later.
     """
     unit = F.normalize(metric.double(), dim=-1)
     place = torch.arange(metric.shape[1], device=metric.device)
@@ -60,6 +61,8 @@ def bipartite(metric: Tensor, counts: Tensor, protected: int = 1) -> Edges:
     scores = scores.masked_fill(~valid[:, None, 1::2], float("-inf"))
     # An additional column, so that a single token has an (invalid) partner too.
     best, partner = F.pad(scores, (0, 1), value=float("-inf")).max(dim=2)
+    if penalty is not None:
+        best = best - penalty[:, ::2]
     best = best.masked_fill(~valid[:, ::2] | (place[None, ::2] < protected), float("-inf"))
     order = best.argsort(dim=1, descending=True, stable=True)
     return Edges(2 * order, 2 * partner.gather(1, order) + 1, best.gather(1, order))
@@ -100,6 +103,42 @@ def merge_none(counts: Tensor, length: int) -> Merge:
     place = torch.arange(length, device=counts.device).expand(len(counts), -1)
     empty = place[:, :0]
     return Merge(place.masked_fill(place >= counts[:, None], -1), place, counts, empty, empty)
+
+
+def merge_rounds(metric: Tensor, size: Tensor, counts: Tensor, remove: int, penalty: Tensor | None = None) -> Merge:
+    """Rounds of bipartite matching, each as large as possible, until ``remove`` tokens of each sequence are merged away.
+
+    Between rounds, a merged token has the size-weighted mean of its metric and the plain mean of its penalty.
+
+    Args:
+        metric: [B, T, m] features for the comparison, CLS first, without padding.
+        size: [B, T] patches in each token.
+        counts: [B] tokens of each sequence, T each.
+        remove: Number of tokens to merge away; at most T - 2.
+        penalty: See :func:`bipartite`.
+    """
+    found = merge_none(counts, metric.shape[1])
+    while remove > 0:
+        length = metric.shape[1]
+        now = min(remove, most_merges(length))
+        step = merge_first(bipartite(metric, counts, 1, penalty), torch.full_like(counts, now), counts, length)
+        if penalty is not None:
+            penalty = merge_average(penalty[..., None], torch.ones_like(penalty), step)[0][..., 0]
+        metric, size = merge_average(metric, size, step)
+        found, counts, remove = _then(found, step), step.counts, remove - now
+    return found
+
+
+def _then(first: Merge, second: Merge) -> Merge:
+    """Two merges in a row as one, without padding."""
+    source, target = (first.kept.gather(1, places) for places in (second.source, second.target))
+    return Merge(
+        second.group.gather(1, first.group),
+        first.kept.gather(1, second.kept),
+        second.counts,
+        torch.cat([first.source, source], dim=1),
+        torch.cat([first.target, target], dim=1),
+    )
 
 
 def merge_average(tokens: Tensor, size: Tensor, merge: Merge) -> tuple[Tensor, Tensor]:

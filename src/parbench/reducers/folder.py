@@ -28,7 +28,7 @@ class Folder(TokenReducer):
     after a single round only if it removed fewer tokens than half of the remaining ones.
 
     This is the release's file ``folder.py``, which works on the output of the tower, before or after the projector. The version
-    inside the tower, used for most of the paper's figures, is a different method. Keeping everything fails in the release and is
+    inside the tower, used for most of the paper's figures, is ``folder-tower``. Keeping everything fails in the release and is
     the identity here.
 
     Attributes:
