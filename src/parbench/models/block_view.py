@@ -48,7 +48,8 @@ class BlockView:
         """[B, T] attention of CLS in float64, mean over heads, with the weights that merged tokens have; 0 for padding."""
         query, keys = self.of_heads(self.queries)[:, 0], self.of_heads(self.keys)
         logits = torch.einsum("bhm,bthm->bht", query, keys) * keys.shape[-1] ** -0.5
-        return (logits + self.size.double().log()[:, None]).softmax(-1).mean(1)
+        found: Tensor = (logits + self.size.double().log()[:, None]).softmax(-1).mean(1)
+        return found
 
     def of_heads(self, projected: Tensor) -> Tensor:
         """Queries, keys or values by head, [B, T, heads, m] in float64."""

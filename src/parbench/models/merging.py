@@ -85,9 +85,11 @@ class Merging:
         """Between attention and MLP: let the method choose, and merge tokens in the residual stream."""
         (hidden,) = args
         self._follow(hidden.device)
-        heads, projected = self.tower.config.num_attention_heads, [self._projected.pop(name) for name in _PROJECTIONS]
+        heads = self.tower.config.num_attention_heads
+        queries, keys, values = (self._projected.pop(name) for name in _PROJECTIONS)
+        view = BlockView(number, queries, keys, values, heads, self.counts, self.size, self.carried)
         with own_flops() as counted:
-            choice = self.merger(BlockView(number, *projected, heads, self.counts, self.size, self.carried))
+            choice = self.merger(view)
         self.flops += counted()
         self._cut = choice if isinstance(choice, Cut) else None
         if isinstance(choice, Cut):

@@ -95,9 +95,9 @@ class TowerSite(Site[TowerReducer]):
             reducer = _with(reducer, reducer.calibrates, 1.0)
         total = 0
         for block, (entering, _) in enumerate(pairwise(tower[: self.geometry.read + 1])):
-            projected = torch.randn(3, 1, entering, config.hidden_size)
+            queries, keys, values = torch.randn(3, 1, entering, config.hidden_size)
             counts, size = torch.tensor([entering]), torch.ones(1, entering)
-            view = BlockView(block, *projected, config.num_attention_heads, counts, size)
+            view = BlockView(block, queries, keys, values, config.num_attention_heads, counts, size)
             with own_flops() as counted:
                 reducer.merge(view, self.geometry)
             total += counted()
