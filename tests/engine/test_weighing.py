@@ -58,3 +58,8 @@ def test_weights_matter_and_kernels_agree(adapter, scenes, monkeypatch):
     assert [one.margin for one in found] == pytest.approx([one.margin for one in eager], abs=2e-3)
     assert [one.kept for one in found] == [one.kept for one in plain]
     assert all(abs(one.margin - other.margin) > 1e-3 for one, other in zip(found, plain, strict=True))
+
+
+def test_a_composed_method_weights_as_its_part_inside():
+    assert reducer("visionzip+pact", 128).weighs_sizes
+    assert not reducer("visionzip+fastv", 128).weighs_sizes
