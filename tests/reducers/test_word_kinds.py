@@ -71,3 +71,9 @@ def test_the_words_of_a_kind_keep_their_order(raters, said):
 
 def test_a_question_without_words_of_a_kind_rates_as_a_whole():
     assert words_of("What is it?", "content") == "What is it?"
+
+
+def test_a_character_in_several_tokens_has_one_kind():
+    bytewise = "Is it 赤い?".encode()
+    kinds = token_kinds(bytewise, lambda ids: bytes(ids).decode(errors="replace"), "Is it 赤い?")
+    assert kinds == [STOP] * 6 + [CONTENT] * 6 + [STOP]

@@ -6,13 +6,12 @@ text encoder or the patches themselves choose them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor
 
-_WORD = re.compile(r"[^\W_](?:[\w'-]*\w)?")
+from parbench.reducers.wording import WORD
 
 
 def hungry(question: str, how: str, template: str, embed: Callable[[Sequence[str]], Tensor], patches: Tensor) -> list[str]:
@@ -29,7 +28,7 @@ def hungry(question: str, how: str, template: str, embed: Callable[[Sequence[str
     Returns:
         At least one query; the whole question in the template if it has fewer than two words, or all respond alike.
     """
-    words = _WORD.findall(question)
+    words = WORD.findall(question)
     if len(words) < 2:
         return [template.format(question)]
     if how == "text":

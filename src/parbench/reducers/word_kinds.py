@@ -5,16 +5,14 @@ Works on the decoded text, so it needs nothing of a tokenizer but ``decode``, an
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 
 from parbench.errors import UnfitSample
-from parbench.reducers.wording import FUNCTION_WORDS, strip_format
+from parbench.reducers.wording import FUNCTION_WORDS, WORD, strip_format
 
 TEMPLATE, STOP, CONTENT = range(3)
 # Values of the field ``raters`` of methods.
 RATERS = ("content", "stop", "template", "last", "all")
-_WORD = re.compile(r"[^\W_](?:[\w'-]*\w)?")
 _PLACEHOLDER = "<image>"
 
 
@@ -42,7 +40,7 @@ def character_kinds(text: str, question: str) -> list[int]:
     for place in range(inside[0], inside[-1] + 1):
         kinds[place] = STOP
     # The words are those of the question, since the prompt may lack the spaces between them.
-    for word in _WORD.finditer(asked):
+    for word in WORD.finditer(asked):
         if word[0].lower() not in FUNCTION_WORDS:
             first = len(_dense(asked[: word.start()]))
             for place in inside[first : first + len(_dense(word[0]))]:
@@ -68,8 +66,9 @@ def token_kinds(ids: Sequence[int], decode: Callable[[Sequence[int]], str], ques
     # By prefixes, since a character may be spread over several tokens, and the first token of a text may be decoded differently.
     ends = [len(decode(ids[: count + 1])) for count in range(len(ids))]
     kinds = character_kinds(decode(ids), question)
-    begins = [0, *ends[:-1]]
-    return [max(kinds[begin:end], default=TEMPLATE) for begin, end in zip(begins, ends, strict=True)]
+    # A token that adds no character belongs to the last one.
+    spans = [(min(begin, end - 1), end) for begin, end in zip([0, *ends[:-1]], ends, strict=True)]
+    return [max(kinds[max(begin, 0) : end], default=TEMPLATE) for begin, end in spans]
 
 
 def words_of(question: str, raters: str) -> str:
@@ -84,7 +83,7 @@ def words_of(question: str, raters: str) -> str:
         The words; everything if the question has no words of the kind.
     """
     asked = strip_format(question)
-    words = _WORD.findall(asked)
+    words = WORD.findall(asked)
     if raters in ("content", "stop"):
         found = " ".join(word for word in words if (word.lower() in FUNCTION_WORDS) == (raters == "stop"))
     elif raters == "last":

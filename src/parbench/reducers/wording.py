@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+# A word of any script, with the hyphens and apostrophes within.
+WORD = re.compile(r"[^\W_](?:[\w'-]*\w)?")
 # Words of grammar, which mean little by themselves.
 _GRAMMAR = """
 a an the this that these those is are was were be been do does did can could will would has have had there here it its in on
