@@ -11,6 +11,7 @@ from parbench.engine.engine import Engine
 from parbench.engine.samples import Sample
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LlavaAdapter
+from parbench.models.families.internvl import tiled
 from parbench.reducers.divprune import DivPrune
 from parbench.reducers.fastv import FastV
 from parbench.reducers.none import Unreduced
@@ -18,7 +19,7 @@ from parbench.reducers.pyramiddrop import PyramidDrop
 
 pytestmark = pytest.mark.model
 
-SERVED = ["llava", "llava_next", "llava_next_video", "llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "gemma3"]
+SERVED = sorted(zoo.FAMILIES)
 METHODS = [DivPrune(name="divprune", budget=0.5), FastV(name="fastv", layer=2), PyramidDrop(name="pyramiddrop", layers=(1, 2, 4))]
 # Those to which Qwen's processor resizes nothing: what stands for an image in its inputs is the image.
 SIZES = [[(112, 84)], [(140, 56), (56, 140)]]
@@ -92,18 +93,18 @@ def test_several_sampled_sequences_share_their_images(member):
     assert [kept.tokens for kept in reduced.kept[::2]] == [kept.tokens for kept in reduced.kept[1::2]]
 
 
-@pytest.mark.parametrize("name", ["internvl", "idefics3", "smolvlm"])
-def test_a_family_whose_inputs_do_not_tell_its_images_apart_is_refused(name):
-    model, processor, mark = zoo.FAMILIES[name]()
-    inputs = processor(images=[[zoo.image(112, 84)]], text=[f"USER: {mark}\nWhy? ASSISTANT:"], return_tensors="pt")
-    with (
-        parbench.reduce(model, processor, DivPrune(name="divprune", budget=0.5)),
-        pytest.raises(ParbenchError, match=r"use parbench\.evaluate"),
-    ):
-        model.generate(**inputs, max_new_tokens=1)
+@pytest.mark.parametrize("size", [(112, 84), (60, 170), (170, 60), (56, 56)])
+def test_the_tiles_of_an_image_are_put_together_as_they_were(size):
+    model, processor, _ = zoo.FAMILIES["internvl"]()
+    family = LlavaAdapter(model, processor, name="internvl").family
+    prepared = family.prepare(zoo.image(*size, 4))
+    tiles = [part for part in prepared.tokens.source.parts if part.kind == "tile"]
+    rows, columns = tiled(prepared.tensors["pixel_values"])
+    assert rows * columns == max(1, len(tiles))
+    assert columns == max(1, len({part.box[0] for part in tiles}))
 
 
-@pytest.mark.parametrize("name", ["llava_next", "qwen2_5_vl"])
+@pytest.mark.parametrize("name", ["llava_next", "qwen2_5_vl", "internvl", "smolvlm"])
 def test_the_picture_of_an_image_is_about_the_image(name):
     model, processor, _ = zoo.FAMILIES[name]()
     adapter = LlavaAdapter(model, processor, name=name)

@@ -32,7 +32,7 @@ class Prompts:
     """The prompts of a batch, split by row.
 
     Attributes:
-        ids: For each row, its token ids without padding and with one placeholder per image.
+        ids: For each row, its token ids without padding and with one placeholder for each run of visual tokens.
         images: For each row, the indices of its images.
         padding: Number of padding columns that all rows share.
     """
@@ -42,18 +42,15 @@ class Prompts:
     padding: int
 
 
-def take_apart(ids: Tensor, mask: Tensor | None, image_token: int, lengths: Sequence[int], copies: int = 1) -> Prompts:
-    """The prompts in a batch of token ids.
+def unpadded(ids: Tensor, mask: Tensor | None) -> tuple[list[Tensor], int]:
+    """The rows of a batch of token ids without padding, on the CPU, and the number of padding columns that all rows share.
 
     Args:
-        ids: [B, S] token ids, with one placeholder for each visual token.
+        ids: [B, S] token ids.
         mask: [B, S] attention mask; None if there is no padding.
-        image_token: The placeholder's id.
-        lengths: Visual tokens of each image, in the order of the prompts.
-        copies: Number of consecutive rows that belong to one prompt and share its images.
 
     Raises:
-        ParbenchError: Padding is not on the left, or the placeholders are not those of whole images.
+        ParbenchError: Padding is not on the left, or the mask is that of other prompts.
     """
     there = torch.ones_like(ids) if mask is None else mask
     if there.shape != ids.shape:
@@ -65,41 +62,59 @@ def take_apart(ids: Tensor, mask: Tensor | None, image_token: int, lengths: Sequ
     if bool((there[:, :-1] & ~there[:, 1:]).any()):
         raise ParbenchError("the prompts are padded on the right: set processor.tokenizer.padding_side = 'left'")
     start = (~there).sum(1)
-    rows = [row[int(begin) :].cpu() for row, begin in zip(ids, start, strict=True)]
+    return [row[int(begin) :].cpu() for row, begin in zip(ids, start, strict=True)], int(start.min())
+
+
+def take_apart(rows: Sequence[Tensor], padding: int, image_token: int, runs: Sequence[Sequence[int]], copies: int = 1) -> Prompts:
+    """The prompts of a batch, and their images.
+
+    Args:
+        rows: Token ids [S] without padding, with one placeholder for each visual token.
+        padding: Number of padding columns that all rows shared.
+        image_token: The placeholder's id.
+        runs: For each image, in the order of the prompts, the lengths of the runs of its visual tokens.
+        copies: Number of consecutive rows that belong to one prompt and share its images.
+
+    Raises:
+        ParbenchError: The placeholders are not those of whole images.
+    """
     found: list[Tensor] = []
     images: list[list[int]] = []
     count = 0
     for number, row in enumerate(rows):
         again = bool(number % copies)
         first = images[-1][0] if again and images[-1] else count
-        short, those = _one_placeholder_each(row, image_token, lengths[first:], number // copies)
+        short, those = _one_placeholder_each(row, image_token, runs[first:], number // copies)
         found.append(short)
         images.append(images[-1] if again else list(range(count, count + those)))
         count += 0 if again else those
-    if count != len(lengths):
-        raise ParbenchError(f"the prompts have places for {count} images and pixel_values holds {len(lengths)}: they must agree")
-    return Prompts(found, images, int(start.min()))
+    if count != len(runs):
+        raise ParbenchError(f"the prompts have places for {count} images and pixel_values holds {len(runs)}: they must agree")
+    return Prompts(found, images, padding)
 
 
-def _one_placeholder_each(row: Tensor, image_token: int, lengths: Sequence[int], number: int) -> tuple[Tensor, int]:
-    """A row with one placeholder for each image, and the number of its images."""
+def _one_placeholder_each(row: Tensor, image_token: int, runs: Sequence[Sequence[int]], number: int) -> tuple[Tensor, int]:
+    """A row with one placeholder for each run of visual tokens, and the number of its images."""
     where = (row == image_token).nonzero().flatten()
     keep, begin, images = row != image_token, 0, 0
     while begin < len(where):
-        if images == len(lengths):
+        if images == len(runs):
             raise ParbenchError(
                 f"prompt {number} has more image placeholders than the {images} images that pixel_values holds for it: they must "
                 "agree"
             )
-        end = begin + lengths[images]
-        if end > len(where) or int(where[end - 1] - where[begin]) != end - begin - 1:
-            whole = f" of {lengths[0]}" if len(set(lengths)) == 1 else ""
-            raise ParbenchError(
-                f"prompt {number} has {len(where)} image placeholders, which are no whole images{whole}: let the model's own "
-                "processor make input_ids"
-            )
-        keep[where[begin]] = True
-        begin, images = end, images + 1
+        for length in runs[images]:
+            end = begin + length
+            if end > len(where) or int(where[end - 1] - where[begin]) != length - 1:
+                totals = {sum(lengths) for lengths in runs}
+                whole = f" of {sum(runs[0])}" if len(totals) == 1 else ""
+                raise ParbenchError(
+                    f"prompt {number} has {len(where)} image placeholders, which are no whole images{whole}: let the model's own "
+                    "processor make input_ids"
+                )
+            keep[where[begin]] = True
+            begin = end
+        images += 1
     return row[keep], images
 
 

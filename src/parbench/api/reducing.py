@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from parbench.api.call import VISION_INPUTS, Call, take_apart
+from parbench.api.call import VISION_INPUTS, Call, take_apart, unpadded
 from parbench.api.generation import Generation, through
 from parbench.api.methods import ready
 from parbench.api.models import Known, check_kind, known_of
@@ -169,10 +169,11 @@ class _Reducing:
         adapter = self.engine.adapter
         given = {**given, **self.asked.inputs}
         vision = {name: value for name in VISION_INPUTS if (value := given.get(name)) is not None}
-        images = adapter.family.separate(vision) if "pixel_values" in vision else []
-        lengths = [len(image.tokens.source) for image in images]
-        mask = given.get("attention_mask")
-        prompts = take_apart(given["input_ids"], mask, adapter.image_token_id, lengths, self.asked.copies)
+        rows, padding = unpadded(given["input_ids"], given.get("attention_mask"))
+        copies = self.asked.copies
+        images = adapter.family.separate(vision, rows[::copies]) if "pixel_values" in vision else []
+        runs = [image.tokens.runs for image in images]
+        prompts = take_apart(rows, padding, adapter.image_token_id, runs, copies)
         self.call = Call(self.engine, prompts, self._questions(prompts.ids), images)
         return self.call
 

@@ -10,13 +10,14 @@ from parbench.models.families.base import Family, ImageTokens, Prepared
 from parbench.models.families.clips import Clip
 from parbench.models.families.gemma import Gemma3
 from parbench.models.families.generic import Generic
+from parbench.models.families.idefics3 import Idefics3
+from parbench.models.families.internvl import InternVL
 from parbench.models.families.llava import Llava
 from parbench.models.families.llava_next import LlavaNext, LlavaNextVideo
 from parbench.models.families.llava_onevision import LlavaOneVision
 from parbench.models.families.qwen2_5_vl import Qwen25VL
 from parbench.models.families.qwen2_vl import Qwen2VL
 from parbench.models.families.qwen3_vl import Qwen3VL
-from parbench.models.families.tiles import Idefics3, InternVL
 
 _log = logging.getLogger(__name__)
 

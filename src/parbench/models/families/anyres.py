@@ -43,7 +43,7 @@ class AnyResolution(Family):
             return joined_frames(values)
         return torch.cat(pad_first(values, 1) if name == "pixel_values" else list(values))
 
-    def separate(self, inputs: Mapping[str, Tensor]) -> list[Prepared]:
+    def separate(self, inputs: Mapping[str, Tensor], _prompts: Sequence[Tensor]) -> list[Prepared]:
         """See :meth:`Family.separate`."""
         samples = inputs.get("batch_num_images")
         alone = [True] * len(inputs["image_sizes"]) if samples is None else [n == 1 for n in samples.tolist() for _ in range(n)]

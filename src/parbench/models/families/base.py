@@ -42,6 +42,7 @@ class Family:
         counts_images: Whether an image becomes other tokens beside others.
         shares_prefixes: Whether questions of one image can run behind one beginning under a mask.
         renumbers: Whether position ids can be renumbered after dropping tokens; else kept tokens keep theirs.
+        whole: Which of the pictures that the tower gets of an image shows all of it.
 
     Attributes:
         model: The Hugging Face model.
@@ -57,6 +58,7 @@ class Family:
     counts_images: ClassVar[bool] = False
     shares_prefixes: ClassVar[bool] = True
     renumbers: ClassVar[bool] = True
+    whole: ClassVar[int] = 0
 
     def __init__(self, model: Any, processor: Any) -> None:
         self.model, self.processor = model, processor
@@ -151,23 +153,24 @@ class Family:
             tokens = self._known.put(key, replace(self.tokens(image.size, text, tensors), work=self.work(tensors)))
         return Prepared(tensors, tokens)
 
-    def separate(self, _inputs: Mapping[str, Tensor]) -> list[Prepared]:
+    def separate(self, _inputs: Mapping[str, Tensor], _prompts: Sequence[Tensor]) -> list[Prepared]:
         """The images of a batch that Hugging Face's processor has prepared, one by one.
 
         Args:
             _inputs: The inputs of the vision tower by name.
+            _prompts: The token ids [S] of each prompt, without padding.
 
         Raises:
             ParbenchError: They cannot be told apart without the images.
         """
         raise ParbenchError(
             f"the inputs of {self.title} do not say how its images were cut, so parbench.reduce cannot serve it: use "
-            "parbench.evaluate, or parbench.reduce with LLaVA, LLaVA-NeXT, LLaVA-OneVision, Qwen-VL or Gemma 3"
+            "parbench.evaluate"
         )
 
     def picture(self, image: Prepared) -> Image.Image:
         """A prepared image as a picture, about as the vision tower sees it."""
-        found = pictures(self.processor.image_processor, image.tensors["pixel_values"].flatten(0, -4)[:1])[0]
+        found = pictures(self.processor.image_processor, image.tensors["pixel_values"].flatten(0, -4)[[self.whole]])[0]
         return found.resize(image.tokens.source.size)
 
     def prepare_clip(self, clip: Clip) -> Prepared:

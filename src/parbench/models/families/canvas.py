@@ -1,4 +1,4 @@
-"""The geometry of any resolution: where the crops of an image lie on a padded canvas."""
+"""Where the crops of an image lie on a padded canvas, and the tiles of an image in it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import math
 
 import torch
 from torch import Tensor
+
+from parbench.models.source import Box
 
 
 def best_grid(image_size: list[int], pinpoints: list[list[int]]) -> tuple[int, int]:
@@ -38,3 +40,13 @@ def spread(values: Tensor, separator: Tensor) -> Tensor:
     """Values of tokens [N, ...] at their places among separators; a separator gets that of the token before it."""
     index = ((~separator).cumsum(0) - 1).clamp(min=0)
     return values[index]
+
+
+def tile_boxes(size: tuple[int, int], rows: int, columns: int) -> list[Box]:
+    """The boxes of equal tiles of an image of ``size`` (width, height), in raster order."""
+    width, height = size
+    return [
+        (column * width / columns, row * height / rows, (column + 1) * width / columns, (row + 1) * height / rows)
+        for row in range(rows)
+        for column in range(columns)
+    ]

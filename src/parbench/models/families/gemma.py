@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -36,7 +36,7 @@ class Gemma3(Family):
         source = grids(size, [Part("image", side, side, (0, 0, *size))])
         return ImageTokens(short, runs, source, grouped(patches, patches, patches // side), patches**2)
 
-    def separate(self, inputs: Mapping[str, Tensor]) -> list[Prepared]:
+    def separate(self, inputs: Mapping[str, Tensor], _prompts: Sequence[Tensor]) -> list[Prepared]:
         """See :meth:`Family.separate`. Images are squeezed to a square, whose side counts as their size."""
         side = self.model.config.vision_config.image_size
         return [Prepared({"pixel_values": one}, self.tokens_of((side, side))) for one in inputs["pixel_values"].split(1)]

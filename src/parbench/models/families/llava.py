@@ -52,7 +52,7 @@ class Llava(Family):
         members = torch.arange(1, side**2 + 1)[:, None]
         return ImageTokens(token, (side**2,), source, members, side**2 + 1)
 
-    def separate(self, inputs: Mapping[str, Tensor]) -> list[Prepared]:
+    def separate(self, inputs: Mapping[str, Tensor], _prompts: Sequence[Tensor]) -> list[Prepared]:
         """See :meth:`Family.separate`.
 
         Raises:

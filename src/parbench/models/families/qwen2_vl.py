@@ -46,7 +46,7 @@ class Qwen2VL(Family):
         source = grids(size, [Part("image", rows // merge, columns // merge, (0, 0, *size))])
         return ImageTokens(short, runs, source, self.members(grid), rows * columns, grid)
 
-    def separate(self, inputs: Mapping[str, Tensor]) -> list[Prepared]:
+    def separate(self, inputs: Mapping[str, Tensor], _prompts: Sequence[Tensor]) -> list[Prepared]:
         """See :meth:`Family.separate`. The size of an image is that to which it was resized."""
         grids, config = inputs["image_grid_thw"].cpu(), self.model.config.vision_config
         pixels = inputs["pixel_values"].split(grids.prod(1).tolist())
