@@ -71,7 +71,7 @@ class Interaction(ShareCut):
         """That this is an approximation."""
         return "an approximation; its authors published no code"
 
-    def before(self, geometry: Geometry) -> TokenReducer:
+    def entering(self, geometry: Geometry) -> TokenReducer:
         """The part before the LLM: the knee, within the limits of the budget."""
         asked, cut = self.asked(geometry), self.cut(geometry)
         if asked is None:
