@@ -85,7 +85,7 @@ Where methods act and what they get differs from LLaVA-1.5 in these points:
   of the question. This is an extension of ours.
 * **`method.within`**: `image` reduces all tokens of an image at once, `part` those of each crop or tile with its share of the
   budget, in proportion to its tokens. The default is that of the release, `image` for most methods. It is `part` for {by_part},
-  and for `uniform`, `pool` and `lftr`, which need a grid.
+  and for `uniform`, `pool`, `lftr` and `hiprune`, which need a grid.
 * **`method.separators`**: newlines are no patches. They are neither scored nor counted. `keep` sends them all, `drop` none once
   an image is reduced. The default is `keep`, and `drop` for {drops}, as in its release.
 * **Budgets** are for an image. A ratio such as 0.222 is of the image's own tokens. An image with fewer tokens than the budget

@@ -61,9 +61,9 @@ class MmTok(TokenReducer):
         """Select the patches, in raster order."""
         if self.count(probes.geometry) == features.shape[1]:
             return Reduction.everything(features)
-        return Reduction.select(features, to_mask(self.choose(probes), features.shape[1]))
+        return Reduction.select(features, to_mask(self.choose(features, probes), features.shape[1]))
 
-    def choose(self, probes: Probes) -> Tensor:
+    def choose(self, features: Tensor, probes: Probes) -> Tensor:
         """[B, budget] selected patches, in the order of selection."""
         similarity = cosine(probes.encoded.features)
         image = self.alpha * (similarity / self.image_temperature).softmax(-1) / similarity.shape[1]
@@ -72,13 +72,14 @@ class MmTok(TokenReducer):
         return torch.cat(
             [
                 greedy_coverage(torch.cat([text, rows])[None], budget, last=None if last is None else last[number : number + 1])
-                for number, (text, rows) in enumerate(zip(self.text_rows(probes), image, strict=True))
+                for number, (text, rows) in enumerate(zip(self.text_rows(features, probes), image, strict=True))
             ]
         )
 
-    def text_rows(self, probes: Probes) -> list[Tensor]:
+    def text_rows(self, features: Tensor, probes: Probes) -> list[Tensor]:
         """For each image, how well each patch covers each token of the question, [m, N] in float64."""
-        patches = F.normalize(probes.llm_patches.double(), dim=-1)
+        projected = features if self.place == "after_projector" else probes.llm_patches
+        patches = F.normalize(projected.double(), dim=-1)
         found = []
         for mine, prompt in zip(patches, probes.prompts, strict=True):
             words = F.normalize(probes.llm_text(keywords(prompt) if self.words else prompt).double(), dim=-1)

@@ -34,8 +34,8 @@ class _MmTok(TokenParity[MmTok]):
     def compare(self, found: TokenRun[MmTok], verdict: Verdict) -> None:
         """Also compare the order, and how well patches cover the question."""
         super().compare(found, verdict)
-        verdict.chosen(found.method.choose(found.probes)[0], found.case.tensor("selection_order"))
-        verdict.close(found.method.text_rows(found.probes)[0], found.case.tensor("coverage_text"))
+        verdict.chosen(found.method.choose(found.features, found.probes)[0], found.case.tensor("selection_order"))
+        verdict.close(found.method.text_rows(found.features, found.probes)[0], found.case.tensor("coverage_text"))
 
 
 PARITY = _MmTok()
