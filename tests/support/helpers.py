@@ -36,7 +36,7 @@ def reducer(name: str, budget=None, **fields):
     built = build_reducer(config, budget)
     if built.calibrates and getattr(built, built.calibrates) is None and not fields.get("per_image"):
         fields = {built.calibrates: 0.5, **fields}
-    return dataclasses.replace(built, **fields)
+    return built.with_fields(fields)
 
 
 def within_reach(name: str, geometry, **fields):

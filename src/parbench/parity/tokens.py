@@ -90,6 +90,8 @@ class _Probes(Probes):
         """The recorded attention, if the case has it."""
         if block == READ_BLOCK and self._case.used("cls_attention_heads"):
             return self._case.tensor("cls_attention_heads")[None].double()
+        if self._case.used(name := f"cls_attention_heads_block{block}"):
+            return self._case.tensor(name)[None].double()
         return super().cls_attention(block)
 
     def llm_text(self, text: str) -> Tensor:
@@ -188,6 +190,11 @@ class TokenParity(Parity, Generic[Method]):
             patches: Number of patches of the recorded image.
         """
 
+    def reducer(self, case: Case, patches: int) -> Method:
+        """Our class with the fields of a case."""
+        method: Method = built(self.method(case), **self.fields(case, patches))
+        return method
+
     def run(self, case: Case) -> Verdict:
         """Build the method as evaluations do, reduce the recorded inputs and compare."""
         found, verdict = self._reduced(case), Verdict()
@@ -204,7 +211,7 @@ class TokenParity(Parity, Generic[Method]):
         encoded = _encoded(case)
         patches = encoded.features.shape[1]
         model = RecordedModel(case, patches)
-        method: Method = built(self.method(case), **self.fields(case, patches))
+        method = self.reducer(case, patches)
         method.check(model.geometry)
         probes = _Probes(case, model, encoded)
         given = encoded.projected or method.place == "before_projector"

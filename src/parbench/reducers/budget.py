@@ -72,6 +72,27 @@ def at_depth(layers: Sequence[int], factor: float) -> tuple[int, ...]:
     return tuple(found)
 
 
+def falling_counts(stages: Sequence[int], layers: int, tokens: int, average: int) -> tuple[int, ...]:
+    """Numbers of tokens after each of some stages, r, r^2, r^3 ... of those before the first, with a given average over all layers.
+
+    Args:
+        stages: The layers before which tokens are dropped, in ascending order.
+        layers: Number of layers.
+        tokens: Tokens that enter layer 0.
+        average: Their average over all layers.
+
+    Returns:
+        At least one token for each stage, rounded.
+    """
+    bounds = (*stages, layers)
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        ratio = (low + high) / 2
+        total = bounds[0] + sum((bounds[i + 1] - bounds[i]) * ratio ** (i + 1) for i in range(len(stages)))
+        low, high = (ratio, high) if total * tokens < average * layers else (low, ratio)
+    return tuple(max(1, round(tokens * high ** (i + 1))) for i in range(len(stages)))
+
+
 def scaled(shape: Sequence[int], total: Callable[[Sequence[int]], int], wanted: int, most: int) -> tuple[int, ...]:
     """Counts in the proportions of ``shape`` with the largest total that is at most ``wanted``.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from parbench.errors import ParbenchError
 from parbench.models.geometry import Geometry
 from parbench.reducers import Choice, LayerReducer, one_of
-from parbench.reducers.budget import at_depth
+from parbench.reducers.budget import at_depth, falling_counts
 from parbench.reducers.layer_probes import View
 from parbench.reducers.raters import rating
 from parbench.reducers.word_kinds import RATERS
@@ -79,13 +79,7 @@ class PyramidDrop(LayerReducer):
         asked, patches = self.asked(geometry), geometry.patches
         if asked is None:
             return tuple(max(1, int(patches * ratio)) for ratio in self.ratios)
-        stages = (*self.stages(geometry), geometry.layers)
-        low, high = 0.0, 1.0
-        for _ in range(50):
-            ratio = (low + high) / 2
-            total = stages[0] + sum((stages[i + 1] - stages[i]) * ratio ** (i + 1) for i in range(len(stages) - 1))
-            low, high = (ratio, high) if total * patches < asked * geometry.layers else (low, ratio)
-        return tuple(max(1, round(patches * high ** (i + 1))) for i in range(len(stages) - 1))
+        return falling_counts(self.stages(geometry), geometry.layers, patches, asked)
 
     @property
     def needs_words(self) -> bool:

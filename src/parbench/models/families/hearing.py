@@ -75,7 +75,7 @@ def hearing(modules: Mapping[int, Any], *, cls: bool) -> Iterator[dict[int, Hear
         modules: The attention module of each block.
         cls: See :class:`Heard`.
     """
-    heard = {block: Heard(cls) for block in modules}
-    takes = {modules[block]: one.take for block, one in heard.items()}
-    with listening(takes):
-        yield heard
+    # In a small tower two blocks of a method may be the same.
+    heard = {module: Heard(cls) for module in modules.values()}
+    with listening({module: one.take for module, one in heard.items()}):
+        yield {block: heard[module] for block, module in modules.items()}
