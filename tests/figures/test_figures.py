@@ -100,8 +100,8 @@ def every_method(tmp_path_factory) -> Sweep:
 def test_every_method_has_a_look_and_no_two_share_one():
     every = [look(name) for name in METHODS]
     assert len({(one.colour, one.marker, one.hollow) for one in every}) == len(METHODS)
-    # Also without colour, but for the greys, which stand apart.
-    methods = [(one.marker, one.hollow) for one in every if one.group != CONTROL]
+    # Also without colour, by marker and line, but for the greys, which stand apart.
+    methods = [(one.marker, one.hollow, one.line) for one in every if one.group != CONTROL]
     assert len(set(methods)) == len(methods)
 
 
