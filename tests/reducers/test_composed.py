@@ -209,3 +209,8 @@ def test_other_commands_take_its_name(run):
     assert (row["method"], row["tokens"]) == ("random+fastv", 64)
     assert "did you mean fastv" in refused(run, "sweep", "methods=[random+fastw]")
     assert "unknown method in controls" not in str(compose_config(["controls=[random+fastv]"]))
+
+
+def test_a_method_with_a_part_of_its_own_before_the_llm_names_its_stages_itself(adapter, scenes):
+    (answer,) = Engine(adapter, reducer("interaction", 64)).answer([sample(adapter, scenes[4])])
+    assert list(answer.stages) == ["knee", "layer 1"]

@@ -64,9 +64,9 @@ class LayerSite(Site[LayerReducer]):
         seeds: Sequence[int],
         evidence: Sequence[Shown | None] = (),
     ) -> tuple[Reduction, list[int]]:
-        """Choose the visual tokens that enter the LLM; their number is a stage with the name of the first method."""
+        """Choose the visual tokens that enter the LLM. In a composed method their number is a stage with the first one's name."""
         reduction, flops = self.first.reduce(adapter, encoded, questions, seeds, evidence)
-        if self._all_enter:
+        if not self.reducer.parts:
             return reduction, flops
         return replace(reduction, stages={**reduction.stages, self.first.reducer.name: reduction.counts}), flops
 
