@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from parbench.errors import ParbenchError
 from parbench.models.geometry import Geometry
 from parbench.reducers import Choice, LayerReducer, Reducer
+from parbench.reducers.composing import check_parts, delivers, entered, of_part
 
 if TYPE_CHECKING:
     from parbench.reducers.layer_probes import View
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 _LET_IN = 1.5
 # More visual tokens than any image has.
 _EVERYTHING = 1 << 30
-_BEFORE = ("pixels", "tower", "tokens")
 
 
 @dataclass
@@ -45,7 +43,7 @@ class Composed(LayerReducer):
 
     def __post_init__(self) -> None:
         """Check that the parts fit together, and take over what they say about themselves."""
-        _check_parts(self.name, self.before, self.inside)
+        check_parts(self.name, self.before, self.inside)
         self._check_budgets()
         if self.budget is None:
             self.budget = self.inside.budget
@@ -189,7 +187,7 @@ class Composed(LayerReducer):
     def check(self, geometry: Geometry) -> None:
         """Refuse what either part refuses, and budgets that they cannot have together."""
         asked = self.asked(geometry)
-        with _of_part("before", budget=self.before.budget is not None):
+        with of_part("before", budget=self.before.budget is not None):
             before = self.entering(geometry)
             before.check(geometry)
         enter = self.let_in(geometry)
@@ -198,9 +196,8 @@ class Composed(LayerReducer):
                 f"method.before.budget={self.before.budget} of {self.name} lets in {enter} visual tokens, less than the average of "
                 f"budget={self.budget} over the layers: use method.before.budget={asked} or more"
             )
-        with _of_part("inside"):
-            entered = _entered(geometry, enter)
-            self.inside.with_budget(None if asked is None else enter).check(entered)
+        with of_part("inside"):
+            self.inside.with_budget(None if asked is None else enter).check(entered(geometry, enter))
         if asked is not None:
             self._check_average(geometry, asked, enter)
 
@@ -208,9 +205,9 @@ class Composed(LayerReducer):
         """Refuse an average that ``inside`` cannot deliver with ``enter`` tokens."""
         inside = self.inside.with_budget(asked)
         try:
-            inside.check(_entered(geometry, enter))
+            inside.check(entered(geometry, enter))
         except ParbenchError as error:
-            others = (count for count in range(enter - 1, asked, -1) if _delivers(inside, _entered(geometry, count)))
+            others = (count for count in range(enter - 1, asked, -1) if delivers(inside, entered(geometry, count)))
             raise ParbenchError(
                 f"budget={asked} of method {self.name} is out of reach while {self.before.name} lets in {enter} visual tokens: use "
                 f"method.before.budget={next(others, asked)}"
@@ -220,7 +217,7 @@ class Composed(LayerReducer):
         """The layers of ``inside``."""
         # The same for all images.
         geometry = geometry.any_image
-        return self.within_llm(geometry).stages(_entered(geometry, self.let_in(geometry)))
+        return self.within_llm(geometry).stages(entered(geometry, self.let_in(geometry)))
 
     def left(self, geometry: Geometry) -> tuple[int, ...]:
         """Visual tokens after each stage of ``inside``."""
@@ -237,7 +234,7 @@ class Composed(LayerReducer):
     def _inside_of(self, geometry: Geometry) -> Geometry:
         """The sizes of an image as ``inside`` meets it."""
         usual = geometry.any_image
-        return _entered(geometry, self.let_in(geometry), _entered(usual, self.let_in(usual)))
+        return entered(geometry, self.let_in(geometry), entered(usual, self.let_in(usual)))
 
     @property
     def needs_words(self) -> bool:
@@ -263,77 +260,3 @@ class Composed(LayerReducer):
     def weighs_sizes(self) -> bool:
         """Whether ``inside`` weights attention by the sizes of merged tokens."""
         return self.inside.weighs_sizes
-
-
-@dataclass(frozen=True)
-class _Entered(Geometry):
-    """The sizes of an image of which some visual tokens enter the LLM.
-
-    Attributes:
-        usual: Those of an image of the usual size; None for this one.
-    """
-
-    usual: Geometry | None = None
-
-    @property
-    def any_image(self) -> Geometry:
-        """The sizes that are the same for all images."""
-        return self.usual or self
-
-
-def _entered(geometry: Geometry, tokens: int, usual: Geometry | None = None) -> Geometry:
-    """The sizes of an image of which ``tokens`` visual tokens enter the LLM. The grid stays that of the patches they come from."""
-    known = {one.name: getattr(geometry, one.name) for one in fields(Geometry)}
-    return _Entered(**{**known, "tokens": tokens}, usual=usual if geometry.varies else None)
-
-
-def _delivers(reducer: Reducer, geometry: Geometry) -> bool:
-    try:
-        reducer.check(geometry)
-    except ParbenchError:
-        return False
-    return True
-
-
-@contextmanager
-def _of_part(role: str, *, budget: bool = False) -> Iterator[None]:
-    """Errors of a part name its fields as those of the part: ``method.inside.layer``.
-
-    Args:
-        role: ``before`` or ``inside``.
-        budget: Whether its budget was given, so that the message is about ``method.before.budget``.
-    """
-    try:
-        yield
-    except ParbenchError as error:
-        said = re.sub(r"\bmethod\.(?!before|inside)(?=\w+=)", f"method.{role}.", str(error))
-        said = re.sub(r"(?<![.\w])budget=", f"method.{role}.budget=", said) if budget else said
-        raise ParbenchError(said) from error
-
-
-def _check_parts(name: str, before: Any, inside: Any) -> None:
-    """Refuse parts that cannot act one after the other.
-
-    Raises:
-        ParbenchError: The message names a combination that is possible.
-    """
-    for role, part in (("before", before), ("inside", inside)):
-        if not isinstance(part, Reducer):
-            raise ParbenchError(f"method.{role}={part} of {name} is not a method: write method=visionzip+fastv")
-        if isinstance(part, Composed):
-            raise ParbenchError(f"{part.name} of method {name} is composed itself: use one that is not, such as visionzip+fastv")
-    drops_inside = inside.site == LayerReducer.site
-    if before.site == LayerReducer.site and inside.site in _BEFORE:
-        raise ParbenchError(
-            f"method {name} has its parts in the wrong order, since {inside.name} acts before the LLM and {before.name} inside it: "
-            f"write {inside.name}+{before.name}"
-        )
-    if before.site not in _BEFORE or getattr(before, "unmerges", False) or before.title == "none":
-        why = "drops nothing" if before.title == "none" else "does not shorten the sequence that enters the LLM"
-        good = f"visionzip+{inside.name}" if drops_inside else "visionzip+fastv"
-        raise ParbenchError(f"{before.name} cannot be the first part of method {name}, since it {why}: use one such as {good}")
-    if not drops_inside:
-        raise ParbenchError(
-            f"{inside.name} cannot be the second part of method {name}, since it drops no tokens inside the LLM: use one such as "
-            f"{before.name}+fastv"
-        )
