@@ -10,6 +10,7 @@ import torch
 from helpers import ROWS, reducer, sample, within_reach
 from parbench.api.reducing import reduce
 from parbench.engine.engine import Engine
+from parbench.errors import ParbenchError
 
 NEW = 4
 
@@ -59,7 +60,7 @@ def same(reduced, answers):
     assert reduced.length_per_layer == [list(answer.ledger.layers) for answer in answers]
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", [name for name in ROWS if name != "oracle"])
 def test_a_block_does_what_the_engine_does(name, adapter, pair, questions):
     from parbench.compute.flops import costs, sample_flops
 
@@ -73,6 +74,11 @@ def test_a_block_does_what_the_engine_does(name, adapter, pair, questions):
     cost = costs(adapter.model.config)
     totals = [sample_flops(cost, answer.ledger)["total"] for answer in answers]
     assert reduced.flops.total == pytest.approx(sum(totals) / len(totals))
+
+
+def test_the_oracle_is_for_evaluations(pair):
+    with pytest.raises(ParbenchError, match="which a prompt does not say"), reduce(*pair, reducer("oracle")):
+        pass
 
 
 # What methods do besides their defaults: all anew for every token, hidden tokens, attention over every patch, and whole budgets.

@@ -72,7 +72,13 @@ def reduce(
     if model in _OPEN:
         raise ParbenchError("parbench.reduce is open on this model already: end that block first, since one method acts at a time")
     known = known_of(model, clip)
-    engine = Engine(_adapter(model, processor, known), ready(method, known), share=False)
+    method = ready(method, known)
+    if method.told_evidence:
+        raise ParbenchError(
+            f"method {method.name} has to be told where the evidence is, which a prompt does not say: use it in an evaluation of "
+            "data with boxes, such as scenes"
+        )
+    engine = Engine(_adapter(model, processor, known), method, share=False)
     reduced = Reduced(engine.reducer, model.config)
     reducing = _Reducing(engine, question, reduced)
     with contextlib.ExitStack() as stack:
