@@ -104,8 +104,8 @@ def test_the_tab_key_completes_commands_options_keys_and_names():
     assert completed("parbench swe") == ["sweep"]
     assert "--budgets" in completed("parbench sweep --bud")
     assert completed("parbench eval method")[0] == "method="
-    assert completed("parbench eval method=fas") == ["fastv"]
-    assert completed("parbench sweep methods=par,fas") == ["par,fastv"]
+    assert completed("parbench eval method=vispr") == ["vispruner"]
+    assert completed("parbench sweep methods=par,vispr") == ["par,vispruner"]
     assert "method.layer=" in completed("parbench eval method=fastv method.l")
     assert completed("parbench table --format=la") == ["latex"]
     assert completed("parbench list ski") == ["skills"]
@@ -115,10 +115,10 @@ def test_the_tab_key_completes_commands_options_keys_and_names():
 @pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
 def test_bash_understands_its_script(run):
     _, script, _ = run("completion", "bash")
-    ask = "COMP_LINE='parbench eval method=fas'; COMP_POINT=${#COMP_LINE}; _parbench_completion parbench; echo \"${COMPREPLY[@]}\""
+    ask = "COMP_LINE='parbench eval method=vispr'; COMP_POINT=${#COMP_LINE}; _parbench_completion parbench; echo \"${COMPREPLY[@]}\""
     script = script.replace("$1)", f"{sys.executable} -m parbench)")
     done = subprocess.run(["bash", "-c", f"{script}\n{ask}"], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "fastv"
+    assert done.stdout.strip() == "vispruner"
 
 
 def test_only_a_shell_that_is_known_gets_a_script(run):
