@@ -42,6 +42,13 @@ def test_a_budget_of_recoverable_has_the_proportions_of_its_outliers(probes):
         assert all(abs(have - total * count / sum(own)) < 1 for have, count in zip(scaled, own, strict=True))
 
 
+@pytest.mark.parametrize("budget", [1, 2, 9])
+def test_a_budget_of_recoverable_too_small_for_a_centre_is_met_without_the_token_of_the_rest(probes, budget):
+    free, fixed = (reduced(probes, "recoverable", asked, threshold=1.02) for asked in (None, budget))
+    assert free.stages["centres"].amax() > 0
+    assert fixed.counts.tolist() == [budget, budget]
+
+
 def test_recoverable_reads_the_first_line_and_its_corrected_reading_has_other_centres(adapter, probes):
     first = Probes(adapter, probes.encoded, [question.partition("\n")[0] for question in QUESTIONS], [1, 2])
     method = reducer("recoverable", threshold=1.2)

@@ -34,8 +34,8 @@ class Recoverable(AttendedReducer):
     recovered patches are in raster order, centres in descending order of attention.
 
     Queries and keys are those of the last vision block, not split into heads. With a budget, each image has exactly that many
-    tokens, in the proportions that its outliers give, including the last token if there are centres. Without outliers, the budget
-    is of patches with the highest attention.
+    tokens, in the proportions that its outliers give, including the last token if there are centres. A budget too small for a
+    centre is divided between kept and recovered patches. Without outliers, it is of patches with the highest attention.
 
     Deviations: the text is read at its end token, and patches as in TRIM: those that the LLM reads, with CLIP's final norm. The
     release reads the text at the end of its padding, and takes the patches of the last block without that norm. Similarity is not
@@ -96,7 +96,7 @@ class Recoverable(AttendedReducer):
         similarity = self.similarity(probes)
         found = self.counts(attention, similarity, features.shape[2])
         if budget is not None:
-            found = in_proportion(found, budget - (found[:, 2] > 0).long())
+            found = self.scaled(found, budget)
         kept = rank(attention) < found[:, :1]
         recovered = rank(similarity.masked_fill(kept, float("-inf"))) < found[:, 1:2]
         named = {"kept": kept.sum(1), "recovered": recovered.sum(1), "centres": found[:, 2]}
@@ -128,6 +128,13 @@ class Recoverable(AttendedReducer):
         share = (local_outlier_factor(attention, 10, rest) > self.threshold).sum(1).double() / left.clamp(min=1)
         third = ((channels if self.reading == "release" else left) * share).long()
         return torch.stack([first, second, torch.minimum(third, left)], dim=1)
+
+    @staticmethod
+    def scaled(counts: Tensor, budget: int) -> Tensor:
+        """Counts [B, 3] in the same proportions that fill a budget, together with the last token if there are still centres."""
+        total = torch.full_like(counts[:, 0], budget)
+        found, alone = in_proportion(counts, total - 1), in_proportion(counts * counts.new_tensor([1, 1, 0]), total)
+        return torch.where(found[:, 2:] > 0, found, alone)
 
     def merge(self, attention: Tensor, similarity: Tensor, keys: Tensor, kept: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
         """Weights [B, K, N] of kept patches, centres and the rest, and the counts [B]."""
