@@ -26,11 +26,13 @@ class FlowCut(TowerReducer):
 
     With r more blocks before the last cut, a cut drops (n - budget) / sqrt(r) * (1 - h^2) of n patches, rounded, where h is the
     entropy of a relative to its maximum, ln n. Flat attention drops nothing. The last cut, with r = 0, keeps exactly the budget.
-    It is two blocks before the one that LLaVA reads. In all 24 blocks of LLaVA-1.5 there are 11 cuts, in the 6 of llava-tiny two.
+    It is behind the last block but one of those up to the output that LLaVA reads. In LLaVA-1.5, with 24 blocks, there are 11
+    cuts, in llava-tiny, with 6, two.
 
     Deviations. In the release, the largest number among the images of a batch is dropped from all of them, so kept patches depend
-    on the batch. Here each image has its own number, as the release has it for a single image. Predicted costs assume the same h
-    for all images, since the number of patches between the cuts depends on it.
+    on the batch. Here each image has its own number, as the release has it for a single image. Its version for images with crops,
+    which cuts in the tower and again in the LLM, is not here. Predicted costs assume the same h for all images, since the number
+    of patches between the cuts depends on it.
     """
 
     title = "FlowCut"

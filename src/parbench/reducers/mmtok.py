@@ -36,7 +36,7 @@ class MmTok(TokenReducer):
         alpha: Weight of covering the image.
         text_temperature: Temperature of the question's rows: 0.02 in the release for LLaVA, 0.01 in that for Qwen2.5-VL.
         image_temperature: Temperature of the image's rows.
-        words: Whether words are left out. The release for Qwen2.5-VL keeps all.
+        words: Whether words are left out. The release for Qwen2.5-VL keeps all and puts "Question: " in front, which ours does not.
     """
 
     title = "MMTok"

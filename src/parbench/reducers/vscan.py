@@ -156,9 +156,9 @@ class VScan(Composed):
 
     The budget is the average over the layers: 64 is the paper's 96 tokens, of which 32 stay from layer 16 of 32 on; blocks and
     layers are scaled to a model's depth. The release keeps fewer tokens than asked where the windows cannot share out their
-    half evenly; ours fills up with patches of the whole image (``before.fills``). On grids whose sides are no multiples of
-    four, windows differ by a row or column. In towers without CLS, ``before.attention=received`` ranks by the attention that a
-    patch receives, which is ours.
+    half evenly, and fails below 32; ours fills up with patches of the whole image (``before.fills``). On grids whose sides are no
+    multiples of four, windows differ by a row or column. In towers without CLS, ``before.attention=received`` ranks by the
+    attention that a patch receives, which is ours.
 
     Attributes:
         before: The first stage.
