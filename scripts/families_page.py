@@ -78,14 +78,14 @@ Where methods act and what they get differs from LLaVA-1.5 in these points:
 
 * **Behind the connector.** In all families but LLaVA-1.5, methods between tower and LLM act on tokens in the LLM's space,
   whatever `method.place` says: the connector joins patches there. The record of a run says `after_projector`. Methods that compare
-  or merge features (VisionZip, PruMerge, VisPruner, FOLDER) do so behind the connector, and VisionZip sends no CLS.
+  or merge features (VisionZip, PruMerge, SCOPE and others) do so behind the connector, and VisionZip and PruneSID send no CLS.
 * **`method.attention=received`.** In towers without CLS, a token is ranked by the attention that it receives, mean over heads and
   queries, in the last block that sees the whole image. Where the connector joins patches, it is the mean over those of a token.
 * **`method.space=llm`.** Without a CLIP text tower that fits, relevance compares projected tokens with the LLM's input embeddings
   of the question. This is an extension of ours.
 * **`method.within`**: `image` reduces all tokens of an image at once, `part` those of each crop or tile with its share of the
   budget, in proportion to its tokens. The default is that of the release, `image` for most methods. It is `part` for {by_part},
-  and for `uniform`, `pool`, `lftr` and `hiprune`, which need a grid.
+  and for `uniform`, `pool`, `lftr`, `hiprune` and the first stage of `vscan`, which need a grid.
 * **`method.separators`**: newlines are no patches. They are neither scored nor counted. `keep` sends them all, `drop` none once
   an image is reduced. The default is `keep`, and `drop` for {drops}, as in its release.
 * **Budgets** are for an image. A ratio such as 0.222 is of the image's own tokens. An image with fewer tokens than the budget

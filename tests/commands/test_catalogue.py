@@ -115,7 +115,9 @@ def test_the_tab_key_completes_commands_options_keys_and_names():
 @pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
 def test_bash_understands_its_script(run):
     _, script, _ = run("completion", "bash")
-    ask = "COMP_LINE='parbench eval method=vispr'; COMP_POINT=${#COMP_LINE}; _parbench_completion parbench; echo \"${COMPREPLY[@]}\""
+    ask = (
+        "COMP_LINE='parbench eval method=vispr'; COMP_POINT=${#COMP_LINE}; _parbench_completion parbench; echo \"${COMPREPLY[@]}\""
+    )
     script = script.replace("$1)", f"{sys.executable} -m parbench)")
     done = subprocess.run(["bash", "-c", f"{script}\n{ask}"], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "vispruner"

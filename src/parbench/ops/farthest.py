@@ -44,6 +44,21 @@ def farthest_points(distance: Tensor, count: int, first: Tensor | None = None) -
     return torch.cat(chosen, dim=1)[:, :count]
 
 
+def spread(tokens: Tensor, count: int) -> Tensor:
+    """Tokens that are far from each other in Euclidean distance, beginning with the one farthest from the mean of all.
+
+    Args:
+        tokens: [B, N, d].
+        count: At most N.
+
+    Returns:
+        [B, count] indices in the order of selection; ties: the lower index first.
+    """
+    wide = tokens.double()
+    first = (wide - wide.mean(1, keepdim=True)).norm(dim=-1).argmax(1, keepdim=True)
+    return farthest_points(apart(wide), count, first)
+
+
 def _most_alone(distance: Tensor) -> Tensor:
     """[B, 1] the token farthest from its nearest neighbour."""
     itself = torch.eye(distance.shape[1], dtype=torch.bool, device=distance.device)

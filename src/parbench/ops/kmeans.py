@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from parbench.ops.farthest import apart, farthest_points
+from parbench.ops.farthest import apart, spread
+from parbench.ops.selection import gather
 
 
 def k_means(tokens: Tensor, clusters: int, rounds: int) -> Tensor:
@@ -24,9 +25,8 @@ def k_means(tokens: Tensor, clusters: int, rounds: int) -> Tensor:
         [B, clusters, N] bool, the members of each cluster. Every token is in one, and none is empty.
     """
     wide = tokens.double()
-    first = (wide - wide.mean(1, keepdim=True)).norm(dim=-1).argmax(1, keepdim=True)
-    start = farthest_points(apart(wide), clusters, first)
-    centres = wide.gather(1, start[..., None].expand(-1, -1, wide.shape[2]))
+    start = spread(wide, clusters)
+    centres = gather(wide, start)
     owner = start
     for _ in range(rounds):
         distance = apart(wide, centres)

@@ -58,6 +58,18 @@ class Case:
             raise ParbenchError(f"case {self.name} records no tensor {name}")
         return found
 
+    def model_files(self) -> tuple[Path, str, str]:
+        """The folder of the recorded model, and the names of its weights and its configuration.
+
+        Raises:
+            ParbenchError: One of the files is missing.
+        """
+        names = self.meta["model_file"], self.meta["config_file"]
+        for name in names:
+            if not (self.folder / name).is_file():
+                raise ParbenchError(f"case {self.name} needs {name}, which is not in {self.folder}")
+        return self.folder, *names
+
 
 @dataclass
 class Verdict:

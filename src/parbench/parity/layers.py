@@ -20,7 +20,6 @@ from parbench.engine.hooks.install import install
 from parbench.engine.inputs import Rows
 from parbench.engine.sites import site_of
 from parbench.engine.trace import Stage, Trace
-from parbench.errors import ParbenchError
 from parbench.models.adapter import LanguageAdapter
 from parbench.models.geometry import Geometry
 from parbench.parity.base import Parity, built
@@ -138,11 +137,7 @@ def adapter_of(case: Case) -> LanguageAdapter:
     Raises:
         ParbenchError: One of its files is missing.
     """
-    meta = case.meta
-    for name in (meta["model_file"], meta["config_file"]):
-        if not (case.folder / name).is_file():
-            raise ParbenchError(f"case {case.name} needs {name}, which is not in {case.folder}")
-    model = _model(case.folder, meta["model_file"], meta["config_file"], json.dumps(meta.get("model_overrides") or {}))
+    model = _model(*case.model_files(), json.dumps(case.meta.get("model_overrides") or {}))
     side = isqrt(case.parameters["image_length"])
     return LanguageAdapter(model, Geometry(side, side, model.config.num_hidden_layers, 0, 14))
 

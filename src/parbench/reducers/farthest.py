@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from parbench.ops.farthest import apart, farthest_points
+from parbench.ops.farthest import spread
 from parbench.ops.selection import to_mask
 from parbench.reducers import Reduction, TokenReducer
 from parbench.reducers.token_probes import Probes
@@ -26,7 +26,4 @@ class Farthest(TokenReducer):
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
         """Keep ``budget`` patches per image."""
-        wide = features.double()
-        first = (wide - wide.mean(1, keepdim=True)).norm(dim=-1).argmax(1, keepdim=True)
-        kept = farthest_points(apart(wide), self.count(probes.geometry), first)
-        return Reduction.select(features, to_mask(kept, features.shape[1]))
+        return Reduction.select(features, to_mask(spread(features, self.count(probes.geometry)), features.shape[1]))

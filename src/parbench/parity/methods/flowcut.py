@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from parbench.errors import ParbenchError
 from parbench.models.block_view import BlockView, Cut
 from parbench.models.geometry import Geometry
 from parbench.models.vision import READ_BLOCK, encode
@@ -28,8 +27,12 @@ class _FlowCut(Parity):
 
     @torch.inference_mode()
     def run(self, case: Case) -> Verdict:
-        """Run the recorded tower with our class as evaluations do."""
-        recorded, verdict, model = case.recorded, Verdict(), _model_of(case)
+        """Run the recorded tower with our class as evaluations do.
+
+        Raises:
+            ParbenchError: A file that the case names is missing.
+        """
+        recorded, verdict, model = case.recorded, Verdict(), _model(*case.model_files())
         config = model.config.vision_config
         side = config.image_size // config.patch_size
         geometry = Geometry(side, side, 1, config.num_hidden_layers, config.patch_size)
@@ -63,21 +66,9 @@ def _stages(verdict: Verdict, cuts: list[Cut], case: Case) -> None:
         verdict.chosen(patches, recorded[f"stage{number}_kept"])
 
 
-def _model_of(case: Case) -> Any:
-    """The recorded tower in place of a LLaVA's.
-
-    Raises:
-        ParbenchError: One of its files is missing.
-    """
-    files = (case.meta["model_file"], case.meta["config_file"])
-    for name in files:
-        if not (case.folder / name).is_file():
-            raise ParbenchError(f"case {case.name} needs {name}, which is not in {case.folder}")
-    return _model(case.folder, *files)
-
-
 @lru_cache(maxsize=4)
 def _model(folder: Path, weights: str, config: str) -> Any:
+    """The recorded tower in place of a LLaVA's."""
     from safetensors.torch import load_file
     from transformers import CLIPVisionConfig, CLIPVisionModel
 
