@@ -17,15 +17,19 @@ from omegaconf import OmegaConf
 from parbench.config import compose_config, names
 from parbench.parity.case import load_cases
 from parbench.parity.finding import parity_of
+from parbench.reducers.composed import Composed
 from readme_part import filled
 
+_COMPOSED = "composed"
+# In the order in which the data pass the sites.
 _SITES = {
-    "pixels": "image, before the vision tower",
+    "pixels": "before the vision tower",
     "tower": "inside the vision tower",
     "tokens": "between vision tower and LLM",
-    "layers": "inside the LLM",
-    "mask": "inside the LLM, as a mask",
     "feedforward": "before the LLM, and in its feed-forward part",
+    _COMPOSED: "before and inside the LLM",
+    "layers": "inside the LLM",
+    "mask": "inside the LLM, by masks",
 }
 _INTRODUCTION = """# Methods
 
@@ -66,16 +70,8 @@ A YAML of your own can give such a pair a name: [Adding a method](adding-a-metho
 """
 
 
+_LEARNED = "Not included, because these methods need training or a trained checkpoint. Parts that run without are named."
 BEGIN, END = "<!-- methods: written by scripts/write_methods.py -->", "<!-- /methods -->"
-# In the order in which the data pass the sites.
-_BY_SITE = {
-    "pixels": "before the vision tower",
-    "tower": "inside the vision tower",
-    "tokens": "between vision tower and LLM",
-    "layers": "inside the LLM",
-    "mask": "inside the LLM, by masks",
-    "feedforward": "before the LLM, and in its feed-forward part",
-}
 
 
 def in_readme(text: str) -> str:
@@ -90,11 +86,15 @@ def in_readme(text: str) -> str:
 def _by_site() -> str:
     classes = _classes()
     rows = ["| where | methods |", "|---|---|"]
-    for site, said in _BY_SITE.items():
-        those = [_linked(name, kind) for name, kind in classes.items() if kind.site == site and not kind.control]
+    for site, said in _SITES.items():
+        those = [_linked(name, kind) for name, kind in classes.items() if _site(kind) == site and not kind.control]
         rows += [f"| {said} | {', '.join(those)} |"] if those else []
     controls = [f"[`{name}`](docs/methods.md#{name})" for name, kind in classes.items() if kind.control]
     return "\n".join([*rows, f"| controls | {', '.join(controls)} |"])
+
+
+def _site(kind: Any) -> str:
+    return _COMPOSED if issubclass(kind, Composed) else str(kind.site)
 
 
 def _linked(name: str, kind: Any) -> str:
@@ -120,7 +120,7 @@ def methods_page(golden: Path) -> str:
         for name, kind in classes.items():
             if kind.control == control:
                 parts.append(_row(name, kind, cases[name]))
-    parts += ["", "## Learned reduction", "", "Not included, because these methods need training or a trained checkpoint.", ""]
+    parts += ["", "## Learned reduction", "", _LEARNED, ""]
     parts += ["| method | arXiv | what is trained | available code and checkpoints |", "|---|---|---|---|"]
     learned = yaml.safe_load((Path(__file__).parent / "learned.yaml").read_text(encoding="utf-8"))
     parts += [f"| {row['name']} | {row['arxiv']} | {row['trained']} | {row['loaded']} |" for row in learned]
@@ -142,7 +142,7 @@ def _row(name: str, kind: Any, cases: int) -> str:
         f"[`{name}`](#{name})",
         kind.title,
         f"[{number}](https://arxiv.org/abs/{number})" if number else "control",
-        _SITES.get(kind.site, kind.site) + (f" ({config.place.replace('_', ' ')})" if "place" in config else ""),
+        _SITES[_site(kind)] + (f" ({config.place.replace('_', ' ')})" if "place" in config else ""),
         "yes" if kind.prompt_aware else "no",
         "yes" if kind.adaptive and name != "none" else "no",
         str(config.get("positions", "")),
