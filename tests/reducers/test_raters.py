@@ -41,6 +41,12 @@ def test_raters_are_those_of_each_sample_whatever_its_batch(name, adapter, quest
     assert together == [kept(adapter, [one], method, share=False)[0] for one in questions]
 
 
+def test_a_sample_without_images_changes_no_raters(adapter, questions):
+    method = reducer("fastv", 64, raters="content")
+    text = dataclasses.replace(questions[0], id="text", group="text", load=list, prompt=lambda _: "USER: Say something. ASSISTANT:")
+    assert kept(adapter, [text, *questions], method)[1:] == kept(adapter, questions, method)
+
+
 def test_raters_of_the_part_inside_a_composed_method(adapter, questions):
     method = build_reducer(compose_config(["method=divprune+fastv", "method.inside.raters=content"]).method, 64)
     assert kept(adapter, questions, method) != kept(adapter, questions, method.with_fields({"inside.raters": "last"}))

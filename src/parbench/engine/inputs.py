@@ -256,7 +256,6 @@ def pad(adapter: LlavaAdapter, lines: Sequence[Line]) -> Rows:
     if given:
         embeds = embeds.masked_scatter(inside, torch.cat(given).to(embeds.dtype))
     visuals = [visual for line in lines for visual in line.visuals]
-    words = [line.words for line in lines if line.words is not None]
     return Rows(
         embeds,
         batch([torch.ones_like(line.ids) for line in lines], 0),
@@ -268,8 +267,13 @@ def pad(adapter: LlavaAdapter, lines: Sequence[Line]) -> Rows:
         tuple(visual.owner.to(device) for visual in visuals if visual.owner is not None),
         tuple(adapter.geometry.of_tokens(visual.image) for visual in visuals),
         _streams(lines, inside, embeds),
-        batch(words, TEMPLATE) if len(words) == len(lines) else None,
+        batch([_words(line) for line in lines], TEMPLATE) if any(line.words is not None for line in lines) else None,
     )
+
+
+def _words(line: Line) -> Tensor:
+    """[L] the kinds of a line's words. A line without images has no raters, so that its kinds do not matter."""
+    return torch.full_like(line.ids, TEMPLATE) if line.words is None else line.words
 
 
 def _streams(lines: Sequence[Line], inside: Tensor, embeds: Tensor) -> Tensor | None:
