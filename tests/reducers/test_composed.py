@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 import parbench
 from helpers import identity_of, reducer, refused, sample
+from parbench.compute.flops import costs, sample_flops
 from parbench.compute.method_overhead import OwnWork
 from parbench.compute.predict import plan
 from parbench.config import build_reducer, compose_config
@@ -177,6 +178,15 @@ def test_both_parts_choose(adapter, scenes):
     assert answer.ledger.visual == (96,) * 6 + (32,) * 6
     assert answer.kept[0].tokens == 32
     assert set(answer.kept[0].patches) < set(first.kept[0].patches)
+
+
+def test_the_vision_tower_costs_what_it_costs_with_the_first_part_alone(adapter, scenes):
+    asked, prices = [sample(adapter, scenes[4])], costs(adapter.model.config)
+    both, alone = (
+        Engine(adapter, method).answer(asked)[0].ledger for method in (composed("method=flowcut+fastv"), reducer("flowcut", 96))
+    )
+    assert both.tower == alone.tower
+    assert sample_flops(prices, both)["vision"] == sample_flops(prices, alone)["vision"]
 
 
 def test_python_takes_its_name_and_its_fields():

@@ -71,6 +71,11 @@ class LayerSite(Site[LayerReducer]):
         return replace(reduction, stages={**reduction.stages, self.first.reducer.name: reduction.counts}), flops
 
     @property
+    def whole_blocks(self) -> bool:
+        """Whether every token that enters a vision block passes its MLP with the first method."""
+        return self.first.whole_blocks
+
+    @property
     def _all_enter(self) -> bool:
         return not self.acts_between and not self.acts_in_vision
 
