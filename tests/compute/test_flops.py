@@ -10,6 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from parbench.compute.flops import costs, sample_flops
+from parbench.compute.turns import Turn, kv_bytes, turn_flops
 from parbench.config import compose_config
 from parbench.engine.ledger import SampleLedger
 from parbench.models.configs import config_of
@@ -49,6 +50,17 @@ def test_decoding_is_one_query_against_a_growing_cache(config):
     expected = sum(closed_layer(config, 1, n + step) for step in (1, 2, 3) for n in lengths) + 3 * head
     assert costs(config).decode(lengths, 4) == pytest.approx(expected, rel=1e-3)
     assert costs(config).decode(lengths, 1) == 0
+
+
+@pytest.mark.parametrize("held", [{"fed": (40, 40)}, {"attended": (700, 700)}])
+def test_a_turn_goes_on_from_what_the_cache_holds(config, held):
+    """And not from the tokens that entered the layers: some left the cache, or stand for several places in it."""
+    text, ((length, _),) = config.text_config, held.values()
+    ledger = SampleLedger((), 0, 0, (100, 100), (90, 90), 3, **held)
+    turn = Turn(2, 8)
+    token = 2 * 4 * text.num_key_value_heads * text.hidden_size // text.num_attention_heads
+    assert kv_bytes(text, 4, ledger, turn) == (token * 2 * (length + 2), token * 2 * (8 + 2))
+    assert turn_flops(costs(config), ledger, turn)["llm_prefill"] == costs(config).extend([(8, length)] * 2) + costs(config).head
 
 
 def test_the_vision_tower_is_the_closed_form(config):

@@ -261,7 +261,7 @@ def sample_flops(cost: Costs, ledger: SampleLedger) -> dict[str, int]:
         vision, projector, reducer (method overhead), llm_prefill, decode (after the first token), total.
     """
     if ledger.cached:
-        decode = cost.decode(ledger.fed or ledger.attended or ledger.layers, ledger.generated)
+        decode = cost.decode(ledger.held, ledger.generated)
     else:
         decode = sum(cost.prefill([n + more for n in ledger.layers]) for more in range(1, ledger.generated))
     parts = {

@@ -34,7 +34,7 @@ def turn_flops(cost: Costs, ledger: SampleLedger, turn: Turn) -> dict[str, int]:
         parts |= {"vision": 0}
     if turn.fresh is not None:
         fresh = turn.fresh
-        prefill = cost.extend((fresh, length) for length in ledger.attended or ledger.layers) + cost.head
+        prefill = cost.extend((fresh, length) for length in ledger.held) + cost.head
         parts |= {"projector": 0, "reducer": 0, "llm_prefill": prefill}
     return {**parts, "total": sum(value for name, value in parts.items() if name != "total")}
 
@@ -53,6 +53,6 @@ def kv_bytes(config: Any, itemsize: int, ledger: SampleLedger, turn: Turn) -> tu
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     token = 2 * config.num_key_value_heads * width * itemsize
     answer = max(0, ledger.generated - 1)
-    held = token * sum(length + answer for length in ledger.layers)
+    held = token * sum(length + answer for length in ledger.held)
     written = held if turn.fresh is None else token * len(ledger.layers) * (turn.fresh + answer)
     return held, written

@@ -47,6 +47,11 @@ class SampleLedger:
     whole_blocks: bool = False
 
     @property
+    def held(self) -> tuple[int, ...]:
+        """Tokens in the KV cache of each LLM layer after prefill."""
+        return self.fed or self.attended or self.layers
+
+    @property
     def tokens_kept(self) -> float:
         """Visual tokens, averaged over the LLM's layers."""
         return sum(self.visual) / len(self.visual)
