@@ -83,6 +83,14 @@ def test_settings_tell_runs_of_one_method_and_budget_apart(folder):
     assert sorted(results.load(folder).runs["label"]) == ["fastv @128", "fastv @64 (layer=2)", "fastv @64 (layer=3)"]
 
 
+def test_labels_tell_apart_what_some_runs_lack_and_keep_what_is_said_of_turns(folder):
+    write_scores(folder, [1, 0], "fastv", 64, turns="first")
+    for turns in ("first", "each"):
+        write_scores(folder, [1, 0], "fastv", 64, turns=turns, method__raters="content")
+    labels = ["fastv @64 (raters=content) first", "fastv @64 (raters=null) first", "fastv @64 each"]
+    assert sorted(results.load(folder).runs["label"]) == labels
+
+
 def test_a_stopped_run_is_read_only_if_asked_for(folder):
     write_scores(folder, [1, 0])
     stopped = write_run(folder, [line(0, 1.0)], identity("par", 64), finished=False)

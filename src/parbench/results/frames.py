@@ -81,20 +81,23 @@ def _so_far(run: Run) -> RunMetrics:
 def _labels(runs: Sequence[Run]) -> list[str]:
     """A label per run: method and budget, with the fields that distinguish runs that share these."""
     alike: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    named = []
+    named = [_label(run) for run in runs]
     for place, run in enumerate(runs):
-        method = run.identity["method"]
-        quantized = (run.identity.get("quantization") or {}).get("name")
-        turns = run.identity.get("turns")
-        named.append(" ".join(filter(None, (row_name(method), quantized, turns if turns != "any" else None))))
-        alike[named[-1], *surroundings(run.identity).values()].append(place)
+        alike[named[place], *surroundings(run.identity).values()].append(place)
     for places in alike.values():
         # The fields of the parts of a composed method are told apart one by one.
         settings = [flatten(runs[place].identity["method"]) for place in places]
-        told = [key for key in settings[0] if len({text(other.get(key)) for other in settings}) > 1]
+        # Runs that do not set a field that came later lack it.
+        fields = dict.fromkeys(key for own in settings for key in own)
+        told = [key for key in fields if len({text(own.get(key)) for own in settings}) > 1]
         for place, own in zip(places, settings, strict=True) if told else ():
-            named[place] = row_name(runs[place].identity["method"], *(f"{key}={text(own.get(key))}" for key in told))
+            named[place] = _label(runs[place], *(f"{key}={text(own.get(key))}" for key in told))
     return named
+
+
+def _label(run: Run, *details: str) -> str:
+    quantized, turns = (run.identity.get("quantization") or {}).get("name"), run.identity.get("turns")
+    return " ".join(filter(None, (row_name(run.identity["method"], *details), quantized, turns if turns != "any" else None)))
 
 
 def samples_frame(runs: Sequence[Run], chosen: Sequence[str] | None = None) -> pd.DataFrame:
