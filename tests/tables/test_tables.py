@@ -18,6 +18,7 @@ from parbench.statistics.significance import holm
 from parbench.tables import show
 from parbench.tables.comparing import compare
 from parbench.tables.rendering import escape, latex, markdown, plain
+from parbench.tables.turns import turns_beside
 from parbench.tables.views import VIEWS, number, ranged, views
 
 QUESTIONS = 200
@@ -48,6 +49,20 @@ def rows(folder, **options) -> pd.DataFrame:
 
 
 # What is computed.
+
+
+def test_choosing_anew_is_compared_with_runs_of_the_same_settings(folder):
+    for layer in (2, 3):
+        for turns in ("first", "each"):
+            write_scores(folder, [1, 0], "fastv", 64, turns=turns, method__layer=layer)
+    write_scores(folder, [1, 0], "fastv", 64, turns="union", method__layer=4)
+    runs = load(folder).runs.reset_index(drop=True)
+    for row, other in enumerate(turns_beside(runs)):
+        mine = runs.loc[row]
+        assert (other is None) == (mine["turns"] != "first")
+        if other is not None:
+            assert runs.loc[other, "turns"] == "each"
+            assert runs.loc[other, "settings"] == mine["settings"]
 
 
 def test_rows_are_ordered_and_every_number_has_its_interval(runs):

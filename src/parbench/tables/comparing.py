@@ -136,7 +136,7 @@ def compare(
         for run, label, kind in zip(runs["run_id"], runs["label"], runs["quantization"], strict=True)
     ]
     frame["far_off_budget"] = frame["off_budget"].abs() > FAR
-    table = _Table(frame, answers, measure, skills)
+    table = _Table(frame, answers, measure, skills, turns_beside(runs))
     split, first = runs["dataset.split"][0], runs.iloc[0]
     several = runs["quantization"].nunique() > 1
     model = first["identity"]["model"] if several else first["model"]
@@ -214,8 +214,10 @@ def _skills(answers: Answers) -> dict[str, int]:
 class _Table:
     """Adds all columns that are computed from samples to a frame of runs."""
 
-    def __init__(self, frame: pd.DataFrame, answers: Answers, measure: Measure, skills: Mapping[str, int]) -> None:
-        self.frame, self.answers = frame, answers
+    def __init__(
+        self, frame: pd.DataFrame, answers: Answers, measure: Measure, skills: Mapping[str, int], anew: Sequence[int | None]
+    ) -> None:
+        self.frame, self.answers, self.anew = frame, answers, anew
         self.columns: dict[str, list[Any]] = {}
         # Runs with unquantised weights come first.
         self.none = next(iter(np.flatnonzero(frame["method"] == "none")), None)
@@ -334,11 +336,10 @@ class _Table:
 
     def _against_each(self) -> None:
         """Add the difference in later turns from the same method that chooses its tokens anew for every turn."""
-        others = [turns_beside(self.frame, row) for row in self.rows]
-        if LATER not in self.resampled or not any(other is not None for other in others):
+        if LATER not in self.resampled or not any(other is not None for other in self.anew):
             return
         later = self.resampled[LATER]
-        found = [None if other is None else later.against(row, other) for row, other in zip(self.rows, others, strict=True)]
+        found = [None if other is None else later.against(row, other) for row, other in zip(self.rows, self.anew, strict=True)]
         self._estimates("delta_each", found)
         self._p_values("delta_each", [estimate.p_value() if estimate else float("nan") for estimate in found])
 

@@ -54,13 +54,20 @@ def turn_costs(answers: Answers) -> dict[str, list[float]]:
     return found
 
 
-def turns_beside(frame: pd.DataFrame, row: int) -> int | None:
-    """The run that differs from one only in choosing tokens anew for every turn; None if there is none."""
-    mine = frame.iloc[row]
-    if "turns" not in frame or mine["turns"] not in ("first", "union"):
-        return None
-    same = (frame["turns"] == "each") & (frame["method"] == mine["method"]) & (frame["budget"] == mine["budget"])
-    return next((int(other) for other in np.flatnonzero(same & (frame["quantization"] == mine["quantization"]))), None)
+def turns_beside(runs: pd.DataFrame) -> list[int | None]:
+    """For each run, the one that differs from it only in choosing tokens anew for every turn; None if there is none.
+
+    Args:
+        runs: The frame of the runs, with the settings of their methods.
+    """
+    if "turns" not in runs:
+        return [None] * len(runs)
+    told = list(zip(runs["turns"], runs["settings"], runs["quantization"], strict=True))
+    anew = [(number, rest) for number, (turns, *rest) in enumerate(told) if turns == "each"]
+    return [
+        next((number for number, other in anew if other == rest), None) if turns in ("first", "union") else None
+        for turns, *rest in told
+    ]
 
 
 def accuracy_columns(
