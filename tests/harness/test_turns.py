@@ -7,7 +7,9 @@ from collections import Counter
 
 import pytest
 
-from helpers import identity_of, refused
+from helpers import identity_of, reducer, refused
+from parbench.engine.engine import Engine
+from parbench.errors import ParbenchError
 from parbench.harness.prompts import build_prompt
 from parbench.scenes.questions import SKILLS
 from parbench.scenes.splits import SPLITS, rows, splits_of
@@ -109,7 +111,19 @@ def test_without_history_each_question_stands_alone(run, folder):
         (["dataset=scenes_turns", "dataset.split=train"], "unknown dataset.split of scenes_turns 'train': known are test, val"),
         (["dataset.split=turns-test"], "unknown dataset.split of scenes 'turns-test'"),
         (["dataset=scenes_turns", "method=fastv", "method.variant=in_place"], "works without one: use turns=each"),
+        (["dataset=scenes_turns", "method=skip-vision"], "has removed what the prefill of a later turn would see: use turns=each"),
     ],
 )
 def test_what_makes_no_conversation_is_refused(run, words, said):
     assert said in refused(run, "eval", *words)
+
+
+def test_lmms_eval_alone_holds_no_conversations(adapter):
+    from types import SimpleNamespace
+
+    from parbench.harness.lmms_model import ParbenchLlava
+
+    model = ParbenchLlava(engine=Engine(adapter, reducer("none")), batch_size=1)
+    request = SimpleNamespace(args=("Is there a ring?", {}, None, 0, "scenes_turns", "test"))
+    with pytest.raises(ParbenchError, match="use parbench eval dataset=scenes_turns"):
+        model.generate_until([request])

@@ -24,6 +24,7 @@ from parbench.models.evidence import Evidence
 from parbench.results.delivery import source
 from parbench.results.naming import sample_id
 from parbench.scenes.questions import SKILLS
+from parbench.scenes.splits import TURNS_TASK
 
 # lmms-eval's default for tasks without a limit; the answer must not fill a small model's context.
 DEFAULT_NEW_TOKENS = 1024
@@ -161,6 +162,11 @@ class ParbenchLlava(lmms):
         return [self.dataset.docs()[request.args[3]] if self.dataset else None for request in requests]
 
     def _samples(self, requests: Sequence[Instance], texts: Mapping[str, str]) -> list[Sample]:
+        if self.dataset is None and any(request.args[4] == TURNS_TASK for request in requests):
+            raise ParbenchError(
+                f"lmms-eval asks the questions of {TURNS_TASK} one by one, without the turns before: use parbench eval "
+                f"dataset={TURNS_TASK}"
+            )
         alone = [self._sample(request) for request in requests]
         if self.turns is None or self.dataset is None:
             return alone

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from parbench.errors import ParbenchError
+from parbench.reducers import FeedForwardReducer
 
 if TYPE_CHECKING:
     from parbench.harness.datasets import PreparedDataset
@@ -27,13 +28,20 @@ def turns_of(asked: str | None, reducer: Reducer, dataset: PreparedDataset) -> s
         conversations.
 
     Raises:
-        ParbenchError: The method keeps no KV cache to reuse.
+        ParbenchError: The method keeps no KV cache to reuse, or one without tokens that a prefill sees.
     """
     if not dataset.settings.get("turn"):
         return None
+    how = asked or "first"
+    if reducer.site == FeedForwardReducer.site:
+        if how != "each":
+            raise ParbenchError(
+                f"turns={how} goes on from a KV cache, from which method {reducer.name} has removed what the prefill of a later "
+                "turn would see: use turns=each"
+            )
+        return how
     if not reducer.prompt_aware:
         return ANY
-    how = asked or "first"
     if how != "each" and not getattr(reducer, "cached", True):
         raise ParbenchError(
             f"turns={how} reuses a KV cache, and method {reducer.name} with these settings works without one: use turns=each"
