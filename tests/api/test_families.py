@@ -104,6 +104,16 @@ def test_the_tiles_of_an_image_are_put_together_as_they_were(size):
     assert columns == max(1, len({part.box[0] for part in tiles}))
 
 
+def test_tiles_that_no_prompt_has_a_place_for_are_refused():
+    model, processor, _ = zoo.FAMILIES["internvl"]()
+    family = LlavaAdapter(model, processor, name="internvl").family
+    tiles = {"pixel_values": family.prepare(zoo.image(56, 56, 4)).tensors["pixel_values"]}
+    ids = torch.tensor([7, *[family.image_token_id] * int(model.config.image_seq_length), 7])
+    assert len(family.separate(tiles, [ids])) == 1
+    with pytest.raises(ParbenchError, match="places for 0 tiles and pixel_values holds 1"):
+        family.separate(tiles, [ids[:1]])
+
+
 @pytest.mark.parametrize("name", ["llava_next", "qwen2_5_vl", "internvl", "smolvlm"])
 def test_the_picture_of_an_image_is_about_the_image(name):
     model, processor, _ = zoo.FAMILIES[name]()

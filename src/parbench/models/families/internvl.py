@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from parbench.errors import ParbenchError
 from parbench.models.families.base import Family, ImageTokens, Prepared, grouped
 from parbench.models.families.canvas import tile_boxes
 from parbench.models.source import Part, grids
@@ -49,7 +50,11 @@ class InternVL(Family):
         return ImageTokens(short, runs, grids(size, parts), torch.cat(members), count * (patches**2 + 1))
 
     def separate(self, inputs: Mapping[str, Tensor], prompts: Sequence[Tensor]) -> list[Prepared]:
-        """See :meth:`Family.separate`. The size of an image is that to which it was resized."""
+        """See :meth:`Family.separate`. The size of an image is that to which it was resized.
+
+        Raises:
+            ParbenchError: There are more tiles than the prompts have places for.
+        """
         found, begin = [], 0
         token, each = self.processor.tokenizer.convert_ids_to_tokens(self.image_token_id), int(self.model.config.image_seq_length)
         for length in (length for ids in prompts for length in _runs(ids == self.image_token_id)):
@@ -61,6 +66,8 @@ class InternVL(Family):
             tokens = self.tokens((columns * side, rows * side), token * each * len(tiles), {"pixel_values": tiles})
             found.append(Prepared({"pixel_values": tiles}, replace(tokens, work=self.work({"pixel_values": tiles}))))
             begin += len(tiles)
+        if begin < (count := len(inputs["pixel_values"])):
+            raise ParbenchError(f"the prompts have places for {begin} tiles and pixel_values holds {count}: they must agree")
         return found
 
     def _canvas(self, size: tuple[int, int]) -> tuple[int, int]:
