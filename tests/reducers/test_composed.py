@@ -40,6 +40,7 @@ def composed(*words: str, budget=None):
         (["method=visionzip+fastv", "method.budget=null", "method.before.budget=100"], 100, {1: 50}),
         (["method=visionzip+fastv", "method.inside.budget=32", "method.inside.layer=6"], 48, {6: 16}),
         (["method=visionzip+fastv", "method.budget=0.111", "method.inside.layer=6"], 96, {6: 32}),
+        (["method=visionzip+fastv", "method.inside.budget=0.111", "method.inside.layer=6"], 96, {6: 32}),
         (["method=visionzip+fastv", "method.budget=500"], 576, {1: 493}),
         (["method=visionzip+fastv", "method.budget=576"], 576, {1: 576}),
         (["method=random+pyramiddrop", "method.inside.layers=[4,8]", "method.inside.ratios=[0.5,0.25]"], 96, {4: 59, 8: 37}),

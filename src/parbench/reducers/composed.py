@@ -137,7 +137,9 @@ class Composed(LayerReducer):
         """A copy with the budgets of both parts in tokens."""
         if geometry.varies:
             return self
-        return replace(self, budget=self.asked(geometry), before=self.before.with_budget(self.let_in(geometry)))
+        asked, before = self.asked(geometry), self.before.with_budget(self.let_in(geometry))
+        inside = self.inside if self.inside.budget is None else self.inside.with_budget(asked)
+        return replace(self, budget=asked, before=before, inside=inside)
 
     # What each part does on a model.
 
