@@ -93,6 +93,20 @@ def test_several_sampled_sequences_share_their_images(member):
     assert [kept.tokens for kept in reduced.kept[::2]] == [kept.tokens for kept in reduced.kept[1::2]]
 
 
+def test_padding_that_all_rows_share_changes_no_deep_features():
+    model, processor, mark = zoo.FAMILIES["qwen3_vl"]()
+    _, inputs = asked(("qwen3_vl", (model, processor, mark)))
+    padded = {
+        name: torch.nn.functional.pad(value, (3, 0), value=processor.tokenizer.pad_token_id if name == "input_ids" else 0)
+        if value.shape == inputs.input_ids.shape
+        else value
+        for name, value in inputs.items()
+    }
+    with parbench.reduce(model, processor, DivPrune(name="divprune", budget=0.5)):
+        logits = [model(**given).logits[:, -1] for given in (inputs, padded)]
+    assert torch.allclose(*logits, atol=1e-4)
+
+
 @pytest.mark.parametrize("size", [(112, 84), (60, 170), (170, 60), (56, 56)])
 def test_the_tiles_of_an_image_are_put_together_as_they_were(size):
     model, processor, _ = zoo.FAMILIES["internvl"]()

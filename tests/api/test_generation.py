@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 import parbench
 from helpers import reducer, sample
@@ -43,6 +44,16 @@ def hooks(model) -> int:
 
 
 # Ways of generating.
+
+
+def test_padding_that_all_rows_share_changes_no_raters(pair, two):
+    padded = {**two, "input_ids": F.pad(two.input_ids, (4, 0)), "attention_mask": F.pad(two.attention_mask, (4, 0))}
+    kept = []
+    for given in (two, padded):
+        with parbench.reduce(*pair, reducer("fastv", 64, raters="content")) as reduced:
+            pair[0](**given)
+        kept.append([one.images for one in reduced.kept])
+    assert kept[0] == kept[1]
 
 
 def test_sampling_streams_and_is_repeatable(adapter, pair, asked):

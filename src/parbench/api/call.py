@@ -25,6 +25,7 @@ from parbench.engine.samples import Answer, Sample
 from parbench.engine.trace import Trace
 from parbench.errors import ParbenchError
 from parbench.models.families import Prepared
+from parbench.reducers.word_kinds import TEMPLATE
 
 
 @dataclass(frozen=True)
@@ -241,4 +242,6 @@ def _padded(rows: Rows, more: int) -> Rows:
         positions=F.pad(rows.positions, (0, 0, more, 0)),
         image=F.pad(rows.image, (more, 0), value=-1),
         patch=F.pad(rows.patch, (more, 0), value=-1),
+        streams=None if rows.streams is None else F.pad(rows.streams, (0, 0, more, 0)),
+        words=None if rows.words is None else F.pad(rows.words, (more, 0), value=TEMPLATE),
     )
