@@ -55,7 +55,7 @@ def test_overrides_reach_a_methods_fields():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["method=pra"], "did you mean par?"),
+        (["method=pra"], "did you mean par or pact?"),
         (["model=lava-tiny"], "did you mean llava-tiny"),
         (["dataset=scene"], "did you mean scenes"),
         (["methd=par"], "did you mean method"),

@@ -84,9 +84,9 @@ def test_merged_patches_stay_in_the_provenance(redundant, adapter, pictures):
         ({"per_image": True, "relevance_threshold": None, "cap": True}, "has no effect"),
     ],
 )
-def test_impossible_combinations_are_refused(fields, said):
+def test_impossible_combinations_are_refused(fields, said, geometry):
     with pytest.raises(ParbenchError, match=said):
-        dataclasses.replace(reducer("par", relevance_threshold=0.5), **fields)
+        dataclasses.replace(reducer("par", relevance_threshold=0.5), **fields).check(geometry)
 
 
 def drawn(seed: int, batch: int = 2, size: int = 12) -> tuple[torch.Tensor, torch.Tensor]:

@@ -77,7 +77,7 @@ class OwnWork:
     def _between(self, reducer: Reducer) -> tuple[int, int]:
         """FLOPs of the method between vision tower and LLM, and the tokens kept of the random image."""
         site = site_of(reducer, self.shapes.geometry)
-        reduction, flops = site.reduce(self.shapes, self.shapes.image(site.blocks), [self.question], [0])
+        reduction, flops = site.reduce(self.shapes, self.shapes.image(site.blocks), [self.question], [0], [()])
         site.check_reduced(reduction, self.shapes.geometry)
         return flops[0], int(reduction.counts[0])
 

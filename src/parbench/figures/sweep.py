@@ -11,6 +11,7 @@ import pandas as pd
 
 from parbench.errors import ParbenchError
 from parbench.figures.looks import group_of, look
+from parbench.results.frames import ALWAYS
 from parbench.results.loading import Results
 from parbench.results.record import SINGLE_VALUES
 from parbench.statistics.answers import Answers, align
@@ -19,7 +20,7 @@ from parbench.statistics.measures import Measure, mean_of, mean_where_known
 from parbench.tables.comparing import Comparison, compare
 
 # Columns of the samples that figures need.
-COLUMNS = (*(name for name in SINGLE_VALUES if name not in ("id", "unit")), "kept")
+COLUMNS = (*(name for name in SINGLE_VALUES if name not in ("id", *ALWAYS)), "kept")
 # Shares that have no interval in the table.
 _SHARES = ("irrelevant", "repeated")
 

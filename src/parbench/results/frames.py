@@ -23,7 +23,7 @@ _SPREAD_OUT = ("tokens_kept", "flops", "seconds_per_sample", "own_tokens")
 _PARTS = tuple(f"flops_{part}" for part in FLOPS_PARTS)
 _NUMBERS_OF_RUNS = columns(METRICS_FIELDS, "number") | {"seconds", "off_budget", "own_tokens", "flops_prefill", *_PARTS}
 # What a sample is scored with, and its turn in a conversation with its costs, always belong to it, like its id.
-_ALWAYS = ("unit", "turn", "kv_bytes", "kv_written")
+ALWAYS = ("unit", "turn", "kv_bytes", "kv_written")
 _KINDS_OF_SAMPLES = {
     "str": columns(SAMPLE_FIELDS, "text"),
     "float64": columns(SAMPLE_FIELDS, "number") | set(_PARTS),
@@ -115,7 +115,7 @@ def samples_frame(runs: Sequence[Run], chosen: Sequence[str] | None = None) -> p
         for name in chosen:
             if name not in ("id", *names, *parts):
                 raise unknown("column of the samples", name, [*names, *parts])
-        names = [name for name in names if name in chosen or name in _ALWAYS]
+        names = [name for name in names if name in chosen or name in ALWAYS]
         parts = [part for part in parts if part in chosen or (part == "flops_total" and "turn" in names)]
     data: dict[str, list[Any]] = {name: [] for name in ("run_id", "id", *names, *parts)}
     for run in runs:
@@ -129,7 +129,7 @@ def _columns_of(runs: Sequence[Run]) -> list[str]:
     """The fields of samples and the data sets' own columns; those that samples may lack only if one has them."""
     ends = [line for run in runs for line in run.lines[:1] + run.lines[-1:]]
     # Fields that lines leave out are columns only if some line has them.
-    absent = {name for name in (*_ALWAYS, "own_tokens") if all(line.get(name) is None for line in ends)}
+    absent = {name for name in (*ALWAYS, "own_tokens") if all(line.get(name) is None for line in ends)}
     names = [name for name in SAMPLE_FIELDS if name not in ("id", "flops") and name not in absent]
     return [*names, *dict.fromkeys(name for line in ends for name in line.kept_columns)]
 
