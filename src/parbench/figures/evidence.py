@@ -27,7 +27,9 @@ def recall_against_accuracy(sweep: Sweep, medium: Medium) -> Any:
     asked = points[points["budget"].notna()]
     margins = Margins(0.42, 0, 0.1, 0.32, 0.1) if medium.narrow else Margins(0.5, 0, 0.15, 0.42, 0.12)
     with styled(medium) as figure_class:
-        arrangement = Arrangement(1, 3.1 if medium.narrow else 5.2, across=False)
+        # Many labels need room to find a place.
+        least, each = (3.1, 0.095) if medium.narrow else (5.2, 0.13)
+        arrangement = Arrangement(1, max(least, each * points["series"].nunique()), across=False)
         figure, (panel,) = panels(figure_class, medium, arrangement, margins, _recall_note(sweep))
         _limits(panel, sweep, points, medium)
         entries, taken = [], [np.empty((0, 2))]
