@@ -13,12 +13,13 @@ from parbench.ops.dpp import greedy_map
 from parbench.ops.graph import cosine
 from parbench.ops.selection import to_mask
 from parbench.reducers import Reduction, TokenReducer, one_of
+from parbench.reducers.relevance import ComparesText
 from parbench.reducers.token_probes import Probes
 from parbench.reducers.wording import strip_format
 
 
 @dataclass
-class CdPruner(TokenReducer):
+class CdPruner(ComparesText, TokenReducer):
     """Keeps a diverse set of relevant patches: the greedy MAP of a determinantal point process conditioned on the question.
 
     The kernel is the cosine matrix of the projected patches, scaled on both sides by relevance. Relevance is the
@@ -54,16 +55,6 @@ class CdPruner(TokenReducer):
         """Check the fields."""
         super().__post_init__()
         one_of(self, relevance_sign=(1, -1), space=(None, "clip", "llm"))
-
-    @property
-    def wants(self) -> frozenset[str]:
-        """What it needs with the values of its fields: in the LLM's space, no text tower."""
-        return super().wants - ({"text"} if self.space == "llm" else set())
-
-    @property
-    def needs_clip(self) -> bool:
-        """Whether relevance is computed in CLIP's joint space."""
-        return self.space != "llm"
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
         """Select the patches, in raster order."""

@@ -16,6 +16,7 @@ from parbench.ops.selection import compact, gather
 from parbench.reducers import Reduction, one_of
 from parbench.reducers.attended import AttendedReducer
 from parbench.reducers.prumerge import PruMerge
+from parbench.reducers.relevance import ComparesText
 from parbench.reducers.token_probes import Probes
 
 # Weight of the similarity to the text beside the cosine of keys, when patches join a centre.
@@ -23,7 +24,7 @@ _TEXT = 50.0
 
 
 @dataclass
-class Recoverable(AttendedReducer):
+class Recoverable(ComparesText, AttendedReducer):
     """Keeps the patches that CLS attends to most, recovers those nearest to the question, and merges the rest around centres.
 
     How many patches are kept, recovered or made centres is the share of outliers by the local outlier factor, of the attention, of
@@ -76,16 +77,6 @@ class Recoverable(AttendedReducer):
             raise ParbenchError(
                 f"method {self.name} needs merged from 0 and a threshold above 0, not {self.merged} and {self.threshold:g}"
             )
-
-    @property
-    def wants(self) -> frozenset[str]:
-        """What it needs with the values of its fields: in the LLM's space, no text tower."""
-        return super().wants - ({"text"} if self.space == "llm" else set())
-
-    @property
-    def needs_clip(self) -> bool:
-        """Whether patches are compared with the text in CLIP's joint space."""
-        return self.space != "llm"
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
         """Keep, recover and merge patches."""

@@ -13,12 +13,13 @@ from parbench.ops.counts import by_share, rank
 from parbench.ops.remainder import kept_and_mean
 from parbench.ops.selection import outliers
 from parbench.reducers import Reduction, TokenReducer, one_of
+from parbench.reducers.relevance import ComparesText
 from parbench.reducers.token_probes import Probes
 from parbench.reducers.word_kinds import RATERS, words_of
 
 
 @dataclass
-class Trim(TokenReducer):
+class Trim(ComparesText, TokenReducer):
     """Keeps the patches that are most relevant to the prompt in CLIP's joint space, and appends the mean of all others.
 
     The score is the softmax over patches of the negative dot product of patch and text, neither normalised. (The paper says the
@@ -57,16 +58,6 @@ class Trim(TokenReducer):
         one_of(self, relevance_sign=(1, -1), space=(None, "clip", "llm"), raters=(None, *RATERS))
         if self.space == "llm" and self.raters == "template":
             raise ParbenchError(f"method.raters=template of {self.name} has no words in the LLM's space: use method.space=clip")
-
-    @property
-    def wants(self) -> frozenset[str]:
-        """What it needs with the values of its fields: in the LLM's space, no text tower."""
-        return super().wants - ({"text"} if self.space == "llm" else set())
-
-    @property
-    def needs_clip(self) -> bool:
-        """Whether patches are scored in CLIP's joint space."""
-        return self.space != "llm"
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
         """Select the patches and append the mean of the others."""
