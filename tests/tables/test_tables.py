@@ -110,6 +110,18 @@ def test_skills_and_evidence_are_there(runs):
     assert good["evidence_recall"] == pytest.approx(0.5)
 
 
+def test_evidence_recall_in_any_part_is_a_column_where_images_have_several(runs, folder):
+    title = "evidence recall, any part %"
+    assert not any(title in view.columns for view in views(compare(load(runs))))
+    lines = [line(number, 1.0, evidence_recall=0.25, evidence_recall_any=number % 2) for number in range(10)]
+    write_run(folder / "parts", lines, identity("good", 64))
+    comparison = compare(load(folder / "parts"))
+    assert comparison.frame["evidence_recall_any"].tolist() == [0.5]
+    assert comparison.frame["evidence_recall_any_low"].iloc[0] < 0.5 < comparison.frame["evidence_recall_any_high"].iloc[0]
+    (shown,) = (view for view in views(comparison) if title in view.columns)
+    assert shown.rows[0][shown.columns.index(title)].text.startswith("50.0 [")
+
+
 def test_holm_corrects_within_a_budget(runs):
     frame = rows(runs)
     at_64 = frame[frame["budget"] == 64]

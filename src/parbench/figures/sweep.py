@@ -50,7 +50,7 @@ class Sweep:
         points: One row per run: ``run_id``, ``label``, ``series`` (the label without budget; a line connects its runs),
             ``method``, ``look`` (see :class:`Look`), ``budget``, ``tokens`` (mean kept), ``compression`` (percent), ``gflops``
             (per sample, up to the first token), and with ``_low`` and ``_high`` of their 95 % intervals: ``value`` (of the
-            measure), ``evidence_recall``, ``irrelevant`` and ``repeated`` (percent).
+            measure), ``evidence_recall``, ``evidence_recall_any``, ``irrelevant`` and ``repeated`` (percent).
         comparison: The table.
         answers: The samples of the runs, in the order of the points.
         runs: The frame of the runs, in the order of the points.
@@ -128,8 +128,9 @@ def sweep_of(results: Results, metric: str | None = None) -> Sweep:
     points["gflops"] = frame["flops_prefill"].astype(float) / 1e9
     for end in ("", "_low", "_high"):
         points[f"value{end}"] = comparison.measure.scale * frame[f"score{end}"]
-        known = f"evidence_recall{end}" in frame
-        points[f"evidence_recall{end}"] = 100 * frame[f"evidence_recall{end}"] if known else np.nan
+        for name in ("evidence_recall", "evidence_recall_any"):
+            known = f"{name}{end}" in frame
+            points[f"{name}{end}"] = 100 * frame[f"{name}{end}"] if known else np.nan
     for name, resampled in zip(_SHARES, resample([mean_where_known(answers, name) for name in _SHARES]), strict=True):
         ends = [resampled.of(run).interval() for run in range(len(points))]
         points[name] = 100 * resampled.point

@@ -125,8 +125,12 @@ def _evidence() -> list[Column]:
     internal = "Internal redundancy: share of the kept tokens in an evidence box that already has another kept token."
     hard = "Accuracy on the questions that none answers and downsample at this budget does not."
     recall = "Share of the patches needed by a question from which kept tokens come."
+    anywhere = (
+        "The same, where a coarser token (of a thumbnail or base image) that shows the centre of such a patch counts for it too."
+    )
     return [
         Column("evidence_recall", "evidence recall", recall, " %", group=EVIDENCE),
+        Column("evidence_recall_any", "evidence recall, any part", anywhere, " %", group=EVIDENCE),
         Column("irrelevant", "external", external, " %", first=True, group=EVIDENCE),
         Column("repeated", "internal", internal, " %", first=True, group=EVIDENCE),
         Column("hard", "hard subset", hard, " %", group=EVIDENCE),

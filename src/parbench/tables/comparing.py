@@ -35,7 +35,7 @@ from parbench.tables.failures import failures
 from parbench.tables.turns import LATER, turn_costs, turn_sums, turns_beside
 
 # Columns of the samples that a comparison needs.
-COLUMNS = ("image_id", "skill", "prediction", "target", "score", "error", "evidence_recall")
+COLUMNS = ("image_id", "skill", "prediction", "target", "score", "error", "evidence_recall", "evidence_recall_any")
 # Columns that are copied unchanged.
 _KEPT = (
     "run_id",
@@ -264,8 +264,9 @@ class _Table:
         skill = answers.questions_column("skill")
         sums |= {f"skill_{name}": mean_of(answers, score, skill == name) for name in skills}
         sums |= turn_sums(answers)
-        if np.isfinite(answers.column("evidence_recall").astype(float)).any():
-            sums["evidence_recall"] = mean_where_known(answers, "evidence_recall")
+        for name in ("evidence_recall", "evidence_recall_any"):
+            if np.isfinite(answers.column(name).astype(float)).any():
+                sums[name] = mean_where_known(answers, name)
         return sums
 
     def _hard(self) -> np.ndarray:

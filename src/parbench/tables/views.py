@@ -192,6 +192,7 @@ def _tokens(comparison: Comparison) -> View:
         ("tokens kept", kept),
         ("compression", lambda row: f"{number(row['compression'], 100)} %"),
         ("evidence recall %", lambda row: ranged(row, "evidence_recall", 100)),
+        ("evidence recall, any part %", lambda row: ranged(row, "evidence_recall_any", 100)),
         ("prefill TFLOP", lambda row: number(row["flops_prefill"], 1e-12, 4)),
         ("saved", lambda row: f"{text} %" if (text := number(row.get("saved", float("nan")), 100)) else ""),
         ("s/sample", lambda row: number(row["seconds"], 1, 3)),
