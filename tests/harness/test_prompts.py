@@ -121,6 +121,22 @@ def test_other_families_are_asked_with_their_own_placeholders(name, folder):
         build_prompt(one, f"Is {placeholder} red{'' if placeholder != '<image>' else ' or <image>'}?", 1)
 
 
+@pytest.mark.parametrize("name", ["llava-onevision-7b", "qwen2.5-vl-7b", "qwen3-vl-8b"])
+def test_a_video_has_the_mark_of_videos(name, folder):
+    processor = load_processor(family_miniatures.write(name, folder / "checkpoint"))
+    one = SimpleNamespace(prompt="template", processor=processor, tokenizer=processor.tokenizer, name=name)
+    picture, video = processor.image_token, processor.video_token
+    alone = build_prompt(one, "Is it red?", 1)
+    assert build_prompt(one, "Is it red?", ["video"]) == alone.replace(picture, video)
+    both = build_prompt(one, "Is <image> in <image>?", ["image", "video"])
+    assert both.index("Is ") < both.index(picture) < both.index(" in ") < both.index(video) < both.index("?")
+
+
+def test_a_template_without_videos_says_so(asked):
+    with pytest.raises(ParbenchError, match="has no place for a video"):
+        build_prompt(asked(TYPED_TEMPLATE), "Is it red?", ["video"])
+
+
 @pytest.mark.parametrize(
     ("template", "said"),
     [

@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import zoo
 from painting import blind, features_of
+from parbench.clips import Clip
 from parbench.compute.flops import costs, sample_flops
 from parbench.engine.assemble import assemble
 from parbench.engine.batch import Batch
@@ -29,7 +30,7 @@ from parbench.engine.inputs import Rows, pad
 from parbench.engine.samples import Answer, Sample
 from parbench.errors import UnfitSample
 from parbench.models.adapter import LlavaAdapter
-from parbench.models.families import FAMILIES, Clip
+from parbench.models.families import FAMILIES
 from parbench.models.families.prepared import Recent
 from parbench.reducers import Choice, LayerReducer, Reducer, Reduction, TokenReducer
 from parbench.reducers.layer_probes import View

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import zoo
+from parbench.clips import Clip
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LlavaAdapter
-from parbench.models.families import Clip
 from parbench.models.parts import Parts
 from parbench.reducers.token_probes import Probes
 

@@ -9,11 +9,11 @@ import torch
 
 import zoo
 from helpers import reducer
+from parbench.clips import Clip
 from parbench.engine.engine import Engine
 from parbench.engine.samples import Sample
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LlavaAdapter
-from parbench.models.families import Clip
 from parbench.models.geometry import Geometry
 from parbench.models.vision import Encoded
 from parbench.parity.tiles import SIDE, tiles

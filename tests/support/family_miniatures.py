@@ -57,7 +57,8 @@ _MISTRAL_TEMPLATE = (
 )
 _ONEVISION_TEMPLATE = (
     "{% for turn in messages %}" + _TURN + "{% for part in turn['content'] | selectattr('type', 'equalto', 'image') %}<image>\n"
-    "{% endfor %}{% for part in turn['content'] | selectattr('type', 'equalto', 'text') %}{{ part['text'] }}{% endfor %}"
+    "{% endfor %}{% for part in turn['content'] | selectattr('type', 'equalto', 'video') %}<video>\n{% endfor %}"
+    "{% for part in turn['content'] | selectattr('type', 'equalto', 'text') %}{{ part['text'] }}{% endfor %}"
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 _INLINE = (
@@ -68,6 +69,9 @@ _CHATML = "{% for turn in messages %}" + _TURN + _INLINE + "<|im_end|>\n{% endfo
 _ASSISTANT = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 _SYSTEM = "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
 _QWEN_IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
+_QWEN_INLINE = _CHATML.replace(
+    "PLACEHOLDER", _QWEN_IMAGE + "{% elif part['type'] == 'video' %}" + _QWEN_IMAGE.replace("image", "video")
+)
 _SMOL_TEMPLATE = (
     "<|im_start|>{% for turn in messages %}{{ turn['role'] | capitalize }}:"
     "{% if turn['content'][0]['type'] != 'image' %} {% endif %}"
@@ -363,7 +367,7 @@ def _qwen(kind: str, title: str, vision: dict[str, Any], *, tied: bool, shards: 
             "use_sliding_window": False,
             "vision_config": vision,
         },
-        template=_SYSTEM + _CHATML.replace("PLACEHOLDER", _QWEN_IMAGE) + _ASSISTANT,
+        template=_SYSTEM + _QWEN_INLINE + _ASSISTANT,
         files={
             "preprocessor_config.json": {
                 "image_mean": _CLIP_MEAN,
@@ -476,7 +480,7 @@ def _qwen3(*, tied: bool, shards: int) -> Checkpoint:
                 "temporal_patch_size": 2,
             },
         },
-        template=_CHATML.replace("PLACEHOLDER", _QWEN_IMAGE) + _ASSISTANT,
+        template=_QWEN_INLINE + _ASSISTANT,
         files={
             "preprocessor_config.json": {**images, "image_processor_type": "Qwen2VLImageProcessorFast"},
             "video_preprocessor_config.json": {**images, "video_processor_type": "Qwen3VLVideoProcessor"},

@@ -10,13 +10,14 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from parbench.clips import Clip, Visuals
 from parbench.engine.pictures import image_digest, seed_of
 from parbench.engine.samples import Sample
 from parbench.errors import ParbenchError
 from parbench.harness.prompts import build_prompt
 from parbench.models.adapter import LlavaAdapter
 from parbench.models.evidence import Evidence
-from parbench.models.families import Clip, Prepared
+from parbench.models.families import Prepared
 from parbench.scenes.world import CANVAS
 
 
@@ -77,7 +78,7 @@ def _sample(adapter: LlavaAdapter, row: Mapping[str, Any], size: tuple[int, int]
     if size is not None:
         image = image.resize(size)
 
-    def prompt(images: int) -> str:
+    def prompt(images: Visuals) -> str:
         return build_prompt(adapter, question, images)
 
     evidence = _evidence(adapter, row["boxes"], image.size)

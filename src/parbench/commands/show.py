@@ -6,6 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from parbench.clips import still
 from parbench.commands.options import writable
 from parbench.commands.parsing import Given
 from parbench.config import compose_config
@@ -60,6 +61,6 @@ def _drawn(config: DictConfig, number: int, out: Path | None) -> Path:
     path = writable("out", out or Path(f"show-{reducer.name}-{dataset.name}-{number}.png"))
     caption = f"{question}\nanswer: {answer.text.strip()}    expected: {dataset.target(doc)}"
     square = session.adapter.geometry.square
-    seen = view(images[0], kept.source, dataset.evidence(doc, whole=not square) or [], square)
+    seen = view(still(images[0]), kept.source, dataset.evidence(doc, whole=not square) or [], square)
     kept_picture(path, seen, kept_share(kept), f"{reducer.title} ({name}): {kept.tokens} tokens", caption)
     return path

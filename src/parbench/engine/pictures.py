@@ -12,10 +12,11 @@ from functools import partial
 from PIL import Image
 from torch import Tensor
 
+from parbench.clips import Clip
 from parbench.engine.features import FeatureCache, Known
 from parbench.engine.samples import Sample
 from parbench.models.adapter import LlavaAdapter
-from parbench.models.families import Clip, ImageTokens, Prepared
+from parbench.models.families import ImageTokens, Prepared
 
 # Batches that are read ahead. They bound the memory of reading ahead.
 BATCHES_AHEAD = 2
@@ -133,7 +134,8 @@ class Reader:
 
     def _prompt(self, sample: Sample, images: Sequence[ImageTokens]) -> Tensor | Exception:
         try:
-            return self._adapter.ids(sample.prompt(len(images)), images)
+            kinds = [image.kind for image in images]
+            return self._adapter.ids(sample.prompt(kinds if "video" in kinds else len(images)), images)
         # Raised again when the sample is run, so that this sample fails.
         except Exception as error:
             return error

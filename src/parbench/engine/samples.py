@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
+from parbench.clips import Clip, Visuals
 from parbench.engine.ledger import SampleLedger
 from parbench.models.evidence import Evidence
-from parbench.models.families import Clip
 from parbench.models.source import Source
 
 
@@ -19,7 +19,8 @@ class Sample:
 
     Attributes:
         id: Unique in its run.
-        prompt: Maps the number of images to the whole prompt, after the chat template, with one ``<image>`` per image.
+        prompt: Maps the number of images, or the kinds of the visuals if one is a video, to the whole prompt, after the chat
+            template, with one placeholder per image or video.
         question: The question alone, for prompt-aware methods.
         load: Returns the images, or frames of videos; called only when they are needed.
         group: Samples of one group share their images and are run together.
@@ -35,7 +36,7 @@ class Sample:
     """
 
     id: str
-    prompt: Callable[[int], str]
+    prompt: Callable[[Visuals], str]
     question: str
     load: Callable[[], Sequence[Image.Image | Clip]]
     group: str

@@ -11,6 +11,7 @@ import pandas as pd
 import yaml
 from PIL import Image
 
+from parbench.clips import still
 from parbench.errors import ParbenchError
 from parbench.figures.sweep import Sweep
 from parbench.figures.views import SIDE, View, centre_square, whole_view
@@ -51,7 +52,7 @@ class Images:
 
     def _given(self, number: int) -> Image.Image:
         if not self.dataset.generated:
-            return self.dataset.visuals(number)[0]
+            return still(self.dataset.visuals(number)[0])
         row = self.dataset.rows[number]
         image: Image.Image = row["image"].convert("RGB")
         return noise_like(image, f"{row['image_id']} 0") if self.dataset.settings["images"] == "noise" else image

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from parbench.clips import Visuals
 from parbench.compute.turns import Turn, kv_bytes, turn_flops
 from parbench.engine.ledger import SampleLedger
 from parbench.engine.samples import Sample
@@ -73,8 +74,8 @@ class Conversations:
         prompt = partial(build_prompt, self.adapter, question)
         return replace(alone, id=name, question=question, prompt=prompt, evidence=evidence)
 
-    def _prompt(self, question: str, asked: list[str], ids: list[str]) -> Callable[[int], str]:
-        def prompt(images: int) -> str:
+    def _prompt(self, question: str, asked: list[str], ids: list[str]) -> Callable[[Visuals], str]:
+        def prompt(images: Visuals) -> str:
             earlier = [(text, self.answers[name].strip()) for text, name in zip(asked, ids, strict=True)]
             return build_prompt(self.adapter, question, images, earlier)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image
 
+from parbench.clips import Clip
 from parbench.errors import ParbenchError
 from parbench.harness.checks import check_answers, check_metric
 from parbench.harness.circular import CircularGroups, check_pairs, rows_of_first
@@ -97,8 +98,8 @@ class PreparedDataset:
 
     # What is shown and asked.
 
-    def visuals(self, number: int) -> list[Image.Image]:
-        """The images of a row, RGB.
+    def visuals(self, number: int) -> list[Image.Image | Clip]:
+        """The images of a row, RGB, and its videos.
 
         Raises:
             UnfitSample: One is damaged or missing.

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 
+from PIL import Image
+
+from parbench.clips import Clip
 from parbench.errors import UnfitSample
 from parbench.harness.datasets import PreparedDataset
 from parbench.models.adapter import LlavaAdapter
+from parbench.models.families import ImageTokens
 
 # Questions whose images are looked at. If a later one is larger and its batch does not fit, the batch is halved.
 _LOOKED_AT = 32
@@ -21,6 +25,12 @@ def most_tokens(adapter: LlavaAdapter, dataset: PreparedDataset) -> int:
     found = [1]
     for row in range(0, number, max(1, number // _LOOKED_AT)):
         with contextlib.suppress(UnfitSample):
-            sizes = [image.size for image in dataset.visuals(row)]
-            found.append(sum(len(adapter.family.tokens_of(size, len(sizes)).source) for size in sizes))
+            visuals = dataset.visuals(row)
+            found.append(sum(len(_tokens(adapter, visual, len(visuals)).source) for visual in visuals))
     return max(found)
+
+
+def _tokens(adapter: LlavaAdapter, visual: Image.Image | Clip, together: int) -> ImageTokens:
+    if isinstance(visual, Clip):
+        return adapter.prepare(visual).tokens
+    return adapter.family.tokens_of(visual.size, together)

@@ -10,6 +10,7 @@ from lmms_eval.api.instance import Instance
 from lmms_eval.api.model import lmms
 from PIL import Image
 
+from parbench.clips import Clip
 from parbench.engine.batch_size import batch_size as batch_size_of
 from parbench.engine.batching import part, plan
 from parbench.engine.engine import Engine
@@ -184,7 +185,7 @@ class ParbenchLlava(lmms):
         override = dataset.settings.get("max_new_tokens") if dataset else None
         most = min(DEFAULT_NEW_TOKENS, adapter.context // _SHARE_OF_CONTEXT)
 
-        def load() -> list[Image.Image]:
+        def load() -> list[Image.Image | Clip]:
             if dataset:
                 return dataset.visuals(doc_id)
             return [visual.convert("RGB") for visual in doc_to_visual(self.task_dict[task][split][doc_id])]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from parbench.clips import Clip
 from parbench.errors import ParbenchError, UnfitSample
 from parbench.harness.images import ShownImages, Watched, image_columns, read_row
 
@@ -24,6 +26,13 @@ def noise_like(image: Image.Image, seed: str) -> Image.Image:
     return Image.fromarray(drawn)
 
 
+def _noise_like(visual: Image.Image | Clip, seed: str) -> Image.Image | Clip:
+    """The same of an image or of each frame of a video."""
+    if isinstance(visual, Clip):
+        return replace(visual, frames=tuple(noise_like(frame, f"{seed} {number}") for number, frame in enumerate(visual.frames)))
+    return noise_like(visual, seed)
+
+
 class Shown:
     """The images of a data set's rows as the task gives them.
 
@@ -34,23 +43,23 @@ class Shown:
     def __init__(self, dataset: PreparedDataset) -> None:
         self.dataset = dataset
 
-    def visuals(self, number: int) -> list[Image.Image]:
-        """The images of a row, RGB.
+    def visuals(self, number: int) -> list[Image.Image | Clip]:
+        """The images of a row, RGB, and its videos.
 
         Raises:
             UnfitSample: One is damaged or missing.
             ParbenchError: The task cannot show the row.
         """
         found = self._by_task(read_row(self.dataset.rows, number, self.columns), number)
-        images = [visual.convert("RGB") for visual in found if isinstance(visual, Image.Image)]
-        if self.dataset.settings["images"] == "noise":
-            return [noise_like(image, f"{self.name(number)} {place}") for place, image in enumerate(images)]
-        if len(images) != len(found):
+        shown = [visual.convert("RGB") for visual in found if isinstance(visual, Image.Image | Clip)]
+        if len(shown) != len(found):
             raise ParbenchError(
-                f"row {number} of data set {self.dataset.name} holds something other than images: parbench evaluates images and "
-                f"text"
+                f"row {number} of data set {self.dataset.name} holds something other than images and videos: parbench evaluates "
+                "these and text"
             )
-        return images
+        if self.dataset.settings["images"] == "noise":
+            return [_noise_like(visual, f"{self.name(number)} {place}") for place, visual in enumerate(shown)]
+        return shown
 
     def name(self, number: int) -> str:
         """The name of a row's images: two rows have the same name exactly if their images have the same content."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from parbench.clips import Clip
 from parbench.engine.engine import Engine
 from parbench.engine.features import FeatureCache
 from parbench.engine.pictures import image_digest, seed_of
@@ -18,7 +19,7 @@ from parbench.errors import UnfitSample
 from parbench.harness.datasets import PreparedDataset
 from parbench.models.adapter import LlavaAdapter
 from parbench.models.counting import uncounted
-from parbench.models.families import Clip, Prepared
+from parbench.models.families import Prepared
 from parbench.models.merging import Merger
 from parbench.models.vision import Encoded
 from parbench.reducers import Reducer
@@ -118,7 +119,9 @@ class KeptCounter:
         return found or self.features.put(group.digest, engine.images.encode([group.prepared])[0])
 
 
-def sampled(dataset: PreparedDataset, questions: int, step: Callable[[], object]) -> Iterator[tuple[Image.Image, Sequence[str]]]:
+def sampled(
+    dataset: PreparedDataset, questions: int, step: Callable[[], object]
+) -> Iterator[tuple[Image.Image | Clip, Sequence[str]]]:
     """Images and questions of rows drawn at random, always the same ones.
 
     Rows without an image, or with a damaged one, are skipped and do not count.
@@ -135,7 +138,7 @@ def sampled(dataset: PreparedDataset, questions: int, step: Callable[[], object]
     for number in np.random.default_rng(_SEED).permutation(len(docs)).tolist():
         if not left:
             return
-        images: list[Image.Image] = []
+        images: list[Image.Image | Clip] = []
         with contextlib.suppress(UnfitSample):
             images = dataset.visuals(number)
         if images:

@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from parbench.clips import Clip
 from parbench.errors import UnfitSample
-from parbench.models.families import Clip, ImageTokens, Prepared, family_of
+from parbench.models.families import ImageTokens, Prepared, family_of
 from parbench.models.fingerprints import fingerprint
 from parbench.models.geometry import Geometry, geometry_of
 from parbench.models.loading import has_random_weights, load_model, resolve_prompt
@@ -230,8 +231,7 @@ class LlavaAdapter(LanguageAdapter):
         Raises:
             UnfitSample: Placeholders and images differ in number.
         """
-        pattern = "|".join(map(re.escape, self.family.placeholders))
-        parts = re.split(pattern, prompt)
+        parts = re.split("|".join(self.family.placeholder_patterns), prompt)
         if len(parts) != len(images) + 1:
             raise UnfitSample(
                 f"a prompt has {len(parts) - 1} image placeholders for {len(images)} images: write <image> once for each image, "

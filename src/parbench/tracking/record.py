@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
+from parbench.clips import still
 from parbench.config.tracking import WandbSettings
 from parbench.redact import redacted
 from parbench.results.kept_bitmap import kept_bits
@@ -144,7 +145,7 @@ def draw(path: Path, line: SampleRecord, session: Session, name: str, layouts: M
 
     dataset, geometry = session.dataset, session.geometry
     place = number(line)
-    image, doc = dataset.visuals(place)[0], dataset.docs()[place]
+    image, doc = still(dataset.visuals(place)[0]), dataset.docs()[place]
     if geometry.square:
         layout = square_layout(SIDE, geometry.rows, geometry.columns)
         seen = View(centre_square(image), layout, dataset.evidence(doc) or [])

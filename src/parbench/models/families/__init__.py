@@ -7,7 +7,6 @@ from typing import Any
 
 from parbench.errors import ParbenchError
 from parbench.models.families.base import Family, ImageTokens, Prepared
-from parbench.models.families.clips import Clip
 from parbench.models.families.gemma import Gemma3
 from parbench.models.families.generic import Generic
 from parbench.models.families.idefics3 import Idefics3
@@ -58,4 +57,4 @@ def family_of(model: Any, processor: Any) -> Family:
     return Generic(model, processor)
 
 
-__all__ = ["FAMILIES", "Clip", "Family", "Generic", "ImageTokens", "Prepared", "family_of", "family_type"]
+__all__ = ["FAMILIES", "Family", "Generic", "ImageTokens", "Prepared", "family_of", "family_type"]

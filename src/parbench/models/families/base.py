@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from parbench.clips import Clip
 from parbench.errors import ParbenchError, UnfitSample
-from parbench.models.families.clips import Clip
 from parbench.models.families.hearing import Rows, hearing
 from parbench.models.families.prepared import ImageTokens, Prepared, Recent
 from parbench.models.pictures import pictures
@@ -124,6 +124,11 @@ class Family:
     def placeholders(self) -> tuple[str, ...]:
         """What stands for an image or a video in a prompt that is not expanded yet."""
         return (self.placeholder, str(self.processor.video_token)) if self.reads_videos else (self.placeholder,)
+
+    @property
+    def placeholder_patterns(self) -> tuple[str, ...]:
+        """Regular expressions of what an image or a video replaces in a prompt."""
+        return tuple(map(re.escape, self.placeholders))
 
     # Images.
 

@@ -3,60 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
+from parbench.clips import Clip
 from parbench.errors import UnfitSample
 from parbench.models.source import Part, Source, grids
-
-
-@dataclass(frozen=True)
-class Clip:
-    """Frames of a video.
-
-    Attributes:
-        frames: The frames, all of one size.
-        times: Seconds of each from the beginning.
-    """
-
-    frames: tuple[Image.Image, ...]
-    times: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        """Check the frames.
-
-        Raises:
-            UnfitSample: There are none, or they differ in size or number from the times.
-        """
-        if not self.frames or len(self.frames) != len(self.times) or len({frame.size for frame in self.frames}) > 1:
-            raise UnfitSample(
-                f"a video of {len(self.frames)} frames and {len(self.times)} times: it needs frames of one size and a time for each"
-            )
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height of a frame."""
-        return self.frames[0].size
-
-    @property
-    def width(self) -> int:
-        """Width of a frame."""
-        return self.size[0]
-
-    @property
-    def height(self) -> int:
-        """Height of a frame."""
-        return self.size[1]
-
-    def in_pairs(self) -> Clip:
-        """The same with an even number of frames; the last one is repeated if needed."""
-        if len(self.frames) % 2 == 0:
-            return self
-        return Clip((*self.frames, self.frames[-1]), (*self.times, self.times[-1]))
 
 
 def frames_of(size: tuple[int, int], rows: int, columns: int, times: Sequence[float]) -> Source:

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import torch
 
+from parbench.clips import Clip
 from parbench.models.families.anyres import AnyResolution
 from parbench.models.families.base import ImageTokens, Prepared, grouped
-from parbench.models.families.clips import Clip, frames_of, pixels_of_frames
+from parbench.models.families.clips import frames_of, pixels_of_frames
 from parbench.models.tower_work import tower_work
 
 

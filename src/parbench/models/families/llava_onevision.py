@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from parbench.clips import Clip
 from parbench.models.families.anyres import AnyResolution
 from parbench.models.families.base import ImageTokens, Prepared
-from parbench.models.families.clips import Clip, frames_of, pixels_of_frames
+from parbench.models.families.clips import frames_of, pixels_of_frames
 from parbench.models.source import with_newline
 from parbench.models.tower_work import tower_work
 from parbench.models.vision import Encoded

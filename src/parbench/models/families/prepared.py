@@ -39,6 +39,11 @@ class ImageTokens:
     seconds: float | None = None
 
     @property
+    def kind(self) -> str:
+        """Image or video."""
+        return "image" if self.seconds is None else "video"
+
+    @property
     def grid_of_tokens(self) -> tuple[int, int]:
         """Rows and columns of the visual tokens; (0, 0) for several parts, which form no grid."""
         parts = self.source.parts

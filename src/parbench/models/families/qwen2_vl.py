@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from parbench.clips import Clip
 from parbench.errors import UnfitSample
 from parbench.models.families.base import Family, ImageTokens, Prepared
-from parbench.models.families.clips import Clip, frames_of, paired_patches
+from parbench.models.families.clips import frames_of, paired_patches
 from parbench.models.pictures import pictures
 from parbench.models.source import Part, grids
 from parbench.models.tower_work import tower_work

@@ -1,0 +1,83 @@
+"""Frames of a video as one visual of a question.
+
+A task shows a video by its ``doc_to_visual``. Each visual in the list that it returns is an image, a :class:`Clip`, or the path of
+a video file (``str`` or ``Path``). A file is decoded, and its frames are sampled as the data set's settings say. A clip is shown as
+it is. If the function reads no other column of its row than those with images, questions about one clip share its visual tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+
+from parbench.errors import ParbenchError, UnfitSample
+
+# How many images a question has; or, if any is a video, the kind of each visual: image or video.
+Visuals = int | Sequence[str]
+
+
+def kinds_of(visuals: Visuals) -> tuple[str, ...]:
+    """The kind of each visual of a question: image or video."""
+    return ("image",) * visuals if isinstance(visuals, int) else tuple(visuals)
+
+
+def still(visual: Image.Image | Clip) -> Image.Image:
+    """The visual itself if it is an image.
+
+    Raises:
+        ParbenchError: It is a video.
+    """
+    if isinstance(visual, Clip):
+        raise ParbenchError("pictures show no videos yet: choose a question about an image")
+    return visual
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Frames of a video.
+
+    Attributes:
+        frames: The frames, all of one size.
+        times: Seconds of each from the beginning.
+    """
+
+    frames: tuple[Image.Image, ...]
+    times: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Check the frames.
+
+        Raises:
+            UnfitSample: There are none, or they differ in size or number from the times.
+        """
+        if not self.frames or len(self.frames) != len(self.times) or len({frame.size for frame in self.frames}) > 1:
+            raise UnfitSample(
+                f"a video of {len(self.frames)} frames and {len(self.times)} times: it needs frames of one size and a time for each"
+            )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of a frame."""
+        return self.frames[0].size
+
+    @property
+    def width(self) -> int:
+        """Width of a frame."""
+        return self.size[0]
+
+    @property
+    def height(self) -> int:
+        """Height of a frame."""
+        return self.size[1]
+
+    def convert(self, mode: str) -> Clip:
+        """The same with frames in a mode of PIL, such as RGB."""
+        return Clip(tuple(frame.convert(mode) for frame in self.frames), self.times)
+
+    def in_pairs(self) -> Clip:
+        """The same with an even number of frames; the last one is repeated if needed."""
+        if len(self.frames) % 2 == 0:
+            return self
+        return Clip((*self.frames, self.frames[-1]), (*self.times, self.times[-1]))
