@@ -29,7 +29,13 @@ _FLAGS = (
     "--remote-debugging-port=0",
 )
 _PATIENCE = 30.0
+# The protocol's code of "Inspected target navigated or closed" and "Execution context was destroyed".
+_SERVER_ERROR = -32000
 _KEYS = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Tab": 9, "Enter": 13, "Escape": 27}
+
+
+class _Gone(RuntimeError):
+    """The page that was asked is gone, or could not answer."""
 
 
 class Browser:
@@ -98,7 +104,8 @@ class Browser:
             if message.get("id") != self._number:
                 self.events.append(message)
             elif "error" in message:
-                raise RuntimeError(f"{method}: {message['error']}")
+                error = message["error"]
+                raise (_Gone if error["code"] == _SERVER_ERROR else RuntimeError)(f"{method}: {error}")
             else:
                 return message["result"]
 
@@ -143,9 +150,16 @@ class Browser:
     def until(self, expression: str) -> None:
         """Wait until an expression is true."""
         end = time.monotonic() + _PATIENCE
-        while not self.evaluate(expression):
+        while not self._holds(expression):
             assert time.monotonic() < end, f"never true: {expression}; {self.errors()}"
             time.sleep(0.03)
+
+    def _holds(self, expression: str) -> bool:
+        # A page that is loading its successor (a new address reloads a report) ends what was asked of it: not yet true.
+        try:
+            return bool(self.evaluate(expression))
+        except _Gone:
+            return False
 
     def until_file(self, path: Path) -> None:
         """Wait until a file is there and whole."""

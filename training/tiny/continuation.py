@@ -20,6 +20,7 @@ from transformers import CLIPModel, LlavaForConditionalGeneration
 from parbench.errors import ParbenchError
 from parbench.models.assets import asset
 from parbench.scenes.wordings import HELD_OUT
+from tiny.attention import attend_rowwise
 from tiny.counting import CountingTrainer
 from tiny.loop import Stage, run_stage
 from tiny.validation import outside_validation, validation
@@ -207,6 +208,7 @@ def continue_training(folder: Path, kept: Path, seed: int, stages: tuple[Stage, 
         images: Number of images in each validation.
     """
     trainer = build_trainer(seed)
+    attend_rowwise(trainer.llava)
     names = [stage.name for stage in stages]
     local = [name for name in names if (folder / f"{name}.pt").is_file()]
     at, step = local[0] if local else names[0], 0
