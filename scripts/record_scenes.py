@@ -13,18 +13,17 @@ from pathlib import Path
 
 import numpy as np
 
-from parbench.scenes.render import render
-from parbench.scenes.splits import SPLITS, fingerprint, load_split, rows
+from parbench.scenes.splits import SPLITS, fingerprint, load_split, picture_of, rows
 
 
 def main() -> None:
     """Write ``fingerprints.json`` in ``parbench.scenes``."""
     recorded = {}
     for name in SPLITS:
-        scenes = load_split(name)[0]
+        contents = load_split(name)[0]
 
-        def picture(file: str, scenes: tuple = scenes) -> np.ndarray:
-            return render(scenes[int(Path(file).stem.rsplit("-", 1)[1])])[0]
+        def picture(file: str, contents: tuple = contents) -> np.ndarray:
+            return picture_of(contents[int(Path(file).stem.rsplit("-", 1)[1])])
 
         recorded[name] = fingerprint(rows(name), picture)
     path = Path(str(resources.files("parbench.scenes"))) / "fingerprints.json"

@@ -15,6 +15,7 @@ from parbench.progress import bar
 from parbench.reducers import Reducer
 from parbench.reducers.calibration import LOCAL, Subject, calibrated, file_name, other_fields
 from parbench.results.naming import row_name
+from parbench.scenes.splits import VIDEO_TASK
 
 if TYPE_CHECKING:
     from parbench.harness.session import Session
@@ -227,5 +228,6 @@ def _whole_scenes(dataset: PreparedDataset) -> set[str]:
     """Fingerprint of the data that shipped thresholds were found on; empty for other kinds of data sets."""
     if not _is_scenes(dataset) or dataset.settings["images"] != "real":
         return set()
-    whole: Mapping[str, Any] = {**dataset.settings, "task": "scenes", "split": "val", "skill": None}
+    task = VIDEO_TASK if dataset.settings["task"] == VIDEO_TASK else "scenes"
+    whole: Mapping[str, Any] = {**dataset.settings, "task": task, "split": "val", "skill": None}
     return {PreparedDataset(whole).fingerprint}

@@ -40,13 +40,14 @@ def _data(task: TaskFile, rows: Callable[[], Any]) -> str:
 
 
 def _scenes(settings: Mapping[str, Any]) -> str:
-    from parbench.scenes.questions import SKILLS
-    from parbench.scenes.splits import recorded_fingerprints, splits_of
+    from parbench.scenes.splits import VIDEO_TASK, chance, recorded_fingerprints, splits_of
 
-    split, skill = settings["split"], settings["skill"]
-    known = splits_of(settings["task"])
+    split, skill, task = settings["split"], settings["skill"], settings["task"]
+    known, skills = splits_of(task), chance(task)
+    clips = task == VIDEO_TASK
+    named = settings["name"] if clips or settings.get("turn") else "scenes"
     if split not in known:
-        raise unknown(f"dataset.split of {settings['task'] if settings.get('turn') else 'scenes'}", split, known)
-    if skill is not None and skill not in SKILLS:
-        raise unknown("dataset.skill of scenes", str(skill), SKILLS)
+        raise unknown(f"dataset.split of {named}", split, known)
+    if skill is not None and skill not in skills:
+        raise unknown(f"dataset.skill of {named if clips else 'scenes'}", str(skill), skills)
     return f"{recorded_fingerprints()[known[split]]}/{skill}"

@@ -132,7 +132,7 @@ class PreparedDataset:
             return None
         from parbench.scenes.splits import chance
 
-        guessed = chance()
+        guessed = chance(self.task_name)
         skills = [doc["skill"] for doc in self.docs()]
         return sum(guessed[skill] for skill in skills) / len(skills)
 

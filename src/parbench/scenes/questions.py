@@ -7,7 +7,7 @@ relation, reading. Questions refer to an object only if its name is unambiguous.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
@@ -44,6 +44,7 @@ class Question:
         text: The question.
         answer: The only correct answer.
         boxes: Boxes (x0, y0, x1, y1; pixels) of the objects that the question needs; empty for an absent object.
+        frames: Of a question about a clip, the number of the frame of each box, from 0.
     """
 
     skill: str
@@ -51,6 +52,7 @@ class Question:
     text: str
     answer: str
     boxes: tuple[Box, ...]
+    frames: tuple[int, ...] = ()
 
 
 def _existence(scene: Scene) -> Iterable[Question]:
@@ -141,18 +143,36 @@ def draw_questions(
     Existence is half yes and half no; no is divided among the three types of negative. With ``shown``, only questions whose
     boxes are all in it are drawn.
     """
+    offered = [question for question in candidates(scene) if shown is None or set(question.boxes) <= set(shown)]
+    return drawn(rng, offered, count, SKILLS, weights)
+
+
+def drawn(
+    rng: np.random.Generator,
+    offered: Iterable[Question],
+    count: int,
+    order: Sequence[str],
+    weights: Mapping[str, float] | None = None,
+) -> list[Question]:
+    """Draw some of the questions offered about a picture or a clip, as :func:`draw_questions`; none if there are none.
+
+    Args:
+        rng: What is drawn follows from it.
+        offered: The questions.
+        count: How many.
+        order: All skills.
+        weights: Weights of skills; default 1.
+    """
     tree: dict[str, dict[str, dict[str, list[Question]]]] = {}
-    for question in candidates(scene):
-        if shown is not None and not set(question.boxes) <= set(shown):
-            continue
+    for question in offered:
         by_answer = tree.setdefault(question.skill, {})
         by_answer.setdefault(question.answer, {}).setdefault(question.detail, []).append(question)
-    drawn = []
-    skills = [skill for skill in SKILLS if skill in tree]
+    found = []
+    skills = [skill for skill in order if skill in tree]
     share = np.array([(weights or {}).get(skill, 1.0) for skill in skills])
     for _ in range(count if skills else 0):
         by_answer = tree[skills[rng.choice(len(skills), p=share / share.sum())]]
         by_detail = by_answer[list(by_answer)[rng.integers(len(by_answer))]]
         group = by_detail[list(by_detail)[rng.integers(len(by_detail))]]
-        drawn.append(group[rng.integers(len(group))])
-    return drawn
+        found.append(group[rng.integers(len(group))])
+    return found

@@ -95,7 +95,7 @@ def shape_mask(shape: str, diameter: int) -> np.ndarray:
     return found
 
 
-def _background(rng: np.random.Generator, side: int) -> np.ndarray:
+def texture(rng: np.random.Generator, side: int) -> np.ndarray:
     """Greyish texture, int16 [side, side, 3]: two octaves of smooth noise. Grain is added to the whole image later."""
     base = rng.integers(95, 160) + rng.integers(-14, 15, size=3)
     image = np.empty((side, side, 3), dtype=np.int16)
@@ -107,7 +107,8 @@ def _background(rng: np.random.Generator, side: int) -> np.ndarray:
     return image
 
 
-def _blend(image: np.ndarray, mask: np.ndarray, x: int, y: int, colour: np.ndarray) -> None:
+def blend(image: np.ndarray, mask: np.ndarray, x: int, y: int, colour: np.ndarray) -> None:
+    """Draw a colour [3] into an int16 image [H, W, 3], in place, through a mask uint8 [h, w] whose upper left corner is (x, y)."""
     height, width = mask.shape
     region = image[y : y + height, x : x + width]
     alpha = mask.astype(np.int32)[:, :, None]
@@ -128,22 +129,22 @@ def render(scene: Scene, ground: np.ndarray | None = None) -> tuple[np.ndarray, 
     rng = np.random.default_rng([scene.seed, 1])
     left, top, right, _ = scene.window.box
     side = right - left
-    image = _background(rng, side) if ground is None else ground.copy()
+    image = texture(rng, side) if ground is None else ground.copy()
     owner = np.zeros((side, side), dtype=np.int16)
     for number, thing in enumerate(scene.things):
         x, y = thing.box[0] - left, thing.box[1] - top
         mask = shape_mask(thing.shape, thing.box[2] - thing.box[0])
         colour = np.clip(np.array(RGB[thing.colour]) + rng.integers(-14, 15, size=3), 0, 255)
-        _blend(image, mask, x, y, colour)
+        blend(image, mask, x, y, colour)
         owner[y : y + len(mask), x : x + len(mask)][mask > 127] = number + 1
     for number, sign in enumerate(scene.signs):
         x, y = sign.box[0] - left, sign.box[1] - top
         height, width = sign.box[3] - sign.box[1], sign.box[2] - sign.box[0]
         plate = np.full((height, width), 255, dtype=np.uint8)
-        _blend(image, plate, x, y, np.array(RGB[sign.colour]))
+        blend(image, plate, x, y, np.array(RGB[sign.colour]))
         ink = np.array(RGB["black" if sign.colour == "white" else "white"])
         for place, character in enumerate(sign.text):
-            _blend(image, _glyph(character), x + SIGN_MARGIN + place * GLYPH_PITCH, y + SIGN_MARGIN, ink)
+            blend(image, _glyph(character), x + SIGN_MARGIN + place * GLYPH_PITCH, y + SIGN_MARGIN, ink)
         owner[y : y + height, x : x + width] = -(number + 1)
     image += rng.integers(-7, 8, size=(side, side, 1), dtype=np.int16)
     return np.clip(image, 0, 255).astype(np.uint8), owner

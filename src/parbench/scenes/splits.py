@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -25,41 +26,49 @@ from parbench.scenes.questions import SKILLS, Question, candidates
 from parbench.scenes.render import render
 from parbench.scenes.world import CHARACTERS, Scene, sample_scene
 
+if TYPE_CHECKING:
+    from parbench.scenes.video.tracks import Film
+
 
 @dataclass(frozen=True)
 class Split:
-    """A split: its first seed and its number of images, with one scene per seed.
+    """A split: its first seed and its number of images, with one scene per seed; of clips, one film per seed.
 
     Attributes:
         first_seed: The seed of its first scene.
         images: Number of images.
         turns: Number of questions in the conversation about each image (:mod:`parbench.scenes.conversations`); 0 if questions are
             asked one by one. Seeds whose scenes do not offer the wanted skills are then passed over.
+        clips: Whether its images are the film strips of clips (:mod:`parbench.scenes.video`).
     """
 
     first_seed: int
     images: int
     turns: int = 0
+    clips: bool = False
 
 
-# Training uses seeds below 1,000,000,000; the seeds of splits are disjoint.
+# Training uses seeds below 1,000,000,000, training on clips those from there to 2,000,000,000; the seeds of splits are disjoint.
 SPLITS = {
     "train": Split(0, 400),
     "val": Split(2_000_000_000, 120),
     "test": Split(3_000_000_000, 320),
     "turns-val": Split(2_500_000_000, 42, 4),
     "turns-test": Split(3_500_000_000, 154, 4),
+    "video-train": Split(1_000_000_000, 400, clips=True),
+    "video-val": Split(2_200_000_000, 100, clips=True),
+    "video-test": Split(3_200_000_000, 560, clips=True),
 }
-# The task whose rows are turns of conversations; its splits are those with this prefix.
+# The task whose rows are turns of conversations, and the task whose rows are about clips; their splits are those with a prefix.
 TURNS_TASK = "scenes_turns"
-_TURNS = "turns-"
+VIDEO_TASK = "scenes_video"
 
 
 def splits_of(task: str) -> dict[str, str]:
     """The splits of a task of lmms-eval by the names that a person gives them: ``{"test": "turns-test", ...}``."""
-    if task == TURNS_TASK:
-        return {name.removeprefix(_TURNS): name for name, split in SPLITS.items() if split.turns}
-    return {name: name for name, split in SPLITS.items() if not split.turns}
+    turns, clips = task == TURNS_TASK, task == VIDEO_TASK
+    prefix = "turns-" if turns else "video-" if clips else ""
+    return {name.removeprefix(prefix): name for name, one in SPLITS.items() if (bool(one.turns), one.clips) == (turns, clips)}
 
 
 PER_IMAGE = {"existence": 2, "colour": 1, "shape": 1, "count": 2, "position": 1, "relation": 2, "reading": 1}
@@ -101,15 +110,16 @@ class Balance:
             return question.skill, question.answer, question.detail
         return question.skill, question.answer
 
-    def cost(self, question: Question) -> tuple[float, int, int]:
+    def cost(self, question: Question) -> tuple[int, int, int]:
         """How often the like of a question was taken so far."""
-        group = self.by_group[self.group(question)]
-        if question.skill == "existence":
-            # Each of the three negatives is a third of the answers no.
-            weight = group if question.answer == "yes" else 3 * group
-        else:
-            weight = group
+        weight = self.rarity(question) * self.by_group[self.group(question)]
         return weight, self.by_text[question.text, question.answer], self.texts[question.text]
+
+    @staticmethod
+    def rarity(question: Question) -> int:
+        """By how much rarer its group should be than the most frequent ones."""
+        # Each of the three negatives is a third of the answers no.
+        return 3 if question.skill == "existence" and question.answer == "no" else 1
 
     def best(self, rng: np.random.Generator, offered: Sequence[Question]) -> Question:
         """Take one of the questions with the least cost, at random."""
@@ -150,14 +160,18 @@ def _choose(split: Split, scenes: list[Scene]) -> list[Item]:
 
 
 @lru_cache(maxsize=4)
-def load_split(name: str) -> tuple[tuple[Scene, ...], tuple[Item, ...]]:
-    """Scenes and questions of a split, without rendering.
+def load_split(name: str) -> tuple[tuple[Any, ...], tuple[Item, ...]]:
+    """Scenes or films and questions of a split, without rendering.
 
     Raises:
         ParbenchError: The split is unknown.
     """
     if name not in SPLITS:
         raise unknown("split of scenes", name, SPLITS)
+    if SPLITS[name].clips:
+        from parbench.scenes.video.splits import films
+
+        return films(SPLITS[name])
     if SPLITS[name].turns:
         from parbench.scenes.conversations import conversations
 
@@ -179,6 +193,7 @@ def rows(name: str) -> Iterator[dict[str, Any]]:
             "skill": question.skill,
             "detail": question.detail,
             "boxes": [list(box) for box in question.boxes],
+            **({"frames": list(question.frames)} if SPLITS[name].clips else {}),
             **({"turn": item.turn} if item.turn else {}),
         }
 
@@ -188,7 +203,7 @@ def fingerprint(rows_of_split: Iterable[dict[str, Any]], picture: Callable[[str]
 
     Args:
         rows_of_split: Rows as from :func:`rows`.
-        picture: Maps an image's file name to its pixels, uint8 [336, 336, 3].
+        picture: Maps an image's file name to its pixels, uint8 [H, W, 3].
     """
     digest = hashlib.sha256()
     last = None
@@ -198,6 +213,15 @@ def fingerprint(rows_of_split: Iterable[dict[str, Any]], picture: Callable[[str]
             digest.update(picture(last).tobytes())
         digest.update(json.dumps(row, sort_keys=True).encode())
     return digest.hexdigest()
+
+
+def picture_of(content: Scene | Film) -> np.ndarray:
+    """The picture of a scene, uint8 [336, 336, 3], or the film strip of a film, uint8 [168, 1344, 3]."""
+    if isinstance(content, Scene):
+        return render(content)[0]
+    from parbench.scenes.video.render import strip
+
+    return strip(content)
 
 
 def recorded_fingerprints() -> dict[str, str]:
@@ -243,8 +267,8 @@ def _write(folder: Path, name: str) -> None:
     import pyarrow.parquet as pq
 
     (folder / "images").mkdir(parents=True)
-    for number, scene in enumerate(load_split(name)[0]):
-        Image.fromarray(render(scene)[0]).save(folder / "images" / f"{name}-{number:04d}.png", compress_level=1)
+    for number, content in enumerate(load_split(name)[0]):
+        Image.fromarray(picture_of(content)).save(folder / "images" / f"{name}-{number:04d}.png", compress_level=1)
     pq.write_table(pa.Table.from_pylist(list(rows(name))), folder / "questions.parquet")
 
 
@@ -269,28 +293,39 @@ def check_folder(folder: Path, name: str) -> None:
         )
 
 
-def blind_majority(train: str = "train", test: str = "test") -> dict[str, float]:
+def blind_majority(
+    train: str = "train", test: str = "test", answer: Callable[[Question], str] = attrgetter("answer")
+) -> dict[str, float]:
     """Accuracy of guessing from the question alone, by skill and ``all``.
 
     The guess is the most frequent answer to the same text in ``train``; for unseen texts, the most frequent answer of the skill.
+
+    Args:
+        train: The split whose answers are known.
+        test: The split whose answers are guessed.
+        answer: What is counted of a question, such as which of the things that it names is the answer.
     """
     by_text: dict[str, Counter[str]] = defaultdict(Counter)
     by_skill: dict[str, Counter[str]] = defaultdict(Counter)
     for item in load_split(train)[1]:
-        by_text[item.question.text][item.question.answer] += 1
-        by_skill[item.question.skill][item.question.answer] += 1
+        by_text[item.question.text][answer(item.question)] += 1
+        by_skill[item.question.skill][answer(item.question)] += 1
     hits: dict[str, list[bool]] = defaultdict(list)
     for item in load_split(test)[1]:
         question = item.question
         votes = by_text.get(question.text) or by_skill[question.skill]
-        right = max(sorted(votes), key=lambda answer: votes[answer]) == question.answer
+        right = max(sorted(votes), key=votes.__getitem__) == answer(question)
         hits[question.skill].append(right)
         hits["all"].append(right)
     return {skill: float(np.mean(values)) for skill, values in hits.items()}
 
 
-def chance() -> dict[str, float]:
-    """Accuracy of a random choice among the possible answers, by skill."""
+def chance(task: str = "scenes") -> dict[str, float]:
+    """Accuracy of a random choice among the possible answers, by skill of a task of lmms-eval."""
+    if task == VIDEO_TASK:
+        from parbench.scenes.video.splits import chance as of_clips
+
+        return of_clips()
     signs = 0.5 * (len(CHARACTERS) ** -2 + len(CHARACTERS) ** -3)
     return {
         "existence": 1 / 2,

@@ -8,16 +8,12 @@ from functools import cached_property
 from typing import Any
 
 from parbench.engine.engine import Engine
-from parbench.engine.features import FeatureCache
 from parbench.engine.samples import Answer, Sample
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LlavaAdapter
 from parbench.reducers import Reducer
 from parbench.reducers.needs import check_model
 from parbench.reducers.none import Unreduced
-
-
-_HELD_BYTES = 1 << 28
 
 
 class NotApplicable(Exception):
@@ -35,13 +31,11 @@ class Trial:
     def __init__(self, adapter: LlavaAdapter, samples: Sequence[Sample]) -> None:
         self.adapter = adapter
         self.samples = list(samples)
-        # An engine that shares encodes each image alone, so that features do not depend on which of the checks asks first.
-        self.features = FeatureCache(_HELD_BYTES)
 
     @property
     def some(self) -> list[Sample]:
-        """Every third question, for checks that are slow because all tokens are kept."""
-        return self.samples[::3]
+        """Every other question, for checks that are slow because all tokens are kept."""
+        return self.samples[::2]
 
     @cached_property
     def unreduced(self) -> list[Answer]:
@@ -121,7 +115,7 @@ class Subject:
 
     def engine(self, method: Reducer, **options: Any) -> Engine:
         """An engine with the method; ``options`` are arguments of the engine."""
-        return Engine(self.trial.adapter, method, features=self.trial.features, **options)
+        return Engine(self.trial.adapter, method, **options)
 
 
 def _with_threshold(method: Reducer) -> Reducer:

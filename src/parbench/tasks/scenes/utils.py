@@ -7,14 +7,21 @@ from typing import Any
 
 from PIL import Image
 
+from parbench.clips import Clip
 from parbench.harness.lmms_task import ScenesTask
+from parbench.scenes.video.render import clip_of
 
-__all__ = ["ScenesTask", "doc_to_visual", "mean_score", "process_results"]
+__all__ = ["ScenesTask", "doc_to_clip", "doc_to_visual", "mean_score", "process_results"]
 
 
 def doc_to_visual(doc: Mapping[str, Any]) -> list[Image.Image]:
     """The one image of a question."""
     return [doc["image"].convert("RGB")]
+
+
+def doc_to_clip(doc: Mapping[str, Any]) -> list[Clip]:
+    """The one clip of a question, cut from its film strip."""
+    return [clip_of(doc["image"].convert("RGB"))]
 
 
 def process_results(doc: Mapping[str, Any], results: list[str]) -> dict[str, dict[str, Any]]:
