@@ -75,5 +75,5 @@ def _companions(config: DictConfig, words: list[str]) -> list[Cell]:
     if method.name != "none":
         cells.append(Cell(other_method("none", words), None))
     if not method.control and method.budget is not None:
-        cells += [Cell(other_method(name, words), method.budget) for name in config.controls]
+        cells += [Cell(other_method(name, words), method.written_budget) for name in config.controls]
     return cells

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from parbench.config.classes import built, class_of
 from parbench.config.fields import check_fields
 from parbench.errors import ParbenchError
-from parbench.reducers.budget import check_budget
+from parbench.reducers.budget import check_budget, split
 
 if TYPE_CHECKING:
     from parbench.reducers import Reducer
@@ -26,6 +26,9 @@ def reducer_of(settings: Mapping[str, Any]) -> Reducer:
     """
     method = str(settings.get("name"))
     fields = {key: value for key, value in settings.items() if key not in ("_target_", "style")}
+    number, per = split(fields.get("budget"))
+    if per:
+        fields |= {"budget": number, "per": per}
     kind = class_of(settings.get("_target_"), method)
     check_fields(kind, fields)
     for key, value in fields.items():

@@ -176,7 +176,7 @@ def _explain(error: Exception, overrides: Sequence[str]) -> ParbenchError:
     return unknown(f"configuration key{f' in {parent}' if parent else ''}", last, options)
 
 
-def build_reducer(method: DictConfig, budget: int | float | None = None) -> Reducer:
+def build_reducer(method: DictConfig, budget: int | float | str | None = None) -> Reducer:
     """The reducer of a method's configuration; ``budget`` overrides the configured one if given.
 
     Raises:

@@ -119,7 +119,8 @@ def reduce_images(
         one = site.with_budget(group[0].budget)
         shown = [piece.shown(known[piece.entry]) for piece in group]
         reduction, flops = one.reduce(adapter, encoded, asked, [piece.seed for piece in group], shown)
-        one.check_reduced(reduction, adapter.geometry.of_image(encoded.features.shape[1], encoded.grid))
+        frames = encoded.parts.frames if encoded.parts else 1
+        one.check_reduced(reduction, adapter.geometry.of_image(encoded.features.shape[1], encoded.grid, frames))
         for row, (piece, spent) in enumerate(zip(group, flops, strict=True)):
             found[piece.entry].append((piece, reduction, row, spent))
     return [_joined(parts, encoded, tokens, seed) for parts, (encoded, tokens), seed in zip(found, images, seeds, strict=True)]
@@ -146,7 +147,7 @@ def _pieces(site: Site[Reducer], entry: int, encoded: Encoded, tokens: ImageToke
     content = source.content
     part = source.part[content]
     counts = torch.bincount(part, minlength=len(source.parts)).tolist()
-    budget = site.between.asked(site.geometry.of_image(len(content), (0, 0)))
+    budget = site.between.asked(site.geometry.of_image(len(content), (0, 0), source.frames))
     shares: Sequence[int | None] = [None] * len(counts) if budget is None else apportion(budget, counts, counts)
     pieces = []
     for number, (count, share) in enumerate(zip(counts, shares, strict=True)):

@@ -134,6 +134,7 @@ class _Computation:
             "note": reducer.note,
             "dataset": session.dataset.name,
             "budget": reducer.budget,
+            "per": reducer.per,
             "shard": session.shard_name,
             "chance": session.dataset.chance,
             "patches": None if session.adapter.geometry.varies else session.adapter.geometry.patches,
@@ -322,6 +323,7 @@ def _record(session: Session, engine: Engine, prices: Costs | None, doc: Any, sa
 
     dataset, geometry, ledger = session.dataset, engine.adapter.geometry, answer.ledger
     row, own = sample_number(sample.id), [len(kept.source.content) for kept in answer.kept]
+    frames = [kept.source.frames for kept in answer.kept]
     return SampleRecord(
         id=sample.id,
         image_id=dataset.image_key(row),
@@ -341,6 +343,7 @@ def _record(session: Session, engine: Engine, prices: Costs | None, doc: Any, sa
         stages=answer.stages,
         kept=[bitmap(kept.patches, total) for kept, total in zip(answer.kept, own, strict=True)],
         own_tokens=own if geometry.varies and own else None,
+        frames=frames if max(frames, default=1) > 1 else None,
         margin=answer.margin if math.isfinite(answer.margin) else None,
         **_evidence(dataset, doc, answer, engine.adapter.geometry),
         flops=sample_flops(prices, ledger) if ledger and prices else None,

@@ -31,7 +31,7 @@ class Cell:
     """
 
     method: DictConfig
-    budget: int | float | None
+    budget: int | float | str | None
     required: bool = False
     label: str = ""
 

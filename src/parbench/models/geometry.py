@@ -31,6 +31,7 @@ class Geometry:
         family: The family of models, in words.
         offers: What it has of that which methods may need; see :mod:`parbench.models.offers`.
         square: Whether the vision tower sees the centre square of an image alone, and not all of it.
+        frames: Frames of a video that have tokens of their own; 1 for an image.
     """
 
     rows: int
@@ -44,21 +45,22 @@ class Geometry:
     family: str = "LLaVA-1.5"
     offers: frozenset[str] = EVERYTHING
     square: bool = True
+    frames: int = 1
 
     @property
     def patches(self) -> int:
         """Visual tokens of an image without reduction."""
         return self.rows * self.columns if self.tokens is None else self.tokens
 
-    def of_image(self, tokens: int, grid: tuple[int, int]) -> Geometry:
-        """The geometry of an image with some visual tokens, in a grid or, with (0, 0), in none."""
+    def of_image(self, tokens: int, grid: tuple[int, int], frames: int = 1) -> Geometry:
+        """The geometry of an image or a video with some visual tokens, in a grid or, with (0, 0), in none."""
         if not self.varies:
             return self
-        return replace(self, rows=grid[0], columns=grid[1], tokens=tokens)
+        return replace(self, rows=grid[0], columns=grid[1], tokens=tokens, frames=frames)
 
     def of_tokens(self, tokens: ImageTokens) -> Geometry:
-        """The geometry of an image, from its tokens in a prompt; see :meth:`of_image`."""
-        return self.of_image(len(tokens.source.content), tokens.grid_of_tokens)
+        """The geometry of an image or a video, from its tokens in a prompt; see :meth:`of_image`."""
+        return self.of_image(len(tokens.source.content), tokens.grid_of_tokens, tokens.source.frames)
 
     @property
     def any_image(self) -> Geometry:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from parbench.errors import ParbenchError
-from parbench.models.source import Part, Source
+from parbench.models.source import Part, Source, frames_among
 
 # Kinds of parts that show all of an image, beside others that show it larger.
 _OVERVIEWS = ("base", "thumbnail")
@@ -56,6 +56,11 @@ class Parts:
     def sizes(self) -> tuple[int, ...]:
         """The number of tokens of each part."""
         return tuple(torch.bincount(self.part, minlength=len(self.parts)).tolist())
+
+    @property
+    def frames(self) -> int:
+        """Frames of a video; 1 for an image."""
+        return frames_among(self.parts)
 
     @property
     def overview(self) -> int:

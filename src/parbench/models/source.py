@@ -65,6 +65,11 @@ class Source:
         return self._content
 
     @property
+    def frames(self) -> int:
+        """Frames of a video; 1 for an image."""
+        return frames_among(self.parts)
+
+    @property
     def fine(self) -> int:
         """The part with most tokens a pixel; among equals, all have its kind (see :meth:`is_fine`)."""
         return max(range(len(self.parts)), key=lambda number: _density(self.parts[number]))
@@ -74,6 +79,11 @@ class Source:
         kind = self.parts[self.fine].kind
         fine = torch.tensor([part.kind == kind for part in self.parts])
         return fine[self.part] & ~self.separator
+
+
+def frames_among(parts: Sequence[Part]) -> int:
+    """The number of frames among parts; 1 for those of an image."""
+    return sum(part.kind == "frame" for part in parts) or 1
 
 
 def _density(part: Part) -> float:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 # Fields that methods did not have from the beginning; None is the method's own.
-LATER = ("within", "attention", "separators", "space", "sources", "spatial", "least", "raters")
+LATER = ("within", "attention", "separators", "space", "sources", "spatial", "least", "raters", "per")
 
 
 @dataclass
@@ -57,6 +57,8 @@ class Reducer(ABC):
 
     budget: int | float | None = None
     name: str = ""
+    # What the budget is for: None for a whole image or video, or each frame of it; see parbench.reducers.budget.
+    per: str | None = None
 
     @property
     def wants(self) -> frozenset[str]:
@@ -76,7 +78,16 @@ class Reducer(ABC):
 
     def asked(self, geometry: Geometry) -> int | None:
         """The requested visual tokens per image of this model; None without a budget."""
-        return budgets.resolve(self.budget, geometry.patches, self.name, varies=geometry.varies)
+        budget = self.budget
+        if self.per and budget is not None:
+            budgets.check_budget(budget)
+            budget = int(budget) * geometry.frames
+        return budgets.resolve(budget, geometry.patches, self.name, varies=geometry.varies)
+
+    @property
+    def written_budget(self) -> int | float | str | None:
+        """The budget as a user writes it."""
+        return budgets.written(self.budget, self.per)
 
     def count(self, geometry: Geometry) -> int:
         """The requested visual tokens per image of this model, for methods that need a budget.
@@ -126,8 +137,8 @@ class Reducer(ABC):
         return ()
 
     def with_budget(self, budget: int | float | None) -> Self:
-        """A copy with another budget."""
-        return dataclasses.replace(self, budget=budget)
+        """A copy with another budget, of a whole image or video."""
+        return dataclasses.replace(self, budget=budget, per=None)
 
     def with_fields(self, values: Mapping[str, Any]) -> Self:
         """A copy with other fields."""
@@ -142,8 +153,8 @@ class Reducer(ABC):
         if geometry.varies:
             return self
         asked = self.asked(geometry)
-        same = asked == self.budget and type(asked) is type(self.budget)
-        return self if same else dataclasses.replace(self, budget=asked)
+        same = asked == self.budget and type(asked) is type(self.budget) and self.per is None
+        return self if same else dataclasses.replace(self, budget=asked, per=None)
 
     @property
     def needs_clip(self) -> bool:

@@ -1,8 +1,14 @@
-"""Budgets: how many visual tokens of an image a method may keep."""
+"""Budgets: how many visual tokens of an image or a video a method may keep.
+
+A whole number counts the tokens of an image, or of all frames of a video together. A ratio is a share of its own tokens. A number
+of tokens a frame, written ``16/frame``, is multiplied by the frames of a video; an image counts as one. Where a model merges
+frames, as Qwen2-VL merges two, a merged one is a frame. Separators do not count.
+"""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +17,20 @@ from parbench.errors import ParbenchError
 Budget = int | float | None
 # Relative deviation of the mean kept tokens from the budget above which tables mark a run.
 FAR = 0.05
+# What follows the number of a budget for each frame, and the value of ``Reducer.per`` for it.
+FRAME = "frame"
+_PER_FRAME = re.compile(rf"\s*(\d+)\s*/\s*{FRAME}\s*")
+
+
+def split(budget: Any) -> tuple[Any, str | None]:
+    """A budget's number, and what it is for: ``16/frame`` is 16 for each frame; None for the whole image or video."""
+    found = _PER_FRAME.fullmatch(budget) if isinstance(budget, str) else None
+    return (budget, None) if found is None else (int(found[1]), FRAME)
+
+
+def written(budget: Budget, per: str | None) -> Budget | str:
+    """The reverse of :func:`split`."""
+    return budget if budget is None or per is None else f"{budget}/{per}"
 
 
 def check_budget(budget: Any, key: str = "budget") -> None:
@@ -23,6 +43,7 @@ def check_budget(budget: Any, key: str = "budget") -> None:
     Raises:
         ParbenchError: It is not a finite number, 0 or negative, a fraction above 1, or 1.0, which may mean one token or all.
     """
+    budget, _ = split(budget)
     if budget is None:
         return
     if isinstance(budget, float) and budget == 1:

@@ -61,6 +61,8 @@ class Composed(LayerReducer):
         )
 
     def _check_budgets(self) -> None:
+        if self.per or any(part.per for part in self.parts):
+            raise ParbenchError(f"a budget for each frame is not defined for {self.name}, which is composed of two: give a ratio")
         average, before, inside = self.budget, self.before.budget, self.inside.budget
         if average is not None and inside not in (None, average):
             raise ParbenchError(

@@ -60,7 +60,7 @@ class Probes:
     @property
     def geometry(self) -> Geometry:
         """The sizes of the model, and of these images in it."""
-        return self._adapter.geometry.of_image(self.encoded.features.shape[1], self.encoded.grid)
+        return self._adapter.geometry.of_image(self.encoded.features.shape[1], self.encoded.grid, self.parts.frames)
 
     @property
     def parts(self) -> Parts:

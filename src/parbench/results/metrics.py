@@ -57,6 +57,7 @@ def summarise(lines: Sequence[SampleRecord], run: Mapping[str, Any]) -> RunMetri
         site=run.get("site"),
         dataset=run["dataset"],
         budget=run["budget"],
+        per=run.get("per"),
         n=len(lines),
         failures=len(lines) - len(answered),
         unparseable=sum(bool(line.unparseable) for line in lines),
@@ -70,7 +71,7 @@ def summarise(lines: Sequence[SampleRecord], run: Mapping[str, Any]) -> RunMetri
         shard=run.get("shard"),
         patches=run["patches"],
         own_tokens=_own_tokens(pictured),
-        asked=_asked(pictured, run["budget"]),
+        asked=_asked(pictured, run["budget"], run.get("per")),
         skills=_by_skill(scores.values()),
         stages=_by_stage(pictured),
         irrelevant=_mean([line.irrelevant for line in answered]),
@@ -98,12 +99,17 @@ def _own_tokens(lines: Sequence[SampleRecord]) -> dict[str, float] | None:
     return _spread(found) if found else None
 
 
-def _asked(lines: Sequence[SampleRecord], budget: Budget) -> float | None:
+def _asked(lines: Sequence[SampleRecord], budget: Budget, per: str | None) -> float | None:
     """The mean tokens of an image that a budget asks for; None without a budget, or if samples do not record their own tokens."""
     if budget is None:
         return None
-    asked = [[resolve(budget, own, "", varies=True) or 0 for own in line.own_tokens] for line in lines if line.own_tokens]
-    return _mean(sum(counts) / len(counts) for counts in asked)
+
+    def of(line: SampleRecord) -> list[int]:
+        own = line.own_tokens or ()
+        times = (line.frames or [1] * len(own)) if per else [1] * len(own)
+        return [resolve(budget * many, total, "", varies=True) or 0 for total, many in zip(own, times, strict=True)]
+
+    return _mean(fmean(of(line)) for line in lines if line.own_tokens)
 
 
 def _by_skill(scores: Iterable[tuple[str | None, float]]) -> dict[str, float]:

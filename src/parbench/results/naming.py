@@ -27,7 +27,7 @@ def row_name(settings: Mapping[str, Any], *details: str) -> str:
     if any(part.get("space") == "llm" for part in parts):
         substitutes.append("llm")
     said = [*(["per image"] if settings.get("per_image") else []), *substitutes, *details]
-    name = cell_name(settings["name"], settings.get("budget"))
+    name = cell_name(settings["name"], settings.get("budget")) + (f"/{settings['per']}" if settings.get("per") else "")
     return f"{name} ({', '.join(said)})" if said else name
 
 

@@ -90,6 +90,13 @@ class SampleRecord:
         default=None,
         left_out=True,
     )
+    frames: Sequence[int] | None = _about(
+        "For each image or video its frames that have tokens of their own, 1 for an image. Only if one is a video; omitted "
+        "otherwise.",
+        "list of int or null",
+        default=None,
+        left_out=True,
+    )
     margin: float | None = _about(
         "Difference of the two highest logits, minimum over the generated tokens.",
         "number or null",
@@ -197,6 +204,12 @@ class RunMetrics:
     budget: float | None = _about(
         "Budget in visual tokens per image; null without a budget.",
         "number or null",
+    )
+    per: str | None = _about(
+        "`frame` if the budget is for each frame of a video; omitted if it is for a whole image or video.",
+        "text",
+        default=None,
+        left_out=True,
     )
     n: int = _about("Samples.", "int")
     failures: int = _about("Samples that failed; they count as wrong.", "int")

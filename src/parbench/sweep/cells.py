@@ -50,7 +50,7 @@ def refuse_impossible(asked: Iterable[tuple[Geometry, Iterable[Cell]]]) -> None:
     Raises:
         ParbenchError: Nothing would be measured at a budget; says why.
     """
-    refused: dict[Budget, ParbenchError] = {}
+    refused: dict[Budget | str, ParbenchError] = {}
     possible = set()
     for geometry, cells in asked:
         for cell in cells:

@@ -116,7 +116,7 @@ class Site(Generic[R_co]):
         if budget is None:
             return self
         made = copy.copy(self)
-        made.between = replace(self.between, budget=budget)
+        made.between = self.between.with_budget(budget)
         return made
 
     def replaying(self, choices: Sequence[Choice]) -> Self:

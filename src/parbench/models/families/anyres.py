@@ -10,7 +10,6 @@ from torch import Tensor
 
 from parbench.models.families.base import Family, ImageTokens, Prepared, pad_first
 from parbench.models.families.canvas import best_grid, boxes, shown, spread
-from parbench.models.families.clips import joined_frames
 from parbench.models.source import Part, Source, cells, clipped, grids, with_newline
 
 # Marks separators among coordinates, which are not negative.
@@ -37,10 +36,13 @@ class AnyResolution(Family):
         config = self.model.config.vision_config
         return int(config.image_size // config.patch_size)
 
+    def tower_pass(self, image: Prepared) -> int:
+        """See :meth:`Family.tower_pass`; Hugging Face runs videos of one number of frames together."""
+        frames = image.tensors.get("pixel_values_videos")
+        return 0 if frames is None else frames.shape[1]
+
     def joined(self, name: str, values: Sequence[Tensor]) -> Tensor:
         """One input of several images; images have different numbers of crops."""
-        if name == "pixel_values_videos":
-            return joined_frames(values)
         return torch.cat(pad_first(values, 1) if name == "pixel_values" else list(values))
 
     def separate(self, inputs: Mapping[str, Tensor], _prompts: Sequence[Tensor]) -> list[Prepared]:

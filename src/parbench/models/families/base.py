@@ -228,13 +228,14 @@ class Family:
         Returns:
             For each image, its tokens in the LLM's space [1, N, d] without separators, and what was asked for.
         """
-        clips = ["pixel_values_videos" in image.tensors for image in images]
-        if any(clips) and not all(clips):
-            # As Hugging Face does: images in one pass, videos in another.
-            parts = [[image for image, clip in zip(images, clips, strict=True) if clip is kind] for kind in (False, True)]
-            found = {kind: iter(self.encode(part, blocks)) for kind, part in zip((False, True), parts, strict=True)}
-            return [next(found[clip]) for clip in clips]
-        features = self.model.model.get_video_features if any(clips) else self.model.model.get_image_features
+        passes = [self.tower_pass(image) for image in images]
+        if len(set(passes)) > 1:
+            parts: dict[int, list[Prepared]] = {}
+            for image, number in zip(images, passes, strict=True):
+                parts.setdefault(number, []).append(image)
+            found = {number: iter(self.encode(part, blocks)) for number, part in parts.items()}
+            return [next(found[number]) for number in passes]
+        features = self.model.model.get_video_features if passes[0] else self.model.model.get_image_features
         modules = {block: self.blocks[self.read_block if block == READ_BLOCK else self.heard_block(block)] for block in blocks}
         with hearing(modules, cls=self.has_cls) as heard:
             inputs = self.collate([image.tensors for image in images])
@@ -270,6 +271,10 @@ class Family:
             streams=None if streams is None else streams[:, content][None],
             separators=flat[source.separator.to(flat.device)][None],
         )
+
+    def tower_pass(self, image: Prepared) -> int:
+        """What goes through the tower together has one number: as in Hugging Face, images (0) in one pass and videos in another."""
+        return int("pixel_values_videos" in image.tensors)
 
     def collate(self, images: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """The inputs of several images as those of one batch, on the model's device and in its dtype."""

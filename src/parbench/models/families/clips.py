@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from parbench.clips import Clip
-from parbench.errors import UnfitSample
 from parbench.models.source import Part, Source, grids
 
 
@@ -40,14 +38,3 @@ def paired_patches(patches: Tensor, channels: int, times: int) -> Tensor:
     steps = single.unflatten(0, (-1, times)).permute(0, 2, 3, 1, 4)
     found: Tensor = steps.flatten(2).flatten(0, 1)
     return found
-
-
-def joined_frames(values: Sequence[Tensor]) -> Tensor:
-    """Videos of several samples as one batch.
-
-    Raises:
-        UnfitSample: They have different numbers of frames, which Hugging Face does not run together.
-    """
-    if len({value.shape[1:] for value in values}) > 1:
-        raise UnfitSample("videos of different numbers of frames cannot be in one batch: use engine.batch_size=1")
-    return torch.cat(list(values))
