@@ -38,7 +38,6 @@ def refused(run, *words: str) -> str:
         ("docvqa_test", "submission"),
         ("vqav2_test", "submission"),
         ("arc_easy", "multiple_choice"),
-        ("videomme", "shows video"),
         ("librispeech_dev_clean", "shows audio"),
         ("gsm8k", "no image"),
         ("mmvet", "samples answers"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import logging
+import os
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +19,7 @@ from parbench.harness.circular import CircularGroups, check_pairs, rows_of_first
 from parbench.harness.data_identity import identity_of
 from parbench.harness.data_settings import check_settings
 from parbench.harness.local.boxes import SQUARE, WHOLE
+from parbench.harness.local.videos import VIDEOS
 from parbench.harness.parseable import parseable
 from parbench.harness.rows import OCR, rows_of
 from parbench.harness.scoring import Scorer, right_answer
@@ -24,7 +27,13 @@ from parbench.harness.shown import Shown
 from parbench.harness.sources import hub_commit
 from parbench.harness.submission import refuse_unanswered
 from parbench.harness.task_file import TaskFile
+from parbench.harness.video_folder import VideoFolder
 from parbench.models.evidence import Evidence
+
+_log = logging.getLogger(__name__)
+
+# Settings for videos, which others do not depend on.
+_OF_VIDEOS = ("video", "videos", "frames", "fps")
 
 
 class PreparedDataset:
@@ -95,6 +104,34 @@ class PreparedDataset:
         if not self.generated or "task" in self.__dict__:
             return self.task.eval_docs_no_media
         return self.rows.remove_columns("image")
+
+    @cached_property
+    def shows_videos(self) -> bool:
+        """Whether its questions are about videos.
+
+        Raises:
+            ParbenchError: The data cannot be read.
+        """
+        if self.source == "task":
+            return self._shown.first_is_video
+        return bool(self.settings.get("video")) or (self.source == "local" and VIDEOS in self.rows.column_names)
+
+    @property
+    def video_folder(self) -> VideoFolder | None:
+        """Where lmms-eval's task finds its videos; None if it shows none, or if they are the user's own."""
+        return self._task_file.videos
+
+    @property
+    def deciding(self) -> dict[str, Any]:
+        """Its settings without those that mean nothing for these data, for a run's identity."""
+        found = {**self.settings, "path": None}
+        if self.shows_videos:
+            # Wherever they are.
+            return {**found, "videos": self._shown.found_files} if "videos" in found else found
+        found = {name: value for name, value in found.items() if name not in _OF_VIDEOS}
+        if "fields" in found:
+            found["fields"] = {name: value for name, value in found["fields"].items() if name != "video"}
+        return found
 
     # What is shown and asked.
 
@@ -189,13 +226,13 @@ class PreparedDataset:
         return self._conversations[doc[self.settings["image_key"]]]
 
     def check(self, limit: int | None = None) -> None:
-        """Check that the rows can be scored.
+        """Check that the rows can be shown and scored.
 
         Args:
             limit: The number of questions to evaluate; None for all.
 
         Raises:
-            ParbenchError: A row cannot be scored.
+            ParbenchError: A row cannot be scored, or all videos are missing.
         """
         refuse_unanswered(self.settings, self.rows)
         if self.settings.get("ocr") and None in self.rows[OCR]:
@@ -204,6 +241,7 @@ class PreparedDataset:
             )
         if self.circular is None and (pairs := self.settings.get("pairs")):
             check_pairs(self.rows[pairs], pairs, self.name)
+        self._check_videos(range(len(self.rows))[:limit])
         if self.submits:
             return
         docs = self.docs()
@@ -213,6 +251,22 @@ class PreparedDataset:
             check_answers(self.name, asked, docs)
         if not self.generated:
             self.scorer.check(asked, docs)
+
+    def _check_videos(self, asked: Sequence[int]) -> None:
+        """Check that videos which are no part of the data are there. Questions about missing ones fail."""
+        folder = self.video_folder
+        if folder is None:
+            return
+        absent = [number for number in asked if not all(map(os.path.isfile, self._shown.files(number)))]
+        if not absent:
+            return
+        where = self._shown.files(absent[0])[0]
+        if len(absent) == len(asked):
+            raise ParbenchError(
+                f"the videos of {self.name} are not in {folder.place}, where lmms-eval's task looks for them ({where}): put them "
+                "there, or give the folder in their place as dataset.videos=FOLDER"
+            )
+        _log.warning(f"warning: {len(absent)} of {len(asked)} questions of {self.name} have no video and will fail ({where})")
 
     def evidence(self, doc: Mapping[str, Any], *, whole: bool = False) -> list[list[float]] | None:
         """Boxes around what a question is about (x0, y0, x1, y1); None if the data have none.

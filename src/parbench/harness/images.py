@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +41,11 @@ class ShownImages:
     Args:
         rows: A ``datasets.Dataset``, with image features.
         key: Column whose values are used as names as long as each names one image; None if there is no such column.
+        videos: What identifies the videos of a row; None without videos.
     """
 
     @quiet_datasets()
-    def __init__(self, rows: Any, key: str | None = None) -> None:
+    def __init__(self, rows: Any, key: str | None = None, videos: Callable[[int], Sequence[str]] | None = None) -> None:
         from datasets import Image as ImageFeature
         from datasets import List
 
@@ -54,6 +55,7 @@ class ShownImages:
             feature = ImageFeature(decode=False)
             stored = stored.cast_column(column, List(feature) if _is_images(rows.features[column]) else feature)
         self._stored = stored if columns else None
+        self._videos = videos
         self._keys = rows[key] if key in rows.column_names else None
         self._files: dict[str, str] = {}
         self._contents: dict[int, str | None] = {}
@@ -63,17 +65,23 @@ class ShownImages:
         self._taken: dict[str, str] = {}
 
     def content(self, number: int) -> str | None:
-        """SHA-256 over the stored images of a row, in order; None if it has none."""
-        if self._stored is None:
+        """SHA-256 over the stored images of a row, in order, then its videos; None if it has none."""
+        if self._stored is None and self._videos is None:
             return None
-        if number not in self._contents:
+        if number not in self._contents and self._stored is None:
+            self._keep(number, [])
+        elif number not in self._contents and self._stored is not None:
             # Reading a slice takes hardly longer than reading a row.
             first = number - number % _SLICE
             columns = self._stored[first : first + _SLICE].values()
             for row, values in enumerate(zip(*columns, strict=True), first):
                 found = [self._digest(image) for value in values for image in _each(value)]
-                self._contents[row] = hashlib.sha256(" ".join(found).encode()).hexdigest() if found else None
+                self._keep(row, found)
         return self._contents[number]
+
+    def _keep(self, row: int, images: Sequence[str]) -> None:
+        found = [*images, *(self._videos(row) if self._videos else ())]
+        self._contents[row] = hashlib.sha256(" ".join(found).encode()).hexdigest() if found else None
 
     def _digest(self, image: Mapping[str, Any]) -> str:
         if image["bytes"] is not None:

@@ -293,8 +293,7 @@ class Session:
             "calibration": dict(reducer.found_on) if reducer.found_on else None,
             # A copy in another folder is the same data: the fingerprint identifies the content.
             "dataset": {
-                **self.dataset.settings,
-                "path": None,
+                **self.dataset.deciding,
                 "revision": self.dataset.commit,
                 "data": self.dataset.fingerprint,
             },

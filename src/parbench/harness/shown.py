@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,8 @@ from PIL import Image
 from parbench.clips import Clip
 from parbench.errors import ParbenchError, UnfitSample
 from parbench.harness.images import ShownImages, Watched, image_columns, read_row
+from parbench.harness.local.videos import VIDEOS, file_digest
+from parbench.harness.videos import Sampling, read_clip
 
 if TYPE_CHECKING:
     from parbench.harness.datasets import PreparedDataset
@@ -50,7 +54,7 @@ class Shown:
             UnfitSample: One is damaged or missing.
             ParbenchError: The task cannot show the row.
         """
-        found = self._by_task(read_row(self.dataset.rows, number, self.columns), number)
+        found = [self._opened(one) for one in self._by_task(read_row(self.dataset.rows, number, self.columns), number)]
         shown = [visual.convert("RGB") for visual in found if isinstance(visual, Image.Image | Clip)]
         if len(shown) != len(found):
             raise ParbenchError(
@@ -68,9 +72,10 @@ class Shown:
     def group(self, number: int) -> str:
         """A key that is equal for rows whose images are the same after the task has processed them."""
         content = self._images.content(number)
-        if content is None or not self.draws:
+        # The files of videos are those that the task gives.
+        if content is None or self._given_files or not self.draws:
             return self.name(number)
-        row = {name: value for name, value in self.dataset.docs()[number].items() if name not in self.columns}
+        row = {name: value for name, value in self.dataset.docs()[number].items() if name not in self._media}
         return hashlib.sha256(f"{content} {sorted(row.items())}".encode()).hexdigest()
 
     @property
@@ -86,11 +91,56 @@ class Shown:
             self._by_task(row, 0)
         except UnfitSample:
             return True
-        return bool(row.seen - set(self.columns))
+        return bool(row.seen - set(self._media))
+
+    @cached_property
+    def first_is_video(self) -> bool:
+        """Whether the task shows a video for the first row."""
+        try:
+            given = self._by_task(read_row(self.dataset.rows, 0, self.columns), 0)
+        except UnfitSample:
+            return False
+        return any(isinstance(one, str | os.PathLike | Clip) for one in given)
+
+    @property
+    def _media(self) -> list[str]:
+        """The columns that hold images or name video files."""
+        return [*self.columns, VIDEOS]
+
+    @property
+    def _given_files(self) -> bool:
+        """Whether the task says where the videos of a row are."""
+        return self.dataset.shows_videos and not self.columns and VIDEOS not in self.dataset.rows.column_names
 
     @cached_property
     def _images(self) -> ShownImages:
-        return ShownImages(self.dataset.rows, self.dataset.settings["image_key"])
+        rows, key = self.dataset.rows, self.dataset.settings["image_key"]
+        if VIDEOS in rows.column_names:
+            paths = rows[VIDEOS]
+            return ShownImages(rows, key, lambda number: [file_digest(path) for path in paths[number]])
+        return ShownImages(rows, key, self.files if self._given_files else None)
+
+    def files(self, number: int) -> list[str]:
+        """The video files of a row that names them; where they should be if the task does not find them."""
+        try:
+            given = self._by_task(self.dataset.docs()[number], number)
+        except UnfitSample as error:
+            return [str(error)]
+        return [str(one) for one in given if isinstance(one, str | os.PathLike)]
+
+    @cached_property
+    def found_files(self) -> str | None:
+        """SHA-256 over names and sizes of all video files that the task names, missing ones without size; None if it names none."""
+        if not self._given_files:
+            return None
+        every = dict.fromkeys(file for number in range(len(self.dataset.rows)) for file in self.files(number))
+        sizes = (os.path.getsize(file) if os.path.exists(file) else None for file in every)
+        said = [f"{os.path.basename(file)} {size}" for file, size in zip(every, sizes, strict=True)]
+        return hashlib.sha256("\n".join(said).encode(errors="surrogateescape")).hexdigest()
+
+    def _opened(self, visual: Any) -> Any:
+        """A visual as the task gives it, with a video file read."""
+        return read_clip(os.fspath(visual), Sampling.of(self.dataset.settings)) if isinstance(visual, str | os.PathLike) else visual
 
     def _by_task(self, row: Mapping[str, Any], number: int) -> list[Any]:
         """The images that the task gives for a row.
@@ -99,10 +149,14 @@ class Shown:
             UnfitSample: There is no image where the task expects one.
             ParbenchError: The task's function fails.
         """
+        folder, task = self.dataset.video_folder, self.dataset.task
         try:
-            return self.dataset.task.doc_to_visual(row) or []
-        except Exception as error:
+            with folder.found() if folder else nullcontext():
+                return task.doc_to_visual(row) or []
+        except (Exception, SystemExit) as error:
             said = f"({type(error).__name__}: {error})"
+            if isinstance(error, SystemExit | FileNotFoundError):
+                raise UnfitSample(f"row {number} has no video where its task looks for it {said}") from error
             if any(row[name] is None for name in self.columns):
                 raise UnfitSample(f"row {number} has no image where its task expects one {said}") from error
             raise ParbenchError(

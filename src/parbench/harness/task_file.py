@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import yaml
 from parbench.errors import ParbenchError
 from parbench.harness.scoring import silent
 from parbench.harness.silence import quiet
+from parbench.harness.video_folder import VideoFolder
 from parbench.lmms_tasks.check import measured
 from parbench.lmms_tasks.code import tasks_folder
 from parbench.lmms_tasks.index import read_yaml
@@ -56,6 +58,18 @@ class TaskFile:
         return [path.read_bytes() for path in beside if path.suffix in ("", ".py", ".yaml") and path.is_file()]
 
     @cached_property
+    def videos(self) -> VideoFolder | None:
+        """Where the task finds its videos; None if it shows none, or if they are the user's own.
+
+        Raises:
+            ParbenchError: See :class:`VideoFolder`.
+        """
+        settings = self.settings
+        if not settings.get("video") or settings["hub"] is None or settings.get("source"):
+            return None
+        return VideoFolder(settings, (read_yaml(self.path).get("dataset_kwargs") or {}).get("cache_dir"))
+
+    @cached_property
     def config(self) -> dict[str, Any]:
         """The task's configuration, with its functions imported.
 
@@ -66,7 +80,8 @@ class TaskFile:
             from lmms_eval.utils import load_yaml_config
 
             try:
-                found: dict[str, Any] = load_yaml_config(str(self.path), mode="full")
+                with self.videos.found() if self.videos else nullcontext():
+                    found: dict[str, Any] = load_yaml_config(str(self.path), mode="full")
                 return found
             except Exception as error:
                 raise ParbenchError(

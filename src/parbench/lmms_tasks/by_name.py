@@ -13,10 +13,12 @@ import yaml
 from parbench.cache import cache_root
 from parbench.errors import ParbenchError
 from parbench.files import write_whole
-from parbench.lmms_tasks.check import measured, why_not
+from parbench.lmms_tasks.check import measured, shows_videos, why_not
 from parbench.lmms_tasks.code import tasks_folder
 from parbench.lmms_tasks.index import all_names, entry, members, read_yaml
 
+# Frames of a video, unless the user says otherwise.
+FRAMES = 8
 # Loaders of data that is not a repository of the hub.
 BUILDERS = ("json", "csv", "parquet", "arrow", "text", "imagefolder")
 
@@ -44,6 +46,7 @@ def settings_of(name: str, others: Collection[str] = ()) -> dict[str, Any]:
     if reason := why_not(config, path):
         raise ParbenchError(f"dataset={name} is refused: lmms-eval's task {name} {reason}")
     loading = config.get("dataset_kwargs") or {}
+    videos = {"video": True, "frames": FRAMES, "fps": None, "videos": None} if shows_videos(config, path) else {}
     return {
         "name": name,
         "task": name,
@@ -60,6 +63,7 @@ def settings_of(name: str, others: Collection[str] = ()) -> dict[str, Any]:
         "image_key": config.get("cluster_key"),
         "columns": [],
         "metric": _ordered([metric["metric"] for metric in measured(config, path)]),
+        **videos,
     }
 
 

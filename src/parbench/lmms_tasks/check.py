@@ -65,15 +65,28 @@ def _metrics(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [metric for metric in found if metric.get("metric") not in (None, "submission")]
 
 
-def _media(config: Mapping[str, Any], path: Path) -> str | None:
-    """The reason if it has media other than images; else None."""
-    settings = config.get("dataset_kwargs") or {}
+def shows_videos(config: Mapping[str, Any], path: Path) -> bool:
+    """Whether a task shows videos.
+
+    Args:
+        config: The task's configuration, functions as ``!function module.name``.
+        path: Its YAML.
+    """
+    return _shows("video", (".mp4", ".avi", ".mkv"), config, path)
+
+
+def _shows(medium: str, endings: tuple[str, ...], config: Mapping[str, Any], path: Path) -> bool:
     function = _function(config["doc_to_visual"], path)
     words = set(reach([function]).words()) if function else set()
     short = {word.lower() for word in {*words, str(config["doc_to_visual"])} if len(word) < _NAMED_LIKE}
-    for medium, endings in (("video", (".mp4", ".avi", ".mkv")), ("audio", (".wav", ".mp3", ".flac"))):
-        if settings.get(medium) or any(medium in word or word.endswith(endings) for word in short):
-            return f"shows {medium}, but parbench only supports images"
+    settings = config.get("dataset_kwargs") or {}
+    return bool(settings.get(medium)) or any(medium in word or word.endswith(endings) for word in short)
+
+
+def _media(config: Mapping[str, Any], path: Path) -> str | None:
+    """The reason if it has media other than images and videos; else None."""
+    if _shows("audio", (".wav", ".mp3", ".flac"), config, path):
+        return "shows audio, but parbench only supports images and videos"
     return None
 
 

@@ -28,11 +28,13 @@ class Records:
         source: The file or folder, for error messages.
         rows: Each row's columns without images.
         images: For each row the paths of its images; or a ``datasets.Dataset`` with the single column ``image``.
+        videos: For each row the paths of its videos.
     """
 
     source: Path
     rows: list[dict[str, Any]]
     images: Any
+    videos: Sequence[list[str]] = ()
 
 
 def read_records(settings: Mapping[str, Any]) -> Records:
@@ -64,7 +66,7 @@ def read_records(settings: Mapping[str, Any]) -> Records:
     if file.suffix in _TEXT:
         rows = _text_rows(file, fields)
         images = [_named(file, number, row.pop(fields["image"], None)) for number, row in enumerate(rows)]
-        return Records(file, rows, images)
+        return Records(file, rows, images, _videos(file, rows, fields))
     if file.is_dir() or file.suffix in _TABLES:
         return _table(file, settings, fields)
     raise ParbenchError(
@@ -137,8 +139,14 @@ def _cell(value: str) -> Any:
     return value or None
 
 
-def _named(file: Path, number: int, value: Any) -> list[str]:
-    """The paths of a row's images.
+def _videos(file: Path, rows: Sequence[dict[str, Any]], fields: Mapping[str, str]) -> list[list[str]]:
+    """The paths of each row's videos, which are taken out of the rows."""
+    column = fields.get("video", "video")
+    return [_named(file, number, row.pop(column, None), "video") for number, row in enumerate(rows)]
+
+
+def _named(file: Path, number: int, value: Any, what: str = "image") -> list[str]:
+    """The paths of a row's images or videos.
 
     Raises:
         ParbenchError: A path does not exist, or is not text.
@@ -147,12 +155,12 @@ def _named(file: Path, number: int, value: Any) -> list[str]:
     for name in value if isinstance(value, list) else [] if value is None else [value]:
         if not isinstance(name, str):
             raise ParbenchError(
-                f"row {number} of {file} has as its image {str(name)[:60]}: write a path, relative to the file, or a list of paths"
+                f"row {number} of {file} has as its {what} {str(name)[:60]}: write a path, relative to the file, or a list of paths"
             )
         path = file_beside(file, name)
         if not path.is_file():
             raise ParbenchError(
-                f"row {number} of {file} names the image {name}, and {path} does not exist: paths are relative to the data file"
+                f"row {number} of {file} names the {what} {name}, and {path} does not exist: paths are relative to the data file"
             )
         found.append(str(path))
     return found
@@ -162,16 +170,18 @@ def _table(file: Path, settings: Mapping[str, Any], fields: Mapping[str, str]) -
     rows = load_rows({**settings, "path": str(file)}, None)
     column = fields["image"]
     if column not in rows.column_names:
-        return Records(file, rows.to_list(), [[] for _ in range(len(rows))])
+        plain = rows.to_list()
+        return Records(file, plain, [[] for _ in plain], _videos(file, plain, fields))
     images = rows.select_columns(column)
     if column != "image":
         images = images.rename_column(column, "image")
     plain = rows.remove_columns(column).to_list()
+    videos = _videos(file, plain, fields)
     feature = rows.features[column]
     if _of_text(feature):
         names: Sequence[Any] = images["image"]
-        return Records(file, plain, [_named(file, number, value) for number, value in enumerate(names)])
-    return Records(file, plain, _as_images(images, file))
+        return Records(file, plain, [_named(file, number, value) for number, value in enumerate(names)], videos)
+    return Records(file, plain, _as_images(images, file), videos)
 
 
 def _of_text(feature: Any) -> bool:

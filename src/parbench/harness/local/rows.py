@@ -13,6 +13,7 @@ from parbench.errors import ParbenchError, unknown
 from parbench.harness.local.boxes import WHOLE, with_boxes
 from parbench.harness.local.reading import Records, read_records
 from parbench.harness.local.scoring import SCORINGS, VOTES
+from parbench.harness.local.videos import VIDEOS, file_digest
 from parbench.harness.named import named_beside
 from parbench.harness.silence import quiet_datasets
 
@@ -58,7 +59,14 @@ def checked_rows(settings: Mapping[str, Any], records: Records) -> Any:
             raise ParbenchError(f"row {number} of {records.source}: {error}") from error
     _check_ids(records, rows, fields["id"])
     data, boxes = _with_images(rows, records.images)
-    return with_boxes(data, boxes, records.source)
+    data = with_boxes(data, boxes, records.source)
+    return _with_videos(data, records.videos) if any(records.videos) else data
+
+
+def _with_videos(rows: Any, videos: Sequence[list[str]]) -> Any:
+    from datasets import List, Value
+
+    return rows.add_column(VIDEOS, list(videos), feature=List(Value("string")))
 
 
 def fingerprint(rows: Any, beside: Path | None = None) -> str:
@@ -72,7 +80,9 @@ def fingerprint(rows: Any, beside: Path | None = None) -> str:
 
     # The ids of runs of a model that sees the centre square depend on its boxes alone; see Session.identity for others.
     given = [WHOLE] if beside is None and WHOLE in rows.column_names else []
-    shown, plain = ShownImages(rows), rows.remove_columns([*image_columns(rows), *given])
+    named = rows[VIDEOS] if VIDEOS in rows.column_names and beside is None else None
+    shown = ShownImages(rows, None, (lambda number: [file_digest(path) for path in named[number]]) if named else None)
+    plain = rows.remove_columns([*image_columns(rows), *given, *([VIDEOS] if named else [])])
     digest = hashlib.sha256()
     for number, row in enumerate(plain):
         digest.update(json.dumps([row, shown.content(number)], sort_keys=True, default=str).encode())
@@ -97,7 +107,7 @@ def _check_columns(settings: Mapping[str, Any], records: Records) -> None:
             "name yours with dataset.fields.answer=COLUMN"
         )
     # Missing default columns are reported where they are needed.
-    wanted = {name: column for name, column in fields.items() if column != name and name != "image"}
+    wanted = {name: column for name, column in fields.items() if column != name and name not in ("image", "video")}
     for name, column in wanted.items():
         if column not in there:
             raise unknown(f"column of dataset.fields.{name}", column, there)

@@ -1,0 +1,20 @@
+"""Video files that the rows of a user's own data name."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+# The column with the paths of a row's videos; data without videos do not have it.
+VIDEOS = "videos"
+
+
+@lru_cache(maxsize=4096)
+def file_digest(path: str) -> str:
+    """SHA-256 of a file's content; its path if it cannot be read, which is reported when it is decoded."""
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return path
