@@ -79,7 +79,10 @@ def test_groups_name_their_tasks():
     assert not left_out
     assert parts_of("pope", names("dataset")) is None
     with pytest.raises(ParbenchError, match="supports no task"):
-        parts_of("mvbench", names("dataset"))
+        parts_of("librispeech", names("dataset"))
+    run, left_out = parts_of("mvbench", names("dataset"))
+    assert (len(run), left_out) == (20, [])
+    assert settings_of("mvbench_state_change")["video"]
 
 
 def test_a_group_is_a_run_a_task_and_a_table_over_them(run, folder, monkeypatch):

@@ -124,7 +124,7 @@ class PreparedDataset:
     @property
     def deciding(self) -> dict[str, Any]:
         """Its settings without those that mean nothing for these data, for a run's identity."""
-        found = {**self.settings, "path": None}
+        found = {name: value for name, value in self.settings.items() if name != "video"} | {"path": None}
         if self.shows_videos:
             # Wherever they are.
             return {**found, "videos": self._shown.found_files} if "videos" in found else found

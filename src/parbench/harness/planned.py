@@ -73,7 +73,7 @@ def _planned(session: Session, cell: Cell, geometry: Geometry | None) -> Planned
         reducer = build_reducer(cell.method, cell.budget)
         name = cell.label or row_name(reducer.settings())
         if geometry is not None:
-            reducer = for_sizes(reducer, geometry)
+            reducer = for_sizes(reducer, seen_by(session, reducer, geometry))
             session.check_clip(reducer)
             session.check_evidence(reducer)
             session.turns(reducer)
@@ -82,6 +82,25 @@ def _planned(session: Session, cell: Cell, geometry: Geometry | None) -> Planned
             raise
         return PlannedRun(cell, name, None, error)
     return PlannedRun(cell, cell.label or row_name(reducer.settings()), reducer)
+
+
+def seen_by(session: Session, reducer: Reducer, geometry: Geometry) -> Geometry:
+    """The sizes of a model as a method meets them on a session's data.
+
+    Raises:
+        ParbenchError: The data are videos, which the model or the method does not take.
+    """
+    if not session.dataset.shows_videos:
+        return geometry
+    name = session.dataset.name
+    if not geometry.videos:
+        raise ParbenchError(
+            f"{geometry.family} reads no videos, which data set {name} shows: use a model that does, such as qwen2.5-vl-7b, "
+            "llava-onevision-7b or llava-next-video-7b"
+        )
+    if not reducer.takes_videos:
+        raise ParbenchError(f"method {reducer.name} takes no videos, which data set {name} shows: it needs an overview of an image")
+    return geometry.of_videos
 
 
 def for_sizes(reducer: Reducer, geometry: Geometry) -> Reducer:

@@ -15,7 +15,7 @@ from parbench.config import build_reducer, parse_shard
 from parbench.config.spelling import words_of
 from parbench.errors import ParbenchError
 from parbench.harness.datasets import PreparedDataset
-from parbench.harness.planned import for_sizes
+from parbench.harness.planned import for_sizes, seen_by
 from parbench.harness.submission import for_server
 from parbench.models.devices import resolve_device, resolve_dtype
 from parbench.models.fingerprints import fingerprint
@@ -248,7 +248,8 @@ class Session:
         Raises:
             ParbenchError: The method cannot deliver that budget on this model.
         """
-        return for_sizes(build_reducer(method, budget), self.geometry)
+        found = build_reducer(method, budget)
+        return for_sizes(found, seen_by(self, found, self.geometry))
 
     @cached_property
     def thresholds(self) -> Thresholds:

@@ -32,6 +32,7 @@ class Geometry:
         offers: What it has of that which methods may need; see :mod:`parbench.models.offers`.
         square: Whether the vision tower sees the centre square of an image alone, and not all of it.
         frames: Frames of a video that have tokens of their own; 1 for an image.
+        videos: Whether the family reads videos.
     """
 
     rows: int
@@ -46,6 +47,7 @@ class Geometry:
     offers: frozenset[str] = EVERYTHING
     square: bool = True
     frames: int = 1
+    videos: bool = False
 
     @property
     def patches(self) -> int:
@@ -61,6 +63,11 @@ class Geometry:
     def of_tokens(self, tokens: ImageTokens) -> Geometry:
         """The geometry of an image or a video, from its tokens in a prompt; see :meth:`of_image`."""
         return self.of_image(len(tokens.source.content), tokens.grid_of_tokens, tokens.source.frames)
+
+    @property
+    def of_videos(self) -> Geometry:
+        """The same for data of videos, whose frames form no grid together."""
+        return replace(self, offers=self.offers - {"grid"}, family=f"a video in {self.family}")
 
     @property
     def any_image(self) -> Geometry:
@@ -86,7 +93,9 @@ def geometry_of(config: Any) -> Geometry:
     offers = family.offers | own_heads(text.num_attention_heads, getattr(text, "num_key_value_heads", None))
     tokens = None if side else family.typical(config)
     sizes = (side, side, text.num_hidden_layers, blocks, patch, feature, tokens)
-    return Geometry(*sizes, varies=family.varies, family=family.title, offers=offers, square=family.square)
+    return Geometry(
+        *sizes, varies=family.varies, family=family.title, offers=offers, square=family.square, videos=family.reads_videos
+    )
 
 
 def own_heads(heads: int | None, key_heads: int | None) -> frozenset[str]:

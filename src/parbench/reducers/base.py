@@ -32,6 +32,7 @@ class Reducer(ABC):
         control: Whether it is a control (a trivial baseline).
         calibrates: The field with the threshold that is calibrated for a mean budget; None if there is none.
         takes_budget: Whether it drops tokens, so that a budget makes sense.
+        takes_videos: Whether it runs on videos, of whose frames none shows all.
         free: Whether it only selects tokens without arithmetic, so that its overhead is 0 FLOPs.
         told_evidence: Whether it is told where in the image the answer can be seen, as no method in use can be.
         uncalibrated: Fields, other than budget and name, on which the threshold does not depend.
@@ -52,6 +53,7 @@ class Reducer(ABC):
     free: ClassVar[bool] = False
     told_evidence: ClassVar[bool] = False
     takes_budget: ClassVar[bool] = True
+    takes_videos: ClassVar[bool] = True
     needs: ClassVar[frozenset[str]] = frozenset()
     substitutes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 

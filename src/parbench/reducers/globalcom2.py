@@ -46,6 +46,7 @@ class GlobalCom2(AttendedReducer):
     """
 
     title = "GlobalCom2"
+    takes_videos = False
     paper = "arXiv 2501.05179"
     blocks = (_LAST_BLOCK,)
     temperature: float = 10.0

@@ -48,6 +48,7 @@ class HiRed(AttendedReducer):
     """
 
     title = "HiRED"
+    takes_videos = False
     paper = "arXiv 2408.10945"
     blocks = (_FIRST_BLOCK, READ_BLOCK)
     overview: float = 0.5
