@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parbench.engine.samples import Kept
-from parbench.models.evidence import COVERED, Needed, needed
+from parbench.models.evidence import COVERED, Evidence, Needed, joined, needed
+from parbench.models.families.clips import frames_of
 from parbench.models.source import Part, Source, grid_source, grids
 from parbench.results.evidence import irrelevant, measures, recall, recall_any, repeated
 
@@ -23,6 +24,10 @@ PARTS = grids(
         Part("tile", 2, 2, (40, 0, 80, 40)),
     ],
 )
+
+
+# Two time steps of two frames each, with 2 x 2 tokens.
+CLIP = frames_of((40, 40), 2, 2, (0.25, 1.25), span=2)
 
 
 def only(*patches: int) -> Needed:
@@ -143,3 +148,30 @@ def test_separators_are_no_visual_tokens():
 def test_recall_of_any_part_is_recorded_where_there_are_several():
     assert "evidence_recall_any" in measures(kept({0: 1.0}, source=PARTS), [(0, 0, 20, 20)], PARTS)
     assert "evidence_recall_any" not in measures(kept({0: 1.0}), [(0, 0, 20, 20)], SQUARE)
+
+
+def test_evidence_in_a_clip_is_in_tokens_of_its_frame_alone():
+    box = (0, 0, 20, 20)
+    assert [needed([box], CLIP, [frame]).fine for frame in range(5)] == [{0}, {0}, {4}, {4}, set()]
+    assert needed([box, (20, 20, 40, 40)], CLIP, [1, 2]).fine == {0, 7}
+    own = kept({0: 1.0}, {1: 1.0}, source=CLIP)
+    assert measures(own, [box, box], CLIP, [0, 3]) == {"evidence_recall": 0.5, "irrelevant": 0.5, "repeated": 0.0}
+    # The same place in another step is not what is needed.
+    assert measures(own, [box], CLIP, [2])["evidence_recall"] == 0.0
+
+
+def test_a_small_box_in_a_frame_needs_the_token_that_it_covers_most():
+    assert needed([(14, 14, 24, 22)], CLIP).fine == set()
+    assert needed([(14, 14, 24, 22)], CLIP, [0]).fine == {0}
+    assert needed([(16, 16, 24, 24)], CLIP, [3]).fine == {4, 5, 6, 7}
+
+
+def test_one_repeats_another_in_the_same_frame_alone():
+    box = (0, 0, 40, 20)
+    assert repeated(kept({0: 1.0}, {1: 1.0}, {4: 1.0}, source=CLIP), [box, box], CLIP, [0, 2]) == 1 / 3
+
+
+def test_evidence_of_several_questions_about_a_clip_keeps_its_frames():
+    one, other = (Evidence(((0, 0, 20, 20),), None, (frame,)) for frame in (0, 2))
+    assert joined([one, other, one]) == Evidence(((0, 0, 20, 20),) * 2, None, (0, 2))
+    assert [found.fine for found in other.needed(CLIP, (0, 0))] == [{4}]

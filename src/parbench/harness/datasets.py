@@ -280,6 +280,10 @@ class PreparedDataset:
         # The images of generated data are squares of that size.
         return doc.get("boxes") if self.generated else None
 
+    def evidence_frames(self, doc: Mapping[str, Any]) -> list[int] | None:
+        """Of a clip, the number of the frame of each of these boxes; None for an image."""
+        return doc.get("frames") if self.generated else None
+
     @cached_property
     def has_evidence(self) -> bool:
         """Whether any row has boxes around what its question is about."""
@@ -294,8 +298,11 @@ class PreparedDataset:
         """
         if not self.has_evidence:
             return None
-        boxes = self.evidence(doc, whole=not square) or []
-        return Evidence(tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in boxes), self.image_size if square else None)
+        found = self.evidence(doc, whole=not square) or []
+        boxes = tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in found)
+        if (frames := self.evidence_frames(doc)) is not None:
+            return Evidence(boxes, None, tuple(frames))
+        return Evidence(boxes, self.image_size if square else None)
 
     @property
     def whole_boxes(self) -> str | None:

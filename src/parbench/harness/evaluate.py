@@ -359,9 +359,10 @@ def _evidence(dataset: PreparedDataset, doc: Any, answer: Answer, geometry: Geom
     boxes = dataset.evidence(doc, whole=not geometry.square)
     if boxes is None or not answer.kept:
         return {}
-    kept = answer.kept[0]
-    source = grid_source(dataset.image_size, *kept.grid) if geometry.square else kept.source
-    return measures(kept, boxes, source)
+    kept, frames = answer.kept[0], dataset.evidence_frames(doc)
+    square = geometry.square and frames is None
+    source = grid_source(dataset.image_size, *kept.grid) if square else kept.source
+    return measures(kept, boxes, source, frames)
 
 
 def _layouts(answers: Sequence[Answer], known: Collection[tuple[int, int]]) -> list[Layout]:

@@ -21,6 +21,7 @@ class Part:
         rows, columns: Its grid of visual tokens. A crop that reaches beyond the image may have fewer tokens than cells.
         box: Left, top, right, bottom in pixels.
         time: Seconds from the beginning, for a frame of a video.
+        frames: For a video the numbers of the frames that it shows, from 0: one, or those of a time step.
     """
 
     kind: str
@@ -28,6 +29,7 @@ class Part:
     columns: int
     box: Box
     time: float = 0.0
+    frames: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

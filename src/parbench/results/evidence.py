@@ -59,7 +59,7 @@ def irrelevant(kept: Kept, what: Needed) -> float | None:
     return sum(inside[token] < 0.5 * total[token] for token in total) / len(total)
 
 
-def repeated(kept: Kept, boxes: Sequence[Sequence[float]], source: Source) -> float | None:
+def repeated(kept: Kept, boxes: Sequence[Sequence[float]], source: Source, frames: Sequence[int] | None = None) -> float | None:
     """Share of the kept tokens that lie in an evidence box with another kept token before them; None without boxes or tokens.
 
     This is an upper bound on redundancy: a sign may need one token per character. A kept token is assigned to the first box that
@@ -69,6 +69,7 @@ def repeated(kept: Kept, boxes: Sequence[Sequence[float]], source: Source) -> fl
         kept: The kept tokens.
         boxes: As for :func:`needed`.
         source: As for :func:`needed`.
+        frames: As for :func:`needed`.
     """
     if not boxes or not kept.tokens:
         return None
@@ -79,27 +80,30 @@ def repeated(kept: Kept, boxes: Sequence[Sequence[float]], source: Source) -> fl
     held = {patch for _, patch in heaviest.values()}
     per_patch = Counter(patch for _, patch in heaviest.values())
     again = 0
-    for box in boxes:
-        mine = needed([box], source).all & held
+    for place, box in enumerate(boxes):
+        mine = needed([box], source, None if frames is None else [frames[place]]).all & held
         held -= mine
         again += max(0, sum(per_patch[patch] for patch in mine) - 1)
     return again / kept.tokens
 
 
-def measures(kept: Kept, boxes: Sequence[Sequence[float]], source: Source) -> dict[str, float | None]:
+def measures(
+    kept: Kept, boxes: Sequence[Sequence[float]], source: Source, frames: Sequence[int] | None = None
+) -> dict[str, float | None]:
     """The measures of evidence of a sample, by the names of its fields.
 
-    ``evidence_recall_any`` is left out of an image with a single part, where it would be ``evidence_recall``.
+    ``evidence_recall_any`` is left out of a video and of an image with a single part, where it would be ``evidence_recall``.
 
     Args:
         kept: The kept tokens.
         boxes: As for :func:`needed`.
         source: As for :func:`needed`.
+        frames: As for :func:`needed`.
     """
-    what = needed(boxes, source)
+    what = needed(boxes, source, frames)
     found = {
         "evidence_recall": recall(kept, what),
         "irrelevant": irrelevant(kept, what),
-        "repeated": repeated(kept, boxes, source),
+        "repeated": repeated(kept, boxes, source, frames),
     }
-    return found if len(source.parts) == 1 else {**found, "evidence_recall_any": recall_any(kept, what)}
+    return found if len(source.parts) == 1 or frames is not None else {**found, "evidence_recall_any": recall_any(kept, what)}

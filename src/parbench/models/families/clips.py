@@ -11,9 +11,10 @@ from parbench.clips import Clip
 from parbench.models.source import Part, Source, grids
 
 
-def frames_of(size: tuple[int, int], rows: int, columns: int, times: Sequence[float]) -> Source:
-    """The source of frames with one grid of visual tokens each."""
-    return grids(size, [Part("frame", rows, columns, (0, 0, *size), time) for time in times])
+def frames_of(size: tuple[int, int], rows: int, columns: int, times: Sequence[float], span: int = 1) -> Source:
+    """The source of frames with one grid of visual tokens each, or of time steps of ``span`` frames."""
+    shown = [tuple(range(step * span, (step + 1) * span)) for step in range(len(times))]
+    return grids(size, [Part("frame", rows, columns, (0, 0, *size), *one) for one in zip(times, shown, strict=True)])
 
 
 def pixels_of_frames(processor: Any, clip: Clip) -> Tensor:

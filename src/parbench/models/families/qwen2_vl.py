@@ -95,7 +95,7 @@ class Qwen2VL(Family):
         grid = torch.tensor([[steps, rows, columns]])
         times = [sum(even.times[step * span : (step + 1) * span]) / span for step in range(steps)]
         merge = config.spatial_merge_size
-        source = frames_of(clip.size, rows // merge, columns // merge, times)
+        source = frames_of(clip.size, rows // merge, columns // merge, times, span)
         text, runs = self.clip_text(times, rows * columns // merge**2)
         seconds = (times[-1] - times[0]) / (steps - 1) if steps > 1 else float(span)
         work = tower_work(self.model.config, {"image_grid_thw": grid})
