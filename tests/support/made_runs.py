@@ -122,6 +122,7 @@ def write_run(
     about: Mapping[str, Any],
     *,
     note: str = "",
+    trained: Mapping[str, Any] | None = None,
     finished: bool = True,
     computed_by: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
@@ -142,6 +143,7 @@ def write_run(
             "patches": PATCHES,
             "lmms_eval": {},
             "note": note,
+            "trained": trained,
         }
         (folder / "metrics.json").write_text(json.dumps(summarise([sample(one) for one in lines], run).to_json()))
     return folder

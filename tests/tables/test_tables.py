@@ -17,6 +17,7 @@ from parbench.results import load
 from parbench.statistics.significance import holm
 from parbench.tables import show
 from parbench.tables.comparing import compare
+from parbench.tables.data import data
 from parbench.tables.rendering import escape, latex, markdown, plain
 from parbench.tables.turns import turns_beside
 from parbench.tables.views import VIEWS, number, ranged, views
@@ -504,3 +505,44 @@ def test_numbers_as_text():
 
 def test_markdown_escapes_what_would_be_markup(runs):
     assert r"\*" in markdown(views(compare(load(runs))))
+
+
+def _learned(folder, right: float, seed: int, **fields):
+    trained = {
+        "said": "trained on llava-tiny by this project; not the authors' weights",
+        "model": "llava-tiny",
+        "seed": seed,
+        "steps": 9,
+    }
+    lines = [line(number, score, measures={"bits": 100.0 + number}) for number, score in enumerate(scores(right, seed))]
+    write_run(folder, lines, identity("vistog", 64, **fields), trained=trained)
+
+
+def test_learned_methods_stand_in_a_block_of_their_own(runs):
+    plain_rows = {view.title: view.rows for view in views(compare(load(runs)), VIEWS)}
+    _learned(runs, 0.8, 0, method__weights="a")
+    _learned(runs, 0.7, 1, method__weights="b")
+    comparison = compare(load(runs))
+    found = {view.title: view for view in views(comparison, VIEWS)}
+    # Nothing changes for the others: neither rows nor tests.
+    assert {title: found[title].rows for title in plain_rows} == plain_rows
+    mine = [view for title, view in found.items() if "not the authors' weights (vistog 2 training seeds)" in title]
+    answers, tokens, controls = (
+        next(view for view in mine if word in view.columns) for word in ("p", "budget", "Δ vs random [95 %]")
+    )
+    assert [row[0].text for row in answers.rows][:1] == ["none"]
+    assert len(answers.rows) == 3
+    assert len(controls.rows) == 2
+    bits = tokens.columns.index("bits an image")
+    assert [row[bits].text for row in tokens.rows] == ["", "199.5", "199.5"]
+    assert not any("bits" in column for view in found.values() if view not in mine for column in view.columns)
+    # The same rows in a frame for programs.
+    frame = data(comparison).set_index("run_id")
+    assert sorted(frame["training_seed"].dropna()) == [0, 1]
+    assert frame["measure_bits"].dropna().tolist() == [199.5, 199.5]
+
+
+def test_learned_methods_alone_are_one_block(folder):
+    write_scores(folder, [1] * 180 + [0] * 20)
+    _learned(folder, 0.8, 0)
+    assert all("vistog 1 training seed)" in view.title for view in views(compare(load(folder)), VIEWS))

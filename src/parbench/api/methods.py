@@ -99,7 +99,7 @@ def ready(method: Reducer, known: Known) -> Reducer:
     if not method.name:
         method = dataclasses.replace(method, name=type(method).__name__.lower())
     check_model(method, known.geometry)
-    method = method.in_tokens(known.geometry)
+    method = method.in_tokens(known.geometry).for_model(known.name, lambda: known.fingerprint, known.geometry)
     if method.needs_clip and not known.clip:
         raise ParbenchError(
             f"method {method.name} compares text with patches in CLIP's space, and no CLIP text tower is known for {known.name}: "

@@ -31,7 +31,7 @@ def ready(adapter: LlavaAdapter, method: DictConfig, budget: int | float | None,
     """
     built = build_reducer(method, budget)
     check_model(built, adapter.geometry)
-    built = built.in_tokens(adapter.geometry)
+    built = built.in_tokens(adapter.geometry).for_model(adapter.name, lambda: adapter.fingerprint, adapter.geometry)
     field = built.open_threshold
     if field is None:
         return built

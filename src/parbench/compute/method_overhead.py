@@ -27,7 +27,7 @@ from parbench.models.configs import config_of
 from parbench.models.geometry import geometry_of
 from parbench.models.random_weights import clip_sizes
 from parbench.models.text import ClipSpace
-from parbench.models.vision import Encoded
+from parbench.models.vision import Encoded, WithValues
 from parbench.reducers import Reducer
 from parbench.reducers.calibration import search
 
@@ -136,6 +136,7 @@ class Shapes(LlavaAdapter):
         self.geometry = geometry_of(config)
         self.name = model["name"]
         self._model = model
+        self.folder = None
 
     @property
     def device(self) -> torch.device:
@@ -152,6 +153,13 @@ class Shapes(LlavaAdapter):
     def tokenizer(self) -> Any:
         """A tokenizer into words and punctuation marks, with meaningless ids."""
         return lambda text, **_: SimpleNamespace(input_ids=torch.zeros(1, len(_words(text)), dtype=torch.long))
+
+    @cached_property
+    def exact_blocks(self) -> list[Any]:
+        """One block of the tower with random weights in float64 for all of them, as FLOPs depend on sizes only."""
+        from transformers.models.clip.modeling_clip import CLIPEncoderLayer
+
+        return [CLIPEncoderLayer(self.config.vision_config).double().eval()] * self.geometry.read
 
     def embed(self, ids: Tensor) -> Tensor:
         """Random embeddings of the ids."""
@@ -184,8 +192,9 @@ class Shapes(LlavaAdapter):
         shape = (1, geometry.patches + 1, self.config.vision_config.hidden_size)
         hidden = torch.randn(shape, generator=draw)
         queries, keys = ({block: torch.randn(shape, generator=draw) for block in blocks} for _ in range(2))
+        values = {int(block): torch.randn(shape, generator=draw) for block in blocks if isinstance(block, WithValues)}
         lengths = torch.full((1, geometry.blocks + 1), geometry.patches + 1)
-        return Encoded(hidden[:, 1:], hidden[:, 0], (geometry.rows, geometry.columns), lengths, queries, keys)
+        return Encoded(hidden[:, 1:], hidden[:, 0], (geometry.rows, geometry.columns), lengths, queries, keys, values)
 
 
 def _words(text: str) -> list[str]:

@@ -35,7 +35,7 @@ def account(
     ledger = replace(_ledger(batch, trace, generated, row, sizes), asking=asking, choosing=choosing)
     batch.site.check_ledger(ledger, sizes)
     kept, stages = _kept(batch, trace, row), _stages(batch, trace, row)
-    return Answer(batch.samples[row].id, generated.text, kept, ledger, generated.margin, stages)
+    return Answer(batch.samples[row].id, generated.text, kept, ledger, generated.margin, stages, _measures(batch, row))
 
 
 def _ledger(batch: Batch, trace: Trace, generated: Generated, row: int, sizes: Sequence[Geometry]) -> SampleLedger:
@@ -80,6 +80,12 @@ def _kept(batch: Batch, trace: Trace, row: int) -> tuple[Kept, ...]:
         token, patch, weight = (values.tolist() for values in origin)
         kept.append(Kept(count, tuple(patch), tuple(weight), tuple(token), source))
     return tuple(kept)
+
+
+def _measures(batch: Batch, row: int) -> dict[str, float]:
+    """Other figures of the method, summed over the sample's images."""
+    images = batch.chosen.of(row)
+    return {name: sum(image.measures[name] for image in images) for name in (images[0].measures if images else ())}
 
 
 def _stages(batch: Batch, trace: Trace, row: int) -> dict[str, int]:

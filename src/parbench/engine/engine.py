@@ -62,6 +62,7 @@ class Engine:
         self, adapter: LlavaAdapter, reducer: Reducer, *, share: bool = True, features: FeatureCache | None = None, workers: int = 0
     ) -> None:
         check_model(reducer, adapter.geometry)
+        reducer = reducer.for_model(adapter.name, lambda: adapter.fingerprint, adapter.geometry)
         self.adapter = adapter
         self.reducer = reducer
         self.site = site_of(reducer, adapter.geometry)

@@ -33,6 +33,7 @@ class Reduced:
         tokens: [k, d] in the LLM's embedding space.
         origin: What they come from.
         stages: Tokens after each named stage of the method.
+        measures: Other figures of the method by name, summed over the parts of the image.
         flops: FLOPs of the method.
         seed: Number of the image, from its content.
         image: Its tokens in a prompt without reduction.
@@ -43,6 +44,7 @@ class Reduced:
     tokens: Tensor
     origin: Origin
     stages: dict[str, int]
+    measures: dict[str, float]
     flops: int
     seed: int
     image: ImageTokens
@@ -164,6 +166,7 @@ def _pieces(site: Site[Reducer], entry: int, encoded: Encoded, tokens: ImageToke
 def _joined(parts: Sequence[tuple[_Piece, Reduction, int, int]], encoded: Encoded, tokens: ImageTokens, seed: int) -> Reduced:
     """The reduced parts of an image as one."""
     kept, origins, places, stages, flops, before = [], [], [], dict[str, int](), 0, 0
+    measures: dict[str, float] = {}
     for piece, reduction, row, spent in sorted(parts, key=lambda part: -1 if part[0].index is None else int(part[0].index[0])):
         count = int(reduction.counts[row])
         token, patch, weight = reduction.provenance.of(row)
@@ -176,6 +179,8 @@ def _joined(parts: Sequence[tuple[_Piece, Reduction, int, int]], encoded: Encode
             places.append(anchors(Origin(token, patch, weight), count).cummax(0).values)
         for name, counts in reduction.stages.items():
             stages[name] = stages.get(name, 0) + int(counts[row])
+        for name, figures in reduction.measures.items():
+            measures[name] = measures.get(name, 0.0) + float(figures[row])
         before, flops = before + count, flops + spent
     one = len(kept) == 1
     origin = Origin(*(values[0] if one else torch.cat(values) for values in zip(*origins, strict=True)))
@@ -186,7 +191,7 @@ def _joined(parts: Sequence[tuple[_Piece, Reduction, int, int]], encoded: Encode
         sent, origin = sent[order], Origin(order.argsort()[origin.token], origin.patch, origin.weight)
     streams = None if encoded.streams is None else mixed(encoded.streams[0], origin, before)
     separators = None if encoded.separators is None else encoded.separators[0]
-    return Reduced(sent, origin, stages, flops, seed, tokens, streams, separators)
+    return Reduced(sent, origin, stages, measures, flops, seed, tokens, streams, separators)
 
 
 def mixed(values: Tensor, origin: Origin, count: int) -> Tensor:

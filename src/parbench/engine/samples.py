@@ -85,6 +85,7 @@ class Answer:
         ledger: Token counts; None if the sample failed.
         margin: Difference of the two highest logits, minimum over the generated tokens.
         stages: Visual tokens after each stage of the method, over all images.
+        measures: Other figures of the method, over all images.
         seconds: Its share of the time of its batch.
         error: Why the sample failed; None if it was answered.
     """
@@ -95,5 +96,6 @@ class Answer:
     ledger: SampleLedger | None = None
     margin: float = float("nan")
     stages: dict[str, int] = field(default_factory=dict)
+    measures: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     error: str | None = None

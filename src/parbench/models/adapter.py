@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
@@ -15,7 +16,7 @@ from torch import Tensor
 from parbench.clips import Clip
 from parbench.errors import UnfitSample
 from parbench.models.families import ImageTokens, Prepared, family_of
-from parbench.models.fingerprints import fingerprint
+from parbench.models.fingerprints import NO_WEIGHTS, fingerprint
 from parbench.models.geometry import Geometry, geometry_of
 from parbench.models.loading import has_random_weights, load_model, resolve_prompt
 from parbench.models.merging import Merger
@@ -244,7 +245,17 @@ class LlavaAdapter(LanguageAdapter):
     @cached_property
     def fingerprint(self) -> str:
         """Sha256 of the checkpoint's files; ``random`` for random weights."""
-        return fingerprint(self.folder) if self.folder else "random"
+        return fingerprint(self.folder) if self.folder else NO_WEIGHTS
+
+    @property
+    def read_blocks(self) -> list[Any]:
+        """The blocks of a CLIP tower up to the one that the LLM reads."""
+        return list(self.model.model.vision_tower.encoder.layers[: self.geometry.read])
+
+    @cached_property
+    def exact_blocks(self) -> list[Any]:
+        """Copies in float64 of the blocks of a CLIP tower up to the one that the LLM reads."""
+        return [copy.deepcopy(layer).double() for layer in self.read_blocks]
 
     @cached_property
     def clip_fingerprint(self) -> str | None:

@@ -21,12 +21,14 @@ class AttentionInputs:
         keys: [B, key heads, S, head width], after norm and rotation. Query heads share key heads in consecutive groups.
         scaling: Factor of the product of queries and keys.
         softcap: Bound of the scaled product by a hyperbolic tangent; None for none.
+        values: [B, key heads, S, head width]; None if they were not asked for.
     """
 
     queries: Tensor
     keys: Tensor
     scaling: float
     softcap: float | None = None
+    values: Tensor | None = None
 
     def rows(self, mask: Tensor, row: Tensor, column: Tensor) -> Tensor:
         """Causal attention weights of some queries after the softmax, [E, heads, Q, S] in float64, on the device of ``mask``.

@@ -14,6 +14,8 @@ from parbench.errors import ParbenchError
 # The files that affect the outputs of a checkpoint.
 _DECIDING = (".safetensors", ".json", ".model", ".jinja")
 PICKLE = "pytorch_model.bin"
+# Stands for the fingerprint of a model without a checkpoint.
+NO_WEIGHTS = "random"
 # Smaller files are faster to hash than to look up.
 _LARGE = 256 << 20
 

@@ -44,7 +44,8 @@ class _Heard:
             if (take := listener.takes.get(module)) is None:
                 continue
             scaling = kwargs.get("scaling")
-            take(AttentionInputs(query, key, query.shape[-1] ** -0.5 if scaling is None else scaling, kwargs.get("softcap")))
+            factor = query.shape[-1] ** -0.5 if scaling is None else scaling
+            take(AttentionInputs(query, key, factor, kwargs.get("softcap"), value))
             if not listener.runs:
                 return query.new_zeros(query.shape[0], query.shape[2], query.shape[1], value.shape[-1]), None
         kernel = _own_eager(module) if self.kernel is None else self.kernel

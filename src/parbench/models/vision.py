@@ -20,6 +20,12 @@ from parbench.models.parts import Parts
 
 # The vision block whose output the LLM reads: LLaVA-1.5's, counted from the end. Other families put their own in its place.
 READ_BLOCK = -2
+
+
+class WithValues(int):
+    """A vision block whose values are captured too, beside its queries and keys. It equals the plain number."""
+
+
 # Maximum pixels of a resized image: Pillow's limit for decompression bombs.
 _MOST_PIXELS = 178_956_970
 
@@ -36,6 +42,7 @@ class Encoded:
         lengths: [B, blocks + 1] tokens of each image that enter each block and leave the last one, including CLS.
         queries: For each requested block, the queries of all heads side by side, [B, N + 1, C], CLS first.
         keys: The same for its keys.
+        values: The same for its values, for blocks that were requested as :class:`WithValues`.
         owner: [B, N] the token into which each patch was merged, -1 if it was dropped; None if the tower merges and drops nothing.
         work: FLOPs of choosing the tokens to merge or drop, per image.
         projected: Whether the features went through the connector already.
@@ -57,6 +64,7 @@ class Encoded:
     lengths: Tensor
     queries: dict[int, Tensor] = field(default_factory=dict)
     keys: dict[int, Tensor] = field(default_factory=dict)
+    values: dict[int, Tensor] = field(default_factory=dict)
     owner: Tensor | None = None
     work: int = 0
     projected: bool = False
@@ -93,6 +101,8 @@ class Encoded:
 
     def has(self, block: int) -> bool:
         """Whether the inner activations of a vision block are there."""
+        if isinstance(block, WithValues):
+            return block in self.values
         return block in self.queries or block in self.received
 
     @property
@@ -150,17 +160,16 @@ def _row(value: Tensor, at: int) -> Tensor:
 
 
 _TENSORS = ("features", "cls", "lengths", "owner", "streams", "separators")
-_BY_BLOCK = ("queries", "keys", "saliency", "received", "raw_saliency", "token_keys")
+_BY_BLOCK = ("queries", "keys", "values", "saliency", "received", "raw_saliency", "token_keys")
 
 
 @contextmanager
-def capture_blocks(tower: Any, blocks: Sequence[int]) -> Iterator[tuple[dict[int, Tensor], dict[int, Tensor]]]:
-    """Inside the block, a forward pass of ``tower`` stores the queries and keys of the given blocks in the two dicts.
+def capture_blocks(tower: Any, blocks: Sequence[int]) -> Iterator[dict[str, dict[int, Tensor]]]:
+    """Inside the block, a forward pass of ``tower`` stores ``queries``, ``keys`` and, where asked for, ``values`` of the blocks.
 
     The attention kernel returns no weights. Computing them again is cheaper than another kernel for the whole tower.
     """
-    queries: dict[int, Tensor] = {}
-    keys: dict[int, Tensor] = {}
+    found: dict[str, dict[int, Tensor]] = {"queries": {}, "keys": {}, "values": {}}
     numbers: dict[Any, list[int]] = {}
     for block in blocks:
         # -1 may be named beside the number of the same block.
@@ -168,10 +177,12 @@ def capture_blocks(tower: Any, blocks: Sequence[int]) -> Iterator[tuple[dict[int
 
     def keep(blocks: Sequence[int], heard: AttentionInputs) -> None:
         for block in blocks:
-            queries[block], keys[block] = (values.transpose(1, 2).flatten(2) for values in (heard.queries, heard.keys))
+            for name, by_block in found.items():
+                if name != "values" or isinstance(block, WithValues):
+                    by_block[block] = getattr(heard, name).transpose(1, 2).flatten(2)
 
     with listening({attention: partial(keep, blocks) for attention, blocks in numbers.items()}):
-        yield queries, keys
+        yield found
 
 
 def process(processor: Any, images: Sequence[Image.Image]) -> Tensor:
@@ -222,10 +233,12 @@ def encode(model: Any, pixels: Tensor, blocks: Sequence[int] = (), merger: Merge
         tokens, owner = merging.raster(hidden[layer])
         work = merging.flops // len(pixels)
         return Encoded(tokens, hidden[layer][:, 0], grid, merging.lengths(hidden), owner=owner, work=work)
-    with capture_blocks(tower, blocks) as (queries, keys):
+    with capture_blocks(tower, blocks) as captured:
         hidden = tower(pixels, output_hidden_states=True, return_dict=True, **arguments).hidden_states
     read = hidden[layer]
     lengths = torch.tensor([[state.shape[1] for state in hidden]] * len(pixels), device=pixels.device)
     # The tower's blocks may be on several devices.
-    queries, keys = ({block: value.to(read.device) for block, value in found.items()} for found in (queries, keys))
-    return Encoded(read[:, 1:], read[:, 0], grid, lengths, queries, keys)
+    queries, keys, values = (
+        {block: value.to(read.device) for block, value in captured[name].items()} for name in ("queries", "keys", "values")
+    )
+    return Encoded(read[:, 1:], read[:, 0], grid, lengths, queries, keys, values)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -34,6 +36,36 @@ def k_means(tokens: Tensor, clusters: int, rounds: int) -> Tensor:
         members = F.one_hot(owner, clusters).transpose(1, 2).double()
         centres = members @ wide / members.sum(2, keepdim=True)
     return F.one_hot(owner, clusters).transpose(1, 2).bool()
+
+
+def nested_centres(points: Tensor, sizes: Sequence[int], rounds: int, generator: torch.Generator) -> Tensor:
+    """Centres of which the first few are centres too: more are added in steps, and those that are there stay.
+
+    New centres are drawn from the points in proportion to the squared distance to the nearest centre, and then moved by Lloyd's
+    algorithm.
+
+    Args:
+        points: [P, d].
+        sizes: Numbers of centres after each step, ascending.
+        rounds: Rounds of Lloyd's algorithm in each step.
+        generator: Source of randomness.
+
+    Returns:
+        [sizes[-1], d].
+    """
+    centres = points[torch.randint(len(points), (1,), generator=generator)]
+    for size in sizes:
+        fixed = len(centres) if size != sizes[0] else 0
+        while len(centres) < size:
+            odds = torch.cdist(points, centres).amin(1).square()
+            centres = torch.cat([centres, points[torch.multinomial(odds, 1, generator=generator)]])
+        for _ in range(rounds):
+            owner = torch.cdist(points, centres).argmin(1)
+            count = torch.bincount(owner, minlength=size)[:, None]
+            means = torch.zeros_like(centres).index_add(0, owner, points) / count.clamp(min=1)
+            moved = (count > 0) & (torch.arange(size)[:, None] >= fixed)
+            centres = torch.where(moved, means, centres)
+    return centres
 
 
 def _without_empty(distance: Tensor, clusters: int) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -146,6 +146,19 @@ class Reducer(ABC):
         """A copy with other fields."""
         return dataclasses.replace(self, **values)
 
+    def for_model(self, model: str, fingerprint: Callable[[], str], geometry: Geometry) -> Self:
+        """The method as it runs on a model, with the trained weights that it needs; itself if it needs none.
+
+        Args:
+            model: Name of the model.
+            fingerprint: Gives the fingerprint of its checkpoint.
+            geometry: Its sizes.
+
+        Raises:
+            ParbenchError: There are no weights for the model.
+        """
+        return self
+
     def in_tokens(self, geometry: Geometry) -> Self:
         """The method with its budget in tokens; itself where images have different numbers of tokens, or nothing changes.
 
@@ -167,6 +180,11 @@ class Reducer(ABC):
     def note(self) -> str:
         """The footnote that a table prints for this method; empty for none."""
         return ""
+
+    @property
+    def training(self) -> dict[str, Any] | None:
+        """Of a learned method, where its weights come from, as recorded with a run; None for others."""
+        return None
 
     def settings(self) -> dict[str, Any]:
         """The fields with their values, for a run's identity."""

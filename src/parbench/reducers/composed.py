@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -112,6 +112,11 @@ class Composed(LayerReducer):
         budgets = [] if enter is None else [f"{self.before.name} lets in {enter:g} visual tokens, {self.inside.name} {drops}"]
         return "; ".join([*budgets, *(part.note for part in self.parts if part.note)])
 
+    @property
+    def training(self) -> dict[str, Any] | None:
+        """That of the first learned part."""
+        return next((part.training for part in self.parts if part.training), None)
+
     def settings(self) -> dict[str, Any]:
         """The budget, and the class and the fields of both parts."""
         found: dict[str, Any] = {"budget": self.budget, "name": self.name}
@@ -134,6 +139,11 @@ class Composed(LayerReducer):
             if mine:
                 own[role] = part.with_fields(mine)
         return replace(self, **own)
+
+    def for_model(self, model: str, fingerprint: Callable[[], str], geometry: Geometry) -> Self:
+        """A copy with both parts as they run on a model."""
+        before, inside = (self.before.for_model(model, fingerprint, geometry), self.inside.for_model(model, fingerprint, geometry))
+        return self if (before, inside) == self.parts else replace(self, before=before, inside=inside)
 
     def in_tokens(self, geometry: Geometry) -> Self:
         """A copy with the budgets of both parts in tokens."""

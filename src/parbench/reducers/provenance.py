@@ -63,12 +63,14 @@ class Reduction:
         counts: [B] tokens of each image.
         provenance: The patches that they come from.
         stages: Tokens after each named stage of the method, [B] each.
+        measures: Other figures of an image by name, [B] each, such as the bits in which its tokens are coded.
     """
 
     tokens: Tensor
     counts: Tensor
     provenance: Provenance
     stages: dict[str, Tensor] = field(default_factory=dict)
+    measures: dict[str, Tensor] = field(default_factory=dict)
 
     @staticmethod
     def select(features: Tensor, keep: Tensor, stages: dict[str, Tensor] | None = None) -> Reduction:

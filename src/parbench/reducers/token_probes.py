@@ -12,6 +12,7 @@ from torch import Tensor
 
 from parbench.errors import ParbenchError
 from parbench.models.attention import received
+from parbench.models.beside import pass_beside
 from parbench.models.parts import Parts
 from parbench.models.vision import READ_BLOCK, Encoded
 from parbench.ops.components import main_loadings
@@ -127,6 +128,27 @@ class Probes:
         """Keys of a vision block by head, [B, heads, N + 1, d] in float64; token 0 is CLS."""
         keys, heads = self.encoded.keys[block].double(), self._adapter.vision_heads
         return keys.view(*keys.shape[:2], heads, keys.shape[2] // heads).transpose(1, 2)
+
+    def beside(self, tokens: Tensor) -> Tensor:
+        """The states [B, g, C] behind the read block of tokens [g, C] that pass a CLIP tower beside each image.
+
+        The image's own tokens do not see them. The result has the dtype of the tokens: float64 in evaluation. A method that calls
+        this names all blocks up to the read one as ``WithValues``.
+        """
+        encoded, exact = self.encoded, tokens.dtype == torch.float64
+        layers = self._adapter.exact_blocks if exact else self._adapter.read_blocks
+        heads = self._adapter.vision_heads
+
+        def by_head(flat: Tensor) -> Tensor:
+            return flat.to(tokens.dtype).view(*flat.shape[:2], heads, -1).transpose(1, 2)
+
+        keys, values = ([by_head(found[block]) for block in range(len(layers))] for found in (encoded.keys, encoded.values))
+        return pass_beside(layers, tokens.expand(len(encoded.features), -1, -1), keys, values)
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the model's checkpoint."""
+        return self._adapter.fingerprint
 
     @cached_property
     def clip_patches(self) -> Tensor:

@@ -40,7 +40,8 @@ def summarise(lines: Sequence[SampleRecord], run: Mapping[str, Any]) -> RunMetri
         lines: Its samples.
         run: The fields of ``RunMetrics`` that samples do not contain: run_id, model, method, dataset, budget, chance, lmms_eval and
             patches (None if samples have their own, or if it is unknown; compression is then NaN); optionally ``control``,
-            ``site``, ``shard`` and ``note``; and ``figures``, the benchmark whose official figures (:func:`official`) are computed.
+            ``site``, ``shard``, ``note`` and ``trained``; and ``figures``, the benchmark whose official figures (:func:`official`)
+            are computed.
 
     Returns:
         Means over the answered samples; in accuracy, failed samples count as wrong.
@@ -80,6 +81,8 @@ def summarise(lines: Sequence[SampleRecord], run: Mapping[str, Any]) -> RunMetri
         official=official(run.get("figures"), lines),
         lmms_eval=run["lmms_eval"],
         note=run.get("note", ""),
+        measures=_measures(pictured) or None,
+        trained=run.get("trained"),
         evidence_recall_any=_mean([line.evidence_recall_any for line in answered]),
     )
 
@@ -126,6 +129,14 @@ def _by_stage(lines: Iterable[SampleRecord]) -> dict[str, dict[str, float]]:
         for name, count in line.stages.items():
             found[name].append(count / line.images)
     return {name: _spread(counts) for name, counts in found.items()}
+
+
+def _measures(lines: Iterable[SampleRecord]) -> dict[str, dict[str, float]]:
+    found: dict[str, list[float]] = defaultdict(list)
+    for line in lines:
+        for name, value in (line.measures or {}).items():
+            found[name].append(value / line.images)
+    return {name: _spread(values) for name, values in found.items()}
 
 
 def unit_scores(lines: Sequence[SampleRecord]) -> dict[Any, tuple[str | None, float]]:

@@ -26,6 +26,7 @@ def row_name(settings: Mapping[str, Any], *details: str) -> str:
     substitutes = [f"{word}{part[field]}" for part in parts for field, word in _SUBSTITUTES.items() if part.get(field)]
     if any(part.get("space") == "llm" for part in parts):
         substitutes.append("llm")
+    substitutes += ["untrained"] if any(part.get("untrained") for part in parts) else []
     said = [*(["per image"] if settings.get("per_image") else []), *substitutes, *details]
     name = cell_name(settings["name"], settings.get("budget")) + (f"/{settings['per']}" if settings.get("per") else "")
     return f"{name} ({', '.join(said)})" if said else name

@@ -77,6 +77,12 @@ class SampleRecord:
     stages: Mapping[str, float] = _about(
         "Visual tokens of the sample after each stage of the method, by the stage's name.", "object", default=dict
     )
+    measures: Mapping[str, float] | None = _about(
+        "Other figures of the method for the sample, summed over its images, such as `bits`; omitted if it has none.",
+        "object or null",
+        default=None,
+        left_out=True,
+    )
     kept: Sequence[str] = _about(
         "For each image the patches from which kept tokens come: one bit per patch in raster order, the first one highest, "
         "as hexadecimal digits. If a model sees several parts of an image, one bit per visual token in the order of the prompt.",
@@ -263,6 +269,19 @@ class RunMetrics:
     )
     lmms_eval: Mapping[str, Any] = _about("The task's own metrics as lmms-eval aggregates them.", "object", default=dict)
     note: str = _about("Footnote of the method in tables.", "text", default="")
+    measures: Mapping[str, Mapping[str, float]] | None = _about(
+        "Other figures of the method for an image, such as `bits`: `mean`, `std`, `min`, `max`; omitted if it has none.",
+        "object of objects or null",
+        default=None,
+        left_out=True,
+    )
+    trained: Mapping[str, Any] | None = _about(
+        "Of a learned method: `said`, where its weights come from, and `seed`, `steps` and `model` of the training; omitted for "
+        "others.",
+        "object or null",
+        default=None,
+        left_out=True,
+    )
     evidence_recall_any: float | None = _about(
         "Mean of the samples' `evidence_recall_any`; only of images in several parts.", "number", default=None, left_out=True
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,8 @@ _KEPT = (
     "flops_prefill",
     "seconds",
     "stages",
+    "measures",
+    "trained",
     "official",
     "note",
     "off_budget",
@@ -88,6 +90,8 @@ class Comparison:
         chance: Accuracy of guessing; NaN if unknown.
         skills: Questions by skill.
         notes: Footnotes, in addition to those of the methods.
+        controls: Names of the controls with which methods are compared.
+        block: What its rows have in common, if they are only some of the runs; empty for all of them.
     """
 
     frame: pd.DataFrame
@@ -99,6 +103,30 @@ class Comparison:
     chance: float
     skills: dict[str, int]
     notes: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()
+    block: str = ""
+
+    @property
+    def blocks(self) -> list[Comparison]:
+        """The rows of methods without training, and those of learned methods by where their weights come from, each with none."""
+        learned, none = self.frame["trained"].notna(), self.frame["method"] == "none"
+        if not learned.any():
+            return [self]
+        said = self.frame["trained"].map(lambda about: about["said"], na_action="ignore")
+        parts = [self._part(none | (said == one), _heading(self.frame[said == one])) for one in said.dropna().unique()]
+        return [self._part(~learned, ""), *parts] if (~learned & ~none).any() else parts
+
+    def _part(self, rows: pd.Series, block: str) -> Comparison:
+        return replace(self, frame=self.frame[rows].reset_index(drop=True), block=block)
+
+
+def _heading(rows: pd.DataFrame) -> str:
+    """Where the weights of learned methods come from, and from how many trainings of each, as far as these rows show."""
+    seeds: dict[str, set[int]] = {}
+    for method, about in zip(rows["method"], rows["trained"], strict=True):
+        seeds.setdefault(method, set()).add(about["seed"])
+    counts = ", ".join(f"{method} {len(own)} training seed{'s' * (len(own) > 1)}" for method, own in seeds.items())
+    return f"{rows['trained'].iloc[0]['said']} ({counts})"
 
 
 def compare(
@@ -151,6 +179,7 @@ def compare(
         float(first["chance"]),
         skills,
         (*notes, *failures(results.samples, frame), *_several(frame), *code_notes(runs)),
+        compared_with(frame),
     )
 
 
@@ -240,9 +269,14 @@ class _Table:
         self.columns["best"] = self._best()
         frame = pd.concat([self.frame, pd.DataFrame(self.columns, index=self.frame.index)], axis=1)
         order = frame.assign(reduced=frame["method"] != "none")
-        by = ["reduced", "budget", "score", "label"]
-        order = order.sort_values(by, ascending=[True, False, False, True], na_position="last")
-        return order.drop(columns="reduced").reset_index(drop=True)
+        by = ["learned", "reduced", "budget", "score", "label"]
+        order = order.assign(learned=self.learned).sort_values(by, ascending=[True, True, False, False, True], na_position="last")
+        return order.drop(columns=["learned", "reduced"]).reset_index(drop=True)
+
+    @property
+    def learned(self) -> pd.Series:
+        """Whether each run is of a learned method. These are a family of their own in tests."""
+        return self.frame["trained"].notna()
 
     @property
     def rows(self) -> range:
@@ -308,7 +342,7 @@ class _Table:
     def _p_values(self, name: str, values: list[float]) -> None:
         self.columns[f"{name}_p"] = values
         corrected = np.full(len(values), np.nan)
-        for _, family in self.frame.groupby("budget", dropna=False):
+        for _, family in self.frame.groupby(["budget", self.learned], dropna=False):
             rows = family.index.to_numpy()
             corrected[rows] = holm([values[row] for row in rows])
         self.columns[f"{name}_p_holm"] = corrected.tolist()
@@ -347,7 +381,7 @@ class _Table:
     def _best(self) -> list[bool]:
         """Whether each run is significantly better than every other run of its budget, after correction."""
         best = [False] * len(self.frame)
-        for _, family in self.frame[self.frame["budget"].notna()].groupby("budget"):
+        for _, family in self.frame[self.frame["budget"].notna()].groupby(["budget", self.learned]):
             rows = family.index.tolist()
             if len(rows) < 2:
                 continue

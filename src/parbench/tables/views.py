@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from parbench.results.controls import compared_with
 from parbench.results.delivery import FAR, MARK, in_words
 from parbench.statistics.bootstrap import LEVEL
 from parbench.tables.cautions import cautions, no_share
@@ -69,7 +68,7 @@ def views(comparison: Comparison, wanted: Sequence[str] = USUAL) -> list[View]:
         "costs": _costs,
         "stages": _stages,
     }
-    found = [makers[name](comparison) for name in VIEWS if name in wanted]
+    found = [makers[name](block) for name in VIEWS if name in wanted for block in comparison.blocks]
     made = [view for view in found if view is not None]
     return [*made[:-1], _noted(made[-1], comparison)] if made else []
 
@@ -126,7 +125,8 @@ def _view(comparison: Comparison, title: str, columns: Sequence[Column], notes: 
 
 def head(comparison: Comparison) -> str:
     """The title of a table: model, data set, questions and images."""
-    return f"{comparison.model} on {comparison.dataset}: {comparison.questions} questions about {comparison.images} images"
+    whole = f"{comparison.model} on {comparison.dataset}: {comparison.questions} questions about {comparison.images} images"
+    return f"{whole}: {comparison.block}" if comparison.block else whole
 
 
 def marked(row: Any) -> str:
@@ -183,6 +183,8 @@ def _answers(comparison: Comparison) -> View:
 
 
 def _tokens(comparison: Comparison) -> View:
+    measures = comparison.frame["measures"].dropna()
+
     def kept(row: Any) -> str:
         return f"{row['tokens_mean']:.1f} ± {row['tokens_std']:.1f}"
 
@@ -198,6 +200,7 @@ def _tokens(comparison: Comparison) -> View:
         ("s/sample", lambda row: number(row["seconds"], 1, 3)),
         ("failed", lambda row: f"{row['failures']}" if row["failures"] else ""),
         ("unparseable", lambda row: f"{row['unparseable']}" if row["unparseable"] else ""),
+        *((f"{name} an image", _measure(name)) for name in dict.fromkeys(name for found in measures for name in found)),
     ]
     notes = [
         "tokens kept: visual tokens, mean ± standard deviation over samples, averaged over LLM layers",
@@ -206,6 +209,11 @@ def _tokens(comparison: Comparison) -> View:
     if (comparison.frame[["failures", "unparseable"]] > 0).any(axis=None):
         notes.append("failed answers count as wrong; unparseable ones (none that the question allows) as the task scores them")
     return _view(comparison, "tokens and costs", columns, notes)
+
+
+def _measure(name: str) -> Callable[[Any], str]:
+    """A figure of a method's own, mean over images."""
+    return lambda row: f"{(row['measures'] or {})[name]['mean']:,.4g}" if name in (row["measures"] or {}) else ""
 
 
 def _budget(row: Any) -> str:
@@ -219,7 +227,7 @@ def _budget(row: Any) -> str:
 
 
 def _controls(comparison: Comparison) -> View | None:
-    present = [name for name in compared_with(comparison.frame) if f"delta_{name}" in comparison.frame]
+    present = [name for name in comparison.controls if f"delta_{name}" in comparison.frame]
     if not present:
         return None
 

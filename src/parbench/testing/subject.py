@@ -62,7 +62,8 @@ class Subject:
     """
 
     def __init__(self, method: Reducer, trial: Trial) -> None:
-        self.method = _with_threshold(method)
+        adapter = trial.adapter
+        self.method = _with_threshold(method).for_model(adapter.name, lambda: adapter.fingerprint, adapter.geometry)
         self.trial = trial
         self._answers: dict[int | None, list[Answer]] = {}
 

@@ -1,0 +1,35 @@
+"""Hard assignment of patches to groups of which none is empty, with a soft gradient."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def hard_groups(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Each patch in the group for which it scores best; an empty group gets a copy of the patch that scores best for it.
+
+    Args:
+        scores: [B, g, N]; ties: the earlier group, or the earlier patch.
+
+    Returns:
+        [B, g, N] bool members, at least one of each group, and [B] the number of groups that were empty.
+    """
+    members = F.one_hot(scores.argmax(1), scores.shape[1]).transpose(1, 2).bool()
+    empty = ~members.any(2)
+    best = F.one_hot(scores.argmax(2), scores.shape[2]).bool()
+    return members | (best & empty[..., None]), empty.sum(1)
+
+
+def straight_through(scores: Tensor, members: Tensor) -> Tensor:
+    """Weights [B, g, N] of the means over members, whose gradient is that of the softmax of the scores over groups."""
+    soft = scores.softmax(1)
+    hard = members.to(soft.dtype)
+    return (hard + soft - soft.detach()) / hard.sum(2, keepdim=True)
+
+
+def gumbel(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """Gumbel noise in float32, drawn on the CPU."""
+    drawn = torch.rand(shape, generator=generator).clamp(1e-9, 1 - 1e-7)
+    return -(-drawn.log()).log()

@@ -1,0 +1,268 @@
+"""Learned methods: their trained weights, found for a model as calibrated thresholds are."""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+
+import torch
+from torch import Tensor
+
+from parbench.errors import ParbenchError
+from parbench.models.fingerprints import NO_WEIGHTS, file_sha256
+from parbench.reducers.modules.base import LearnedModule
+from parbench.reducers.sites.tokens import TokenReducer
+
+if TYPE_CHECKING:
+    from parbench.models.adapter import LlavaAdapter
+    from parbench.models.geometry import Geometry
+    from parbench.reducers.provenance import Reduction
+    from parbench.reducers.token_probes import Probes
+
+LOCAL = Path("learned")
+SHIPPED = Path(__file__).parents[1] / "learned"
+# The key of a weights file's metadata: all of it as JSON.
+ABOUT = "parbench"
+
+
+@dataclass
+class Learned(TokenReducer):
+    """A method with a trained part. Tower, projector and LLM are those of the model, unchanged.
+
+    Class attributes:
+        trained: What tables say of where the weights come from.
+        module_kind: The class of the trained part.
+        depends_on: Fields that weights were trained with, and do not fit with other values.
+        training_budgets: Range of the budgets of half of the training steps.
+
+    Attributes:
+        weights: Path of the weights; None for those that were trained for this model. A run is identified by their content.
+        untrained: Whether the trained part is as it was before training, which shows what training adds.
+    """
+
+    trained: ClassVar[str] = "trained on llava-tiny by this project; not the authors' weights"
+    module_kind: ClassVar[type[LearnedModule]]
+    depends_on: ClassVar[tuple[str, ...]] = ("place",)
+    training_budgets: ClassVar[tuple[int, int]] = (16, 192)
+    weights: str | None = None
+    untrained: bool = False
+
+    @abstractmethod
+    def new_module(self, width: int) -> LearnedModule:
+        """The trained part before training, for tokens of some width."""
+
+    def settings(self) -> dict[str, Any]:
+        """The fields with their values, with the sha256 of the weights in place of their path."""
+        found = super().settings()
+        return found if self.weights is None else {**found, "weights": sha256_of(Path(self.weights))}
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """Where the weights come from, and seed, steps and model of their training."""
+        about = {} if self.weights is None else read_about(Path(self.weights))
+        return {"said": self.trained, **{name: about.get(name) for name in ("model", "seed", "steps")}}
+
+    def for_model(self, model: str, fingerprint: Callable[[], str], geometry: Geometry) -> Self:
+        """A copy with the weights for this model; itself for a model that has random weights, as the trained part then has too.
+
+        Raises:
+            ParbenchError: There are none, or those given are of another method, for another model, or cannot be read.
+        """
+        base = fingerprint()
+        if base == NO_WEIGHTS:
+            return self
+        how = f"train it with scripts/train_reducer.py {self.name} --model {model}"
+        paths = self._candidates(model, base) if self.weights is None else [Path(self.weights)]
+        if not paths:
+            raise ParbenchError(f"method {self.name} needs weights that were trained for {model}, but there are none: {how}")
+        refusals = []
+        for path in paths:
+            try:
+                self._check(path, model, base, how)
+                self.fits(read_about(path), geometry)
+            except ParbenchError as refusal:
+                refusals.append(refusal)
+            else:
+                return self if self.weights is not None else self.with_fields({"weights": str(path)})
+        raise refusals[0]
+
+    def _candidates(self, model: str, base: str) -> list[Path]:
+        """Existing files with weights of this method: those of the model's name, and those trained for the same weights."""
+        kind, folders = self.module_kind.kind, (LOCAL, SHIPPED)
+        named = [path for folder in folders if (path := folder / file_name(model, kind)).is_file()]
+        others = [path for folder in folders for path in sorted(folder.glob(file_name("*", kind))) if path not in named]
+        return named + [path for path in others if read_about(path).get("base") == base]
+
+    def _check(self, path: Path, model: str, base: str, how: str) -> None:
+        about = read_about(path)
+        if about["kind"] != self.module_kind.kind:
+            raise ParbenchError(f"the weights in {path} are of method {about['kind']}, not {self.name}: {how}")
+        if about["base"] != base:
+            raise ParbenchError(f"the weights in {path} were trained for other weights than those of {model}: {how}")
+        for field, value in about["fields"].items():
+            if getattr(self, field, None) != value:
+                raise ParbenchError(
+                    f"the weights in {path} were trained with method.{field}={value}, not {getattr(self, field, None)}: {how}"
+                )
+
+    def fits(self, about: Mapping[str, Any], geometry: Geometry) -> None:
+        """Refuse weights that cannot deliver the budget on a model of these sizes; what they are is in ``about``.
+
+        Raises:
+            ParbenchError: They cannot.
+        """
+
+    def start(self, module: Any, adapter: LlavaAdapter, batches: Iterable[Tensor], generator: torch.Generator) -> None:
+        """Set a module to the state from which training starts, if that depends on images.
+
+        Args:
+            module: The trained part.
+            adapter: The model.
+            batches: Pixels [B, 3, H, W] of training images.
+            generator: Source of randomness.
+        """
+
+    @abstractmethod
+    def evaluate(self, module: Any, features: Tensor, probes: Probes) -> Reduction:
+        """The reduced tokens [B, k, d] at ``place``, with a module in float64.
+
+        Args:
+            module: The trained part.
+            features: [B, N, d].
+            probes: Further inputs for these images.
+        """
+
+    @abstractmethod
+    def learn(self, module: Any, features: Tensor, probes: Probes, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """The tokens [B, k, d] at ``place`` in training, by the code of evaluation with soft decisions.
+
+        Args:
+            module: The trained part, in training.
+            features: [B, N, d].
+            probes: As in evaluation.
+            generator: Source of noise.
+
+        Returns:
+            The tokens, and further losses by name; those whose names start with ``_`` are only logged.
+        """
+
+    def module(self, features: Tensor, probes: Probes) -> Any:
+        """The trained part in float64, for evaluation. Decisions in float64 do not depend on the batch.
+
+        Args:
+            features: [B, N, d] the tokens it acts on.
+            probes: Of their model.
+
+        Raises:
+            ParbenchError: The weights are for tokens of another width.
+        """
+        width, device = features.shape[-1], features.device
+        if self.weights is None:
+            if probes.fingerprint != NO_WEIGHTS:
+                raise ParbenchError(f"method {self.name} has no weights: it has to be prepared for its model (for_model) first")
+            return _fresh(type(self), self.name, width)
+        # mypy takes the class of a module for unhashable.
+        path, kind = Path(self.weights), cast(Any, self.module_kind)
+        found = loaded(kind, path, sha256_of(path), self.untrained, str(device))
+        if found.sizes["width"] != width:
+            raise ParbenchError(
+                f"the weights in {path} are for tokens of width {found.sizes['width']}, but those of this model have {width}"
+            )
+        return found
+
+
+def file_name(model: str, kind: str) -> str:
+    """Name of the file with the weights of a method for a model."""
+    return f"{model}--{kind}.safetensors"
+
+
+@lru_cache(maxsize=64)
+def _fresh(kind: type[Learned], name: str, width: int) -> LearnedModule:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return kind(name=name).new_module(width).double().eval().requires_grad_(False)
+
+
+def sha256_of(path: Path) -> str:
+    """Sha256 of a weights file.
+
+    Raises:
+        ParbenchError: It cannot be read.
+    """
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        raise ParbenchError(f"the weights in {path} cannot be read ({error.strerror}): give the path of a weights file") from error
+
+
+def read_about(path: Path) -> Mapping[str, Any]:
+    """What a weights file says of itself: ``kind``, ``base``, ``sizes``, ``fields`` and its training.
+
+    Raises:
+        ParbenchError: It cannot be read, or is no weights file of a learned method.
+    """
+    return _read_about(path, sha256_of(path))
+
+
+@lru_cache(maxsize=64)
+def _read_about(path: Path, _digest: str) -> Mapping[str, Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            about: dict[str, Any] = json.loads((file.metadata() or {})[ABOUT])
+        if {"kind", "base", "sizes", "fields"} <= set(about):
+            return about
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError):
+        pass
+    raise ParbenchError(f"{path} is damaged or no weights file of a learned method: write it with scripts/train_reducer.py")
+
+
+@lru_cache(maxsize=16)
+def loaded(kind: type[Any], path: Path, digest: str, untrained: bool, device: str) -> LearnedModule:
+    """The trained part of a weights file, in float64, in evaluation mode and without gradients.
+
+    Args:
+        kind: Its class.
+        path: The file.
+        digest: Its sha256.
+        untrained: Whether it is put back to its state before training.
+        device: Where it is used.
+
+    Raises:
+        ParbenchError: The tensors do not fit the class.
+    """
+    from safetensors.torch import load_file
+
+    try:
+        module: LearnedModule = kind(**_read_about(path, digest)["sizes"])
+        module.load_state_dict({name: value.float() for name, value in load_file(path).items()})
+    except (RuntimeError, TypeError) as error:
+        raise ParbenchError(
+            f"the weights in {path} do not fit method {kind.kind}: train it with scripts/train_reducer.py"
+        ) from error
+    module = module.reset() if untrained else module
+    return module.double().eval().requires_grad_(False).to(device)
+
+
+def save(module: LearnedModule, path: Path, about: Mapping[str, Any]) -> None:
+    """Write a weights file in float16.
+
+    Args:
+        module: The trained part.
+        path: The file.
+        about: ``base``, the fingerprint of the model, and how it was trained.
+    """
+    from safetensors.torch import save_file
+
+    from parbench.files import write_whole
+
+    said = {"kind": module.kind, "sizes": module.sizes, **about}
+    tensors = {name: value.detach().half().contiguous() for name, value in module.state_dict().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, lambda partial: save_file(tensors, partial, {ABOUT: json.dumps(said, sort_keys=True)}), shared=True)

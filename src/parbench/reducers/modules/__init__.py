@@ -1,0 +1,1 @@
+"""The trained parts of learned methods, as evaluation and training use them."""
