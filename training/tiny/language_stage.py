@@ -187,14 +187,18 @@ class LanguageTrainer(nn.Module):
         logits = self.llava.lm_head(hidden[:, start - 1 : -1]).float()
         return Look(output.hidden_states, position, allowed, start, visual, hidden, logits, target)
 
+    def answer_loss(self, look: Look, turns: list[Turn]) -> torch.Tensor:
+        """The loss of the answers, summed over an answer and averaged over questions."""
+        target = look.target
+        token_loss = F.cross_entropy(look.logits.flatten(0, 1), target.flatten(), reduction="none").view(target.shape)
+        # The end token is easy and has a small weight.
+        token_loss = token_loss * torch.where(target == self.tokenizer.eos_token_id, 0.1, 1.0)
+        return token_loss.sum() / len(turns)
+
     def _losses(self, whole: torch.Tensor, lesson: Lesson) -> Losses:
         pictures, thinning, turns = lesson.pictures, lesson.thinning, self.turns(lesson.asked)
         look = self.read(whole, turns, thinning)
-        # Losses are summed over an answer and averaged over questions. The end token is easy and has a small weight.
-        target = look.target
-        token_loss = F.cross_entropy(look.logits.flatten(0, 1), target.flatten(), reduction="none").view(target.shape)
-        token_loss = token_loss * torch.where(target == self.tokenizer.eos_token_id, 0.1, 1.0)
-        losses: Losses = {"answer": token_loss.sum() / len(turns)}
+        losses: Losses = {"answer": self.answer_loss(look, turns)}
         start, prefix = look.start, len(self.prefix)
         if self.stage.named and lesson.labelled:
             states = look.states

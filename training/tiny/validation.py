@@ -15,6 +15,7 @@ from parbench.scenes.questions import Question
 from parbench.scenes.render import render
 from parbench.scenes.splits import load_split
 from parbench.scenes.wordings import reword
+from parbench.scenes.world import Scene
 from tiny.language_stage import LanguageTrainer
 from tiny.outside import held_out, outside_picture
 from tiny.outside import questions as outside_questions
@@ -44,12 +45,14 @@ def validation(
             question = reword(question, np.random.default_rng([number, 6]), wordings)
         asked[item.image].append(question)
 
-    def picture(number: int) -> Picture:
-        pixels, owner = render(scenes[number])
-        patches = patch_owner(owner)
-        return Picture(scenes[number], pixels, patches, label_patches(scenes[number], patches))
+    return _judged(trainer, {number: asked[number] for number in range(images)}, lambda number: drawn(scenes[number]), budget)
 
-    return _judged(trainer, {number: asked[number] for number in range(images)}, picture, budget)
+
+def drawn(scene: Scene) -> Picture:
+    """A scene with its image and the labels of its patches."""
+    pixels, owner = render(scene)
+    patches = patch_owner(owner)
+    return Picture(scene, pixels, patches, label_patches(scene, patches))
 
 
 def outside_validation(trainer: LanguageTrainer, images: int = 200, budget: int | None = None) -> dict[str, float]:

@@ -1,0 +1,98 @@
+"""Training of learned reducers: the model stays as it is, and the same command gives the same weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from parbench.reducers.tofc_codec import TofcCodec
+from parbench.reducers.vistog import VisToG
+from tiny.loop import Pace, run_stage
+from tiny.reducer_stage import STAGE, ReducerTrainer, stage_of, validated
+
+SHORT = replace(STAGE, steps=2, batch=1, questions=1, warmup=1)
+
+
+class Few(VisToG):
+    """Few semantic tokens, and a start without images."""
+
+    training_budgets = (4, 8)
+
+    def new_module(self, width):
+        return type(super().new_module(width))(width, 8)
+
+
+def trainer(adapter, method=None, seed=0):
+    made = ReducerTrainer(adapter, method or Few(name="few", budget=8), SHORT, seed)
+    made.reader.precision = torch.float32
+    return made
+
+
+def trained(adapter, folder, **options):
+    folder.mkdir(exist_ok=True)
+    made = trainer(adapter, **options)
+    run_stage(made, folder)
+    return made.module.state_dict()
+
+
+def test_an_interrupted_training_ends_at_the_same_weights(adapter, folder, monkeypatch):
+    whole = trained(adapter, folder / "whole")
+    takes = ReducerTrainer.losses
+
+    def killed(self, step):
+        if step == 1:
+            raise KeyboardInterrupt
+        return takes(self, step)
+
+    (folder / "parts").mkdir()
+    monkeypatch.setattr(ReducerTrainer, "losses", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(trainer(adapter), folder / "parts", pace=Pace(save_every_s=-1.0))
+    monkeypatch.setattr(ReducerTrainer, "losses", takes)
+    parts = trained(adapter, folder / "parts")
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    start = trainer(adapter).module.state_dict()
+    changed = {name for name in whole if not torch.equal(whole[name], start[name])}
+    # What has been learned, and what it began with.
+    assert {"tokens", "query.weight", "value.weight", "mlp.2.weight"} <= changed
+    assert "start" not in changed
+
+
+def test_only_the_module_is_trained(adapter, folder):
+    made = trainer(adapter, TofcCodec(name="tofc-codec", budget=8))
+    assert {name.partition(".")[0] for name, _ in made.named_parameters()} == {"module"}
+    losses = made.losses(0)
+    assert {"answer", "bits", "balance"} <= losses.keys()
+    torch.stack([loss for name, loss in losses.items() if not name.startswith("_")]).sum().backward()
+    assert all(parameter.grad is None for parameter in adapter.model.parameters())
+    assert all(parameter.grad is not None for parameter in made.parameters())
+
+
+def test_validation_is_that_of_evaluation(adapter):
+    made = trainer(adapter, TofcCodec(name="tofc-codec", budget=8))
+    found = validated(made, 1, (8, 576 // 2))
+    assert found.keys() == {"val_8", "val_288"}
+    assert all(0 <= value <= 1 for value in found.values())
+
+
+def test_steps_set_the_warm_up(adapter):
+    assert stage_of(600).warmup == 30
+    assert stage_of(8, 2e-3, 5) == replace(STAGE, steps=8, warmup=2, rate=2e-3, questions=5)
+
+
+def test_it_starts_from_centres_of_which_the_first_are_centres_too():
+    from parbench.ops.kmeans import nested_centres
+
+    points = torch.from_numpy(np.random.default_rng(0).normal(size=(300, 4)))
+    few = nested_centres(points, [4], 5, torch.Generator().manual_seed(0))
+    more = nested_centres(points, [4, 9], 5, torch.Generator().manual_seed(0))
+    assert torch.equal(more[:4], few)
+    apart = [torch.cdist(points, centres).amin(1).square().mean() for centres in (few, more)]
+    assert apart[1] < 0.8 * apart[0]
+    # A mean of its own points.
+    own = torch.cdist(points, few).argmin(1)
+    assert torch.allclose(few, torch.stack([points[own == number].mean(0) for number in range(4)]), atol=0.5)

@@ -1,0 +1,144 @@
+"""Training of the learned part of a reducer with a frozen model: the loss is that of answers about reduced images."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from parbench.models.adapter import LlavaAdapter
+from parbench.models.vision import Encoded
+from parbench.reducers.learned import Learned
+from parbench.reducers.modules.base import LearnedModule
+from parbench.reducers.token_probes import Probes
+from parbench.scenes.questions import Question
+from parbench.scenes.splits import load_split
+from tiny.language_stage import LanguageTrainer
+from tiny.loop import Losses, Stage
+from tiny.validation import drawn
+from tiny.vision_stage import TRAIN_SEEDS, Picture, draw_picture, normalise
+
+# As in the last stages of llava-tiny's own training.
+STAGE = Stage(
+    "reducer",
+    side=24,
+    steps=600,
+    batch=8,
+    things=(4, 8),
+    signs=(1, 2),
+    questions=24,
+    rate=1e-3,
+    warmup=30,
+    floor=0.1,
+    emphasis=(("existence", 2.0), ("count", 3.0), ("relation", 2.0), ("reading", 2.0)),
+)
+# Images whose features a module may start from.
+_FIRST = 200
+
+
+class ReducerTrainer(nn.Module):
+    """The trainer of a learned reducer's module. Its parameters are those of the module alone.
+
+    Args:
+        adapter: The model, in float32. It is frozen.
+        reducer: The method. Half of the steps are at its budget, the others at one drawn from its ``training_budgets``.
+        stage: The stage.
+        seed: Seed of module and data.
+    """
+
+    def __init__(self, adapter: LlavaAdapter, reducer: Learned, stage: Stage, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.stage, self.seed = stage, seed
+        self.adapter, self.reducer = adapter, reducer
+        adapter.model.requires_grad_(False)
+        width = adapter.model.config.vision_config.hidden_size
+        self.module: LearnedModule = reducer.new_module(width)
+        # In a tuple, so that the model's weights are no part of this module.
+        self._readers = (LanguageTrainer(adapter.model, adapter.tokenizer, stage, seed),)
+        self.reader.requires_grad_(False)
+
+    @property
+    def reader(self) -> LanguageTrainer:
+        """What runs the LLM on questions."""
+        return self._readers[0]
+
+    def begin(self, stage: Stage) -> None:
+        """Start a stage."""
+        self.stage = stage
+        self.reader.begin(stage)
+
+    def prepare(self) -> None:
+        """Set the module to the state from which training starts, which may depend on features of training images."""
+        rng = np.random.default_rng([self.seed, 5])
+        generator = torch.Generator().manual_seed(self.seed)
+        self.reducer.start(self.module, self.adapter, self._batches(rng), generator)
+
+    def _batches(self, rng: np.random.Generator) -> Iterable[torch.Tensor]:
+        """Pixels of some images, batch by batch."""
+        for _ in range(_FIRST // self.stage.batch):
+            pictures = [draw_picture(int(one), self.stage) for one in rng.integers(*TRAIN_SEEDS, size=self.stage.batch)]
+            yield normalise([picture.pixels for picture in pictures])
+
+    def losses(self, step: int) -> Losses:
+        """Losses of a step. Its data, budget and noise depend only on the number of the step and the seed."""
+        rng = np.random.default_rng([self.seed, step, 11])
+        lesson = self.reader.draw(rng)
+        least, most = self.reducer.training_budgets
+        budget = self.reducer.budget if rng.random() < 0.5 else int(rng.integers(least, most + 1))
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        turns = self.reader.turns(lesson.asked)
+        with self._autocast():
+            encoded = self._encoded(lesson.pictures)
+            method = self.reducer.with_budget(budget)
+            tokens, more = method.learn(self.module, encoded.features, self._probes(encoded), generator)
+            look = self.reader.read(self.adapter.project(tokens), turns, None)
+            losses: Losses = {"answer": self.reader.answer_loss(look, turns), **more}
+        return losses | {"_right": torch.tensor(np.mean(look.right(turns)))}
+
+    @torch.no_grad()
+    def _encoded(self, pictures: list[Picture]) -> Encoded:
+        return self.adapter.encode(
+            normalise([picture.pixels for picture in pictures]), self.reducer.blocks_of(self.adapter.geometry)
+        )
+
+    def _probes(self, encoded: Encoded) -> Probes:
+        return Probes(self.adapter, encoded, [""] * len(encoded.features), list(range(len(encoded.features))))
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.reader.precision == torch.bfloat16)
+
+    @torch.inference_mode()
+    def judge(self, pictures: list[Picture], asked: list[list[Question]], method: Learned, module: LearnedModule) -> list[bool]:
+        """For each question whether greedy decoding gives the correct answer, with tokens as in evaluation."""
+        turns = self.reader.turns(asked)
+        encoded = self._encoded(pictures)
+        tokens = method.evaluate(module, encoded.features, self._probes(encoded)).tokens
+        return self.reader.read(self.adapter.project(tokens), turns, None).right(turns)
+
+
+def validated(trainer: ReducerTrainer, images: int, budgets: Sequence[int], batch: int = 8) -> dict[str, float]:
+    """Exact match on the first images of the val split at some budgets."""
+    scenes, items = load_split("val")
+    asked: dict[int, list[Question]] = {}
+    for item in items:
+        asked.setdefault(item.image, []).append(item.question)
+    module = copy.deepcopy(trainer.module).double().eval()
+    found = {}
+    for budget in budgets:
+        method, hits = trainer.reducer.with_budget(budget), list[bool]()
+        for first in range(0, images, batch):
+            numbers = range(first, min(images, first + batch))
+            shown = [drawn(scenes[number]) for number in numbers]
+            hits += trainer.judge(shown, [asked[number] for number in numbers], method, module)
+        found[f"val_{budget}"] = round(float(np.mean(hits)), 4)
+    return found
+
+
+def stage_of(steps: int, rate: float = STAGE.rate, questions: int = STAGE.questions) -> Stage:
+    """The stage with another number of steps, rate, and number of questions."""
+    return replace(STAGE, steps=steps, rate=rate, questions=questions, warmup=min(STAGE.warmup, max(1, steps // 4)))
