@@ -7,6 +7,7 @@ import threading
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import Gemma2Config, LlamaConfig, Qwen3Config
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.gemma2.modeling_gemma2 import Gemma2Model
@@ -94,6 +95,27 @@ def test_a_layer_that_has_not_run_has_the_inputs_of_its_run(kind):
     assert torch.equal(ahead.keys, heard[0].keys)
     assert (ahead.scaling, ahead.softcap) == (heard[0].scaling, heard[0].softcap)
     assert all(torch.equal(one.keys, keys) for one, keys in zip(cache.layers, held, strict=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.inference_mode()
+def test_what_is_not_asked_for_is_not_computed(kind):
+    layer = made(kind).layers[1]
+    hidden = torch.randn(2, 9, 48)
+    tables = (torch.rand(2, 9, 8), torch.rand(2, 9, 8))
+
+    def products(**asked):
+        with FlopCounterMode(display=False) as counter:
+            found = attention_inputs(layer, hidden, tables, **asked)
+        return found, counter.get_total_flops()
+
+    # Six query heads and two key heads, of width 8.
+    (whole, both), (part, keys) = products(), products(queries=False)
+    assert both == 2 * 18 * 48 * (48 + 16)
+    assert keys == 2 * 18 * 48 * 16
+    assert torch.equal(part.keys, whole.keys)
+    # The layer itself is as before.
+    assert layer.self_attn.v_proj(hidden).any()
 
 
 @pytest.mark.parametrize("kernel", ["eager", "sdpa"])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from parbench.models.attention import AttentionInputs
 
@@ -118,8 +120,38 @@ def _release(name: str) -> None:
         ALL_ATTENTION_FUNCTIONS[name] = heard.kernel
 
 
-def attention_inputs(layer: Any, hidden: Tensor, position_embeddings: tuple[Tensor, Tensor]) -> AttentionInputs:
+class _Without(TorchFunctionMode):
+    """Inside the block, in this thread alone, some linear layers give zeros without being computed.
+
+    A layer that does not call torch's ``linear`` with its own weight, such as a quantized one, is computed.
+
+    Args:
+        layers: The linear layers; None stands for one that a model does not have.
+    """
+
+    def __init__(self, *layers: Any) -> None:
+        super().__init__()
+        self.layers = [layer for layer in layers if layer is not None]
+
+    def __torch_function__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+        if func is F.linear and not kwargs and any(args[1] is layer.weight for layer in self.layers):
+            # One number in memory, whatever the shape.
+            return args[0].new_zeros(()).expand(*args[0].shape[:-1], args[1].shape[0])
+        return func(*args, **(kwargs or {}))
+
+
+def attention_inputs(
+    layer: Any, hidden: Tensor, position_embeddings: tuple[Tensor, Tensor], *, queries: bool = True
+) -> AttentionInputs:
     """The attention inputs of ``layer`` if ``hidden`` [B, S, d] were the input of the layer. No KV cache is touched.
+
+    Values and the output of the attention are not computed where the layer has projections of their own for them.
+
+    Args:
+        layer: A decoder layer.
+        hidden: [B, S, d].
+        position_embeddings: Cosines and sines for it.
+        queries: False: queries are not computed either, and those of the result mean nothing.
 
     Raises:
         RuntimeError: The layer does not use transformers' registry of attention kernels.
@@ -128,9 +160,11 @@ def attention_inputs(layer: Any, hidden: Tensor, position_embeddings: tuple[Tens
     normed = layer.input_layernorm(hidden)
     cosines, sines = position_embeddings
     turned = (cosines.to(normed.device), sines.to(normed.device))
-    with listening({layer.self_attn: heard.append}, runs=False):
+    attention = layer.self_attn
+    unused = [getattr(attention, name, None) for name in ("v_proj", "o_proj", *(() if queries else ("q_proj",)))]
+    with listening({attention: heard.append}, runs=False), _Without(*unused):
         # Not called as a module, since hooks, such as those that record attention, belong to the real run.
-        layer.self_attn.forward(normed, position_embeddings=turned, attention_mask=None)
+        attention.forward(normed, position_embeddings=turned, attention_mask=None)
     if not heard:
-        raise RuntimeError(f"{type(layer.self_attn).__name__} does not use transformers' registry of attention kernels")
+        raise RuntimeError(f"{type(attention).__name__} does not use transformers' registry of attention kernels")
     return heard[0]

@@ -119,7 +119,7 @@ class View:
         embeds: [B, S, d] input embeddings of the LLM.
         entering: [B, S', d] hidden states that would enter the layer.
         before: The previous layer.
-        itself: Returns the attention inputs of the layer itself.
+        itself: Returns the attention inputs of the layer itself; without its queries, which then mean nothing, if it gets False.
         unturned: Returns them as they are before queries and keys are turned by rotary positions.
         norm: Returns hidden states [..., d] behind the final norm of the LLM.
         seeds: One number per image, from its content.
@@ -133,7 +133,7 @@ class View:
     embeds: Tensor
     entering: Tensor
     before: Before
-    itself: Callable[[], AttentionInputs]
+    itself: Callable[..., AttentionInputs]
     unturned: Callable[[], AttentionInputs]
     norm: Callable[[Tensor], Tensor]
     seeds: Sequence[int]

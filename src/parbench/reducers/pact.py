@@ -73,7 +73,7 @@ class Pact(SingleCut):
             count = present.clamp(max=self.left(view.geometry)[0])
             passing = torch.maximum(passing, count)
         kept = Choice.best(view, scores, passing).keep
-        keys = F.normalize(view.at_tokens(view.itself().keys.transpose(1, 2).flatten(2)).double(), dim=-1)
+        keys = F.normalize(view.at_tokens(view.itself(False).keys.transpose(1, 2).flatten(2)).double(), dim=-1)
         centre, cutoff = self.centres(keys, kept, count)
         return Choice(centre, scores, into=nearest_leader(keys, view.valid, centre, self.reach * cutoff))
 

@@ -229,7 +229,7 @@ class LayerHooks(LlmHooks):
             self.embeds,
             hidden,
             before,
-            lambda: _ahead(layer, hidden, position_embeddings),
+            lambda queries=True: _ahead(layer, hidden, position_embeddings, queries),
             lambda: _unturned(layer, hidden, position_embeddings),
             lambda states: self.adapter.language.norm(states).to(states.device),
             self.rows.seeds,
@@ -273,10 +273,10 @@ class LayerHooks(LlmHooks):
         return Provenance(image, token, source, torch.ones(len(source), dtype=torch.float64, device=source.device))
 
 
-def _ahead(layer: Any, hidden: Tensor, position_embeddings: tuple[Tensor, Tensor]) -> AttentionInputs:
+def _ahead(layer: Any, hidden: Tensor, position_embeddings: tuple[Tensor, Tensor], queries: bool) -> AttentionInputs:
     """The attention inputs of a layer that has not run. Of its projections, the keys count as the method's work."""
     with without_flops():
-        found = attention_inputs(layer, hidden, position_embeddings)
+        found = attention_inputs(layer, hidden, position_embeddings, queries=queries)
     add_flops(2 * found.keys.numel() * hidden.shape[-1])
     return found
 
