@@ -91,7 +91,9 @@ Where methods act and what they get differs from LLaVA-1.5 in these points:
 * **Budgets** are for an image. A ratio such as 0.222 is of the image's own tokens. An image with fewer tokens than the budget
   keeps all. Inside the LLM use a ratio: how few tokens a cut can leave on average depends on the size of the image.
 * **Attention inside the LLM.** FastV, SparseVLM and PyramidDrop read the attention of a layer. In Gemma 3 most layers see only a
-  window; a prompt longer than the window of the layer that is read is a failed sample, with a sentence that says so.
+  window. Before the first question of a run its prompts are measured, and one longer than the window of a layer that is read is
+  refused in a sentence that names the next layers that see everything: `method.layer=6` for FastV on `gemma3-4b`. Later turns of
+  conversations hold answers, so there such a prompt is a failed sample.
 * **Positions** of kept tokens stay as they were in models with three axes; in the others they are renumbered where the method
   says so.
 

@@ -10,8 +10,10 @@ import pytest
 import zoo
 from helpers import METHODS, reducer
 from parbench.engine.engine import Engine
+from parbench.engine.reach import check_reach
 from parbench.engine.samples import Answer, Sample
-from parbench.errors import ParbenchError
+from parbench.errors import ParbenchError, UnfitSample
+from parbench.harness.reach import check_prompts
 from parbench.models.adapter import LlavaAdapter
 from parbench.models.evidence import Evidence
 from parbench.ops.groups import apportion
@@ -112,8 +114,31 @@ def test_attention_of_a_sliding_layer_is_not_read_beyond_its_window(method):
     found = Engine(adapter_of("gemma3"), reducer(method, 0.5)).answer([short, long])
     assert found[0].error is None
     assert "is longer than the 32 that layer" in str(found[1].error)
+    check_prompts(Engine(adapter_of("gemma3"), reducer(method, 0.5)), [short])
+    with pytest.raises(ParbenchError, match=f"^{long.id}: a prompt of .* reads no attention inside the LLM$"):
+        check_prompts(Engine(adapter_of("gemma3"), reducer(method, 0.5)), [short, long])
     # It reads no attention.
-    assert Engine(adapter_of("gemma3"), reducer("random-in-llm", 0.5)).answer([long])[0].error is None
+    unseeing = Engine(adapter_of("gemma3"), reducer("random-in-llm", 0.5))
+    check_prompts(unseeing, [long])
+    assert unseeing.answer([long])[0].error is None
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ("fastv", "method.layer=2, "),
+        ("pyramiddrop", "method.layers=[3, 4, 5], "),
+        ("sparsevlm", "method.layers=[1, 3, 4], "),
+        ("visionzip+fastv", "method.inside.layer=2, "),
+    ],
+)
+def test_the_next_layers_that_see_everything_are_named(method, said, monkeypatch):
+    adapter = adapter_of("gemma3")
+    monkeypatch.setattr(adapter, "window", lambda layer: None if layer in (1, 3, 4, 5) else 32)
+    with pytest.raises(UnfitSample, match="a prompt of 33 tokens is longer than the 32 that layer") as refused:
+        check_reach(adapter, reducer(method, 0.9), 33)
+    assert f": use {said}" in str(refused.value)
+    check_reach(adapter, reducer(method, 0.9), 32)
 
 
 @pytest.mark.parametrize("name", ["llava_next", "llava_onevision"])

@@ -134,11 +134,16 @@ class Reader:
 
     def _prompt(self, sample: Sample, images: Sequence[ImageTokens]) -> Tensor | Exception:
         try:
-            kinds = [image.kind for image in images]
-            return self._adapter.ids(sample.prompt(kinds if "video" in kinds else len(images)), images)
+            return prompt_ids(self._adapter, sample, images)
         # Raised again when the sample is run, so that this sample fails.
         except Exception as error:
             return error
+
+
+def prompt_ids(adapter: LlavaAdapter, sample: Sample, images: Sequence[ImageTokens]) -> Tensor:
+    """Token ids [S] of a sample's prompt with its images, see :meth:`LlavaAdapter.ids`."""
+    kinds = [image.kind for image in images]
+    return adapter.ids(sample.prompt(kinds if "video" in kinds else len(images)), images)
 
 
 def ahead(

@@ -26,11 +26,21 @@ def most_tokens(adapter: LlavaAdapter, dataset: PreparedDataset) -> int:
     for row in range(0, number, max(1, number // _LOOKED_AT)):
         with contextlib.suppress(UnfitSample):
             visuals = dataset.visuals(row)
-            found.append(sum(len(_tokens(adapter, visual, len(visuals)).source) for visual in visuals))
+            found.append(sum(len(tokens_of(adapter, visual, len(visuals)).source) for visual in visuals))
     return max(found)
 
 
-def _tokens(adapter: LlavaAdapter, visual: Image.Image | Clip, together: int) -> ImageTokens:
+def tokens_of(adapter: LlavaAdapter, visual: Image.Image | Clip, together: int) -> ImageTokens:
+    """The tokens of an image or a video of a question.
+
+    Args:
+        adapter: The model.
+        visual: The image or video.
+        together: Number of those of the question.
+
+    Raises:
+        UnfitSample: The model's processor refuses it.
+    """
     if isinstance(visual, Clip):
         return adapter.prepare(visual).tokens
     return adapter.family.tokens_of(visual.size, together)

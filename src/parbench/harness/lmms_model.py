@@ -21,6 +21,7 @@ from parbench.harness.datasets import PreparedDataset
 from parbench.harness.in_flight import in_flight
 from parbench.harness.progress import Progress
 from parbench.harness.prompts import build_prompt
+from parbench.harness.reach import check_prompts
 from parbench.models.evidence import Evidence
 from parbench.results.delivery import source
 from parbench.results.naming import sample_id
@@ -114,6 +115,7 @@ class ParbenchLlava(lmms):
         self._check_calibration(requests)
         texts = dict(self.answered)
         docs, samples = self._docs(requests), self._samples(requests, texts)
+        check_prompts(self.engine, samples)
         known = sum(sample.id in texts for sample in samples)
         if self.begin:
             self.begin(len(samples))

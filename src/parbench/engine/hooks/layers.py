@@ -16,8 +16,8 @@ from parbench.engine.hooks.cutting import averaged, choose_by_size, compose, hid
 from parbench.engine.hooks.segments import Segment
 from parbench.engine.hooks.weighing import check_kernel, log_sizes
 from parbench.engine.inputs import Rows
+from parbench.engine.reach import check_reach
 from parbench.engine.trace import Stage, Trace
-from parbench.errors import UnfitSample
 from parbench.models.adapter import LanguageAdapter
 from parbench.models.attention import AttentionInputs
 from parbench.models.counting import add_flops, own_flops, without_flops
@@ -68,7 +68,7 @@ class LayerHooks(LlmHooks):
         self.adapter, self.reducer, self.trace, self.place = adapter, reducer, trace, place
         self.packed: Packed | None = None
         self.stages = reducer.stages(adapter.geometry)
-        self._check_reach()
+        check_reach(adapter, reducer, int(rows.mask.sum(1).max()))
         if reducer.weighs_sizes:
             check_kernel(adapter)
         self.compacts = reducer.compacts and adapter.renumbers
@@ -101,20 +101,6 @@ class LayerHooks(LlmHooks):
             # Registered last, so that it sees a sequence that was shortened before this layer.
             handles.append(layers[at - 1].register_forward_pre_hook(self.look_at_layer, with_kwargs=True))
         return handles
-
-    def _check_reach(self) -> None:
-        """Refuse prompts longer than what a layer sees whose attention the method reads.
-
-        Raises:
-            UnfitSample: One is longer. Its first visual tokens would be dropped unseen.
-        """
-        for layer in (stage + offset for stage in self.stages for offset in self.reducer.reads):
-            window = self.adapter.window(layer)
-            if window is not None and (longest := int(self.rows.mask.sum(1).max())) > window:
-                raise UnfitSample(
-                    f"a prompt of {longest} tokens is longer than the {window} that layer {layer} sees, whose attention method "
-                    f"{self.reducer.name} reads: choose layers behind one that sees all (method.layer or method.layers)"
-                )
 
     def note_positions(self, _language: Any, _args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before the LLM: store the position ids, which layers do not get in every family."""
