@@ -84,6 +84,7 @@ def small(**fields) -> LlavaAdapter:
         ("tome", {}),
         ("fastv", {}),
         ("fastv", {"variant": "in_place"}),
+        ("fastv", {"raters": "stop"}),
         ("dymu", {"unmerge": True}),
         ("interaction", {}),
     ],

@@ -69,8 +69,9 @@ def run_pass(engine: Engine, batch: Batch, laps: Laps, new_tokens: int) -> Pass:
 
 
 def _rows(engine: Engine, batch: Batch, reduced: Sequence[Reduced], new_tokens: int) -> Rows:
-    images = [[image] for image in visuals(engine.site, reduced)]
-    return build_rows(engine.adapter, batch.prompts, images, engine.site.positions, [new_tokens] * len(batch))
+    site, images = engine.site, [[image] for image in visuals(engine.site, reduced)]
+    questions = batch.questions if site.needs_words else None
+    return build_rows(engine.adapter, batch.prompts, images, site.positions, [new_tokens] * len(batch), questions)
 
 
 class _Answers:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import partial
-
-import torch
 
 from parbench.engine.batch import Batch
-from parbench.engine.inputs import Line, Lines, Visual, build_line
+from parbench.engine.inputs import Line, Lines, Visual, build_line, with_words
 from parbench.engine.origins import anchors, owners
 from parbench.engine.reduced import Reduced
 from parbench.engine.samples import Sample
@@ -17,7 +13,6 @@ from parbench.engine.sites import Site
 from parbench.errors import UnfitSample
 from parbench.models.adapter import LlavaAdapter
 from parbench.reducers import Reducer
-from parbench.reducers.word_kinds import TEMPLATE, token_kinds
 
 
 def visuals(site: Site[Reducer], reduced: Sequence[Reduced]) -> list[Visual]:
@@ -62,17 +57,4 @@ def _line(adapter: LlavaAdapter, batch: Batch, sample: Sample, images: Sequence[
     if isinstance(prompt, Exception):
         raise prompt
     line, limit = build_line(adapter, prompt, images, batch.site.positions, sample.max_new_tokens)
-    return (_with_words(adapter, line, sample.question) if batch.site.needs_words and images else line), limit
-
-
-def _with_words(adapter: LlavaAdapter, line: Line, question: str) -> Line:
-    """The line with the kind of each text token.
-
-    Raises:
-        UnfitSample: The prompt does not contain the question.
-    """
-    text = line.image == -1
-    kinds = token_kinds(line.ids[text].tolist(), partial(adapter.tokenizer.decode, clean_up_tokenization_spaces=False), question)
-    words = torch.full_like(line.ids, TEMPLATE)
-    words[text] = torch.tensor(kinds, dtype=words.dtype)
-    return replace(line, words=words)
+    return (with_words(adapter, line, sample.question) if batch.site.needs_words and images else line), limit

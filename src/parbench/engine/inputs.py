@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from parbench.errors import UnfitSample
 from parbench.models.adapter import LlavaAdapter
 from parbench.models.families import Family, ImageTokens
 from parbench.models.geometry import Geometry
-from parbench.reducers.word_kinds import TEMPLATE
+from parbench.reducers.word_kinds import TEMPLATE, token_kinds
 
 # The image of a token that belongs to one but shows nothing of it.
 SEPARATOR = -2
@@ -288,12 +289,38 @@ def _streams(lines: Sequence[Line], inside: Tensor, embeds: Tensor) -> Tensor | 
 
 
 def build_rows(
-    adapter: LlavaAdapter, prompts: Sequence[Tensor], visuals: Sequence[Sequence[Visual]], positions: str, new_tokens: Sequence[int]
+    adapter: LlavaAdapter,
+    prompts: Sequence[Tensor],
+    visuals: Sequence[Sequence[Visual]],
+    positions: str,
+    new_tokens: Sequence[int],
+    questions: Sequence[str] | None = None,
 ) -> Rows:
-    """A padded batch, see :func:`build_line`.
+    """A padded batch, see :func:`build_line`; with the kinds of text tokens where ``questions`` are given, see :func:`with_words`.
 
     Raises:
-        UnfitSample: A prompt does not match its images or exceeds the context.
+        UnfitSample: A prompt does not match its images, does not contain its question, or exceeds the context.
     """
     given = zip(prompts, visuals, new_tokens, strict=True)
-    return pad(adapter, [build_line(adapter, prompt, row, positions, more)[0] for prompt, row, more in given])
+    lines = [build_line(adapter, prompt, row, positions, more)[0] for prompt, row, more in given]
+    if questions is not None:
+        lines = [with_words(adapter, line, question) for line, question in zip(lines, questions, strict=True)]
+    return pad(adapter, lines)
+
+
+def with_words(adapter: LlavaAdapter, line: Line, question: str) -> Line:
+    """A line of an image with the kind of each text token, for methods that choose raters by the kinds of words.
+
+    Args:
+        adapter: The model.
+        line: The line.
+        question: The question in it, as prompt-aware methods get it.
+
+    Raises:
+        UnfitSample: The prompt does not contain the question.
+    """
+    text = line.image == -1
+    kinds = token_kinds(line.ids[text].tolist(), partial(adapter.tokenizer.decode, clean_up_tokenization_spaces=False), question)
+    words = torch.full_like(line.ids, TEMPLATE)
+    words[text] = torch.tensor(kinds, dtype=words.dtype)
+    return replace(line, words=words)
