@@ -8,9 +8,13 @@ from collections import Counter
 import pytest
 
 from helpers import identity_of, reducer, refused
+from parbench.config import compose_config
 from parbench.engine.engine import Engine
+from parbench.engine.samples import Sample
 from parbench.errors import ParbenchError
+from parbench.harness.conversations import Conversations
 from parbench.harness.prompts import build_prompt
+from parbench.harness.session import Session
 from parbench.scenes.questions import SKILLS
 from parbench.scenes.splits import SPLITS, rows, splits_of
 
@@ -47,6 +51,22 @@ def test_a_prompt_holds_the_conversation_so_far(adapter, monkeypatch):
     )
     monkeypatch.setattr(adapter, "prompt", "vicuna_v1")
     assert build_prompt(adapter, "And the star?", 1, earlier).endswith(prompt.replace("</s>USER: And", "</s>USER: And"))
+
+
+@pytest.mark.parametrize(("limit", "joined"), [(6, 2), (8, 4), (None, 4)])
+def test_a_union_is_of_the_questions_that_are_asked(adapter, limit, joined):
+    words = ["dataset=scenes_turns", "method=cdpruner", *([] if limit is None else [f"limit={limit}"])]
+    session = Session(compose_config([*words, "turns=union"]))
+    docs = session.dataset.docs()
+    asking = Conversations(adapter, session.dataset, "union", {}, lambda _: None, session.asked)
+    alone = Sample("4", lambda _: "", session.dataset.question(docs[4]), list, "image")
+    assert asking.sample(alone, docs[4]).chosen_for.question == " ".join(
+        session.dataset.question(docs[row]) for row in range(4, 4 + joined)
+    )
+    # A run that joined what was not asked keeps its id for itself.
+    method = reducer("cdpruner", 64)
+    assert ("joins" in session.identity(method)) == (limit == 6)
+    assert "joins" not in Session(compose_config([*words, "turns=first"])).identity(method)
 
 
 def test_turns_end_to_end(run, folder):

@@ -10,7 +10,7 @@ not have. Greedy answers are the same in every run, so prompts are too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,7 @@ class Conversations:
         how: See :func:`parbench.harness.turns.turns_of`.
         answers: The answers so far, by sample id; it grows while samples are run.
         evidence: Where in the image is what the question of a row is about, for a method that is told.
+        asked: The rows that are asked at all; None for all of them.
     """
 
     adapter: LlavaAdapter
@@ -47,6 +48,7 @@ class Conversations:
     how: str
     answers: Mapping[str, str]
     evidence: Callable[[int], Evidence | None]
+    asked: Collection[int] | None = None
 
     def sample(self, alone: Sample, doc: Mapping[str, Any]) -> Sample:
         """The sample of a turn.
@@ -65,7 +67,9 @@ class Conversations:
         if self.how == "first" and turn > 1:
             return replace(found, chosen_for=self._asking(alone, questions[0], ids[0], rows[:1]))
         if self.how == "union":
-            return replace(found, chosen_for=self._asking(alone, " ".join(questions), f"{alone.id} union", rows))
+            union = [place for place, row in enumerate(rows) if self.asked is None or row in self.asked]
+            together, those = " ".join(questions[place] for place in union), [rows[place] for place in union]
+            return replace(found, chosen_for=self._asking(alone, together, f"{alone.id} union", those))
         return found
 
     def _asking(self, alone: Sample, question: str, name: str, rows: Sequence[int]) -> Sample:

@@ -185,7 +185,7 @@ class _Computation:
             lm.answered = {line.id: line.prediction for line in store.done.values()}
             lm.dataset, lm.progress = session.dataset, self.progress
             lm.run, lm.title = store.id, row_name(self.reducer.settings())
-            lm.turns = session.turns(self.reducer)
+            lm.turns, lm.asked = session.turns(self.reducer), session.asked
 
             def begin(questions: int) -> None:
                 store.settle(questions=questions)

@@ -49,6 +49,7 @@ class ParbenchLlava(lmms):
         dataset: The source of rows and images.
         progress: The progress bar of the whole command.
         turns: How a method chooses tokens for the turns of a conversation; None if questions are asked one by one.
+        asked: The rows that are asked, of all shards together; None for all of the data set.
         run: The id of this evaluation in the progress bar.
         title: Its name there.
     """
@@ -71,6 +72,7 @@ class ParbenchLlava(lmms):
         self.dataset: PreparedDataset | None = None
         self.progress: Progress | None = None
         self.turns: str | None = None
+        self.asked: Collection[int] | None = None
         self.run, self.title = "", "parbench"
         self._planned: list[list[str]] | None = None
         self._calibrated_for: Collection[str] = ()
@@ -173,7 +175,7 @@ class ParbenchLlava(lmms):
         alone = [self._sample(request) for request in requests]
         if self.turns is None or self.dataset is None:
             return alone
-        conversations = Conversations(self.engine.adapter, self.dataset, self.turns, texts, self._evidence)
+        conversations = Conversations(self.engine.adapter, self.dataset, self.turns, texts, self._evidence, self.asked)
         return [conversations.sample(sample, doc) for sample, doc in zip(alone, self._docs(requests), strict=True)]
 
     def _sample(self, request: Instance) -> Sample:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,6 +142,24 @@ class Session:
         elif limit is not None:
             number = min(number, limit)
         return number // self.shard[1] if self.shard else number
+
+    @cached_property
+    def asked(self) -> Collection[int] | None:
+        """The rows that are asked, of all shards together; None for all."""
+        limit = self.config.limit
+        if limit is None:
+            return None
+        limited = self.dataset.limited(limit)
+        return frozenset(range(limit) if limited is None else limited)
+
+    @cached_property
+    def _cuts_conversations(self) -> bool:
+        """Whether the limit leaves some turns of a conversation unasked."""
+        asked = self.asked
+        if asked is None or not self.dataset.settings.get("turn"):
+            return False
+        docs = self.dataset.docs()
+        return any(row not in asked for own in asked if own < len(docs) for row in self.dataset.conversation(docs[own]))
 
     @cached_property
     def geometry(self) -> Geometry:
@@ -324,6 +342,9 @@ class Session:
             identity["within"] = "part" if site_of(reducer, self.geometry).by_part else "image"
         if turns := self.turns(reducer):
             identity["turns"] = turns
+        if turns == "union" and self._cuts_conversations:
+            # Before, questions beyond the limit were joined too.
+            identity["joins"] = "asked"
         if kind := settings.get("quantization"):
             identity["quantization"] = {"name": kind, "bitsandbytes": importlib.metadata.version("bitsandbytes")}
         # An access token does not affect results and must not be written to files.

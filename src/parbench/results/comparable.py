@@ -8,7 +8,7 @@ from typing import Any
 # A block with a name is represented by it: dataset=scenes, engine=shared, as on the command line.
 _NAMED = ("dataset", "engine", "method", "quantization")
 # Fields that may differ between methods.
-_OWN = ("method", "method_source", "clip", "calibration", "within", "turns")
+_OWN = ("method", "method_source", "clip", "calibration", "within", "turns", "joins")
 # The most informative first: runs on other data differ in ten fields, and messages name the first.
 _ORDER = ("model", "dataset", "dataset.split", "dataset.skill", "dataset.images", "limit", "dtype", "weights")
 
