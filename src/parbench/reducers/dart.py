@@ -10,8 +10,8 @@ from torch import Tensor
 
 from parbench.errors import ParbenchError
 from parbench.models.geometry import Geometry
+from parbench.ops.pivots import least_similar_in_turn, set_order
 from parbench.ops.selection import top_k
-from parbench.ops.turns import least_similar_in_turn, set_order
 from parbench.reducers import Choice
 from parbench.reducers.layer_probes import View
 from parbench.reducers.single_cut import ShareCut
@@ -24,7 +24,7 @@ class Dart(ShareCut):
     Pivots are the visual tokens, and the text tokens after the image, whose keys in layer K - 1 have the largest L1 norms over
     all heads. Each takes the tokens of smallest cosine to it that no pivot before it took; hidden states are compared behind
     the LLM's final norm. Text pivots guide only. The order of turns is that in which CPython iterates over a set of the pivots'
-    places in the sequence, as in the release, computed by its rule (:func:`parbench.ops.turns.set_order`). It depends on the
+    places in the sequence, as in the release, computed by its rule (:func:`parbench.ops.pivots.set_order`). It depends on the
     length of the text before the image.
 
     Deviations. The release delivers the image pivots and an equal number of tokens for each pivot, so less than it is asked for:

@@ -12,7 +12,7 @@ from parbench.ops.counts import by_share
 from parbench.ops.graph import cosine
 from parbench.ops.selection import outliers, top_k
 from parbench.reducers import Reduction
-from parbench.reducers.attended import AttendedReducer
+from parbench.reducers.attended import AttendedReducer, last_attended
 from parbench.reducers.token_probes import Probes
 
 
@@ -45,18 +45,9 @@ class PruMerge(AttendedReducer):
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
         """Select patches, merge their neighbours, append the token of the rest."""
-        attention, keys = self.attended(probes)
+        attention, keys = last_attended(probes)
         order, counts = self.choose(attention, probes)
         return self.merge(features, cosine(keys), attention, order, counts, self.asked(probes.geometry))
-
-    @staticmethod
-    def attended(probes: Probes) -> tuple[Tensor, Tensor]:
-        """Attention to each patch [B, N] and its keys [B, N, C] in the last vision block, in float64."""
-        if probes.encoded.projected:
-            return probes.saliency(-1).mean(1), probes.token_keys(-1).transpose(1, 2).flatten(2)
-        queries, keys = probes.encoded.queries[-1].double(), probes.encoded.keys[-1].double()
-        scale = keys.shape[-1] ** -0.5
-        return (queries[:, :1] @ keys.transpose(1, 2) * scale).softmax(-1)[:, 0, 1:], keys[:, 1:]
 
     def choose(self, attention: Tensor, probes: Probes) -> tuple[Tensor, Tensor]:
         """Kept patches [B, K] in the official order, padded by arbitrary indices, and their counts [B]."""

@@ -14,8 +14,7 @@ from parbench.ops.counts import by_share, in_proportion, rank
 from parbench.ops.density import local_outlier_factor
 from parbench.ops.selection import compact, gather
 from parbench.reducers import Reduction, one_of
-from parbench.reducers.attended import AttendedReducer
-from parbench.reducers.prumerge import PruMerge
+from parbench.reducers.attended import AttendedReducer, last_attended
 from parbench.reducers.relevance import ComparesText
 from parbench.reducers.token_probes import Probes
 
@@ -83,7 +82,7 @@ class Recoverable(ComparesText, AttendedReducer):
         budget, size = self.asked(probes.geometry), features.shape[1]
         if budget == size:
             return Reduction.everything(features)
-        attention, keys = PruMerge.attended(probes)
+        attention, keys = last_attended(probes)
         similarity = self.similarity(probes)
         found = self.counts(attention, similarity, features.shape[2])
         if budget is not None:

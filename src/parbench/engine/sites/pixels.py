@@ -6,19 +6,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from parbench.engine.plan import TokenPlan
-from parbench.engine.sites.base import Site
+from parbench.engine.sites.vision import VisionSite
 from parbench.models.adapter import LlavaAdapter
 from parbench.models.families import Prepared
 from parbench.models.vision import Encoded
-from parbench.reducers import PixelReducer, Reduction
-from parbench.reducers.token_probes import Shown
+from parbench.reducers import PixelReducer
 
 
-class PixelSite(Site[PixelReducer]):
+class PixelSite(VisionSite[PixelReducer]):
     """The image, before the vision tower."""
 
     name = "pixels"
-    acts_in_vision = True
     overhead_functions = ("shrink",)
 
     @property
@@ -29,18 +27,6 @@ class PixelSite(Site[PixelReducer]):
     def encode(self, adapter: LlavaAdapter, images: Sequence[Prepared]) -> list[Encoded]:
         """Shrink the images, then run the vision tower."""
         return adapter.encode(self.reducer.shrink(adapter.pixels_of(images), self.geometry)).split()
-
-    def reduce(
-        self,
-        adapter: LlavaAdapter,
-        encoded: Encoded,
-        questions: Sequence[str],
-        _seeds: Sequence[int],
-        _evidence: Sequence[Shown | None] = (),
-    ) -> tuple[Reduction, list[int]]:
-        """Return the tokens of the smaller images."""
-        given = self.reducer.origin(encoded, self.geometry)
-        return replace(given, tokens=adapter.project(given.tokens)), [encoded.work] * len(questions)
 
     def plan(self, tokens: int) -> TokenPlan:
         """The tokens at each part of the model: every vision block runs on the smaller image. Resizing costs no FLOPs."""

@@ -15,7 +15,7 @@ from parbench.engine.hooks.layers import Packed
 from parbench.engine.hooks.unmerge import UnmergeHooks
 from parbench.engine.inputs import Rows
 from parbench.engine.plan import TokenPlan
-from parbench.engine.sites.base import Site
+from parbench.engine.sites.vision import VisionSite
 from parbench.engine.trace import Trace
 from parbench.errors import OutOfReach
 from parbench.models.adapter import LanguageAdapter, LlavaAdapter
@@ -24,17 +24,15 @@ from parbench.models.counting import own_flops
 from parbench.models.families import Prepared
 from parbench.models.merging import Merger
 from parbench.models.vision import Encoded
-from parbench.reducers import Reduction, TowerReducer
+from parbench.reducers import TowerReducer
 from parbench.reducers.budget import FAR
 from parbench.reducers.calibration import block_thresholds
-from parbench.reducers.token_probes import Shown
 
 
-class TowerSite(Site[TowerReducer]):
+class TowerSite(VisionSite[TowerReducer]):
     """Inside the vision tower, optionally with virtual unmerging in the LLM."""
 
     name = "tower"
-    acts_in_vision = True
     overhead_functions = ("merge",)
 
     @property
@@ -61,18 +59,6 @@ class TowerSite(Site[TowerReducer]):
         """Run the vision tower with the method."""
         merger = partial(self.reducer.merge, geometry=self.geometry)
         return adapter.encode(adapter.pixels_of(images), merger=merger).split()
-
-    def reduce(
-        self,
-        adapter: LlavaAdapter,
-        encoded: Encoded,
-        questions: Sequence[str],
-        _seeds: Sequence[int],
-        _evidence: Sequence[Shown | None] = (),
-    ) -> tuple[Reduction, list[int]]:
-        """Return the tokens that leave the tower."""
-        given = self.reducer.origin(encoded, self.geometry)
-        return dataclasses.replace(given, tokens=adapter.project(given.tokens)), [encoded.work] * len(questions)
 
     def hooks(self, adapter: LanguageAdapter, rows: Rows, trace: Trace, _place: Callable[[], Packed] | None = None) -> LlmHooks:
         """The hooks for unmerging, if the method unmerges."""

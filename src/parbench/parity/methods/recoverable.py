@@ -9,7 +9,7 @@ import torch
 
 from parbench.parity.case import Case, Verdict
 from parbench.parity.tokens import TokenParity, TokenRun
-from parbench.reducers.prumerge import PruMerge
+from parbench.reducers.attended import last_attended
 from parbench.reducers.recoverable import Recoverable
 
 # Inputs that some cases have in place of the shared ones.
@@ -46,7 +46,7 @@ class _Recoverable(TokenParity[Recoverable]):
             verdict.chosen(found.anchors[count : count + centres], recorded["centres"])
             rest = case.tensor("other_indices")
             verdict.chosen(patch[found.token == count + centres], rest[~torch.isin(rest, recorded["centres"])])
-        attention, _ = PruMerge.attended(found.probes)
+        attention, _ = last_attended(found.probes)
         verdict.close(attention[0], case.tensor("cls_attention"))
         verdict.close(found.method.similarity(found.probes)[0], case.tensor("text_similarity"))
 

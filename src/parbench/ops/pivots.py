@@ -1,4 +1,4 @@
-"""Tokens that several pivots take in turn, and the order of turns that a Python set of integers has."""
+"""Tokens that several pivots take in turn, and the order of pivots that a Python set of integers has."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parbench.ops.turns import least_similar_in_turn, set_order
+from parbench.ops.pivots import least_similar_in_turn, set_order
 
 distinct = st.lists(st.integers(0, 4000), unique=True, max_size=60)
 
