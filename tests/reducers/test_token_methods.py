@@ -160,6 +160,16 @@ def test_the_anchors_of_hiprune_bring_their_neighbours(adapter, scenes):
         assert all(chosen.kept[row, patch] for patch in near)
 
 
+def test_hiprune_has_no_more_anchors_than_fit_with_their_neighbours(adapter):
+    method = reducer("hiprune", 63, alpha=1.0)
+    with pytest.raises(ParbenchError, match=r"too small for 13 anchors .* a budget of 65"):
+        method.check(adapter.geometry)
+    method.with_budget(65).check(adapter.geometry)
+    # In the crops of an image, whose shares nobody chose, fewer do.
+    assert [method.anchors_of(share) for share in (3, 4, 5, 13, 63, 65)] == [0, 0, 1, 2, 12, 13]
+    assert [reducer("hiprune", 64).anchors_of(share) for share in (3, 64, 128, 192)] == [0, 1, 3, 4]
+
+
 @pytest.mark.parametrize(
     ("name", "budget", "fields", "said"),
     [

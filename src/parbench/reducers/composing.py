@@ -10,7 +10,7 @@ from typing import Any
 
 from parbench.errors import ParbenchError
 from parbench.models.geometry import Geometry
-from parbench.reducers import LayerReducer, Reducer
+from parbench.reducers import FeedForwardReducer, LayerReducer, MaskReducer, Reducer
 
 # Sites of methods that can come first.
 _BEFORE = ("pixels", "tower", "tokens")
@@ -63,6 +63,19 @@ def of_part(role: str, *, budget: bool = False) -> Iterator[None]:
         raise ParbenchError(said) from error
 
 
+def _not_first(part: Reducer) -> str:
+    """Why a method cannot come first, as the end of a sentence about it."""
+    if part.title == "none":
+        return "drops nothing"
+    if part.site == LayerReducer.site:
+        return "drops its tokens inside the LLM, where only the second part can"
+    if part.site == FeedForwardReducer.site:
+        return "also acts inside the LLM, where some of its tokens skip the MLPs of layers in which a second part would drop tokens"
+    if part.site == MaskReducer.site:
+        return "masks attention inside the LLM and lets all tokens enter"
+    return "has every patch in the attention of the LLM, though it merges them"
+
+
 def check_parts(name: str, before: Any, inside: Any) -> None:
     """Refuse parts that cannot act one after the other.
 
@@ -81,7 +94,7 @@ def check_parts(name: str, before: Any, inside: Any) -> None:
             f"write {inside.name}+{before.name}"
         )
     if before.site not in _BEFORE or getattr(before, "unmerges", False) or before.title == "none":
-        why = "drops nothing" if before.title == "none" else "does not shorten the sequence that enters the LLM"
+        why = _not_first(before)
         good = f"visionzip+{inside.name}" if drops_inside else "visionzip+fastv"
         raise ParbenchError(f"{before.name} cannot be the first part of method {name}, since it {why}: use one such as {good}")
     if not drops_inside:

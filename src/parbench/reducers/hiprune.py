@@ -48,7 +48,8 @@ class HiPrune(TokenReducer):
     The object layer of the release is 9 of 24 with CLS (LLaVA) and 16 of 32 without (Qwen2.5-VL); other depths use the same share
     of their blocks. In Qwen2.5-VL both blocks attend to the whole image, the late one is the last, and the attention of a token is
     the mean over its patches; if the object layer attends within windows, the nearest one that does not takes its place. Each crop
-    of LLaVA-NeXT is reduced by itself, as in the release, which gives all crops the same number of tokens.
+    of LLaVA-NeXT is reduced by itself, as in the release, which gives all crops the same number of tokens. A crop whose share is
+    too small for its anchors with their neighbours, as ``alpha`` near 1 may want, gets as many as fit; the release fails there.
 
     Attributes:
         alpha: Share of the budget for anchors and their neighbours.
@@ -84,8 +85,12 @@ class HiPrune(TokenReducer):
             raise ParbenchError(
                 f"method.object_layer={self.object_layer} of {self.name} is none of the tower's layers: use 1 to {geometry.blocks}"
             )
-        if (budget := self.count(geometry)) < geometry.patches:
-            self.anchors_of(budget)
+        budget = self.count(geometry)
+        if budget < geometry.patches and (anchors := self._wanted(budget)) * _CROSS > budget:
+            raise ParbenchError(
+                f"budget={budget} of method {self.name} is too small for {anchors} anchors with four neighbours each: use a "
+                f"smaller method.alpha than {self.alpha:g}, or a budget of {anchors * _CROSS}"
+            )
 
     def blocks_of(self, geometry: Geometry) -> tuple[int, ...]:
         """The block of the anchors and that of the registers."""
@@ -97,18 +102,11 @@ class HiPrune(TokenReducer):
         return (self.object_layer or max(1, round(geometry.blocks * share))) - 1
 
     def anchors_of(self, budget: int) -> int:
-        """The number of anchors in a budget.
+        """The number of anchors in a budget: as many as wanted, and at most so many as fit with their neighbours."""
+        return min(self._wanted(budget), budget // _CROSS)
 
-        Raises:
-            ParbenchError: With their neighbours they may exceed it.
-        """
-        anchors = round(budget * self.alpha / _CROSS)
-        if anchors * _CROSS > budget:
-            raise ParbenchError(
-                f"budget={budget} of method {self.name} is too small for {anchors} anchors with four neighbours each: use a "
-                f"smaller method.alpha than {self.alpha:g}, or a budget of {anchors * _CROSS}"
-            )
-        return anchors
+    def _wanted(self, budget: int) -> int:
+        return round(budget * self.alpha / _CROSS)
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
         """Select the tokens, in raster order."""
