@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import write_scenes_video
 from parbench.config import compose_config
 from parbench.errors import ParbenchError
 from parbench.harness.datasets import PreparedDataset
@@ -298,3 +299,13 @@ def test_a_skill_is_a_part_of_it():
     assert set(data.rows["skill"]) == {"order"}
     with pytest.raises(ParbenchError, match=r"unknown dataset.skill of scenes-video 'reading': known are .*memory"):
         PreparedDataset(settings("dataset.skill=reading")).fingerprint
+
+
+def test_the_page_has_the_sizes_and_the_middle_frame_at_chance():
+    text = write_scenes_video.PAGE.read_text(encoding="utf-8")
+    assert write_scenes_video.with_tables(text, ("sizes",)) == text, "run: python scripts/write_scenes_video.py"
+    _, _, table = text.partition("<!-- baselines -->")
+    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("|")]
+    by_skill = {row[0]: row for row in rows}
+    for skill, share in splits.chance(splits.VIDEO_TASK).items():
+        assert float(by_skill[skill][head.index(f"**frame {MIDDLE}**")]) == pytest.approx(100 * share, abs=1)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from parbench.engine.samples import Kept
 from parbench.figures.views import View
 
-_KEPT, _NEEDED = "#E69F00", "#56B4E9"
+_KEPT, NEEDED = "#E69F00", "#56B4E9"
 # Inches: width of a panel, height around it, of that beneath for a caption of two lines, and a further line.
 _PANEL, _ABOVE, _BENEATH, _LINE = 4.4, 1.0, 0.648, 0.19
 # Size of coarser tokens as a share of that of others, the smallest width of their panel, and the heights that a figure may have.
@@ -61,7 +61,7 @@ def kept_figure(seen: View, share: np.ndarray, title: str, caption: str) -> Figu
         axes[2].set_title(", ".join(kinds), fontsize=10)
     for axis in axes:
         for box in seen.boxes:
-            axis.add_patch(_rectangle(seen, box, edgecolor=_NEEDED, linewidth=2))
+            axis.add_patch(_rectangle(seen, box, edgecolor=NEEDED, linewidth=2))
         axis.set_axis_off()
     whole, lines = figure.get_figheight(), caption.count("\n") + 1
     figure.suptitle(caption, fontsize=10, y=_BENEATH / 2 / whole, va="bottom", parse_math=False)

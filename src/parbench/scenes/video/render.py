@@ -46,3 +46,8 @@ def clip_of(picture: Image.Image) -> Clip:
     side = picture.height
     frames = [picture.crop((left, 0, left + side, side)) for left in range(0, picture.width, side)]
     return Clip(tuple(frames), tuple(number * SECONDS for number in range(len(frames))))
+
+
+def film_clip(film: Film) -> Clip:
+    """The clip of a film."""
+    return clip_of(Image.fromarray(strip(film)))
