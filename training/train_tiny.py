@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from tiny.continuation import KEPT, continue_training
+from tiny.continuation import COURSE, KEPT
 from tiny.recipe import train_language, train_vision
 
 
@@ -32,7 +32,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     arguments.folder.mkdir(parents=True, exist_ok=True)
     if arguments.recipe == 2:
-        continue_training(arguments.folder, arguments.kept, arguments.seed)
+        COURSE.go_on(arguments.folder, arguments.kept, arguments.seed)
         return
     if arguments.only != "language":
         train_vision(arguments.folder, arguments.seed, torch.device(arguments.device))

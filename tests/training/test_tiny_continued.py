@@ -16,8 +16,8 @@ from parbench.scenes.render import render
 from parbench.scenes.splits import load_split
 from parbench.scenes.wordings import HELD_OUT, WORDINGS, parts, reword
 from parbench.scenes.world import WIDE_DIAMETERS, sample_scene
-from tiny import continuation
-from tiny.continuation import KEPT, STAGES, build_trainer, continue_training, keep, load_kept
+from tiny import course
+from tiny.continuation import COURSE, KEPT, STAGES, build_trainer
 from tiny.counting import share_loss
 from tiny.loop import Pace, learning_rate
 from tiny.outside import held_out, trained
@@ -120,23 +120,20 @@ LITTLE = replace(
 )
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    monkeypatch.setattr(continuation, "STAGES", (LITTLE,))
-    monkeypatch.setattr(continuation, "measure", lambda trainer, images: {"val_all": 0.5})
-    monkeypatch.setattr(continuation, "fastest_precision", lambda trainer: torch.float32)
+QUICK = replace(COURSE, stages=(LITTLE,), measure=lambda trainer, images: {"val_all": 0.5})
 
 
 @pytest.mark.long
-def test_a_training_goes_on_to_the_same_weights_and_from_what_lasts(tmp_path, quick, monkeypatch):
+def test_a_training_goes_on_to_the_same_weights_and_from_what_lasts(tmp_path, monkeypatch):
     """Killed after two of four steps and started again; then on another machine, which has only what was kept."""
     pytest.importorskip("skimage")
     whole, torn, elsewhere, kept = (tmp_path / name for name in ("whole", "torn", "elsewhere", "kept"))
+    monkeypatch.setattr(course, "fastest_precision", lambda trainer: torch.float32)
     for folder in (whole, torn, elsewhere):
         folder.mkdir()
-    straight = continue_training(whole, kept, 0, (LITTLE,)).state_dict()
+    straight = QUICK.go_on(whole, kept, 0).state_dict()
 
-    loop = continuation.run_stage
+    loop = course.run_stage
 
     def killed(trainer, folder, **more):
         losses = trainer.losses
@@ -149,17 +146,17 @@ def test_a_training_goes_on_to_the_same_weights_and_from_what_lasts(tmp_path, qu
         trainer.losses = until_two
         loop(trainer, folder, pace=Pace(save_every_s=0.0), **more)
 
-    monkeypatch.setattr(continuation, "run_stage", killed)
+    monkeypatch.setattr(course, "run_stage", killed)
     with pytest.raises(KeyboardInterrupt):
-        continue_training(torn, kept, 0, (LITTLE,))
-    monkeypatch.setattr(continuation, "run_stage", loop)
-    keep(torn, kept)
+        QUICK.go_on(torn, kept, 0)
+    monkeypatch.setattr(course, "run_stage", loop)
+    QUICK.keep(torn, kept)
     assert json.loads((kept / "state.json").read_text())["step"] == 2
-    resumed = continue_training(torn, kept, 0, (LITTLE,)).state_dict()
+    resumed = QUICK.go_on(torn, kept, 0).state_dict()
     assert all(torch.equal(value, resumed[name]) for name, value in straight.items())
     trainer = build_trainer(0)
-    assert load_kept(trainer, kept) == ("little", 2)
-    again = continue_training(elsewhere, kept, 0, (LITTLE,)).state_dict()
+    assert QUICK.load(trainer, kept) == ("little", 2)
+    again = QUICK.go_on(elsewhere, kept, 0).state_dict()
     lines = [json.loads(line) for line in (elsewhere / "log.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == 4
     assert again.keys() == straight.keys()

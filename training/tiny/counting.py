@@ -8,15 +8,17 @@ llava-tiny learned counting slowly, since objects differ in size and a large one
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from transformers import LlamaModel, LlavaForConditionalGeneration, PreTrainedTokenizerFast
+from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from parbench.scenes.questions import Question, candidates
 from parbench.scenes.world import Scene, sample_scene
 from tiny.language_stage import LanguageTrainer
+from tiny.layout import PATCHES, Layout
 from tiny.loop import Losses, Stage
 from tiny.outside import draw_outside
 from tiny.referents import referents
@@ -37,7 +39,7 @@ def _rotate(x: torch.Tensor) -> torch.Tensor:
     return torch.cat([-high, low], dim=-1)
 
 
-def attention_of(model: LlamaModel, look: Look, layer: int, heads: list[int], rows: list[int], places: list[int]) -> torch.Tensor:
+def attention_of(model: Any, look: Look, layer: int, heads: list[int], rows: list[int], places: list[int]) -> torch.Tensor:
     """Logarithms of the attention weights of some tokens in one layer.
 
     Args:
@@ -55,7 +57,8 @@ def attention_of(model: LlamaModel, look: Look, layer: int, heads: list[int], ro
     normed = block.input_layernorm(look.states[layer])
     cos, sin = model.rotary_emb(normed, look.position)
     size = block.self_attn.head_dim
-    keys = block.self_attn.k_proj(normed).unflatten(-1, (-1, size))[:, :, heads]
+    heard = [head // block.self_attn.num_key_value_groups for head in heads]
+    keys = block.self_attn.k_proj(normed).unflatten(-1, (-1, size))[:, :, heard]
     queries = block.self_attn.q_proj(normed[rows, places]).unflatten(-1, (-1, size))[:, heads]
     keys = keys * cos[:, :, None] + _rotate(keys) * sin[:, :, None]
     cos, sin = cos[rows, places][:, None], sin[rows, places][:, None]
@@ -65,7 +68,9 @@ def attention_of(model: LlamaModel, look: Look, layer: int, heads: list[int], ro
     return found
 
 
-def things_in_sequence(look: Look, prefix: int, picture: Picture, question: Question, kept: np.ndarray | None) -> np.ndarray:
+def things_in_sequence(
+    look: Look, prefix: int, picture: Picture, question: Question, kept: np.ndarray | None, layout: Layout = PATCHES
+) -> np.ndarray:
     """The group of each token of a sequence [N]: 1 for the start, 2 and up for the counted objects, 0 for all others.
 
     Args:
@@ -74,10 +79,13 @@ def things_in_sequence(look: Look, prefix: int, picture: Picture, question: Ques
         picture: The image.
         question: The counting question.
         kept: [k] indices of the visual tokens that entered the LLM; None for all.
+        layout: How patches become visual tokens.
     """
-    groups = np.zeros(look.position.shape[1], dtype=np.int64)
+    groups = np.zeros(look.allowed.shape[1], dtype=np.int64)
     groups[:prefix] = 1
-    owner = picture.owner if kept is None else picture.owner[kept]
+    owner = layout.owner(picture)
+    if kept is not None:
+        owner = owner[kept]
     found = 1
     for number, thing in enumerate(picture.scene.things, 1):
         if thing.box in question.boxes and (owner == number).any():
@@ -86,8 +94,54 @@ def things_in_sequence(look: Look, prefix: int, picture: Picture, question: Ques
     return groups
 
 
-class CountingTrainer(LanguageTrainer):
-    """A trainer with an additional loss on heads that count; in some stages it also trains the vision tower.
+class Counting(LanguageTrainer):
+    """A trainer with an additional loss on heads that count."""
+
+    def draw(self, rng: np.random.Generator) -> Lesson:
+        """Draw the images and questions of a step."""
+        stage = self.stage
+        shape = stage.shapes[rng.integers(len(stage.shapes))] if stage.shapes else None
+        seeds = [_crowded(rng, stage) if rng.random() < stage.crowded else _seed(rng) for _ in range(stage.batch)]
+        pictures = [draw_picture(seed, stage, self.layout.merge, shape) for seed in seeds]
+        return draw_lesson(rng, pictures, stage, self.layout)
+
+    def _extra(self, look: Look, pictures: list[Picture], turns: list[Turn], thinning: Thinning | None) -> Losses:
+        counting = [turn for turn in turns if turn.question.skill == "count"]
+        if not counting or not self.stage.counting:
+            return {}
+        prefix = len(self.prefix)
+        rows, places, groups = [], [], []
+        for turn in counting:
+            picture = pictures[turn.row]
+            rows.append(turn.row)
+            places.append(look.start + self.place_of(turn, referents(turn.question, picture.scene)[0]))
+            kept = thinning.kept[turn.row].numpy() if thinning else None
+            groups.append(things_in_sequence(look, prefix, picture, turn.question, kept, self.layout))
+        group = torch.from_numpy(np.stack(groups)).to(look.position.device)
+        things = (group.amax(1) - 1).clamp(min=0)
+        model = self.vlm.model.language_model
+        wrong = []
+        for layer in sorted({layer for layer, _, _ in COUNTING_HEADS}):
+            heads = [(head, start) for at, head, start in COUNTING_HEADS if at == layer]
+            logs = attention_of(model, look, layer, [head for head, _ in heads], rows, places)
+            for number, (_, start) in enumerate(heads):
+                wrong.append(share_loss(logs[:, number], group, things, start))
+        losses: Losses = {"shared": self.stage.counting * torch.stack(wrong).mean()}
+        losses |= self._told(look.states[_TOLD][rows, places], counting)
+        for (layer, head, _), value in zip(COUNTING_HEADS, wrong, strict=True):
+            losses[f"_shared_{layer}_{head}"] = value.detach()
+        return losses
+
+    def _told(self, hidden: torch.Tensor, counting: list[Turn]) -> Losses:
+        """Loss of predicting the number at the word for the counted objects, before the question ends."""
+        logits = self.vlm.lm_head(self.vlm.model.language_model.norm(hidden)).float()
+        number = torch.tensor([self.pieces[f"▁{turn.question.answer}"] for turn in counting], device=hidden.device)
+        right = (logits.argmax(-1) == number).float().mean()
+        return {"told": self.stage.counting * F.cross_entropy(logits, number), "_told_right": right}
+
+
+class CountingTrainer(Counting):
+    """The trainer of llava-tiny 2. In some stages it also trains the vision tower.
 
     Args:
         llava: The model.
@@ -96,6 +150,8 @@ class CountingTrainer(LanguageTrainer):
         seed: Seed of the data.
         clip_folder: Folder of the CLIP of its vision tower.
     """
+
+    llava: LlavaForConditionalGeneration
 
     def __init__(
         self,
@@ -134,44 +190,7 @@ class CountingTrainer(LanguageTrainer):
         stage = self.stage
         if stage.outside and rng.random() < stage.outside:
             return draw_outside(rng, stage)
-        pictures = [
-            draw_picture(_crowded(rng, stage) if rng.random() < stage.crowded else _seed(rng), stage) for _ in range(stage.batch)
-        ]
-        return draw_lesson(rng, pictures, stage)
-
-    def _extra(self, look: Look, pictures: list[Picture], turns: list[Turn], thinning: Thinning | None) -> Losses:
-        counting = [turn for turn in turns if turn.question.skill == "count"]
-        if not counting or not self.stage.counting:
-            return {}
-        prefix = len(self.prefix)
-        rows, places, groups = [], [], []
-        for turn in counting:
-            picture = pictures[turn.row]
-            rows.append(turn.row)
-            places.append(look.start + self.place_of(turn, referents(turn.question, picture.scene)[0]))
-            kept = thinning.kept[turn.row].numpy() if thinning else None
-            groups.append(things_in_sequence(look, prefix, picture, turn.question, kept))
-        group = torch.from_numpy(np.stack(groups)).to(look.position.device)
-        things = (group.amax(1) - 1).clamp(min=0)
-        model = self.llava.model.language_model
-        wrong = []
-        for layer in sorted({layer for layer, _, _ in COUNTING_HEADS}):
-            heads = [(head, start) for at, head, start in COUNTING_HEADS if at == layer]
-            logs = attention_of(model, look, layer, [head for head, _ in heads], rows, places)
-            for number, (_, start) in enumerate(heads):
-                wrong.append(share_loss(logs[:, number], group, things, start))
-        losses: Losses = {"shared": self.stage.counting * torch.stack(wrong).mean()}
-        losses |= self._told(look.states[_TOLD][rows, places], counting)
-        for (layer, head, _), value in zip(COUNTING_HEADS, wrong, strict=True):
-            losses[f"_shared_{layer}_{head}"] = value.detach()
-        return losses
-
-    def _told(self, hidden: torch.Tensor, counting: list[Turn]) -> Losses:
-        """Loss of predicting the number at the word for the counted objects, before the question ends."""
-        logits = self.llava.lm_head(self.llava.model.language_model.norm(hidden)).float()
-        number = torch.tensor([self.pieces[f"▁{turn.question.answer}"] for turn in counting], device=hidden.device)
-        right = (logits.argmax(-1) == number).float().mean()
-        return {"told": self.stage.counting * F.cross_entropy(logits, number), "_told_right": right}
+        return super().draw(rng)
 
 
 def share_loss(logs: torch.Tensor, group: torch.Tensor, things: torch.Tensor, start: float) -> torch.Tensor:

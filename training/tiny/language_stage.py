@@ -10,16 +10,20 @@ words that refer to it; without it, the model takes far longer to learn to match
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from parbench.scenes.questions import Question
-from parbench.scenes.world import PATCH
+from parbench.scenes.world import Window
+from tiny.layout import PATCHES
 from tiny.loop import Losses, Stage
-from tiny.referents import Centre, Referent, patch_at, referents, words_of_patches
+from tiny.referents import Centre, Referent, referents
 from tiny.sequences import Lesson, Look, Thinning, Turn, draw_lesson
 from tiny.vision_stage import TRAIN_SEEDS, Picture, draw_picture, embed_patches, normalise
 
@@ -43,28 +47,30 @@ def _found(name: str, scores: torch.Tensor, wanted: torch.Tensor) -> Losses:
 
 
 class LanguageTrainer(nn.Module):
-    """The trainer of projector and LLM, with heads for auxiliary losses.
+    """The trainer of projector and LLM, with heads for auxiliary losses. Subclasses adapt it to other families than LLaVA.
 
     Args:
-        llava: The model.
+        model: The model.
         tokenizer: Its tokenizer.
         stage: The first stage.
         seed: Seed of the data.
     """
 
-    def __init__(
-        self,
-        llava: LlavaForConditionalGeneration,
-        tokenizer: PreTrainedTokenizerFast,
-        stage: Stage,
-        seed: int,
-    ) -> None:
+    # Name of the model in checkpoints.
+    part = "llava"
+    layout = PATCHES
+    # Text of a prompt before the visual tokens, and after them up to the question.
+    opening, closing = "USER: ", "\n"
+    # Layer whose output at the visual tokens must contain their positions; None if they enter with them.
+    places_at: int | None = None
+
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerFast, stage: Stage, seed: int) -> None:
         super().__init__()
-        self.llava = llava
-        self.llava.model.vision_tower.requires_grad_(False)
+        self.add_module(self.part, model)
+        self.freeze_tower()
         self.scale = nn.Parameter(torch.tensor(2.3))
         # Position (x, y) of a visual token or of an object. This and the following heads are used only in training.
-        width = llava.config.text_config.hidden_size
+        width = model.config.text_config.hidden_size
         self.locate = nn.Linear(width, 2)
         # Positions of both objects of a relation, at the end of the question.
         self.compare = nn.Linear(width, 4)
@@ -77,8 +83,17 @@ class LanguageTrainer(nn.Module):
         self.seed = seed
         # Precision of matrix products; float32 if that is faster (``fastest_precision``).
         self.precision = torch.bfloat16
-        self.prefix = tokenizer("USER: ").input_ids
+        self.prefix = tokenizer(self.opening).input_ids
         self.pieces = tokenizer.get_vocab()
+
+    @property
+    def vlm(self) -> Any:
+        """The model."""
+        return getattr(self, self.part)
+
+    def freeze_tower(self) -> None:
+        """Freeze the vision tower."""
+        self.vlm.model.vision_tower.requires_grad_(False)
 
     def begin(self, stage: Stage) -> None:
         """Start a stage."""
@@ -90,7 +105,7 @@ class LanguageTrainer(nn.Module):
         for row, questions in enumerate(asked):
             at = 0
             for question in questions:
-                prompt = self.tokenizer(f"\n{question.text} ASSISTANT:", add_special_tokens=False).input_ids
+                prompt = self.tokenizer(f"{self.closing}{question.text} ASSISTANT:", add_special_tokens=False).input_ids
                 answer = self.tokenizer(question.answer, add_special_tokens=False).input_ids
                 found.append(Turn(row, at, [*prompt, *answer, self.tokenizer.eos_token_id], len(prompt), question))
                 at = found[-1].end
@@ -107,23 +122,32 @@ class LanguageTrainer(nn.Module):
         """Draw the images and questions of a step."""
         stage = self.stage
         pictures = [draw_picture(int(s), stage) for s in rng.integers(*TRAIN_SEEDS, size=stage.batch)]
-        return draw_lesson(rng, pictures, stage)
+        return draw_lesson(rng, pictures, stage, self.layout)
 
     def losses(self, step: int) -> Losses:
         """Losses of a step. Its data depend only on the number of the step and the seed."""
         lesson = self.draw(np.random.default_rng([self.seed, step, self.stage.side, 7]))
         with torch.autocast(self.scale.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16):
-            features = self.features(lesson.pictures)
-            visual = self.llava.model.multi_modal_projector(features)
+            features, visual = self.see(lesson.pictures)
             return self._losses(visual, lesson) | self._seen(features, lesson)
 
-    def features(self, pictures: list[Picture]) -> torch.Tensor:
-        """Features of the vision tower [B, side * side, d]; without gradient if the tower is frozen."""
+    def see(self, pictures: list[Picture]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features of the patches [B, rows * columns, d] (without gradient if the tower is frozen), and visual tokens [B, n, d]."""
         pixels = normalise([p.pixels for p in pictures]).to(self.scale.device)
-        tower = self.llava.model.vision_tower
+        tower = self.vlm.model.vision_tower
         vision = getattr(tower, "vision_model", tower)
         with torch.set_grad_enabled(torch.is_grad_enabled() and vision.embeddings.class_embedding.requires_grad):
-            return embed_patches(vision, pixels, [p.scene.window for p in pictures])[:, 1:]
+            features = embed_patches(vision, pixels, [p.scene.window for p in pictures])[:, 1:]
+        return features, self.vlm.model.multi_modal_projector(features)
+
+    def places(self, window: Window) -> tuple[torch.Tensor, int]:
+        """Position ids of a window's visual tokens [axes, n], and that of the first token after them."""
+        return self.in_a_row(self.layout.count(window))
+
+    def in_a_row(self, count: int) -> tuple[torch.Tensor, int]:
+        """Consecutive position ids of visual tokens [1, n], and that of the first token after them."""
+        first = len(self.prefix)
+        return torch.arange(first, first + count)[None], first + count
 
     def _seen(self, features: torch.Tensor, lesson: Lesson) -> Losses:
         """Losses of the vision tower; none here, for subclasses to override."""
@@ -133,15 +157,16 @@ class LanguageTrainer(nn.Module):
         """Additional losses of the LLM; none here, for subclasses to override."""
         return {}
 
-    def read(self, whole: torch.Tensor, turns: list[Turn], thinning: Thinning | None) -> Look:
+    def read(self, whole: torch.Tensor, turns: list[Turn], thinning: Thinning | None, pictures: Sequence[Picture] = ()) -> Look:
         """Run the LLM on questions.
 
         Args:
-            whole: [B, side * side, d] the visual tokens after the projector.
+            whole: [B, n, d] the visual tokens after the projector.
             turns: The questions.
             thinning: The selection of visual tokens; None for all.
+            pictures: The images; without them, visual tokens have consecutive positions.
         """
-        device, size = whole.device, whole.shape[1]
+        device = whole.device
         visual = whole
         if thinning:
             index = thinning.kept.to(device)[..., None].expand(-1, -1, whole.shape[2])
@@ -156,26 +181,31 @@ class LanguageTrainer(nn.Module):
         # Group 0 is the shared prefix; each question has its own group. Padding attends only to itself.
         group = torch.full((batch, start + length), _HIDDEN)
         group[:, :start] = 0
-        position = torch.zeros(batch, start + length, dtype=torch.long)
-        position[:, :start] = torch.arange(start)
-        first = start
-        if thinning and not thinning.compact:
-            position[:, len(self.prefix) : start] = len(self.prefix) + thinning.kept
-            first = len(self.prefix) + size
+        placed = [self.places(picture.scene.window) for picture in pictures] or [self.in_a_row(whole.shape[1])] * batch
+        position = torch.zeros(len(placed[0][0]), batch, start + length, dtype=torch.long)
+        position[:, :, :start] = torch.arange(start)
+        firsts = [start] * batch
+        if not (thinning and thinning.compact):
+            for row, (places, after) in enumerate(placed):
+                position[:, row, len(self.prefix) : start] = places[:, thinning.kept[row]] if thinning else places
+                firsts[row] = after
         for number, turn in enumerate(turns, 1):
             ids[turn.row, turn.at : turn.end] = torch.tensor(turn.ids)
             target[turn.row, turn.at + turn.prompt : turn.end] = torch.tensor(turn.ids[turn.prompt :])
             group[turn.row, start + turn.at : start + turn.end] = number
-            position[turn.row, start + turn.at : start + turn.end] = torch.arange(first, first + len(turn.ids))
+            first = firsts[turn.row]
+            position[:, turn.row, start + turn.at : start + turn.end] = torch.arange(first, first + len(turn.ids))
+        if len(position) == 1:
+            position = position[0]
         group, ids, target, position = (tensor.to(device) for tensor in (group, ids, target, position))
         causal = torch.ones(start + length, start + length, dtype=torch.bool, device=device).tril()
         same = (group[:, None, :] == 0) | (group[:, None, :] == group[:, :, None])
         allowed = (causal & same) | torch.eye(start + length, dtype=torch.bool, device=device)
         mask = torch.zeros(allowed.shape, dtype=visual.dtype, device=device).masked_fill(~allowed, torch.finfo(visual.dtype).min)
-        embed = self.llava.get_input_embeddings()
+        embed = self.vlm.get_input_embeddings()
         prefix = embed(torch.tensor(self.prefix, device=device)).expand(batch, -1, -1)
         inputs = torch.cat([prefix, visual.to(prefix.dtype), embed(ids)], dim=1)
-        output = self.llava.model.language_model(
+        output = self.vlm.model.language_model(
             inputs_embeds=inputs,
             attention_mask=mask[:, None],
             position_ids=position,
@@ -184,7 +214,7 @@ class LanguageTrainer(nn.Module):
         )
         hidden = output.last_hidden_state
         # The token at i is predicted by the output at i - 1.
-        logits = self.llava.lm_head(hidden[:, start - 1 : -1]).float()
+        logits = self.vlm.lm_head(hidden[:, start - 1 : -1]).float()
         return Look(output.hidden_states, position, allowed, start, visual, hidden, logits, target)
 
     def answer_loss(self, look: Look, turns: list[Turn]) -> torch.Tensor:
@@ -197,12 +227,15 @@ class LanguageTrainer(nn.Module):
 
     def _losses(self, whole: torch.Tensor, lesson: Lesson) -> Losses:
         pictures, thinning, turns = lesson.pictures, lesson.thinning, self.turns(lesson.asked)
-        look = self.read(whole, turns, thinning)
+        look = self.read(whole, turns, thinning, pictures)
         losses: Losses = {"answer": self.answer_loss(look, turns)}
         start, prefix = look.start, len(self.prefix)
         if self.stage.named and lesson.labelled:
             states = look.states
-            losses |= self._placed(whole, pictures)
+            if self.places_at is None:
+                losses |= self._placed(whole, pictures)
+            elif not thinning:
+                losses |= self._placed(states[self.places_at][:, prefix:start], pictures)
             if not thinning:
                 losses |= self._counted(states[_EARLY][:, prefix:], pictures, turns)
             losses |= self._named(states[_MIDDLE][:, start:], pictures, turns)
@@ -221,8 +254,8 @@ class LanguageTrainer(nn.Module):
     def judge(self, pictures: list[Picture], turns: list[Turn], thinning: Thinning | None = None) -> list[bool]:
         """For each question, whether greedy decoding gives the correct answer."""
         with torch.autocast(self.scale.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16):
-            visual = self.llava.model.multi_modal_projector(self.features(pictures))
-            return self.read(visual, turns, thinning).right(turns)
+            _, visual = self.see(pictures)
+            return self.read(visual, turns, thinning, pictures).right(turns)
 
     def _named(self, hidden: torch.Tensor, pictures: list[Picture], turns: list[Turn]) -> Losses:
         """Losses of predicting properties and positions of objects at the words that refer to them."""
@@ -240,8 +273,8 @@ class LanguageTrainer(nn.Module):
                     place.append(at)
                     target.append(self.pieces[wanted if len(wanted) == 1 and wanted.isalpha() else f"▁{wanted}"])
                     weight.append(1 / len(referent.words))
-        normed = self.llava.model.language_model.norm(hidden)
-        logits = self.llava.lm_head(normed[row, place]).float()
+        normed = self.vlm.model.language_model.norm(hidden)
+        logits = self.vlm.lm_head(normed[row, place]).float()
         losses = F.cross_entropy(logits, torch.tensor(target, device=hidden.device), reduction="none")
         share = torch.tensor(weight, device=hidden.device)
         found: Losses = {"named": self.stage.named * (losses * share).sum() / share.sum()}
@@ -263,7 +296,7 @@ class LanguageTrainer(nn.Module):
             for turn in related
         ]
         ends = hidden[[turn.row for turn in related], [turn.at + turn.prompt - 1 for turn in related]]
-        there = self.compare(self.llava.model.language_model.norm(ends)).float()
+        there = self.compare(self.vlm.model.language_model.norm(ends)).float()
         wanted = torch.tensor(centres, device=there.device) / _UNIT
         return {
             "compared": F.smooth_l1_loss(there, wanted, beta=0.25),
@@ -275,16 +308,16 @@ class LanguageTrainer(nn.Module):
         counting = [turn for turn in turns if turn.question.skill == "count"]
         if not counting:
             return {}
-        count = pictures[0].scene.window.side ** 2
+        count = self.layout.count(pictures[0].scene.window)
         wanted = torch.zeros(len(counting), count)
         places = []
         for number, turn in enumerate(counting):
             scene = pictures[turn.row].scene
             places.append(count + self.place_of(turn, referents(turn.question, scene)[0]))
             for x0, y0, x1, y1 in turn.question.boxes:
-                wanted[number, patch_at(((x0 + x1) / 2, (y0 + y1) / 2), scene.window)] = 1
+                wanted[number, self.layout.at(((x0 + x1) / 2, (y0 + y1) / 2), scene.window)] = 1
         rows = [turn.row for turn in counting]
-        normed = self.llava.model.language_model.norm(hidden)
+        normed = self.vlm.model.language_model.norm(hidden)
         words, patches = self.match[0](normed[rows, places]), self.match[1](normed[:, :count])
         scores = torch.einsum("qd,qnd->qn", words.float(), patches[rows].float()) / 8 - 3
         wanted = wanted.to(scores.device)
@@ -292,17 +325,15 @@ class LanguageTrainer(nn.Module):
         return {"counted": 2 * loss, **_found("counted", scores, wanted)}
 
     def _placed(self, visual: torch.Tensor, pictures: list[Picture]) -> Losses:
-        """Losses of predicting from a visual token, at the input, its position and whether it contains the centre of an object."""
-        normed = self.llava.model.language_model.norm(visual)
+        """Losses of predicting from a visual token its position and whether it contains the centre of an object."""
+        normed = self.vlm.model.language_model.norm(visual)
         there = self.locate(normed).float()
-        window = pictures[0].scene.window
-        place = torch.arange(window.side**2, device=visual.device)
-        corner = torch.tensor([[p.scene.window.column, p.scene.window.row] for p in pictures], device=visual.device)
-        wanted = (torch.stack([place % window.side, place // window.side], dim=1)[None] + corner[:, None] + 0.5) * PATCH / _UNIT
+        centres = np.stack([self.layout.centres(picture.scene.window) for picture in pictures])
+        wanted = torch.from_numpy(centres / _UNIT).float().to(visual.device)
         is_centre = torch.zeros(visual.shape[:2])
         for row, picture in enumerate(pictures):
             for thing in picture.scene.things:
-                is_centre[row, patch_at(thing.centre, picture.scene.window)] = 1
+                is_centre[row, self.layout.at(thing.centre, picture.scene.window)] = 1
         is_centre = is_centre.to(visual.device)
         guessed = self.centred(normed).float().squeeze(-1)
         centred = F.binary_cross_entropy_with_logits(guessed, is_centre, pos_weight=guessed.new_tensor(5.0))
@@ -312,10 +343,11 @@ class LanguageTrainer(nn.Module):
             **_found("centre", guessed, is_centre),
         }
 
-    def _patch_words(self, visual: torch.Tensor, hidden: torch.Tensor, pictures: list[Picture]) -> Losses:
+    def _patch_words(self, visual: torch.Tensor, hidden: torch.Tensor | None, pictures: list[Picture]) -> Losses:
+        """Losses of predicting the words for what visual tokens show, at the input and, if ``hidden`` is given, at the output."""
         batch, patches, words = [], [], []
         for b, picture in enumerate(pictures):
-            for index, shown in words_of_patches(picture):
+            for index, shown in self.layout.words(picture):
                 batch.append(b)
                 patches.append(index)
                 # A character of a sign is a token without word boundary, everything else is a whole word.
@@ -323,9 +355,11 @@ class LanguageTrainer(nn.Module):
         if not batch:
             return {}
         target = torch.tensor(words, device=visual.device)
-        table = self.llava.get_input_embeddings().weight
+        table = self.vlm.get_input_embeddings().weight
         entering = F.normalize(visual[batch, patches].float(), dim=-1) @ F.normalize(table.float(), dim=-1).T
-        leaving = self.llava.lm_head(hidden[batch, patches]).float()
         enter = -(self.scale.exp().clamp(max=50) * entering).log_softmax(-1).gather(1, target).mean()
-        leave = -leaving.log_softmax(-1).gather(1, target).mean()
-        return {"enter": 0.3 * enter, "leave": 0.1 * leave}
+        losses: Losses = {"enter": 0.3 * enter}
+        if hidden is not None:
+            leaving = self.vlm.lm_head(hidden[batch, patches]).float()
+            losses["leave"] = -0.1 * leaving.log_softmax(-1).gather(1, target).mean()
+        return losses

@@ -43,6 +43,7 @@ class Stage:
         wide: Share of the images with objects of any size, each with a textured, plain or photographic background.
         reworded: Share of the questions in other wordings (language stages).
         outside: Share of the steps on easy-VQA's train split (language stages), or of the images (tower stages).
+        shapes: Rows and columns of patches of whole images instead of windows of ``side``; one is drawn for each step.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Stage:
     wide: float = 0.0
     reworded: float = 0.0
     outside: float = 0.0
+    shapes: tuple[tuple[int, int], ...] = ()
 
 
 def learning_rate(stage: Stage, step: int) -> float:

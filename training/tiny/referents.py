@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from parbench.scenes.questions import PLURALS, Question
-from parbench.scenes.world import CANVAS, KINDS, PATCH, Scene, Window
+from parbench.scenes.world import CANVAS, KINDS, PATCH, Scene
 from tiny.vision_stage import Picture
 
 _PLACES = ("one", "two", "three")
@@ -21,7 +21,7 @@ def words_of_patches(picture: Picture) -> list[tuple[int, tuple[str, ...]]]:
     scene, window = picture.scene, picture.scene.window
     result = []
     for index in np.flatnonzero(picture.owner):
-        row, column = divmod(int(index), window.side)
+        row, column = divmod(int(index), window.width)
         upper = "top" if (window.row + row + 0.5) * PATCH < CANVAS / 2 else "bottom"
         side = "left" if (window.column + column + 0.5) * PATCH < CANVAS / 2 else "right"
         owner = int(picture.owner[index])
@@ -34,12 +34,6 @@ def words_of_patches(picture: Picture) -> list[tuple[int, tuple[str, ...]]]:
             words = (sign.colour, "sign", sign.text[place], _PLACES[place])
         result.append((int(index), words))
     return result
-
-
-def patch_at(centre: Centre, window: Window) -> int:
-    """The index, in a window, of the patch that contains a point of the canvas."""
-    column, row = (int(value // PATCH) for value in centre)
-    return (row - window.row) * window.side + column - window.column
 
 
 def _where(centre: Centre) -> tuple[str, str]:

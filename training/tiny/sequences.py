@@ -10,6 +10,7 @@ import torch
 from parbench.scenes.questions import Question, draw_questions
 from parbench.scenes.wordings import reword
 from parbench.scenes.world import Box
+from tiny.layout import PATCHES, Layout
 from tiny.loop import Stage
 from tiny.vision_stage import Picture
 
@@ -60,7 +61,7 @@ class Look:
 
     Attributes:
         states: Hidden states [B, N, d]: the input of each layer, and the output of the last one.
-        position: [B, N] position ids.
+        position: Position ids, [B, N] or, with rotary positions of several axes, [axes, B, N].
         allowed: [B, N, N] whether the first token may attend to the second.
         start: Index of the first token after the visual ones.
         visual: [B, k, d] the visual tokens that entered.
@@ -84,32 +85,35 @@ class Look:
         return [bool(hit[turn.row, turn.at + turn.prompt : turn.end].all()) for turn in turns]
 
 
-def draw_thinning(rng: np.random.Generator, pictures: list[Picture]) -> Thinning:
+def draw_thinning(rng: np.random.Generator, pictures: list[Picture], layout: Layout = PATCHES) -> Thinning:
     """Select visual tokens at random, in one of three ways: any tokens, those of all objects and some others, or those of some
     objects and some others.
     """
     mode = rng.choice(("anywhere", "things", "some things"), p=(0.25, 0.35, 0.4))
-    size = pictures[0].scene.window.side ** 2
+    size = layout.count(pictures[0].scene.window)
     first: list[np.ndarray] = []
     shown: list[set[Box] | None] = []
     for picture in pictures:
-        scene, owner = picture.scene, picture.owner
+        scene = picture.scene
         boxes = [thing.box for thing in scene.things] + [sign.box for sign in scene.signs]
         numbers = [*range(1, len(scene.things) + 1), *(-number - 1 for number in range(len(scene.signs)))]
         chosen = rng.random(len(boxes)) < (1.0 if mode == "things" else rng.uniform(0.2, 0.9))
-        seen = np.isin(owner, [number for number, taken in zip(numbers, chosen, strict=True) if taken])
+        seen = layout.shows(picture, [number for number, taken in zip(numbers, chosen, strict=True) if taken])
         first.append(seen if mode != "anywhere" else np.zeros(size, dtype=bool))
         shown.append({box for box, taken in zip(boxes, chosen, strict=True) if taken} if mode == "some things" else None)
-    more = rng.integers(150, 400) if mode == "anywhere" else rng.integers(0, 150)
+    few, many = (tokens // layout.merge**2 for tokens in (150, 400))
+    more = rng.integers(few, many) if mode == "anywhere" else rng.integers(0, few)
     count = min(size, max(1, max(int(seen.sum()) for seen in first) + int(more)))
     # Wanted tokens are sorted to the front, followed by the others in random order.
     order = [np.argsort(rng.random(size) - 2.0 * seen, kind="stable")[:count] for seen in first]
     return Thinning(torch.from_numpy(np.sort(np.stack(order), axis=1)), bool(rng.random() < 0.5), shown)
 
 
-def thin_at_random(rng: np.random.Generator, pictures: list[Picture], count: int, compact: bool = True) -> Thinning:
+def thin_at_random(
+    rng: np.random.Generator, pictures: list[Picture], count: int, compact: bool = True, layout: Layout = PATCHES
+) -> Thinning:
     """Select ``count`` visual tokens per image at random."""
-    size = pictures[0].scene.window.side ** 2
+    size = layout.count(pictures[0].scene.window)
     order = np.argsort(rng.random((len(pictures), size)), axis=1)[:, :count]
     return Thinning(torch.from_numpy(np.sort(order, axis=1)), compact, [None] * len(pictures))
 
@@ -131,9 +135,9 @@ class Lesson:
     labelled: bool = True
 
 
-def draw_lesson(rng: np.random.Generator, pictures: list[Picture], stage: Stage) -> Lesson:
+def draw_lesson(rng: np.random.Generator, pictures: list[Picture], stage: Stage, layout: Layout = PATCHES) -> Lesson:
     """Draw questions about images of scenes, and in some steps a selection of the visual tokens."""
-    thinning = draw_thinning(rng, pictures) if rng.random() < stage.thinned else None
+    thinning = draw_thinning(rng, pictures, layout) if rng.random() < stage.thinned else None
     shown = thinning.shown if thinning else [None] * len(pictures)
     asked = [
         draw_questions(rng, picture.scene, stage.questions, dict(stage.emphasis), boxes)

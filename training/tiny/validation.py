@@ -55,6 +55,11 @@ def drawn(scene: Scene) -> Picture:
     return Picture(scene, pixels, patches, label_patches(scene, patches))
 
 
+def pictures_of_val(images: int) -> list[Picture]:
+    """The first images of the val split, with labels of their patches."""
+    return [drawn(scene) for scene in load_split("val")[0][:images]]
+
+
 def outside_validation(trainer: LanguageTrainer, images: int = 200, budget: int | None = None) -> dict[str, float]:
     """Exact match on held-out images of easy-VQA, by kind of question.
 
@@ -87,7 +92,9 @@ def _judged(
     for first in range(0, len(numbers), batch):
         taken = numbers[first : first + batch]
         pictures = [picture(number) for number in taken]
-        thinning = thin_at_random(np.random.default_rng([budget, first]), pictures, budget) if budget else None
+        thinning = (
+            thin_at_random(np.random.default_rng([budget, first]), pictures, budget, layout=trainer.layout) if budget else None
+        )
         turns = trainer.turns([asked[number] for number in taken])
         for turn, right in zip(turns, trainer.judge(pictures, turns, thinning), strict=True):
             hits[turn.question.skill].append(right)

@@ -63,8 +63,8 @@ class Picture:
     Attributes:
         scene: The scene.
         pixels: [height, width, 3] uint8.
-        owner: [side * side] what each patch shows; see :func:`patch_owner`.
-        labels: Dense labels by the names in ``HEADS``, each [side * side], ``centre`` [side * side, 2].
+        owner: [rows * columns] what each patch shows; see :func:`patch_owner`.
+        labels: Dense labels by the names in ``HEADS``, each [rows * columns], ``centre`` [rows * columns, 2].
     """
 
     scene: Scene
@@ -80,12 +80,12 @@ def patch_owner(owner: np.ndarray) -> np.ndarray:
         owner: [height, width] the number of the object at each pixel: positive for objects, negative for signs.
 
     Returns:
-        [side * side]
+        [rows * columns]
     """
-    side = owner.shape[0] // PATCH
-    patches = owner.reshape(side, PATCH, side, PATCH).transpose(0, 2, 1, 3).reshape(side * side, PATCH * PATCH)
-    result = np.zeros(side * side, dtype=np.int64)
-    best = np.full(side * side, PATCH * PATCH // 8)
+    rows, columns = owner.shape[0] // PATCH, owner.shape[1] // PATCH
+    patches = owner.reshape(rows, PATCH, columns, PATCH).transpose(0, 2, 1, 3).reshape(rows * columns, PATCH * PATCH)
+    result = np.zeros(rows * columns, dtype=np.int64)
+    best = np.full(rows * columns, PATCH * PATCH // 8)
     for value in np.unique(patches):
         if value != 0:
             covered = (patches == value).sum(axis=1)
@@ -96,12 +96,13 @@ def patch_owner(owner: np.ndarray) -> np.ndarray:
 
 def label_patches(scene: Scene, owner: np.ndarray) -> dict[str, np.ndarray]:
     """Dense labels of the patches of a scene's window; ``IGNORE`` where a label does not apply."""
-    side, window = scene.window.side, scene.window
-    labels: dict[str, np.ndarray] = {name: np.full(side * side, IGNORE, dtype=np.int64) for name in HEADS if name != "centre"}
-    rows, columns = np.divmod(np.arange(side * side), side)
+    window = scene.window
+    count = window.height * window.width
+    labels: dict[str, np.ndarray] = {name: np.full(count, IGNORE, dtype=np.int64) for name in HEADS if name != "centre"}
+    rows, columns = np.divmod(np.arange(count), window.width)
     labels["row"], labels["column"] = rows + window.row, columns + window.column
     labels["kind"][:] = 0
-    centre = np.full((side * side, 2), np.nan, dtype=np.float32)
+    centre = np.full((count, 2), np.nan, dtype=np.float32)
     middle_x, middle_y = (labels["column"] + 0.5) * PATCH, (labels["row"] + 0.5) * PATCH
     for number, thing in enumerate(scene.things):
         mine = owner == number + 1
@@ -122,16 +123,26 @@ def label_patches(scene: Scene, owner: np.ndarray) -> dict[str, np.ndarray]:
     return labels
 
 
-def draw_picture(seed: int, stage: Stage) -> Picture:
-    """Draw a training image. Its window has a random position on the canvas, so that all position embeddings are trained."""
+def draw_picture(seed: int, stage: Stage, merge: int = 1, shape: tuple[int, int] | None = None) -> Picture:
+    """Draw a training image. Its window has a random position on the canvas, so that all positions are trained.
+
+    Args:
+        seed: Determines the image.
+        stage: The stage.
+        merge: The window's first row and column are multiples of it.
+        shape: Rows and columns of an image with the centre of the canvas; None for a window of the stage's side.
+    """
     rng = np.random.default_rng([seed, 2])
-    row, column = rng.integers(0, GRID - stage.side + 1, size=2)
+    row, column = rng.integers(0, GRID - stage.side + 1, size=2) // merge * merge
     diameters, ground = DIAMETERS, "texture"
     if stage.wide:
         other = np.random.default_rng([seed, 5])
         if other.random() < stage.wide:
             diameters, ground = WIDE_DIAMETERS, GROUNDS[other.integers(len(GROUNDS))]
-    scene = sample_scene(seed, Window(int(row), int(column), stage.side), stage.things, stage.signs, diameters)
+    window = Window(int(row), int(column), stage.side, stage.side)
+    if shape:
+        window = Window((GRID - shape[0]) // 2, (GRID - shape[1]) // 2, *shape)
+    scene = sample_scene(seed, window, stage.things, stage.signs, diameters)
     pixels, owner = render(scene, draw_ground(ground, seed, stage.side * PATCH))
     return Picture(scene, pixels, patch_owner(owner), label_patches(scene, patch_owner(owner)))
 
@@ -157,7 +168,7 @@ def embed_patches(vision: Any, pixels: torch.Tensor, windows: list[Window]) -> t
     """Hidden state -2 of a CLIP vision tower for windows of the canvas [B, 1 + side * side, d], CLS first."""
     embeddings = vision.embeddings
     patches = embeddings.patch_embedding(pixels).flatten(2).transpose(1, 2)
-    side = windows[0].side
+    side = windows[0].height
     offsets = torch.arange(side)
     places = torch.stack([((w.row + offsets)[:, None] * GRID + w.column + offsets[None, :]).flatten() for w in windows])
     table = embeddings.position_embedding.weight

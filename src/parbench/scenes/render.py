@@ -95,14 +95,14 @@ def shape_mask(shape: str, diameter: int) -> np.ndarray:
     return found
 
 
-def texture(rng: np.random.Generator, side: int) -> np.ndarray:
-    """Greyish texture, int16 [side, side, 3]: two octaves of smooth noise. Grain is added to the whole image later."""
+def texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Greyish texture, int16 [height, width, 3]: two octaves of smooth noise. Grain is added to the whole image later."""
     base = rng.integers(95, 160) + rng.integers(-14, 15, size=3)
-    image = np.empty((side, side, 3), dtype=np.int16)
+    image = np.empty((height, width, 3), dtype=np.int16)
     image[:] = base
     for cell, amplitude in ((42, 34), (14, 22)):
-        low = rng.integers(0, 256, size=(side // cell + 2, side // cell + 2), dtype=np.uint8)
-        smooth = np.asarray(Image.fromarray(low).resize((side, side), Image.Resampling.BILINEAR), dtype=np.int16)
+        low = rng.integers(0, 256, size=(height // cell + 2, width // cell + 2), dtype=np.uint8)
+        smooth = np.asarray(Image.fromarray(low).resize((width, height), Image.Resampling.BILINEAR), dtype=np.int16)
         image += ((smooth - 128) * amplitude // 128)[:, :, None]
     return image
 
@@ -120,17 +120,17 @@ def render(scene: Scene, ground: np.ndarray | None = None) -> tuple[np.ndarray, 
 
     Args:
         scene: What to draw.
-        ground: Background, int16 [side, side, 3] (``parbench.scenes.backgrounds``); None for the texture of the splits.
+        ground: Background, int16 [height, width, 3] (``parbench.scenes.backgrounds``); None for the texture of the splits.
 
     Returns:
-        The image, uint8 [side, side, 3], and its label map, int16 [side, side]: 0 for background, i + 1 for the i-th object,
+        The image, uint8 [height, width, 3], and its label map, int16 [height, width]: 0 for background, i + 1 for the i-th object,
         -(i + 1) for the i-th sign. Training takes dense labels from it.
     """
     rng = np.random.default_rng([scene.seed, 1])
-    left, top, right, _ = scene.window.box
-    side = right - left
-    image = texture(rng, side) if ground is None else ground.copy()
-    owner = np.zeros((side, side), dtype=np.int16)
+    left, top, right, bottom = scene.window.box
+    size = bottom - top, right - left
+    image = texture(rng, *size) if ground is None else ground.copy()
+    owner = np.zeros(size, dtype=np.int16)
     for number, thing in enumerate(scene.things):
         x, y = thing.box[0] - left, thing.box[1] - top
         mask = shape_mask(thing.shape, thing.box[2] - thing.box[0])
@@ -146,5 +146,5 @@ def render(scene: Scene, ground: np.ndarray | None = None) -> tuple[np.ndarray, 
         for place, character in enumerate(sign.text):
             blend(image, _glyph(character), x + SIGN_MARGIN + place * GLYPH_PITCH, y + SIGN_MARGIN, ink)
         owner[y : y + height, x : x + width] = -(number + 1)
-    image += rng.integers(-7, 8, size=(side, side, 1), dtype=np.int16)
+    image += rng.integers(-7, 8, size=(*size, 1), dtype=np.int16)
     return np.clip(image, 0, 255).astype(np.uint8), owner

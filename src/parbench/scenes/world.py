@@ -75,17 +75,21 @@ class Sign:
 
 @dataclass(frozen=True)
 class Window:
-    """The part of the canvas that is rendered, in patches: first row, first column, side."""
+    """The part of the canvas that is rendered, in patches: first row, first column, number of rows and of columns.
+
+    A window may reach beyond the canvas on both sides, so that their centres agree. Training uses this for images of other shapes.
+    """
 
     row: int = 0
     column: int = 0
-    side: int = GRID
+    height: int = GRID
+    width: int = GRID
 
     @property
     def box(self) -> Box:
         """The window in pixels of the canvas (x0, y0, x1, y1)."""
-        x, y, side = self.column * PATCH, self.row * PATCH, self.side * PATCH
-        return x, y, x + side, y + side
+        x, y = self.column * PATCH, self.row * PATCH
+        return x, y, x + self.width * PATCH, y + self.height * PATCH
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ def render(film: Film) -> tuple[np.ndarray, np.ndarray]:
         Background and colours stay the same through the film, grain differs from frame to frame.
     """
     rng = np.random.default_rng([film.seed, 8])
-    images = np.repeat(texture(rng, SIDE)[None], FRAMES, axis=0)
+    images = np.repeat(texture(rng, SIDE, SIDE)[None], FRAMES, axis=0)
     owner = np.zeros((FRAMES, SIDE, SIDE), dtype=np.int16)
     for number, actor in enumerate(film.actors):
         mask = shape_mask(actor.shape, actor.diameter)

@@ -1,0 +1,95 @@
+"""The stages of qwen-tiny's training, and its measurements."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from transformers import Qwen2_5_VLForConditionalGeneration
+
+from parbench.models.special_tokens import small_tokenizer
+from tiny.course import Course
+from tiny.loop import Stage
+from tiny.qwen.architecture import qwen_config
+from tiny.qwen.trainer import QwenTrainer
+from tiny.qwen.warm_start import adopt
+from tiny.validation import pictures_of_val, validation
+
+KEPT = Path("training/qwen-tiny")
+# Tokens of a thinned validation, of 144: as many as 64 of llava-tiny's 576 would be 16.
+BUDGET = 36
+
+_VISION = Stage("", side=6, steps=0, batch=48, things=(1, 3), signs=(0, 1))
+_LANGUAGE = Stage(
+    "",
+    side=24,
+    steps=0,
+    batch=8,
+    things=(4, 8),
+    signs=(1, 2),
+    questions=24,
+    rate=6e-4,
+    distinct=True,
+    counting=1.0,
+    emphasis=(("existence", 3.0), ("count", 4.0), ("relation", 3.0)),
+)
+
+# Images of other shapes than the canvas: a third of the steps.
+_SHAPES = ((24, 24), (24, 24), (24, 24), (24, 24), (16, 32), (32, 16))
+
+STAGES = (
+    replace(_VISION, name="vision-06", steps=1000),
+    replace(_VISION, name="vision-12", side=12, steps=1200, batch=16, things=(1, 5), signs=(0, 2), rate=8e-4, floor=0.3),
+    replace(_VISION, name="vision-24", side=24, steps=250, batch=8, things=(4, 8), signs=(1, 2), rate=4e-4, floor=0.05, warmup=50),
+    replace(
+        _LANGUAGE, name="language-08", side=8, steps=500, batch=16, things=(1, 3), signs=(0, 1), questions=12, rate=1e-3, floor=0.5
+    ),
+    replace(_LANGUAGE, name="language-12", side=12, steps=700, batch=12, things=(2, 6), signs=(0, 2), questions=16, floor=0.5),
+    replace(_LANGUAGE, name="language-24", steps=900, floor=0.4, warmup=50, thinned=0.3, crowded=0.3),
+    replace(
+        _LANGUAGE,
+        name="language-24b",
+        steps=700,
+        rate=3e-4,
+        floor=0.02,
+        warmup=50,
+        thinned=0.5,
+        crowded=0.3,
+        tower=True,
+        shapes=_SHAPES,
+    ),
+)
+
+
+def build_trainer(seed: int) -> QwenTrainer:
+    """The trainer of a qwen-tiny whose LLM has llava-tiny's weights (see ``warm_start``) and whose tower has random ones."""
+    torch.manual_seed(seed + 3)
+    tokenizer = small_tokenizer("qwen2_5_vl")
+    qwen = Qwen2_5_VLForConditionalGeneration(qwen_config(tokenizer))
+    adopt(qwen)
+    return QwenTrainer(qwen, tokenizer, STAGES[0], seed)
+
+
+@torch.inference_mode()
+def _seen_on_val(trainer: QwenTrainer, images: int) -> dict[str, float]:
+    """Accuracies of the dense heads on the first images of the val split."""
+    pictures = pictures_of_val(images)
+    sums: dict[str, list[float]] = {}
+    for first in range(0, images, 8):
+        for name, value in trainer.look(pictures[first : first + 8]).items():
+            if name.endswith(("_acc", "_right")):
+                sums.setdefault(name.strip("_"), []).append(float(value))
+    return {f"val_{name}": round(sum(values) / len(values), 4) for name, values in sums.items()}
+
+
+def measure(trainer: QwenTrainer, images: int = 60) -> dict[str, float]:
+    """Accuracies for the log: of the dense heads; after stages with questions by skill, with all tokens and a quarter of them."""
+    if not trainer.stage.questions:
+        return _seen_on_val(trainer, images)
+    found = {f"val_{skill}": value for skill, value in validation(trainer, images).items()}
+    thin = validation(trainer, images, budget=BUDGET)
+    return found | {f"val{BUDGET}_all": thin["all"], f"val{BUDGET}_count": thin["count"]}
+
+
+COURSE = Course("training/train_qwen_tiny.py", STAGES, build_trainer, measure)
