@@ -20,6 +20,7 @@ from parbench.ops.groups import apportion
 from parbench.reducers import Reducer
 from parbench.reducers.needs import refusal, substitute
 from parbench.reducers.none import Unreduced
+from parbench.testing.conformance import outcomes
 
 # LLaVA-1.5 is that of the suite on llava-tiny.
 NAMES = sorted(set(zoo.FAMILIES) - {"llava"})
@@ -104,6 +105,18 @@ def test_it_conforms_or_is_refused(name, method):
         (one.text, one.margin, one.ledger.layers) for one in plain
     ]
     assert hooks(adapter) == before
+
+
+@pytest.mark.parametrize(("name", "method"), [("qwen2_5_vl", "fastv"), ("qwen2_5_vl", "divprune")])
+def test_conformance_is_checked_where_images_differ(name, method):
+    first, second, other = samples_of(name)
+    wide = [zoo.image(130, 60, 5)]
+    mark = zoo.FAMILIES[name]().placeholder
+    third = dataclasses.replace(other, prompt=lambda _: f"USER: {mark}\nWhy? ASSISTANT:", load=lambda: wide)
+    found = {one.check: one for one in outcomes(reducer(method), adapter_of(name), [first, second, third])}
+    assert [one for one in found.values() if one.status == "failed"] == []
+    at = "" if method == "fastv" else " at 0.111"
+    assert {found[f"{check}{at}"].status for check in ("delivers_its_budget", "counts_what_runs")} == {"passed"}
 
 
 @pytest.mark.parametrize("method", ["fastv", "pyramiddrop", "sparsevlm"])

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeGuard
 
 import torch
 
@@ -17,7 +18,8 @@ from parbench.engine.samples import Answer, Sample
 from parbench.engine.sites import site_of
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LlavaAdapter
-from parbench.reducers import Reducer
+from parbench.models.geometry import Geometry
+from parbench.reducers import LayerReducer, Reducer
 from parbench.reducers.none import Unreduced
 from parbench.reducers.token_probes import Probes, Shown
 from parbench.testing.questions import few_questions
@@ -30,7 +32,7 @@ def check_method(method: Reducer, adapter: LlavaAdapter, samples: Sequence[Sampl
     Args:
         method: The method, built from its YAML.
         adapter: The model for the checks; llava-tiny takes a few seconds.
-        samples: Questions, several of them about one image; None for six questions of scenes.
+        samples: Questions about one image each, several of them about one image; None for six questions of scenes.
 
     Returns:
         The names of the passed checks, without those that do not apply.
@@ -83,7 +85,7 @@ def _all_checks(subject: Subject) -> Iterator[tuple[str, Callable[[], None]]]:
         yield check.__name__, partial(check, subject)
     for check_at in BUDGET_CHECKS:
         yield check_at.__name__, partial(check_at, subject, None)
-        budget = subject.trial.patches // 9
+        budget = subject.trial.part(9)
         yield f"{check_at.__name__} at {budget}", partial(check_at, subject, budget)
 
 
@@ -109,7 +111,9 @@ def refuses_impossible_budgets(subject: Subject) -> None:
     """Impossible budgets are refused with an error that names the budget."""
     if isinstance(subject.method, Unreduced):
         raise NotApplicable("has no budget")
-    for budget in (0, -3, subject.trial.patches + 1, 12.5, True):
+    # Where images differ, a budget above the tokens of an image keeps all of them.
+    above = [] if subject.trial.adapter.geometry.varies else [subject.trial.patches + 1]
+    for budget in (0, -3, *above, 12.5, True):
         try:
             dataclasses.replace(subject.method, budget=budget).check(subject.trial.adapter.geometry)
         except ParbenchError as error:
@@ -131,7 +135,7 @@ def keeps_everything(subject: Subject) -> None:
     """Keeping all tokens reproduces the unreduced model bit for bit."""
     if subject.method.site == "mask":
         raise NotApplicable("always keeps everything")
-    method = subject.at(subject.trial.patches if subject.method.takes_budget else None)
+    method = subject.at(subject.trial.everything if subject.method.takes_budget else None)
     if method.calibrates and not method.exact_budget:
         raise NotApplicable("its budget is a mean")
     try:
@@ -159,7 +163,9 @@ def places_what_it_keeps(subject: Subject) -> None:
     method = subject.method
     if method.site not in ("tokens", "tower", "feedforward") or not method.takes_budget:
         raise NotApplicable("has no position policy")
-    samples, budget = subject.trial.samples[:2], subject.trial.patches // 9
+    if not subject.trial.adapter.renumbers:
+        raise NotApplicable("tokens keep their positions in this family")
+    samples, budget = subject.trial.samples[:2], subject.trial.part(9)
     compact, keep = (subject.engine(subject.at(budget, positions=policy)).answer(samples) for policy in ("compact", "keep"))
     for one, other in zip(compact, keep, strict=True):
         _demand(one.error is None and other.error is None, f"{one.id} fails: {one.error or other.error}")
@@ -182,6 +188,8 @@ def looks_at_one_image(subject: Subject) -> None:
     adapter = subject.trial.adapter
     if subject.method.site not in ("tokens", "feedforward"):
         raise NotApplicable("acts at another site; answers alone and in a batch are compared instead")
+    if "projector" not in adapter.geometry.offers:
+        raise NotApplicable("images of this family are encoded one by one; answers alone and in a batch are compared instead")
     given = subject.small() if subject.method.budget is not None else subject.method
     site = site_of(given, adapter.geometry)
     method = site.between
@@ -210,27 +218,29 @@ def leaves_no_hooks(subject: Subject) -> None:
 # --- at a budget
 
 
-def delivers_its_budget(subject: Subject, budget: int | None) -> None:
+def delivers_its_budget(subject: Subject, budget: int | float | None) -> None:
     """The number of kept tokens is the budget, unless the budget is a mean."""
     method = subject.deliverable(budget)
-    asked, inside = method.asked(subject.trial.adapter.geometry), method.site == "layers"
+    inside = method.site == "layers"
     for answer in subject.answers(budget):
         _demand(answer.error is None and answer.ledger is not None, f"{answer.id} fails: {answer.error}")
-        kept = _tokens(answer)
-        _demand(1 <= kept <= subject.trial.patches, f"{answer.id} keeps {kept:g} of {subject.trial.patches} tokens")
+        kept, image = _tokens(answer), _image(subject, answer)
+        asked = sum(method.by_layer(image)) / image.layers if _own_share(method, image) else method.asked(image)
+        _demand(1 <= kept <= image.patches, f"{answer.id} keeps {kept:g} of {image.patches} tokens")
         if asked is not None and (method.exact_budget or inside):
             # Inside the LLM a budget is an average over layers, met to within half a token.
             exact = abs(kept - asked) <= (0.5 if inside else 0)
             _demand(exact, f"{answer.id} keeps {kept:g} tokens instead of {asked}")
 
 
-def knows_where_tokens_come_from(subject: Subject, budget: int | None) -> None:
+def knows_where_tokens_come_from(subject: Subject, budget: int | float | None) -> None:
     """Every token comes from patches of this image."""
-    method, geometry = subject.deliverable(budget), subject.trial.adapter.geometry
+    method = subject.deliverable(budget)
     # CLS, if sent, is first and comes from no patch.
     nowhere = {0} if any(getattr(part, "send_cls", False) for part in (method, *method.parts)) else set()
     for answer in subject.answers(budget):
         (kept,) = answer.kept
+        geometry = _image(subject, answer)
         _demand(kept.grid == (geometry.rows, geometry.columns), f"{answer.id}: the grid is {kept.grid}")
         lengths = {len(kept.patches), len(kept.weights), len(kept.token)}
         _demand(len(lengths) == 1, f"{answer.id}: patches, weights and tokens differ in length")
@@ -240,7 +250,7 @@ def knows_where_tokens_come_from(subject: Subject, budget: int | None) -> None:
         _demand(not orphans, f"{answer.id}: tokens {sorted(orphans)} come from no patch")
 
 
-def counts_what_runs(subject: Subject, budget: int | None) -> None:
+def counts_what_runs(subject: Subject, budget: int | float | None) -> None:
     """The ledger agrees with the kept tokens and with the prompt."""
     adapter = subject.trial.adapter
     for answer, sample in zip(subject.answers(budget), subject.trial.samples, strict=True):
@@ -248,9 +258,12 @@ def counts_what_runs(subject: Subject, budget: int | None) -> None:
         if ledger is None:
             raise AssertionError(f"{answer.id} fails: {answer.error}")
         _demand(len(ledger.layers) == len(ledger.visual) == adapter.geometry.layers, f"{answer.id}: a layer is missing")
-        # The image's placeholder is one token of the prompt.
-        tokens = answer.kept[0].source
-        text = len(adapter.ids(sample.prompt(1), [adapter.family.tokens_of(tokens.size)])) - 1
+        # Each run of the image's tokens is one token of the prompt.
+        tokens = adapter.family.tokens_of(answer.kept[0].source.size)
+        text = len(adapter.ids(sample.prompt(1), [tokens])) - len(tokens.runs)
+        reduced = answer.kept[0].tokens < len(tokens.source.content)
+        sent = 0 if reduced and site_of(subject.deliverable(budget), adapter.geometry).drops_separators else 1
+        text += sent * int(tokens.source.separator.sum())
         found = {full - visual for full, visual in zip(ledger.layers, ledger.visual, strict=True)}
         _demand(found == {text}, f"{answer.id}: {found} text tokens, not {text}")
         _demand(list(ledger.visual) == sorted(ledger.visual, reverse=True), f"{answer.id}: the number of tokens increases")
@@ -258,7 +271,7 @@ def counts_what_runs(subject: Subject, budget: int | None) -> None:
         _demand(1 <= ledger.generated <= sample.max_new_tokens, f"{answer.id}: {ledger.generated} tokens generated")
 
 
-def keeps_the_same_alone(subject: Subject, budget: int | None) -> None:
+def keeps_the_same_alone(subject: Subject, budget: int | float | None) -> None:
     """A sample alone has the same answer and tokens as in a batch."""
     method = subject.deliverable(budget)
     if method.site == "pixels":
@@ -285,12 +298,23 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     looks_at_one_image,
     leaves_no_hooks,
 )
-BUDGET_CHECKS: tuple[Callable[[Subject, int | None], None], ...] = (
+BUDGET_CHECKS: tuple[Callable[[Subject, int | float | None], None], ...] = (
     delivers_its_budget,
     knows_where_tokens_come_from,
     counts_what_runs,
     keeps_the_same_alone,
 )
+
+
+def _image(subject: Subject, answer: Answer) -> Geometry:
+    """The sizes of the only image of an answer."""
+    adapter = subject.trial.adapter
+    return adapter.geometry.of_tokens(adapter.family.tokens_of(answer.kept[0].source.size))
+
+
+def _own_share(method: Reducer, image: Geometry) -> TypeGuard[LayerReducer]:
+    """Whether a budget is a share of an image inside the LLM, where what the layers can have on average depends on the image."""
+    return isinstance(method, LayerReducer) and method.is_share_of(image)
 
 
 def _tokens(answer: Answer) -> float:

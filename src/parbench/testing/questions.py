@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from parbench.engine.samples import Sample
@@ -14,6 +15,8 @@ from parbench.scenes.world import CANVAS
 
 # Six questions about three images, some of them about the same one.
 _ROWS = (0, 3, 8, 12, 15, 22)
+# Width and height of these images, where an image may have any.
+_SIZES = ((CANVAS, CANVAS), (CANVAS * 3 // 2, CANVAS), (CANVAS // 2, CANVAS))
 
 
 def scenes_question(adapter: LlavaAdapter, row: Mapping[str, Any], number: int = 0) -> Sample:
@@ -41,6 +44,17 @@ def scenes_evidence(row: Mapping[str, Any]) -> Evidence:
 
 
 def few_questions(adapter: LlavaAdapter) -> list[Sample]:
-    """Six questions of scenes' test split about three images."""
+    """Six questions of scenes' test split about three images; of three sizes, where their number of tokens depends on the size."""
     scenes = load_scenes("test")
-    return [scenes_question(adapter, scenes[row], number) for number, row in enumerate(_ROWS)]
+    found = [scenes_question(adapter, scenes[row], number) for number, row in enumerate(_ROWS)]
+    if not adapter.geometry.varies:
+        return found
+    groups = list(dict.fromkeys(sample.group for sample in found))
+    return [_resized(sample, _SIZES[groups.index(sample.group)], scenes[row]) for sample, row in zip(found, _ROWS, strict=True)]
+
+
+def _resized(sample: Sample, size: tuple[int, int], row: Mapping[str, Any]) -> Sample:
+    """The question about its image at another width and height."""
+    across, down = size[0] / CANVAS, size[1] / CANVAS
+    boxes = tuple((x0 * across, y0 * down, x1 * across, y1 * down) for x0, y0, x1, y1 in row["boxes"])
+    return replace(sample, load=lambda: [row["image"].convert("RGB").resize(size)], evidence=Evidence(boxes, None))

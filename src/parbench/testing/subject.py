@@ -15,6 +15,9 @@ from parbench.reducers import Reducer
 from parbench.reducers.needs import check_model
 from parbench.reducers.none import Unreduced
 
+# More visual tokens than any image has.
+_MOST = 1 << 20
+
 
 class NotApplicable(Exception):
     """A check does not apply to this method."""
@@ -47,6 +50,15 @@ class Trial:
         """Visual tokens of an image without reduction."""
         return self.adapter.geometry.patches
 
+    @property
+    def everything(self) -> int:
+        """A budget that keeps every token of each image."""
+        return _MOST if self.adapter.geometry.varies else self.patches
+
+    def part(self, of: int) -> int | float:
+        """A budget of one token of ``of``: a number, or where images differ in their number of tokens, a share."""
+        return round(1 / of, 3) if self.adapter.geometry.varies else self.patches // of
+
     @cached_property
     def about_one_image(self) -> list[Sample]:
         """The questions about the first image."""
@@ -65,14 +77,14 @@ class Subject:
         adapter = trial.adapter
         self.method = _with_threshold(method).for_model(adapter.name, lambda: adapter.fingerprint, adapter.geometry)
         self.trial = trial
-        self._answers: dict[int | None, list[Answer]] = {}
+        self._answers: dict[int | float | None, list[Answer]] = {}
 
-    def at(self, budget: int | None, **fields: Any) -> Reducer:
+    def at(self, budget: int | float | None, **fields: Any) -> Reducer:
         """The method with a budget (None for none) and other fields."""
         changed = fields if budget is None else {"budget": budget, **fields}
         return _with_threshold(dataclasses.replace(self.method, **changed))
 
-    def deliverable(self, budget: int | None) -> Reducer:
+    def deliverable(self, budget: int | float | None) -> Reducer:
         """The method at a budget.
 
         Raises:
@@ -96,15 +108,15 @@ class Subject:
         Raises:
             AssertionError: It can deliver neither.
         """
-        patches = self.trial.patches
-        for budget in (patches // 9, patches // 6, patches // 3) if self.method.takes_budget else (None,):
+        part = self.trial.part
+        for budget in (part(9), part(6), part(3)) if self.method.takes_budget else (None,):
             try:
                 return self.deliverable(budget)
             except NotApplicable:
                 continue
         raise AssertionError(f"{self.method.name} can deliver neither a ninth nor a third of the tokens")
 
-    def answers(self, budget: int | None) -> list[Answer]:
+    def answers(self, budget: int | float | None) -> list[Answer]:
         """The answers to all questions in one batch, computed once.
 
         Raises:
