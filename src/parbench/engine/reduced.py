@@ -14,6 +14,7 @@ from parbench.models.adapter import LlavaAdapter
 from parbench.models.evidence import Evidence
 from parbench.models.families import ImageTokens
 from parbench.models.parts import Parts
+from parbench.models.source import are_frames
 from parbench.models.vision import Encoded
 from parbench.ops.groups import apportion
 from parbench.reducers import Reducer, Reduction
@@ -143,7 +144,9 @@ def _pieces(site: Site[Reducer], entry: int, encoded: Encoded, tokens: ImageToke
     # What goes with the tokens afterwards; images that are alike otherwise may differ in it.
     encoded = replace(encoded, separators=None, streams=None)
     if len(source.parts) == 1:
-        return [_Piece(entry, encoded, None, None, seed)]
+        # Methods for videos tell a single frame from a still image.
+        parts = Parts.of(source) if are_frames(source.parts) else None
+        return [_Piece(entry, replace(encoded, parts=parts), None, None, seed)]
     if not site.by_part:
         return [_Piece(entry, replace(encoded, parts=Parts.of(source)), None, None, seed)]
     content = source.content

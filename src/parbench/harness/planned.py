@@ -88,11 +88,16 @@ def seen_by(session: Session, reducer: Reducer, geometry: Geometry) -> Geometry:
     """The sizes of a model as a method meets them on a session's data.
 
     Raises:
-        ParbenchError: The data are videos, which the model or the method does not take.
+        ParbenchError: The data are videos, which the model or the method does not take, or still images, which the method refuses.
     """
-    if not session.dataset.shows_videos:
-        return geometry
     name = session.dataset.name
+    if not session.dataset.shows_videos:
+        if "frames" in reducer.wants & geometry.offers:
+            raise ParbenchError(
+                f"method {reducer.name} compares the frames of a video, and data set {name} shows still images: use data with "
+                "videos, or a method for images such as divprune"
+            )
+        return geometry
     if not geometry.videos:
         raise ParbenchError(
             f"{geometry.family} reads no videos, which data set {name} shows: use a model that does, such as qwen2.5-vl-7b, "

@@ -14,7 +14,8 @@ OFFERS = {
     "grid": "one grid of visual tokens for an image",
     "parts": "a grid of visual tokens in each part of an image",
     "causal": "visual tokens that see only earlier ones",
+    "frames": "the frames of a video",
     "heads": "attention heads in the LLM that share no keys",
 }
 # What LLaVA-1.5 has.
-EVERYTHING = frozenset(OFFERS) - {"received"}
+EVERYTHING = frozenset(OFFERS) - {"received", "frames"}

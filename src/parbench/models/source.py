@@ -93,6 +93,11 @@ def _density(part: Part) -> float:
     return part.rows * part.columns / max((right - left) * (bottom - top), 1e-9)
 
 
+def are_frames(parts: Sequence[Part]) -> bool:
+    """Whether parts are the frames of a video."""
+    return all(part.kind == "frame" for part in parts)
+
+
 def cells(rows: int, columns: int, box: Box) -> Tensor:
     """[rows x columns, 4] float64: the equal cells of a rectangle, in raster order."""
     left, top, right, bottom = box

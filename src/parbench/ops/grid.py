@@ -54,6 +54,18 @@ def centres(coarse: tuple[int, int], fine: tuple[int, int]) -> Tensor:
     return (row[:, None] * fine[1] + column[None, :]).flatten()
 
 
+def evenly(count: int, fine: tuple[int, int]) -> Tensor:
+    """[count] raster indices of fine cells: centres of a coarse grid if ``count`` forms one, else evenly spaced in raster order."""
+    if coarse := factor(count, *fine):
+        return centres(coarse, fine)
+    return spaced(count, fine[0] * fine[1])
+
+
+def spaced(count: int, size: int) -> Tensor:
+    """[count] indices below ``size``, evenly spaced; ``count`` is at most ``size``."""
+    return (2 * torch.arange(count) + 1) * size // (2 * count)
+
+
 def neighbour_mean(tokens: Tensor, grid: tuple[int, int], radius: int) -> Tensor:
     """Mean over the tokens at most ``radius`` rows and columns away, without the token itself: [B, N, d] to [B, N, d]."""
     rows, columns = grid

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from parbench.reducers.base import Reducer, one_of
     from parbench.reducers.provenance import Provenance, Reduction
+    from parbench.reducers.sites.clips import ClipReducer
     from parbench.reducers.sites.feedforward import FeedForwardReducer
     from parbench.reducers.sites.layers import Choice, LayerReducer
     from parbench.reducers.sites.mask import MaskReducer
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Choice",
+    "ClipReducer",
     "FeedForwardReducer",
     "LayerReducer",
     "MaskReducer",
@@ -34,6 +36,7 @@ __all__ = [
 
 _HOMES = {
     "Choice": "sites.layers",
+    "ClipReducer": "sites.clips",
     "FeedForwardReducer": "sites.feedforward",
     "LayerReducer": "sites.layers",
     "MaskReducer": "sites.mask",

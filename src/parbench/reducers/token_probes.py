@@ -19,6 +19,8 @@ from parbench.ops.components import main_loadings
 
 # Power iterations of a decomposition, as torch.pca_lowrank has them.
 _POWER_ROUNDS = 2
+# Steps of a method with noise of their own.
+_STEP_BITS = 20
 
 if TYPE_CHECKING:
     from parbench.models.adapter import LlavaAdapter
@@ -189,6 +191,14 @@ class Probes:
         """Uniform noise [B, N], drawn on the CPU from each image's content and ``seed``."""
         features = self.encoded.features
         return image_noise(self.seeds, features.shape[1], seed).to(features.device)
+
+    def frame_vectors(self, tokens: Tensor, _clip: int) -> Tensor:
+        """[F, d] a vector for each frame of a clip of the batch: the mean of its tokens [F, N, d]."""
+        return tokens.double().mean(1)
+
+    def draw(self, clip: int, seed: int, step: int, count: int) -> Tensor:
+        """Uniform noise [count] for a step of a method, from the content of a clip of the batch and ``seed``."""
+        return image_noise([self.seeds[clip]], count, (seed << _STEP_BITS) + step)[0]
 
     def loadings(self, count: int, seed: int = 0) -> Tensor:
         """Loadings of the tokens on the main components of the sigmoid of features, each token centred, [B, N, count] in float64.

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from parbench.ops.grid import centres, factor
+from parbench.ops.grid import evenly
 from parbench.ops.selection import to_mask
 from parbench.reducers import Reduction, TokenReducer
 from parbench.reducers.token_probes import Probes
@@ -25,11 +24,6 @@ class Uniform(TokenReducer):
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
         """Keep ``budget`` evenly spaced tokens."""
-        rows, columns = probes.encoded.grid
-        count = self.count(probes.geometry)
-        if coarse := factor(count, rows, columns):
-            index = centres(coarse, (rows, columns))
-        else:
-            index = (2 * torch.arange(count) + 1) * (rows * columns) // (2 * count)
-        keep = to_mask(index[None].to(features.device), rows * columns)
+        index = evenly(self.count(probes.geometry), probes.encoded.grid)
+        keep = to_mask(index[None].to(features.device), features.shape[1])
         return Reduction.select(features, keep.expand(len(features), -1))

@@ -26,6 +26,7 @@ class LlavaNextVideo(LlavaNext):
 
     model_types = ("llava_next_video",)
     title = "LLaVA-NeXT-Video"
+    offers = LlavaNext.offers | {"frames"}
     reads_videos = True
 
     def prepare_clip(self, clip: Clip) -> Prepared:

@@ -24,6 +24,7 @@ class LlavaOneVision(AnyResolution):
 
     model_types = ("llava_onevision",)
     title = "LLaVA-OneVision"
+    offers = AnyResolution.offers | {"frames"}
     counts_images = True
     reads_videos = True
 

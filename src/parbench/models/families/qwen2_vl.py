@@ -24,7 +24,7 @@ class Qwen2VL(Family):
 
     model_types = ("qwen2_vl",)
     title = "Qwen2-VL"
-    offers = frozenset({"attention", "received", "grid", "parts", "causal"})
+    offers = frozenset({"attention", "received", "grid", "parts", "frames", "causal"})
     renumbers = False
     reads_videos = True
 
