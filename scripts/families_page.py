@@ -99,7 +99,8 @@ Where methods act and what they get differs from LLaVA-1.5 in these points:
 
 ## Limits
 
-* Methods for videos come later. Frames are parts of an image, so methods that act on parts run on them.
+* Methods for videos compare the frames of a video, and refuse still images and families without videos. Frames are parts of one
+  input, so all other methods run on videos too: on all frames at once, or frame by frame with `method.within=part`.
 * Merging inside the tower ({tower}) would need whole groups of patches for the connector, so it is refused outside LLaVA-1.5.
 * `downsample` changes the pixels that LLaVA-1.5's tower gets. In other families a smaller image is a matter of the processor
   (`model.max_pixels` of the Qwen models).

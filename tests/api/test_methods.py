@@ -10,14 +10,14 @@ import pytest
 import torch
 
 import parbench
-from helpers import METHODS
+from helpers import EVERY
 from parbench.api.models import known_of
 from parbench.config import build_reducer, compose_config
 from parbench.errors import ParbenchError
 from parbench.models.assets import asset
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", EVERY)
 def test_a_method_is_what_hydra_makes_of_its_yaml(name):
     for model in ("llava-tiny", "llava-1.5-7b"):
         composed = build_reducer(compose_config([f"method={name}", f"model={model}", "method.budget=null"]).method)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import parbench
-from helpers import METHODS, reducer
+from helpers import EVERY, METHODS, reducer
 from made_runs import identity, line, write_run, write_scores
 from parbench import results
 from parbench.config import build_reducer, compose_config
@@ -98,8 +98,8 @@ def every_method(tmp_path_factory) -> Sweep:
 
 
 def test_every_method_has_a_look_and_no_two_share_one():
-    every = [look(name) for name in METHODS]
-    assert len({(one.colour, one.marker, one.hollow) for one in every}) == len(METHODS)
+    every = [look(name) for name in EVERY]
+    assert len({(one.colour, one.marker, one.hollow) for one in every}) == len(EVERY)
     # Also without colour, by marker and line, but for the greys, which stand apart.
     methods = [(one.marker, one.hollow, one.line) for one in every if one.group != CONTROL]
     assert len(set(methods)) == len(methods)
@@ -112,7 +112,7 @@ def test_a_look_says_where_the_method_works(name):
 
 
 def test_controls_are_grey_and_methods_are_not():
-    for one in map(look, METHODS):
+    for one in map(look, EVERY):
         parts = [one.colour[place : place + 2] for place in (1, 3, 5)]
         assert (len(set(parts)) == 1) == (one.group == CONTROL)
 
@@ -142,7 +142,7 @@ def test_methods_without_a_style_look_like_no_other(own):
     named = [f"m{number}" for number in range(26)]
     for name in named:
         own(name, "parbench.reducers.divprune.DivPrune")
-    every = [look(name) for name in (*METHODS, *named)]
+    every = [look(name) for name in (*EVERY, *named)]
     assert len({(one.colour, one.marker, one.hollow) for one in every}) == len(every)
 
 

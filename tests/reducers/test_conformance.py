@@ -9,7 +9,7 @@ from functools import cache
 import pytest
 import torch
 
-from helpers import METHODS, ROWS, UNBUDGETED, reducer
+from helpers import EVERY, ROWS, UNBUDGETED, reducer
 from parbench.config import compose_config
 from parbench.errors import ParbenchError
 from parbench.ops.selection import to_mask, top_k
@@ -63,7 +63,7 @@ def test_it_conforms_at_a_budget(name, budget, check, subject):
     hold(check, subject(name), budget)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", EVERY)
 def test_the_yaml_names_every_field_and_nothing_else(name):
     config = compose_config([f"method={name}"]).method
     fields = {field.name for field in dataclasses.fields(reducer(name)) if field.init}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from helpers import METHODS, reducer
+from helpers import CLIPS, EVERY, METHODS, reducer
 from parbench.config import compose_config
 from parbench.errors import ParbenchError
 from parbench.models.families import FAMILIES, Family, Generic
@@ -28,7 +28,7 @@ def of(family: type[Family]) -> Geometry:
 
 def test_families_and_methods_name_what_is_described():
     assert set().union(*(family.offers for family in (*FAMILIES, Generic))) <= set(OFFERS)
-    assert set().union(*(reducer(name).wants for name in METHODS)) <= set(OFFERS)
+    assert set().union(*(reducer(name).wants for name in EVERY)) <= set(OFFERS)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -36,9 +36,16 @@ def test_llava_has_what_every_method_needs(name):
     assert refusal(reducer(name), sizes("llava-1.5-7b")) is None
 
 
+@pytest.mark.parametrize("name", CLIPS)
+def test_methods_for_videos_are_refused_where_there_are_none(name):
+    with pytest.raises(ParbenchError, match=f"method {name} needs the frames of a video, which LLaVA-1.5 does not have"):
+        check_model(reducer(name), sizes("llava-1.5-7b"))
+    assert all(refusal(reducer(name), sizes(model)) is None for model in ("llava-onevision-7b", "qwen2.5-vl-7b", "qwen3-vl-4b"))
+
+
 @pytest.mark.parametrize("family", [*FAMILIES, Generic], ids=lambda family: family.title)
 def test_with_its_substitute_a_method_is_refused_no_more(family):
-    for name in METHODS:
+    for name in EVERY:
         method, geometry = reducer(name), of(family)
         why, instead = refusal(method, geometry), substitute(method, geometry)
         assert (why is None) == (method.wants <= family.offers)
@@ -116,6 +123,6 @@ def test_a_substitute_changes_the_name_of_the_row():
     )
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", EVERY)
 def test_fields_that_came_later_do_not_change_the_identity_of_runs(name):
     assert not {"within", "separators", "attention"} & set(reducer(name).settings())

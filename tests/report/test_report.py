@@ -23,7 +23,7 @@ from PIL import Image
 
 import parbench
 from browser import Browser
-from helpers import METHODS
+from helpers import EVERY
 from made_runs import write_scores
 from parbench import results
 from parbench.cli import main
@@ -219,7 +219,7 @@ def palette_of_page() -> dict[str, tuple[str, str]]:
     return {name: (light, dark) for name, light, dark in re.findall(r"--([a-z]+): light-dark\((#\w{6}), (#\w{6})\)", css)}
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", EVERY)
 def test_every_method_has_a_marker_and_can_be_told_from_both_grounds(name):
     mine = looks({name: look(name)})[name]
     assert re.fullmatch(r"[MLQCZ\d .e-]+", mine["path"])

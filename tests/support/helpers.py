@@ -15,13 +15,17 @@ from parbench.errors import ParbenchError
 from parbench.results.run_identity import read_provenance
 from parbench.testing.questions import scenes_question
 
-METHODS = names("method")
+EVERY = names("method")
 
 
 @cache
 def _shipped(name: str) -> DictConfig:
     return compose_config([f"method={name}"]).method
 
+
+# Methods that compare the frames of videos, and those that take still images.
+CLIPS = [name for name in EVERY if "frames" in build_reducer(_shipped(name)).wants]
+METHODS = [name for name in EVERY if name not in CLIPS]
 
 # Rows of tables that are no method of their own: "par per_image" is par with that switch on.
 PER_IMAGE = [f"{name} per_image" for name in METHODS if "per_image" in _shipped(name)]
@@ -32,7 +36,7 @@ def reducer(name: str, budget=None, **fields):
     """A method as its YAML has it, with another budget and other fields; thresholds that need calibration get a value."""
     name, _, switch = name.partition(" ")
     fields |= {switch: True} if switch else {}
-    config = _shipped(name) if name in METHODS else compose_config([f"method={name}"]).method
+    config = _shipped(name) if name in EVERY else compose_config([f"method={name}"]).method
     built = build_reducer(config, budget)
     if built.calibrates and getattr(built, built.calibrates) is None and not fields.get("per_image"):
         fields = {built.calibrates: 0.5, **fields}

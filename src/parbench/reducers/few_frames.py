@@ -1,0 +1,54 @@
+"""Fewer frames: a baseline for methods that compare frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from parbench.errors import ParbenchError
+from parbench.ops.grid import evenly, spaced
+from parbench.ops.groups import apportion
+from parbench.reducers import ClipReducer
+from parbench.reducers.frames import Frames, Sent
+
+
+@dataclass
+class FewFrames(ClipReducer):
+    """Keeps evenly spaced frames of a video, and drops the others whole.
+
+    By default these are as few frames as have room for the budget: every n-th frame with all its tokens, if the budget is a
+    multiple of the tokens of a frame. With ``frames`` it is that many frames. Kept frames share the budget equally, and each keeps
+    a uniform grid of its tokens, or evenly spaced ones if their number forms no grid.
+
+    Attributes:
+        frames: Number of frames; null for as few as possible.
+    """
+
+    title = "few frames"
+    control = True
+    free = True
+    frames: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        super().__post_init__()
+        if self.frames is not None and self.frames < 1:
+            raise ParbenchError(f"method.frames={self.frames} of {self.name} is not possible: use 1 or more, or null")
+
+    def reduce_clip(self, frames: Frames) -> Sent:
+        """Select the tokens."""
+        budget = self.tokens_of(frames)
+        least = -(-budget // frames.size)
+        count = least if self.frames is None else min(self.frames, frames.count)
+        if count < least:
+            raise ParbenchError(
+                f"budget={self.budget} of method {self.name} does not fit into method.frames={self.frames}: frames of this "
+                f"video have {frames.size} tokens, so use {least} frames or more"
+            )
+        # More frames than tokens would leave some empty.
+        count = min(count, budget)
+        kept = spaced(count, frames.count).tolist()
+        shares = apportion(budget, [1] * count, [frames.size] * count)
+        index = [frame * frames.size + evenly(share, frames.grid) for frame, share in zip(kept, shares, strict=True)]
+        return Sent.unchanged(torch.cat(index).to(frames.tokens.device))
