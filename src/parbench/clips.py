@@ -7,12 +7,13 @@ it is. If the function reads no other column of its row than those with images, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image
 
-from parbench.errors import ParbenchError, UnfitSample
+from parbench.errors import UnfitSample
 
 # How many images a question has; or, if any is a video, the kind of each visual: image or video.
 Visuals = int | Sequence[str]
@@ -23,15 +24,24 @@ def kinds_of(visuals: Visuals) -> tuple[str, ...]:
     return ("image",) * visuals if isinstance(visuals, int) else tuple(visuals)
 
 
-def still(visual: Image.Image | Clip) -> Image.Image:
-    """The visual itself if it is an image.
+# Pixels between the frames of a sheet.
+_GAP = 2
 
-    Raises:
-        ParbenchError: It is a video.
+
+def sheet(size: tuple[int, int], count: int) -> tuple[tuple[int, int], list[tuple[int, int]]]:
+    """Where the frames of a video lie in a picture of all of them, in order, row by row.
+
+    Args:
+        size: Width and height of a frame.
+        count: Number of frames.
+
+    Returns:
+        Width and height of the picture; left and top of each frame. Rows are full, so that the size tells how many frames it holds.
     """
-    if isinstance(visual, Clip):
-        raise ParbenchError("pictures show no videos yet: choose a question about an image")
-    return visual
+    columns = next(number for number in range(math.isqrt(count - 1) + 1, count + 1) if count % number == 0)
+    across, down = size[0] + _GAP, size[1] + _GAP
+    places = [(number % columns * across, number // columns * down) for number in range(count)]
+    return (columns * across - _GAP, count // columns * down - _GAP), places
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,14 @@ class Clip:
     def convert(self, mode: str) -> Clip:
         """The same with frames in a mode of PIL, such as RGB."""
         return Clip(tuple(frame.convert(mode) for frame in self.frames), self.times)
+
+    def sheet(self, count: int) -> Image.Image:
+        """A picture of ``count`` of the frames, the first of each of as many equal runs; see :func:`sheet`."""
+        whole, places = sheet(self.size, count)
+        made, run = Image.new("RGB", whole, "white"), -(-len(self.frames) // count)
+        for number, place in enumerate(places):
+            made.paste(self.frames[min(number * run, len(self.frames) - 1)], place)
+        return made
 
     def in_pairs(self) -> Clip:
         """The same with an even number of frames; the last one is repeated if needed."""

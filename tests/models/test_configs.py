@@ -28,6 +28,7 @@ PARAMETERS = {
     "llava-next-13b": (303.5, 31.5, 13017),
     "llava-next-7b": (303.5, 21.0, 6739),
     "llava-next-mistral-7b": (303.5, 21.0, 7242),
+    "llava-next-video-7b": (303.5, 21.0, 6739),
     "llava-onevision-0.5b": (397.7, 1.8, 494),
     "llava-onevision-7b": (397.7, 17.0, 7615),
     "qwen2-vl-7b": (675.8, 0.0, 7616),
@@ -41,6 +42,7 @@ PARAMETERS = {
 # Visual tokens of an image of 336 x 336, 672 x 672, 1024 x 768 and 1920 x 1080 pixels.
 TOKENS = {
     "llava-next-7b": (1176, 2928, 2340, 1948),
+    "llava-next-video-7b": (1176, 2928, 2340, 1948),
     "llava-onevision-0.5b": (1485, 3699, 4725, 7269),
     "qwen2-vl-7b": (144, 576, 999, 2691),
     "qwen2.5-vl-7b": (144, 576, 999, 2691),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageChops
 from torch import Tensor
 
 from parbench.clips import Clip, Visuals
@@ -19,6 +19,9 @@ from parbench.models.adapter import LlavaAdapter
 from parbench.models.evidence import Evidence
 from parbench.models.families import Prepared
 from parbench.scenes.world import CANVAS
+
+# Pixels by which an image moves from frame to frame.
+_STEP = 4
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,16 @@ class Batch:
         return [sample.question for sample in self.samples]
 
 
-def scenes_samples(adapter: LlavaAdapter, count: int, size: tuple[int, int] | None = None) -> list[Sample]:
+def scenes_samples(
+    adapter: LlavaAdapter, count: int, size: tuple[int, int] | None = None, frames: int | None = None
+) -> list[Sample]:
     """Questions about ``count`` different images of ``scenes``, of alternating skills.
 
     Args:
         adapter: The model.
         count: Number of questions.
         size: Width and height to which the images are resized; None for those of ``scenes``.
+        frames: Frames of a video that is shown in place of each image, a second apart; None for images.
 
     Raises:
         ParbenchError: There are fewer images.
@@ -70,10 +76,10 @@ def scenes_samples(adapter: LlavaAdapter, count: int, size: tuple[int, int] | No
     if count > len(by_image):
         raise ParbenchError(f"batch={count} is more than the {len(by_image)} images of scenes: use 1 to {len(by_image)}")
     chosen = [numbers[place % len(numbers)] for place, numbers in enumerate(list(by_image.values())[:count])]
-    return [_sample(adapter, rows[number], size) for number in chosen]
+    return [_sample(adapter, rows[number], size, frames) for number in chosen]
 
 
-def _sample(adapter: LlavaAdapter, row: Mapping[str, Any], size: tuple[int, int] | None) -> Sample:
+def _sample(adapter: LlavaAdapter, row: Mapping[str, Any], size: tuple[int, int] | None, frames: int | None) -> Sample:
     question, image = row["question"], row["image"].convert("RGB")
     if size is not None:
         image = image.resize(size)
@@ -81,6 +87,9 @@ def _sample(adapter: LlavaAdapter, row: Mapping[str, Any], size: tuple[int, int]
     def prompt(images: Visuals) -> str:
         return build_prompt(adapter, question, images)
 
+    if frames is not None:
+        clip = Clip(tuple(ImageChops.offset(image, _STEP * frame, 0) for frame in range(frames)), tuple(map(float, range(frames))))
+        return Sample(row["question_id"], prompt, question, lambda: [clip], row["image_id"], max_new_tokens=1)
     evidence = _evidence(adapter, row["boxes"], image.size)
     return Sample(row["question_id"], prompt, question, lambda: [image], row["image_id"], max_new_tokens=1, evidence=evidence)
 
@@ -98,6 +107,7 @@ def read_batch(adapter: LlavaAdapter, samples: Sequence[Sample]) -> Batch:
     begun = time.perf_counter()
     images = [sample.load()[0] for sample in samples]
     prepared = [adapter.prepare(image).to(adapter.device, adapter.dtype) for image in images]
-    prompts = [adapter.ids(sample.prompt(1), [one.tokens]) for sample, one in zip(samples, prepared, strict=True)]
+    kinds: list[Visuals] = [["video"] if isinstance(image, Clip) else 1 for image in images]
+    prompts = [adapter.ids(sample.prompt(kind), [one.tokens]) for sample, kind, one in zip(samples, kinds, prepared, strict=True)]
     spent = time.perf_counter() - begun
     return Batch(samples, images, prepared, [seed_of(image_digest(image)) for image in images], prompts, spent)

@@ -60,7 +60,7 @@ def run(given: Given) -> None:
     with working(f"loading {model['name']}"):
         adapter = LlavaAdapter.load(model)
     store = BenchFile(out, _head(model, adapter, effort, given))
-    samples = scenes_samples(adapter, max(given["batch"]), given["image"])
+    samples = scenes_samples(adapter, max(given["batch"]), given["image"], given["frames"])
     for size in given["batch"]:
         batch = read_batch(adapter, samples[:size])
         store.content["batches"][str(size)] = {

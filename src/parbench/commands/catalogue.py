@@ -280,6 +280,7 @@ _COMMANDS = (
             Option("warmup", COUNT, "number of untimed passes before them", "1"),
             Option("new_tokens", NUMBER, "number of generated tokens", "16"),
             Option("image", SIZE, "size to which images are scaled, in pixels; by default as in scenes, 336x336"),
+            Option("frames", NUMBER, "frames of a video in place of each image, which moves from frame to frame"),
             Option(
                 "kernel",
                 one_of("kernel", *KERNELS),
@@ -307,6 +308,7 @@ _COMMANDS = (
         ),
         (
             Option("image", SIZE, "size of the image in pixels, for models whose number of visual tokens depends on it", "672x672"),
+            Option("frames", NUMBER, "frames of that size of a video, in place of the image"),
             Option(
                 "tokens",
                 TOKENS,

@@ -145,7 +145,7 @@ class _Model:
 
         model: Any = OmegaConf.to_container(self.config.model, resolve=True)
         given = self.asked.given
-        prompt, place = Prompt(text, given["system"], given["image"]), given["place"]
+        prompt, place = Prompt(text, given["system"], given["image"], given["frames"]), given["place"]
         found = predict(model, reducer, count, prompt, place, self._work if own else None)
         if conventions:
             found["conventions"] = other_counts(model, reducer, found, prompt, place)
@@ -236,7 +236,8 @@ def _with_published(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _heading(row: Mapping[str, Any]) -> tuple[str, str, int]:
     """What rows of one table share: model, image if it matters, text tokens."""
-    image = f", image {row['image']} ({row['visual']} visual tokens)" if "image" in row else ""
+    shown = f"{row['frames']} frames of" if "frames" in row else "image"
+    image = f", {shown} {row['image']} ({row['visual']} visual tokens)" if "image" in row else ""
     return row["model"], image, row["text"]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from parbench.clips import still
+from parbench.clips import Clip
 from parbench.commands.options import writable
 from parbench.commands.parsing import Given
 from parbench.config import compose_config
@@ -60,7 +60,10 @@ def _drawn(config: DictConfig, number: int, out: Path | None) -> Path:
     name = row_name(reducer.settings())
     path = writable("out", out or Path(f"show-{reducer.name}-{dataset.name}-{number}.png"))
     caption = f"{question}\nanswer: {answer.text.strip()}    expected: {dataset.target(doc)}"
-    square = session.adapter.geometry.square
-    seen = view(still(images[0]), kept.source, dataset.evidence(doc, whole=not square) or [], square)
+    square, shown = session.adapter.geometry.square, images[0]
+    if isinstance(shown, Clip):
+        seen = view(shown.sheet(kept.source.frames), kept.source, [], square)
+    else:
+        seen = view(shown, kept.source, dataset.evidence(doc, whole=not square) or [], square)
     kept_picture(path, seen, kept_share(kept), f"{reducer.title} ({name}): {kept.tokens} tokens", caption)
     return path

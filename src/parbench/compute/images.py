@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any
 
 from parbench.errors import ParbenchError
@@ -14,7 +15,7 @@ from parbench.models.geometry import Geometry, geometry_of
 from parbench.models.loading import check_config, locate, read_json
 from parbench.models.processors import build_processor, limit_pixels, load_processor, pixel_limits
 from parbench.models.silence import quiet_transformers
-from parbench.models.special_tokens import small_tokenizer, special_tokens
+from parbench.models.special_tokens import small_tokenizer, special_tokens, take_ids
 from parbench.models.tower_work import TowerWork, tower_work
 from parbench.models.written_sizes import model_geometry
 
@@ -32,23 +33,28 @@ class SeenImage:
         geometry: Sizes of the model for this image. Its patches are the image's visual tokens in the prompt.
         work: The vision tower's work; None if it follows from the geometry.
         size: Width and height; None if all images become the same.
+        frames: Frames of a video; None for an image.
     """
 
     geometry: Geometry
     work: TowerWork | None = None
     size: tuple[int, int] | None = None
+    frames: int | None = None
 
 
-def seen(model: Mapping[str, Any], size: tuple[int, int] | None = None) -> SeenImage:
-    """What an image of a size becomes in a model.
+def seen(model: Mapping[str, Any], size: tuple[int, int] | None = None, frames: int | None = None) -> SeenImage:
+    """What an image of a size, or a video with frames of that size, becomes in a model.
 
     Args:
         model: A ``conf/model`` mapping: with ``geometry`` and ``processor``, or with the folder of a checkpoint.
         size: Width and height in pixels; None for ``USUAL``. LLaVA-1.5 crops every image to the same size.
+        frames: Frames of a video; None for an image.
 
     Raises:
-        ParbenchError: The model's processor refuses an image of this size, or the model has no processor.
+        ParbenchError: The model's processor refuses an image of this size, or the model has no processor, or reads no videos.
     """
+    if frames is not None:
+        return _seen_video(model, size or USUAL, frames)
     if _model_type(model) in _ONE_SIZE:
         return SeenImage(model_geometry(model))
     config = config_of(model)
@@ -57,6 +63,23 @@ def seen(model: Mapping[str, Any], size: tuple[int, int] | None = None) -> SeenI
         raise ParbenchError(f"image={width}x{height} has {width * height} pixels, but an image may have at most {_MOST_PIXELS}")
     tokens, grid, work = _counted(json.dumps({key: model.get(key) for key in _READ}, default=dict), size)
     return SeenImage(geometry_of(config).of_image(tokens, grid), work, size)
+
+
+def _seen_video(model: Mapping[str, Any], size: tuple[int, int], frames: int) -> SeenImage:
+    from parbench.models.families import family_type
+
+    kind = family_type(_model_type(model))
+    if kind is None or not kind.reads_videos:
+        raise ParbenchError(f"frames={frames} means nothing for {model['name']}, which reads no videos: leave it out")
+    config = config_of(model)
+    processor = _processor(json.dumps({key: model.get(key) for key in _READ}, default=dict))
+    if model.get("processor"):
+        take_ids(config, processor.tokenizer)
+    with quiet_transformers():
+        # What the family does without weights, for frames a second apart.
+        tokens = kind(SimpleNamespace(config=config), processor).tokens_of_clip(size, [float(second) for second in range(frames)])
+    geometry = geometry_of(config).of_image(len(tokens.source), (0, 0), tokens.source.frames)
+    return SeenImage(geometry, tokens.work, size, frames)
 
 
 def _model_type(model: Mapping[str, Any]) -> str:

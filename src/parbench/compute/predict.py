@@ -32,11 +32,13 @@ class Prompt:
         system: Number of those before the image; None: as in LLaVA-1.5, or all but one of a shorter prompt.
         image: Width and height of the image in pixels; None for :data:`parbench.compute.images.USUAL`. LLaVA-1.5 sees all images
             at one size.
+        frames: Frames of that size of a video in place of the image; None for an image.
     """
 
     text: int
     system: int | None = None
     image: tuple[int, int] | None = None
+    frames: int | None = None
 
     def split(self) -> tuple[int, int]:
         """The numbers of tokens after and before the image.
@@ -81,12 +83,12 @@ def predict(
     Returns:
         model, method, tokens, text, vision, projector, reducer (None if the overhead depends on the sample; it is then not in the
         total), llm_prefill, total. If the number of visual tokens depends on the image: image (``WIDTHxHEIGHT``) and visual (the
-        tokens of the image without reduction).
+        tokens of the image without reduction); of a video also frames.
 
     Raises:
         ParbenchError: The number of tokens is impossible, the processor refuses the image, or the method cannot be predicted.
     """
-    found, text = seen(model, prompt.image), prompt.text
+    found, text = seen(model, prompt.image, prompt.frames), prompt.text
     geometry = found.geometry
     if found.work and reducer is not None:
         _check_predictable(model["name"], reducer, geometry, own)
@@ -106,7 +108,9 @@ def predict(
         "llm_prefill": cost.prefill([count + text for count in made.visual], attended, fed) - skipped,
     }
     unnamed = "none" if made.tokens == geometry.patches else f"any, {place.replace('_', ' ')}"
-    told = {"image": f"{found.size[0]}x{found.size[1]}", "visual": geometry.patches} if found.size else {}
+    told: dict[str, Any] = {"image": f"{found.size[0]}x{found.size[1]}", "visual": geometry.patches} if found.size else {}
+    if found.frames:
+        told["frames"] = found.frames
     return {
         "model": model["name"],
         "method": reducer.name if reducer else unnamed,
@@ -193,7 +197,7 @@ def other_counts(
         prompt: As for :func:`predict`.
         place: As for :func:`predict`.
     """
-    made = plan(model["name"], seen(model, prompt.image).geometry, reducer, row["tokens"], place)
+    made = plan(model["name"], seen(model, prompt.image, prompt.frames).geometry, reducer, row["tokens"], place)
     tokens = Tokens(made.visual, *prompt.split())
     counted = {name: count(sizes_of(config_of(model)), tokens) for name, count in CONVENTIONS.items()}
     return {**counted, "true": row["llm_prefill"]}

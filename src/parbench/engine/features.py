@@ -23,11 +23,13 @@ class Known:
         digest: Sha256 of its pixels.
         name: Key of its features in the cache.
         size: Its width and height.
+        times: Seconds of the frames of a video; None for an image.
     """
 
     digest: str
     name: str
     size: tuple[int, int]
+    times: tuple[float, ...] | None = None
 
 
 class FeatureCache:

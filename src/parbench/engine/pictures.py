@@ -100,17 +100,19 @@ class Reader:
 
         found = []
         for place, one in enumerate(images):
-            tokens = self._adapter.family.tokens_of(one.size, len(images))
+            family = self._adapter.family
+            tokens = family.tokens_of(one.size, len(images)) if one.times is None else family.tokens_of_clip(one.size, one.times)
             found.append(Picture(one.digest, one.name, tokens, partial(again, place)))
         return tuple(found)
 
     def _pictures(self, sample: Sample) -> tuple[Picture, ...]:
         images = sample.load()
         pictures = tuple(self.picture(image, len(images)) for image in images)
-        # The tokens of a video do not follow from the size of its frames.
-        if sample.source is not None and not any(isinstance(image, Clip) for image in images):
-            known = zip(pictures, images, strict=True)
-            self._features.images[sample.source] = tuple(Known(one.digest, one.name, image.size) for one, image in known)
+        if sample.source is not None:
+            self._features.images[sample.source] = tuple(
+                Known(one.digest, one.name, image.size, image.times if isinstance(image, Clip) else None)
+                for one, image in zip(pictures, images, strict=True)
+            )
         return pictures
 
     def picture(self, image: Image.Image | Clip, together: int = 1) -> Picture:

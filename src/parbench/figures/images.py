@@ -11,13 +11,12 @@ import pandas as pd
 import yaml
 from PIL import Image
 
-from parbench.clips import still
 from parbench.errors import ParbenchError
 from parbench.figures.sweep import Sweep
 from parbench.figures.views import SIDE, View, centre_square, whole_view
 from parbench.harness.datasets import PreparedDataset
 from parbench.harness.shown import noise_like
-from parbench.results.layouts import Layout, read_layouts, square_layout
+from parbench.results.layouts import Layout, pictured, read_layouts, square_layout
 from parbench.results.naming import sample_number
 
 
@@ -51,8 +50,8 @@ class Images:
         return centre_square(given) if self._square else given
 
     def _given(self, number: int) -> Image.Image:
-        if not self.dataset.generated:
-            return still(self.dataset.visuals(number)[0])
+        if not self.dataset.generated or self.dataset.shows_videos:
+            return pictured(self.dataset.visuals(number)[0], self.layouts)
         row = self.dataset.rows[number]
         image: Image.Image = row["image"].convert("RGB")
         return noise_like(image, f"{row['image_id']} 0") if self.dataset.settings["images"] == "noise" else image
@@ -67,7 +66,9 @@ class Images:
         return whole_view(image, self.layout(image.size), self.boxes(sample))
 
     def boxes(self, sample: str) -> list[list[int]]:
-        """Evidence boxes of a sample's question, in pixels of what the model sees; empty if the data set has none."""
+        """Evidence boxes of a sample's question, in pixels of what the model sees; empty without any, and for videos."""
+        if self.dataset.shows_videos:
+            return []
         scale = SIDE / self.dataset.image_size[0] if self._square else 1
         found = self.dataset.evidence(self.dataset.docs()[sample_number(sample)], whole=self._square is None) or []
         return [[round(scale * edge) for edge in box] for box in found]

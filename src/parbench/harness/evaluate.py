@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
+from parbench.clips import sheet
 from parbench.engine.samples import Answer, Sample
 from parbench.errors import FatalError
 from parbench.harness.conversations import turn_costs
@@ -370,7 +371,8 @@ def _evidence(dataset: PreparedDataset, doc: Any, answer: Answer, geometry: Geom
 def _layouts(answers: Sequence[Answer], known: Collection[tuple[int, int]]) -> list[Layout]:
     """Where the tokens of single images lie, for pictures; of each size of image that is not known yet."""
     alone = [answer.kept[0].source for answer in answers if len(answer.kept) == 1]
-    return [Layout.of(source) for size, source in {one.size: one for one in alone}.items() if size not in known]
+    sizes = {sheet(one.size, one.frames)[0]: one for one in alone}
+    return [Layout.of(source) for size, source in sizes.items() if size not in known]
 
 
 def _score(dataset: PreparedDataset, doc: Any, answer: Answer) -> float | None:

@@ -11,6 +11,8 @@ from parbench.models.assets import asset
 
 # The shipped model, whose vocabulary they extend. It has <image> already.
 _VOCABULARY = "llava-tiny"
+# Where the text of a message begins in its chat template, behind the images.
+_TEXT = "{% for part in message['content'] if part['type'] == 'text' %}"
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,10 @@ def small_tokenizer(model_type: str) -> Any:
         extra_special_tokens=["<image>", *tokens.others],
         model_specific_special_tokens=dict(tokens.named),
     )
-    tokenizer.chat_template = tokenizer.chat_template.replace("<image>", tokens.placeholder)
+    video = tokens.placeholder.replace(tokens.image, tokens.named.get("video_token", "<video>"))
+    shown = f"{{% for part in message['content'] if part['type'] == 'video' %}}{video}\n{{% endfor %}}"
+    template = tokenizer.chat_template.replace("<image>", tokens.placeholder)
+    tokenizer.chat_template = template.replace(_TEXT, shown + _TEXT)
     return tokenizer
 
 

@@ -58,6 +58,7 @@ def _row(run: Run) -> dict[str, Any]:
         # Includes the quantization of its weights, which is a separate field of the identity.
         "model": metrics.model,
         "quantization": flat.get("quantization") or "",
+        "per": metrics.per or "",
         "settings": dict(settings),
         "identity": run.identity,
         "computed_by": list(run.computed_by),
@@ -73,7 +74,7 @@ def _so_far(run: Run) -> RunMetrics:
     method = run.identity["method"]
     about = {"model": run.identity["model"], "method": method["name"], "dataset": run.identity["dataset"]["name"]}
     about |= {"figures": run.identity["dataset"].get("figures")}
-    about |= {"run_id": run.id, "budget": method.get("budget"), "chance": None, "lmms_eval": {}}
+    about |= {"run_id": run.id, "budget": method.get("budget"), "per": method.get("per"), "chance": None, "lmms_eval": {}}
     # The number of tokens without reduction is known only when the run is finished, unless samples record it.
     return summarise(run.lines, {**about, "patches": None})
 

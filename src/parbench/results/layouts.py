@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from PIL import Image
 
+from parbench.clips import Clip, sheet
 from parbench.errors import ParbenchError
 from parbench.results.samples import cause
 
@@ -68,17 +70,25 @@ class Layout:
 
     @classmethod
     def of(cls, source: Source) -> Self:
-        """The layout of a source."""
+        """The layout of a source; that of a video is of a picture of its frames (:func:`parbench.clips.sheet`)."""
         content = source.content
         fine = source.is_fine()[content].tolist()
-        kinds = [source.parts[number].kind for number in source.part[content].tolist()]
+        parts = source.part[content].tolist()
+        kinds = [source.parts[number].kind for number in parts]
+        size, corners = sheet(source.size, source.frames)
+        boxes = source.box[content].tolist()
+        if source.frames > 1:
+            boxes = [
+                [left + corner for left, corner in zip(box, 2 * corners[part], strict=True)]
+                for part, box in zip(parts, boxes, strict=True)
+            ]
         rows: list[_Row] = []
-        for kind, is_fine, box in zip(kinds, fine, source.box[content].tolist(), strict=True):
+        for kind, is_fine, box in zip(kinds, fine, boxes, strict=True):
             if rows and rows[-1].takes(kind, box):
                 rows[-1].add(box)
             else:
                 rows.append(_Row(kind, is_fine, box))
-        return cls(source.size, tuple(_grids(rows)))
+        return cls(size, tuple(_grids(rows)))
 
     @property
     def tokens(self) -> int:
@@ -172,6 +182,20 @@ def read_layouts(folder: Path) -> dict[tuple[int, int], Layout]:
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise ParbenchError(f"{path} is damaged ({cause(error)}): delete the run's folder and run again") from error
     return {layout.size: layout for layout in found}
+
+
+def pictured(visual: Image.Image | Clip, layouts: Mapping[tuple[int, int], Layout]) -> Image.Image:
+    """What stands in a picture for a visual: an image itself, and of a video its frames.
+
+    Args:
+        visual: The image or video.
+        layouts: Where the tokens of a run's images and videos lie, by size, which say how many frames have tokens of their own.
+    """
+    if not isinstance(visual, Clip):
+        return visual
+    every = len(visual.frames)
+    counts = [count for count in (every, -(-every // 2)) if sheet(visual.size, count)[0] in layouts]
+    return visual.sheet(counts[0] if counts else every)
 
 
 def square_layout(side: int, rows: int, columns: int) -> Layout:

@@ -43,6 +43,7 @@ _KEPT = (
     "quantization",
     "method",
     "budget",
+    "per",
     "n",
     "failures",
     "unparseable",
@@ -186,7 +187,7 @@ def compare(
 def _several(frame: pd.DataFrame) -> list[str]:
     """Footnotes for controls with several runs at a budget."""
     compared = frame[frame["method"].isin(("none", *compared_with(frame)))]
-    again = compared[compared.duplicated(["method", "budget", "quantization"])]["method"].unique()
+    again = compared[compared.duplicated(["method", "budget", "per", "quantization"])]["method"].unique()
     return [f"{method}: several runs at a budget; differences are from the first" for method in again]
 
 
@@ -317,6 +318,7 @@ class _Table:
         """The first run of a method at the budget of a run, other than that run itself."""
         budget = self.frame["budget"].iloc[row]
         same = (self.frame["method"] == method) & (self.frame["budget"] == budget)
+        same &= self.frame["per"] == self.frame["per"].iloc[row]
         same &= self.frame["quantization"] == self.frame["quantization"].iloc[row]
         return next((int(other) for other in np.flatnonzero(same) if itself or other != row), None)
 
@@ -342,7 +344,7 @@ class _Table:
     def _p_values(self, name: str, values: list[float]) -> None:
         self.columns[f"{name}_p"] = values
         corrected = np.full(len(values), np.nan)
-        for _, family in self.frame.groupby(["budget", self.learned], dropna=False):
+        for _, family in self.frame.groupby(["budget", "per", self.learned], dropna=False):
             rows = family.index.to_numpy()
             corrected[rows] = holm([values[row] for row in rows])
         self.columns[f"{name}_p_holm"] = corrected.tolist()
@@ -381,7 +383,7 @@ class _Table:
     def _best(self) -> list[bool]:
         """Whether each run is significantly better than every other run of its budget, after correction."""
         best = [False] * len(self.frame)
-        for _, family in self.frame[self.frame["budget"].notna()].groupby(["budget", self.learned]):
+        for _, family in self.frame[self.frame["budget"].notna()].groupby(["budget", "per", self.learned]):
             rows = family.index.tolist()
             if len(rows) < 2:
                 continue

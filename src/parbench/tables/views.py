@@ -223,6 +223,8 @@ def _budget(row: Any) -> str:
     if pd.isna(row["budget"]):
         return "adaptive"
     share = row["budget"] < 1 and not pd.isna(row.get("own_tokens", float("nan")))
+    if row.get("per"):
+        return f"{row['budget']:g}/{row['per']}"
     return f"{row['budget']:g} of {row['own_tokens']:,.0f}" if share else f"{row['budget']:g}"
 
 

@@ -182,6 +182,28 @@ class Family:
         """Preprocess the frames of a video, and find its tokens.
 
         Raises:
+            UnfitSample: The family reads no videos, or its processor refuses the frames.
+        """
+        tokens = self.tokens_of_clip(clip.size, clip.times)
+        try:
+            return Prepared(self.process_clip(clip), tokens)
+        except MemoryError as error:
+            raise UnfitSample(f"not enough memory to preprocess {len(clip.frames)} frames") from error
+        except ValueError as error:
+            raise UnfitSample(f"the model's processor refuses frames of {clip.width} x {clip.height} pixels: {error}") from error
+
+    def process_clip(self, clip: Clip) -> Mapping[str, Tensor]:
+        """The inputs of the vision tower for the frames of a video, for a batch of this video alone."""
+        raise NotImplementedError
+
+    def tokens_of_clip(self, size: tuple[int, int], times: Sequence[float]) -> ImageTokens:
+        """The tokens of frames of a video.
+
+        Args:
+            size: Width and height of a frame.
+            times: Seconds of each frame.
+
+        Raises:
             UnfitSample: The family reads no videos.
         """
         raise UnfitSample(f"{self.title} reads no videos: use qwen2-vl, qwen2.5-vl, qwen3-vl, llava-onevision or llava-next-video")

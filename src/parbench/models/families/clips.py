@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from parbench.clips import Clip
 from parbench.models.source import Part, Source, grids
+from parbench.models.tower_work import TowerWork, tower_work
 
 
 def frames_of(size: tuple[int, int], rows: int, columns: int, times: Sequence[float], span: int = 1) -> Source:
@@ -22,6 +24,12 @@ def pixels_of_frames(processor: Any, clip: Clip) -> Tensor:
     frames = [frame.convert("RGB") for frame in clip.frames]
     found: Tensor = processor(images=frames, return_tensors="pt").pixel_values
     return found[None]
+
+
+def work_of_frames(config: Any, frames: int) -> TowerWork:
+    """The work of a tower and its projector for frames of the tower's own size; see :func:`tower_work`."""
+    side = config.vision_config.image_size
+    return tower_work(config, {"pixel_values": torch.empty(frames, 3, side, side, device="meta")})
 
 
 def paired_patches(patches: Tensor, channels: int, times: int) -> Tensor:

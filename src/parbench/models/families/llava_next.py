@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from parbench.clips import Clip
 from parbench.models.families.anyres import AnyResolution
-from parbench.models.families.base import ImageTokens, Prepared, grouped
-from parbench.models.families.clips import frames_of, pixels_of_frames
-from parbench.models.tower_work import tower_work
+from parbench.models.families.base import ImageTokens, grouped
+from parbench.models.families.clips import frames_of, pixels_of_frames, work_of_frames
 
 
 class LlavaNext(AnyResolution):
@@ -29,18 +30,21 @@ class LlavaNextVideo(LlavaNext):
     offers = LlavaNext.offers | {"frames"}
     reads_videos = True
 
-    def prepare_clip(self, clip: Clip) -> Prepared:
-        """Preprocess frames: the centre of each, in the tower's size, whose patches are averaged in squares."""
+    def process_clip(self, clip: Clip) -> Mapping[str, Tensor]:
+        """See :meth:`Family.process_clip`: the centre of each frame, in the tower's size."""
         from transformers import CLIPImageProcessorPil
 
-        size, stride = self.model.config.vision_config.image_size, self.model.config.spatial_pool_stride
+        size = self.model.config.vision_config.image_size
         of = CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
-        side, count = self.crop_side // stride, len(clip.frames)
+        return {"pixel_values_videos": pixels_of_frames(of, clip)}
+
+    def tokens_of_clip(self, size: tuple[int, int], times: Sequence[float]) -> ImageTokens:
+        """See :meth:`Family.tokens_of_clip`: patches are averaged in squares."""
+        stride = self.model.config.spatial_pool_stride
+        side, count = self.crop_side // stride, len(times)
         members = [grouped(self.crop_side, self.crop_side, stride, frame * (self.crop_side**2 + 1) + 1) for frame in range(count)]
         rows = count * (self.crop_side**2 + 1)
-        source = frames_of(clip.size, side, side, clip.times)
-        pixels = pixels_of_frames(of, clip)
+        source = frames_of(size, side, side, times)
         # Frames are pooled before the projector.
-        work = replace(tower_work(self.model.config, {"pixel_values": pixels}), groups=len(source))
-        tokens = ImageTokens(self.placeholders[1], (len(source),), source, torch.cat(members), rows, work=work, seconds=1.0)
-        return Prepared({"pixel_values_videos": pixels}, tokens)
+        work = replace(work_of_frames(self.model.config, count), groups=len(source))
+        return ImageTokens(self.placeholders[1], (len(source),), source, torch.cat(members), rows, work=work, seconds=1.0)

@@ -13,9 +13,8 @@ from torch import Tensor
 from parbench.clips import Clip
 from parbench.models.families.anyres import AnyResolution
 from parbench.models.families.base import ImageTokens, Prepared
-from parbench.models.families.clips import frames_of, pixels_of_frames
+from parbench.models.families.clips import frames_of, pixels_of_frames, work_of_frames
 from parbench.models.source import with_newline
-from parbench.models.tower_work import tower_work
 from parbench.models.vision import Encoded
 
 
@@ -62,22 +61,23 @@ class LlavaOneVision(AnyResolution):
             counts += [1] * length if number == 1 else [max(2, length)]
         return torch.tensor(counts)
 
-    def prepare_clip(self, clip: Clip) -> Prepared:
-        """Preprocess frames, whose tokens are scaled down to half the side; a newline follows the last one."""
+    def process_clip(self, clip: Clip) -> Mapping[str, Tensor]:
+        """See :meth:`Family.process_clip`: each frame in the tower's size."""
         from transformers import SiglipImageProcessorPil
 
         size = self.model.config.vision_config.image_size
-        of = SiglipImageProcessorPil(size={"height": size, "width": size})
+        return {"pixel_values_videos": pixels_of_frames(SiglipImageProcessorPil(size={"height": size, "width": size}), clip)}
+
+    def tokens_of_clip(self, size: tuple[int, int], times: Sequence[float]) -> ImageTokens:
+        """See :meth:`Family.tokens_of_clip`: those of a frame are scaled down to half the side; a newline follows the last one."""
         side, small = self.crop_side, -(-self.crop_side // 2)
-        source = with_newline(frames_of(clip.size, small, small, clip.times))
+        source = with_newline(frames_of(size, small, small, times))
         nearest = ((torch.arange(small) + 0.5) * side / small).long().clamp(max=side - 1)
         single = (nearest[:, None] * side + nearest).flatten()
-        members = torch.cat([single + frame * side**2 for frame in range(len(clip.frames))])[:, None]
-        rows = len(clip.frames) * side**2
-        pixels = pixels_of_frames(of, clip)
-        work = tower_work(self.model.config, {"pixel_values": pixels})
-        tokens = ImageTokens(self.placeholders[1], (len(source),), source, members, rows, work=work, seconds=1.0)
-        return Prepared({"pixel_values_videos": pixels}, tokens)
+        members = torch.cat([single + frame * side**2 for frame in range(len(times))])[:, None]
+        rows = len(times) * side**2
+        work = work_of_frames(self.model.config, len(times))
+        return ImageTokens(self.placeholders[1], (len(source),), source, members, rows, work=work, seconds=1.0)
 
     def packing(self) -> dict[str, Any]:
         """Further arguments of ``pack_image_features``."""

@@ -11,7 +11,6 @@ from PIL import Image
 from torch import Tensor
 
 from parbench.clips import Clip
-from parbench.errors import UnfitSample
 from parbench.models.families.base import Family, ImageTokens, Prepared
 from parbench.models.families.clips import frames_of, paired_patches
 from parbench.models.pictures import pictures
@@ -77,31 +76,30 @@ class Qwen2VL(Family):
         group = self.model.config.vision_config.spatial_merge_size**2
         return torch.arange(int(grid[0].prod())).view(-1, group)
 
-    def prepare_clip(self, clip: Clip) -> Prepared:
-        """Preprocess frames, two for a time step; each is resized as an image would be.
-
-        Raises:
-            UnfitSample: The image processor refuses the frames.
-        """
-        even, of, config = clip.in_pairs(), self.processor.image_processor, self.model.config.vision_config
-        try:
-            found = of(images=[frame.convert("RGB") for frame in even.frames], return_tensors="pt")
-        except ValueError as error:
-            raise UnfitSample(f"the model's processor refuses frames of {clip.width} x {clip.height} pixels: {error}") from error
+    def process_clip(self, clip: Clip) -> Mapping[str, Tensor]:
+        """See :meth:`Family.process_clip`: frames of a time step together; each is resized as an image would be."""
+        even, of = clip.in_pairs(), self.processor.image_processor
+        found = of(images=[frame.convert("RGB") for frame in even.frames], return_tensors="pt")
         _, rows, columns = found.image_grid_thw[0].tolist()
-        span = of.temporal_patch_size
-        steps = len(even.frames) // span
         patches = found.pixel_values.unflatten(0, (len(even.frames), -1))
-        grid = torch.tensor([[steps, rows, columns]])
-        times = [sum(even.times[step * span : (step + 1) * span]) / span for step in range(steps)]
-        merge = config.spatial_merge_size
-        source = frames_of(clip.size, rows // merge, columns // merge, times, span)
-        text, runs = self.clip_text(times, rows * columns // merge**2)
-        seconds = (times[-1] - times[0]) / (steps - 1) if steps > 1 else float(span)
+        pixels = paired_patches(patches, self.model.config.vision_config.in_channels, of.temporal_patch_size)
+        steps = len(even.frames) // of.temporal_patch_size
+        return {"pixel_values_videos": pixels, "video_grid_thw": torch.tensor([[steps, rows, columns]])}
+
+    def tokens_of_clip(self, size: tuple[int, int], times: Sequence[float]) -> ImageTokens:
+        """See :meth:`Family.tokens_of_clip`; a time step of several frames is in their middle."""
+        span, merge = self.processor.image_processor.temporal_patch_size, self.model.config.vision_config.spatial_merge_size
+        even = [*times, *[times[-1]] * (-len(times) % span)]
+        middles = [sum(even[begin : begin + span]) / span for begin in range(0, len(even), span)]
+        one = self.tokens_of(size).grid
+        assert one is not None
+        grid = torch.tensor([[len(middles), *one[0, 1:].tolist()]])
+        steps, rows, columns = grid[0].tolist()
+        source = frames_of(size, rows // merge, columns // merge, middles, span)
+        text, runs = self.clip_text(middles, rows * columns // merge**2)
+        seconds = (middles[-1] - middles[0]) / (steps - 1) if steps > 1 else float(span)
         work = tower_work(self.model.config, {"image_grid_thw": grid})
-        tokens = ImageTokens(text, runs, source, self.members(grid), steps * rows * columns, grid, work, seconds)
-        pixels = paired_patches(patches, config.in_channels, span)
-        return Prepared({"pixel_values_videos": pixels, "video_grid_thw": grid}, tokens)
+        return ImageTokens(text, runs, source, self.members(grid), steps * rows * columns, grid, work, seconds)
 
     def clip_text(self, times: Sequence[float], each: int) -> tuple[str, tuple[int, ...]]:
         """What replaces a video's placeholder, each run of its tokens as one, and the lengths of the runs."""
