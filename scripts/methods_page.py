@@ -70,7 +70,10 @@ A YAML of your own can give such a pair a name: [Adding a method](adding-a-metho
 """
 
 
-_LEARNED = "Not included, because these methods need training or a trained checkpoint. Parts that run without are named."
+_LEARNED = (
+    "These methods need training or a trained checkpoint. Named are parts that run without, and those that this project trained "
+    "for `llava-tiny` ([Learned methods](learned.md))."
+)
 BEGIN, END = "<!-- methods: written by scripts/write_methods.py -->", "<!-- /methods -->"
 
 

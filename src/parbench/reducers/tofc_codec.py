@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from parbench.errors import ParbenchError
-from parbench.reducers import Reduction
+from parbench.reducers import Reduction, one_of
 from parbench.reducers.learned import Learned
 from parbench.reducers.modules.codec import Codec
 from parbench.reducers.tofc import Tofc
@@ -43,6 +43,7 @@ class TofcCodec(Learned, Tofc):
     """
 
     title = "TOFC (trained here)"
+    needs = frozenset({"projector"})
     module_kind: ClassVar = Codec
     depends_on: ClassVar = ("place", "neighbours", "trade")
     training_budgets: ClassVar = (8, 64)
@@ -50,6 +51,8 @@ class TofcCodec(Learned, Tofc):
 
     def __post_init__(self) -> None:
         """Check the fields."""
+        # The codec is for the tower's features.
+        one_of(self, place=("before_projector",))
         super().__post_init__()
         if self.trade < 0:
             raise ParbenchError(f"method.trade={self.trade} of {self.name} is impossible: use 0 or more")
