@@ -42,9 +42,7 @@ STAGES = (
     replace(_VISION, name="vision-06", steps=1000),
     replace(_VISION, name="vision-12", side=12, steps=1200, batch=16, things=(1, 5), signs=(0, 2), rate=8e-4, floor=0.3),
     replace(_VISION, name="vision-24", side=24, steps=250, batch=8, things=(4, 8), signs=(1, 2), rate=4e-4, floor=0.05, warmup=50),
-    replace(
-        _LANGUAGE, name="language-08", side=8, steps=500, batch=16, things=(1, 3), signs=(0, 1), questions=12, rate=1e-3, floor=0.5
-    ),
+    replace(_LANGUAGE, name="language-08", side=8, steps=500, batch=16, things=(1, 3), signs=(0, 1), questions=12, floor=0.5),
     replace(_LANGUAGE, name="language-12", side=12, steps=700, batch=12, things=(2, 6), signs=(0, 2), questions=16, floor=0.5),
     replace(_LANGUAGE, name="language-24", steps=900, floor=0.4, warmup=50, thinned=0.3, crowded=0.3),
     replace(
