@@ -94,6 +94,20 @@ class Clip:
             made.paste(self.frames[min(number * run, len(self.frames) - 1)], place)
         return made
 
+    def on_sheet(self, boxes: Sequence[Sequence[float]], frames: Sequence[int], count: int) -> list[list[float]]:
+        """Boxes in frames as boxes in the picture of :meth:`sheet`.
+
+        Args:
+            boxes: (x0, y0, x1, y1) in pixels of a frame.
+            frames: The number of the frame of each.
+            count: How many frames the picture shows. Of a run with boxes in its other frames alone, those of the first are drawn.
+        """
+        _, places = sheet(self.size, count)
+        run = -(-len(self.frames) // count)
+        drawn = {number: min(frame for frame in frames if frame // run == number) for number in {frame // run for frame in frames}}
+        corners = [(box, places[frame // run]) for box, frame in zip(boxes, frames, strict=True) if drawn[frame // run] == frame]
+        return [[x0 + left, y0 + top, x1 + left, y1 + top] for (x0, y0, x1, y1), (left, top) in corners]
+
     def in_pairs(self) -> Clip:
         """The same with an even number of frames; the last one is repeated if needed."""
         if len(self.frames) % 2 == 0:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from parbench.clips import Clip, sheet
 from parbench.models.source import Part, grids
-from parbench.results.layouts import Layout, pictured
+from parbench.results.layouts import Layout, pictured, pictured_boxes
 
 
 def clip(frames: int) -> Clip:
@@ -35,3 +35,13 @@ def test_tokens_lie_on_the_frame_that_they_show(frames, steps):
     for token, (left, top, right, bottom) in enumerate(layout.boxes):
         shown = pixels[int(top) : int(bottom), int(left) : int(right), 0]
         assert shown.min() == shown.max() == 10 * min(token // 8 * run, frames - 1)
+
+
+def test_boxes_lie_on_their_frame():
+    pairs = {sheet((40, 20), 4)[0]: Layout(sheet((40, 20), 4)[0], ())}
+    boxes, frames = [(0, 0, 4, 4), (1, 1, 5, 5), (2, 2, 6, 6), (3, 3, 7, 7)], [2, 3, 5, 5]
+    # Of frames 2 and 3 the sheet shows 2; of 4 and 5, which frame 4 stands for, 5 alone has boxes.
+    assert pictured_boxes(clip(8), pairs, boxes, frames) == [[42, 0, 46, 4], [2, 24, 6, 28], [3, 25, 7, 29]]
+    assert pictured_boxes(clip(8), {}, boxes, frames)[0] == [84, 0, 88, 4]
+    assert pictured_boxes(clip(8), {}, [], []) == []
+    assert pictured_boxes(Image.new("RGB", (40, 20)), {}, boxes[:1], None) == [[0, 0, 4, 4]]

@@ -61,9 +61,11 @@ def _drawn(config: DictConfig, number: int, out: Path | None) -> Path:
     path = writable("out", out or Path(f"show-{reducer.name}-{dataset.name}-{number}.png"))
     caption = f"{question}\nanswer: {answer.text.strip()}    expected: {dataset.target(doc)}"
     square, shown = session.adapter.geometry.square, images[0]
+    boxes, frames = dataset.evidence(doc, whole=not square) or [], dataset.evidence_frames(doc)
     if isinstance(shown, Clip):
-        seen = view(shown.sheet(kept.source.frames), kept.source, [], square)
-    else:
-        seen = view(shown, kept.source, dataset.evidence(doc, whole=not square) or [], square)
+        count = kept.source.frames
+        boxes = shown.on_sheet(boxes, frames or [], count)
+        shown = shown.sheet(count)
+    seen = view(shown, kept.source, boxes, square)
     kept_picture(path, seen, kept_share(kept), f"{reducer.title} ({name}): {kept.tokens} tokens", caption)
     return path

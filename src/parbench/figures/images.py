@@ -16,7 +16,7 @@ from parbench.figures.sweep import Sweep
 from parbench.figures.views import SIDE, View, centre_square, whole_view
 from parbench.harness.datasets import PreparedDataset
 from parbench.harness.shown import noise_like
-from parbench.results.layouts import Layout, pictured, read_layouts, square_layout
+from parbench.results.layouts import Layout, pictured, pictured_boxes, read_layouts, square_layout
 from parbench.results.naming import sample_number
 
 
@@ -66,11 +66,13 @@ class Images:
         return whole_view(image, self.layout(image.size), self.boxes(sample))
 
     def boxes(self, sample: str) -> list[list[int]]:
-        """Evidence boxes of a sample's question, in pixels of what the model sees; empty without any, and for videos."""
-        if self.dataset.shows_videos:
-            return []
+        """Evidence boxes of a sample's question, in pixels of what the model sees, of a video on its sheet; empty without any."""
+        number = sample_number(sample)
+        doc = self.dataset.docs()[number]
         scale = SIDE / self.dataset.image_size[0] if self._square else 1
-        found = self.dataset.evidence(self.dataset.docs()[sample_number(sample)], whole=self._square is None) or []
+        found = self.dataset.evidence(doc, whole=self._square is None) or []
+        if found and (frames := self.dataset.evidence_frames(doc)) is not None:
+            found = pictured_boxes(self.dataset.visuals(number)[0], self.layouts, found, frames)
         return [[round(scale * edge) for edge in box] for box in found]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -191,11 +191,33 @@ def pictured(visual: Image.Image | Clip, layouts: Mapping[tuple[int, int], Layou
         visual: The image or video.
         layouts: Where the tokens of a run's images and videos lie, by size, which say how many frames have tokens of their own.
     """
-    if not isinstance(visual, Clip):
-        return visual
-    every = len(visual.frames)
-    counts = [count for count in (every, -(-every // 2)) if sheet(visual.size, count)[0] in layouts]
-    return visual.sheet(counts[0] if counts else every)
+    return visual.sheet(_drawn(visual, layouts)) if isinstance(visual, Clip) else visual
+
+
+def pictured_boxes(
+    visual: Image.Image | Clip,
+    layouts: Mapping[tuple[int, int], Layout],
+    boxes: Sequence[Sequence[float]],
+    frames: Sequence[int] | None,
+) -> list[list[float]]:
+    """Boxes in an image or in frames of a video as boxes in what stands in a picture for it (:func:`pictured`).
+
+    Args:
+        visual: The image or video.
+        layouts: As for :func:`pictured`.
+        boxes: (x0, y0, x1, y1) in pixels of the image or of a frame.
+        frames: The number of the frame of each box; None for an image.
+    """
+    if isinstance(visual, Clip) and frames is not None:
+        return visual.on_sheet(boxes, frames, _drawn(visual, layouts))
+    return [list(box) for box in boxes]
+
+
+def _drawn(clip: Clip, layouts: Mapping[tuple[int, int], Layout]) -> int:
+    """How many frames of a video its picture shows."""
+    every = len(clip.frames)
+    counts = [count for count in (every, -(-every // 2)) if sheet(clip.size, count)[0] in layouts]
+    return counts[0] if counts else every
 
 
 def square_layout(side: int, rows: int, columns: int) -> Layout:

@@ -12,7 +12,7 @@ import yaml
 from parbench.config.tracking import WandbSettings
 from parbench.redact import redacted
 from parbench.results.kept_bitmap import kept_bits
-from parbench.results.layouts import Layout, pictured, read_layouts, square_layout
+from parbench.results.layouts import Layout, pictured, pictured_boxes, read_layouts, square_layout
 from parbench.results.naming import row_name, sample_number
 from parbench.results.record import SINGLE_VALUES, RunMetrics, SampleRecord
 from parbench.results.samples import read_samples
@@ -144,12 +144,13 @@ def draw(path: Path, line: SampleRecord, session: Session, name: str, layouts: M
 
     dataset, geometry = session.dataset, session.geometry
     place = number(line)
-    image, doc = pictured(dataset.visuals(place)[0], layouts), dataset.docs()[place]
+    visual, doc = dataset.visuals(place)[0], dataset.docs()[place]
+    image = pictured(visual, layouts)
     if geometry.square:
         layout = square_layout(SIDE, geometry.rows, geometry.columns)
         seen = View(centre_square(image), layout, dataset.evidence(doc) or [])
     else:
-        boxes = [] if dataset.shows_videos else dataset.evidence(doc, whole=True) or []
+        boxes = pictured_boxes(visual, layouts, dataset.evidence(doc, whole=True) or [], dataset.evidence_frames(doc))
         seen = whole_view(image, layouts[image.size], boxes)
     kept = kept_bits(line.kept[0], seen.layout.tokens)
     # The stored patches are those kept at the last layer.
