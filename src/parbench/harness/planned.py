@@ -92,7 +92,7 @@ def seen_by(session: Session, reducer: Reducer, geometry: Geometry) -> Geometry:
     """
     name = session.dataset.name
     if not session.dataset.shows_videos:
-        if "frames" in reducer.wants & geometry.offers:
+        if reducer.compares_frames and geometry.videos:
             raise ParbenchError(
                 f"method {reducer.name} compares the frames of a video, and data set {name} shows still images: use data with "
                 "videos, or a method for images such as divprune"

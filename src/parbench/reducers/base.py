@@ -107,6 +107,11 @@ class Reducer(ABC):
         return geometry.varies and self.budget is not None and self.budget < 1
 
     @property
+    def compares_frames(self) -> bool:
+        """Whether it compares the frames of a video, and so refuses still images."""
+        return "frames" in self.wants
+
+    @property
     def exact_budget(self) -> bool:
         """Whether every image keeps exactly the budget. False: the budget is a mean over images."""
         return self.budget is not None

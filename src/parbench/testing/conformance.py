@@ -20,9 +20,10 @@ from parbench.errors import ParbenchError
 from parbench.models.adapter import LlavaAdapter
 from parbench.models.geometry import Geometry
 from parbench.reducers import LayerReducer, Reducer
+from parbench.reducers.needs import refusal
 from parbench.reducers.none import Unreduced
 from parbench.reducers.token_probes import Probes, Shown
-from parbench.testing.questions import few_questions
+from parbench.testing.questions import few_clips, few_questions
 from parbench.testing.subject import NotApplicable, Subject, Trial
 
 
@@ -32,7 +33,8 @@ def check_method(method: Reducer, adapter: LlavaAdapter, samples: Sequence[Sampl
     Args:
         method: The method, built from its YAML.
         adapter: The model for the checks; llava-tiny takes a few seconds.
-        samples: Questions about one image each, several of them about one image; None for six questions of scenes.
+        samples: Questions about one image each, several of them about one image; None for six questions of scenes, or
+            about videos if the method compares their frames.
 
     Returns:
         The names of the passed checks, without those that do not apply.
@@ -67,8 +69,16 @@ class Outcome:
 
 
 def outcomes(method: Reducer, adapter: LlavaAdapter, samples: Sequence[Sample] | None = None) -> Iterator[Outcome]:
-    """Run all checks on a method, one after the other; the arguments are those of :func:`check_method`."""
-    subject = Subject(method, Trial(adapter, few_questions(adapter) if samples is None else samples))
+    """Run all checks on a method, one after the other; the arguments are those of :func:`check_method`.
+
+    Raises:
+        ParbenchError: The method compares frames, and the model reads no videos.
+    """
+    if method.compares_frames and (why := refusal(method, adapter.geometry)):
+        raise ParbenchError(why)
+    if samples is None:
+        samples = few_clips(adapter) if method.compares_frames else few_questions(adapter)
+    subject = Subject(method, Trial(adapter, samples))
     for name, check in _all_checks(subject):
         try:
             check()
@@ -165,7 +175,7 @@ def places_what_it_keeps(subject: Subject) -> None:
         raise NotApplicable("has no position policy")
     if not subject.trial.adapter.renumbers:
         raise NotApplicable("tokens keep their positions in this family")
-    samples, budget = subject.trial.samples[:2], subject.trial.part(9)
+    samples, budget = subject.trial.samples[:2], subject.small().budget
     compact, keep = (subject.engine(subject.at(budget, positions=policy)).answer(samples) for policy in ("compact", "keep"))
     for one, other in zip(compact, keep, strict=True):
         _demand(one.error is None and other.error is None, f"{one.id} fails: {one.error or other.error}")
@@ -259,7 +269,7 @@ def counts_what_runs(subject: Subject, budget: int | float | None) -> None:
             raise AssertionError(f"{answer.id} fails: {answer.error}")
         _demand(len(ledger.layers) == len(ledger.visual) == adapter.geometry.layers, f"{answer.id}: a layer is missing")
         # Each run of the image's tokens is one token of the prompt.
-        tokens = adapter.family.tokens_of(answer.kept[0].source.size)
+        tokens = subject.trial.tokens_of(sample)
         text = len(adapter.ids(sample.prompt(1), [tokens])) - len(tokens.runs)
         reduced = answer.kept[0].tokens < len(tokens.source.content)
         sent = 0 if reduced and site_of(subject.deliverable(budget), adapter.geometry).drops_separators else 1
@@ -307,9 +317,9 @@ BUDGET_CHECKS: tuple[Callable[[Subject, int | float | None], None], ...] = (
 
 
 def _image(subject: Subject, answer: Answer) -> Geometry:
-    """The sizes of the only image of an answer."""
-    adapter = subject.trial.adapter
-    return adapter.geometry.of_tokens(adapter.family.tokens_of(answer.kept[0].source.size))
+    """The sizes of the only image or video of an answer."""
+    (kept,) = answer.kept
+    return subject.trial.adapter.geometry.of_image(len(kept.source.content), kept.grid, kept.source.frames)
 
 
 def _own_share(method: Reducer, image: Geometry) -> TypeGuard[LayerReducer]:

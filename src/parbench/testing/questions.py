@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from parbench.clips import Clip
 from parbench.engine.samples import Sample
 from parbench.harness.prompts import build_prompt
 from parbench.models.adapter import LlavaAdapter
@@ -15,6 +16,8 @@ from parbench.scenes.world import CANVAS
 
 # Six questions about three images, some of them about the same one.
 _ROWS = (0, 3, 8, 12, 15, 22)
+# Frames of a video.
+_FRAMES = 8
 # Width and height of these images, where an image may have any.
 _SIZES = ((CANVAS, CANVAS), (CANVAS * 3 // 2, CANVAS), (CANVAS // 2, CANVAS))
 
@@ -58,3 +61,25 @@ def _resized(sample: Sample, size: tuple[int, int], row: Mapping[str, Any]) -> S
     across, down = size[0] / CANVAS, size[1] / CANVAS
     boxes = tuple((x0 * across, y0 * down, x1 * across, y1 * down) for x0, y0, x1, y1 in row["boxes"])
     return replace(sample, load=lambda: [row["image"].convert("RGB").resize(size)], evidence=Evidence(boxes, None))
+
+
+def few_clips(adapter: LlavaAdapter) -> list[Sample]:
+    """Six questions about three videos: a window that moves over a picture of scenes, in eight frames."""
+    scenes = load_scenes("test")
+    return [_clip_question(adapter, scenes[row], number) for number, row in enumerate(_ROWS)]
+
+
+def _clip_question(adapter: LlavaAdapter, row: Mapping[str, Any], number: int) -> Sample:
+    picture, side = row["image"].convert("RGB"), CANVAS // 2
+    corners = [frame * side // _FRAMES for frame in range(_FRAMES)]
+    frames = tuple(picture.crop((corner, corner // 2, corner + side, corner // 2 + side)) for corner in corners)
+    clip = Clip(frames, tuple(float(frame) for frame in range(_FRAMES)))
+    question = "What moves?" if number % 2 else row["question"]
+    return Sample(
+        id=f"clip-{number}",
+        prompt=lambda _: build_prompt(adapter, question, ("video",)),
+        question=question,
+        load=lambda: [clip],
+        group=row["image_id"],
+        max_new_tokens=8,
+    )

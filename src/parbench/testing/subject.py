@@ -11,6 +11,7 @@ from parbench.engine.engine import Engine
 from parbench.engine.samples import Answer, Sample
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LlavaAdapter
+from parbench.models.families import ImageTokens
 from parbench.reducers import Reducer
 from parbench.reducers.needs import check_model
 from parbench.reducers.none import Unreduced
@@ -49,6 +50,10 @@ class Trial:
     def patches(self) -> int:
         """Visual tokens of an image without reduction."""
         return self.adapter.geometry.patches
+
+    def tokens_of(self, sample: Sample) -> ImageTokens:
+        """What the first image or video of a sample becomes in its prompt."""
+        return self.adapter.prepare(sample.load()[0]).tokens
 
     @property
     def everything(self) -> int:
@@ -98,6 +103,9 @@ class Subject:
             raise NotApplicable("needs a budget")
         try:
             check_model(method, self.trial.adapter.geometry)
+            if method.compares_frames:
+                # What it keeps in any case depends on the frames.
+                method.check(self.trial.adapter.geometry.of_tokens(self.trial.tokens_of(self.trial.samples[0])))
         except ParbenchError as error:
             raise NotApplicable("cannot deliver so few tokens on this model") from error
         return method
@@ -109,12 +117,12 @@ class Subject:
             AssertionError: It can deliver neither.
         """
         part = self.trial.part
-        for budget in (part(9), part(6), part(3)) if self.method.takes_budget else (None,):
+        for budget in (part(9), part(6), part(3), part(2)) if self.method.takes_budget else (None,):
             try:
                 return self.deliverable(budget)
             except NotApplicable:
                 continue
-        raise AssertionError(f"{self.method.name} can deliver neither a ninth nor a third of the tokens")
+        raise AssertionError(f"{self.method.name} can deliver neither a ninth nor half of the tokens")
 
     def answers(self, budget: int | float | None) -> list[Answer]:
         """The answers to all questions in one batch, computed once.
