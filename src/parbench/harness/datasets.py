@@ -332,9 +332,16 @@ class PreparedDataset:
         """The score of an answer, as lmms-eval gives it (``Scorer``).
 
         Raises:
-            ParbenchError: The row cannot be scored.
+            ParbenchError: The row cannot be scored, or an answer about a video gets no share of 1.
         """
-        return self.scorer.score(doc, text)
+        found = self.scorer.score(doc, text)
+        # Aggregations of video tasks are in percent, or weigh kinds of questions, where they are not known here.
+        if found > 1 and self.settings.get("video"):
+            raise ParbenchError(
+                f"the metric of lmms-eval's task {self.task_name} gives {found:g} for a single answer, where 0 to 1 is expected: "
+                "choose another with dataset.metric="
+            )
+        return found
 
     def parseable(self, doc: Mapping[str, Any], text: str) -> bool:
         """Whether an answer is in a form that its question allows, right or wrong (see :func:`parseable`)."""

@@ -221,5 +221,14 @@ def _mmbench(task: Any, value: Mapping[str, Any]) -> float:
     return float(evaluator.eval_sub_data(row, {value["index"]: value["answer"]}, static_only=True))
 
 
+def _mlvu(_task: Any, value: Mapping[str, Any]) -> float:
+    """MLVU's score of one answer; its aggregation is a mean in percent over kinds of questions, which one answer has not."""
+    return float(value["pred_answer"] == value["answer"])
+
+
 # Aggregations that do not work on a single value.
-_SPECIAL: dict[str, Callable[[Any, Mapping[str, Any]], float]] = {"mmbench_aggregate_dev_results_static": _mmbench}
+_SPECIAL: dict[str, Callable[[Any, Mapping[str, Any]], float]] = {
+    "mmbench_aggregate_dev_results_static": _mmbench,
+    "mlvu_aggregate_results_dev": _mlvu,
+    "mlvu_aggregate_results_test": _mlvu,
+}
