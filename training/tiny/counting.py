@@ -181,6 +181,15 @@ class CountingTrainer(Counting):
             self.tower.heads,
         ):
             module.requires_grad_(stage.tower)
+        self.tower.wholes = stage.wholes
+
+    def losses(self, step: int) -> Losses:
+        """Losses of a step; of the vision tower alone in a stage without questions."""
+        if self.stage.questions:
+            return super().losses(step)
+        lesson = self.draw(np.random.default_rng([self.seed, step, self.stage.side, 7]))
+        with torch.autocast(self.scale.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16):
+            return self._seen(self.see(lesson.pictures)[0], lesson)
 
     def _seen(self, features: torch.Tensor, lesson: Lesson) -> Losses:
         return self.tower(features, lesson) if self.stage.tower else {}

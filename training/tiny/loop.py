@@ -29,7 +29,7 @@ class Stage:
         batch: Images per step.
         things: Minimum and maximum number of objects.
         signs: Minimum and maximum number of signs.
-        questions: Questions per image (language stages).
+        questions: Questions per image (language stages); 0 in a stage that trains the vision tower alone.
         rate: Peak learning rate.
         warmup: Number of warm-up steps.
         floor: Learning rate at the end of the stage, as a share of the peak.
@@ -40,6 +40,7 @@ class Stage:
         counting: Weight of the loss on the attention of counting heads (language stages).
         crowded: Share of the images that are selected for many objects to count (language stages).
         tower: Whether the vision tower is trained together with the LLM (language stages).
+        wholes: Whether the vision tower also learns the kind of each object from all of its patches together.
         wide: Share of the images with objects of any size, each with a textured, plain or photographic background.
         reworded: Share of the questions in other wordings (language stages).
         outside: Share of the steps on easy-VQA's train split (language stages), or of the images (tower stages).
@@ -63,6 +64,7 @@ class Stage:
     counting: float = 0.0
     crowded: float = 0.0
     tower: bool = False
+    wholes: bool = False
     wide: float = 0.0
     reworded: float = 0.0
     outside: float = 0.0

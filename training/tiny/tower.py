@@ -80,6 +80,8 @@ class TowerHeads(nn.Module):
         self.final = clip.vision_model.post_layernorm.requires_grad_(False)
         self.projection = clip.visual_projection.requires_grad_(False)
         self.register_buffer("names", embed_names(clip), persistent=False)
+        # Whether objects are classified as wholes too.
+        self.wholes = False
 
     def forward(self, features: torch.Tensor, lesson: Lesson) -> Losses:
         """Losses of the tower's features [B, side * side, d]."""
@@ -92,4 +94,20 @@ class TowerHeads(nn.Module):
             scores = _SHARPNESS * patches @ self.names.T
             found["tower_named"] = 0.3 * F.cross_entropy(scores, target[known])
             found["_tower_named_acc"] = (scores.argmax(-1) == target[known]).float().mean()
+        if self.wholes:
+            found |= self._wholes(features, lesson)
         return found
+
+    def _wholes(self, features: torch.Tensor, lesson: Lesson) -> Losses:
+        """Loss of predicting the kind of each object from all of its patches together, so that small objects count as much."""
+        scores = self.heads["kind"](self.norm(features)).float().log_softmax(-1)
+        means, kinds = [], []
+        for row, picture in enumerate(lesson.pictures):
+            for number, thing in enumerate(picture.scene.things, 1):
+                mine = torch.from_numpy(picture.owner == number).to(features.device)
+                if mine.any():
+                    means.append(scores[row, mine].mean(0))
+                    kinds.append(kind_label(thing.shape))
+        target = torch.tensor(kinds, device=features.device)
+        joined = torch.stack(means)
+        return {"tower_whole": F.cross_entropy(joined, target), "_tower_whole_acc": (joined.argmax(-1) == target).float().mean()}
