@@ -12,6 +12,7 @@ from parbench.config.classes import class_of
 from parbench.config.plain import option
 from parbench.errors import ParbenchError, unknown
 from parbench.reducers import Reducer
+from parbench.reducers.base import OF_BUDGET
 from parbench.reducers.budget import check_budget
 from parbench.reducers.calibration import LOCAL, SHIPPED, Subject, file_name, first_serving, found_for
 from parbench.reducers.needs import check_model
@@ -63,7 +64,7 @@ def method(
 def _changed(settings: Mapping[str, Any], fields: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Settings of a method with other fields; those of a part of a composed method are given as a dictionary."""
     kind = class_of(settings.get("_target_"), name)
-    allowed = [field.name for field in dataclasses.fields(kind) if field.init and field.name not in ("name", "budget")]
+    allowed = [field.name for field in dataclasses.fields(kind) if field.init and field.name not in ("name", "budget", *OF_BUDGET)]
     found = dict(settings)
     for key, value in fields.items():
         if key not in allowed:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # Fields that methods did not have from the beginning; None is the method's own.
 LATER = ("within", "attention", "separators", "space", "sources", "spatial", "least", "raters", "per")
+# Part of a budget as it is written, such as 16/frame, and no setting of a method's own.
+OF_BUDGET = ("per",)
 
 
 @dataclass
