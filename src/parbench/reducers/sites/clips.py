@@ -31,6 +31,8 @@ class ClipReducer(TokenReducer):
 
     needs = frozenset({"frames"})
 
+    place: str = "after_projector"
+
     def __post_init__(self) -> None:
         """Check the fields."""
         one_of(self, within=(None, "image"))
