@@ -19,6 +19,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -42,7 +43,16 @@ SOURCES = (
     "training/tiny/language_stage.py",
     "training/tiny/loop.py",
     "training/tiny/attention.py",
+    "training/tiny/vision_stage.py",
     "scripts/train_reducer.py",
+    "src/parbench/reducers/vistog.py",
+    "src/parbench/reducers/tofc_codec.py",
+    "src/parbench/reducers/modules/base.py",
+    "src/parbench/reducers/modules/codec.py",
+    "src/parbench/reducers/modules/grouping.py",
+    "src/parbench/models/beside.py",
+    "src/parbench/ops/grouping.py",
+    "src/parbench/ops/kmeans.py",
 )
 
 
@@ -72,6 +82,11 @@ def trainer_of(given: argparse.Namespace) -> ReducerTrainer:
     Raises:
         ParbenchError: The method has nothing to train, or a name is unknown.
     """
+    for option_name in ("steps", "questions", "images", "budget", "threads"):
+        if getattr(given, option_name) < 1:
+            raise ParbenchError(f"--{option_name} {getattr(given, option_name)} is not possible: use 1 or more")
+    if given.out is not None and given.out.is_dir():
+        raise ParbenchError(f"--out {given.out} is a folder: name a file")
     name, *fields = given.method
     config = compose_config([f"method={name}", *(f"method.{field}" for field in fields)])
     method = build_reducer(config.method, given.budget)
@@ -102,6 +117,24 @@ def code_digest() -> str:
     return digest.hexdigest()[:16]
 
 
+def only_one(folder: Path, about: dict[str, Any]) -> None:
+    """Make sure that a folder holds no other training.
+
+    Raises:
+        ParbenchError: It does: other settings, other weights of the model, or other code.
+    """
+    file = folder / "settings.json"
+    said = json.dumps(about, sort_keys=True, indent=1) + "\n"
+    if file.is_file() and file.read_text() != said:
+        before = json.loads(file.read_text())
+        other = [key for key, value in json.loads(said).items() if before.get(key) != value]
+        raise ParbenchError(
+            f"{folder} holds a training that differs in {', '.join(other)}: give another --folder, or delete it to train anew"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(said)
+
+
 def main() -> None:
     """Train, or resume, and write the weights."""
     given = arguments()
@@ -117,11 +150,6 @@ def main() -> None:
     trainer.reader.precision = PRECISIONS[dtype]
     method, stage = trainer.reducer, trainer.stage
     folder = given.folder or Path("results/reducers") / f"{given.model}--{method.name}-{given.seed}"
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / f"{stage.name}.pt").exists():
-        trainer.prepare()
-    pace = Pace(measure_every_s=6000.0)
-    run_stage(trainer, folder, pace=pace, measure=lambda: validated(trainer, given.images, (given.budget,)))
     about = {
         "base": trainer.adapter.fingerprint,
         "model": given.model,
@@ -135,6 +163,11 @@ def main() -> None:
         "code": code_digest(),
         "parbench": parbench.__version__,
     }
+    only_one(folder, about)
+    if not (folder / f"{stage.name}.pt").exists():
+        trainer.prepare()
+    pace = Pace(measure_every_s=6000.0)
+    run_stage(trainer, folder, pace=pace, measure=lambda: validated(trainer, given.images, (given.budget,)))
     name = file_name(given.model, trainer.module.kind)
     path = given.out or (SHIPPED if given.shipped else LOCAL) / name
     save(trainer.module, path, about)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from parbench.clips import Clip
+from parbench.config import compose_config
 from parbench.errors import ParbenchError, UnfitSample
 from parbench.harness.data_settings import check_settings
+from parbench.harness.datasets import PreparedDataset
 from parbench.harness.videos import Sampling, read_clip
 from videos import STEP, write_sound, write_video
 
@@ -94,3 +97,21 @@ def test_what_is_no_video_is_said_in_one_sentence(tmp_path: Path) -> None:
 def test_a_sampling_that_is_none_is_refused(values: dict, said: str) -> None:
     with pytest.raises(ParbenchError, match=f"dataset.{said} is not a number of frames"):
         check_settings({"images": "real", "frames": 8, "fps": None, **values})
+
+
+def test_frames_decide_what_is_cached_and_calibrated(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"not opened here")
+    row = {"video": "a.mp4", "question": "What?", "answer": "this"}
+    (tmp_path / "asked.jsonl").write_text(json.dumps(row) + "\n")
+
+    def prepared(*words: str) -> PreparedDataset:
+        return PreparedDataset(compose_config(["dataset=local", f"dataset.path={tmp_path / 'asked.jsonl'}", *words]).dataset)
+
+    four, eight, again = prepared("dataset.frames=4"), prepared("dataset.frames=8"), prepared("dataset.frames=4")
+    assert four.fingerprint == eight.fingerprint
+    assert (four.showing, four.calibrates) == (again.showing, again.calibrates)
+    assert four.showing != eight.showing
+    assert four.calibrates != eight.calibrates
+    # Another video of the same name in the same process.
+    (tmp_path / "a.mp4").write_bytes(b"another one, and longer")
+    assert prepared("dataset.frames=4").fingerprint != four.fingerprint

@@ -143,3 +143,12 @@ def test_a_budget_of_frames_names_the_run_and_leaves_others_alone() -> None:
 def test_another_budget_of_frames_is_refused(budget: str) -> None:
     with pytest.raises(ParbenchError, match="is not possible: use a whole number of tokens"):
         check_budget(budget)
+
+
+def test_a_video_that_is_too_short_fails_alone() -> None:
+    method = reducer_of({"_target_": "parbench.reducers.evs.Evs", "name": "evs", "budget": 0.4})
+    long, short = Engine(adapter_of("qwen2_5_vl"), method).answer(
+        [sample("qwen2_5_vl", 0, clip(8)), sample("qwen2_5_vl", 1, clip(2))]
+    )
+    assert long.error is None
+    assert "is out of reach: of a video of" in short.error

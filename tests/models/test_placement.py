@@ -67,29 +67,31 @@ def given(adapter, scenes, name: str) -> list:
     return [(one.text, one.kept, one.ledger, one.margin, one.stages) for one in answers]
 
 
+# A method of each kind; all of them run on simulated cards.
+EACH_KIND = ("none", "downsample", "dymu", "prumerge", "trim", "fastv", "sparsevlm", "pyramiddrop", "vtw", "yopo")
+
+
 @pytest.fixture(scope="module")
 def on_one_device(adapter, scenes) -> dict[str, list]:
     """What every method gives with llava-tiny in one piece."""
     return {name: given(adapter, scenes, name) for name in METHODS}
 
 
-def test_all_methods_with_parts_on_disk(settings, adapter, scenes, on_one_device):
+def test_methods_with_parts_on_disk(settings, adapter, scenes, on_one_device):
     placed = LlavaAdapter.load({**settings, "device_map": spread(adapter, "disk", "disk")})
     assert {tensor.device.type for tensor in placed.model.parameters()} == {"cpu", "meta"}
     assert placed.device.type == "cpu"
-    assert [name for name in METHODS if given(placed, scenes, name) != on_one_device[name]] == []
+    assert [name for name in EACH_KIND if given(placed, scenes, name) != on_one_device[name]] == []
 
 
 @pytest.mark.model
 def test_grouped_heads_with_everything_elsewhere(grouped, scenes):
     plain = LlavaAdapter.load(grouped)
-    # Each kind of method: others run above.
-    some = ("none", "downsample", "dymu", "prumerge", "trim", "fastv", "sparsevlm", "pyramiddrop", "vtw", "yopo")
-    wanted = {name: given(plain, scenes, name) for name in some}
-    assert sum(len(found) > 1 for found in wanted.values()) >= len(some) - 1
+    wanted = {name: given(plain, scenes, name) for name in EACH_KIND}
+    assert sum(len(found) > 1 for found in wanted.values()) >= len(EACH_KIND) - 1
     for device_map in ({"": "disk"}, spread(plain, "cpu", "disk"), "auto"):
         placed = LlavaAdapter.load({**grouped, "device_map": device_map})
-        names = some if device_map == {"": "disk"} else ("fastv", "dymu")
+        names = EACH_KIND if device_map == {"": "disk"} else ("fastv", "dymu")
         assert [name for name in names if given(placed, scenes, name) != wanted[name]] == []
     cpu_offload(plain.model, execution_device=torch.device("cpu"))
     bridge(plain.model)

@@ -29,8 +29,8 @@ WORDS = (
     "methods=[uniform]",
     "budgets=[64]",
     "controls=[random]",
-    "limit=24",
-    "engine.batch_size=4",
+    "limit=12",
+    "engine.batch_size=2",
     "shards=2",
     "results_dir=runs",
 )
@@ -96,7 +96,7 @@ def test_whatever_ends_it_no_process_is_left_and_the_same_command_ends_with_the_
     sweep.wait()
     assert not psutil.wait_procs(children, timeout=10)[1]
     before = answered(folder)
-    assert before < 24 * 3
+    assert before < 12 * 3
 
     me = os.getpid()
     code, err = with_two(run, lambda: len(computing(me)) == 2, lambda: os.kill(me, signal.SIGINT))
@@ -142,7 +142,7 @@ def test_a_model_that_no_device_can_load_is_one_sentence(run, folder):
     weights = folder / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
     said = refused(
-        run, "sweep", "methods=[random]", "budgets=[64]", "controls=[]", "limit=24", TWO, f"model.path={folder / 'model'}"
+        run, "sweep", "methods=[random]", "budgets=[64]", "controls=[]", "limit=12", TWO, f"model.path={folder / 'model'}"
     )
     assert "is incomplete" in said
 

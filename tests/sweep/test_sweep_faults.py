@@ -299,7 +299,7 @@ def test_an_evaluation_that_is_terminated_says_so_too(folder):
 @pytest.mark.cli
 def test_a_sweep_killed_again_and_again_computes_nothing_twice(folder):
     script = ROOT / "scripts" / "kill_sweep.py"
-    words = ("methods=[par,fastv]", "budgets=[192,own]", "controls=[]", "limit=24", "engine.batch_size=4")
+    words = ("methods=[par,fastv]", "budgets=[192,own]", "controls=[]", "limit=12", "engine.batch_size=2")
     done = subprocess.run(
         [sys.executable, script, "--kills", "2", "--seed", "1", "--folder", folder / "sweeps", "--", *words],
         # Two sweeps at the same time, each with as many threads as cores, get in each other's way.

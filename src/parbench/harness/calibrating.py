@@ -63,7 +63,7 @@ class Thresholds:
             "dataset": self.data.name,
             "split": self.data.settings["split"],
             "questions": self._questions,
-            "data": self.data.fingerprint,
+            "data": self.data.calibrates,
         }
 
     @property
@@ -130,7 +130,7 @@ class Thresholds:
     @property
     def _serving(self) -> set[str]:
         """Fingerprints of data that thresholds may have been found on."""
-        return {self.session.dataset.fingerprint, self.data.fingerprint, *_whole_scenes(self.session.dataset)}
+        return {self.session.dataset.calibrates, self.data.calibrates, *_whole_scenes(self.session.dataset)}
 
     @property
     def _named(self) -> str:

@@ -113,7 +113,7 @@ class PreparedDataset:
             ParbenchError: The data cannot be read.
         """
         if self.source == "task":
-            return self._shown.first_is_video
+            return self._shown.any_is_video
         return bool(self.settings.get("video")) or (self.source == "local" and VIDEOS in self.rows.column_names)
 
     @property
@@ -132,6 +132,22 @@ class PreparedDataset:
         if "fields" in found:
             found["fields"] = {name: value for name, value in found["fields"].items() if name != "video"}
         return found
+
+    @property
+    def showing(self) -> str:
+        """What decides what a question shows, beside the rows that the fingerprint covers."""
+        images = str(self.settings["images"])
+        if not self.shows_videos:
+            return images
+        # A file of another size or name is another video.
+        return " ".join(map(str, (images, self.settings.get("frames"), self.settings.get("fps"), self._shown.found_files)))
+
+    @property
+    def calibrates(self) -> str:
+        """What a threshold is found on: the fingerprint of the rows, of videos also how their frames are sampled."""
+        if not self.shows_videos:
+            return self.fingerprint
+        return hashlib.sha256(f"{self.fingerprint} {self.showing}".encode()).hexdigest()
 
     # What is shown and asked.
 
@@ -257,7 +273,7 @@ class PreparedDataset:
         folder = self.video_folder
         if folder is None:
             return
-        absent = [number for number in asked if not all(map(os.path.isfile, self._shown.files(number)))]
+        absent = [number for number in asked if not all(map(os.path.exists, self._shown.files(number)))]
         if not absent:
             return
         where = self._shown.files(absent[0])[0]

@@ -204,7 +204,7 @@ class ParbenchLlava(lmms):
             until=(until,) if isinstance(until, str) else tuple(until),
             unit=dataset.unit(doc_id) if dataset else None,
             evidence=self._evidence(doc_id),
-            source=f"{dataset.fingerprint} {dataset.settings['images']} {doc_id}" if dataset else None,
+            source=f"{dataset.fingerprint} {dataset.showing} {doc_id}" if dataset else None,
         )
 
     def _evidence(self, doc_id: int) -> Evidence | None:

@@ -21,6 +21,8 @@ from parbench.harness.videos import Sampling, read_clip
 if TYPE_CHECKING:
     from parbench.harness.datasets import PreparedDataset
 
+_VIDEO_FILES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v")
+
 
 def noise_like(image: Image.Image, seed: str) -> Image.Image:
     """An image of uniform noise with the size of another image; the same seed gives the same noise."""
@@ -94,10 +96,14 @@ class Shown:
         return bool(row.seen - set(self._media))
 
     @cached_property
-    def first_is_video(self) -> bool:
-        """Whether the task shows a video for the first row."""
+    def any_is_video(self) -> bool:
+        """Whether the task shows a video for the first row, or a row names a video file."""
+        rows = self.dataset.rows
+        texts = [name for name, feature in rows.features.items() if getattr(feature, "dtype", None) == "string"]
+        if any(str(value).lower().endswith(_VIDEO_FILES) for name in texts for value in rows.unique(name)):
+            return True
         try:
-            given = self._by_task(read_row(self.dataset.rows, 0, self.columns), 0)
+            given = self._by_task(read_row(rows, 0, self.columns), 0)
         except UnfitSample:
             return False
         return any(isinstance(one, str | os.PathLike | Clip) for one in given)

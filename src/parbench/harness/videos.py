@@ -104,7 +104,7 @@ def _said(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (av.FFmpegError, OSError, MemoryError) as error:
+    except (av.FFmpegError, OSError, MemoryError, ValueError) as error:
         what = getattr(error, "strerror", None) or type(error).__name__
         raise UnfitSample(f"the video {path} is damaged or truncated ({what})") from error
 
@@ -216,6 +216,8 @@ def _sequential(path: Path, wanted: Sequence[int]) -> list[Image.Image]:
     left, before = list(wanted), None
     with _opened(path) as (container, stream):
         for frame in container.decode(stream):
+            if frame.pts is None:
+                continue
             while left and before is not None and frame.pts > left[0]:
                 found.append(before.to_image())
                 left.pop(0)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from parbench.errors import ParbenchError
+from parbench.errors import ParbenchError, UnfitSample
 from parbench.ops.grid import evenly, spaced
 from parbench.ops.groups import apportion
 from parbench.reducers import ClipReducer
@@ -42,8 +42,8 @@ class FewFrames(ClipReducer):
         least = -(-budget // frames.size)
         count = least if self.frames is None else min(self.frames, frames.count)
         if count < least:
-            raise ParbenchError(
-                f"budget={self.budget} of method {self.name} does not fit into method.frames={self.frames}: frames of this "
+            raise UnfitSample(
+                f"budget={self.written_budget} of method {self.name} does not fit into method.frames={self.frames}: frames of this "
                 f"video have {frames.size} tokens, so use {least} frames or more"
             )
         # More frames than tokens would leave some empty.

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from parbench.errors import ParbenchError
+from parbench.errors import UnfitSample
 from parbench.models.counting import add_flops
 from parbench.models.geometry import Geometry
 from parbench.models.parts import Parts
@@ -174,16 +174,16 @@ def clip_shape(parts: Parts, method: str) -> tuple[int, int]:
     """Number of frames of a clip, and of tokens of each.
 
     Raises:
-        ParbenchError: It is a still image, or its frames differ in their tokens.
+        UnfitSample: It is a still image, or its frames differ in their tokens.
     """
     if not are_frames(parts.parts):
-        raise ParbenchError(
+        raise UnfitSample(
             f"method {method} compares the frames of a video, and this input is a still image: use data with videos, or a "
             "method for images such as divprune"
         )
     sizes = set(parts.sizes)
     if len(sizes) > 1:
-        raise ParbenchError(
+        raise UnfitSample(
             f"method {method} compares the same place in all frames, and this video has frames of {min(sizes)} to {max(sizes)} "
             "visual tokens: give it frames of one size"
         )

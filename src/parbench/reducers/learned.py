@@ -35,7 +35,7 @@ class Learned(TokenReducer):
     """A method with a trained part. Tower, projector and LLM are those of the model, unchanged.
 
     Class attributes:
-        trained: What tables say of where the weights come from.
+        trained: What tables say of where the weights come from, with the model in ``{model}``.
         module_kind: The class of the trained part.
         depends_on: Fields that weights were trained with, and do not fit with other values.
         training_budgets: Range of the budgets of half of the training steps.
@@ -45,7 +45,7 @@ class Learned(TokenReducer):
         untrained: Whether the trained part is as it was before training, which shows what training adds.
     """
 
-    trained: ClassVar[str] = "trained on llava-tiny by this project; not the authors' weights"
+    trained: ClassVar[str] = "trained on {model} by this project; not the authors' weights"
     module_kind: ClassVar[type[LearnedModule]]
     depends_on: ClassVar[tuple[str, ...]] = ("place",)
     training_budgets: ClassVar[tuple[int, int]] = (16, 192)
@@ -65,7 +65,8 @@ class Learned(TokenReducer):
     def training(self) -> dict[str, Any]:
         """Where the weights come from, and seed, steps and model of their training."""
         about = {} if self.weights is None else read_about(Path(self.weights))
-        return {"said": self.trained, **{name: about.get(name) for name in ("model", "seed", "steps")}}
+        said = self.trained.format(model=about.get("model")) if about else "with random weights, not trained"
+        return {"said": said, **{name: about.get(name) for name in ("model", "seed", "steps")}}
 
     def for_model(self, model: str, fingerprint: Callable[[], str], geometry: Geometry) -> Self:
         """A copy with the weights for this model; itself for a model that has random weights, as the trained part then has too.
@@ -96,7 +97,7 @@ class Learned(TokenReducer):
         kind, folders = self.module_kind.kind, (LOCAL, SHIPPED)
         named = [path for folder in folders if (path := folder / file_name(model, kind)).is_file()]
         others = [path for folder in folders for path in sorted(folder.glob(file_name("*", kind))) if path not in named]
-        return named + [path for path in others if read_about(path).get("base") == base]
+        return named + [path for path in others if _base_of(path) == base]
 
     def _check(self, path: Path, model: str, base: str, how: str) -> None:
         about = read_about(path)
@@ -198,6 +199,14 @@ def sha256_of(path: Path) -> str:
         return file_sha256(path)
     except OSError as error:
         raise ParbenchError(f"the weights in {path} cannot be read ({error.strerror}): give the path of a weights file") from error
+
+
+def _base_of(path: Path) -> str | None:
+    """The fingerprint of the weights that a file was trained for; None if it cannot be read, as one that nobody named."""
+    try:
+        return read_about(path).get("base")
+    except ParbenchError:
+        return None
 
 
 def read_about(path: Path) -> Mapping[str, Any]:

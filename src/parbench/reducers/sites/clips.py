@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from parbench.errors import ParbenchError
+from parbench.errors import ParbenchError, UnfitSample
 from parbench.reducers.base import one_of
 from parbench.reducers.frames import Frames, Sent, batched, clip_shape
 from parbench.reducers.provenance import Reduction
@@ -46,15 +46,18 @@ class ClipReducer(TokenReducer):
         """Also refuse a budget that the method cannot deliver for a video of these sizes."""
         super().check(geometry)
         # One frame is not told from a model's sizes without any video.
-        if geometry.frames > 1:
-            self._check_reach(geometry.frames, geometry.patches // geometry.frames, self.asked(geometry))
+        frames = geometry.frames
+        if frames > 1 and (short := self._out_of_reach(frames, geometry.patches // frames, self.asked(geometry))):
+            raise ParbenchError(short)
 
-    def _check_reach(self, frames: int, size: int, asked: int | None) -> None:
-        if asked is not None and asked < (least := self.least(frames, size)):
-            raise ParbenchError(
-                f"budget={self.written_budget} of method {self.name} is out of reach: of a video of {frames} frames with {size} "
-                f"tokens each, it always keeps {least} of {frames * size}"
-            )
+    def _out_of_reach(self, frames: int, size: int, asked: int | None) -> str:
+        """Why a budget is too small for a video; empty if it is not."""
+        if asked is None or asked >= (least := self.least(frames, size)):
+            return ""
+        return (
+            f"budget={self.written_budget} of method {self.name} is out of reach: of a video of {frames} frames with {size} "
+            f"tokens each, it always keeps {least} of {frames * size}"
+        )
 
     @abstractmethod
     def reduce_clip(self, frames: Frames) -> Sent:
@@ -71,10 +74,12 @@ class ClipReducer(TokenReducer):
         """Reduce a batch of videos of F frames with N tokens each, from features [B, F x N, d].
 
         Raises:
-            ParbenchError: They are still images, frames differ in their tokens, or the budget is out of reach.
+            UnfitSample: They are still images, frames differ in their tokens, or the budget is out of reach.
         """
         shape = clip_shape(probes.parts, self.name)
-        self._check_reach(*shape, self.asked(probes.geometry))
+        # Videos of a data set differ in length, so that one may be too short and others not.
+        if short := self._out_of_reach(*shape, self.asked(probes.geometry)):
+            raise UnfitSample(short)
         budget = self.asked(probes.geometry) if self.adaptive else self.count(probes.geometry)
         sent = []
         for row, tokens in enumerate(features):
