@@ -73,7 +73,7 @@ def _planned(session: Session, cell: Cell, geometry: Geometry | None) -> Planned
         reducer = build_reducer(cell.method, cell.budget)
         name = cell.label or row_name(reducer.settings())
         if geometry is not None:
-            reducer = session.fitted(for_sizes(reducer, seen_by(session, reducer, geometry)))
+            reducer = session.fitted(for_sizes(reducer, seen_by(session, reducer, geometry)), geometry)
             session.check_clip(reducer)
             session.check_evidence(reducer)
             session.turns(reducer)

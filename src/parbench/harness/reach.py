@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from typing import cast
 
 from parbench.engine.engine import Engine
 from parbench.engine.pictures import prompt_ids
@@ -26,8 +27,11 @@ def check_prompts(engine: Engine, samples: Sequence[Sample]) -> None:
     Raises:
         ParbenchError: A prompt is too long; the message says what would do.
     """
-    adapter, reducer = engine.adapter, engine.reducer
-    if not isinstance(reducer, LayerReducer) or shortest_sight(adapter, reducer) is None:
+    adapter = engine.adapter
+    if engine.reducer.site != "layers":
+        return
+    reducer = cast("LayerReducer", engine.reducer)
+    if shortest_sight(adapter, reducer) is None:
         return
     with working("measuring prompts"):
         longest, name = max(_lengths(adapter, reducer, samples), default=(0, ""))

@@ -267,15 +267,15 @@ class Session:
             ParbenchError: The method cannot deliver that budget on this model.
         """
         found = build_reducer(method, budget)
-        return self.fitted(for_sizes(found, seen_by(self, found, self.geometry)))
+        return self.fitted(for_sizes(found, seen_by(self, found, self.geometry)), self.geometry)
 
-    def fitted(self, reducer: Reducer) -> Reducer:
-        """The method with the trained weights for this model, if it needs any.
+    def fitted(self, reducer: Reducer, geometry: Geometry) -> Reducer:
+        """The method with the trained weights for this model, of these sizes, if it needs any.
 
         Raises:
             ParbenchError: There are none.
         """
-        return reducer.for_model(self.model_settings["name"], lambda: self.model_fingerprint, self.geometry)
+        return reducer.for_model(self.model_settings["name"], lambda: self.model_fingerprint, geometry)
 
     @cached_property
     def thresholds(self) -> Thresholds:

@@ -254,8 +254,8 @@ class LlavaAdapter(LanguageAdapter):
 
     @cached_property
     def exact_blocks(self) -> list[Any]:
-        """Copies in float64 of the blocks of a CLIP tower up to the one that the LLM reads."""
-        return [copy.deepcopy(layer).double() for layer in self.read_blocks]
+        """Copies in float64 of the blocks of a CLIP tower up to the one that the LLM reads, all of them on one device."""
+        return [copy.deepcopy(layer).double().to(self.device) for layer in self.read_blocks]
 
     @cached_property
     def clip_fingerprint(self) -> str | None:

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeGuard
+from typing import cast
 
 import torch
 
@@ -235,7 +235,7 @@ def delivers_its_budget(subject: Subject, budget: int | float | None) -> None:
     for answer in subject.answers(budget):
         _demand(answer.error is None and answer.ledger is not None, f"{answer.id} fails: {answer.error}")
         kept, image = _tokens(answer), _image(subject, answer)
-        asked = sum(method.by_layer(image)) / image.layers if _own_share(method, image) else method.asked(image)
+        asked = _mean_over_layers(method, image) or method.asked(image)
         _demand(1 <= kept <= image.patches, f"{answer.id} keeps {kept:g} of {image.patches} tokens")
         if asked is not None and (method.exact_budget or inside):
             # Inside the LLM a budget is an average over layers, met to within half a token.
@@ -322,9 +322,12 @@ def _image(subject: Subject, answer: Answer) -> Geometry:
     return subject.trial.adapter.geometry.of_image(len(kept.source.content), kept.grid, kept.source.frames)
 
 
-def _own_share(method: Reducer, image: Geometry) -> TypeGuard[LayerReducer]:
-    """Whether a budget is a share of an image inside the LLM, where what the layers can have on average depends on the image."""
-    return isinstance(method, LayerReducer) and method.is_share_of(image)
+def _mean_over_layers(method: Reducer, image: Geometry) -> float | None:
+    """Inside the LLM, what a share of an image comes to on average over the layers, which depends on the image; else None."""
+    if method.site != "layers":
+        return None
+    inside = cast("LayerReducer", method)
+    return sum(inside.by_layer(image)) / image.layers if inside.is_share_of(image) else None
 
 
 def _tokens(answer: Answer) -> float:
