@@ -152,3 +152,8 @@ def test_a_video_that_is_too_short_fails_alone() -> None:
     )
     assert long.error is None
     assert "is out of reach: of a video of" in short.error
+
+
+def test_tokens_of_a_cropped_frame_lie_in_its_centre() -> None:
+    tokens = adapter_of("llava_next_video").family.tokens_of_clip((640, 360), (0.0, 0.5))
+    assert {part.box for part in tokens.source.parts} == {(140, 0, 500, 360)}

@@ -13,10 +13,19 @@ from parbench.models.source import Part, Source, grids
 from parbench.models.tower_work import TowerWork, tower_work
 
 
-def frames_of(size: tuple[int, int], rows: int, columns: int, times: Sequence[float], span: int = 1) -> Source:
-    """The source of frames with one grid of visual tokens each, or of time steps of ``span`` frames."""
+def frames_of(
+    size: tuple[int, int], rows: int, columns: int, times: Sequence[float], span: int = 1, *, square: bool = False
+) -> Source:
+    """The source of frames with one grid of visual tokens each, or of time steps of ``span`` frames.
+
+    With ``square`` the grid is that of the centre square of each frame alone.
+    """
+    width, height = size
+    side = min(size)
+    left, top = ((width - side) / 2, (height - side) / 2) if square else (0, 0)
+    box = (left, top, width - left, height - top)
     shown = [tuple(range(step * span, (step + 1) * span)) for step in range(len(times))]
-    return grids(size, [Part("frame", rows, columns, (0, 0, *size), *one) for one in zip(times, shown, strict=True)])
+    return grids(size, [Part("frame", rows, columns, box, *one) for one in zip(times, shown, strict=True)])
 
 
 def pixels_of_frames(processor: Any, clip: Clip) -> Tensor:

@@ -44,7 +44,7 @@ class LlavaNextVideo(LlavaNext):
         side, count = self.crop_side // stride, len(times)
         members = [grouped(self.crop_side, self.crop_side, stride, frame * (self.crop_side**2 + 1) + 1) for frame in range(count)]
         rows = count * (self.crop_side**2 + 1)
-        source = frames_of(size, side, side, times)
+        source = frames_of(size, side, side, times, square=True)
         # Frames are pooled before the projector.
         work = replace(work_of_frames(self.model.config, count), groups=len(source))
         return ImageTokens(self.placeholders[1], (len(source),), source, torch.cat(members), rows, work=work, seconds=1.0)
