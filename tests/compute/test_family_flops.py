@@ -109,3 +109,22 @@ def test_a_model_of_no_known_family_has_no_flops():
     assert not has_costs(Mistral3Config())
     with pytest.raises(ParbenchError, match="FLOPs of models of type mistral3 cannot be counted"):
         costs(Mistral3Config())
+
+
+def test_projections_of_a_stage_are_computed_once_for_images_of_several_sizes():
+    """PACT asks for keys and queries of the layer that it cuts at, for each size of image."""
+    member = zoo.qwen2_5_vl()
+    adapter = LlavaAdapter(member.model, member.processor, name="qwen2_5_vl")
+
+    def question(number: int, size: tuple[int, int]) -> Sample:
+        text = f"USER: {member.placeholder}\n{_QUESTION}"
+        return Sample(str(number), lambda _: text, "Is there?", lambda: [zoo.image(*size, number)], str(number), 2)
+
+    def overhead(*samples: Sample) -> int:
+        answers = Engine(adapter, reducer("pact", 0.5), share=False).answer(samples)
+        return sum(answer.ledger.reducer_flops for answer in answers)
+
+    one, other = question(0, (112, 84)), question(1, (112, 112))
+    # Beside a longer row, the shorter one is computed with its padding.
+    alone = overhead(one) + overhead(other)
+    assert alone <= overhead(one, other) < 1.2 * alone

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -215,8 +215,9 @@ class LayerHooks(LlmHooks):
             self.embeds,
             hidden,
             before,
-            lambda queries=True: _ahead(layer, hidden, position_embeddings, queries),
-            lambda: _unturned(layer, hidden, position_embeddings),
+            # Images of several sizes are asked about one after the other: these are computed for the batch, once.
+            cache(lambda queries=True: _ahead(layer, hidden, position_embeddings, queries)),
+            cache(lambda: _unturned(layer, hidden, position_embeddings)),
             lambda states: self.adapter.language.norm(states).to(states.device),
             self.rows.seeds,
             self.rows.words,
