@@ -161,6 +161,16 @@ def test_remembered_features_stay_within_their_bytes(adapter, questions, encodin
     assert nothing.size == 0
 
 
+def test_images_cached_for_another_method_with_more_serve_beside_those_without(adapter, questions):
+    """Keys, queries and values of a block for one image; without the values for the other."""
+    features = FeatureCache(1 << 30)
+    Engine(adapter, reducer("vistog", 64), features=features).answer(questions[:1])
+    method = reducer("hiprune", 64)
+    found = Engine(adapter, method, features=features).answer(questions)
+    assert [(one.error, one.kept) for one in found] == [(None, one.kept) for one in Engine(adapter, method).answer(questions)]
+
+
+
 def test_features_on_the_disk_serve_the_next_process(adapter, questions, encodings, tmp_path):
     answers = []
     for subject in ("one", "one", "two"):

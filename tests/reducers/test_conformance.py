@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import pytest
 import torch
@@ -16,7 +16,17 @@ from parbench.ops.selection import to_mask, top_k
 from parbench.reducers import Reduction, TokenReducer
 from parbench.reducers.base import OF_BUDGET
 from parbench.testing import check_method
-from parbench.testing.conformance import BUDGET_CHECKS, CHECKS, keeps_everything
+from parbench.testing.conformance import (
+    BUDGET_CHECKS,
+    CHECKS,
+    delivers_its_budget,
+    keeps_everything,
+    looks_at_one_image,
+    refuses_impossible_budgets,
+    repeats_itself,
+    says_what_it_is,
+    says_whether_it_reads_the_question,
+)
 from parbench.testing.questions import few_questions
 from parbench.testing.subject import NotApplicable, Subject, Trial
 
@@ -129,6 +139,10 @@ class OfTheBatch(Norms):
         return (features - features.mean((0, 1))).double().norm(dim=-1)
 
 
+class NamelessOfTheBatch(OfTheBatch):
+    title = ""
+
+
 class Curious(Norms):
     """Reads the question and does not say so."""
 
@@ -166,21 +180,27 @@ class Doubled(Norms):
 
 
 @pytest.mark.parametrize(
-    ("kind", "failed"),
+    ("kind", "check", "said"),
     [
-        (Nameless, "says_what_it_is"),
-        (Drawn, "repeats_itself"),
-        (OfTheBatch, "looks_at_one_image"),
-        (Curious, "set prompt_aware = True"),
-        (SaysCurious, "keeps the same tokens for all questions"),
-        (Stingy, "delivers_its_budget"),
-        (Careless, "budget=0 is not refused"),
-        (Doubled, "keeps_everything"),
+        (Nameless, says_what_it_is, "its class has no title"),
+        (Drawn, repeats_itself, "take randomness from probes.noise"),
+        (OfTheBatch, looks_at_one_image, "other images in the batch change the kept tokens"),
+        (Curious, says_whether_it_reads_the_question, "set prompt_aware = True"),
+        (SaysCurious, says_whether_it_reads_the_question, "keeps the same tokens for all questions"),
+        (Stingy, partial(delivers_its_budget, budget=64), "63 visual tokens instead of its budget of 64"),
+        (Careless, refuses_impossible_budgets, "budget=0 is not refused"),
+        (Doubled, keeps_everything, "has another answer with all tokens kept"),
     ],
 )
-def test_a_method_that_does_not_conform_is_named_with_what_is_wrong(kind, failed, adapter, trial):
-    with pytest.raises(AssertionError, match=failed):
-        check_method(kind(name="own", budget=64), adapter, trial.samples)
+def test_a_method_that_does_not_conform_is_caught(kind, check, said, trial):
+    # The engine itself refuses a method that delivers too few tokens.
+    with pytest.raises((AssertionError, ParbenchError), match=said):
+        check(Subject(kind(name="own", budget=64), trial))
+
+
+def test_all_that_is_wrong_with_a_method_is_told_together(adapter, trial):
+    with pytest.raises(AssertionError, match=r"(?s)^own does not conform:\nsays_what_it_is: .*\nlooks_at_one_image: "):
+        check_method(NamelessOfTheBatch(name="own", budget=64), adapter, trial.samples)
 
 
 def test_one_that_conforms_is_told_what_it_passed(adapter):

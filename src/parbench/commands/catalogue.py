@@ -364,7 +364,7 @@ _COMMANDS = (
     Command(
         "check",
         "check that a method conforms",
-        "Runs the conformance checks on a method, a class of your own or one of parbench's, with six questions of scenes: it "
+        "Runs the conformance checks on a method, a class of your own or one of parbench's, with four questions of scenes: it "
         "delivers its budget, keeps the same tokens alone and in a batch, changes nothing when it keeps everything, and more. "
         "Prints a line for each check. The exit code is 1 if one fails. No recorded outputs of official code are needed; comparing "
         "with those is what parity does.",

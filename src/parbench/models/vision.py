@@ -145,7 +145,9 @@ class Encoded:
         plain: dict[str, Any] = {name: together(name) for name in _TENSORS}
         for name in _BY_BLOCK:
             every = [getattr(part, name) for part in parts]
-            plain[name] = {block: torch.cat([one[block] for one in every]) for block in blocks if block in every[0]}
+            # Some images may have more than was asked for, cached for another method.
+            there = [block for block in blocks if all(block in one for one in every)]
+            plain[name] = {block: torch.cat([one[block] for one in every]) for block in there}
         return Encoded(grid=first.grid, work=first.work, projected=first.projected, parts=first.parts, **plain)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Encoded:

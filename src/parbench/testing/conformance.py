@@ -33,7 +33,7 @@ def check_method(method: Reducer, adapter: LlavaAdapter, samples: Sequence[Sampl
     Args:
         method: The method, built from its YAML.
         adapter: The model for the checks; llava-tiny takes a few seconds.
-        samples: Questions about one image each, several of them about one image; None for six questions of scenes, or
+        samples: Questions about one image each, several of them about one image; None for four questions of scenes, or
             about videos if the method compares their frames.
 
     Returns:
@@ -161,7 +161,7 @@ def keeps_everything(subject: Subject) -> None:
 
 def repeats_itself(subject: Subject) -> None:
     """Repeating a run gives the same result."""
-    method, samples = subject.small(), subject.trial.samples[:3]
+    method, samples = subject.small(), subject.trial.some
     first, second = (subject.engine(method).answer(samples) for _ in range(2))
     for one, other in zip(first, second, strict=True):
         same = (one.kept, one.text, one.margin) == (other.kept, other.text, other.margin)

@@ -14,8 +14,8 @@ from parbench.models.evidence import Evidence
 from parbench.scenes.dataset import load_scenes
 from parbench.scenes.world import CANVAS
 
-# Six questions about three images, some of them about the same one.
-_ROWS = (0, 3, 8, 12, 15, 22)
+# Four questions about three images, two of them about the same one.
+_ROWS = (0, 3, 15, 22)
 # Frames of a video.
 _FRAMES = 8
 # Width and height of these images, where an image may have any.
@@ -47,7 +47,7 @@ def scenes_evidence(row: Mapping[str, Any]) -> Evidence:
 
 
 def few_questions(adapter: LlavaAdapter) -> list[Sample]:
-    """Six questions of scenes' test split about three images; of three sizes, where their number of tokens depends on the size."""
+    """Four questions of scenes' test split about three images; of three sizes, where their number of tokens depends on the size."""
     scenes = load_scenes("test")
     found = [scenes_question(adapter, scenes[row], number) for number, row in enumerate(_ROWS)]
     if not adapter.geometry.varies:
@@ -64,7 +64,7 @@ def _resized(sample: Sample, size: tuple[int, int], row: Mapping[str, Any]) -> S
 
 
 def few_clips(adapter: LlavaAdapter) -> list[Sample]:
-    """Six questions about three videos: a window that moves over a picture of scenes, in eight frames."""
+    """Four questions about three videos: a window that moves over a picture of scenes, in eight frames."""
     scenes = load_scenes("test")
     return [_clip_question(adapter, scenes[row], number) for number, row in enumerate(_ROWS)]
 

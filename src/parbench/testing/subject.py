@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from parbench.engine.engine import Engine
+from parbench.engine.features import FeatureCache
 from parbench.engine.samples import Answer, Sample
 from parbench.errors import ParbenchError
 from parbench.models.adapter import LlavaAdapter
@@ -18,6 +19,8 @@ from parbench.reducers.none import Unreduced
 
 # More visual tokens than any image has.
 _MOST = 1 << 20
+# Of features that are held for all methods.
+_BYTES = 1 << 28
 
 
 class NotApplicable(Exception):
@@ -35,6 +38,8 @@ class Trial:
     def __init__(self, adapter: LlavaAdapter, samples: Sequence[Sample]) -> None:
         self.adapter = adapter
         self.samples = list(samples)
+        # Of images that are encoded without a method in the tower.
+        self.features = FeatureCache(_BYTES)
 
     @property
     def some(self) -> list[Sample]:
@@ -136,7 +141,7 @@ class Subject:
 
     def engine(self, method: Reducer, **options: Any) -> Engine:
         """An engine with the method; ``options`` are arguments of the engine."""
-        return Engine(self.trial.adapter, method, **options)
+        return Engine(self.trial.adapter, method, features=self.trial.features, **options)
 
 
 def _with_threshold(method: Reducer) -> Reducer:
