@@ -144,7 +144,7 @@ test: $(STAMP) ## the tests that need no service, a file at a time on each core:
 test-fast: $(STAMP) ## a few minutes of them: all without weights, and a method of each site from end to end
 	$(PYTEST) -m "(unit or smoke) and not long" $(ARGS)
 
-test-external: $(STAMP) ## the others: SLURM, Chromium, W&B, notebooks, disks that are full; skipped where there is none
+test-external: $(STAMP) ## the others: SLURM, Chromium, W&B, notebooks, full disks, killed processes; skipped where there is none
 	$(PYTEST) -m external $(ARGS)
 
 lint: $(STAMP) ## style, format, spelling, imports between packages, types

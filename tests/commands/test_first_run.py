@@ -160,9 +160,9 @@ def in_popes_schema(scenes, questions: int) -> list[dict]:
 def test_the_first_sentence_of_a_user(run, folder, monkeypatch, scenes):
     """One command a method in a fresh folder: hub cache as published, a table at the end."""
     use_hub(monkeypatch, build_hub(folder / "home"))
-    data = pope(folder / "pope", in_popes_schema(scenes, 16))
+    data = pope(folder / "pope", in_popes_schema(scenes, 6))
     for method in ("par", "trim", "fastv", "prumerge"):
-        words = (*SEVEN, f"method={method}", "dataset=pope", f"dataset.path={data}", "limit=16", "budget=64")
+        words = (*SEVEN, f"method={method}", "dataset=pope", f"dataset.path={data}", "limit=6", "budget=64")
         # The first one as it is given; the controls are the same for all.
         code, table, err = run("eval", *words, *(() if method == "par" else ("controls=[]",)))
         assert code == 0, err

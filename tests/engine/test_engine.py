@@ -12,6 +12,7 @@ from faults import entering
 from helpers import METHODS, reducer, sample, whole_image, within_reach
 from parbench.engine.batching import plan
 from parbench.engine.engine import Engine
+from parbench.engine.features import FeatureCache
 from parbench.engine.hooks.install import install
 from parbench.engine.inputs import Visual, build_rows
 from parbench.engine.origins import anchors
@@ -61,10 +62,11 @@ def test_keeping_all_is_hugging_faces_model_bit_for_bit(adapter, questions, logi
     assert [answer.text for answer in answers] == [adapter.decode(row) for row in generated]
 
 
-@pytest.mark.parametrize("name", ["random", "uniform", "pool", "prumerge", "prumerge-plus", "downsample", "fastv", "tome"])
+# Conformance has all methods against no reduction.
+@pytest.mark.parametrize("name", ["pool", "prumerge", "fastv", "tome"])
 def test_a_full_budget_is_hugging_faces_model_bit_for_bit(name, adapter, questions, logits):
-    Engine(adapter, reducer(name, 576), share=False).answer(questions)
-    expected, _ = untouched(adapter, questions)
+    Engine(adapter, reducer(name, 576), share=False).answer(questions[::2])
+    expected, _ = untouched(adapter, questions[::2])
     assert torch.equal(logits[0], expected.logits[0])
 
 
@@ -134,16 +136,17 @@ def test_fastv_equals_a_masked_model_without_cache(adapter, questions):
 def test_text_only_and_several_images_in_one_batch(adapter, scenes):
     pictures = [scenes[number]["image"].convert("RGB") for number in (0, 15)]
     batch = [
-        sample(adapter, scenes[0], 0),
-        sample(adapter, scenes[0], 1, load=list, group="text"),
+        sample(adapter, scenes[0], 0, max_new_tokens=2),
+        sample(adapter, scenes[0], 1, load=list, group="text", max_new_tokens=2),
         sample(adapter, scenes[0], 2, load=lambda: pictures, group="two", max_new_tokens=2),
     ]
+    features = FeatureCache(1 << 28)
     for name in METHODS:
         # Two full images exceed the tiny model's context.
         method = within_reach(name, adapter.geometry)
         full = name == "none" or method.site in ("layers", "mask")
         chosen = batch[:2] if full else batch
-        answers = Engine(adapter, method).answer(chosen)
+        answers = Engine(adapter, method, features=features).answer(chosen)
         assert [answer.error for answer in answers] == [None] * len(chosen), name
         assert [len(answer.kept) for answer in answers] == [1, 0, 2][: len(chosen)]
         assert answers[1].ledger.visual[0] == 0

@@ -79,6 +79,7 @@ def with_two(run, happened, act) -> tuple[int, str]:
     return code, err
 
 
+@pytest.mark.external
 @pytest.mark.usefixtures("interruptible")
 def test_whatever_ends_it_no_process_is_left_and_the_same_command_ends_with_the_same_bytes(run, folder, single):
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}

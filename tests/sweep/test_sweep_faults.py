@@ -44,7 +44,7 @@ def work(root: Path) -> None:
             store.finish(metrics_of(list(store.done.values())))
 
 
-@pytest.mark.long
+@pytest.mark.external
 def test_a_run_killed_at_any_line_of_the_store_ends_with_the_same_bytes(folder):
     work(folder / "whole")
     expected, left = contents(folder / "whole"), set()
@@ -261,6 +261,7 @@ def test_what_the_memory_did_not_hold_is_not_tried_again_after_a_kill(run, folde
     assert max(tried) == 4
 
 
+@pytest.mark.external
 @pytest.mark.usefixtures("interruptible")
 def test_a_sweep_that_is_interrupted_says_so_in_one_sentence_and_goes_on(run, folder):
     words = ("methods=[random]", "budgets=[64]", "controls=[]", "limit=40", "engine.batch_size=4")
@@ -282,6 +283,7 @@ def test_a_sweep_that_is_interrupted_says_so_in_one_sentence_and_goes_on(run, fo
         assert name.endswith("config.yaml") or resumed[name] == whole[name]
 
 
+@pytest.mark.external
 def test_an_evaluation_that_is_terminated_says_so_too(folder):
     words = ("method=none", "limit=400", "engine.batch_size=4", "results_dir=runs")
     command = [sys.executable, "-m", "parbench", "eval", *words]
@@ -296,7 +298,7 @@ def test_an_evaluation_that_is_terminated_says_so_too(folder):
     assert err.splitlines()[-1] == "parbench: interrupted; the same command goes on where it stopped"
 
 
-@pytest.mark.cli
+@pytest.mark.external
 def test_a_sweep_killed_again_and_again_computes_nothing_twice(folder):
     script = ROOT / "scripts" / "kill_sweep.py"
     words = ("methods=[par,fastv]", "budgets=[192,own]", "controls=[]", "limit=12", "engine.batch_size=2")
