@@ -28,7 +28,7 @@ def test_a_sheet_has_full_rows_and_a_size_of_its_own(count):
 def test_tokens_lie_on_the_frame_that_they_show(frames, steps):
     source = grids((40, 20), [Part("frame", 2, 4, (0, 0, 40, 20), float(step)) for step in range(steps)])
     layout = Layout.of(source)
-    image = pictured(clip(frames), {layout.size: layout})
+    image = pictured(clip(frames), source.frames)
     assert image.size == layout.size
     pixels = np.asarray(image)
     run = -(-frames // steps)
@@ -38,10 +38,9 @@ def test_tokens_lie_on_the_frame_that_they_show(frames, steps):
 
 
 def test_boxes_lie_on_their_frame():
-    pairs = {sheet((40, 20), 4)[0]: Layout(sheet((40, 20), 4)[0], ())}
     boxes, frames = [(0, 0, 4, 4), (1, 1, 5, 5), (2, 2, 6, 6), (3, 3, 7, 7)], [2, 3, 5, 5]
     # Of frames 2 and 3 the sheet shows 2; of 4 and 5, which frame 4 stands for, 5 alone has boxes.
-    assert pictured_boxes(clip(8), pairs, boxes, frames) == [[42, 0, 46, 4], [2, 24, 6, 28], [3, 25, 7, 29]]
-    assert pictured_boxes(clip(8), {}, boxes, frames)[0] == [84, 0, 88, 4]
-    assert pictured_boxes(clip(8), {}, [], []) == []
-    assert pictured_boxes(Image.new("RGB", (40, 20)), {}, boxes[:1], None) == [[0, 0, 4, 4]]
+    assert pictured_boxes(clip(8), 4, boxes, frames) == [[42, 0, 46, 4], [2, 24, 6, 28], [3, 25, 7, 29]]
+    assert pictured_boxes(clip(8), None, boxes, frames)[0] == [84, 0, 88, 4]
+    assert pictured_boxes(clip(8), None, [], []) == []
+    assert pictured_boxes(Image.new("RGB", (40, 20)), None, boxes[:1], None) == [[0, 0, 4, 4]]

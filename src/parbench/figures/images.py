@@ -38,6 +38,11 @@ class Images:
         folders = (Path(str(folder)) for folder in sweep.runs["folder"])
         self.layouts = {size: layout for folder in folders for size, layout in read_layouts(folder).items()}
         self._square = None if self.layouts else square_layout(SIDE, *_grid(sweep))
+        samples = sweep.answers.frame
+        self._image_of = dict(zip(samples["id"], samples["image_id"], strict=True))
+        told = samples[samples["frames"].notna() & (samples["images"] == 1)]
+        # One run may have answered what another one failed at.
+        self._steps = {image: frames[0] for image, frames in zip(told["image_id"], told["frames"], strict=True)}
 
     @property
     def coarse(self) -> bool:
@@ -46,12 +51,17 @@ class Images:
 
     def image(self, sample: str) -> Image.Image:
         """What the model sees of a sample's image: all of it, or its centre square, ``SIDE`` pixels wide."""
-        given = self._given(sample_number(sample))
+        given = self._given(sample)
         return centre_square(given) if self._square else given
 
-    def _given(self, number: int) -> Image.Image:
+    def _steps_of(self, sample: str) -> int | None:
+        """Frames of a sample's video that have tokens of their own; None for an image, or if no run has answered about it."""
+        return self._steps.get(self._image_of[sample])
+
+    def _given(self, sample: str) -> Image.Image:
+        number = sample_number(sample)
         if not self.dataset.generated or self.dataset.shows_videos:
-            return pictured(self.dataset.visuals(number)[0], self.layouts)
+            return pictured(self.dataset.visuals(number)[0], self._steps_of(sample))
         row = self.dataset.rows[number]
         image: Image.Image = row["image"].convert("RGB")
         return noise_like(image, f"{row['image_id']} 0") if self.dataset.settings["images"] == "noise" else image
@@ -72,7 +82,7 @@ class Images:
         scale = SIDE / self.dataset.image_size[0] if self._square else 1
         found = self.dataset.evidence(doc, whole=self._square is None) or []
         if found and (frames := self.dataset.evidence_frames(doc)) is not None:
-            found = pictured_boxes(self.dataset.visuals(number)[0], self.layouts, found, frames)
+            found = pictured_boxes(self.dataset.visuals(number)[0], self._steps_of(sample), found, frames)
         return [[round(scale * edge) for edge in box] for box in found]
 
 

@@ -20,7 +20,7 @@ from parbench.statistics.measures import Measure, mean_of, mean_where_known
 from parbench.tables.comparing import Comparison, compare
 
 # Columns of the samples that figures need.
-COLUMNS = (*(name for name in SINGLE_VALUES if name not in ("id", *ALWAYS)), "kept")
+COLUMNS = (*(name for name in SINGLE_VALUES if name not in ("id", *ALWAYS)), "kept", "frames")
 # Shares that have no interval in the table.
 _SHARES = ("irrelevant", "repeated")
 

@@ -184,19 +184,20 @@ def read_layouts(folder: Path) -> dict[tuple[int, int], Layout]:
     return {layout.size: layout for layout in found}
 
 
-def pictured(visual: Image.Image | Clip, layouts: Mapping[tuple[int, int], Layout]) -> Image.Image:
+def pictured(visual: Image.Image | Clip, steps: int | None) -> Image.Image:
     """What stands in a picture for a visual: an image itself, and of a video its frames.
 
     Args:
         visual: The image or video.
-        layouts: Where the tokens of a run's images and videos lie, by size, which say how many frames have tokens of their own.
+        steps: Frames of a video that have tokens of their own, as its samples record them (``frames``); None if no sample does,
+            so that it has no tokens to draw. Of an image it does not matter.
     """
-    return visual.sheet(_drawn(visual, layouts)) if isinstance(visual, Clip) else visual
+    return visual.sheet(_drawn(visual, steps)) if isinstance(visual, Clip) else visual
 
 
 def pictured_boxes(
     visual: Image.Image | Clip,
-    layouts: Mapping[tuple[int, int], Layout],
+    steps: int | None,
     boxes: Sequence[Sequence[float]],
     frames: Sequence[int] | None,
 ) -> list[list[float]]:
@@ -204,20 +205,18 @@ def pictured_boxes(
 
     Args:
         visual: The image or video.
-        layouts: As for :func:`pictured`.
+        steps: As for :func:`pictured`.
         boxes: (x0, y0, x1, y1) in pixels of the image or of a frame.
         frames: The number of the frame of each box; None for an image.
     """
     if isinstance(visual, Clip) and frames is not None:
-        return visual.on_sheet(boxes, frames, _drawn(visual, layouts))
+        return visual.on_sheet(boxes, frames, _drawn(visual, steps))
     return [list(box) for box in boxes]
 
 
-def _drawn(clip: Clip, layouts: Mapping[tuple[int, int], Layout]) -> int:
+def _drawn(clip: Clip, steps: int | None) -> int:
     """How many frames of a video its picture shows."""
-    every = len(clip.frames)
-    counts = [count for count in (every, -(-every // 2)) if sheet(clip.size, count)[0] in layouts]
-    return counts[0] if counts else every
+    return len(clip.frames) if steps is None else steps
 
 
 def square_layout(side: int, rows: int, columns: int) -> Layout:

@@ -145,12 +145,13 @@ def draw(path: Path, line: SampleRecord, session: Session, name: str, layouts: M
     dataset, geometry = session.dataset, session.geometry
     place = number(line)
     visual, doc = dataset.visuals(place)[0], dataset.docs()[place]
-    image = pictured(visual, layouts)
+    steps = line.frames[0] if line.frames else None
+    image = pictured(visual, steps)
     if geometry.square:
         layout = square_layout(SIDE, geometry.rows, geometry.columns)
         seen = View(centre_square(image), layout, dataset.evidence(doc) or [])
     else:
-        boxes = pictured_boxes(visual, layouts, dataset.evidence(doc, whole=True) or [], dataset.evidence_frames(doc))
+        boxes = pictured_boxes(visual, steps, dataset.evidence(doc, whole=True) or [], dataset.evidence_frames(doc))
         seen = whole_view(image, layouts[image.size], boxes)
     kept = kept_bits(line.kept[0], seen.layout.tokens)
     # The stored patches are those kept at the last layer.

@@ -1,0 +1,52 @@
+"""Pictures and the report of videos of several lengths: from an evaluation to the page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from parbench.cli import main
+from parbench.figures.images import Images
+from parbench.figures.sweep import COLUMNS, Sweep, sweep_of
+from parbench.results import load
+from videos import STEP, write_video
+
+# Frames of two videos of one size: the steps of the longer one are as many as the frames of the shorter one.
+FRAMES = (8, 4)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, checkpoint) -> Path:
+    """Runs of a miniature of Qwen2.5-VL, which joins two frames in a step, on two videos of several lengths."""
+    folder = tmp_path_factory.mktemp("videos")
+    rows = []
+    for count in FRAMES:
+        write_video(folder / f"{count}.mp4", count, codec="libx264", size=(112, 84))
+        rows.append({"video": f"{count}.mp4", "question": "How bright is it?", "answer": "dark"})
+    (folder / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    name = "qwen2.5-vl-3b"
+    words = [f"model={name}", f"model.path={checkpoint(name)}", "model.dtype=float32", "method=random", "budget=0.25"]
+    words += ["dataset=local", f"dataset.path={folder / 'mine.jsonl'}", "engine.batch_size=2", "controls=[]"]
+    assert main(["eval", *words, f"results_dir={folder / 'runs'}"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sweep(made: Path) -> Sweep:
+    return sweep_of(load(made / "runs", columns=COLUMNS))
+
+
+@pytest.mark.cli
+def test_a_video_is_drawn_with_its_own_frames(sweep: Sweep) -> None:
+    images = Images(sweep)
+    for line in sweep.answers.frame.to_dict("records"):
+        seen = images.view(line["id"])
+        (steps,) = line["frames"]
+        assert [grid.kind for grid in seen.layout.grids] == ["frame"] * steps
+        pixels = np.asarray(seen.image)[..., 0]
+        for step, grid in enumerate(seen.layout.grids):
+            inside = pixels[int(grid.y[0]) + 2 : int(grid.y[-1]) - 2, int(grid.x[0]) + 2 : int(grid.x[-1]) - 2]
+            assert round(float(inside.mean()) / STEP) == 2 * step
