@@ -170,7 +170,6 @@ def test_images_cached_for_another_method_with_more_serve_beside_those_without(a
     assert [(one.error, one.kept) for one in found] == [(None, one.kept) for one in Engine(adapter, method).answer(questions)]
 
 
-
 def test_features_on_the_disk_serve_the_next_process(adapter, questions, encodings, tmp_path):
     answers = []
     for subject in ("one", "one", "two"):

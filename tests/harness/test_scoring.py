@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import random
 from collections import defaultdict
 from statistics import fmean
 from types import SimpleNamespace
@@ -115,3 +116,20 @@ def test_scores_and_aggregates_are_lmms_evals(name, tmp_path):
         ours = {key: value for key, value in ours.items() if key in direct.aggregates}
         assert ours == pytest.approx(direct.aggregates, abs=1e-12)
     assert 0 < sum(scores) < len(scores)
+
+
+def test_what_lmms_eval_guesses_is_the_same_in_any_order_and_process_state(tmp_path):
+    """MMMU's parser chooses an option at random where an answer names none."""
+    from parbench.harness.session import Session
+
+    small = MINIATURES["mmmu"]()
+    prepared = Session(compose_config(["dataset=mmmu", f"dataset.path={small.write(tmp_path / 'data')}"])).dataset
+    docs = prepared.docs()
+    asked = [(docs[number], f"no idea {word}") for number in (1, 2, 3, 4) for word in range(10)]
+    random.seed(1)
+    first = [prepared.score(doc, said) for doc, said in asked]
+    state = random.getstate()
+    assert [prepared.score(doc, said) for doc, said in reversed(asked)] == first[::-1]
+    assert random.getstate() == state
+    # It is a guess: right for some.
+    assert 0 < sum(first) < len(first)

@@ -311,7 +311,7 @@ def _mmmu() -> Miniature:
     cases = [
         ("multiple-choice", "['red', 'blue', '<image 2>']", "A", "A"),
         ("multiple-choice", "['red', 'blue']", "A", "(A)"),
-        ("multiple-choice", "['red', 'blue']", "B", "I think it is blue"),
+        ("multiple-choice", "['red', 'blue']", "B", "I really think that it is blue"),
         ("multiple-choice", "['red', 'blue']", "A", "B."),
         ("multiple-choice", "['12', '13', '14', '15']", "D", "The answer is D"),
         ("open", "[]", "12.5", "The result is 12.50"),

@@ -24,6 +24,12 @@ def names(group: str, *, outside: bool = True) -> list[str]:
     return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
 
 
+def option_files(group: str) -> dict[str, Path]:
+    """The YAML files of a group by name, in order; of a name in several folders, the package's."""
+    folders = [*reversed(outside_folders()), conf_folder()]
+    return dict(sorted({path.stem: path for folder in folders for path in (folder / group).glob("*.yaml")}.items()))
+
+
 def option_file(group: str, name: str) -> Path | None:
     """The YAML file of a name in a group, the package's first; None if there is none."""
     files = (folder / group / f"{name}.yaml" for folder in (conf_folder(), *outside_folders()))

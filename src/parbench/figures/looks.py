@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from parbench.config.groups import names, option_file
+from parbench.config.groups import option_files
 from parbench.errors import ParbenchError
 from parbench.figures import style
 from parbench.figures.style import DARK, HUES, LIGHT, MIDDLE, ink
@@ -64,7 +64,7 @@ def look(method: str, group: str | None = None) -> Look:
     Raises:
         ParbenchError: ``style`` in its YAML is invalid.
     """
-    found = looks(tuple(path for name in names("method") if (path := option_file("method", name))))
+    found = looks(tuple(option_files("method").values()))
     own = found.get(method)
     if own is None or (group is not None and (group == CONTROL) != (own.group == CONTROL)):
         return _unused(method, group or BEFORE, found)

@@ -17,6 +17,7 @@ from lmms_eval.api.task import ConfigurableTask
 from lmms_eval.filters.transformation import StripThinkingFilter
 
 from parbench.harness.images import image_columns
+from parbench.harness.random_state import dice_of
 
 
 class LoadedTask(ConfigurableTask):
@@ -88,8 +89,9 @@ class LoadedTask(ConfigurableTask):
             ensemble.apply(self.instances, docs)
 
     def process_results(self, doc: Any, results: Any, full_docs: Any = None) -> dict[str, Any]:
-        """As in lmms-eval, but without its five attempts at a row that fails."""
-        found: dict[str, Any] = ConfigurableTask.process_results.__wrapped__(self, doc, results, full_docs)
+        """As in lmms-eval, but without its five attempts at a row that fails; what it draws at random follows from the row."""
+        with dice_of(doc, results):
+            found: dict[str, Any] = ConfigurableTask.process_results.__wrapped__(self, doc, results, full_docs)
         return found
 
     def doc_iterator(self, **settings: Any) -> Iterator[tuple[int, Any]]:

@@ -55,6 +55,9 @@ class StoredAnswers(lmms):
             raise ParbenchError(f"question {name} is {where}: run the shards again on the data set as it is now")
         return [self.texts[name] for name in asked]
 
+    def clean(self) -> None:
+        """Keep everything: there is no model to free, and lmms-eval's collecting of garbage takes as long as the scoring."""
+
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         """Not supported: only generated answers are stored."""
         raise NotImplementedError

@@ -1,10 +1,11 @@
-"""Restores the process's global random state, which lmms-eval seeds."""
+"""Keeps the process's global random state from what lmms-eval does to it, and its guesses repeatable."""
 
 from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -26,3 +27,23 @@ def random_state_kept() -> Iterator[None]:
         torch.set_rng_state(tensors)
         if cards:
             torch.cuda.set_rng_state_all(cards)
+
+
+@contextlib.contextmanager
+def dice_of(doc: Mapping[str, Any], answers: Any) -> Iterator[None]:
+    """Let ``random`` draw the same for a row and its answers wherever and whenever they are scored; restore its state on exit.
+
+    Some tasks of lmms-eval, such as MMMU, choose an option at random where they find none in an answer. Without this, a score
+    would depend on what was scored before it, and differ between shards, after a resumption and from the sample's own record.
+
+    Args:
+        doc: The row. Its texts and numbers count, not its images.
+        answers: What the model answered.
+    """
+    before = random.getstate()
+    told = {name: value for name, value in doc.items() if isinstance(value, str | int | float)}
+    random.seed(f"{sorted(told.items())} {answers}")
+    try:
+        yield
+    finally:
+        random.setstate(before)
