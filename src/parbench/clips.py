@@ -113,3 +113,8 @@ class Clip:
         if len(self.frames) % 2 == 0:
             return self
         return Clip((*self.frames, self.frames[-1]), (*self.times, self.times[-1]))
+
+
+def times_of(visual: Image.Image | Clip) -> tuple[float, ...] | None:
+    """Seconds of the frames of a video; None for an image."""
+    return visual.times if isinstance(visual, Clip) else None

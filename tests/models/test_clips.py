@@ -19,6 +19,7 @@ from parbench.engine.hooks.install import install
 from parbench.engine.inputs import pad
 from parbench.engine.samples import Sample
 from parbench.errors import ParbenchError
+from parbench.harness.largest import tokens_of
 from parbench.models.adapter import LlavaAdapter
 from parbench.models.families import FAMILIES
 from parbench.reducers.budget import check_budget
@@ -115,6 +116,16 @@ def test_videos_of_several_lengths_are_answered_as_each_alone(name: str, share: 
         assert alone.text == answer.text
         total = len(answer.kept[0].source.content)
         assert answer.kept[0].tokens == round(0.25 * total)
+
+
+@pytest.mark.parametrize("name", VIDEOS)
+def test_tokens_of_a_video_are_known_without_preprocessing_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    family, shown = adapter_of(name).family, [clip(5, (140, 56)), zoo.image(112, 84, 1)]
+    prepared = [adapter_of(name).prepare(one, 2).tokens for one in shown]
+    monkeypatch.setattr(family, "process_clip", None)
+    for one, other in zip(tokens_of(family, shown), prepared, strict=True):
+        assert (one.kind, one.text, one.runs) == (other.kind, other.text, other.runs)
+        assert torch.equal(one.source.box, other.source.box)
 
 
 @pytest.mark.parametrize("name", VIDEOS)

@@ -490,6 +490,17 @@ def test_a_video_is_read_again_where_its_features_are_cached() -> None:
     assert (first.text, first.kept) == (second.text, second.kept)
 
 
+@pytest.mark.parametrize("source", ["clip 1", "the same clip in another row", None])
+def test_a_video_whose_features_are_cached_is_not_preprocessed(source: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    sample, adapter = replace(video_sample("qwen2_5_vl", 4), source="clip 1"), adapter_of("qwen2_5_vl")
+    engine = Engine(adapter, Some(name="some"), features=FeatureCache(1 << 30))
+    (first,) = engine.answer([sample])
+    monkeypatch.setattr(adapter.family, "process_clip", None)
+    (second,) = engine.answer([replace(sample, source=source)])
+    assert first.error is None
+    assert (first.text, first.kept) == (second.text, second.kept)
+
+
 def test_sizes_are_forgotten_in_the_end_and_found_again() -> None:
     family = adapter_of("qwen2_5_vl").family
     held = Recent()

@@ -12,7 +12,7 @@ from functools import partial
 from PIL import Image
 from torch import Tensor
 
-from parbench.clips import Clip
+from parbench.clips import Clip, times_of
 from parbench.engine.features import FeatureCache, Known
 from parbench.engine.samples import Sample
 from parbench.models.adapter import LlavaAdapter
@@ -100,8 +100,7 @@ class Reader:
 
         found = []
         for place, one in enumerate(images):
-            family = self._adapter.family
-            tokens = family.tokens_of(one.size, len(images)) if one.times is None else family.tokens_of_clip(one.size, one.times)
+            tokens = self._adapter.family.tokens_sized(one.size, one.times, len(images))
             found.append(Picture(one.digest, one.name, tokens, partial(again, place)))
         return tuple(found)
 
@@ -110,23 +109,22 @@ class Reader:
         pictures = tuple(self.picture(image, len(images)) for image in images)
         if sample.source is not None:
             self._features.images[sample.source] = tuple(
-                Known(one.digest, one.name, image.size, image.times if isinstance(image, Clip) else None)
-                for one, image in zip(pictures, images, strict=True)
+                Known(one.digest, one.name, image.size, times_of(image)) for one, image in zip(pictures, images, strict=True)
             )
         return pictures
 
     def picture(self, image: Image.Image | Clip, together: int = 1) -> Picture:
-        """An image, already preprocessed if its features are not cached.
+        """An image or a video, already preprocessed if its features are not cached.
 
         Args:
-            image: The image.
-            together: Number of images of its sample.
+            image: The image or video.
+            together: Number of those of its sample.
         """
         digest, adapter = image_digest(image), self._adapter
         alone = together == 1 or not adapter.family.counts_images
         name = f"{digest}-{image.width}x{image.height}{'' if alone else '-several'}"
-        if isinstance(image, Image.Image) and self._remembers(name):
-            tokens = adapter.family.tokens_of(image.size, together)
+        if self._remembers(name):
+            tokens = adapter.family.tokens_sized(image.size, times_of(image), together)
             return Picture(digest, name, tokens, lambda: adapter.prepare(image, together))
         prepared = adapter.prepare(image, together)
         return Picture(digest, name, prepared.tokens, lambda: prepared)

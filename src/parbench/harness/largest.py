@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 
 from PIL import Image
 
-from parbench.clips import Clip
+from parbench.clips import Clip, times_of
 from parbench.errors import UnfitSample
 from parbench.harness.datasets import PreparedDataset
 from parbench.models.adapter import LlavaAdapter
-from parbench.models.families import ImageTokens
+from parbench.models.families import Family, ImageTokens
 
 # Questions whose images are looked at. If a later one is larger and its batch does not fit, the batch is halved.
 _LOOKED_AT = 32
@@ -26,21 +27,18 @@ def most_tokens(adapter: LlavaAdapter, dataset: PreparedDataset) -> int:
     for row in range(0, number, max(1, number // _LOOKED_AT)):
         with contextlib.suppress(UnfitSample):
             visuals = dataset.visuals(row)
-            found.append(sum(len(tokens_of(adapter, visual, len(visuals)).source) for visual in visuals))
+            found.append(sum(len(one.source) for one in tokens_of(adapter.family, visuals)))
     return max(found)
 
 
-def tokens_of(adapter: LlavaAdapter, visual: Image.Image | Clip, together: int) -> ImageTokens:
-    """The tokens of an image or a video of a question.
+def tokens_of(family: Family, visuals: Sequence[Image.Image | Clip]) -> list[ImageTokens]:
+    """The tokens of the images and videos of a question, without preprocessing them.
 
     Args:
-        adapter: The model.
-        visual: The image or video.
-        together: Number of those of the question.
+        family: The model's family.
+        visuals: All of the question.
 
     Raises:
-        UnfitSample: The model's processor refuses it.
+        UnfitSample: The model's processor refuses one.
     """
-    if isinstance(visual, Clip):
-        return adapter.prepare(visual).tokens
-    return adapter.family.tokens_of(visual.size, together)
+    return [family.tokens_sized(visual.size, times_of(visual), len(visuals)) for visual in visuals]

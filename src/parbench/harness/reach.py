@@ -49,8 +49,7 @@ def _lengths(adapter: LlavaAdapter, reducer: LayerReducer, samples: Sequence[Sam
             continue
         with contextlib.suppress(UnfitSample):
             if sample.group not in known:
-                images = sample.load()
-                known[sample.group] = [tokens_of(adapter, image, len(images)) for image in images]
+                known[sample.group] = tokens_of(adapter.family, sample.load())
             tokens = known[sample.group]
             text = len(prompt_ids(adapter, sample, tokens)) - sum(len(one.runs) for one in tokens)
             found.append((text + sum(_entering(adapter, reducer, one) for one in tokens), sample.id))

@@ -208,6 +208,19 @@ class Family:
         """
         raise UnfitSample(f"{self.title} reads no videos: use qwen2-vl, qwen2.5-vl, qwen3-vl, llava-onevision or llava-next-video")
 
+    def tokens_sized(self, size: tuple[int, int], times: Sequence[float] | None, together: int = 1) -> ImageTokens:
+        """The tokens of an image or a video, without preprocessing it.
+
+        Args:
+            size: Width and height of the image, or of a frame.
+            times: Seconds of each frame of a video; None for an image.
+            together: Number of images and videos of the sample.
+
+        Raises:
+            UnfitSample: The processor refuses its size, or the family reads no videos.
+        """
+        return self.tokens_of(size, together) if times is None else self.tokens_of_clip(size, times)
+
     def tokens_of(self, size: tuple[int, int], together: int = 1) -> ImageTokens:
         """The tokens of an image of ``size`` (width, height), by preprocessing a grey one where the size is new."""
         found = self._known.get((*size, together))
