@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,6 +12,7 @@ from parbench.errors import ParbenchError
 from parbench.figures.looks import group_of, look
 from parbench.results.frames import ALWAYS
 from parbench.results.loading import Results
+from parbench.results.naming import series_name
 from parbench.results.record import SINGLE_VALUES
 from parbench.statistics.answers import Answers, align
 from parbench.statistics.bootstrap import LEVEL, Resampled, resample
@@ -120,7 +120,7 @@ def sweep_of(results: Results, metric: str | None = None) -> Sweep:
     runs = results.runs.set_index("run_id", drop=False).loc[frame["run_id"]].reset_index(drop=True)
     answers = align(results.samples, frame["run_id"].tolist())
     points = frame[["run_id", "label", "method", "budget", "failures", "unparseable", "note"]].copy()
-    points["series"] = [re.sub(r" @[\d.e+-]+", "", label, count=1) for label in points["label"]]
+    points["series"] = [series_name(label) for label in points["label"]]
     told = zip(runs["method"], runs["site"], runs["control"], strict=True)
     points["look"] = pd.Series([look(method, group_of(site, control)) for method, site, control in told], dtype=object)
     points["tokens"] = frame["tokens_mean"]

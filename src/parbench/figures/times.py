@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,18 @@ from parbench.figures.curves import Axis, curves, round_ticks
 from parbench.figures.style import Medium
 from parbench.figures.sweep import Sweep
 from parbench.results.run_identity import todays_fields
+
+
+class Timeable(Protocol):
+    """Runs that can have been timed: a sweep, or other runs of one model."""
+
+    @property
+    def points(self) -> pd.DataFrame:
+        """One row per run, with at least ``run_id``, ``method`` and ``budget``."""
+
+    @property
+    def runs(self) -> pd.DataFrame:
+        """The runs, with the fields of their identity and the settings of their methods."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,7 @@ def is_bench(path: Path) -> bool:
     return isinstance(found, dict) and {"settings", "environment", "batches", "rows"} <= set(found)
 
 
-def read_times(path: Path, sweep: Sweep) -> list[Times]:
+def read_times(path: Path, sweep: Timeable) -> list[Times]:
     """The times in a file of ``parbench bench`` for the runs of a sweep, one entry per batch size.
 
     Raises:
@@ -68,7 +80,7 @@ def read_times(path: Path, sweep: Sweep) -> list[Times]:
     return found
 
 
-def _check(path: Path, settings: Mapping[str, Any], sweep: Sweep) -> None:
+def _check(path: Path, settings: Mapping[str, Any], sweep: Timeable) -> None:
     for field in ("model", "weights", "dtype"):
         mine = sweep.runs[field].iloc[0]
         if settings[field] != mine:
@@ -97,7 +109,7 @@ def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["method", "budget", "fields", "x", "x_low", "x_high"])
 
 
-def timed(sweep: Sweep, times: Times) -> pd.DataFrame:
+def timed(sweep: Timeable, times: Times) -> pd.DataFrame:
     """The points of a sweep with ``x``, ``x_low`` and ``x_high`` of the times; those not timed with their settings are omitted."""
     # A method with its own rule has no budget. -1 makes missing budgets equal.
     joined = sweep.points.assign(at=sweep.points["budget"].fillna(-1)).merge(

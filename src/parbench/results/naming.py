@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +31,11 @@ def row_name(settings: Mapping[str, Any], *details: str) -> str:
     said = [*(["per image"] if settings.get("per_image") else []), *substitutes, *details]
     name = cell_name(settings["name"], settings.get("budget")) + (f"/{settings['per']}" if settings.get("per") else "")
     return f"{name} ({', '.join(said)})" if said else name
+
+
+def series_name(label: str) -> str:
+    """The name of a row without its budget, which the runs of a method at several budgets share."""
+    return re.sub(r" @[\d.e+-]+", "", label, count=1)
 
 
 def sample_id(task: str, number: int) -> str:

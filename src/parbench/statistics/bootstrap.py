@@ -68,8 +68,7 @@ class Estimate:
         draws = self.draws[np.isfinite(self.draws)]
         if self.freedom < 1 or not np.isfinite(self.point) or not len(draws) or np.ptp(draws) < 1e-12:
             return float("nan"), float("nan")
-        tail = norm.cdf(t.ppf((1 - level) / 2, self.freedom))
-        low, high = np.quantile(draws, [tail, 1 - tail])
+        low, high = np.quantile(draws, tails(self.freedom, level))
         return float(low), float(high)
 
     def p_value(self) -> float:
@@ -80,6 +79,12 @@ class Estimate:
         below, above = np.count_nonzero(draws <= 0), np.count_nonzero(draws >= 0)
         tail = min(0.5, (1 + min(below, above)) / (1 + len(draws)))
         return float(2 * t.cdf(norm.ppf(tail), self.freedom))
+
+
+def tails(freedom: int, level: float = LEVEL) -> tuple[float, float]:
+    """The quantiles of resamples that are the ends of an interval, expanded as Student's t is wider than the normal."""
+    tail = float(norm.cdf(t.ppf((1 - level) / 2, freedom)))
+    return tail, 1 - tail
 
 
 def resample(measures: Sequence[Sums], draws: int = DRAWS, seed: int = 0) -> list[Resampled]:

@@ -155,7 +155,7 @@ def compare(
     if strict:
         check_same_code(runs)
     answers = align(results.samples, runs["run_id"].tolist())
-    measure, notes = _measure(answers, metric, runs["dataset.metric"][0])
+    measure, notes = measure_for(answers, metric, runs["dataset.metric"][0])
     skills = _skills(answers)
     own = ["own_tokens"] if runs["own_tokens"].notna().any() else []
     own += ["turns"] if "turns" in runs else []
@@ -220,8 +220,17 @@ def _short(value: str) -> str:
     return value[:12] if len(value) == 64 else value
 
 
-def _measure(answers: Answers, metric: str | None, declared: str) -> tuple[Measure, tuple[str, ...]]:
-    """The measure, and a footnote if it is not the one in which the data set is reported."""
+def measure_for(answers: Answers, metric: str | None, declared: str) -> tuple[Measure, tuple[str, ...]]:
+    """The measure, and a footnote if it is not the one in which the data set is reported.
+
+    Args:
+        answers: The answers to be measured.
+        metric: One of ``MEASURES``; None for the one in which the data set is reported.
+        declared: ``dataset.metric`` of the runs' identity.
+
+    Raises:
+        ParbenchError: There is no such measure.
+    """
     if metric is not None:
         return measure_called(metric), ()
     own = own_measure(declared)
