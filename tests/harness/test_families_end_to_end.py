@@ -25,6 +25,9 @@ FAMILIES = (
     "gemma3-4b",
 )
 
+# Those whose tiles, windows or sizes differ most; engines and resumption know nothing of families.
+CLOSELY = ("qwen2.5-vl-7b", "llava-next-7b", "smolvlm2-2.2b", "gemma3-4b")
+
 pytestmark = pytest.mark.cli
 
 
@@ -92,6 +95,8 @@ def test_an_evaluation_of_images_of_many_sizes(run, checkpoint, drawn, folder, n
         assert metrics["patches"] is None
         assert metrics["asked"] == pytest.approx(metrics["tokens_kept"]["mean"])
 
+    if name not in CLOSELY:
+        return
     # Whatever was shared, the kept tokens are those of each sample alone; answers of random weights may differ by rounding.
     code, _, err = run(*words(checkpoint, name, drawn, "method=divprune", "budget=0.222", "results_dir=exact", "engine=exact"))
     assert code == 0, err

@@ -64,7 +64,7 @@ def test_two_results_folders_hold_the_same_samples(run, folder):
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_lines(run, folder):
-    words = ("eval", "method=fastv", "budget=192", "controls=[]", "limit=45", "results_dir=runs")
+    words = ("eval", "method=fastv", "budget=192", "controls=[]", "limit=24", "engine.batch_size=8", "results_dir=runs")
     assert run(*words)[0] == 0
     before = lines(folder / "runs")
     for samples in (folder / "runs").glob("*/samples.jsonl"):
@@ -219,7 +219,7 @@ def test_lmms_eval_runs_our_model_and_tasks_by_name():
 
 
 def test_answers_are_those_of_lmms_evals_own_llava_hf(settings, adapter, scenes, monkeypatch):
-    """64 questions, its batch of one against our batches, nothing reduced."""
+    """24 questions, its batch of one against our batches, nothing reduced."""
     from types import SimpleNamespace
 
     pytest.importorskip("decord")
@@ -230,7 +230,7 @@ def test_answers_are_those_of_lmms_evals_own_llava_hf(settings, adapter, scenes,
     from parbench.engine.engine import Engine
 
     theirs = LlavaHf(pretrained=settings["path"], device="cpu", device_map="cpu", dtype="float32", batch_size=1)
-    rows = [scenes[number] for number in range(64)]
+    rows = [scenes[number] for number in range(24)]
     theirs.task_dict = {"scenes": {"test": rows}}
     requests = [
         SimpleNamespace(
@@ -249,7 +249,7 @@ def test_answers_are_those_of_lmms_evals_own_llava_hf(settings, adapter, scenes,
     ours: dict[str, str] = {}
     samples = [sample(adapter, row, number) for number, row in enumerate(rows)]
     engine = Engine(adapter, reducer("none"))
-    for batch in plan(samples, 32):
+    for batch in plan(samples, 16):
         ours |= {answer.id: answer.text for answer in engine.answer([samples[number] for number in batch])}
     differing = [
         (number, ours[f"scenes-{number}"], text) for number, text in enumerate(expected) if ours[f"scenes-{number}"] != text

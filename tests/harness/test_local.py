@@ -86,7 +86,7 @@ def test_own_data_with_boxes_from_evaluation_to_report(run, folder, scene, scene
     assert {row["skill"] for row in rows["none"]} == {scenes[number]["skill"] for number in range(24)}
     assert run("table", "runs", "--out=table.md")[0] == 0
     assert "evidence recall" in (folder / "table.md").read_text(encoding="utf-8")
-    code, _, err = run("figures", "runs", "out=figures")
+    code, _, err = run("figures", "runs", "out=figures", "only=[kept]")
     assert code == 0, err
     assert any("kept" in path.name for path in (folder / "figures").rglob("*.png"))
     assert run("report", "runs", "out=report.html")[0] == 0

@@ -50,7 +50,7 @@ def test_methods_look_into_quantised_models(settings, scenes):
 
 @needs_bitsandbytes
 def test_a_sweep_over_quantisations_is_one_table(run, folder):
-    words = ["methods=[random]", "budgets=[64]", "controls=[]", "limit=12", "model.dtype=float16", "results_dir=runs"]
+    words = ["methods=[random]", "budgets=[64]", "controls=[]", "limit=6", "model.dtype=float16", "results_dir=runs"]
     code, out, err = run("sweep", *words, "model.quantization=null,bnb-8bit,bnb-4bit", "engine.cache_mb=0")
     assert code == 0, err
     assert out.count("llava-tiny on scenes") == 2  # one table of two views

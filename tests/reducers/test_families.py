@@ -74,6 +74,11 @@ def hooks(adapter: LlavaAdapter) -> int:
     return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in adapter.model.modules())
 
 
+def _in_turn(name: str, method: str) -> bool:
+    """Whether a method is looked at closely in a family: each in four families, so that each family has methods of every site."""
+    return (METHODS.index(method) + NAMES.index(name)) % 5 < 2 or name in SMOKE
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.smoke if name in SMOKE else ()) for name in NAMES])
 def test_it_conforms_or_is_refused(name, method):
@@ -95,6 +100,8 @@ def test_it_conforms_or_is_refused(name, method):
     exact = answers(name, small, share=False)
     for answer in exact:
         delivers(answer, small, adapter)
+    if not _in_turn(name, method):
+        return
     assert told(answers(name, small, share=True)) == told(exact)
     assert told(answers(name, small, False, 2)) == told(exact[2:])
     if asked.site == "mask" or (asked.calibrates and not asked.exact_budget):

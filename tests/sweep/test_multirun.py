@@ -9,7 +9,7 @@ import pytest
 from helpers import refused
 from parbench.sweep.grid import products
 
-QUICK = ("limit=8", "engine.batch_size=4", "controls=[]", "results_dir=runs")
+QUICK = ("limit=4", "engine.batch_size=4", "controls=[]", "results_dir=runs")
 
 
 def test_the_order_is_that_of_hydras_own_sweeper():
@@ -61,7 +61,7 @@ def test_evaluations_of_several_methods_budgets_and_data_sets_are_one_command(ru
     cells = [(one["dataset"], one["method"], one["budget"]) for one in found]
     expected = [(name, budget) for name in ("random", "uniform") for budget in (64, 32)]
     for dataset in ("scenes_shape", "scenes_colour"):
-        assert f"llava-tiny on {dataset} (test): 8 questions" in out
+        assert f"llava-tiny on {dataset} (test): 4 questions" in out
         assert sorted(cell[1:] for cell in cells if cell[0] == dataset and cell[1] != "none") == sorted(expected)
         assert (dataset, "none", None) in cells
     assert len(cells) == 10
