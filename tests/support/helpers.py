@@ -7,9 +7,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from parbench.config import build_reducer, compose_config, names
+from parbench.config.groups import option_file
 from parbench.engine.samples import Sample
 from parbench.errors import ParbenchError
 from parbench.results.run_identity import read_provenance
@@ -20,7 +21,15 @@ EVERY = names("method")
 
 @cache
 def _shipped(name: str) -> DictConfig:
-    return compose_config([f"method={name}"]).method
+    """What Hydra composes for a method, which would take seconds for all of them: its YAML beside the default model."""
+    settings = OmegaConf.load(option_file("method", name))
+    settings.pop("style", None)
+    return OmegaConf.create({"model": _default().model, "method": settings}).method
+
+
+@cache
+def _default() -> DictConfig:
+    return compose_config([])
 
 
 # Methods that compare the frames of videos, and those that take still images.
