@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from parbench.config import compose_config
 from parbench.errors import ParbenchError, UnfitSample
 from parbench.harness.data_settings import check_settings
 from parbench.harness.datasets import PreparedDataset
-from parbench.harness.videos import Sampling, read_clip
+from parbench.harness.videos import Sampling, clip_sizes, read_clip
 from videos import STEP, write_sound, write_video
 
 
@@ -30,6 +31,7 @@ def test_frames_are_those_of_lmms_eval(tmp_path: Path, ending: str, codec: str) 
     clip = read_clip(file, Sampling(7))
     assert numbers(clip) == [0, 3, 6, 9, 12, 15, 19]
     assert clip.times == pytest.approx([0.0, 0.3, 0.6, 0.9, 1.2, 1.5, 1.9])
+    assert clip_sizes(file, Sampling(7)) == (clip.size, clip.times)
     theirs = read_video_pyav(str(file), num_frm=7) if ending == "mp4" else load_video_decord(str(file), 7)
     ours = np.stack([np.asarray(frame) for frame in clip.frames])
     assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= (0 if ending == "mp4" else 3)
@@ -58,6 +60,7 @@ def test_unevenly_spaced_frames_are_sampled_in_time(tmp_path: Path) -> None:
     clip = read_clip(file, Sampling(5))
     assert clip.times == (0.0, 0.9, 2.0, 4.0)
     assert numbers(clip) == [0, 9, 10, 11]
+    assert clip_sizes(file, Sampling(5)) == (clip.size, clip.times)
 
 
 def test_a_video_of_one_frame_is_a_clip(tmp_path: Path) -> None:
@@ -79,6 +82,8 @@ def test_what_is_no_video_is_said_in_one_sentence(tmp_path: Path) -> None:
     for file in ("end.mp4", "index.mp4", "text.mp4", "empty.mp4", "folder.mp4", "none.mkv", "sound.wav", "gone.mp4"):
         with pytest.raises(UnfitSample) as found:
             read_clip(tmp_path / file, Sampling(8))
+        with pytest.raises(UnfitSample, match=re.escape(str(found.value))):
+            clip_sizes(tmp_path / file, Sampling(8))
         said[file] = str(found.value)
         assert file in said[file]
         assert "\n" not in said[file]

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from types import SimpleNamespace
 from typing import Any
 
 from parbench.errors import ParbenchError
@@ -66,7 +65,7 @@ def seen(model: Mapping[str, Any], size: tuple[int, int] | None = None, frames: 
 
 
 def _seen_video(model: Mapping[str, Any], size: tuple[int, int], frames: int) -> SeenImage:
-    from parbench.models.families import family_type
+    from parbench.models.families import family_type, without_weights
 
     kind = family_type(_model_type(model))
     if kind is None or not kind.reads_videos:
@@ -75,9 +74,11 @@ def _seen_video(model: Mapping[str, Any], size: tuple[int, int], frames: int) ->
     processor = _processor(json.dumps({key: model.get(key) for key in _READ}, default=dict))
     if model.get("processor"):
         take_ids(config, processor.tokenizer)
+    family = without_weights(config, processor)
+    assert family is not None
     with quiet_transformers():
-        # What the family does without weights, for frames a second apart.
-        tokens = kind(SimpleNamespace(config=config), processor).tokens_of_clip(size, [float(second) for second in range(frames)])
+        # Frames a second apart.
+        tokens = family.tokens_of_clip(size, [float(second) for second in range(frames)])
     geometry = geometry_of(config).of_image(len(tokens.source), (0, 0), tokens.source.frames)
     return SeenImage(geometry, tokens.work, size, frames)
 

@@ -160,6 +160,15 @@ class PreparedDataset:
         """
         return self._shown.visuals(number)
 
+    def sizes(self, number: int) -> list[tuple[tuple[int, int], tuple[float, ...] | None]]:
+        """Width and height of each image of a row; of a video those of its frames, and the seconds of each. No video is decoded.
+
+        Raises:
+            UnfitSample: One is damaged or missing.
+            ParbenchError: The task cannot show the row.
+        """
+        return self._shown.sizes(number)
+
     def image_key(self, number: int) -> str:
         """The name of a row's images: two rows have the same name exactly if their images have the same content."""
         return self._shown.name(number)

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from parbench.engine.features import FeatureCache
     from parbench.harness.calibrating import Thresholds
     from parbench.models.adapter import LlavaAdapter
+    from parbench.models.families import Family
     from parbench.reducers import Reducer
 
 
@@ -181,11 +182,24 @@ class Session:
             ParbenchError: The processor cannot be loaded, or its template loses questions.
         """
         from parbench.harness.prompts import check_template
-        from parbench.models.processors import load_processor
 
-        processor = load_processor(self._folder(), self.model_settings)
+        processor = self._processor
         if resolve_prompt(self.model_settings) == "template":
             check_template(processor, self.model_settings["name"])
+
+    @cached_property
+    def _processor(self) -> Any:
+        from parbench.models.processors import load_processor
+
+        return load_processor(self._folder(), self.model_settings)
+
+    @cached_property
+    def family(self) -> Family | None:
+        """The model's family without its weights; None if parbench does not know the model's type."""
+        from parbench.models.configs import read_config
+        from parbench.models.families import without_weights
+
+        return without_weights(read_config(self._folder()), self._processor)
 
     def _folder(self) -> Path:
         folder = locate(str(self.model_settings["path"]), self.model_settings.get("revision"), weights=False)

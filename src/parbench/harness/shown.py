@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from parbench.clips import Clip
+from parbench.clips import Clip, times_of
 from parbench.errors import ParbenchError, UnfitSample
 from parbench.harness.images import ShownImages, Watched, image_columns, read_row
 from parbench.harness.local.videos import VIDEOS, file_digest
-from parbench.harness.videos import Sampling, read_clip
+from parbench.harness.videos import Sampling, clip_sizes, read_clip
 
 if TYPE_CHECKING:
     from parbench.harness.datasets import PreparedDataset
@@ -66,6 +66,22 @@ class Shown:
         if self.dataset.settings["images"] == "noise":
             return [_noise_like(visual, f"{self.name(number)} {place}") for place, visual in enumerate(shown)]
         return shown
+
+    def sizes(self, number: int) -> list[tuple[tuple[int, int], tuple[float, ...] | None]]:
+        """Width and height of each image of a row, and of a video's frames with the seconds of each; no video file is decoded.
+
+        Raises:
+            UnfitSample: One is damaged or missing.
+            ParbenchError: The task cannot show the row.
+        """
+        sampling = Sampling.of(self.dataset.settings) if self.dataset.shows_videos else None
+        found: list[tuple[tuple[int, int], tuple[float, ...] | None]] = []
+        for one in self._by_task(read_row(self.dataset.rows, number, self.columns), number):
+            if sampling is not None and isinstance(one, str | os.PathLike):
+                found.append(clip_sizes(os.fspath(one), sampling))
+            elif isinstance(one, Image.Image | Clip):
+                found.append((one.size, times_of(one)))
+        return found
 
     def name(self, number: int) -> str:
         """The name of a row's images: two rows have the same name exactly if their images have the same content."""

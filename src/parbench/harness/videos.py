@@ -79,29 +79,38 @@ def read_clip(path: str | Path, sampling: Sampling) -> Clip:
         UnfitSample: There is no such file, or it is damaged, truncated, or has no frame.
     """
     path = Path(path)
-    if path.is_dir():
-        raise UnfitSample(f"{path} is a folder and not a video file")
-    if not path.is_file():
-        raise UnfitSample(f"the video {path} does not exist")
     with _said(path):
         packets = _packets(path)
-        stamps, base = sorted(packets.stamps), packets.base
-        if len(set(stamps)) == packets.count:
-            places = sampling.places(stamps, base)
+        places, times = packets.sampled(sampling)
+        if packets.stamped:
+            stamps = sorted(packets.stamps)
             found = _decoded(path, [stamps[place] for place in places], sorted(packets.keys))
         else:
-            # Without time stamps, frames are counted.
-            stamps, base = list(range(packets.count)), 1 / packets.rate
-            places = sampling.places(stamps, base)
             found = _counted(path, places)
-    return Clip(tuple(found), tuple(float((stamps[place] - stamps[0]) * base) for place in places))
+    return Clip(tuple(found), times)
+
+
+def clip_sizes(path: str | Path, sampling: Sampling) -> tuple[tuple[int, int], tuple[float, ...]]:
+    """Width and height of the frames that :func:`read_clip` gives, and the seconds of each, by the file alone: nothing is decoded.
+
+    Raises:
+        UnfitSample: There is no such file, or it is damaged, truncated, or has no frame.
+    """
+    path = Path(path)
+    with _said(path):
+        packets = _packets(path)
+        return packets.size, packets.sampled(sampling)[1]
 
 
 @contextlib.contextmanager
 def _said(path: Path) -> Iterator[None]:
-    """Turn errors of the decoder into one that names the file."""
+    """Turn errors of the decoder into one that names the file; refuse what is no file."""
     import av
 
+    if path.is_dir():
+        raise UnfitSample(f"{path} is a folder and not a video file")
+    if not path.is_file():
+        raise UnfitSample(f"the video {path} does not exist")
     try:
         yield
     except (av.FFmpegError, OSError, MemoryError, ValueError) as error:
@@ -119,6 +128,7 @@ class _Packets:
         keys: The stamps of frames at which decoding can begin.
         base: Seconds of a unit of the stamps.
         rate: Frames a second on average.
+        size: Width and height of a frame.
     """
 
     count: int
@@ -126,6 +136,18 @@ class _Packets:
     keys: list[int]
     base: Fraction
     rate: Fraction
+    size: tuple[int, int]
+
+    @property
+    def stamped(self) -> bool:
+        """Whether each frame has a time stamp of its own; otherwise frames are counted."""
+        return len(set(self.stamps)) == self.count
+
+    def sampled(self, sampling: Sampling) -> tuple[list[int], tuple[float, ...]]:
+        """Indices of the frames that are shown, in order, and the seconds of each from the first frame of the video."""
+        stamps, base = (sorted(self.stamps), self.base) if self.stamped else (list(range(self.count)), 1 / self.rate)
+        places = sampling.places(stamps, base)
+        return places, tuple(float((stamps[place] - stamps[0]) * base) for place in places)
 
 
 @contextlib.contextmanager
@@ -154,7 +176,8 @@ def _packets(path: Path) -> _Packets:
         UnfitSample: There are none, or the file ends in the middle.
     """
     with _opened(path) as (container, stream):
-        count, found = 0, _Packets(0, [], [], stream.time_base, stream.average_rate or Fraction(1))
+        size = (stream.codec_context.width, stream.codec_context.height)
+        count, found = 0, _Packets(0, [], [], stream.time_base, stream.average_rate or Fraction(1), size)
         for packet in container.demux(stream):
             # An empty one ends the stream.
             if not packet.size:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from parbench.errors import ParbenchError, UnfitSample
+from parbench.errors import ParbenchError
 from parbench.ops.grid import evenly, spaced
 from parbench.ops.groups import apportion
 from parbench.reducers import ClipReducer
@@ -36,16 +36,21 @@ class FewFrames(ClipReducer):
         if self.frames is not None and self.frames < 1:
             raise ParbenchError(f"method.frames={self.frames} of {self.name} is not possible: use 1 or more, or null")
 
+    def out_of_reach(self, frames: int, size: int, asked: int | None) -> str:
+        """Also a budget that does not fit into the frames that are kept."""
+        room = frames if self.frames is None else min(self.frames, frames)
+        # A budget of all tokens keeps them.
+        if asked is not None and room * size < asked < frames * size:
+            return (
+                f"budget={self.written_budget} of method {self.name} does not fit into method.frames={self.frames}: frames of this "
+                f"video have {size} tokens, so use {-(-asked // size)} frames or more"
+            )
+        return super().out_of_reach(frames, size, asked)
+
     def reduce_clip(self, frames: Frames) -> Sent:
         """Select the tokens."""
         budget = self.tokens_of(frames)
-        least = -(-budget // frames.size)
-        count = least if self.frames is None else min(self.frames, frames.count)
-        if count < least:
-            raise UnfitSample(
-                f"budget={self.written_budget} of method {self.name} does not fit into method.frames={self.frames}: frames of this "
-                f"video have {frames.size} tokens, so use {least} frames or more"
-            )
+        count = -(-budget // frames.size) if self.frames is None else min(self.frames, frames.count)
         # More frames than tokens would leave some empty.
         count = min(count, budget)
         kept = spaced(count, frames.count).tolist()

@@ -190,6 +190,7 @@ class Sweep:
         from parbench.harness.preflight import check_before_weights
         from parbench.harness.session import Session
         from parbench.harness.submission import refuse_split
+        from parbench.harness.videos_in_reach import check_videos
 
         before = self._open[-1].session if self._open else self._begun
         opened = OpenGroup(group, Session(group.config, beside=before, elsewhere=self.elsewhere, device=self.device))
@@ -200,6 +201,7 @@ class Sweep:
         planned = check_before_weights(opened.session, group.cells)
         opened.session.dataset.fingerprint, opened.session.model_fingerprint  # noqa: B018
         planned = planned or plan(opened.session, group.listed(opened.session), opened.session.geometry)
+        planned = check_videos(opened.session, planned)
         # Report all errors that need no model before the first search for a threshold.
         for run in planned:
             if run.refusal:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 from typing import Any
 
 from parbench.errors import ParbenchError
@@ -39,6 +40,12 @@ def family_type(model_type: str) -> type[Family] | None:
     return next((family for family in FAMILIES if model_type in family.model_types), None)
 
 
+def without_weights(config: Any, processor: Any) -> Family | None:
+    """The family of a model that is not loaded: what an image or a video becomes in a prompt; None if parbench does not know it."""
+    found = family_type(config.model_type)
+    return None if found is None else found(SimpleNamespace(config=config), processor)
+
+
 def family_of(model: Any, processor: Any) -> Family:
     """The family of a loaded model.
 
@@ -57,4 +64,4 @@ def family_of(model: Any, processor: Any) -> Family:
     return Generic(model, processor)
 
 
-__all__ = ["FAMILIES", "Family", "Generic", "ImageTokens", "Prepared", "family_of", "family_type"]
+__all__ = ["FAMILIES", "Family", "Generic", "ImageTokens", "Prepared", "family_of", "family_type", "without_weights"]

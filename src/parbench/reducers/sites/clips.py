@@ -47,11 +47,11 @@ class ClipReducer(TokenReducer):
         super().check(geometry)
         # One frame is not told from a model's sizes without any video.
         frames = geometry.frames
-        if frames > 1 and (short := self._out_of_reach(frames, geometry.patches // frames, self.asked(geometry))):
+        if frames > 1 and (short := self.out_of_reach(frames, geometry.patches // frames, self.asked(geometry))):
             raise ParbenchError(short)
 
-    def _out_of_reach(self, frames: int, size: int, asked: int | None) -> str:
-        """Why a budget is too small for a video; empty if it is not."""
+    def out_of_reach(self, frames: int, size: int, asked: int | None) -> str:
+        """Why the method cannot deliver ``asked`` tokens of a video of ``frames`` frames with ``size`` each; empty if it can."""
         if asked is None or asked >= (least := self.least(frames, size)):
             return ""
         return (
@@ -78,7 +78,7 @@ class ClipReducer(TokenReducer):
         """
         shape = clip_shape(probes.parts, self.name)
         # Videos of a data set differ in length, so that one may be too short and others not.
-        if short := self._out_of_reach(*shape, self.asked(probes.geometry)):
+        if short := self.out_of_reach(*shape, self.asked(probes.geometry)):
             raise UnfitSample(short)
         budget = self.asked(probes.geometry) if self.adaptive else self.count(probes.geometry)
         sent = []
