@@ -61,6 +61,7 @@ class PreparedDataset:
         self.generated = settings["hub"] is None
         self.source: str | None = settings.get("source")
         self.submits = bool(settings.get("submission"))
+        self._checked: set[int | None] = set()
         self._task_file = TaskFile(settings)
         self._shown = Shown(self)
         if not self.submits:
@@ -251,7 +252,7 @@ class PreparedDataset:
         return self._conversations[doc[self.settings["image_key"]]]
 
     def check(self, limit: int | None = None) -> None:
-        """Check that the rows can be shown and scored.
+        """Check that the rows can be shown and scored, once for all runs on them.
 
         Args:
             limit: The number of questions to evaluate; None for all.
@@ -259,6 +260,11 @@ class PreparedDataset:
         Raises:
             ParbenchError: A row cannot be scored, or all videos are missing.
         """
+        if limit not in self._checked:
+            self._check(limit)
+            self._checked.add(limit)
+
+    def _check(self, limit: int | None) -> None:
         refuse_unanswered(self.settings, self.rows)
         if self.settings.get("ocr") and None in self.rows[OCR]:
             raise ParbenchError(

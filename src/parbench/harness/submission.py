@@ -49,7 +49,7 @@ def refuse_unanswered(settings: Mapping[str, Any], rows: Any) -> None:
     if settings.get("submission"):
         return
     for column in (name for name in ANSWERS if name in rows.column_names):
-        empty = [number for number, value in enumerate(rows[column]) if is_empty(value)]
+        empty = [number for number, value in enumerate(rows[column][:]) if is_empty(value)]
         if len(empty) == len(rows):
             raise _unscored(settings)
         if empty and column in settings["columns"]:
