@@ -13,8 +13,8 @@ from parbench.errors import ParbenchError
 from parbench.models.fingerprints import NO_WEIGHTS
 from parbench.models.vision import WithValues
 from parbench.ops.grouping import hard_groups
-from parbench.reducers import learned, vistog
-from parbench.reducers.learned import file_name, save
+from parbench.reducers import learned_files, vistog
+from parbench.reducers.learned_files import file_name, save
 from parbench.reducers.modules.codec import Codec, EntropyModel, _laplace
 from parbench.reducers.modules.grouping import Grouping
 from parbench.reducers.tofc import Tofc
@@ -41,7 +41,8 @@ def module_of(kind=Grouping, seed=0, **sizes):
 def write(path, adapter, module=None, **about):
     found = module or module_of()
     fields = {"place": "before_projector"} | ({"neighbours": 5, "trade": 0.01} if isinstance(found, Codec) else {})
-    save(found, path, {"base": adapter.fingerprint, "fields": fields, "seed": 3, "steps": 2, "model": "llava-tiny", **about})
+    known = {"base": adapter.fingerprint, "fields": fields, "budgets": [16, 8, 64], "seed": 3, "steps": 2, "model": "llava-tiny"}
+    save(found, path, {**known, **about})
     return path
 
 
@@ -84,7 +85,7 @@ def test_weights_are_identified_by_their_content(weights, adapter, folder):
 
 def test_weights_are_found_by_model_and_by_fingerprint(weights, adapter, folder, monkeypatch):
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(learned, "SHIPPED", folder / "shipped")
+    monkeypatch.setattr(learned_files, "SHIPPED", folder / "shipped")
     method = VisToG(name="vistog", budget=64)
     with pytest.raises(ParbenchError, match=r"vistog needs weights that were trained for llava-tiny.*train_reducer.py vistog"):
         ready(method, adapter)
@@ -98,7 +99,7 @@ def test_weights_are_found_by_model_and_by_fingerprint(weights, adapter, folder,
     found = ready(method, adapter)
     assert found.weights.startswith("learned")
     assert found.training["seed"] == 3
-    with pytest.raises(ParbenchError, match="trained for other weights than those of llava-tiny"):
+    with pytest.raises(ParbenchError, match=r"trained for other weights than those of this model.*--model llava-tiny"):
         method.for_model("llava-tiny", lambda: "another", adapter.geometry)
     # Speed can be measured without weights.
     assert method.for_model("llava-tiny", lambda: NO_WEIGHTS, adapter.geometry) is method
@@ -226,6 +227,15 @@ def test_a_codec_sends_merged_tokens_within_half_a_step(adapter, folder, encoded
     alone = Probes(adapter, encoded.take(torch.tensor([1])), ["?"], [2])
     assert torch.equal(method.reduce(encoded.features[1:], alone).tokens, coded.tokens[1:])
     assert float(method.reduce(encoded.features[1:], alone).measures["bits"][0]) == pytest.approx(float(bits[1]), abs=1e-6)
+
+
+def test_a_codec_refuses_budgets_that_it_was_not_trained_at(adapter, folder):
+    path = write(folder / "codec.safetensors", adapter, module_of(Codec))
+    for budget in (7, 65):
+        with pytest.raises(ParbenchError, match=rf"budget={budget} of method tofc-codec is out of reach.*at 8 to 64 tokens"):
+            ready(TofcCodec(name="tofc-codec", budget=budget, weights=str(path)), adapter)
+    for budget in (8, 64, 576):
+        assert ready(TofcCodec(name="tofc-codec", budget=budget, weights=str(path)), adapter).budget == budget
 
 
 def test_soft_and_hard_coding_of_an_entropy_model_agree():

@@ -72,11 +72,23 @@ def test_only_the_module_is_trained(adapter, folder):
     assert all(parameter.grad is not None for parameter in made.parameters())
 
 
+def test_terms_weigh_further_losses(adapter):
+    plain, weighed = (ReducerTrainer(adapter, Few(name="few", budget=8), SHORT, 0, terms) for terms in ({}, {"evenness": 0.5}))
+    for made in (plain, weighed):
+        made.reader.precision = torch.float32
+    one, other = plain.losses(0), weighed.losses(0)
+    assert float(other["evenness"].detach()) == pytest.approx(0.5 * float(one["evenness"].detach()))
+    assert float(other["_evenness"]) == pytest.approx(float(one["evenness"].detach()))
+    assert torch.equal(one["answer"], other["answer"])
+
+
 def test_validation_is_that_of_evaluation(adapter):
     made = trainer(adapter, TofcCodec(name="tofc-codec", budget=8))
-    found = validated(made, 1, (8, 576 // 2))
-    assert found.keys() == {"val_8", "val_288"}
-    assert all(0 <= value <= 1 for value in found.values())
+    module = made.module.double().eval()
+    found = validated(made, module, 1, (8, 64))
+    assert found.keys() == {"val_8", "val_64", "bits_8", "bits_64"}
+    assert 0 <= found["val_8"] <= 1
+    assert found["bits_8"] < found["bits_64"]
 
 
 def test_steps_set_the_warm_up(adapter):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -48,12 +47,15 @@ class ReducerTrainer(nn.Module):
         reducer: The method. Half of the steps are at its budget, the others at one drawn from its ``training_budgets``.
         stage: The stage.
         seed: Seed of module and data.
+        terms: Weights of further losses of the method by name; 1 for those that are not named. Logs have them without weights.
     """
 
-    def __init__(self, adapter: LlavaAdapter, reducer: Learned, stage: Stage, seed: int) -> None:
+    def __init__(
+        self, adapter: LlavaAdapter, reducer: Learned, stage: Stage, seed: int, terms: Mapping[str, float] | None = None
+    ) -> None:
         super().__init__()
         torch.manual_seed(seed)
-        self.stage, self.seed = stage, seed
+        self.stage, self.seed, self.terms = stage, seed, dict(terms or {})
         self.adapter, self.reducer = adapter, reducer
         adapter.model.requires_grad_(False)
         width = adapter.model.config.vision_config.hidden_size
@@ -97,8 +99,13 @@ class ReducerTrainer(nn.Module):
             method = self.reducer.with_budget(budget)
             tokens, more = method.learn(self.module, encoded.features, self._probes(encoded), generator)
             look = self.reader.read(self.adapter.project(tokens), turns, None)
-            losses: Losses = {"answer": self.reader.answer_loss(look, turns), **more}
+            losses: Losses = {"answer": self.reader.answer_loss(look, turns), **self._weighed(more)}
         return losses | {"_right": torch.tensor(np.mean(look.right(turns)))}
+
+    def _weighed(self, more: Losses) -> Losses:
+        """Further losses with their weights, and each weighted one as it is for the log."""
+        found = {name: self.terms.get(name, 1.0) * loss for name, loss in more.items()}
+        return found | {f"_{name}": more[name].detach() for name in self.terms.keys() & more.keys()}
 
     @torch.no_grad()
     def _encoded(self, pictures: list[Picture]) -> Encoded:
@@ -113,29 +120,45 @@ class ReducerTrainer(nn.Module):
         return torch.autocast("cpu", torch.bfloat16, enabled=self.reader.precision == torch.bfloat16)
 
     @torch.inference_mode()
-    def judge(self, pictures: list[Picture], asked: list[list[Question]], method: Learned, module: LearnedModule) -> list[bool]:
-        """For each question whether greedy decoding gives the correct answer, with tokens as in evaluation."""
+    def judge(
+        self, pictures: list[Picture], asked: list[list[Question]], method: Learned, module: LearnedModule
+    ) -> tuple[list[bool], dict[str, torch.Tensor]]:
+        """For each question whether the greedy answer is correct, with tokens as in evaluation, and the measures of the images."""
         turns = self.reader.turns(asked)
         encoded = self._encoded(pictures)
-        tokens = method.evaluate(module, encoded.features, self._probes(encoded)).tokens
-        return self.reader.read(self.adapter.project(tokens), turns, None).right(turns)
+        reduction = method.evaluate(module, encoded.features, self._probes(encoded))
+        right = self.reader.read(self.adapter.project(reduction.tokens), turns, None).right(turns)
+        return right, reduction.measures
 
 
-def validated(trainer: ReducerTrainer, images: int, budgets: Sequence[int], batch: int = 8) -> dict[str, float]:
-    """Exact match on the first images of the val split at some budgets."""
+def validated(
+    trainer: ReducerTrainer, module: LearnedModule, images: int, budgets: Sequence[int], batch: int = 8
+) -> dict[str, float]:
+    """Exact match on the first images of the val split, and the method's own figures of an image, at some budgets.
+
+    Args:
+        trainer: The trainer.
+        module: The trained part in float64 and in evaluation mode, such as that of a weights file.
+        images: Number of images.
+        budgets: The budgets.
+        batch: Images that are evaluated together.
+    """
     scenes, items = load_split("val")
     asked: dict[int, list[Question]] = {}
     for item in items:
         asked.setdefault(item.image, []).append(item.question)
-    module = copy.deepcopy(trainer.module).double().eval()
     found = {}
     for budget in budgets:
-        method, hits = trainer.reducer.with_budget(budget), list[bool]()
+        method, hits, own = trainer.reducer.with_budget(budget), list[bool](), dict[str, list[float]]()
         for first in range(0, images, batch):
             numbers = range(first, min(images, first + batch))
             shown = [drawn(scenes[number]) for number in numbers]
-            hits += trainer.judge(shown, [asked[number] for number in numbers], method, module)
+            right, measures = trainer.judge(shown, [asked[number] for number in numbers], method, module)
+            hits += right
+            for name, values in measures.items():
+                own.setdefault(name, []).extend(values.tolist())
         found[f"val_{budget}"] = round(float(np.mean(hits)), 4)
+        found |= {f"{name}_{budget}": round(float(np.mean(values)), 4) for name, values in own.items()}
     return found
 
 

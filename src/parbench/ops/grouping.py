@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,6 +29,22 @@ def straight_through(scores: Tensor, members: Tensor) -> Tensor:
     soft = scores.softmax(1)
     hard = members.to(soft.dtype)
     return (hard + soft - soft.detach()) / hard.sum(2, keepdim=True)
+
+
+def unevenness(scores: Tensor) -> Tensor:
+    """How far groups are from equal shares of the patches, in nats: log g minus the entropy of their shares, mean over images.
+
+    Shares are those of the softmax over groups, so a gradient reaches groups that no patch has chosen.
+
+    Args:
+        scores: [B, g, N].
+
+    Returns:
+        A scalar from 0 (equal shares) to log g (all patches in one group).
+    """
+    share = scores.softmax(1).mean(2)
+    entropy = -(share * share.clamp(min=torch.finfo(share.dtype).tiny).log()).sum(1)
+    return (math.log(scores.shape[1]) - entropy).mean()
 
 
 def gumbel(shape: torch.Size, generator: torch.Generator) -> Tensor:

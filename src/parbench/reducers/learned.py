@@ -1,8 +1,7 @@
-"""Learned methods: their trained weights, found for a model as calibrated thresholds are."""
+"""The base class of learned methods, whose trained weights are found for a model as calibrated thresholds are."""
 
 from __future__ import annotations
 
-import json
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,7 +13,9 @@ import torch
 from torch import Tensor
 
 from parbench.errors import ParbenchError
-from parbench.models.fingerprints import NO_WEIGHTS, file_sha256
+from parbench.models.fingerprints import NO_WEIGHTS
+from parbench.reducers.learned_files import loaded, read_about, sha256_of
+from parbench.reducers.learned_search import candidates, refusal
 from parbench.reducers.modules.base import LearnedModule
 from parbench.reducers.sites.tokens import TokenReducer
 
@@ -23,11 +24,6 @@ if TYPE_CHECKING:
     from parbench.models.geometry import Geometry
     from parbench.reducers.provenance import Reduction
     from parbench.reducers.token_probes import Probes
-
-LOCAL = Path("learned")
-SHIPPED = Path(__file__).parents[1] / "learned"
-# The key of a weights file's metadata: all of it as JSON.
-ABOUT = "parbench"
 
 
 @dataclass
@@ -78,38 +74,21 @@ class Learned(TokenReducer):
         if base == NO_WEIGHTS:
             return self
         how = f"train it with scripts/train_reducer.py {self.name} --model {model}"
-        paths = self._candidates(model, base) if self.weights is None else [Path(self.weights)]
+        paths = candidates(self.module_kind.kind, model, base) if self.weights is None else [Path(self.weights)]
         if not paths:
             raise ParbenchError(f"method {self.name} needs weights that were trained for {model}, but there are none: {how}")
         refusals = []
         for path in paths:
             try:
-                self._check(path, model, base, how)
-                self.fits(read_about(path), geometry)
-            except ParbenchError as refusal:
-                refusals.append(refusal)
+                about = read_about(path)
+                if reason := refusal(about, self.module_kind.kind, base, vars(self)):
+                    raise ParbenchError(f"the weights in {path} {reason}: {how}")
+                self.fits(about, geometry)
+            except ParbenchError as refused:
+                refusals.append(refused)
             else:
                 return self if self.weights is not None else self.with_fields({"weights": str(path)})
         raise refusals[0]
-
-    def _candidates(self, model: str, base: str) -> list[Path]:
-        """Existing files with weights of this method: those of the model's name, and those trained for the same weights."""
-        kind, folders = self.module_kind.kind, (LOCAL, SHIPPED)
-        named = [path for folder in folders if (path := folder / file_name(model, kind)).is_file()]
-        others = [path for folder in folders for path in sorted(folder.glob(file_name("*", kind))) if path not in named]
-        return named + [path for path in others if _base_of(path) == base]
-
-    def _check(self, path: Path, model: str, base: str, how: str) -> None:
-        about = read_about(path)
-        if about["kind"] != self.module_kind.kind:
-            raise ParbenchError(f"the weights in {path} are of method {about['kind']}, not {self.name}: {how}")
-        if about["base"] != base:
-            raise ParbenchError(f"the weights in {path} were trained for other weights than those of {model}: {how}")
-        for field, value in about["fields"].items():
-            if getattr(self, field, None) != value:
-                raise ParbenchError(
-                    f"the weights in {path} were trained with method.{field}={value}, not {getattr(self, field, None)}: {how}"
-                )
 
     def fits(self, about: Mapping[str, Any], geometry: Geometry) -> None:
         """Refuse weights that cannot deliver the budget on a model of these sizes; what they are is in ``about``.
@@ -177,101 +156,8 @@ class Learned(TokenReducer):
         return found
 
 
-def file_name(model: str, kind: str) -> str:
-    """Name of the file with the weights of a method for a model."""
-    return f"{model}--{kind}.safetensors"
-
-
 @lru_cache(maxsize=64)
 def _fresh(kind: type[Learned], name: str, width: int) -> LearnedModule:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return kind(name=name).new_module(width).double().eval().requires_grad_(False)
-
-
-def sha256_of(path: Path) -> str:
-    """Sha256 of a weights file.
-
-    Raises:
-        ParbenchError: It cannot be read.
-    """
-    try:
-        return file_sha256(path)
-    except OSError as error:
-        raise ParbenchError(f"the weights in {path} cannot be read ({error.strerror}): give the path of a weights file") from error
-
-
-def _base_of(path: Path) -> str | None:
-    """The fingerprint of the weights that a file was trained for; None if it cannot be read, as one that nobody named."""
-    try:
-        return read_about(path).get("base")
-    except ParbenchError:
-        return None
-
-
-def read_about(path: Path) -> Mapping[str, Any]:
-    """What a weights file says of itself: ``kind``, ``base``, ``sizes``, ``fields`` and its training.
-
-    Raises:
-        ParbenchError: It cannot be read, or is no weights file of a learned method.
-    """
-    return _read_about(path, sha256_of(path))
-
-
-@lru_cache(maxsize=64)
-def _read_about(path: Path, _digest: str) -> Mapping[str, Any]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            about: dict[str, Any] = json.loads((file.metadata() or {})[ABOUT])
-        if {"kind", "base", "sizes", "fields"} <= set(about):
-            return about
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError):
-        pass
-    raise ParbenchError(f"{path} is damaged or no weights file of a learned method: write it with scripts/train_reducer.py")
-
-
-@lru_cache(maxsize=16)
-def loaded(kind: type[Any], path: Path, digest: str, untrained: bool, device: str) -> LearnedModule:
-    """The trained part of a weights file, in float64, in evaluation mode and without gradients.
-
-    Args:
-        kind: Its class.
-        path: The file.
-        digest: Its sha256.
-        untrained: Whether it is put back to its state before training.
-        device: Where it is used.
-
-    Raises:
-        ParbenchError: The tensors do not fit the class.
-    """
-    from safetensors.torch import load_file
-
-    try:
-        module: LearnedModule = kind(**_read_about(path, digest)["sizes"])
-        module.load_state_dict({name: value.float() for name, value in load_file(path).items()})
-    except (RuntimeError, TypeError) as error:
-        raise ParbenchError(
-            f"the weights in {path} do not fit method {kind.kind}: train it with scripts/train_reducer.py"
-        ) from error
-    module = module.reset() if untrained else module
-    return module.double().eval().requires_grad_(False).to(device)
-
-
-def save(module: LearnedModule, path: Path, about: Mapping[str, Any]) -> None:
-    """Write a weights file in float16.
-
-    Args:
-        module: The trained part.
-        path: The file.
-        about: ``base``, the fingerprint of the model, and how it was trained.
-    """
-    from safetensors.torch import save_file
-
-    from parbench.files import write_whole
-
-    said = {"kind": module.kind, "sizes": module.sizes, **about}
-    tensors = {name: value.detach().half().contiguous() for name, value in module.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda partial: save_file(tensors, partial, {ABOUT: json.dumps(said, sort_keys=True)}), shared=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from parbench.errors import ParbenchError
+from parbench.models.geometry import Geometry
 from parbench.reducers import Reduction, one_of
 from parbench.reducers.learned import Learned
 from parbench.reducers.modules.codec import Codec
@@ -16,8 +18,6 @@ from parbench.reducers.tofc import Tofc
 from parbench.reducers.token_probes import Probes
 
 _EXPERTS = 4
-# Weight of the balance loss.
-_BALANCE = 0.01
 
 
 @dataclass
@@ -35,7 +35,7 @@ class TofcCodec(Learned, Tofc):
     dimension.
 
     Deviations: four entropy models instead of 16; layers of width d, d/2 and d/16 with GELU (the paper's are not in the
-    descriptions), a logistic prior for the hyperprior, the temperature 1 and the balance loss 0.01 are choices. The descriptions
+    descriptions), a logistic prior for the hyperprior, the temperature 1 and a balance loss of 0.01 are choices. The descriptions
     do not say whether the number of the model is counted; here it is. At the full budget patches are sent unchanged and uncoded.
 
     Attributes:
@@ -66,6 +66,15 @@ class TofcCodec(Learned, Tofc):
         """See :meth:`Learned.new_module`."""
         return Codec(width, _EXPERTS)
 
+    def fits(self, about: Mapping[str, Any], geometry: Geometry) -> None:
+        """Refuse a budget outside the range of those that the weights were trained at."""
+        budgets = about["budgets"]
+        if not min(budgets) <= self.count(geometry) <= max(budgets) and self.count(geometry) < geometry.patches:
+            raise ParbenchError(
+                f"budget={self.budget} of method {self.name} is out of reach: its weights were trained at {min(budgets)} to "
+                f"{max(budgets)} tokens, so use one of those"
+            )
+
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
         """Merge, and code the tokens."""
         if self.count(probes.geometry) == features.shape[1]:
@@ -91,5 +100,5 @@ class TofcCodec(Learned, Tofc):
             coded = module.mix(merged.float().flatten(0, 1))
             rate = coded.bits.mean() / features.shape[-1]
             uneven = (coded.share - 1 / len(module.experts)).square().sum()
-        more = {"bits": self.trade * rate, "balance": _BALANCE * uneven, "_bits": rate.detach()}
+        more = {"bits": self.trade * rate, "balance": uneven, "_bits": rate.detach()}
         return coded.tokens.view(merged.shape), more

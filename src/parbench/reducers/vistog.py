@@ -13,7 +13,7 @@ from parbench.errors import ParbenchError
 from parbench.models.adapter import LlavaAdapter
 from parbench.models.geometry import Geometry
 from parbench.models.vision import WithValues
-from parbench.ops.grouping import gumbel
+from parbench.ops.grouping import gumbel, unevenness
 from parbench.ops.kmeans import nested_centres
 from parbench.reducers import Provenance, Reduction, one_of
 from parbench.reducers.learned import Learned
@@ -44,7 +44,8 @@ class VisToG(Learned):
     of weights serves every budget up to its number of semantic tokens: a budget of g takes the first g of them, and training draws
     g at random (ours). The mean is over the size of a group, not the size plus one as in GroupViT, and the state of the semantic
     token is not added to it, since the frozen projector has seen neither. An empty group gets a copy of the patch that is most
-    similar to it, so that the budget is exact; tables show how many there are. Projections start as the identity and the MLP as
+    similar to it, so that the budget is exact; tables show how many there are. Training can weigh how uneven the groups are (ours),
+    since without it most groups of an image end up empty. Projections start as the identity and the MLP as
     zero. Untrained, the method sends means of the patches that are nearest to k-means centres of training images.
     """
 
@@ -91,8 +92,9 @@ class VisToG(Learned):
     def evaluate(self, module: Grouping, features: Tensor, probes: Probes) -> Reduction:
         """See :meth:`Learned.evaluate`."""
         count = self.count(probes.geometry)
-        groups = probes.beside(module.tokens[:count])
-        tokens, members, empty = module(groups, features.double())
+        patches = features.double()
+        scores = module.scores(probes.beside(module.tokens[:count]), patches)
+        tokens, members, empty = module(scores, patches)
         weights = members.double() / members.sum(2, keepdim=True)
         counts = torch.full((len(features),), count, device=features.device)
         return Reduction(
@@ -113,9 +115,9 @@ class VisToG(Learned):
     def learn(
         self, module: Grouping, features: Tensor, probes: Probes, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The tokens in training, with noise, and further losses (none)."""
+        """The tokens in training, with noise, and how uneven the groups are (``evenness``)."""
         count = self.count(probes.geometry)
-        groups = probes.beside(module.tokens[:count])
+        scores = module.scores(probes.beside(module.tokens[:count]), features)
         noise = gumbel(torch.Size((len(features), count, features.shape[1])), generator).to(features)
-        tokens, _, empty = module(groups, features, noise)
-        return tokens, {"_empty": empty.double().mean()}
+        tokens, _, empty = module(scores, features, noise)
+        return tokens, {"evenness": unevenness(scores.float()), "_empty": empty.double().mean()}

@@ -63,18 +63,17 @@ class Grouping(LearnedModule):
         found: Tensor = query @ key.transpose(1, 2) * query.shape[-1] ** -0.5
         return found
 
-    def forward(self, groups: Tensor, patches: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, scores: Tensor, patches: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Group the patches.
 
         Args:
-            groups: [B, g, d] states of semantic tokens behind the tower.
+            scores: [B, g, N] similarity of semantic tokens and patches.
             patches: [B, N, d].
             noise: [B, g, N] added to the scores in training, with a soft gradient; None in evaluation.
 
         Returns:
             [B, g, d] tokens, [B, g, N] bool the patches of each, and [B] the number of groups that were empty.
         """
-        scores = self.scores(groups, patches)
         if noise is None:
             members, empty = hard_groups(scores)
             weights = members.to(patches.dtype) / members.sum(2, keepdim=True)
