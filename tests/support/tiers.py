@@ -10,7 +10,7 @@ TIERS = {
     "unit": "needs no weights",
     "model": "needs llava-tiny or another model in this process",
     "cli": "runs whole commands of parbench",
-    "external": "needs SLURM, Chromium, a W&B server, notebooks' kernels, the right to mount, or processes to kill",
+    "external": "needs SLURM, Chromium, a W&B server, notebooks' kernels, the right to mount, processes to kill, or minutes",
 }
 
 # The first tier with a fixture that a test asks for, itself or through another one, is the test's.
