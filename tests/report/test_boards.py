@@ -138,6 +138,25 @@ def test_a_setting_and_a_budget_are_chosen_and_sent(browser, board):
     assert browser.errors() == []
 
 
+def test_a_heading_sorts_the_rows_below_none_and_the_order_is_sent(browser, board):
+    browser.open(board)
+    place = [one["title"] for one in content(board)["boards"]["all"]].index(TINY)
+    browser.choose("#board-setting", str(place))
+    by_rank = browser.texts("#ranks tbody tr th")
+    browser.click('#ranks th[data-key="value"] button')
+    assert browser.texts("#ranks tbody tr th") == by_rank
+    browser.click('#ranks th[data-key="value"] button')
+    assert browser.texts("#ranks tbody tr th") == [by_rank[0], *reversed(by_rank[1:])]
+    assert browser.evaluate("""document.querySelector('#ranks th[data-key="value"]').getAttribute('aria-sort')""") == "ascending"
+    fragment = browser.evaluate("location.hash.slice(1)")
+    browser.open(board, fragment=fragment)
+    assert browser.texts("#ranks tbody tr th") == [by_rank[0], *reversed(by_rank[1:])]
+    # The mean over settings has no such column, and keeps the order of its ranks.
+    browser.choose("#board-setting", "0")
+    assert browser.texts("#ranks tbody tr th") == ["1par", "2visionzip", "3random"]
+    assert browser.errors() == []
+
+
 def rest_of(board: Path) -> list[str]:
     return [f"3{name}" for name, row in rows_of(board, TINY, 64).items() if row["rank"] == 3]
 

@@ -1,10 +1,18 @@
-// The leaderboard: retained accuracy at one budget, with ranks that respect ties.
+// The leaderboard: retained accuracy at one budget, with ranks that respect ties. It can be sorted by a column.
+
+/** Sorted by `place`, the order of the ranks, until a column is clicked. */
+let boardState;
 
 const boardNow = () => data.boards.all[Number(byId("board-setting").value)];
 
 const groupNow = () => boardNow().groups.find(({ budget }) => String(budget) === byId("board-budget").value) ?? { rows: [] };
 
-const rankedRows = () => groupNow().rows.filter((row) => byId("board-controls").checked || !isControl(row));
+function rankedRows() {
+  const rows = groupNow().rows.map((row, place) => ({ ...row, place })).filter((row) => byId("board-controls").checked || !isControl(row));
+  // A setting may lack the column.
+  const state = rows.some((row) => isNumber(row[boardState.key])) ? boardState : { key: "place", down: false };
+  return rows.sort((a, b) => compareBy(state, a, b));
+}
 
 const ranged = (row, key, digits) => {
   const [value, low, high] = ["", "_low", "_high"].map((end) => figure(row[key + end], digits));
@@ -14,9 +22,9 @@ const ranged = (row, key, digits) => {
 function boardColumns() {
   const { measure } = boardNow(), rows = groupNow().rows, has = (key) => rows.some((row) => isNumber(row[key]));
   return [
-    { key: "retained", title: "retained %", digits: 1, hint: "Relative to no reduction, paired, with its 95 % interval. Rows are sorted by it." },
+    { key: "retained", title: "retained %", digits: 1, hint: "Relative to no reduction, paired, with its 95 % interval." },
     { key: "value", title: measure ? measure.title + (measure.percent ? " %" : "") : "", digits: measure?.digits ?? 1, hint: "With its 95 % interval, images resampled." },
-    { key: "tokens", title: "tokens", digits: 1, hint: "Visual tokens of a sample, mean over samples and LLM layers." },
+    { key: "tokens", title: "tokens", digits: 1, hint: "Visual tokens of a sample, mean over samples and LLM layers.", first: true },
     { key: "saved", title: "FLOPs saved %", digits: 1, hint: "Share of the FLOPs without reduction, up to the first token." },
   ].filter(({ key }) => has(key));
 }
@@ -43,9 +51,11 @@ function boardRow(row, columns, range, several) {
 
 function drawBoard() {
   const board = boardNow(), rows = rankedRows(), columns = boardColumns(), several = severalFolders();
-  const titles = [["rank, method", data.boards.rule], ...columns.map(({ title, hint }) => [title, hint]),
-    ["ties", "Number of rows of this budget from which it does not differ significantly; click the number for their names."], ...(several ? [["from", ""]] : [])];
-  const head = make("tr", {}, ...titles.map(([title, hint]) => make("th", { scope: "col", class: title === "from" ? "from" : null }, make("span", { class: "head plain" }, title, hint ? hintButton(title, hint) : null))));
+  const plain = (title, hint) => make("th", { scope: "col", class: title === "from" ? "from" : null }, make("span", { class: "head plain" }, title, hint ? hintButton(title, hint) : null));
+  const sortable = (column) => sortHeading("ranks", boardState, column, drawBoard);
+  const head = make("tr", {},
+    sortable({ key: "place", title: "rank, method", hint: data.boards.rule, first: true }), ...columns.map(sortable),
+    plain("ties", "Number of rows of this budget from which it does not differ significantly; click the number for their names."), several ? plain("from", "") : null);
   const range = rangeOf(rows, "retained"), all = [...(board.none ? [board.none] : []), ...rows];
   byId("ranks").replaceChildren(make("thead", {}, head), make("tbody", {}, ...all.map((row) => boardRow(row, columns, range, several))));
   byId("board-status").textContent = board.said;
@@ -82,11 +92,12 @@ function boardText() {
 starts.push(() => {
   byId("board-setting").append(...data.boards.all.map(({ title }, place) => make("option", { value: place }, title)));
   byId("board-choice").hidden = data.boards.all.length < 2;
+  boardState = sorting("board-sort", "place", (key) => ["place", "retained", "value", "tokens", "saved"].includes(key));
   bind("board-setting", "board", () => { boardBudgets(); drawBoard(); });
   boardBudgets();
   bind("board-budget", "board-budget", drawBoard);
   bind("board-controls", "board-controls", drawBoard);
-  byId("board-note").textContent = `Sorted by retained accuracy, or by the measure itself if there is no unreduced run. ${data.boards.rule} A hidden control keeps its rank.`;
+  byId("board-note").textContent = `Sorted by retained accuracy, or by the measure itself if there is no unreduced run, until a heading is clicked. ${data.boards.rule} A hidden control keeps its rank.`;
   startExport("board-export", boardText);
   drawBoard();
 });

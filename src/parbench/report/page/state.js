@@ -30,6 +30,33 @@ function bind(id, key, change) {
   return control;
 }
 
+/** How a table is sorted: the key of a column, whether the greatest is first, and the key in the URL; the default may be any order. */
+function sorting(stored, standard, known) {
+  const text = remembered(stored, standard), wanted = known(text.replace(/^-/, "")) ? text : standard;
+  return { stored, key: wanted.replace(/^-/, ""), down: wanted.startsWith("-") };
+}
+
+/** Compares two rows by a column. Missing values come last in both orders. */
+function compareBy({ key, down }, a, b) {
+  const [one, other] = [a[key], b[key]];
+  if (!isNumber(one) || !isNumber(other)) return isNumber(other) - isNumber(one);
+  return down ? other - one : one - other;
+}
+
+/** A heading by which a table is sorted; `first`: whether the first click sorts in ascending order. */
+function sortHeading(table, state, { key, title, hint, first }, changed) {
+  const sorted = state.key === key ? (state.down ? "descending" : "ascending") : null;
+  const click = () => {
+    state.down = state.key === key ? !state.down : !first;
+    state.key = key;
+    remember(state.stored, (state.down ? "-" : "") + key);
+    changed();
+    byId(table).querySelector(`th[data-key="${key}"] button`).focus();
+  };
+  return make("th", { scope: "col", "aria-sort": sorted, "data-key": key },
+    make("span", { class: "head" }, make("button", { type: "button", click }, title), hint ? hintButton(title, hint) : null));
+}
+
 // If the URL changes in the same window, for example by pasting a link, the page is loaded again.
 addEventListener("hashchange", () => location.reload());
 

@@ -1,6 +1,6 @@
 // The table, which can be sorted by a column, filtered by name and budget, and shows one group of columns at a time.
 
-const tableState = { key: "value", down: true };
+let tableState;
 /** Columns that are always shown. */
 const ALWAYS = ["value"];
 const tableGroups = () => [...new Set(data.columns.map((column) => column.group))];
@@ -13,12 +13,9 @@ function columnsShown() {
 }
 
 function sortKeys(a, b) {
-  const { key, down } = tableState;
-  const [one, other] = [a[key], b[key]];
-  if (key === "series") return (one < other ? -1 : one > other ? 1 : (b.budget ?? 1e9) - (a.budget ?? 1e9)) * (down ? -1 : 1);
-  // Missing values come last in both orders.
-  if (!isNumber(one) || !isNumber(other)) return isNumber(other) - isNumber(one);
-  return down ? other - one : one - other;
+  const [one, other] = [a.series, b.series], down = tableState.down;
+  if (tableState.key === "series") return (one < other ? -1 : one > other ? 1 : (b.budget ?? 1e9) - (a.budget ?? 1e9)) * (down ? -1 : 1);
+  return compareBy(tableState, a, b);
 }
 
 function rowsShown() {
@@ -51,18 +48,7 @@ const headingText = (column) => (column.unit.trim() ? `${column.title} ${column.
 
 const budgetText = (row) => (row.budget === null ? (row.method === "none" ? "" : "own rule") : String(row.budget) + (row.off === null ? "" : " †"));
 
-function heading(key, title, hint, first) {
-  const sorted = tableState.key === key ? (tableState.down ? "descending" : "ascending") : null;
-  const click = () => {
-    tableState.down = tableState.key === key ? !tableState.down : !first;
-    tableState.key = key;
-    remember("sort", (tableState.down ? "-" : "") + key);
-    drawTable();
-    byId("runs").querySelector(`th[data-key="${key}"] button`).focus();
-  };
-  return make("th", { scope: "col", "aria-sort": sorted, "data-key": key },
-    make("span", { class: "head" }, make("button", { type: "button", click }, title), hint ? hintButton(title, hint) : null));
-}
+const heading = (key, title, hint, first) => sortHeading("runs", tableState, { key, title, hint, first }, drawTable);
 
 function drawTable() {
   const rows = rowsShown(), columns = columnsShown();
@@ -100,8 +86,8 @@ starts.push(() => {
   byId("table-columns").append(...[...tableGroups(), "all"].map((group) => make("option", { value: group }, group)));
   byId("table-budget").append(make("option", { value: "all" }, "all"), ...budgetOptions());
   for (const [id, key] of [["table-columns", "columns"], ["table-filter", "filter"], ["table-budget", "budget"], ["table-controls", "controls"]]) bind(id, key, drawTable);
-  const sort = remembered("sort", "-value"), key = sort.replace(/^-/, "");
-  if (["series", "budget", ...data.columns.map((column) => column.key)].includes(key)) Object.assign(tableState, { key, down: sort.startsWith("-") });
+  const keys = ["series", "budget", ...data.columns.map((column) => column.key)];
+  tableState = sorting("sort", "-value", (key) => keys.includes(key));
   const chance = data.about.chance === null ? "" : ` Guessing gets ${data.about.chance.toFixed(1)} %.`;
   byId("table-note").textContent = (hasIntervals ? "Small figures: 95 % intervals, images resampled with all their questions, and p after Holm's correction over the runs of a budget; "
     + "bold: p below 0.05." : "") + (columnOf("ms") ? " Small figures of ms: quartiles of repeats." : "") + chance;
