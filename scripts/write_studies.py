@@ -1,4 +1,6 @@
-"""Writes docs/raters.md and the readings in docs/par_ablation.md from the files that scripts/keep_study.py has kept.
+"""Writes the tables of studies in docs/raters.md, docs/par_ablation.md and docs/seeds.md.
+
+Their files are kept by scripts/keep_study.py and scripts/point_at_evidence.py.
 
 python scripts/write_studies.py
 """
@@ -10,16 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from study import Comparison, Study
+from page_text import table
+from study import Comparison, Study, path_of
 
 DOCS = Path(__file__).parents[1] / "docs"
 _READINGS = re.compile(r"(<!-- readings: written by scripts/write_studies.py -->\n).*?(<!-- /readings -->)", re.DOTALL)
+_POINTING = re.compile(r"(<!-- pointing: written by scripts/write_studies.py -->\n).*?(<!-- /pointing -->)", re.DOTALL)
 _RATERS = re.compile(r"(<!-- raters: written by scripts/write_studies.py -->\n).*?(<!-- /raters -->)", re.DOTALL)
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], text: int = 1) -> str:
-    line = "|" + "---|" * text + "---:|" * (len(header) - text)
-    return "\n".join([f"| {' | '.join(header)} |", line, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
 def _percent(value: float | None) -> str:
@@ -58,9 +57,9 @@ def readings(text: str) -> str:
             skills.append([run["label"], *(_percent(study.accuracy(run, skill)) for skill in others)])
         parts += [
             f"At {budget} tokens:",
-            _table(header, rows),
+            table(header, rows),
             "The other skills, accuracy %:",
-            _table(["variant", *others], skills),
+            table(["variant", *others], skills),
         ]
     body = "\n\n".join(parts)
     return _READINGS.sub(lambda place: f"{place[1]}\n{body}\n\n{place[2]}", text)
@@ -84,12 +83,48 @@ def raters(text: str) -> str:
             who = run["label"].partition(", ")[2] or "own"
             cells = one.cells() if one else [_percent(study.accuracy(run)), "", ""]
             rows.append([f"`{run['method']}`", who, *cells, _percent(run["evidence"]), _percent(study.accuracy(run, "count"))])
-        parts += [f"At {budget} tokens:", _table(header, rows, 2)]
+        parts += [f"At {budget} tokens:", table(header, rows, 2)]
     body = "\n\n".join(parts)
     return _RATERS.sub(lambda place: f"{place[1]}\n{body}\n\n{place[2]}", text)
 
 
-PAGES = {"par_ablation.md": readings, "raters.md": raters}
+def pointing(text: str) -> str:
+    """The text of docs/seeds.md with up-to-date tables of pointing at the evidence."""
+    parts = []
+    for name, what in (("pointing", "With a bias on attention"), ("pointing-latent", "With the latent of the paper")):
+        if not path_of(name).exists():
+            continue
+        study = Study.kept(name)
+        verdict, rows = _pointed(study)
+        others = [skill for skill in study.skills if skill != "count"]
+        skills = [[run["label"], *(_percent(study.accuracy(run, skill)) for skill in others)] for run in study.runs]
+        parts += [f"{what}: {study.about}. {verdict}", rows, "The other skills, accuracy %:", table(["way", *others], skills)]
+    body = "\n\n".join(parts)
+    return _POINTING.sub(lambda place: f"{place[1]}\n{body}\n\n{place[2]}", text)
+
+
+def _pointed(study: Study) -> tuple[str, str]:
+    """Which ways of pointing are better than none, and their table."""
+    first = study.runs[0]
+    compared = [study.against(lambda _: first, skill) for skill in (None, "count")]
+    plain = [[_percent(study.accuracy(first, skill)), "", ""] for skill in (None, "count")]
+    rows = [[first["label"], _percent(first["share"]), *plain[0], *plain[1]]]
+    rows += [
+        [one.run["label"], _percent(one.run["share"]), *one.cells(), *count.cells()] for one, count in zip(*compared, strict=True)
+    ]
+    columns = ["Δ vs no pointing [95 %]", "p"]
+    header = ["way", "attention %", "accuracy %", *columns, "count %", *columns]
+    family = f"{_verdict(compared[0], 'with no pointing, over all skills')}{_worse(compared[0])}"
+    return f"{family}{_worse(compared[1], 'counting')}", table(header, rows)
+
+
+def _worse(comparisons: Sequence[Comparison], skill: str = "") -> str:
+    """Which runs are worse than their reference, in one sentence; empty if none is."""
+    worse = [f"*{one.run['label']}*" for one in comparisons if one.p < 0.05 and one.difference < 0]
+    return f" Worse{f' in {skill}' if skill else ''}: {', '.join(worse)}." if worse else ""
+
+
+PAGES = {"par_ablation.md": readings, "raters.md": raters, "seeds.md": pointing}
 
 
 def main() -> None:
