@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import inspect
 import json
 import sys
 import time
@@ -47,14 +48,13 @@ SOURCES = (
     "training/tiny/attention.py",
     "training/tiny/vision_stage.py",
     "scripts/train_reducer.py",
-    "src/parbench/reducers/vistog.py",
-    "src/parbench/reducers/tofc_codec.py",
-    "src/parbench/reducers/modules/base.py",
-    "src/parbench/reducers/modules/codec.py",
-    "src/parbench/reducers/modules/grouping.py",
+    "training/tiny/skipping.py",
     "src/parbench/models/beside.py",
+    "src/parbench/ops/clusters.py",
     "src/parbench/ops/grouping.py",
     "src/parbench/ops/kmeans.py",
+    "src/parbench/ops/redundancy.py",
+    "src/parbench/ops/sines.py",
 )
 
 
@@ -136,11 +136,13 @@ def measure(trainer: ReducerTrainer) -> None:
         print(f"{name}: {took:.2f} s a step")
 
 
-def code_digest() -> str:
-    """A short hash of the training's own code."""
+def code_digest(method: Learned) -> str:
+    """A short hash of the training's own code, and of that of the method and its trained part."""
+    own = [one for one in (*type(method).__mro__, *method.module_kind.__mro__) if one.__module__.startswith("parbench.")]
+    files = [ROOT / source for source in SOURCES] + sorted({Path(inspect.getfile(one)) for one in own})
     digest = hashlib.sha256()
-    for source in SOURCES:
-        digest.update((ROOT / source).read_bytes())
+    for file in files:
+        digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -176,7 +178,7 @@ def about_training(given: argparse.Namespace, recipe: Recipe, trainer: ReducerTr
         "terms": recipe.terms,
         "dtype": "bfloat16" if trainer.reader.precision == torch.bfloat16 else "float32",
         "stage": asdict(trainer.stage),
-        "code": code_digest(),
+        "code": code_digest(method),
         "parbench": parbench.__version__,
     }
 

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from parbench.reducers.setok import SeTok
+from parbench.reducers.skip_vision_ada import SkipVisionAda
 from parbench.reducers.tofc_codec import TofcCodec
 from parbench.reducers.vistog import VisToG
 from tiny.loop import Pace, run_stage
+from tiny.reducer_recipes import RECIPES
 from tiny.reducer_stage import STAGE, ReducerTrainer, stage_of, validated
 
 SHORT = replace(STAGE, steps=2, batch=1, questions=1, warmup=1)
@@ -70,6 +73,47 @@ def test_only_the_module_is_trained(adapter, folder):
     torch.stack([loss for name, loss in losses.items() if not name.startswith("_")]).sum().backward()
     assert all(parameter.grad is None for parameter in adapter.model.parameters())
     assert all(parameter.grad is not None for parameter in made.parameters())
+
+
+def test_every_recipe_trains_its_module_alone(adapter):
+    for name, recipe in RECIPES.items():
+        made = trainer(adapter, recipe.build(name, {}, 16))
+        losses = made.losses(0)
+        torch.stack([loss for kind, loss in losses.items() if not kind.startswith("_")]).sum().backward()
+        assert any(parameter.grad is not None and parameter.grad.any() for parameter in made.parameters()), name
+        assert all(parameter.grad is None for parameter in adapter.model.parameters())
+
+
+@pytest.mark.parametrize("method", [SeTok(name="setok", budget=16), SkipVisionAda(name="skip-vision-ada", budget=16)])
+def test_the_same_training_gives_the_same_weights(adapter, folder, method):
+    one, same = (trained(adapter, folder / name, method=method) for name in ("one", "same"))
+    start = trainer(adapter, method).module.state_dict()
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert any(not torch.equal(one[name], start[name]) for name in one)
+
+
+def test_answers_do_not_see_skipped_tokens_and_these_have_no_mlp(adapter):
+    """In one sequence with its answer, as in evaluation, where the skipped tokens leave the KV cache after prefill."""
+    made = trainer(adapter, SkipVisionAda(name="skip-vision-ada", budget=16))
+    lesson = made.reader.draw(np.random.default_rng(0))
+    turns, unfed = made.reader.turns(lesson.asked), made.reducer.unfed(adapter.geometry)
+    visual = torch.randn(1, 16, adapter.model.config.text_config.hidden_size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        plain, skipping = (made.reader.read(visual, turns, None, unfed=given) for given in (None, unfed))
+    first, columns = len(made.reader.prefix), unfed.nonzero().flatten() + len(made.reader.prefix)
+    turn = turns[0]
+    prompt_end, answer = skipping.start + turn.at + turn.prompt - 1, skipping.start + turn.at + turn.prompt
+    assert skipping.allowed[0, prompt_end, columns].all()
+    assert not skipping.allowed[0, answer, columns].any()
+    fed = (~unfed).nonzero().flatten() + first
+    assert skipping.allowed[0, answer, fed].all()
+    assert plain.allowed[0, answer, columns].all()
+    # The residual stream of a skipped token gets what attention adds alone.
+    layer = adapter.model.model.language_model.layers[0]
+    added = skipping.states[1] - plain.states[1]
+    assert added[0, columns].any(1).all()
+    assert torch.equal(skipping.states[1][0, :first], plain.states[1][0, :first])
+    assert not layer.mlp._forward_hooks
 
 
 def test_terms_weigh_further_losses(adapter):

@@ -25,6 +25,7 @@ from tiny.layout import PATCHES
 from tiny.loop import Losses, Stage
 from tiny.referents import Centre, Referent, referents
 from tiny.sequences import Lesson, Look, Thinning, Turn, draw_lesson
+from tiny.skipping import unseen_by_answers, without_mlp
 from tiny.vision_stage import TRAIN_SEEDS, Picture, draw_picture, embed_patches, normalise
 
 _MULTIPLE = 32
@@ -157,7 +158,14 @@ class LanguageTrainer(nn.Module):
         """Additional losses of the LLM; none here, for subclasses to override."""
         return {}
 
-    def read(self, whole: torch.Tensor, turns: list[Turn], thinning: Thinning | None, pictures: Sequence[Picture] = ()) -> Look:
+    def read(
+        self,
+        whole: torch.Tensor,
+        turns: list[Turn],
+        thinning: Thinning | None,
+        pictures: Sequence[Picture] = (),
+        unfed: torch.Tensor | None = None,
+    ) -> Look:
         """Run the LLM on questions.
 
         Args:
@@ -165,6 +173,7 @@ class LanguageTrainer(nn.Module):
             turns: The questions.
             thinning: The selection of visual tokens; None for all.
             pictures: The images; without them, visual tokens have consecutive positions.
+            unfed: [k] bool, the visual tokens that skip the feed-forward part and that answers do not see; None for none.
         """
         device = whole.device
         visual = whole
@@ -201,17 +210,21 @@ class LanguageTrainer(nn.Module):
         causal = torch.ones(start + length, start + length, dtype=torch.bool, device=device).tril()
         same = (group[:, None, :] == 0) | (group[:, None, :] == group[:, :, None])
         allowed = (causal & same) | torch.eye(start + length, dtype=torch.bool, device=device)
+        columns = None if unfed is None else F.pad(unfed.to(device), (len(self.prefix), length))
+        if columns is not None:
+            allowed = unseen_by_answers(allowed, turns, start, columns)
         mask = torch.zeros(allowed.shape, dtype=visual.dtype, device=device).masked_fill(~allowed, torch.finfo(visual.dtype).min)
         embed = self.vlm.get_input_embeddings()
         prefix = embed(torch.tensor(self.prefix, device=device)).expand(batch, -1, -1)
         inputs = torch.cat([prefix, visual.to(prefix.dtype), embed(ids)], dim=1)
-        output = self.vlm.model.language_model(
-            inputs_embeds=inputs,
-            attention_mask=mask[:, None],
-            position_ids=position,
-            use_cache=False,
-            output_hidden_states=True,
-        )
+        with without_mlp(self.vlm.model.language_model.layers, columns):
+            output = self.vlm.model.language_model(
+                inputs_embeds=inputs,
+                attention_mask=mask[:, None],
+                position_ids=position,
+                use_cache=False,
+                output_hidden_states=True,
+            )
         hidden = output.last_hidden_state
         # The token at i is predicted by the output at i - 1.
         logits = self.vlm.lm_head(hidden[:, start - 1 : -1]).float()

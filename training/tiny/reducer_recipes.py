@@ -11,6 +11,8 @@ import yaml
 
 from parbench.errors import ParbenchError
 from parbench.reducers.learned import Learned
+from parbench.reducers.setok import SeTok
+from parbench.reducers.skip_vision_ada import SkipVisionAda
 from parbench.reducers.tofc_codec import TofcCodec
 from parbench.reducers.vistog import VisToG
 
@@ -68,6 +70,8 @@ class Recipe:
 RECIPES: dict[str, Recipe] = {
     "vistog": Recipe(VisToG, terms={"evenness": 0.01}),
     "tofc-codec": Recipe(TofcCodec, steps=400, terms={"balance": 0.01}),
+    "setok": Recipe(SeTok),
+    "skip-vision-ada": Recipe(SkipVisionAda, steps=300, rate=2e-3),
 }
 
 

@@ -18,6 +18,7 @@ from parbench.scenes.questions import Question
 from parbench.scenes.splits import load_split
 from tiny.language_stage import LanguageTrainer
 from tiny.loop import Losses, Stage
+from tiny.sequences import Look, Turn
 from tiny.validation import drawn
 from tiny.vision_stage import TRAIN_SEEDS, Picture, draw_picture, normalise
 
@@ -58,7 +59,8 @@ class ReducerTrainer(nn.Module):
         self.stage, self.seed, self.terms = stage, seed, dict(terms or {})
         self.adapter, self.reducer = adapter, reducer
         adapter.model.requires_grad_(False)
-        width = adapter.model.config.vision_config.hidden_size
+        config = adapter.model.config
+        width = (config.vision_config if self._first else config.text_config).hidden_size
         self.module: LearnedModule = reducer.new_module(width)
         # In a tuple, so that the model's weights are no part of this module.
         self._readers = (LanguageTrainer(adapter.model, adapter.tokenizer, stage, seed),)
@@ -97,8 +99,8 @@ class ReducerTrainer(nn.Module):
         with self._autocast():
             encoded = self._encoded(lesson.pictures)
             method = self.reducer.with_budget(budget)
-            tokens, more = method.learn(self.module, encoded.features, self._probes(encoded), generator)
-            look = self.reader.read(self.adapter.project(tokens), turns, None)
+            tokens, more = method.learn(self.module, self._features(encoded), self._probes(encoded), generator)
+            look = self._read(method, tokens, turns)
             losses: Losses = {"answer": self.reader.answer_loss(look, turns), **self._weighed(more)}
         return losses | {"_right": torch.tensor(np.mean(look.right(turns)))}
 
@@ -113,6 +115,20 @@ class ReducerTrainer(nn.Module):
             normalise([picture.pixels for picture in pictures]), self.reducer.blocks_of(self.adapter.geometry)
         )
 
+    @property
+    def _first(self) -> bool:
+        """Whether the reducer is in front of the projector."""
+        return self.reducer.place == "before_projector"
+
+    def _features(self, encoded: Encoded) -> torch.Tensor:
+        """The tokens that the reducer gets."""
+        return encoded.features if self._first else self.adapter.project(encoded.features)
+
+    def _read(self, method: Learned, tokens: torch.Tensor, turns: list[Turn]) -> Look:
+        """Run the LLM on questions with the reducer's tokens."""
+        visual = self.adapter.project(tokens) if self._first else tokens
+        return self.reader.read(visual, turns, None, unfed=method.unfed(self.adapter.geometry))
+
     def _probes(self, encoded: Encoded) -> Probes:
         return Probes(self.adapter, encoded, [""] * len(encoded.features), list(range(len(encoded.features))))
 
@@ -126,9 +142,8 @@ class ReducerTrainer(nn.Module):
         """For each question whether the greedy answer is correct, with tokens as in evaluation, and the measures of the images."""
         turns = self.reader.turns(asked)
         encoded = self._encoded(pictures)
-        reduction = method.evaluate(module, encoded.features, self._probes(encoded))
-        right = self.reader.read(self.adapter.project(reduction.tokens), turns, None).right(turns)
-        return right, reduction.measures
+        reduction = method.evaluate(module, self._features(encoded), self._probes(encoded))
+        return self._read(method, reduction.tokens, turns).right(turns), reduction.measures
 
 
 def validated(

@@ -97,6 +97,10 @@ class Learned(TokenReducer):
             ParbenchError: They cannot.
         """
 
+    def unfed(self, geometry: Geometry) -> Tensor | None:
+        """[k] bool: which of the k tokens skip the LLM's feed-forward part and are not seen by generated tokens; None for none."""
+        return None
+
     def start(self, module: Any, adapter: LlavaAdapter, batches: Iterable[Tensor], generator: torch.Generator) -> None:
         """Set a module to the state from which training starts, if that depends on images.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -89,7 +90,17 @@ class SkipVision(FeedForwardReducer, AttendedReducer):
         return found
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
-        """Retain patches, merge the others, and summarise both."""
+        """Retain patches, merge the others, and summarise both by their means."""
+        return self.sequence(features, probes, None)
+
+    def sequence(self, features: Tensor, probes: Probes, rate: Callable[[Tensor], Tensor] | None) -> Reduction:
+        """The tokens that the LLM gets.
+
+        Args:
+            features: [B, N, d] behind the projector.
+            probes: Further inputs for these images.
+            rate: Gives the scores [B, K] of tokens [B, K, d] in their summary; None for their mean.
+        """
         batch, size, _ = features.shape
         retained, skipped = self.split(probes.geometry)
         if retained == size:
@@ -101,7 +112,10 @@ class SkipVision(FeedForwardReducer, AttendedReducer):
         merged = scattered(self.merge(gather(features, rest), skipped).means, rest, size)
         chosen, _ = compact(keep)
         whole = scattered(torch.eye(retained, dtype=torch.float64, device=features.device).expand(batch, -1, -1), chosen, size)
-        parts = [whole, self.summary(whole), merged, self.summary(merged)]
+        parts = []
+        for weights in (whole, merged):
+            scores = None if rate is None else rate((weights @ features.double()).to(features.dtype))
+            parts += [weights, self.summary(weights, scores)]
         counts = torch.full((batch,), retained + skipped + 2, device=features.device)
         return Reduction.mix(features, torch.cat(parts, dim=1), counts)
 
