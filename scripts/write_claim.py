@@ -51,6 +51,11 @@ class Claim:
         """The other methods without training."""
         return rivals(self.of, self.series, self.budget)
 
+    @cached_property
+    def learned(self) -> list[Rival]:
+        """Learned methods, which are a family of their own."""
+        return rivals(self.of, self.series, self.budget, trained=True)
+
     def run(self, place: int) -> pd.Series:
         """A run."""
         return self.of.runs.iloc[place]
@@ -204,20 +209,36 @@ def _measure(claim: Claim) -> str:
 
 
 def _against(claim: Claim, exact: Claim | None) -> list[str]:
-    header = ["method", "tokens", _measure(claim), "retained %", "GFLOP", "saved %", "PAR minus method", "p"]
-    by_place = {one.place: one for one in exact.rivals} if exact else {}
-    header += ["PAR (per image) minus method", "p"] if exact else []
-    rows = []
-    for one in claim.rivals:
-        run = claim.run(one.place)
-        cells = [_called(claim, one), f"{run['tokens_mean']:.1f}", ranged(claim.of.score.of(one.place), claim.of.measure.scale)]
-        cells += [ranged(claim.retained(one.place), 100), f"{run['flops_prefill'] / 1e9:.2f}", f"{claim.saved(one.place):.1f}"]
-        for pair in [one, *([by_place[one.place]] if exact else [])]:
-            cells += [ranged(pair.difference, claim.of.measure.scale, signed=True), p_text(pair.p)]
-        rows.append(cells)
     whole, reduced = (claim.run(place)["flops_prefill"] / 1e9 for place in (claim.of.none, claim.mine))
     about = f"FLOPs are those up to the first token: {whole:.2f} GFLOP without reduction, {reduced:.2f} with PAR."
-    return [f"## Against every other method at {claim.budget:g} tokens", about, table(header, rows)]
+    parts = [f"## Against every other method at {claim.budget:g} tokens", about]
+    parts.append(_differences(claim, claim.rivals, exact.rivals if exact else None))
+    if claim.learned:
+        said = "[Learned methods](learned.md), whose weights this project trained; p-values are corrected among them."
+        parts += [said, _differences(claim, claim.learned, exact.learned if exact else None)]
+    return parts
+
+
+def _differences(claim: Claim, rivals: Sequence[Rival], exact: Sequence[Rival] | None) -> str:
+    """A table of rivals.
+
+    Args:
+        claim: The claim.
+        rivals: The rivals.
+        exact: The same, compared with the method's budget kept for each image; None without such a run.
+    """
+    header = ["method", "tokens", _measure(claim), "retained %", "GFLOP", "saved %", "PAR minus method", "p"]
+    header += ["PAR (per image) minus method", "p"] if exact is not None else []
+    scale, rows = claim.of.measure.scale, []
+    for row, one in enumerate(rivals):
+        run = claim.run(one.place)
+        cells = [_called(claim, one), f"{run['tokens_mean']:.1f}", ranged(claim.of.score.of(one.place), scale)]
+        cells += [ranged(claim.retained(one.place), 100), f"{run['flops_prefill'] / 1e9:.2f}", f"{claim.saved(one.place):.1f}"]
+        # Both lists have the same rivals in the same order.
+        for pair in (one, *([exact[row]] if exact is not None else [])):
+            cells += [ranged(pair.difference, scale, signed=True), p_text(pair.p)]
+        rows.append(cells)
+    return table(header, rows)
 
 
 def _called(claim: Claim, rival: Rival) -> str:

@@ -6,12 +6,14 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
 import write_claim
 import write_two_witnesses
 import write_which_method
+from made_runs import identity, line, write_run, write_scores
 from page_text import made_by, words_in
 from parbench.cli import main
 from parbench.errors import ParbenchError
@@ -100,6 +102,39 @@ def test_what_is_recommended_is_first_and_no_other_run_is(tiny_sweep, scores):
         row = rows_of(page, f"At {budget:g} tokens:")["all questions"]
         assert row[1] == f"{len(overall.first)} of 5"
     assert "No times were measured for these runs" in page
+
+
+def made(folder: Path, model: str, shares: dict[str, float]) -> None:
+    """Runs of a model with some accuracies at 64 tokens, on 400 questions."""
+    for seed, (method, share) in enumerate(shares.items()):
+        scores = (np.random.default_rng(seed).random(400) < share).astype(float).tolist()
+        write_scores(folder, scores, method, None if method == "none" else 64, model=model)
+
+
+def test_what_is_first_on_several_models_is_named_and_a_mixture_is_refused(tmp_path):
+    made(tmp_path, "one", {"none": 0.95, "par": 0.9, "trim": 0.9, "fastv": 0.3})
+    made(tmp_path, "two", {"none": 0.95, "par": 0.9, "trim": 0.4, "fastv": 0.2})
+    page = write_which_method.page([str(tmp_path)])
+    assert {"one", "two"} == set(re.findall(r"^## `(\w+)` on", page, re.M))
+    assert rows_of(page, "## In all settings") == {"64": ["2", "`par`"]}
+    with pytest.raises(ParbenchError, match="differ in model"):
+        write_claim.page([str(tmp_path)])
+    # Rows of one name are not taken for one another.
+    write_scores(tmp_path, [1.0] * 400, "par", 64, model="one", seed=1)
+    with pytest.raises(ParbenchError, match="differ in seed"):
+        write_which_method.page([str(tmp_path)])
+
+
+def test_learned_methods_are_compared_apart(tmp_path):
+    made(tmp_path, "one", {"none": 0.95, "par": 0.9, "trim": 0.5})
+    lines = [line(number, float(number % 2)) for number in range(400)]
+    about = {"said": "trained on one by this project", "seed": 0}
+    write_run(tmp_path, lines, identity("vistog", 64, model="one"), trained=about)
+    page = write_claim.page([str(tmp_path)])
+    assert "Of 1 methods and 0 controls" in page
+    assert set(rows_of(page, "## Against every other method")) == {"`trim`"}
+    assert set(rows_of(page, "[Learned methods](learned.md)")) == {"`vistog`"}
+    assert float(rows_of(page, "[Learned methods](learned.md)")["`vistog`"][1].split()[0]) == 50
 
 
 @pytest.fixture(scope="module")

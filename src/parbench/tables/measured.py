@@ -112,8 +112,8 @@ def measured(results: Results, metric: str | None = None, *, seed: int = 0, draw
     Raises:
         ParbenchError: The runs differ in other fields, have no scores, or lack the measure.
     """
+    refuse_mixture(results.runs)
     runs = results.runs.drop_duplicates("label").reset_index(drop=True)
-    refuse_mixture(runs)
     answers = align(results.samples, runs["run_id"].tolist())
     if not np.isfinite(answers.score).all():
         raise ParbenchError(
