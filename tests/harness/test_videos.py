@@ -76,10 +76,11 @@ def test_what_is_no_video_is_said_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("hello" * 1000)
     (tmp_path / "empty.mp4").write_bytes(b"")
     (tmp_path / "folder.mp4").mkdir()
-    write_video(tmp_path / "none.mkv", 0, codec="libx264")
+    for ending in ("mkv", "mp4"):
+        write_video(tmp_path / f"none.{ending}", 0, codec="libx264")
     write_sound(tmp_path / "sound.wav")
     said = {}
-    for file in ("end.mp4", "index.mp4", "text.mp4", "empty.mp4", "folder.mp4", "none.mkv", "sound.wav", "gone.mp4"):
+    for file in ("end.mp4", "index.mp4", "text.mp4", "empty.mp4", "folder.mp4", "none.mkv", "none.mp4", "sound.wav", "gone.mp4"):
         with pytest.raises(UnfitSample) as found:
             read_clip(tmp_path / file, Sampling(8))
         with pytest.raises(UnfitSample, match=re.escape(str(found.value))):
@@ -90,6 +91,8 @@ def test_what_is_no_video_is_said_in_one_sentence(tmp_path: Path) -> None:
     assert "is truncated: it ends in frame" in said["end.mp4"]
     assert "is damaged or truncated" in said["index.mp4"]
     assert "is damaged or truncated" in said["text.mp4"]
+    assert said["none.mkv"].endswith("has no frame: it ends before the first one")
+    assert "has no video stream" in said["none.mp4"]
     assert "is a folder" in said["folder.mp4"]
     assert "has no video stream" in said["sound.wav"]
     assert "does not exist" in said["gone.mp4"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any
 
@@ -163,6 +164,26 @@ def test_a_video_that_is_too_short_fails_alone() -> None:
     )
     assert long.error is None
     assert "is out of reach: of a video of" in short.error
+
+
+@pytest.mark.parametrize("name", VIDEOS)
+@pytest.mark.parametrize("share", [False, True])
+def test_a_video_beyond_the_context_fails_alone(name: str, share: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter, frame = adapter_of(name), zoo.image(112, 84, 1)
+    tokens = len(adapter.family.tokens_of_clip(frame.size, (0.0,)).source)
+    monkeypatch.setattr(adapter.model.config.text_config, "max_position_embeddings", 8 * tokens + 60)
+    long = Clip((frame,) * 40, tuple(0.05 * number for number in range(40)))
+    samples = [sample(name, 0, clip(4)), sample(name, 1, long), sample(name, 2, clip(2, seed=7))]
+    engine = Engine(adapter, Unreduced(name="none"), share=share)
+    first, failed, last = engine.answer(samples)
+    assert (first.error, last.error) == (None, None)
+    assert re.fullmatch(
+        rf"a prompt of \d+ tokens leaves no room for an answer in the context of {adapter.context} tokens of {name}: "
+        r"show fewer frames \(dataset\.frames\)",
+        failed.error,
+    )
+    (alone,) = engine.answer(samples[:1])
+    assert alone.text == first.text
 
 
 def test_tokens_of_a_cropped_frame_lie_in_its_centre() -> None:

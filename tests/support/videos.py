@@ -43,6 +43,8 @@ def write_video(
         stream.codec_context.gop_size = 5
         if milliseconds is not None:
             stream.codec_context.time_base = _MILLISECOND
+        # Otherwise a file without frames would not be written at all.
+        container.start_encoding()
         for number in range(frames):
             grey = np.full((size[1], size[0], 3), STEP * number % 256, np.uint8)
             frame = av.VideoFrame.from_ndarray(grey, format="rgb24")

@@ -170,11 +170,14 @@ def build_line(
     position_ids, after = places[columns], places[-1] + 1
     if positions == "compact" and family.renumbers:
         position_ids, after = torch.arange(len(columns))[:, None], torch.tensor([len(columns)])
-    room = adapter.context - int(after.max())
+    # With positions in time, rows and columns there may be more tokens than position ids.
+    length = max(int(after.max()), len(columns))
+    room = adapter.context - length
     if room < 1:
+        shorter = "show fewer frames (dataset.frames)" if any(one.kind == "video" for one in images) else "shorten the question"
         raise UnfitSample(
-            f"a prompt of {int(after.max())} tokens leaves no room for an answer in the context of {adapter.context} tokens of "
-            f"{adapter.name}: shorten the question"
+            f"a prompt of {length} tokens leaves no room for an answer in the context of {adapter.context} tokens of "
+            f"{adapter.name}: {shorter}"
         )
     embeds = _sorted([(one.tokens, one.separators) for one in visuals], order, 0)
     streams = _sorted([(one.streams, _empty(one)) for one in visuals], order, 1)

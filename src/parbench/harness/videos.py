@@ -113,6 +113,8 @@ def _said(path: Path) -> Iterator[None]:
         raise UnfitSample(f"the video {path} does not exist")
     try:
         yield
+    except av.EOFError as error:
+        raise UnfitSample(f"the video {path} has no frame: it ends before the first one") from error
     except (av.FFmpegError, OSError, MemoryError, ValueError) as error:
         what = getattr(error, "strerror", None) or type(error).__name__
         raise UnfitSample(f"the video {path} is damaged or truncated ({what})") from error

@@ -54,9 +54,10 @@ class ClipReducer(TokenReducer):
         """Why the method cannot deliver ``asked`` tokens of a video of ``frames`` frames with ``size`` each; empty if it can."""
         if asked is None or asked >= (least := self.least(frames, size)):
             return ""
+        what = f"{frames} frame{'s' * (frames > 1)} with {size} tokens each"
         return (
-            f"budget={self.written_budget} of method {self.name} is out of reach: of a video of {frames} frames with {size} "
-            f"tokens each, it always keeps {least} of {frames * size}"
+            f"budget={self.written_budget} of method {self.name} is out of reach: of a video of {what}, it always keeps {least} of "
+            f"{frames * size}"
         )
 
     @abstractmethod
