@@ -112,6 +112,7 @@ class Session:
             str(adapter.dtype),
             str(self.model_settings["attention"]),
             *(f"{key}={value}" for key, value in pixel_limits(self.model_settings).items()),
+            *(f"{key}={value}" for key, value in self._video_pixels.items()),
             *versions().values(),
         ]
         return FeatureCache(engine.cache_mb << 20, folder, " ".join(decides), str(adapter.device))
@@ -224,6 +225,12 @@ class Session:
         folder = locate(str(self.model_settings["path"]), self.model_settings.get("revision"))
         check_folder(folder)
         return _fingerprint(folder)
+
+    @property
+    def _video_pixels(self) -> dict[str, int]:
+        """The checkpoint's limits of the pixels of a whole video; empty for still images, or if it limits single frames."""
+        limits = self.family.video_limits if self.dataset.shows_videos and self.family is not None else None
+        return {} if limits is None else {"least": limits.least, "most": limits.most}
 
     def subject(self, reducer: Reducer) -> Subject:
         """The model and data that a method's threshold is calibrated for."""
@@ -349,6 +356,8 @@ class Session:
             identity["method_source"] = digest
         if limits := pixel_limits(settings):
             identity["pixels"] = limits
+        if video := self._video_pixels:
+            identity["video_pixels"] = video
         if not self.geometry.square and (boxes := self.dataset.whole_boxes):
             identity["boxes"] = boxes
         if seen := token_settings(self._folder()):

@@ -16,9 +16,12 @@ from parbench.errors import ParbenchError
 from parbench.models.plain import plain
 from parbench.models.silence import quiet_transformers
 from parbench.models.still_processors import reads_videos, still
+from parbench.models.video_limits import VideoLimits
 
 # Files that name the processor's class; the first one that does counts.
 _NAMING = ("processor_config.json", "preprocessor_config.json")
+# Processors whose video half limits the pixels of all frames together.
+_LIMIT_WHOLE_VIDEOS = ("Qwen3VLProcessor",)
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
 
@@ -47,8 +50,12 @@ def load_processor(folder: Path | str, settings: Mapping[str, Any] | None = None
             "preprocessor_config.json of the checkpoint again"
         ) from error
     processor.tokenizer.padding_side = "left"
-    if limits := pixel_limits(settings or {}):
+    limits = pixel_limits(settings or {})
+    if limits:
         limit_pixels(processor.image_processor, limits)
+    # A user's limits are of each frame, as they are of an image.
+    if type(processor).__name__ in _LIMIT_WHOLE_VIDEOS and not limits:
+        processor.video_limits = VideoLimits.read(folder)
     return processor
 
 

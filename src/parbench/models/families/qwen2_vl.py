@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from parbench.clips import Clip
+from parbench.errors import UnfitSample
 from parbench.models.families.base import Family, ImageTokens, Prepared
 from parbench.models.families.clips import frames_of, paired_patches
 from parbench.models.pictures import pictures
@@ -77,23 +78,55 @@ class Qwen2VL(Family):
         return torch.arange(int(grid[0].prod())).view(-1, group)
 
     def process_clip(self, clip: Clip) -> Mapping[str, Tensor]:
-        """See :meth:`Family.process_clip`: frames of a time step together; each is resized as an image would be."""
+        """See :meth:`Family.process_clip`: frames of a time step together."""
         even, of = clip.in_pairs(), self.processor.image_processor
-        found = of(images=[frame.convert("RGB") for frame in even.frames], return_tensors="pt")
+        frames, limits = [frame.convert("RGB") for frame in even.frames], {}
+        if (size := self.size_of_frames(clip.size, len(clip.frames))) is not None:
+            frames = [frame.resize(size, of.resample) for frame in frames]
+            limits = {"size": {"shortest_edge": 1, "longest_edge": size[0] * size[1]}}
+        found = of(images=frames, return_tensors="pt", **limits)
         _, rows, columns = found.image_grid_thw[0].tolist()
         patches = found.pixel_values.unflatten(0, (len(even.frames), -1))
         pixels = paired_patches(patches, self.model.config.vision_config.in_channels, of.temporal_patch_size)
         steps = len(even.frames) // of.temporal_patch_size
         return {"pixel_values_videos": pixels, "video_grid_thw": torch.tensor([[steps, rows, columns]])}
 
+    def size_of_frames(self, size: tuple[int, int], frames: int) -> tuple[int, int] | None:
+        """Width and height to which the frames of a video are resized; None if each is resized as an image is.
+
+        Raises:
+            ValueError: A frame is too long.
+        """
+        of, limits = self.processor.image_processor, self.video_limits
+        if limits is None:
+            return None
+        span = of.temporal_patch_size
+        return limits.frame(size, max(frames, span), of.patch_size * of.merge_size, span)
+
+    def _grid_of_frames(self, size: tuple[int, int], frames: int) -> tuple[int, int]:
+        """Rows and columns of patches of a frame.
+
+        Raises:
+            UnfitSample: A frame is too long.
+        """
+        try:
+            resized = self.size_of_frames(size, frames)
+        except ValueError as error:
+            raise UnfitSample(f"the model's processor refuses frames of {size[0]} x {size[1]} pixels: {error}") from error
+        if resized is not None:
+            side = self.processor.image_processor.patch_size
+            return resized[1] // side, resized[0] // side
+        one = self.tokens_of(size).grid
+        assert one is not None
+        rows, columns = one[0, 1:].tolist()
+        return rows, columns
+
     def tokens_of_clip(self, size: tuple[int, int], times: Sequence[float]) -> ImageTokens:
         """See :meth:`Family.tokens_of_clip`; a time step of several frames is in their middle."""
         span, merge = self.processor.image_processor.temporal_patch_size, self.model.config.vision_config.spatial_merge_size
         even = [*times, *[times[-1]] * (-len(times) % span)]
         middles = [sum(even[begin : begin + span]) / span for begin in range(0, len(even), span)]
-        one = self.tokens_of(size).grid
-        assert one is not None
-        grid = torch.tensor([[len(middles), *one[0, 1:].tolist()]])
+        grid = torch.tensor([[len(middles), *self._grid_of_frames(size, len(times))]])
         steps, rows, columns = grid[0].tolist()
         source = frames_of(size, rows // merge, columns // merge, middles, span)
         text, runs = self.clip_text(middles, rows * columns // merge**2)
