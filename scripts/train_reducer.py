@@ -53,6 +53,7 @@ SOURCES = (
     "src/parbench/ops/clusters.py",
     "src/parbench/ops/grouping.py",
     "src/parbench/ops/kmeans.py",
+    "src/parbench/ops/levels.py",
     "src/parbench/ops/redundancy.py",
     "src/parbench/ops/sines.py",
 )

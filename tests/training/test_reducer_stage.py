@@ -77,7 +77,7 @@ def test_only_the_module_is_trained(adapter, folder):
 
 def test_every_recipe_trains_its_module_alone(adapter):
     for name, recipe in RECIPES.items():
-        made = trainer(adapter, recipe.build(name, {}, 16))
+        made = trainer(adapter, recipe.build(name, {}, 48))
         losses = made.losses(0)
         torch.stack([loss for kind, loss in losses.items() if not kind.startswith("_")]).sum().backward()
         assert any(parameter.grad is not None and parameter.grad.any() for parameter in made.parameters()), name

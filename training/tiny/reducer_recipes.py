@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from parbench.errors import ParbenchError
+from parbench.reducers.focusllava_vision import FocusLlavaVision
 from parbench.reducers.learned import Learned
 from parbench.reducers.setok import SeTok
 from parbench.reducers.skip_vision_ada import SkipVisionAda
@@ -72,6 +73,7 @@ RECIPES: dict[str, Recipe] = {
     "tofc-codec": Recipe(TofcCodec, steps=400, terms={"balance": 0.01}),
     "setok": Recipe(SeTok),
     "skip-vision-ada": Recipe(SkipVisionAda, steps=300, rate=2e-3),
+    "focusllava-vision": Recipe(FocusLlavaVision, steps=400, terms={"balance": 0.01}),
 }
 
 

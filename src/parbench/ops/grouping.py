@@ -32,19 +32,22 @@ def straight_through(scores: Tensor, members: Tensor) -> Tensor:
 
 
 def unevenness(scores: Tensor) -> Tensor:
-    """How far groups are from equal shares of the patches, in nats: log g minus the entropy of their shares, mean over images.
+    """How far groups are from equal numbers of patches, in nats: log g minus the entropy of their shares, mean over images.
 
-    Shares are those of the softmax over groups, so a gradient reaches groups that no patch has chosen.
+    Shares are those of the hard choice, with one more patch in each group so that the gradient at an empty group is finite. The
+    gradient is that of the softmax over groups, which reaches groups that no patch has chosen.
 
     Args:
         scores: [B, g, N].
 
     Returns:
-        A scalar from 0 (equal shares) to log g (all patches in one group).
+        A scalar from 0 (equal numbers) to less than log g (all patches in one group).
     """
-    share = scores.softmax(1).mean(2)
-    entropy = -(share * share.clamp(min=torch.finfo(share.dtype).tiny).log()).sum(1)
-    return (math.log(scores.shape[1]) - entropy).mean()
+    groups = scores.shape[1]
+    soft = scores.softmax(1)
+    hard = F.one_hot(scores.argmax(1), groups).transpose(1, 2).to(soft.dtype)
+    share = ((hard + soft - soft.detach()).sum(2) + 1) / (scores.shape[2] + groups)
+    return (math.log(groups) + (share * share.log()).sum(1)).mean()
 
 
 def gumbel(shape: torch.Size, generator: torch.Generator) -> Tensor:
