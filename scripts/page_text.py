@@ -98,6 +98,11 @@ def p_text(value: float) -> str:
     return "" if np.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
+def in_tokens(budget: float) -> str:
+    """A budget in words: a number of tokens, or a share of them."""
+    return f"{budget:g} tokens" if budget >= 1 else f"{budget:g} of the tokens"
+
+
 def listed(names: Sequence[str]) -> str:
     """Names as code, with commas and a last *and*; *none* if there is none."""
     quoted = [f"`{name}`" for name in names]

@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from page_text import ROOT, listed, made_by, p_text, parser, ranged, runs_of, table, write
+from page_text import ROOT, in_tokens, listed, made_by, p_text, parser, ranged, runs_of, table, write
 from parbench.statistics.bootstrap import LEVEL, Estimate
 from parbench.statistics.matching import Needed
 from parbench.tables.measured import Measured, measured
@@ -105,28 +105,30 @@ def _head(claim: Claim, words: Sequence[str]) -> list[str]:
         f"# The claim of PAR, on {model}",
         made_by(__file__, words),
         f"The paper (arXiv 2410.07278) reports, for LLaVA-1.5, {_FLOPS} % fewer FLOPs at {_COMPRESSION} % compression with "
-        f"{_RETAINED} % of the accuracy retained, and {_TIMES} times the reduction of earlier methods. Here is what of that holds "
-        f"for [our reading of PAR](par.md) in {claim.of.about}. The instrument is `{model}` (weights `{run['weights'][:12]}`), so "
-        "nothing here repeats the paper's experiment: it says how the method compares with others under equal conditions.",
+        f"{_RETAINED} % of the accuracy retained, and {_TIMES} times the reduction of earlier methods. Here is what of that "
+        f"holds for [our reading of PAR](par.md) in {claim.of.about}. The instrument is `{model}` (weights "
+        f"`{run['weights'][:12]}`), so nothing here repeats the paper's experiment: it says how the method compares with others "
+        "under equal conditions.",
         "PAR has an advantage that the others lack. What its paper leaves open was chosen on the val split of `scenes` with "
         "`llava-tiny` ([Ablation of PAR](par_ablation.md)), while they keep the settings of their papers, scaled to the model.",
-        "Intervals are 95 % intervals over images, paired wherever two runs are compared ([Statistics](statistics.md)). p-values "
-        f"are after Holm's correction over all rows at {claim.budget:g} tokens.",
+        "Intervals are 95 % intervals over images, paired wherever two runs are compared ([Statistics](statistics.md)). "
+        f"p-values are after Holm's correction over all rows at {in_tokens(claim.budget)}.",
     ]
 
 
 def _short(claim: Claim, exact: Claim | None) -> list[str]:
     run, kept = claim.run(claim.mine), claim.retained(claim.mine)
     also = (
-        f" With exactly {claim.budget:g} tokens for each image it is {ranged(exact.retained(exact.mine), 100)} %." if exact else ""
+        f" With exactly {in_tokens(claim.budget)} for each image it is {ranged(exact.retained(exact.mine), 100)} %."
+        if exact
+        else ""
     )
     lines = [
         f"* **Retained accuracy.** At a mean of {run['tokens_mean']:.1f} tokens PAR retains {ranged(kept, 100)} %. The claimed "
         f"{_RETAINED} % is {_where(kept)}.{also}",
         f"* **FLOPs.** At {100 * run['compression']:.1f} % compression the LLM saves "
-        f"{claim.saved(claim.mine, 'flops_llm_prefill'):.1f} % "
-        f"of its prefill, and everything up to the first token, with the vision tower and PAR's own work, "
-        f"{claim.saved(claim.mine):.1f} %. At the size of LLaVA-1.5-7B: [FLOPs](flops.md).",
+        f"{claim.saved(claim.mine, 'flops_llm_prefill'):.1f} % of its prefill, and everything up to the first token, with the "
+        f"vision tower and PAR's own work, {claim.saved(claim.mine):.1f} %. At the size of LLaVA-1.5-7B: [FLOPs](flops.md).",
         *(f"* **{kind}.** {_verdict(one)}" for kind, one in _kinds(claim, exact)),
         f"* **{_TIMES} times the reduction.** {_twice(claim)}",
     ]
@@ -155,9 +157,8 @@ def _verdict(claim: Claim) -> str:
     controls = sum(bool(claim.run(one.place)["control"]) for one in claim.rivals)
     return (
         f"Of {len(claim.rivals) - controls} methods and {controls} controls, PAR is more accurate than {len(better)} and less "
-        "accurate than "
-        f"{len(worse)}{f' ({listed(claim.named(worse))})' if worse else ''}, by differences that hold after correction. From "
-        f"{listed(claim.named(tied)) if tied else 'none'} it cannot be told apart."
+        f"accurate than {len(worse)}{f' ({listed(claim.named(worse))})' if worse else ''}, by differences that hold after "
+        f"correction. From {listed(claim.named(tied)) if tied else 'none'} it cannot be told apart."
     )
 
 
@@ -167,12 +168,10 @@ def _twice(claim: Claim) -> str:
     point = [one for one, ratio in zip(methods, ratios, strict=True) if ratio[0] >= _TIMES]
     sure = [one for one, ratio in zip(methods, ratios, strict=True) if ratio[1] >= _TIMES]
     return (
-        f"PAR reaches the accuracy that a method has at {claim.budget:g} tokens with at most 1/{_TIMES} of that method's tokens "
-        "for "
-        f"{len(point)} of {len(methods)} methods ({listed(claim.named(point))}); for {len(sure)} of them the whole interval "
-        "says so "
-        f"({listed(claim.named(sure))}). "
-        f"For the others the claim does not hold here, or these runs cannot tell."
+        f"PAR reaches the accuracy that a method has at {in_tokens(claim.budget)} with at most 1/{_TIMES} of that method's "
+        f"tokens for {len(point)} of {len(methods)} methods ({listed(claim.named(point))}); for {len(sure)} of them the whole "
+        f"interval says so ({listed(claim.named(sure))}). For the others the claim does not hold here, or these runs cannot "
+        "tell."
     )
 
 
@@ -211,7 +210,7 @@ def _measure(claim: Claim) -> str:
 def _against(claim: Claim, exact: Claim | None) -> list[str]:
     whole, reduced = (claim.run(place)["flops_prefill"] / 1e9 for place in (claim.of.none, claim.mine))
     about = f"FLOPs are those up to the first token: {whole:.2f} GFLOP without reduction, {reduced:.2f} with PAR."
-    parts = [f"## Against every other method at {claim.budget:g} tokens", about]
+    parts = [f"## Against every other method at {in_tokens(claim.budget)}", about]
     parts.append(_differences(claim, claim.rivals, exact.rivals if exact else None))
     if claim.learned:
         said = "[Learned methods](learned.md), whose weights this project trained; p-values are corrected among them."
@@ -262,13 +261,10 @@ def _equal(claim: Claim) -> list[str]:
     return [
         "## At equal accuracy",
         f"PAR was measured at budgets of {budgets}, and unreduced. Between them, accuracy is interpolated over the logarithm of "
-        "the "
-        "tokens, after a curve that falls with more tokens has been levelled; the interval repeats this for every resample. `<` "
-        "and "
-        "`>` mean outside of what was measured, where nothing is guessed. *Reduction compared* is the method's tokens over "
-        "those of "
-        f"PAR at the same accuracy: {_TIMES} is what the paper claims. The last column asks the reverse: at how many tokens the "
-        f"method is as accurate as PAR at {claim.budget:g}.",
+        "the tokens, after a curve that falls with more tokens has been levelled; the interval repeats this for every "
+        "resample. `<` and `>` mean outside of what was measured, where nothing is guessed. *Reduction compared* is the "
+        f"method's tokens over those of PAR at the same accuracy: {_TIMES} is what the paper claims. The last column asks the "
+        f"reverse: at how many tokens the method is as accurate as PAR at {claim.budget:g}.",
         table(header, rows),
     ]
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from page_text import ROOT, listed, made_by, parser, ranged, runs_of, table, write
+from page_text import ROOT, in_tokens, listed, made_by, parser, ranged, runs_of, table, write
 from parbench.errors import ParbenchError
 from parbench.tables.witnesses import Witness, Witnesses, witnesses
 
@@ -60,14 +60,12 @@ def _head(found: Witnesses, words: Sequence[str]) -> list[str]:
         "# Two witnesses",
         made_by(__file__, words),
         f"Does the order of methods on `{one}` hold on `{other}`? The runs: {found.one.about}; {found.other.about}. {images}",
-        "*tau* is Kendall's tau-b of the two orders: 1 for the same order, 0 for no relation, -1 for the reverse. Its interval, "
-        "and that "
-        "of a change of rank, is the 95 % percentile interval of the resamples. Methods that are nearly equal change places in any "
-        "sample, which pulls tau and its interval towards zero. *Alone* is therefore the mean tau between the order on a model "
-        "and its "
-        "own resamples: tau can hardly be above it. *Same* and *opposite* count the pairs of methods that both models tell "
-        "apart, by "
-        "differences that hold after Holm's correction over all pairs. Only *opposite* shows that the models disagree.",
+        "*tau* is Kendall's tau-b of the two orders: 1 for the same order, 0 for no relation, -1 for the reverse. Its "
+        "interval, and that of a change of rank, is the 95 % percentile interval of the resamples. Methods that are nearly "
+        "equal change places in any sample, which pulls tau and its interval towards zero. *Alone* is therefore the mean tau "
+        "between the order on a model and its own resamples: tau can hardly be above it. *Same* and *opposite* count the pairs "
+        "of methods that both models tell apart, by differences that hold after Holm's correction over all pairs. Only "
+        "*opposite* shows that the models disagree.",
     ]
 
 
@@ -115,10 +113,11 @@ def _moved(found: Witnesses, at: Witness) -> list[str]:
         "opposite to",
     ]
     return [
-        f"## At {_budget(at)} tokens" if at.budgets[0] >= 1 else f"## At {_budget(at)} of the tokens",
+        f"## At {in_tokens(at.budgets[0])}"
+        if at.budgets[0] == at.budgets[1]
+        else f"## At {' and '.join(map(in_tokens, at.budgets))}",
         f"Sorted by the change of rank from `{one}` to `{other}`; positive: worse on `{other}`. \\*: the interval excludes "
-        "zero, without "
-        "correction. *Opposite to*: methods with which it changes places by differences that hold on both.",
+        "zero, without correction. *Opposite to*: methods with which it changes places by differences that hold on both.",
         table(header, rows),
     ]
 

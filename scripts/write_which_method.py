@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from page_text import ROOT, listed, made_by, parser, ranged, runs_of, table, write
+from page_text import ROOT, in_tokens, listed, made_by, parser, ranged, runs_of, table, write
 from parbench.errors import ParbenchError
 from parbench.figures.times import Times, is_bench, read_times, timed
 from parbench.results.loading import Results
@@ -100,18 +100,14 @@ def _head(words: Sequence[str]) -> list[str]:
         "# Which method should I use?",
         made_by(__file__, words),
         "It depends on budget, skill and what is to be saved. *First* are all methods of a budget than which no other is "
-        "better, by a "
-        "paired difference that holds after Holm's correction over all pairs of that budget. Between methods that are first, these "
-        "questions show no difference: choose among them by time, or by what your code already has. Controls take part, and a "
-        "control among the first means that the methods beside it have shown nothing there. `oracle`, which is told where the "
-        "answer "
-        "can be seen, and [learned methods](learned.md) do not take part. Methods are compared at the budget that was asked for. "
-        "Where one method is compared with the others, as in [The claim of PAR](claim.md), there are fewer comparisons, and "
-        "more can be "
-        "told apart.",
-        "A small model on generated pictures says how methods work, not how a 7B model will score on your data. Before you rely "
-        "on it: "
-        "`parbench sweep model=YOURS dataset=YOURS`, then this script on those runs.",
+        "better, by a paired difference that holds after Holm's correction over all pairs of that budget. Between methods that "
+        "are first, these questions show no difference: choose among them by time, or by what your code already has. Controls "
+        "take part, and a control among the first means that the methods beside it have shown nothing there. `oracle`, which "
+        "is told where the answer can be seen, and [learned methods](learned.md) do not take part. Methods are compared at the "
+        "budget that was asked for. Where one method is compared with the others, as in [The claim of PAR](claim.md), there "
+        "are fewer comparisons, and more can be told apart.",
+        "A small model on generated pictures says how methods work, not how a 7B model will score on your data. Before you "
+        "rely on it: `parbench sweep model=YOURS dataset=YOURS`, then this script on those runs.",
     ]
 
 
@@ -126,10 +122,6 @@ def _section(setting: Setting) -> list[str]:
     if not clocked:
         return [*parts, "No times were measured for these runs: `parbench bench` does, and this script takes its files."]
     return [*parts, f"### By measured time, on {of.runs['model'].iloc[0]}", _about_time(setting), *clocked]
-
-
-def _at(budget: float) -> str:
-    return f"{budget:g} tokens" if budget >= 1 else f"{budget:g} of the tokens"
 
 
 def _short(setting: Setting, budget: float) -> str:
@@ -148,7 +140,7 @@ def _short(setting: Setting, budget: float) -> str:
         if (places := _fastest(setting.milliseconds(times), overall))
     ]
     said += f". Fastest of the first, as measured: {', '.join(fastest)}" if fastest and tied else ""
-    return f"* **At {_at(budget)}**, {said}."
+    return f"* **At {in_tokens(budget)}**, {said}."
 
 
 def _fastest(spent: dict[int, tuple[float, float, float]], choice: Choice) -> list[int]:
@@ -169,17 +161,16 @@ def _by_skill(setting: Setting, budget: float) -> str:
         rows.append(
             [choice.skill or "all questions", shown, counted, f"`{setting.name(best)}`", ranged(choice.score.of(best), scale)]
         )
-    return f"At {_at(budget)}:\n\n" + table(["skill", "first", "how many", "most accurate", "its accuracy %"], rows, 2)
+    return f"At {in_tokens(budget)}:\n\n" + table(["skill", "first", "how many", "most accurate", "its accuracy %"], rows, 2)
 
 
 def _about_time(setting: Setting) -> str:
     devices = ", ".join(dict.fromkeys(f"{times.device}" for times in setting.times))
     return (
         f"Median time from pixels to the first token, with quartiles, on {devices} ([Time and memory](performance.md)). Listed "
-        "are the first methods and "
-        "those on the frontier: no timed method of the budget is at least as accurate in less time, by the figures as they are. "
-        "`none` is "
-        "without reduction. The table above says which of these accuracies can be told apart; times whose quartiles meet cannot."
+        "are the first methods and those on the frontier: no timed method of the budget is at least as accurate in less time, "
+        "by the figures as they are. `none` is without reduction. The table above says which of these accuracies can be told "
+        "apart; times whose quartiles meet cannot."
     )
 
 
@@ -203,7 +194,7 @@ def _by_time(setting: Setting, budget: float) -> list[str]:
     columns = [f"ms, batch {times.batch}" for times in setting.times]
     percent = " %" if setting.of.measure.scale == 100 else ""
     header = ["method", "first", f"{setting.of.measure.title}{percent}", "GFLOP", *columns, "on the frontier, batch"]
-    return [f"At {_at(budget)}:\n\n" + table(header, rows, 2)]
+    return [f"At {in_tokens(budget)}:\n\n" + table(header, rows, 2)]
 
 
 def _on_front(place: int, spent: dict[int, tuple[float, float, float]], choice: Choice) -> bool:
