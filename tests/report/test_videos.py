@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from browser import Browser
 from parbench.cli import main
 from parbench.figures.images import Images
 from parbench.figures.sweep import COLUMNS, Sweep, sweep_of
@@ -50,3 +51,41 @@ def test_a_video_is_drawn_with_its_own_frames(sweep: Sweep) -> None:
         for step, grid in enumerate(seen.layout.grids):
             inside = pixels[int(grid.y[0]) + 2 : int(grid.y[-1]) - 2, int(grid.x[0]) + 2 : int(grid.x[-1]) - 2]
             assert round(float(inside.mean()) / STEP) == 2 * step
+
+
+def test_a_slider_shows_each_frame_with_its_kept_tokens(made: Path, sweep: Sweep, browser: Browser) -> None:
+    assert main(["report", str(made / "runs"), f"out={made / 'report.html'}"]) == 0
+    browser.open(made / "report.html", fragment="question=0&method=none")
+    slider, said = "document.getElementById('kept-frame')", "document.getElementById('kept-frame-name').textContent"
+    browser.until(f"{said} === 'all 4'")
+    browser.evaluate(f"{slider}.focus()")
+    for step in range(FRAMES[0] // 2):
+        browser.press("ArrowRight")
+        browser.until(f"{said} === '{step + 1} of 4'")
+        assert middle(browser) == pytest.approx(2 * step * STEP, abs=4)
+    # The numbers of a frame add up to those of the video.
+    browser.click("#tiles [data-series^=random]")
+    frame = (
+        "[...document.querySelectorAll('#facts dt')].find((one) => one.textContent === 'in this frame')?.nextSibling.textContent"
+    )
+    kept = []
+    for step in reversed(range(FRAMES[0] // 2)):
+        browser.until(f"{said} === '{step + 1} of 4' && ({frame}) !== undefined")
+        kept.append([int(number) for number in browser.evaluate(frame).split(" of ")])
+        browser.evaluate(f"{slider}.focus()")
+        browser.press("ArrowLeft")
+    browser.until(f"{said} === 'all 4'")
+    frames = sweep.answers.frame
+    (line,) = frames[(frames["id"] == "local-0") & (frames["run_id"] == sweep.reduced["run_id"].iloc[0])].to_dict("records")
+    assert sum(one for one, _ in kept) == line["tokens_kept"]
+    assert sum(every for _, every in kept) == 4 * len(line["kept"][0])
+    # A shorter video has fewer.
+    browser.click("#images [data-image='1']")
+    browser.until(f"{said} === 'all 2'")
+    assert browser.errors() == []
+
+
+def middle(browser: Browser) -> int:
+    """Brightness in the middle of the large picture, 0..255."""
+    canvas = "document.getElementById('large')"
+    return browser.evaluate(f"{canvas}.getContext('2d').getImageData({canvas}.width / 2, {canvas}.height / 2, 1, 1).data[0]")

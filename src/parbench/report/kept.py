@@ -27,7 +27,7 @@ MOST_QUESTIONS = 20_000
 # Index that means none: failed samples have no prediction, and samples without image have no mask.
 NOTHING = 0xFFFFFFFF
 _QUALITY = 75
-# Largest side in pixels of an image in a report.
+# Largest side in pixels of an image in a report. A picture of all frames of a video, which is shown in parts, may have twice that.
 _LARGEST = 672
 # Number of images from which the size of all images is estimated.
 _TRIED = 8
@@ -64,7 +64,8 @@ def answers(sweep: Sweep, images: Images | None, most: int | None, size: float) 
     def embed(place: int) -> None:
         if place not in sources:
             image = images.image(asked.sample[place])
-            sources[place], layouts[place] = _embedded(image), images.layout(image.size)
+            layouts[place] = images.layout(image.size)
+            sources[place] = _embedded(image, _LARGEST * (2 if layouts[place].frames > 1 else 1))
 
     for place in drawn[:_TRIED]:
         embed(place)
@@ -200,9 +201,9 @@ def _firsts(image: pd.Series, number: np.ndarray) -> list[tuple[str, int]]:
     return [(str(name), int(first)) for name, first in pd.Series(number).groupby(image.to_numpy()).min().items()]
 
 
-def _embedded(image: Image.Image) -> str:
+def _embedded(image: Image.Image, largest: int) -> str:
     file = io.BytesIO()
-    scale = _LARGEST / max(image.size)
+    scale = largest / max(image.size)
     if scale < 1:
         image = image.resize((max(1, round(scale * image.width)), max(1, round(scale * image.height))), Image.Resampling.BICUBIC)
     image.save(file, "WEBP", quality=_QUALITY, method=4)

@@ -95,6 +95,11 @@ class Layout:
         """Number of its tokens."""
         return sum(grid.tokens for grid in self.grids)
 
+    @property
+    def frames(self) -> int:
+        """Frames of a video with tokens of their own; 0 for an image."""
+        return sum(grid.kind == "frame" for grid in self.grids)
+
     @cached_property
     def boxes(self) -> np.ndarray:
         """[tokens, 4] left, top, right, bottom in pixels."""

@@ -87,20 +87,43 @@ function dimTokens(context, { grids }, mask, fine, { left, top, scale }, ratio) 
   }
 }
 
-/** An image with dropped tokens dimmed, and evidence boxes. */
-function paint(canvas, image, question, mask, side, { boxes, dim }) {
-  const layout = layoutOf(question.image), context = canvas.getContext("2d"), [width, height] = layout.size;
+/** Where the frames of a video lie in the picture of all of them; empty for an image. */
+const framesOf = ({ grids }) => (grids.length > 1 ? grids.filter(({ kind }) => kind === "frame") : []);
+
+/** All of an image: its layout, mask and boxes, and left and top of what is shown of it. */
+const wholeOf = (layout, mask, boxes) => ({ layout, mask, boxes, left: 0, top: 0 });
+
+/** The same of one frame of a video, as if it were an image. */
+function frameOf(layout, mask, boxes, number) {
+  const grids = framesOf(layout), { x, y, ...grid } = grids[number], [left, top] = [x[0], y[0]];
+  const size = [x.at(-1) - left, y.at(-1) - top], begin = grids.slice(0, number).reduce((sum, one) => sum + gridTokens(one), 0);
+  return {
+    layout: { size, grids: [{ ...grid, x: x.map((edge) => edge - left), y: y.map((edge) => edge - top) }] },
+    mask: mask?.slice(begin, begin + gridTokens(grids[number])) ?? null,
+    boxes: boxes.map(([x0, y0, x1, y1]) => [x0 - left, y0 - top, x1 - left, y1 - top]).filter(([x0, y0, x1, y1]) => x0 < size[0] && y0 < size[1] && x1 > 0 && y1 > 0),
+    left, top,
+  };
+}
+
+/** An image, or one frame of a video, with dropped tokens dimmed, and evidence boxes. */
+function paint(canvas, image, question, kept, side, { boxes, dim, frame = null }) {
+  const full = layoutOf(question.image), view = framesOf(full).length > frame && frame !== null ? frameOf : wholeOf;
+  const { layout, mask, boxes: needed, ...corner } = view(full, kept, question.boxes, frame);
+  const context = canvas.getContext("2d"), [width, height] = layout.size;
+  // The report may hold the picture smaller than its layout says.
+  const held = image.naturalWidth / full.size[0];
   const ratio = Math.min(2, devicePixelRatio || 1), places = placesOf(layout, side, mask);
   canvas.width = canvas.height = side * ratio;
   context.scale(ratio, ratio);
   places.forEach((place, number) => {
-    context.drawImage(image, place.left, place.top, width * place.scale, height * place.scale);
+    context.drawImage(image, corner.left * held, corner.top * held, width * held, height * held,
+      place.left, place.top, width * place.scale, height * place.scale);
     context.fillStyle = `rgb(10 11 14 / ${dim})`;
     if (mask) dimTokens(context, layout, mask, number === 0, place, ratio);
   });
   // Boxes are drawn with a margin, so that they do not hide the outline of an object.
   const { left, top, scale } = places[0], room = 7 * side / 336;
-  for (const [x0, y0, x1, y1] of boxes ? question.boxes : []) {
+  for (const [x0, y0, x1, y1] of boxes ? needed : []) {
     for (const [style, line] of [["#000", 3], ["#56B4E9", 1.6]]) {
       context.strokeStyle = style;
       context.lineWidth = line * Math.max(0.7, side / 336);

@@ -59,7 +59,7 @@ const shown = (column, value) => figure(value, column.digits, column.signed);
 
 const pText = (p) => (p < 0.001 ? "p < 0.001" : `p ${p.toFixed(3)}`);
 
-const budgetName = (budget) => (budget === null ? "own rule" : `${budget} tokens`);
+const budgetName = (budget) => (budget === null ? "own rule" : budget < 1 ? `${budget} of the tokens` : `${budget} tokens`);
 
 /** The budgets of runs, largest first, and whether there are runs by a method's own rule. */
 const runRows = data.rows ?? [];

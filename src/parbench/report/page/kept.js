@@ -2,7 +2,23 @@
 
 const viewerState = { image: 0, question: 0, budget: null, series: null, drawing: 0 };
 
-const viewerLook = () => ({ boxes: byId("kept-boxes")?.checked ?? false, dim: Number(byId("kept-dim").value) });
+/** The chosen frame of a video; null for all of them, and for an image. */
+function chosenFrame() {
+  const value = Number(byId("kept-frame")?.value ?? 0);
+  return value ? value - 1 : null;
+}
+
+const viewerLook = () => ({ boxes: byId("kept-boxes")?.checked ?? false, dim: Number(byId("kept-dim").value), frame: chosenFrame() });
+
+/** Fit the slider of frames to the shown video. */
+function fitFrames() {
+  const slider = byId("kept-frame");
+  if (!slider) return;
+  const count = framesOf(layoutOf(viewerState.image)).length;
+  slider.max = count;
+  slider.parentElement.hidden = count < 2;
+  byId("kept-frame-name").textContent = Number(slider.value) ? `${slider.value} of ${count}` : `all ${count}`;
+}
 
 /** The runs at the selected budget, unreduced first, then by accuracy. */
 function runsShown() {
@@ -41,6 +57,11 @@ function drawLarge(runs, image) {
     pairs.push(["answer", make("b", { class: answer.right ? "right" : "wrong" }, verdict(answer))],
       ["tokens", `${answer.tokens} of ${count}${row.budget === null ? "" : ` (asked: ${row.budget})`}`],
       ["patches", mergedFrom(answer) ? `${kept} of ${count}, merged` : `${kept} of ${count} after the last stage`]);
+    const frames = framesOf(layoutOf(question.image)), frame = chosenFrame();
+    if (mask && frame !== null && frame < frames.length) {
+      const mine = frameOf(layoutOf(question.image), mask, [], frame);
+      pairs.push(["in this frame", `${patchesOf(mine.mask)} of ${mine.mask.length}`]);
+    }
     if (answer.recall !== null) pairs.push(["evidence recall", `${(100 * answer.recall).toFixed(0)} %`]);
   } else pairs.push(["answer", "failed"]);
   byId("large").setAttribute("aria-label", `What ${row.series} keeps of the image for: ${question.text}`);
@@ -66,6 +87,7 @@ async function drawViewer(focused = "") {
   const [image, ...runs] = await Promise.all([pictureOf(viewerState.image), ...runsShown().map(async ({ row, place }) => ({ row, of: await answersOf(place) }))]);
   if (mine !== viewerState.drawing) return;
   if (!runs.some(({ row }) => row.series === viewerState.series)) viewerState.series = (runs.find(({ row }) => row.method !== "none") ?? runs[0]).row.series;
+  fitFrames();
   drawQuestions(runs);
   drawTiles(runs, image);
   drawLarge(runs, image);
@@ -95,8 +117,11 @@ function viewerControls() {
   const select = make("select", { id: "kept-budget" }, ...budgetOptions());
   if (budgets.length) select.value = String(budgets.at(-1));
   const boxes = data.answers.pictures.boxes ? make("label", { class: "check" }, make("input", { type: "checkbox", id: "kept-boxes", checked: true }), " evidence boxes") : null;
+  const most = Math.max(...data.answers.pictures.layouts.map((layout) => framesOf(layout).length));
+  const frame = most > 1 ? make("label", {}, "frame ", make("input", { type: "range", id: "kept-frame", min: 0, max: most, step: 1, value: 0 }),
+    make("output", { id: "kept-frame-name", for: "kept-frame" })) : null;
   const dim = make("input", { type: "range", id: "kept-dim", min: 0, max: 1, step: 0.05, value: 0.8 });
-  return make("div", { class: "controls" }, make("label", {}, "Budget ", select), boxes, make("label", {}, "dim what was dropped ", dim));
+  return make("div", { class: "controls" }, make("label", {}, "Budget ", select), frame, boxes, make("label", {}, "dim what was dropped ", dim));
 }
 
 /** A strip of images, each drawn when it scrolls into view. */
@@ -130,6 +155,7 @@ starts.push(async () => {
   bind("kept-budget", "kept-budget", change);
   if (boxes) bind("kept-boxes", "kept-boxes", change);
   bind("kept-dim", "dim", change);
+  if (byId("kept-frame")) bind("kept-frame", "frame", change);
   viewerState.series = remembered("method", "");
   const shown = (number) => data.answers.pictures.sources[questions[number]?.image];
   const first = questions.findIndex((_, number) => shown(number)), wanted = Number(remembered("question", first));
