@@ -69,7 +69,7 @@ class Recipe:
 
 
 RECIPES: dict[str, Recipe] = {
-    "vistog": Recipe(VisToG, terms={"evenness": 0.01}),
+    "vistog": Recipe(VisToG, terms={"evenness": 0.1}),
     "tofc-codec": Recipe(TofcCodec, steps=400, terms={"balance": 0.01}),
     "setok": Recipe(SeTok),
     "skip-vision-ada": Recipe(SkipVisionAda, steps=300, rate=2e-3),
