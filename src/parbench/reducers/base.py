@@ -200,6 +200,35 @@ class Reducer(ABC):
         return {name: value for name, value in found.items() if value is not None or name not in LATER}
 
 
+def shares(reducer: Reducer, *names: str) -> None:
+    """Check that each named field is a share, a number from 0 to 1.
+
+    Raises:
+        ParbenchError: A field is not. The message names it.
+    """
+    for name in names:
+        if not 0 <= getattr(reducer, name) <= 1:
+            raise ParbenchError(
+                f"method.{name}={getattr(reducer, name)} of {reducer.name} is not a share: use a number from 0 to 1"
+            )
+
+
+def from_one(reducer: Reducer, *names: str, otherwise: str = "") -> None:
+    """Check that each named field is at least 1, or null.
+
+    Args:
+        reducer: The method.
+        names: The fields.
+        otherwise: What else may be used, as the message ends.
+
+    Raises:
+        ParbenchError: A field is less. The message names it.
+    """
+    for name in names:
+        if (value := getattr(reducer, name)) is not None and value < 1:
+            raise ParbenchError(f"method.{name}={value} of {reducer.name} is not possible: use 1 or more{otherwise}")
+
+
 def one_of(reducer: Reducer, **allowed: Sequence[Any]) -> None:
     """Check that each named field has one of its allowed values.
 

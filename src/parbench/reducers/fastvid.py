@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from parbench.errors import ParbenchError
 from parbench.ops.clusters import peaks
 from parbench.ops.segments import Segment, between, cuts
 from parbench.ops.selection import gather, to_mask, top_k
-from parbench.reducers import ClipReducer, one_of
+from parbench.reducers import ClipReducer
+from parbench.reducers.base import from_one, one_of, shares
 from parbench.reducers.frames import Frames, Sent, cosines, together
 from parbench.reducers.token_probes import READ_BLOCK
 
@@ -88,12 +88,8 @@ class FastVid(ClipReducer):
         """Check the fields."""
         super().__post_init__()
         one_of(self, remainder=("shared", "lost"))
-        for name in ("context", "mix"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ParbenchError(f"method.{name}={getattr(self, name)} of {self.name} is not a share: use a number from 0 to 1")
-        for name in ("segments", "stride"):
-            if getattr(self, name) < 1:
-                raise ParbenchError(f"method.{name}={getattr(self, name)} of {self.name} is not possible: use 1 or more")
+        shares(self, "context", "mix")
+        from_one(self, "segments", "stride")
 
     @property
     def exact_budget(self) -> bool:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
-from parbench.errors import ParbenchError
 from parbench.ops.grid import evenly, spaced
 from parbench.ops.groups import apportion
 from parbench.reducers import ClipReducer
+from parbench.reducers.base import from_one
 from parbench.reducers.frames import Frames, Sent
 
 
@@ -33,8 +33,7 @@ class FewFrames(ClipReducer):
     def __post_init__(self) -> None:
         """Check the fields."""
         super().__post_init__()
-        if self.frames is not None and self.frames < 1:
-            raise ParbenchError(f"method.frames={self.frames} of {self.name} is not possible: use 1 or more, or null")
+        from_one(self, "frames", otherwise=", or null")
 
     def out_of_reach(self, frames: int, size: int, asked: int | None) -> str:
         """Also a budget that does not fit into the frames that are kept."""

@@ -15,7 +15,8 @@ from parbench.ops.clusters import nearest_members, peaks
 from parbench.ops.groups import apportion
 from parbench.ops.segments import Segment, at_least, between
 from parbench.ops.selection import to_mask
-from parbench.reducers import ClipReducer, one_of
+from parbench.reducers import ClipReducer
+from parbench.reducers.base import from_one, one_of, shares
 from parbench.reducers.frames import Frames, Sent, cosines, together
 from parbench.reducers.token_probes import READ_BLOCK
 
@@ -92,10 +93,8 @@ class FlashVid(ClipReducer):
         """Check the fields."""
         super().__post_init__()
         one_of(self, divisor=("tokens", "children"), rounding=("budget", "up"))
-        if not 0 <= self.alpha <= 1:
-            raise ParbenchError(f"method.alpha={self.alpha} of {self.name} is not a share: use a number from 0 to 1")
-        if self.segments < 1:
-            raise ParbenchError(f"method.segments={self.segments} of {self.name} is not possible: use 1 or more")
+        shares(self, "alpha")
+        from_one(self, "segments")
         if self.expansion <= 0:
             raise ParbenchError(f"method.expansion={self.expansion} of {self.name} is not possible: use a number above 0")
 

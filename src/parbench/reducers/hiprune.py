@@ -13,6 +13,7 @@ from parbench.models.geometry import Geometry
 from parbench.ops.counts import rank
 from parbench.ops.selection import to_mask, top_k
 from parbench.reducers import Reduction, TokenReducer
+from parbench.reducers.base import shares
 from parbench.reducers.token_probes import READ_BLOCK, Probes
 
 # Anchors of each five tokens; with its neighbours an anchor takes up to five.
@@ -70,8 +71,7 @@ class HiPrune(TokenReducer):
     def __post_init__(self) -> None:
         """Check the fields."""
         super().__post_init__()
-        if not 0 <= self.alpha <= 1:
-            raise ParbenchError(f"method.alpha={self.alpha} of {self.name} is not a share: use a number from 0 to 1")
+        shares(self, "alpha")
 
     @property
     def exact_budget(self) -> bool:

@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from parbench.errors import ParbenchError
 from parbench.models.parts import Parts
 from parbench.ops.groups import apportion, top_by_group
 from parbench.ops.selection import to_mask, top_k
 from parbench.reducers import Reduction, one_of
 from parbench.reducers.attended import AttendedReducer
+from parbench.reducers.base import shares
 from parbench.reducers.token_probes import READ_BLOCK, Probes
 
 _FIRST_BLOCK = 0
@@ -59,8 +59,7 @@ class HiRed(AttendedReducer):
         """Check the fields."""
         super().__post_init__()
         one_of(self, within=(None, "image"), areas=("strips", "shown"), remainder=("shared", "lost"))
-        if not 0 <= self.overview <= 1:
-            raise ParbenchError(f"method.overview={self.overview} of {self.name} is not a share: use a number from 0 to 1")
+        shares(self, "overview")
 
     @property
     def exact_budget(self) -> bool:

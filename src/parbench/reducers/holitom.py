@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from parbench.errors import ParbenchError
 from parbench.ops.clusters import peaks
 from parbench.ops.groups import apportion
 from parbench.ops.segments import Segment, most_static
 from parbench.ops.selection import top_k
-from parbench.reducers import ClipReducer, one_of
+from parbench.reducers import ClipReducer
+from parbench.reducers.base import from_one, one_of, shares
 from parbench.reducers.frames import Frames, Sent, together
 from parbench.reducers.token_probes import READ_BLOCK
 
@@ -91,10 +91,8 @@ class HoliTom(ClipReducer):
         """Check the fields."""
         super().__post_init__()
         one_of(self, rounding=("budget", "up"))
-        if not 0 <= self.mix <= 1:
-            raise ParbenchError(f"method.mix={self.mix} of {self.name} is not a share: use a number from 0 to 1")
-        if self.window < 1:
-            raise ParbenchError(f"method.window={self.window} of {self.name} is not possible: use 1 or more")
+        shares(self, "mix")
+        from_one(self, "window")
 
     @property
     def exact_budget(self) -> bool:

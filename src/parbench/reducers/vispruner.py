@@ -13,6 +13,7 @@ from parbench.ops.pairing import thin_by_halves
 from parbench.ops.selection import to_mask, top_k
 from parbench.reducers import Reduction
 from parbench.reducers.attended import AttendedReducer
+from parbench.reducers.base import shares
 from parbench.reducers.token_probes import READ_BLOCK, Probes
 
 
@@ -43,8 +44,7 @@ class VisPruner(AttendedReducer):
     def __post_init__(self) -> None:
         """Check the fields."""
         super().__post_init__()
-        if not 0 <= self.important <= 1:
-            raise ParbenchError(f"method.important={self.important} of {self.name} is not a share: use a number from 0 to 1")
+        shares(self, "important")
         if self.step < 1:
             raise ParbenchError(f"method.step={self.step} of {self.name} drops nothing: use 1 or more")
 

@@ -15,6 +15,7 @@ from parbench.ops.counts import rank
 from parbench.ops.selection import compact, gather, to_mask, top_k
 from parbench.reducers import Choice, LayerReducer, Reducer, Reduction, one_of
 from parbench.reducers.attended import AttendedReducer
+from parbench.reducers.base import shares
 from parbench.reducers.budget import at_depth, falling_counts
 from parbench.reducers.composed import Composed
 from parbench.reducers.layer_probes import View
@@ -57,8 +58,7 @@ class Scan(AttendedReducer):
         """Check the fields."""
         super().__post_init__()
         one_of(self, place=("after_projector",))
-        if not 0 <= self.local <= 1:
-            raise ParbenchError(f"method.local={self.local} of {self.name} is not a share: use a number from 0 to 1")
+        shares(self, "local")
 
     @property
     def exact_budget(self) -> bool:
