@@ -15,6 +15,7 @@ from parbench.ops.clusters import nearest_members, peaks
 from parbench.ops.groups import apportion
 from parbench.ops.segments import Segment, at_least, between
 from parbench.ops.selection import to_mask
+from parbench.ops.trees import grown, joining_limit, nearest_before
 from parbench.reducers import ClipReducer
 from parbench.reducers.base import from_one, one_of, shares
 from parbench.reducers.frames import Frames, Sent, cosines, together
@@ -22,8 +23,6 @@ from parbench.reducers.token_probes import READ_BLOCK
 
 # Nearest tokens, itself among them, for the density of a token; fewer if there are fewer clusters.
 _NEIGHBOURS = 7
-# No limit for joining is lower.
-_LEAST = -1 + 1e-6
 
 
 @dataclass(frozen=True)
@@ -159,33 +158,10 @@ class FlashVid(ClipReducer):
         if length == 1:
             left = torch.ones_like(taken) if self.repeats else ~taken
             return Trees(own, torch.ones(own.shape, dtype=torch.float64, device=own.device), left)
-        alike, parent = self.best(frames.unit[begin:end], taken)
-        limit = self.limit(alike, clusters + selected.shape[1] * length)
-        joined = alike > limit
-        root, below = own.clone(), torch.zeros(length * size, dtype=torch.float64, device=own.device)
-        for frame in range(1, length):
-            above = root[frame - 1][parent[frame]]
-            root[frame] = torch.where(joined[frame], above, own[frame])
-            target = above if self.divisor == "tokens" else own[frame - 1][parent[frame]]
-            below = below.index_add(0, target, joined[frame].double())
-        return Trees(root, 1 / (1 + below[root]), ~joined & ~taken)
-
-    @staticmethod
-    def best(unit: Tensor, taken: Tensor) -> tuple[Tensor, Tensor]:
-        """[L, N] the cosine of each token and the most similar one of the frame before, and that one's place.
-
-        It is -1 for tokens that are selected, and in the first frame; ties: the lower place.
-        """
-        alike = (unit[1:] @ unit[:-1].transpose(1, 2)).masked_fill(taken[1:, :, None] | taken[:-1, None, :], -1.0)
-        best, parent = alike.max(2).values, alike.argmax(2)
-        return F.pad(best, (0, 0, 1, 0), value=-1.0), F.pad(parent, (0, 0, 1, 0))
-
-    def limit(self, alike: Tensor, least: int) -> float:
-        """The cosine above which tokens are joined, so that no fewer than ``least`` are left, selected ones among them."""
-        most = alike.numel() - least
-        if int((alike > self.threshold).sum()) <= most:
-            return self.threshold
-        return max(_LEAST, float(alike.flatten().sort(descending=True).values[max(0, most - 1)]))
+        alike, parent = nearest_before(frames.unit[begin:end], taken)
+        joined = alike > joining_limit(alike, self.threshold, clusters + selected.shape[1] * length)
+        root, share = grown(joined, parent, by_children=self.divisor == "children")
+        return Trees(root, share, ~joined & ~taken)
 
     def clustered(self, frames: Frames, segment: Segment, trees: Trees, total: int, drawn: int) -> Iterator[Sent]:
         """The clusters of each frame of a segment, or its trees where they stay."""
