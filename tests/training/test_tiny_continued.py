@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from parbench.models.assets import asset
 from parbench.scenes.backgrounds import GROUNDS, HELD_OUT_PHOTOGRAPHS, PHOTOGRAPHS, draw_ground
 from parbench.scenes.questions import candidates
 from parbench.scenes.render import render
@@ -20,8 +22,11 @@ from tiny import course
 from tiny.continuation import COURSE, KEPT, STAGES, build_trainer
 from tiny.counting import share_loss
 from tiny.loop import Pace, learning_rate
-from tiny.outside import held_out, trained
+from tiny.outside import draw_outside, held_out, trained
 from tiny.referents import referents
+from tiny.sequences import Lesson
+from tiny.tower import TowerHeads
+from tiny.vision_stage import IGNORE, draw_picture
 from tiny.vocabulary import ADDED, build_tokenizer
 
 
@@ -173,3 +178,23 @@ def test_what_is_kept_fits_the_repository():
     assert learning_rate(stage, state["step"]) > 0
     assert (KEPT / "weights.safetensors").stat().st_size < 30e6
     assert [json.loads(line)["stage"] for line in (KEPT / "log.jsonl").read_text().splitlines()]
+
+
+def test_each_object_is_named_as_a_whole_in_scenes_and_in_easy_vqa():
+    pytest.importorskip("easy_vqa")
+    heads = TowerHeads(Path(asset("llava-tiny/clip")))
+    heads.wholes = True
+    stage = replace(STAGES[-1], batch=2, questions=2, thinned=0.0)
+    rng = np.random.default_rng(0)
+    for lesson in (draw_outside(rng, stage), Lesson([draw_picture(seed, stage) for seed in (1, 2)], [[], []], None)):
+        features = torch.zeros(2, stage.side**2, heads.norm.normalized_shape[0])
+        # Told nothing, the heads say the same of every patch: the mean over objects of what they say of one.
+        said = heads.heads["kind"](heads.norm(features[0, :1])).log_softmax(-1)[0]
+        kinds = [
+            int(picture.labels["kind"][picture.owner == number][0])
+            for picture in lesson.pictures
+            for number in range(1, picture.owner.max() + 1)
+        ]
+        kinds = [kind for kind in kinds if kind != IGNORE]
+        assert len(kinds) >= 1
+        assert heads(features, lesson)["tower_whole"].item() == pytest.approx(-said[kinds].mean().item(), abs=1e-5)

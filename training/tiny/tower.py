@@ -103,11 +103,14 @@ class TowerHeads(nn.Module):
         scores = self.heads["kind"](self.norm(features)).float().log_softmax(-1)
         means, kinds = [], []
         for row, picture in enumerate(lesson.pictures):
-            for number, thing in enumerate(picture.scene.things, 1):
-                mine = torch.from_numpy(picture.owner == number).to(features.device)
-                if mine.any():
-                    means.append(scores[row, mine].mean(0))
-                    kinds.append(kind_label(thing.shape))
+            for number in np.unique(picture.owner[picture.owner > 0]):
+                mine = picture.owner == number
+                kind = int(picture.labels["kind"][mine][0])
+                if kind != IGNORE:
+                    means.append(scores[row, torch.from_numpy(mine).to(features.device)].mean(0))
+                    kinds.append(kind)
+        if not means:
+            return {}
         target = torch.tensor(kinds, device=features.device)
         joined = torch.stack(means)
         return {"tower_whole": F.cross_entropy(joined, target), "_tower_whole_acc": (joined.argmax(-1) == target).float().mean()}
