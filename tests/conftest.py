@@ -124,6 +124,8 @@ def _nothing_leaks(request, _loaded):
     _STATES.clear()
     after = {key: state(_loaded[key]) for key in before}
     assert before == after, "the test changed the model that all tests share"
+    # Loading replaces it for a while.
+    assert torch.nn.init.kaiming_uniform_.__module__ == "torch.nn.init", "the test left torch without initialisation of weights"
     _STATES.update(after)
 
 

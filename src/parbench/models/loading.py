@@ -11,6 +11,7 @@ import torch
 
 from parbench.errors import ParbenchError, unknown
 from parbench.models import hub
+from parbench.models.construction import building
 from parbench.models.devices import resolve_device, resolve_dtype
 from parbench.models.fingerprints import PICKLE
 from parbench.models.placement import bridge, check_bridged, check_placement, placed
@@ -184,6 +185,7 @@ def check_clip_folder(folder: Path) -> None:
 
 
 # Missing and surplus tensors are raised as one error.
+@building()
 @quiet_transformers()
 def load_strictly(cls: Any, folder: Path, **arguments: Any) -> Any:
     """``from_pretrained`` that refuses missing, surplus and misshapen tensors.

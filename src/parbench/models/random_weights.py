@@ -10,6 +10,7 @@ import torch
 from parbench.errors import ParbenchError
 from parbench.models.assets import asset
 from parbench.models.configs import config_of
+from parbench.models.construction import building
 from parbench.models.devices import resolve_device, resolve_dtype
 from parbench.models.loading import check_clip_config, locate, locate_clip
 from parbench.models.processors import build_processor, limit_pixels, load_processor, pixel_limits
@@ -21,6 +22,7 @@ from parbench.models.text import ClipSpace
 _SHIPPED = "llava-tiny"
 
 
+@building()
 @quiet_transformers()
 def random_model(config: Mapping[str, Any]) -> tuple[Any, Any]:
     """A model of the configured sizes, created on its device, and a processor.
@@ -87,6 +89,7 @@ def _processor(sizes: Any, config: Mapping[str, Any]) -> Any:
     return processor
 
 
+@building()
 @quiet_transformers()
 def random_clip(config: Mapping[str, Any], tower: Any) -> ClipSpace:
     """CLIP text encoder and projections of the configured sizes, with random weights.

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from parbench.models.construction import building
 from parbench.models.silence import quiet_transformers
 
 # Names that Hugging Face gives to the modules between a vision tower and the LLM. Qwen's are inside the tower.
@@ -74,6 +75,7 @@ class Skeleton:
         return any(name.rpartition(".")[2] in _CLS for name, _ in self.tower.named_parameters())
 
 
+@building()
 @quiet_transformers()
 def skeleton(config: Any) -> Skeleton:
     """The skeleton of a model with this Hugging Face configuration; the last few are remembered."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from parbench.errors import ParbenchError
+from parbench.models.construction import building
 from parbench.models.fingerprints import NO_WEIGHTS
 from parbench.reducers.learned_files import loaded, read_about, sha256_of
 from parbench.reducers.learned_search import candidates, refusal
@@ -162,6 +163,6 @@ class Learned(TokenReducer):
 
 @lru_cache(maxsize=64)
 def _fresh(kind: type[Learned], name: str, width: int) -> LearnedModule:
-    with torch.random.fork_rng(devices=[]):
+    with building(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return kind(name=name).new_module(width).double().eval().requires_grad_(False)
