@@ -65,6 +65,8 @@ def test_a_slider_shows_each_frame_with_its_kept_tokens(made: Path, sweep: Sweep
         assert middle(browser) == pytest.approx(2 * step * STEP, abs=4)
     # The numbers of a frame add up to those of the video.
     browser.click("#tiles [data-series^=random]")
+    # Until it is drawn, the facts are those of the other method.
+    browser.until("document.getElementById('large').getAttribute('aria-label').startsWith('What random')")
     frame = (
         "[...document.querySelectorAll('#facts dt')].find((one) => one.textContent === 'in this frame')?.nextSibling.textContent"
     )
