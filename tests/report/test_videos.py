@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -64,9 +65,14 @@ def test_a_slider_shows_each_frame_with_its_kept_tokens(made: Path, sweep: Sweep
         browser.until(f"{said} === '{step + 1} of 4'")
         assert middle(browser) == pytest.approx(2 * step * STEP, abs=4)
     # The numbers of a frame add up to those of the video.
-    browser.click("#tiles [data-series^=random]")
-    # Until it is drawn, the facts are those of the other method.
-    browser.until("document.getElementById('large').getAttribute('aria-label').startsWith('What random')")
+    # Tiles are drawn again after a step, so that a click may meet one that is just going.
+    drawn = "document.getElementById('large').getAttribute('aria-label').startsWith('What random')"
+    for _ in range(20):
+        browser.click("#tiles [data-series^=random]")
+        time.sleep(0.2)
+        if browser.evaluate(drawn):
+            break
+    browser.until(drawn)
     frame = (
         "[...document.querySelectorAll('#facts dt')].find((one) => one.textContent === 'in this frame')?.nextSibling.textContent"
     )
