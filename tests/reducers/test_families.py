@@ -82,6 +82,19 @@ def _in_turn(name: str, method: str) -> bool:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.smoke if name in SMOKE else ()) for name in NAMES])
 def test_it_conforms_or_is_refused(name, method):
+    conforms(name, method, _in_turn(name, method))
+
+
+@pytest.mark.external
+@pytest.mark.parametrize("name", NAMES)
+def test_all_others_conform_closely_too(name):
+    """The whole matrix, in the tier of what takes minutes."""
+    for method in METHODS:
+        if not _in_turn(name, method):
+            conforms(name, method, closely=True)
+
+
+def conforms(name, method, closely):
     adapter = adapter_of(name)
     asked = reducer(method)
     if why := refusal(asked, adapter.geometry):
@@ -100,7 +113,7 @@ def test_it_conforms_or_is_refused(name, method):
     exact = answers(name, small, share=False)
     for answer in exact:
         delivers(answer, small, adapter)
-    if not _in_turn(name, method):
+    if not closely:
         return
     assert told(answers(name, small, share=True)) == told(exact)
     assert told(answers(name, small, False, 2)) == told(exact[2:])
