@@ -20,17 +20,16 @@ def outside_folders() -> list[Path]:
 
 def names(group: str, *, outside: bool = True) -> list[str]:
     """Names in a group of ``conf/``, such as the known methods; ``outside`` includes folders outside the package."""
-    folders = [conf_folder(), *(outside_folders() if outside else ())]
-    return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
+    return list(option_files(group, outside=outside))
 
 
-def option_files(group: str) -> dict[str, Path]:
-    """The YAML files of a group by name, in order; of a name in several folders, the package's."""
-    folders = [*reversed(outside_folders()), conf_folder()]
+def option_files(group: str, *, outside: bool = True) -> dict[str, Path]:
+    """The YAML files of a group by name, in order; of a name in several folders, the package's, then the first one's."""
+    # The last one counts.
+    folders = [*reversed(outside_folders() if outside else []), conf_folder()]
     return dict(sorted({path.stem: path for folder in folders for path in (folder / group).glob("*.yaml")}.items()))
 
 
 def option_file(group: str, name: str) -> Path | None:
-    """The YAML file of a name in a group, the package's first; None if there is none."""
-    files = (folder / group / f"{name}.yaml" for folder in (conf_folder(), *outside_folders()))
-    return next((file for file in files if file.is_file()), None)
+    """The YAML file of a name in a group; None if there is none."""
+    return option_files(group).get(name)
