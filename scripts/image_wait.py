@@ -23,7 +23,7 @@ from parbench.config import build_reducer, compose_config
 from parbench.engine.engine import Engine
 from parbench.engine.samples import Sample
 from parbench.harness.prompts import build_prompt
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 
 
 def jpeg(seed: int) -> bytes:
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     config = compose_config(["method=random", "budget=64"])
-    adapter = LlavaAdapter.load(OmegaConf.to_container(config.model, resolve=True))
+    adapter = ModelAdapter.load(OmegaConf.to_container(config.model, resolve=True))
     question = "What colour is the circle?"
     samples = [
         Sample(str(number), partial(build_prompt, adapter, question), question, partial(load, jpeg(number)), str(number), 4)

@@ -31,7 +31,7 @@ from transformers import DynamicCache
 
 from parbench.config import compose_config
 from parbench.harness.prompts import build_prompt
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.evidence import needed
 from parbench.models.source import grid_source
 from parbench.scenes.dataset import load_scenes
@@ -100,7 +100,7 @@ class Pointer:
         adapter: A loaded LLaVA with one grid of tokens an image, and attention whose weights can be read (eager).
     """
 
-    def __init__(self, adapter: LlavaAdapter) -> None:
+    def __init__(self, adapter: ModelAdapter) -> None:
         self.adapter = adapter
         self.language = adapter.language
 
@@ -218,7 +218,7 @@ def ask(pointer: Pointer, rows: Sequence[dict[str, Any]], chosen: Sequence[Way])
 def load() -> Pointer:
     """llava-tiny with attention that can be read and descended on."""
     settings: dict[str, Any] = OmegaConf.to_container(compose_config(["model.attention=eager"]).model, resolve=True)  # type: ignore[assignment]
-    return Pointer(LlavaAdapter.load({**settings, "device": "cpu"}))
+    return Pointer(ModelAdapter.load({**settings, "device": "cpu"}))
 
 
 def study(pointer: Pointer, rows: Sequence[dict[str, Any]], chosen: Sequence[Way], name: str) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from parbench.bench.passes import run_pass
 from parbench.bench.prepare import ready
 from parbench.config import build_reducer, compose_config, names
 from parbench.errors import ParbenchError
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.configs import config_of
 from parbench.reducers import Reducer
 from parbench.reducers.none import Unreduced
@@ -47,7 +47,7 @@ _LAYERS = 4
 _TIMES_TOGETHER = 10
 
 
-def open_model(shapes: str) -> tuple[LlavaAdapter, int]:
+def open_model(shapes: str) -> tuple[ModelAdapter, int]:
     """Load llava-tiny, or build a model with random weights.
 
     Args:
@@ -58,14 +58,14 @@ def open_model(shapes: str) -> tuple[LlavaAdapter, int]:
     """
     if not shapes:
         settings: dict[str, Any] = OmegaConf.to_container(compose_config([]).model, resolve=True)  # type: ignore[assignment]
-        adapter = LlavaAdapter.load({**settings, "device": "cpu"})
+        adapter = ModelAdapter.load({**settings, "device": "cpu"})
         return adapter, adapter.geometry.layers
     settings = OmegaConf.to_container(compose_config([f"model={shapes}"]).model, resolve=True)  # type: ignore[assignment]
     small = {"weights": "random", "llm_layers": _LAYERS, "device": "cpu", "dtype": "float32"}
-    return LlavaAdapter.load({**settings, **small}), config_of(settings).text_config.num_hidden_layers
+    return ModelAdapter.load({**settings, **small}), config_of(settings).text_config.num_hidden_layers
 
 
-def deepened(adapter: LlavaAdapter, layers: int) -> LlavaAdapter:
+def deepened(adapter: ModelAdapter, layers: int) -> ModelAdapter:
     """A copy of the model with ``layers`` LLM layers. Added layers share the weights of the existing ones."""
     few = adapter.language.layers
     if len(few) == layers:
@@ -79,10 +79,10 @@ def deepened(adapter: LlavaAdapter, layers: int) -> LlavaAdapter:
         model.model.language_model.layers.append(layer)
     model.config.text_config.num_hidden_layers = layers
     model.model.language_model.config.num_hidden_layers = layers
-    return LlavaAdapter(model, adapter.processor, name=adapter.name)
+    return ModelAdapter(model, adapter.processor, name=adapter.name)
 
 
-def prefill_seconds(adapter: LlavaAdapter, batches: Sequence[Batch], layers: int) -> list[float]:
+def prefill_seconds(adapter: ModelAdapter, batches: Sequence[Batch], layers: int) -> list[float]:
     """Seconds of the unreduced model from pixels to the first token for each batch, extrapolated to ``layers`` LLM layers."""
     marks: list[float] = []
     hooks = [layer.register_forward_pre_hook(lambda *_: marks.append(time.perf_counter())) for layer in adapter.language.layers]
@@ -104,7 +104,7 @@ class Enough(Exception):
     """The method has made its last choice."""
 
 
-def own_seconds(adapter: LlavaAdapter, reducer: Reducer, batches: Sequence[Batch]) -> list[float]:
+def own_seconds(adapter: ModelAdapter, reducer: Reducer, batches: Sequence[Batch]) -> list[float]:
     """Seconds of the method's overhead for each batch."""
     laps = Laps(clock_of(adapter.device))
     engine = timed_engine(adapter, reducer, laps)

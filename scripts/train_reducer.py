@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT / "training"))
 import parbench  # noqa: E402
 from parbench.config.plain import option  # noqa: E402
 from parbench.errors import ParbenchError  # noqa: E402
-from parbench.models.adapter import LlavaAdapter  # noqa: E402
+from parbench.models.adapter import ModelAdapter  # noqa: E402
 from parbench.reducers.learned import Learned  # noqa: E402
 from parbench.reducers.learned_files import LOCAL, SHIPPED, file_name, loaded, save, sha256_of  # noqa: E402
 from tiny.attention import attend_rowwise  # noqa: E402
@@ -119,7 +119,7 @@ def trainer_of(given: argparse.Namespace, recipe: Recipe) -> ReducerTrainer:
     name, *fields = given.method
     method = recipe.build(name, pairs(fields), recipe.budget)
     settings = {**option("model", given.model), "dtype": "float32", "device": "cpu"}
-    adapter = LlavaAdapter.load(settings)
+    adapter = ModelAdapter.load(settings)
     method.check(adapter.geometry)
     attend_rowwise(adapter.model)
     stage = stage_of(recipe.steps, recipe.rate, given.questions)

@@ -133,19 +133,19 @@ def _nothing_leaks(request, _loaded):
 def _no_weights(request, _loaded, monkeypatch):
     """A test of the first tier loads no model."""
     if "unit" in tiers.tiers_of(request.node):
-        from parbench.models.adapter import LlavaAdapter
+        from parbench.models.adapter import ModelAdapter
 
         def refuse(_config):
             raise AssertionError("this test loads a model: mark it model, or let it ask for the fixture adapter")
 
-        monkeypatch.setattr(LlavaAdapter, "load", refuse)
+        monkeypatch.setattr(ModelAdapter, "load", refuse)
 
 
 @pytest.fixture(scope="session")
 def adapter(settings, _loaded):
-    from parbench.models.adapter import LlavaAdapter
+    from parbench.models.adapter import ModelAdapter
 
-    return LlavaAdapter.load(settings)
+    return ModelAdapter.load(settings)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from parbench.harness.datasets import PreparedDataset
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from shared_state import state
 from tiers import tiers_of
 
@@ -17,13 +17,13 @@ def test_every_test_is_in_one_tier(request):
 
 @pytest.mark.model
 def test_the_shipped_model_is_loaded_once_and_any_other_anew(adapter, settings):
-    assert LlavaAdapter.load(settings) is adapter
-    assert LlavaAdapter.load({**settings, "name": "other"}) is not adapter
+    assert ModelAdapter.load(settings) is adapter
+    assert ModelAdapter.load({**settings, "name": "other"}) is not adapter
 
 
 def test_a_unit_test_that_loads_a_model_fails(settings):
     with pytest.raises(AssertionError, match="mark it model"):
-        LlavaAdapter.load(settings)
+        ModelAdapter.load(settings)
 
 
 def test_what_a_test_leaves_in_the_model_is_seen(adapter):

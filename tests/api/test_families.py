@@ -10,7 +10,7 @@ import zoo
 from parbench.engine.engine import Engine
 from parbench.engine.samples import Sample
 from parbench.errors import ParbenchError
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.families.internvl import tiled
 from parbench.reducers.divprune import DivPrune
 from parbench.reducers.fastv import FastV
@@ -65,7 +65,7 @@ def test_keeping_everything_is_the_plain_model_bit_for_bit(member):
 @pytest.mark.parametrize("method", METHODS, ids=lambda one: one.name)
 def test_a_method_does_what_the_engine_does(member, method):
     model, processor, _ = member[1]
-    adapter = LlavaAdapter(model, processor, name=member[0])
+    adapter = ModelAdapter(model, processor, name=member[0])
     samples, inputs = asked(member)
     expected = Engine(adapter, method, share=False).answer(samples)
     if member[0] == "gemma3" and method.site == "layers":
@@ -110,7 +110,7 @@ def test_padding_that_all_rows_share_changes_no_deep_features():
 @pytest.mark.parametrize("size", [(112, 84), (60, 170), (170, 60), (56, 56)])
 def test_the_tiles_of_an_image_are_put_together_as_they_were(size):
     model, processor, _ = zoo.FAMILIES["internvl"]()
-    family = LlavaAdapter(model, processor, name="internvl").family
+    family = ModelAdapter(model, processor, name="internvl").family
     prepared = family.prepare(zoo.image(*size, 4))
     tiles = [part for part in prepared.tokens.source.parts if part.kind == "tile"]
     rows, columns = tiled(prepared.tensors["pixel_values"])
@@ -120,7 +120,7 @@ def test_the_tiles_of_an_image_are_put_together_as_they_were(size):
 
 def test_tiles_that_no_prompt_has_a_place_for_are_refused():
     model, processor, _ = zoo.FAMILIES["internvl"]()
-    family = LlavaAdapter(model, processor, name="internvl").family
+    family = ModelAdapter(model, processor, name="internvl").family
     tiles = {"pixel_values": family.prepare(zoo.image(56, 56, 4)).tensors["pixel_values"]}
     ids = torch.tensor([7, *[family.image_token_id] * int(model.config.image_seq_length), 7])
     assert len(family.separate(tiles, [ids])) == 1
@@ -131,7 +131,7 @@ def test_tiles_that_no_prompt_has_a_place_for_are_refused():
 @pytest.mark.parametrize("name", ["llava_next", "qwen2_5_vl", "internvl", "smolvlm"])
 def test_the_picture_of_an_image_is_about_the_image(name):
     model, processor, _ = zoo.FAMILIES[name]()
-    adapter = LlavaAdapter(model, processor, name=name)
+    adapter = ModelAdapter(model, processor, name=name)
     given = zoo.image(112, 84, 3)
     shown = adapter.family.picture(adapter.prepare(given))
     small, theirs = (torch.tensor(list(one.resize((8, 6)).convert("L").getdata())).float() for one in (given, shown))

@@ -9,7 +9,7 @@ import parbench
 from helpers import METHODS, reducer, sample
 from parbench.engine.engine import Engine
 from parbench.errors import ParbenchError
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.assets import asset
 from parbench.reducers.learned import Learned
 
@@ -34,7 +34,7 @@ def own(adapter):
 
 def possible(own):
     """Methods that need neither CLIP nor weights of their own, at a budget that they can have on the model."""
-    geometry = LlavaAdapter(*own).geometry
+    geometry = ModelAdapter(*own).geometry
     for name in METHODS:
         for budget in (144, 288):
             method = reducer(name, budget if reducer(name).takes_budget else None)
@@ -48,7 +48,7 @@ def possible(own):
 
 
 def test_all_methods_do_what_the_engine_does(own, scenes):
-    adapter = LlavaAdapter(*own, name="own")
+    adapter = ModelAdapter(*own, name="own")
     questions = [sample(adapter, scenes[number], number, max_new_tokens=4) for number in (0, 14)]
     texts, images = [question.prompt(1) for question in questions], [question.load()[0] for question in questions]
     inputs = own[1](text=texts, images=images, padding=True, return_tensors="pt")

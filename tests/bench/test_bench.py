@@ -25,7 +25,7 @@ from parbench.compute.flops import costs, sample_flops
 from parbench.config import compose_config
 from parbench.engine.engine import Engine
 from parbench.errors import ParbenchError
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 
 _QUICK = ("batch=2", "repeats=1", "warmup=0", "new_tokens=2", "out=bench.json")
 _SMALL = {
@@ -65,10 +65,10 @@ def batch(adapter):
     return read_batch(adapter, scenes_samples(adapter, 2))
 
 
-def small(**fields) -> LlavaAdapter:
+def small(**fields) -> ModelAdapter:
     settings = OmegaConf.to_container(compose_config(["model=llava-1.5-7b"]).model, resolve=True)
     changed = {"geometry": _SMALL, "weights": "random", "device": "cpu", "dtype": "float32", "name": "small", **fields}
-    return LlavaAdapter.load({**settings, **changed})
+    return ModelAdapter.load({**settings, **changed})
 
 
 # What a pass does
@@ -233,8 +233,8 @@ def test_random_weights_have_the_sizes_asked_for():
 
 @pytest.mark.model
 def test_random_weights_of_a_checkpoints_sizes(settings):
-    adapter = LlavaAdapter.load({**settings, "weights": "random", "llm_layers": 2})
-    trained = LlavaAdapter.load(settings)
+    adapter = ModelAdapter.load({**settings, "weights": "random", "llm_layers": 2})
+    trained = ModelAdapter.load(settings)
     assert adapter.geometry.layers == 2
     assert adapter.model.lm_head.weight.shape == trained.model.lm_head.weight.shape
     assert not torch.equal(adapter.model.lm_head.weight, trained.model.lm_head.weight)

@@ -11,7 +11,7 @@ from parbench.bench.instrument import timed_engine
 from parbench.bench.passes import run_pass
 from parbench.engine.engine import Engine
 from parbench.engine.samples import Sample
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.reducers.divprune import DivPrune
 from parbench.reducers.fastv import FastV
 
@@ -20,7 +20,7 @@ from parbench.reducers.fastv import FastV
 @pytest.mark.parametrize("name", ["llava_next", "qwen3_vl", "gemma3"])
 def test_a_timed_pass_gives_what_the_engine_gives(name, method):
     model, processor, mark = zoo.FAMILIES[name]()
-    adapter = LlavaAdapter(model, processor, name=name)
+    adapter = ModelAdapter(model, processor, name=name)
     text = f"USER: {mark}\nIs there a red circle? ASSISTANT:"
     images = [zoo.image(112, 84, 1), zoo.image(60, 130, 2)]
     samples = [Sample(str(n), lambda _: text, "?", lambda image=image: [image], str(n), 4) for n, image in enumerate(images)]

@@ -9,7 +9,7 @@ import pytest
 import parbench.harness.evaluate
 from helpers import refused
 from parbench.errors import FatalError
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.sweep import estimate
 from small_data import metrics
 
@@ -37,8 +37,8 @@ def test_a_person_is_asked(run, folder, monkeypatch):
 
 
 def test_a_model_whose_rate_was_measured_is_not_loaded_again(run, folder, monkeypatch):
-    loaded, load = [], LlavaAdapter.load
-    monkeypatch.setattr(LlavaAdapter, "load", lambda settings: loaded.append(settings["name"]) or load(settings))
+    loaded, load = [], ModelAdapter.load
+    monkeypatch.setattr(ModelAdapter, "load", lambda settings: loaded.append(settings["name"]) or load(settings))
 
     def full(*_, **__):
         raise FatalError("the disk is full")

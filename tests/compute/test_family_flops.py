@@ -17,7 +17,7 @@ from parbench.engine.engine import Engine
 from parbench.engine.ledger import SampleLedger
 from parbench.engine.samples import Sample
 from parbench.errors import ParbenchError
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.tower_work import tower_work
 
 pytestmark = pytest.mark.model
@@ -87,7 +87,7 @@ def test_several_images_add_up(name):
 @pytest.mark.parametrize("method", ["random", "fastv"])
 def test_a_runs_ledger_costs_what_torch_counts(member, method):
     """Two images of one sample, a part of whose tokens is dropped before or inside the LLM."""
-    adapter = LlavaAdapter(member.model, member.processor, name="tiny")
+    adapter = ModelAdapter(member.model, member.processor, name="tiny")
     images = [zoo.image(*size, seed) for seed, size in enumerate(((112, 84), (60, 130)))]
     text = f"USER: {member.placeholder * 2}\n{_QUESTION}"
     sample = Sample("0", lambda *_: text, _QUESTION, lambda: images, "0", _GENERATED)
@@ -114,7 +114,7 @@ def test_a_model_of_no_known_family_has_no_flops():
 def test_projections_of_a_stage_are_computed_once_for_images_of_several_sizes():
     """PACT asks for keys and queries of the layer that it cuts at, for each size of image."""
     member = zoo.qwen2_5_vl()
-    adapter = LlavaAdapter(member.model, member.processor, name="qwen2_5_vl")
+    adapter = ModelAdapter(member.model, member.processor, name="qwen2_5_vl")
 
     def question(number: int, size: tuple[int, int]) -> Sample:
         text = f"USER: {member.placeholder}\n{_QUESTION}"

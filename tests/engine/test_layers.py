@@ -17,7 +17,7 @@ from parbench.engine.ledger import SampleLedger
 from parbench.engine.origins import through
 from parbench.engine.sites import site_of
 from parbench.errors import ParbenchError
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.geometry import Geometry
 
 INSIDE = [name for name in METHODS if reducer(name).site == "layers"]
@@ -59,7 +59,7 @@ NONE = "USER: What colour is the sky? ASSISTANT:"
 @torch.inference_mode()
 def generate(adapter, method, rows, monkeypatch, cached=None, tokens=8):
     """Ids, logits of every step, trace; nothing ends before its limit."""
-    monkeypatch.setattr(LlavaAdapter, "end_tokens", property(lambda _self: set()))
+    monkeypatch.setattr(ModelAdapter, "end_tokens", property(lambda _self: set()))
     logits = []
     handle = adapter.model.lm_head.register_forward_hook(lambda _m, _a, output: logits.append(output[:, -1]))
     try:

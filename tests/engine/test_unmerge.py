@@ -19,7 +19,7 @@ from parbench.engine.hooks.unmerge import averaged, whole
 from parbench.engine.inputs import Visual, build_rows
 from parbench.engine.ledger import SampleLedger
 from parbench.engine.sites import site_of
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.reducers.calibration import Subject, calibrated
 
 ONE, TWO, NONE = "What is in <image>?", "Compare <image> with <image>.", "Say something."
@@ -63,7 +63,7 @@ def rows_of(adapter, embeddings, prompts, tokens=(40, 90)):
 @torch.inference_mode()
 def generate(adapter, rows, monkeypatch, method=UNMERGED, tokens=8, cached=True):
     """Ids, logits of every step [steps, B, V], trace; nothing ends before its limit."""
-    monkeypatch.setattr(LlavaAdapter, "end_tokens", property(lambda _self: set()))
+    monkeypatch.setattr(ModelAdapter, "end_tokens", property(lambda _self: set()))
     logits = []
     handle = adapter.model.lm_head.register_forward_hook(lambda _m, _a, output: logits.append(output[:, -1]))
     try:

@@ -13,14 +13,14 @@ import zoo
 from painting import blind, features_of
 from parbench.figures.kept_tokens import kept_figure
 from parbench.figures.views import SIDE, View, sheet, view, whole_view
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.results.layouts import Grid, Layout, square_layout
 
 
 @cache
-def adapter_of(name: str) -> LlavaAdapter:
+def adapter_of(name: str) -> ModelAdapter:
     model, processor, _ = zoo.FAMILIES[name]()
-    return LlavaAdapter(model, processor, name=name)
+    return ModelAdapter(model, processor, name=name)
 
 
 def panels(seen: View, share: np.ndarray) -> list[np.ndarray]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from videos import write_video
 
 NAME = "qwen2.5-vl-3b"
@@ -34,7 +34,7 @@ def _no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_settings):
         raise AssertionError("weights are loaded")
 
-    monkeypatch.setattr(LlavaAdapter, "load", refuse)
+    monkeypatch.setattr(ModelAdapter, "load", refuse)
 
 
 @pytest.mark.usefixtures("_no_model")

@@ -21,7 +21,7 @@ from parbench.engine.inputs import pad
 from parbench.engine.samples import Sample
 from parbench.errors import ParbenchError
 from parbench.harness.largest import tokens_of
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.families import FAMILIES
 from parbench.reducers.budget import check_budget
 from parbench.reducers.divprune import DivPrune
@@ -33,9 +33,9 @@ QUESTIONS = ("What moves?", "What colour is the thing that comes first?")
 
 
 @cache
-def adapter_of(name: str) -> LlavaAdapter:
+def adapter_of(name: str) -> ModelAdapter:
     model, processor, _ = zoo.FAMILIES[name]("sdpa")
-    return LlavaAdapter(model, processor, name=name)
+    return ModelAdapter(model, processor, name=name)
 
 
 def clip(frames: int, size: tuple[int, int] = (112, 84), seed: int = 0) -> Clip:

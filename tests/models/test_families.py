@@ -29,7 +29,7 @@ from parbench.engine.hooks.install import install
 from parbench.engine.inputs import Rows, pad
 from parbench.engine.samples import Answer, Sample
 from parbench.errors import UnfitSample
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.families import FAMILIES
 from parbench.models.families.prepared import Recent
 from parbench.reducers import Choice, LayerReducer, Reducer, Reduction, TokenReducer
@@ -73,14 +73,14 @@ class Cut(LayerReducer):
         return Choice((view.noise(5) <= self.share) & view.valid)
 
 
-def adapter_of(name: str, attention: str = "sdpa") -> LlavaAdapter:
+def adapter_of(name: str, attention: str = "sdpa") -> ModelAdapter:
     return _adapter(name, attention)
 
 
 @cache
-def _adapter(name: str, attention: str) -> LlavaAdapter:
+def _adapter(name: str, attention: str) -> ModelAdapter:
     model, processor, _ = zoo.FAMILIES[name](attention)
-    return LlavaAdapter(model, processor, name=name)
+    return ModelAdapter(model, processor, name=name)
 
 
 def prompts(name: str) -> list[str]:
@@ -259,7 +259,7 @@ def _answer_of(name: str, reducer: Reducer, number: int) -> list[tuple[int, int]
 
 
 @contextmanager
-def _hidden_from(adapter: LlavaAdapter, layer: int, stay: Tensor) -> Iterator[None]:
+def _hidden_from(adapter: ModelAdapter, layer: int, stay: Tensor) -> Iterator[None]:
     """From a layer on, nobody sees the tokens that do not stay [B, S], themselves excepted. For the prefill alone."""
 
     def hide(_layer: Any, args: Any, kwargs: Any) -> Any:

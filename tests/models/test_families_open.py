@@ -13,7 +13,7 @@ import family_miniatures
 import zoo
 from parbench.config.plain import option
 from parbench.errors import ParbenchError
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.families import FAMILIES
 from parbench.models.loading import load_model
 from parbench.models.special_tokens import SPECIAL_TOKENS
@@ -102,7 +102,7 @@ def test_the_processor_of_another_family_is_refused(checkpoint, folder):
 def test_a_model_type_that_works_alike_opens_with_a_warning(folder, caplog):
     family_miniatures.write_checkpoint(family_miniatures.vip_llava(), folder / "vip")
     settings = {**option("model", "llava-1.5-7b"), "path": str(folder / "vip"), "dtype": "float32", "device": "cpu"}
-    adapter = LlavaAdapter.load(settings)
+    adapter = ModelAdapter.load(settings)
     assert adapter.model.config.model_type == "vipllava"
     assert "vipllava" in caplog.text
     assert "generic" in caplog.text

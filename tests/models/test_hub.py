@@ -18,7 +18,7 @@ from helpers import refused
 from hub_miniature import CLIP, CLIP_REVISION, EARLY_REVISION, LLAVA_REVISION, build_hub, clip_files, use_hub
 from parbench.errors import ParbenchError
 from parbench.models import clip_pickle, fingerprints
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.assets import asset
 from parbench.models.loading import load_model, locate_clip
 from parbench.models.text import load_clip
@@ -288,7 +288,7 @@ def test_large_files_are_read_once(folder, monkeypatch):
 @pytest.mark.model
 def test_nothing_of_the_published_names_is_lost(home, monkeypatch):
     settings = {"path": "llava-hf/llava-1.5-7b-hf", "revision": LLAVA_REVISION, "device": "cpu", "dtype": "float32"}
-    model = LlavaAdapter.load({**settings, "name": "seven", "attention": "sdpa", "prompt": "vicuna_v1"}).model
+    model = ModelAdapter.load({**settings, "name": "seven", "attention": "sdpa", "prompt": "vicuna_v1"}).model
     tiny = load_file(Path(asset("llava-tiny")) / "model.safetensors")
     ours = model.state_dict()
     for name, value in tiny.items():

@@ -10,15 +10,15 @@ import torch
 import zoo
 from parbench.clips import Clip
 from parbench.errors import ParbenchError
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.parts import Parts
 from parbench.reducers.token_probes import Probes
 
 
 @cache
-def adapter_of(name: str) -> LlavaAdapter:
+def adapter_of(name: str) -> ModelAdapter:
     model, processor, _ = zoo.FAMILIES[name]()
-    return LlavaAdapter(model, processor, name=name)
+    return ModelAdapter(model, processor, name=name)
 
 
 def parts_of(name: str, *size: int) -> Parts:

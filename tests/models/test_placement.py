@@ -14,7 +14,7 @@ from parbench.config import compose_config
 from parbench.engine.engine import Engine
 from parbench.errors import ParbenchError
 from parbench.harness.session import Session
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.assets import asset
 from parbench.models.placement import bridge, check_placement
 from simulated_cards import SimulatedCards, on_card
@@ -78,7 +78,7 @@ def on_one_device(adapter, scenes) -> dict[str, list]:
 
 
 def test_methods_with_parts_on_disk(settings, adapter, scenes, on_one_device):
-    placed = LlavaAdapter.load({**settings, "device_map": spread(adapter, "disk", "disk")})
+    placed = ModelAdapter.load({**settings, "device_map": spread(adapter, "disk", "disk")})
     assert {tensor.device.type for tensor in placed.model.parameters()} == {"cpu", "meta"}
     assert placed.device.type == "cpu"
     assert [name for name in EACH_KIND if given(placed, scenes, name) != on_one_device[name]] == []
@@ -86,11 +86,11 @@ def test_methods_with_parts_on_disk(settings, adapter, scenes, on_one_device):
 
 @pytest.mark.model
 def test_grouped_heads_with_everything_elsewhere(grouped, scenes):
-    plain = LlavaAdapter.load(grouped)
+    plain = ModelAdapter.load(grouped)
     wanted = {name: given(plain, scenes, name) for name in EACH_KIND}
     assert sum(len(found) > 1 for found in wanted.values()) >= len(EACH_KIND) - 1
     for device_map in ({"": "disk"}, spread(plain, "cpu", "disk"), "auto"):
-        placed = LlavaAdapter.load({**grouped, "device_map": device_map})
+        placed = ModelAdapter.load({**grouped, "device_map": device_map})
         names = EACH_KIND if device_map == {"": "disk"} else ("fastv", "dymu")
         assert [name for name in names if given(placed, scenes, name) != wanted[name]] == []
     cpu_offload(plain.model, execution_device=torch.device("cpu"))
@@ -102,7 +102,7 @@ def test_grouped_heads_with_everything_elsewhere(grouped, scenes):
 
 def test_all_methods_on_four_simulated_cards(settings, scenes, on_one_device, monkeypatch):
     """Layer 0 is not where the embeddings are, and neighbours are never on one card."""
-    spread_out = LlavaAdapter.load({**settings, "name": "spread out"})
+    spread_out = ModelAdapter.load({**settings, "name": "spread out"})
     tower, language = spread_out.model.model.vision_tower, spread_out.model.model.language_model
     # What is one tensor cannot be in two places.
     head = spread_out.model.lm_head
@@ -144,7 +144,7 @@ def test_a_placed_checkpoint_is_whole_too(grouped, folder):
     save_file(tensors, folder / "model" / "model.safetensors", {"format": "pt"})
     for device_map in ("auto", {"": "disk"}):
         with pytest.raises(ParbenchError, match=r"missing tensors .*layers\.1\.mlp\.up_proj"):
-            LlavaAdapter.load({**grouped, "path": str(folder / "model"), "device_map": device_map})
+            ModelAdapter.load({**grouped, "path": str(folder / "model"), "device_map": device_map})
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from helpers import reducer, refused, sample
 from parbench.compute.flops import costs
 from parbench.engine.engine import Engine
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.quantization import check_quantization
 
 needs_bitsandbytes = pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
@@ -29,11 +29,11 @@ def kept(adapter, scenes, name: str) -> list:
 @pytest.mark.model
 @needs_bitsandbytes
 def test_methods_look_into_quantised_models(settings, scenes):
-    whole = LlavaAdapter.load({**settings, "dtype": "bfloat16"})
+    whole = ModelAdapter.load({**settings, "dtype": "bfloat16"})
     seen = {name: kept(whole, scenes, name) for name in BEFORE}
     size = whole.model.get_memory_footprint()
     for kind, most in (("bnb-8bit", 0.75), ("bnb-4bit", 0.6)):
-        small = LlavaAdapter.load({**settings, "dtype": "bfloat16", "quantization": kind})
+        small = ModelAdapter.load({**settings, "dtype": "bfloat16", "quantization": kind})
         assert small.model.get_memory_footprint() < most * size
         quantised = {
             name

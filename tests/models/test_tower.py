@@ -76,9 +76,9 @@ def test_with_nothing_merged_the_tower_is_untouched_bit_for_bit(method, adapter,
 
 def test_hooks_come_before_those_that_collect_hidden_states(settings, pixels):
     """A fresh model collects hidden states by hooks that it puts in at its first forward, here behind ours."""
-    from parbench.models.adapter import LlavaAdapter
+    from parbench.models.adapter import ModelAdapter
 
-    fresh = LlavaAdapter.load({**settings, "name": "fresh"})
+    fresh = ModelAdapter.load({**settings, "name": "fresh"})
     method = reducer("tome", 64)
     first, second = encode(fresh, pixels, method), encode(fresh, pixels, method)
     assert torch.equal(first.features, second.features)

@@ -12,7 +12,7 @@ from helpers import CLIPS, reducer
 from parbench.clips import Clip
 from parbench.engine.engine import Engine
 from parbench.engine.samples import Sample
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.reducers.none import Unreduced
 from parbench.testing.conformance import outcomes
 
@@ -23,9 +23,9 @@ FAMILIES = ("llava_onevision", "llava_next_video", "qwen2_5_vl", "qwen3_vl")
 
 
 @cache
-def adapter_of(name: str) -> LlavaAdapter:
+def adapter_of(name: str) -> ModelAdapter:
     model, processor, _ = zoo.FAMILIES[name]()
-    return LlavaAdapter(model, processor, name=name)
+    return ModelAdapter(model, processor, name=name)
 
 
 @cache

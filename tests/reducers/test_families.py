@@ -14,7 +14,7 @@ from parbench.engine.reach import check_reach
 from parbench.engine.samples import Answer, Sample
 from parbench.errors import ParbenchError, UnfitSample
 from parbench.harness.reach import check_prompts
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.evidence import Evidence
 from parbench.ops.groups import apportion
 from parbench.reducers import Reducer
@@ -32,9 +32,9 @@ EVERYTHING = 10_000
 
 
 @cache
-def adapter_of(name: str) -> LlavaAdapter:
+def adapter_of(name: str) -> ModelAdapter:
     model, processor, _ = zoo.FAMILIES[name]()
-    return LlavaAdapter(model, processor, name=name)
+    return ModelAdapter(model, processor, name=name)
 
 
 @cache
@@ -70,7 +70,7 @@ def told(found: list[Answer]) -> list[tuple]:
     return [(one.text, kept, one.ledger.layers, one.ledger.visual) for one, kept in zip(found, parts, strict=True)]
 
 
-def hooks(adapter: LlavaAdapter) -> int:
+def hooks(adapter: ModelAdapter) -> int:
     return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in adapter.model.modules())
 
 
@@ -199,7 +199,7 @@ def test_the_parts_of_an_image_share_its_budget():
     assert [parts.count(part) for part in range(len(counts))] == apportion(9, counts.tolist(), counts.tolist())
 
 
-def delivers(answer: Answer, method: Reducer, adapter: LlavaAdapter) -> None:
+def delivers(answer: Answer, method: Reducer, adapter: ModelAdapter) -> None:
     """The budget of each image, of tokens that come from it."""
     sizes = [adapter.geometry.of_image(len(kept.source.content), kept.grid) for kept in answer.kept]
     for kept, size in zip(answer.kept, sizes, strict=True):

@@ -13,7 +13,7 @@ from parbench.clips import Clip
 from parbench.engine.engine import Engine
 from parbench.engine.samples import Sample
 from parbench.errors import ParbenchError
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.geometry import Geometry
 from parbench.models.vision import Encoded
 from parbench.parity.tiles import SIDE, tiles
@@ -93,7 +93,7 @@ def test_scores_count_within_a_part_alone(method):
 @pytest.mark.parametrize("method", ["hired", "globalcom2"])
 def test_frames_are_refused_in_one_sentence(method):
     model, processor, _ = zoo.FAMILIES["llava_next_video"]()
-    adapter = LlavaAdapter(model, processor, name="clips")
+    adapter = ModelAdapter(model, processor, name="clips")
     clip = Clip((zoo.image(56, 56, 1), zoo.image(56, 56, 2)), (0.0, 1.0))
     sample = Sample("0", lambda _: "USER: <video>\nWhy? ASSISTANT:", "Why?", lambda: [clip], "a", 2)
     with pytest.raises(ParbenchError, match="2 parts of the kind frame"):

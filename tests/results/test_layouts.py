@@ -10,7 +10,7 @@ import pytest
 
 import zoo
 from parbench.errors import ParbenchError
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.source import Source
 from parbench.results.layouts import FILE, Layout, read_layouts
 from parbench.results.store import RunStore
@@ -20,9 +20,9 @@ NAMES = sorted(set(zoo.FAMILIES) - {"llava"})
 
 
 @cache
-def adapter_of(name: str) -> LlavaAdapter:
+def adapter_of(name: str) -> ModelAdapter:
     model, processor, _ = zoo.FAMILIES[name]()
-    return LlavaAdapter(model, processor, name=name)
+    return ModelAdapter(model, processor, name=name)
 
 
 def source_of(name: str, size: tuple[int, int]) -> Source:

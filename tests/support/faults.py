@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import parbench
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.results.record import TIMING_FIELDS
 
 _OURS = str(Path(parbench.__file__).parent)
@@ -60,7 +60,7 @@ def _mount(*words: str | Path) -> None:
 
 
 @contextlib.contextmanager
-def entering(adapter: LlavaAdapter, look: Callable[[int, int], None]) -> Iterator[None]:
+def entering(adapter: ModelAdapter, look: Callable[[int, int], None]) -> Iterator[None]:
     """Before each forward of the LLM, ``look`` is told how many rows it has and how many tokens a row, padding included.
 
     What it raises comes from inside the forward, as the device's own errors do.

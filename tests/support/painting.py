@@ -9,11 +9,11 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.source import Source
 
 
-def features_of(adapter: LlavaAdapter, pixels: np.ndarray) -> tuple[Tensor, Source]:
+def features_of(adapter: ModelAdapter, pixels: np.ndarray) -> tuple[Tensor, Source]:
     """The visual tokens [N, d] of an image [H, W, 3], and where they come from."""
     prepared = adapter.prepare(Image.fromarray(pixels))
     (encoded,) = adapter.family.encode([prepared], ())
@@ -21,7 +21,7 @@ def features_of(adapter: LlavaAdapter, pixels: np.ndarray) -> tuple[Tensor, Sour
 
 
 @contextmanager
-def blind(adapter: LlavaAdapter) -> Iterator[None]:
+def blind(adapter: ModelAdapter) -> Iterator[None]:
     """The tower's attention writes nothing, so that a patch knows only itself."""
     outputs = ("out_proj", "attn.proj", "projection_layer")
     inside = [value for name, value in adapter.family.tower.named_parameters() if any(part in name for part in outputs)]

@@ -14,7 +14,7 @@ import pytest
 
 from parbench.config.groups import conf_folder, outside_folders
 from parbench.harness.datasets import PreparedDataset
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 
 
 def _key(settings: Mapping[str, Any]) -> str:
@@ -22,11 +22,11 @@ def _key(settings: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def one_model(settings: Mapping[str, Any]) -> Iterator[dict[str, LlavaAdapter]]:
-    """``LlavaAdapter.load`` of exactly these settings gives one object; any other path, dtype or place is loaded anew."""
-    load, wanted, loaded = LlavaAdapter.load, _key(settings), {}
+def one_model(settings: Mapping[str, Any]) -> Iterator[dict[str, ModelAdapter]]:
+    """``ModelAdapter.load`` of exactly these settings gives one object; any other path, dtype or place is loaded anew."""
+    load, wanted, loaded = ModelAdapter.load, _key(settings), {}
 
-    def shared(config: Mapping[str, Any]) -> LlavaAdapter:
+    def shared(config: Mapping[str, Any]) -> ModelAdapter:
         if _key(config) != wanted:
             return load(config)
         if wanted not in loaded:
@@ -34,7 +34,7 @@ def one_model(settings: Mapping[str, Any]) -> Iterator[dict[str, LlavaAdapter]]:
         return loaded[wanted]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LlavaAdapter, "load", shared)
+        patch.setattr(ModelAdapter, "load", shared)
         yield loaded
 
 
@@ -84,7 +84,7 @@ def _ours(hook: Any) -> bool:
     return not getattr(hook, "__module__", "").startswith(("transformers.", "torch."))
 
 
-def state(adapter: LlavaAdapter) -> tuple[Any, ...]:
+def state(adapter: ModelAdapter) -> tuple[Any, ...]:
     """What a test could leave changed in a model: hooks, configuration, what ends an answer, weights, attributes."""
     model = adapter.model
     hooks = sum(_ours(hook) for one in model.modules() for kind in _KINDS for hook in getattr(one, kind).values())

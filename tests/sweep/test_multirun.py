@@ -49,10 +49,10 @@ def test_what_cannot_be_is_refused(run, words, said):
 
 
 def test_evaluations_of_several_methods_budgets_and_data_sets_are_one_command(run, folder, monkeypatch):
-    from parbench.models.adapter import LlavaAdapter
+    from parbench.models.adapter import ModelAdapter
 
-    loaded, load = [], LlavaAdapter.load
-    monkeypatch.setattr(LlavaAdapter, "load", lambda settings: loaded.append(settings["name"]) or load(settings))
+    loaded, load = [], ModelAdapter.load
+    monkeypatch.setattr(ModelAdapter, "load", lambda settings: loaded.append(settings["name"]) or load(settings))
     words = ("-m", "method=random,uniform", "budget=64,32", "dataset=scenes_shape,scenes_colour")
     code, out, err = run("eval", *words, *QUICK)
     assert code == 0, err

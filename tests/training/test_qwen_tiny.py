@@ -21,7 +21,7 @@ from parbench.engine.hooks.install import install
 from parbench.engine.inputs import pad
 from parbench.engine.samples import Sample
 from parbench.harness.prompts import build_prompt
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.reducers import Reducer, Reduction, TokenReducer
 from parbench.reducers.none import Unreduced
 from parbench.reducers.token_probes import Probes
@@ -70,8 +70,8 @@ def exported(trainer, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def opened(exported) -> LlavaAdapter:
-    return LlavaAdapter.load(
+def opened(exported) -> ModelAdapter:
+    return ModelAdapter.load(
         {
             **compose_config(["model=qwen2.5-vl-3b"]).model,
             "path": str(exported),
@@ -83,7 +83,7 @@ def opened(exported) -> LlavaAdapter:
 
 
 @torch.inference_mode()
-def asked(adapter: LlavaAdapter, picture: Picture, question: str, reducer: Reducer) -> tuple[torch.Tensor, int]:
+def asked(adapter: ModelAdapter, picture: Picture, question: str, reducer: Reducer) -> tuple[torch.Tensor, int]:
     """Logits of the first token of an answer in evaluation, and the number of visual tokens that were kept."""
     engine, image = Engine(adapter, reducer, share=False), Image.fromarray(picture.pixels)
     prompt = build_prompt(adapter, question, 1)

@@ -77,9 +77,9 @@ def test_every_word_of_scenes_is_one_token(adapter):
 def test_bfloat16_answers_on_the_cpu(settings, scenes):
     from helpers import reducer, sample
     from parbench.engine.engine import Engine
-    from parbench.models.adapter import LlavaAdapter
+    from parbench.models.adapter import ModelAdapter
 
-    half = LlavaAdapter.load({**settings, "dtype": "bfloat16"})
+    half = ModelAdapter.load({**settings, "dtype": "bfloat16"})
     answers = Engine(half, reducer("random", 64)).answer([sample(half, scenes[0])])
     assert answers[0].error is None
 
@@ -88,9 +88,9 @@ def test_bfloat16_answers_on_the_cpu(settings, scenes):
 def test_bfloat16_answers_on_cuda(settings, scenes):
     from helpers import reducer, sample
     from parbench.engine.engine import Engine
-    from parbench.models.adapter import LlavaAdapter
+    from parbench.models.adapter import ModelAdapter
 
-    half = LlavaAdapter.load({**settings, "dtype": "bfloat16", "device": "cuda"})
+    half = ModelAdapter.load({**settings, "dtype": "bfloat16", "device": "cuda"})
     for name in ("none", "par", "fastv"):
         method = reducer(name, None if name == "none" else 64)
         assert Engine(half, method).answer([sample(half, scenes[0])])[0].error is None

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.vision import Encoded
 from parbench.reducers.learned import Learned
 from parbench.reducers.modules.base import LearnedModule
@@ -52,7 +52,7 @@ class ReducerTrainer(nn.Module):
     """
 
     def __init__(
-        self, adapter: LlavaAdapter, reducer: Learned, stage: Stage, seed: int, terms: Mapping[str, float] | None = None
+        self, adapter: ModelAdapter, reducer: Learned, stage: Stage, seed: int, terms: Mapping[str, float] | None = None
     ) -> None:
         super().__init__()
         torch.manual_seed(seed)

@@ -99,14 +99,14 @@ def load_model(name_or_path: str, **settings: Any) -> tuple[LlavaForConditionalG
     Raises:
         ParbenchError: There is no such model, a setting is unknown, or the checkpoint cannot be loaded.
     """
-    from parbench.models.adapter import LlavaAdapter
+    from parbench.models.adapter import ModelAdapter
 
     config = settings_of(name_or_path)
     for key in settings:
         if key not in config:
             raise unknown("setting of load_model", key, config)
     config |= settings
-    adapter = LlavaAdapter.load(config)
+    adapter = ModelAdapter.load(config)
     _LOADED[adapter.model] = (name_or_path, config)
     return adapter.model, adapter.processor
 

@@ -10,7 +10,7 @@ from parbench.harness.prompts import build_prompt
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from parbench.models.adapter import LlavaAdapter
+    from parbench.models.adapter import ModelAdapter
 
 _PROBE = "What is it?"
 # The marks of LLaVA-1.5's conversations.
@@ -24,7 +24,7 @@ class QuestionFinder:
         adapter: The model; its chat template determines what comes before and after a question.
     """
 
-    def __init__(self, adapter: LlavaAdapter) -> None:
+    def __init__(self, adapter: ModelAdapter) -> None:
         self._adapter = adapter
         self._marks = [marks for marks in (self._template_marks(), _USUAL) if marks]
 

@@ -18,7 +18,7 @@ from parbench.api.question import QuestionFinder
 from parbench.api.reduced import Reduced
 from parbench.engine.engine import Engine
 from parbench.errors import ParbenchError
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.placement import bridge
 from parbench.models.text import ClipSpace, load_clip
 from parbench.reducers import Reducer
@@ -94,7 +94,7 @@ def reduce(
         yield reduced
 
 
-def _adapter(model: Any, processor: Any, known: Known) -> LlavaAdapter:
+def _adapter(model: Any, processor: Any, known: Known) -> ModelAdapter:
     for part in ("tokenizer", "image_processor"):
         if not hasattr(processor, part):
             raise ParbenchError(
@@ -103,7 +103,7 @@ def _adapter(model: Any, processor: Any, known: Known) -> LlavaAdapter:
             )
     held, clip = _CLIPS.setdefault(model, {}), known.clip
     if clip is None:
-        return LlavaAdapter(model, processor, name=known.name, folder=known.folder)
+        return ModelAdapter(model, processor, name=known.name, folder=known.folder)
 
     def clip_space(tower: Any) -> ClipSpace:
         key = (clip, adapter.device, adapter.dtype)
@@ -111,7 +111,7 @@ def _adapter(model: Any, processor: Any, known: Known) -> LlavaAdapter:
             held[key] = load_clip(clip.path, clip.revision, tower, adapter.device, adapter.dtype, known.folder)
         return held[key]
 
-    adapter = LlavaAdapter(model, processor, name=known.name, folder=known.folder, clip=clip_space)
+    adapter = ModelAdapter(model, processor, name=known.name, folder=known.folder, clip=clip_space)
     return adapter
 
 

@@ -15,7 +15,7 @@ from parbench.engine.pictures import image_digest, seed_of
 from parbench.engine.samples import Sample
 from parbench.errors import ParbenchError
 from parbench.harness.prompts import build_prompt
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.evidence import Evidence
 from parbench.models.families import Prepared
 from parbench.scenes.world import CANVAS
@@ -54,7 +54,7 @@ class Batch:
 
 
 def scenes_samples(
-    adapter: LlavaAdapter, count: int, size: tuple[int, int] | None = None, frames: int | None = None
+    adapter: ModelAdapter, count: int, size: tuple[int, int] | None = None, frames: int | None = None
 ) -> list[Sample]:
     """Questions about ``count`` different images of ``scenes``, of alternating skills.
 
@@ -79,7 +79,7 @@ def scenes_samples(
     return [_sample(adapter, rows[number], size, frames) for number in chosen]
 
 
-def _sample(adapter: LlavaAdapter, row: Mapping[str, Any], size: tuple[int, int] | None, frames: int | None) -> Sample:
+def _sample(adapter: ModelAdapter, row: Mapping[str, Any], size: tuple[int, int] | None, frames: int | None) -> Sample:
     question, image = row["question"], row["image"].convert("RGB")
     if size is not None:
         image = image.resize(size)
@@ -94,7 +94,7 @@ def _sample(adapter: LlavaAdapter, row: Mapping[str, Any], size: tuple[int, int]
     return Sample(row["question_id"], prompt, question, lambda: [image], row["image_id"], max_new_tokens=1, evidence=evidence)
 
 
-def _evidence(adapter: LlavaAdapter, boxes: Sequence[Sequence[float]], size: tuple[int, int]) -> Evidence:
+def _evidence(adapter: ModelAdapter, boxes: Sequence[Sequence[float]], size: tuple[int, int]) -> Evidence:
     """Where in an image of ``scenes``, resized to some width and height, is what a question is about."""
     square = adapter.geometry.square
     across, down = (1.0, 1.0) if square else (size[0] / CANVAS, size[1] / CANVAS)
@@ -102,7 +102,7 @@ def _evidence(adapter: LlavaAdapter, boxes: Sequence[Sequence[float]], size: tup
     return Evidence(scaled, (CANVAS, CANVAS) if square else None)
 
 
-def read_batch(adapter: LlavaAdapter, samples: Sequence[Sample]) -> Batch:
+def read_batch(adapter: ModelAdapter, samples: Sequence[Sample]) -> Batch:
     """Preprocess the samples' images and prompts with the checkpoint's processor."""
     begun = time.perf_counter()
     images = [sample.load()[0] for sample in samples]

@@ -8,11 +8,11 @@ from functools import partial
 
 from parbench.bench.clock import Laps
 from parbench.engine.engine import Engine
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.reducers import Reducer
 
 
-def timed_engine(adapter: LlavaAdapter, reducer: Reducer, laps: Laps) -> Engine:
+def timed_engine(adapter: ModelAdapter, reducer: Reducer, laps: Laps) -> Engine:
     """An engine that shares nothing, with method overhead timed as laps named ``selection``."""
     engine = Engine(adapter, reducer, share=False)
     engine.act_at(engine.site.wrapped(partial(laps.around, "selection")))
@@ -20,7 +20,7 @@ def timed_engine(adapter: LlavaAdapter, reducer: Reducer, laps: Laps) -> Engine:
 
 
 @contextmanager
-def projector_laps(adapter: LlavaAdapter, laps: Laps) -> Iterator[None]:
+def projector_laps(adapter: ModelAdapter, laps: Laps) -> Iterator[None]:
     """Time the projector as laps named ``projector``, inside the block, where it runs apart from the vision tower."""
     if "projector" not in adapter.family.offers:
         yield

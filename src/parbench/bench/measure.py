@@ -21,7 +21,7 @@ from parbench.compute.flops import costs, sample_flops
 from parbench.engine.engine import Engine
 from parbench.engine.ledger import SampleLedger
 from parbench.errors import ParbenchError
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.reducers import Reducer
 from parbench.reducers.none import Unreduced
 
@@ -80,7 +80,7 @@ class Measurer:
         step: Called after each pass.
     """
 
-    def __init__(self, adapter: LlavaAdapter, batch: Batch, effort: Effort, step: Callable[[], object] = lambda: None) -> None:
+    def __init__(self, adapter: ModelAdapter, batch: Batch, effort: Effort, step: Callable[[], object] = lambda: None) -> None:
         self.adapter, self.batch, self.effort, self.step = adapter, batch, effort, step
         self.laps = Laps(clock_of(adapter.device))
         self.plain = Unreduced(name="none")

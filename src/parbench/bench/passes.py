@@ -17,7 +17,7 @@ from parbench.engine.engine import Engine
 from parbench.engine.hooks.install import install
 from parbench.engine.inputs import Rows, build_rows
 from parbench.engine.reduced import Reduced
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.counting import uncounted
 
 
@@ -77,7 +77,7 @@ def _rows(engine: Engine, batch: Batch, reduced: Sequence[Reduced], new_tokens: 
 class _Answers:
     """The engine's greedy decoding without detokenisation and without synchronisation before the end."""
 
-    def __init__(self, adapter: LlavaAdapter, rows: Rows, keeps: bool) -> None:
+    def __init__(self, adapter: ModelAdapter, rows: Rows, keeps: bool) -> None:
         self.adapter, self.keeps = adapter, keeps
         self.rows = rows
         self.embeds, self.mask, self.positions, self.next = rows.embeds, rows.mask, rows.positions, rows.next[:, None]

@@ -12,7 +12,7 @@ from parbench.config import build_reducer
 from parbench.errors import ParbenchError
 from parbench.harness.calibrate import find_threshold
 from parbench.harness.token_counter import KeptCounter
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.reducers import Reducer
 from parbench.reducers.calibration import Subject, calibrated
 from parbench.reducers.needs import check_model
@@ -21,7 +21,7 @@ from parbench.reducers.needs import check_model
 _CUTS = 20
 
 
-def ready(adapter: LlavaAdapter, method: DictConfig, budget: int | float | None, batch: Batch) -> Reducer:
+def ready(adapter: ModelAdapter, method: DictConfig, budget: int | float | None, batch: Batch) -> Reducer:
     """The method for this model and budget.
 
     If no threshold is stored (always so for random weights), it is calibrated on the timed images.
@@ -43,6 +43,6 @@ def ready(adapter: LlavaAdapter, method: DictConfig, budget: int | float | None,
     return dataclasses.replace(built, **{field: threshold})
 
 
-def _counter(adapter: LlavaAdapter, batch: Batch) -> KeptCounter:
+def _counter(adapter: ModelAdapter, batch: Batch) -> KeptCounter:
     pairs = [(image, [question]) for image, question in zip(batch.images, batch.questions, strict=True)]
     return KeptCounter(adapter, pairs)

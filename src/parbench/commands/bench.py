@@ -24,7 +24,7 @@ from parbench.sweep.grid import other_method
 if TYPE_CHECKING:
     from parbench.bench.measure import Effort, Measurer
     from parbench.bench.store import BenchFile
-    from parbench.models.adapter import LlavaAdapter
+    from parbench.models.adapter import ModelAdapter
     from parbench.models.geometry import Geometry
 
 _log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def run(given: Given) -> None:
     from parbench.bench.measure import Measurer
     from parbench.bench.report import picture, show
     from parbench.bench.store import BenchFile
-    from parbench.models.adapter import LlavaAdapter
+    from parbench.models.adapter import ModelAdapter
     from parbench.models.devices import resolve_device
     from parbench.models.quantization import model_title
 
@@ -58,7 +58,7 @@ def run(given: Given) -> None:
     usual = default_results() / f"bench-{model_title(model).replace(' ', '-')}-{device.type}.json"
     out = writable("out", given["out"] or usual)
     with working(f"loading {model['name']}"):
-        adapter = LlavaAdapter.load(model)
+        adapter = ModelAdapter.load(model)
     store = BenchFile(out, _head(model, adapter, effort, given))
     samples = scenes_samples(adapter, max(given["batch"]), given["image"], given["frames"])
     for size in given["batch"]:
@@ -123,7 +123,7 @@ def _effort(given: Given, device: Any) -> Effort:
     return Effort(repeats=given["repeats"], warmup=given["warmup"], new_tokens=given["new_tokens"], kernel=kernel)
 
 
-def _head(model: dict[str, Any], adapter: LlavaAdapter, effort: Effort, given: Given) -> dict[str, Any]:
+def _head(model: dict[str, Any], adapter: ModelAdapter, effort: Effort, given: Given) -> dict[str, Any]:
     import torch
 
     from parbench.bench.peak_memory import how

@@ -22,7 +22,7 @@ from parbench.engine.hooks.install import install
 from parbench.engine.inputs import Rows
 from parbench.engine.plan import TokenPlan
 from parbench.engine.sites import Site, site_of
-from parbench.models.adapter import LanguageAdapter, LlavaAdapter
+from parbench.models.adapter import LanguageAdapter, ModelAdapter
 from parbench.models.configs import config_of
 from parbench.models.geometry import geometry_of
 from parbench.models.random_weights import clip_sizes
@@ -128,7 +128,7 @@ def _with(reducer: Reducer, field: str, value: float) -> Reducer:
     return dataclasses.replace(reducer, **fields)
 
 
-class Shapes(LlavaAdapter):
+class Shapes(ModelAdapter):
     """The part of a model between vision tower and LLM, of given sizes with random weights."""
 
     def __init__(self, config: Any, model: Mapping[str, Any]) -> None:

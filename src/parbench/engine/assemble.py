@@ -11,7 +11,7 @@ from parbench.engine.reduced import Reduced
 from parbench.engine.samples import Sample
 from parbench.engine.sites import Site
 from parbench.errors import UnfitSample
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.reducers import Reducer
 
 
@@ -36,7 +36,7 @@ def visuals(site: Site[Reducer], reduced: Sequence[Reduced]) -> list[Visual]:
     ]
 
 
-def assemble(adapter: LlavaAdapter, batch: Batch) -> Lines:
+def assemble(adapter: ModelAdapter, batch: Batch) -> Lines:
     """Replace the image placeholders of a batch's prompts by its visual tokens."""
     made = visuals(batch.site, batch.chosen.reduced)
     found = Lines([], [], [], {})
@@ -52,7 +52,7 @@ def assemble(adapter: LlavaAdapter, batch: Batch) -> Lines:
     return found
 
 
-def _line(adapter: LlavaAdapter, batch: Batch, sample: Sample, images: Sequence[Visual]) -> tuple[Line, int]:
+def _line(adapter: ModelAdapter, batch: Batch, sample: Sample, images: Sequence[Visual]) -> tuple[Line, int]:
     prompt = batch.images.prompts[sample.id]
     if isinstance(prompt, Exception):
         raise prompt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 
 # Share of the device's total memory for the rows of a batch. Weights, the vision tower and other programs need the rest; main
 # memory is shared with more programs. Free memory is not used, since a resumed run has to be planned in the same way.
@@ -17,7 +17,7 @@ _TEXT = 128
 _IMAGE = (1344, 1008)
 
 
-def row_bytes(adapter: LlavaAdapter, visual: int | None = None) -> int:
+def row_bytes(adapter: ModelAdapter, visual: int | None = None) -> int:
     """Bytes of one unreduced row: keys and values in all layers, twice while a batch is shrunk, and one layer's activations.
 
     Args:
@@ -34,7 +34,7 @@ def row_bytes(adapter: LlavaAdapter, visual: int | None = None) -> int:
     return count
 
 
-def batch_size(adapter: LlavaAdapter, visual: int | None = None) -> int:
+def batch_size(adapter: ModelAdapter, visual: int | None = None) -> int:
     """Rows per batch that fit into a share of the device's memory; see :func:`row_bytes`."""
     kind = adapter.device.type
     if kind == "cuda":

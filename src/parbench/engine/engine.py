@@ -27,7 +27,7 @@ from parbench.engine.shared_prefix import can_share_prefixes, shared_prefixes
 from parbench.engine.sites import Site, site_of
 from parbench.engine.trace import Trace
 from parbench.errors import DeviceFailed, ParbenchError, UnfitSample
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.evidence import Evidence
 from parbench.models.families import ImageTokens
 from parbench.models.vision import Encoded
@@ -59,7 +59,7 @@ class Engine:
     """
 
     def __init__(
-        self, adapter: LlavaAdapter, reducer: Reducer, *, share: bool = True, features: FeatureCache | None = None, workers: int = 0
+        self, adapter: ModelAdapter, reducer: Reducer, *, share: bool = True, features: FeatureCache | None = None, workers: int = 0
     ) -> None:
         check_model(reducer, adapter.geometry)
         reducer = reducer.for_model(adapter.name, lambda: adapter.fingerprint, adapter.geometry)

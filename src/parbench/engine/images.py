@@ -13,7 +13,7 @@ from parbench.engine.features import FeatureCache
 from parbench.engine.pictures import Picture, Read, Reader, seed_of
 from parbench.engine.samples import Sample
 from parbench.engine.sites import Site
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.families import ImageTokens, Prepared
 from parbench.models.vision import Encoded
 from parbench.reducers import Reducer
@@ -54,7 +54,7 @@ class ImageEncoder:
         waited: Seconds spent waiting for reading so far.
     """
 
-    def __init__(self, adapter: LlavaAdapter, site: Site[Reducer], share: bool, features: FeatureCache) -> None:
+    def __init__(self, adapter: ModelAdapter, site: Site[Reducer], share: bool, features: FeatureCache) -> None:
         self.adapter, self.site, self.features = adapter, site, features
         self.remembers = share and not site.acts_in_vision
         self.reader = Reader(adapter, features, share, site.blocks if self.remembers else None)

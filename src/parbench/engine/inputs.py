@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from parbench.errors import UnfitSample
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.families import Family, ImageTokens
 from parbench.models.geometry import Geometry
 from parbench.reducers.word_kinds import TEMPLATE, token_kinds
@@ -134,7 +134,7 @@ class Lines:
 
 
 def build_line(
-    adapter: LlavaAdapter, prompt: Tensor, visuals: Sequence[Visual], positions: str, new_tokens: int
+    adapter: ModelAdapter, prompt: Tensor, visuals: Sequence[Visual], positions: str, new_tokens: int
 ) -> tuple[Line, int]:
     """Put visual tokens into the places of a prompt that belong to their images.
 
@@ -245,7 +245,7 @@ def _empty(visual: Visual) -> Tensor | None:
     return visual.streams.new_zeros(len(visual.streams), len(visual.separators), visual.streams.shape[2])
 
 
-def pad(adapter: LlavaAdapter, lines: Sequence[Line]) -> Rows:
+def pad(adapter: ModelAdapter, lines: Sequence[Line]) -> Rows:
     """A batch of lines, padded on the left."""
     device, length = adapter.device, max(len(line.ids) for line in lines)
 
@@ -292,7 +292,7 @@ def _streams(lines: Sequence[Line], inside: Tensor, embeds: Tensor) -> Tensor | 
 
 
 def build_rows(
-    adapter: LlavaAdapter,
+    adapter: ModelAdapter,
     prompts: Sequence[Tensor],
     visuals: Sequence[Sequence[Visual]],
     positions: str,
@@ -311,7 +311,7 @@ def build_rows(
     return pad(adapter, lines)
 
 
-def with_words(adapter: LlavaAdapter, line: Line, question: str) -> Line:
+def with_words(adapter: ModelAdapter, line: Line, question: str) -> Line:
     """A line of an image with the kind of each text token, for methods that choose raters by the kinds of words.
 
     Args:

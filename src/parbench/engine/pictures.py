@@ -15,7 +15,7 @@ from torch import Tensor
 from parbench.clips import Clip, times_of
 from parbench.engine.features import FeatureCache, Known
 from parbench.engine.samples import Sample
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.families import ImageTokens, Prepared
 
 # Batches that are read ahead. They bound the memory of reading ahead.
@@ -63,7 +63,7 @@ class Reader:
         blocks: Vision blocks that cached features must include; None if features are not cached.
     """
 
-    def __init__(self, adapter: LlavaAdapter, features: FeatureCache, share: bool, blocks: tuple[int, ...] | None) -> None:
+    def __init__(self, adapter: ModelAdapter, features: FeatureCache, share: bool, blocks: tuple[int, ...] | None) -> None:
         self._adapter, self._features, self._share, self._blocks = adapter, features, share, blocks
 
     def groups(self, samples: Sequence[Sample]) -> dict[str, list[Sample]]:
@@ -140,8 +140,8 @@ class Reader:
             return error
 
 
-def prompt_ids(adapter: LlavaAdapter, sample: Sample, images: Sequence[ImageTokens]) -> Tensor:
-    """Token ids [S] of a sample's prompt with its images, see :meth:`LlavaAdapter.ids`."""
+def prompt_ids(adapter: ModelAdapter, sample: Sample, images: Sequence[ImageTokens]) -> Tensor:
+    """Token ids [S] of a sample's prompt with its images, see :meth:`ModelAdapter.ids`."""
     kinds = [image.kind for image in images]
     return adapter.ids(sample.prompt(kinds if "video" in kinds else len(images)), images)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from parbench.engine.origins import anchors
 from parbench.engine.sites.base import Site
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.evidence import Evidence
 from parbench.models.families import ImageTokens
 from parbench.models.parts import Parts
@@ -86,7 +86,7 @@ class _Piece:
 
 def reduce_images(
     site: Site[Reducer],
-    adapter: LlavaAdapter,
+    adapter: ModelAdapter,
     images: Sequence[tuple[Encoded, ImageTokens]],
     questions: Sequence[str],
     seeds: Sequence[int],

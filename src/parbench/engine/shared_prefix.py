@@ -16,7 +16,7 @@ from parbench.engine.hooks.install import install
 from parbench.engine.hooks.layers import Packed
 from parbench.engine.inputs import Line, Lines, Rows, pad
 from parbench.engine.trace import Trace
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.reducers import LayerReducer
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _ALL, _NOBODY = -1, -2
 _KERNELS = ("sdpa", "eager")
 
 
-def can_share_prefixes(adapter: LlavaAdapter) -> bool:
+def can_share_prefixes(adapter: ModelAdapter) -> bool:
     """Whether the model's attention kernel supports the masks that this needs, and the model's layers all see one mask."""
     return adapter.family.shares_prefixes and not adapter.family.slides and adapter.language.config._attn_implementation in _KERNELS
 
@@ -66,7 +66,7 @@ def shared_prefixes(lines: Sequence[Line], images: Sequence[Sequence[int]]) -> S
     return SharedPrefixes(first, owner, rest) if len(first) < len(lines) else None
 
 
-def after_prefixes(adapter: LlavaAdapter, lines: Lines, prefixes: SharedPrefixes) -> tuple[list[Generated], Trace]:
+def after_prefixes(adapter: ModelAdapter, lines: Lines, prefixes: SharedPrefixes) -> tuple[list[Generated], Trace]:
     """Run the prefixes, then the rest of all lines on their keys and values. The trace is that of whole lines.
 
     For methods that do not act inside the LLM.
@@ -95,7 +95,7 @@ def after_prefixes(adapter: LlavaAdapter, lines: Lines, prefixes: SharedPrefixes
 
 
 def up_to_first_stage(
-    adapter: LlavaAdapter,
+    adapter: ModelAdapter,
     site: Site[LayerReducer],
     lines: Lines,
     prefixes: SharedPrefixes,
@@ -167,7 +167,7 @@ class _Packed:
     run as one sequence.
     """
 
-    def __init__(self, adapter: LlavaAdapter, begin: Rows, owner: Sequence[int]) -> None:
+    def __init__(self, adapter: ModelAdapter, begin: Rows, owner: Sequence[int]) -> None:
         from transformers import DynamicCache
 
         self.adapter = adapter

@@ -21,7 +21,7 @@ from parbench.engine.ledger import SampleLedger
 from parbench.engine.samples import Sample
 from parbench.harness.datasets import PreparedDataset
 from parbench.harness.prompts import build_prompt
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.evidence import Evidence, joined
 from parbench.results.naming import sample_id
 
@@ -43,7 +43,7 @@ class Conversations:
         asked: The rows that are asked at all; None for all of them.
     """
 
-    adapter: LlavaAdapter
+    adapter: ModelAdapter
     dataset: PreparedDataset
     how: str
     answers: Mapping[str, str]
@@ -87,7 +87,7 @@ class Conversations:
 
 
 def turn_costs(
-    adapter: LlavaAdapter,
+    adapter: ModelAdapter,
     prices: Costs,
     how: str,
     dataset: PreparedDataset,

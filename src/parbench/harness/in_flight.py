@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from parbench.progress import watched
 
 if TYPE_CHECKING:
-    from parbench.models.adapter import LlavaAdapter
+    from parbench.models.adapter import ModelAdapter
 
 # The length of the answers is unknown until the batch is done.
 _MOST = 0.95
@@ -40,7 +40,7 @@ class InFlight:
 
 
 @contextlib.contextmanager
-def in_flight(adapter: LlavaAdapter, within: Callable[[float], object]) -> Iterator[InFlight]:
+def in_flight(adapter: ModelAdapter, within: Callable[[float], object]) -> Iterator[InFlight]:
     """While open, the LLM's layers report each pass if progress is shown; what they compute is unchanged."""
     layers = list(adapter.language.layers)
     counter = InFlight(within, len(layers))

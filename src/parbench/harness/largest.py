@@ -10,14 +10,14 @@ from PIL import Image
 from parbench.clips import Clip, times_of
 from parbench.errors import UnfitSample
 from parbench.harness.datasets import PreparedDataset
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.families import Family, ImageTokens
 
 # Questions whose images are looked at. If a later one is larger and its batch does not fit, the batch is halved.
 _LOOKED_AT = 32
 
 
-def most_tokens(adapter: LlavaAdapter, dataset: PreparedDataset) -> int:
+def most_tokens(adapter: ModelAdapter, dataset: PreparedDataset) -> int:
     """The most visual tokens and separators of a question, over questions spread over a data set.
 
     The same data always give the same number. Questions whose images cannot be read are left out.

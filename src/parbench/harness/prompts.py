@@ -11,7 +11,7 @@ from parbench.clips import Visuals, kinds_of
 from parbench.errors import ParbenchError, UnfitSample
 
 if TYPE_CHECKING:
-    from parbench.models.adapter import LlavaAdapter
+    from parbench.models.adapter import ModelAdapter
 
 # What a question contains for an image, in lmms-eval's tasks; the models' own placeholders may be others.
 IMAGE = "<image>"
@@ -29,7 +29,7 @@ _PROBE = "Which of these two is it?"
 Exchange = tuple[str, str]
 
 
-def build_prompt(adapter: LlavaAdapter, context: str, images: Visuals, earlier: Sequence[Exchange] = ()) -> str:
+def build_prompt(adapter: ModelAdapter, context: str, images: Visuals, earlier: Sequence[Exchange] = ()) -> str:
     """The prompt for a context, with one placeholder per visual, in front of the text unless that has ``<image>`` itself.
 
     Args:

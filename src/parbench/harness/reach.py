@@ -12,7 +12,7 @@ from parbench.engine.reach import check_reach, shortest_sight
 from parbench.engine.samples import Sample
 from parbench.errors import ParbenchError, UnfitSample
 from parbench.harness.largest import tokens_of
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.families import ImageTokens
 from parbench.progress import working
 from parbench.reducers import LayerReducer
@@ -41,7 +41,7 @@ def check_prompts(engine: Engine, samples: Sequence[Sample]) -> None:
         raise ParbenchError(f"{name}: {error}") from error
 
 
-def _lengths(adapter: LlavaAdapter, reducer: LayerReducer, samples: Sequence[Sample]) -> list[tuple[int, str]]:
+def _lengths(adapter: ModelAdapter, reducer: LayerReducer, samples: Sequence[Sample]) -> list[tuple[int, str]]:
     """Tokens that enter the LLM, and the id, of each sample that can be measured."""
     found, known = [], {}
     for sample in samples:
@@ -56,7 +56,7 @@ def _lengths(adapter: LlavaAdapter, reducer: LayerReducer, samples: Sequence[Sam
     return found
 
 
-def _entering(adapter: LlavaAdapter, reducer: LayerReducer, tokens: ImageTokens) -> int:
+def _entering(adapter: ModelAdapter, reducer: LayerReducer, tokens: ImageTokens) -> int:
     """Visual tokens and separators of an image that enter the LLM."""
     geometry = adapter.geometry.of_tokens(tokens)
     first = reducer.entering(geometry)

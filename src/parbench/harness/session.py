@@ -42,7 +42,7 @@ from parbench.reducers.calibration import Subject
 if TYPE_CHECKING:
     from parbench.engine.features import FeatureCache
     from parbench.harness.calibrating import Thresholds
-    from parbench.models.adapter import LlavaAdapter
+    from parbench.models.adapter import ModelAdapter
     from parbench.models.families import Family
     from parbench.reducers import Reducer
 
@@ -91,14 +91,14 @@ class Session:
         return "/".join(map(str, self.shard)) if self.shard else None
 
     @cached_property
-    def adapter(self) -> LlavaAdapter:
+    def adapter(self) -> ModelAdapter:
         """The model, loaded when first needed."""
         with working(f"loading {self.model_settings['name']}"):
-            from parbench.models.adapter import LlavaAdapter
+            from parbench.models.adapter import ModelAdapter
 
             # Read before the first question, so that no run's time includes git and hashing the sources.
             code()
-            return LlavaAdapter.load(self.model_settings)
+            return ModelAdapter.load(self.model_settings)
 
     @cached_property
     def features(self) -> FeatureCache:

@@ -17,7 +17,7 @@ from parbench.engine.features import FeatureCache
 from parbench.engine.pictures import image_digest, seed_of
 from parbench.errors import UnfitSample
 from parbench.harness.datasets import PreparedDataset
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.counting import uncounted
 from parbench.models.families import Prepared
 from parbench.models.merging import Merger
@@ -53,7 +53,7 @@ class KeptCounter:
         images: Each with its questions.
     """
 
-    def __init__(self, adapter: LlavaAdapter, images: Iterable[tuple[Image.Image | Clip, Sequence[str]]]) -> None:
+    def __init__(self, adapter: ModelAdapter, images: Iterable[tuple[Image.Image | Clip, Sequence[str]]]) -> None:
         self.adapter = adapter
         self.features = FeatureCache(_REMEMBERED, device=str(adapter.device))
         self.groups: list[Asked] = []
@@ -63,7 +63,7 @@ class KeptCounter:
                 self.groups.append(Asked(adapter.prepare(image), image_digest(image), tuple(questions)))
 
     @classmethod
-    def spread(cls, adapter: LlavaAdapter, dataset: PreparedDataset, questions: int) -> KeptCounter:
+    def spread(cls, adapter: ModelAdapter, dataset: PreparedDataset, questions: int) -> KeptCounter:
         """A counter over about ``questions`` questions, drawn at random from a data set, always the same ones."""
         docs = dataset.docs()
         step = max(1, len(docs) // questions)

@@ -1,4 +1,4 @@
-"""Adapters to Hugging Face's Llama and LLaVA: the parts that the engine runs, and the inputs of methods."""
+"""Adapters to Hugging Face's models: the parts that the engine runs, and the inputs of methods."""
 
 from __future__ import annotations
 
@@ -112,8 +112,8 @@ class LanguageAdapter:
         return " ".join(str(token) for token in ids)
 
 
-class LlavaAdapter(LanguageAdapter):
-    """A loaded LLaVA with its processor. All access to Hugging Face's LLaVA goes through this class."""
+class ModelAdapter(LanguageAdapter):
+    """A loaded multimodal model of any family with its processor. All access to Hugging Face's classes goes through it."""
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class LlavaAdapter(LanguageAdapter):
         self._clip = clip
 
     @classmethod
-    def load(cls, config: Mapping[str, Any]) -> LlavaAdapter:
+    def load(cls, config: Mapping[str, Any]) -> ModelAdapter:
         """Load the model of a ``conf/model`` mapping, or initialise one of its sizes if ``weights`` is ``random``.
 
         Raises:

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar, cast
 import torch
 from torch import Tensor
 
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.geometry import Geometry
 from parbench.models.parts import Parts
 from parbench.models.source import Part
@@ -28,7 +28,7 @@ class _Probes(Probes):
     """The probes of evaluations, with the frame vectors and the noise that the official code got."""
 
     def __init__(self, case: Case, model: Any, encoded: Encoded) -> None:
-        super().__init__(cast(LlavaAdapter, model), encoded, [""], [0])
+        super().__init__(cast(ModelAdapter, model), encoded, [""], [0])
         self._case = case
 
     def frame_vectors(self, tokens: Tensor, clip: int) -> Tensor:

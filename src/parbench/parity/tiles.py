@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar, cast
 import torch
 from torch import Tensor
 
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.geometry import Geometry
 from parbench.models.parts import Parts
 from parbench.models.source import Part
@@ -79,7 +79,7 @@ class TileParity(Parity, Generic[Method]):
         heard: dict[str, Any] = dict(self.heard(case, parts))
         encoded = Encoded(tokens, None, (0, 0), torch.tensor([[count]]), projected=True, parts=parts, **heard)
         model = SimpleNamespace(geometry=Geometry(0, 0, layers=0, blocks=0, patch=14, tokens=count, varies=True))
-        probes = Probes(cast(LlavaAdapter, model), encoded, [""], [0])
+        probes = Probes(cast(ModelAdapter, model), encoded, [""], [0])
         method: Method = built(self.method(case), **self.fields(case))
         method.check(probes.geometry)
         keep = torch.zeros(count, dtype=torch.bool)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from parbench.engine.origins import anchors
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.attention import AttentionInputs
 from parbench.models.families.hearing import Heard
 from parbench.models.geometry import Geometry
@@ -83,7 +83,7 @@ class _Probes(Probes):
     """The probes of evaluations, with the attention that the official code got as input."""
 
     def __init__(self, case: Case, model: RecordedModel, encoded: Encoded) -> None:
-        super().__init__(cast(LlavaAdapter, model), encoded, [""], [0])
+        super().__init__(cast(ModelAdapter, model), encoded, [""], [0])
         self._case = case
 
     def cls_attention(self, block: int) -> Tensor:

@@ -21,7 +21,7 @@ from parbench.reducers.modules.base import LearnedModule
 from parbench.reducers.sites.tokens import TokenReducer
 
 if TYPE_CHECKING:
-    from parbench.models.adapter import LlavaAdapter
+    from parbench.models.adapter import ModelAdapter
     from parbench.models.geometry import Geometry
     from parbench.reducers.provenance import Reduction
     from parbench.reducers.token_probes import Probes
@@ -102,7 +102,7 @@ class Learned(TokenReducer):
         """[k] bool: which of the k tokens skip the LLM's feed-forward part and are not seen by generated tokens; None for none."""
         return None
 
-    def start(self, module: Any, adapter: LlavaAdapter, batches: Iterable[Tensor], generator: torch.Generator) -> None:
+    def start(self, module: Any, adapter: ModelAdapter, batches: Iterable[Tensor], generator: torch.Generator) -> None:
         """Set a module to the state from which training starts, if that depends on images.
 
         Args:

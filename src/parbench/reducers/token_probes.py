@@ -23,7 +23,7 @@ _POWER_ROUNDS = 2
 _STEP_BITS = 20
 
 if TYPE_CHECKING:
-    from parbench.models.adapter import LlavaAdapter
+    from parbench.models.adapter import ModelAdapter
     from parbench.models.geometry import Geometry
 
 
@@ -46,7 +46,7 @@ class Probes:
 
     def __init__(
         self,
-        adapter: LlavaAdapter,
+        adapter: ModelAdapter,
         encoded: Encoded,
         prompts: Sequence[str],
         seeds: Sequence[int],

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from parbench.errors import ParbenchError
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.geometry import Geometry
 from parbench.models.vision import WithValues
 from parbench.ops.grouping import gumbel, unevenness
@@ -101,7 +101,7 @@ class VisToG(Learned):
             tokens.to(features.dtype), counts, Provenance.from_dense(weights, counts), measures={"empty groups": empty}
         )
 
-    def start(self, module: Grouping, adapter: LlavaAdapter, batches: Iterable[Tensor], generator: torch.Generator) -> None:
+    def start(self, module: Grouping, adapter: ModelAdapter, batches: Iterable[Tensor], generator: torch.Generator) -> None:
         """Begin with k-means centres of what enters the tower's first block."""
         tower = adapter.model.model.vision_tower
         found = []

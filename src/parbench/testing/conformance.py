@@ -17,7 +17,7 @@ import torch
 from parbench.engine.samples import Answer, Sample
 from parbench.engine.sites import site_of
 from parbench.errors import ParbenchError
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.geometry import Geometry
 from parbench.reducers import LayerReducer, Reducer
 from parbench.reducers.needs import refusal
@@ -27,7 +27,7 @@ from parbench.testing.questions import few_clips, few_questions
 from parbench.testing.subject import NotApplicable, Subject, Trial
 
 
-def check_method(method: Reducer, adapter: LlavaAdapter, samples: Sequence[Sample] | None = None) -> list[str]:
+def check_method(method: Reducer, adapter: ModelAdapter, samples: Sequence[Sample] | None = None) -> list[str]:
     """Run all checks on a method.
 
     Args:
@@ -68,7 +68,7 @@ class Outcome:
     reason: str = ""
 
 
-def outcomes(method: Reducer, adapter: LlavaAdapter, samples: Sequence[Sample] | None = None) -> Iterator[Outcome]:
+def outcomes(method: Reducer, adapter: ModelAdapter, samples: Sequence[Sample] | None = None) -> Iterator[Outcome]:
     """Run all checks on a method, one after the other; the arguments are those of :func:`check_method`.
 
     Raises:
@@ -338,6 +338,6 @@ def _layers(answer: Answer) -> tuple[int, ...]:
     return answer.ledger.layers if answer.ledger else ()
 
 
-def _hooks(adapter: LlavaAdapter) -> int:
+def _hooks(adapter: ModelAdapter) -> int:
     modules = adapter.model.modules()
     return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in modules)

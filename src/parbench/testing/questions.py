@@ -9,7 +9,7 @@ from typing import Any
 from parbench.clips import Clip
 from parbench.engine.samples import Sample
 from parbench.harness.prompts import build_prompt
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.evidence import Evidence
 from parbench.scenes.dataset import load_scenes
 from parbench.scenes.world import CANVAS
@@ -22,7 +22,7 @@ _FRAMES = 8
 _SIZES = ((CANVAS, CANVAS), (CANVAS * 3 // 2, CANVAS), (CANVAS // 2, CANVAS))
 
 
-def scenes_question(adapter: LlavaAdapter, row: Mapping[str, Any], number: int = 0) -> Sample:
+def scenes_question(adapter: ModelAdapter, row: Mapping[str, Any], number: int = 0) -> Sample:
     """A question of ``scenes``, as in an evaluation.
 
     Args:
@@ -46,7 +46,7 @@ def scenes_evidence(row: Mapping[str, Any]) -> Evidence:
     return Evidence(tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in row["boxes"]), (CANVAS, CANVAS))
 
 
-def few_questions(adapter: LlavaAdapter) -> list[Sample]:
+def few_questions(adapter: ModelAdapter) -> list[Sample]:
     """Four questions of scenes' test split about three images; of three sizes, where their number of tokens depends on the size."""
     scenes = load_scenes("test")
     found = [scenes_question(adapter, scenes[row], number) for number, row in enumerate(_ROWS)]
@@ -63,13 +63,13 @@ def _resized(sample: Sample, size: tuple[int, int], row: Mapping[str, Any]) -> S
     return replace(sample, load=lambda: [row["image"].convert("RGB").resize(size)], evidence=Evidence(boxes, None))
 
 
-def few_clips(adapter: LlavaAdapter) -> list[Sample]:
+def few_clips(adapter: ModelAdapter) -> list[Sample]:
     """Four questions about three videos: a window that moves over a picture of scenes, in eight frames."""
     scenes = load_scenes("test")
     return [_clip_question(adapter, scenes[row], number) for number, row in enumerate(_ROWS)]
 
 
-def _clip_question(adapter: LlavaAdapter, row: Mapping[str, Any], number: int) -> Sample:
+def _clip_question(adapter: ModelAdapter, row: Mapping[str, Any], number: int) -> Sample:
     picture, side = row["image"].convert("RGB"), CANVAS // 2
     corners = [frame * side // _FRAMES for frame in range(_FRAMES)]
     frames = tuple(picture.crop((corner, corner // 2, corner + side, corner // 2 + side)) for corner in corners)

@@ -11,7 +11,7 @@ from parbench.engine.engine import Engine
 from parbench.engine.features import FeatureCache
 from parbench.engine.samples import Answer, Sample
 from parbench.errors import ParbenchError
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.families import ImageTokens
 from parbench.reducers import Reducer
 from parbench.reducers.needs import check_model
@@ -35,7 +35,7 @@ class Trial:
         samples: The questions, about several images, with several about one of them.
     """
 
-    def __init__(self, adapter: LlavaAdapter, samples: Sequence[Sample]) -> None:
+    def __init__(self, adapter: ModelAdapter, samples: Sequence[Sample]) -> None:
         self.adapter = adapter
         self.samples = list(samples)
         # Of images that are encoded without a method in the tower.

@@ -17,7 +17,7 @@ from parbench.engine.plan import TokenPlan
 from parbench.engine.shared_prefix import SharedPrefixes, after_prefixes
 from parbench.engine.trace import Trace
 from parbench.errors import ParbenchError
-from parbench.models.adapter import LanguageAdapter, LlavaAdapter
+from parbench.models.adapter import LanguageAdapter, ModelAdapter
 from parbench.models.counting import own_flops
 from parbench.models.families import Prepared
 from parbench.models.geometry import Geometry
@@ -147,13 +147,13 @@ class Site(Generic[R_co]):
 
     # Actions.
 
-    def encode(self, adapter: LlavaAdapter, images: Sequence[Prepared]) -> list[Encoded]:
+    def encode(self, adapter: ModelAdapter, images: Sequence[Prepared]) -> list[Encoded]:
         """Run the vision tower over a batch of preprocessed images; each of the results holds one of them."""
         return adapter.family.encode(images, self.blocks)
 
     def reduce(
         self,
-        adapter: LlavaAdapter,
+        adapter: ModelAdapter,
         encoded: Encoded,
         questions: Sequence[str],
         seeds: Sequence[int],
@@ -188,7 +188,7 @@ class Site(Generic[R_co]):
         """The hooks of the method inside the LLM for ``rows``; see :func:`parbench.engine.hooks.install.install`."""
         return LlmHooks(rows)
 
-    def run_shared(self, adapter: LlavaAdapter, lines: Lines, prefixes: SharedPrefixes) -> tuple[list[Generated], Trace]:
+    def run_shared(self, adapter: ModelAdapter, lines: Lines, prefixes: SharedPrefixes) -> tuple[list[Generated], Trace]:
         """Answer lines, running shared prefixes once. The trace is that of whole lines.
 
         Args:

@@ -15,7 +15,7 @@ from parbench.engine.shared_prefix import SharedPrefixes, up_to_first_stage
 from parbench.engine.sites.base import Site, Wrapper, site_of
 from parbench.engine.trace import Trace
 from parbench.errors import ParbenchError
-from parbench.models.adapter import LanguageAdapter, LlavaAdapter
+from parbench.models.adapter import LanguageAdapter, ModelAdapter
 from parbench.models.families import Prepared
 from parbench.models.geometry import Geometry
 from parbench.models.vision import Encoded
@@ -52,13 +52,13 @@ class LayerSite(Site[LayerReducer]):
             made.first = self.first.with_budget(budget)
         return made
 
-    def encode(self, adapter: LlavaAdapter, images: Sequence[Prepared]) -> list[Encoded]:
+    def encode(self, adapter: ModelAdapter, images: Sequence[Prepared]) -> list[Encoded]:
         """Run the vision tower as the first method has it."""
         return self.first.encode(adapter, images)
 
     def reduce(
         self,
-        adapter: LlavaAdapter,
+        adapter: ModelAdapter,
         encoded: Encoded,
         questions: Sequence[str],
         seeds: Sequence[int],
@@ -111,7 +111,7 @@ class LayerSite(Site[LayerReducer]):
         """The hooks that shorten the sequence at each stage."""
         return LayerHooks(adapter, self.reducer, rows, trace, place)
 
-    def run_shared(self, adapter: LlavaAdapter, lines: Lines, prefixes: SharedPrefixes) -> tuple[list[Generated], Trace]:
+    def run_shared(self, adapter: ModelAdapter, lines: Lines, prefixes: SharedPrefixes) -> tuple[list[Generated], Trace]:
         """Share prefixes in the layers before the first stage."""
         return up_to_first_stage(adapter, self, lines, prefixes)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from parbench.engine.plan import TokenPlan
 from parbench.engine.sites.vision import VisionSite
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.families import Prepared
 from parbench.models.vision import Encoded
 from parbench.reducers import PixelReducer
@@ -24,7 +24,7 @@ class PixelSite(VisionSite[PixelReducer]):
         """True: the visual tokens do not change inside the LLM."""
         return True
 
-    def encode(self, adapter: LlavaAdapter, images: Sequence[Prepared]) -> list[Encoded]:
+    def encode(self, adapter: ModelAdapter, images: Sequence[Prepared]) -> list[Encoded]:
         """Shrink the images, then run the vision tower."""
         return adapter.encode(self.reducer.shrink(adapter.pixels_of(images), self.geometry)).split()
 

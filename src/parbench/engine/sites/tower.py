@@ -18,7 +18,7 @@ from parbench.engine.plan import TokenPlan
 from parbench.engine.sites.vision import VisionSite
 from parbench.engine.trace import Trace
 from parbench.errors import OutOfReach
-from parbench.models.adapter import LanguageAdapter, LlavaAdapter
+from parbench.models.adapter import LanguageAdapter, ModelAdapter
 from parbench.models.block_view import BlockView
 from parbench.models.counting import own_flops
 from parbench.models.families import Prepared
@@ -55,7 +55,7 @@ class TowerSite(VisionSite[TowerReducer]):
         """Whether the LLM attends over the un-merged sequence."""
         return self.reducer.unmerges
 
-    def encode(self, adapter: LlavaAdapter, images: Sequence[Prepared]) -> list[Encoded]:
+    def encode(self, adapter: ModelAdapter, images: Sequence[Prepared]) -> list[Encoded]:
         """Run the vision tower with the method."""
         merger = partial(self.reducer.merge, geometry=self.geometry)
         return adapter.encode(adapter.pixels_of(images), merger=merger).split()

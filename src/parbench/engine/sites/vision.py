@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Generic, TypeVar
 
 from parbench.engine.sites.base import Site
-from parbench.models.adapter import LlavaAdapter
+from parbench.models.adapter import ModelAdapter
 from parbench.models.vision import Encoded
 from parbench.reducers import PixelReducer, Reduction, TowerReducer
 from parbench.reducers.token_probes import Shown
@@ -22,7 +22,7 @@ class VisionSite(Site[Early_co], Generic[Early_co]):
 
     def reduce(
         self,
-        adapter: LlavaAdapter,
+        adapter: ModelAdapter,
         encoded: Encoded,
         questions: Sequence[str],
         _seeds: Sequence[int],
