@@ -26,6 +26,7 @@ from parbench.reducers import Reducer, Reduction, TokenReducer
 from parbench.reducers.none import Unreduced
 from parbench.reducers.token_probes import Probes
 from parbench.scenes.questions import candidates
+from parbench.scenes.video.questions import WORDS
 from parbench.scenes.world import CHARACTERS, Window, sample_scene
 from tiny.layout import PATCHES, Layout
 from tiny.loop import learning_rate
@@ -33,6 +34,7 @@ from tiny.qwen.export import write_model
 from tiny.qwen.recipe import COURSE, KEPT, STAGES, build_trainer
 from tiny.qwen.tower import merged, patch_features, to_blocks
 from tiny.qwen.trainer import QwenTrainer, glyphs_of_tokens
+from tiny.qwen.vocabulary import known_pieces
 from tiny.sequences import Thinning
 from tiny.validation import drawn, pictures_of_val
 from tiny.vision_stage import IGNORE, Picture, draw_picture
@@ -187,6 +189,24 @@ def test_a_training_goes_on_from_what_is_kept(tmp_path, monkeypatch):
     moved = {name for name, value in straight.items() if not torch.equal(value, first[name])}
     assert any("visual.blocks" in name for name in moved)
     assert any("language_model.layers" in name for name in moved)
+
+
+def test_words_for_clips_change_nothing_that_was_known():
+    trainer = build_trainer(0).eval()
+    trainer.precision = torch.float32
+    picture = pictures_of_val(1)[0]
+    questions = [next(q for q in candidates(picture.scene) if q.skill == skill) for skill in ("colour", "reading")]
+
+    @torch.inference_mode()
+    def answers() -> torch.Tensor:
+        turns, (_, visual) = trainer.turns([questions]), trainer.see([picture])
+        return trainer.read(visual, turns, None, [picture]).logits[..., : known_pieces()]
+
+    before, old = answers(), trainer.pieces
+    trainer.begin(replace(LITTLE, adopted=False))
+    assert torch.equal(answers(), before)
+    assert {trainer.pieces[f"▁{word}"] for word in WORDS} == set(range(known_pieces(), known_pieces() + len(WORDS)))
+    assert trainer.qwen.config.image_token_id == trainer.pieces["<|image_pad|>"] == old["<|image_pad|>"] + len(WORDS)
 
 
 def test_stages_without_questions_leave_the_llm_as_it_is(trainer):

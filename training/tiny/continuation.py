@@ -99,8 +99,8 @@ STAGES = (
         wholes=True,
         emphasis=_COUNT_MOST,
     ),
-    replace(_WIDE, name="wide-a", steps=1600),
-    replace(_WIDE, name="wide-b", steps=900, floor=0.02, thinned=0.6),
+    replace(_WIDE, name="wide-a", steps=800),
+    replace(_WIDE, name="wide-b", steps=800, floor=0.02, thinned=0.6),
 )
 
 

@@ -45,6 +45,7 @@ class Stage:
         reworded: Share of the questions in other wordings (language stages).
         outside: Share of the steps on easy-VQA's train split (language stages), or of the images (tower stages).
         shapes: Rows and columns of patches of whole images instead of windows of ``side``; one is drawn for each step.
+        adopted: Whether the LLM begins with the weights of another model in training.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Stage:
     reworded: float = 0.0
     outside: float = 0.0
     shapes: tuple[tuple[int, int], ...] = ()
+    adopted: bool = False
 
 
 def learning_rate(stage: Stage, step: int) -> float:
@@ -110,7 +112,7 @@ class Pace:
 
     log_every: int = 25
     save_every_s: float = 120.0
-    measure_every_s: float = 900.0
+    measure_every_s: float = 1800.0
 
 
 _USUAL = Pace()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from parbench.errors import ParbenchError
@@ -101,8 +102,12 @@ def special_tokens(model_type: str) -> SpecialTokens:
     return SPECIAL_TOKENS[model_type]
 
 
-def small_tokenizer(model_type: str) -> Any:
+def small_tokenizer(model_type: str, folder: str | Path | None = None) -> Any:
     """llava-tiny's tokenizer, with the special tokens of a family and a chat template that uses its placeholder.
+
+    Args:
+        model_type: The family.
+        folder: A folder with a tokenizer that takes the place of llava-tiny's.
 
     Raises:
         ParbenchError: The family's special tokens are not known.
@@ -111,7 +116,7 @@ def small_tokenizer(model_type: str) -> Any:
 
     tokens = special_tokens(model_type)
     tokenizer = AutoTokenizer.from_pretrained(
-        asset(_VOCABULARY),
+        folder or asset(_VOCABULARY),
         local_files_only=True,
         extra_special_tokens=["<image>", *tokens.others],
         model_specific_special_tokens=dict(tokens.named),

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from parbench.models.special_tokens import small_tokenizer
 from tiny.course import Course
 from tiny.loop import Stage
 from tiny.qwen.architecture import qwen_config
 from tiny.qwen.trainer import QwenTrainer
-from tiny.qwen.warm_start import adopt
+from tiny.qwen.vocabulary import first_tokenizer, known_pieces
+from tiny.qwen.warm_start import adopt, shipped
 from tiny.validation import pictures_of_val, validation
 
 KEPT = Path("training/qwen-tiny")
@@ -42,7 +42,18 @@ STAGES = (
     replace(_VISION, name="vision-06", steps=1000),
     replace(_VISION, name="vision-12", side=12, steps=1200, batch=16, things=(1, 5), signs=(0, 2), rate=8e-4, floor=0.3),
     replace(_VISION, name="vision-24", side=24, steps=250, batch=8, things=(4, 8), signs=(1, 2), rate=4e-4, floor=0.05, warmup=50),
-    replace(_LANGUAGE, name="language-08", side=8, steps=500, batch=16, things=(1, 3), signs=(0, 1), questions=12, floor=0.5),
+    replace(
+        _LANGUAGE,
+        name="language-08",
+        side=8,
+        steps=500,
+        batch=16,
+        things=(1, 3),
+        signs=(0, 1),
+        questions=12,
+        floor=0.5,
+        adopted=True,
+    ),
     replace(_LANGUAGE, name="language-12", side=12, steps=700, batch=12, things=(2, 6), signs=(0, 2), questions=16, floor=0.5),
     replace(_LANGUAGE, name="language-24", steps=900, floor=0.4, warmup=50, thinned=0.3, crowded=0.3),
     replace(
@@ -63,9 +74,9 @@ STAGES = (
 def build_trainer(seed: int) -> QwenTrainer:
     """The trainer of a qwen-tiny whose LLM has llava-tiny's weights (see ``warm_start``) and whose tower has random ones."""
     torch.manual_seed(seed + 3)
-    tokenizer = small_tokenizer("qwen2_5_vl")
+    tokenizer = first_tokenizer()
     qwen = Qwen2_5_VLForConditionalGeneration(qwen_config(tokenizer))
-    adopt(qwen)
+    adopt(qwen, shipped(), known_pieces())
     return QwenTrainer(qwen, tokenizer, STAGES[0], seed)
 
 

@@ -14,12 +14,15 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
 
+from parbench.scenes.video.questions import WORDS
 from parbench.scenes.world import CHARACTERS, GRID, Window
 from tiny.counting import Counting
 from tiny.layout import Layout
 from tiny.loop import Losses, Stage
 from tiny.qwen.architecture import MERGE
 from tiny.qwen.tower import merged, patch_features, to_raster
+from tiny.qwen.vocabulary import clip_tokenizer, known_pieces, learn_words
+from tiny.qwen.warm_start import adopt, furthest
 from tiny.sequences import Lesson
 from tiny.vision_stage import HEADS, IGNORE, Picture, dense_losses, normalise
 
@@ -81,12 +84,23 @@ class QwenTrainer(Counting):
     def begin(self, stage: Stage) -> None:
         """Start a stage. Without questions only the tower is trained; with them it is frozen, unless the stage trains it too."""
         super().begin(stage)
+        if stage.questions:
+            self._take_words()
+        if stage.adopted:
+            adopt(self.qwen, furthest(), known_pieces())
         asks, looks = stage.questions > 0, stage.tower or not stage.questions
         self._train_tower(looks)
         for head in (self.norm, self.heads):
             head.requires_grad_(looks)
         for module in (self.vlm.model.language_model, self.locate, self.compare, self.centred, self.match):
             module.requires_grad_(asks)
+
+    def _take_words(self) -> None:
+        """Extend the vocabulary by the words for clips."""
+        if f"▁{WORDS[0]}" not in self.pieces:
+            before, self.tokenizer = self.tokenizer, clip_tokenizer()
+            self.pieces, self.prefix = self.tokenizer.get_vocab(), self.tokenizer(self.opening).input_ids
+            learn_words(self.qwen, before, self.tokenizer)
 
     def draw(self, rng: np.random.Generator) -> Lesson:
         """Draw the images and questions of a step.

@@ -7,31 +7,39 @@ ignored in this: llava-tiny's hardly turn most dimensions. The dimensions that m
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import LlavaForConditionalGeneration, Qwen2_5_VLForConditionalGeneration
 
-from parbench.models.assets import asset
-
-LLAVA_TINY = Path(asset("llava-tiny"))
+from tiny import continuation
 
 
-def adopt(qwen: Qwen2_5_VLForConditionalGeneration, folder: Path = LLAVA_TINY) -> None:
+def shipped() -> LlavaForConditionalGeneration:
+    """The llava-tiny that parbench ships."""
+    return LlavaForConditionalGeneration.from_pretrained(continuation.SHIPPED, dtype=torch.float32)
+
+
+def furthest() -> LlavaForConditionalGeneration:
+    """The llava-tiny with most training: llava-tiny 2 as far as it is kept, or else the shipped one."""
+    if not (continuation.KEPT / "state.json").is_file():
+        return shipped()
+    trainer = continuation.COURSE.build(0)
+    continuation.COURSE.load(trainer, continuation.KEPT)
+    return trainer.llava
+
+
+def adopt(qwen: Qwen2_5_VLForConditionalGeneration, llava: LlavaForConditionalGeneration, known: int) -> None:
     """Set embeddings and LLM layers from a llava-tiny.
 
     Args:
-        qwen: The model; changed in place. Its vocabulary begins with llava-tiny's.
-        folder: Folder of the llava-tiny.
+        qwen: The model; changed in place.
+        llava: The llava-tiny.
+        known: Number of pieces with which the vocabularies of both begin. The embeddings of others stay.
     """
-    llava = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     source, target = llava.model.language_model, qwen.model.language_model
     with torch.no_grad():
-        known = source.embed_tokens.weight
-        table = target.embed_tokens.weight
-        table.normal_(std=float(known.std()))
-        table[: len(known)] = known
+        target.embed_tokens.weight[:known] = source.embed_tokens.weight[:known]
         target.norm.load_state_dict(source.norm.state_dict())
         for old, new in zip(source.layers, target.layers, strict=True):
             for part in ("mlp", "input_layernorm", "post_attention_layernorm"):
