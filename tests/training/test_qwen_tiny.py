@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from transformers import Qwen2_5_VLForConditionalGeneration
 
+from parbench.clips import Clip
 from parbench.config import compose_config
 from parbench.engine.assemble import assemble
 from parbench.engine.batch import Batch
@@ -25,11 +26,15 @@ from parbench.models.adapter import ModelAdapter
 from parbench.reducers import Reducer, Reduction, TokenReducer
 from parbench.reducers.none import Unreduced
 from parbench.reducers.token_probes import Probes
-from parbench.scenes.questions import candidates
+from parbench.scenes.questions import Question, candidates
+from parbench.scenes.splits import load_split
 from parbench.scenes.video.questions import WORDS
+from parbench.scenes.video.render import film_clip
 from parbench.scenes.world import CHARACTERS, Window, sample_scene
 from tiny.layout import PATCHES, Layout
 from tiny.loop import learning_rate
+from tiny.qwen.clip_validation import reels_of_val
+from tiny.qwen.clips import CHANGES, referents
 from tiny.qwen.export import write_model
 from tiny.qwen.recipe import COURSE, KEPT, STAGES, build_trainer
 from tiny.qwen.tower import merged, patch_features, to_blocks
@@ -85,11 +90,11 @@ def opened(exported) -> ModelAdapter:
 
 
 @torch.inference_mode()
-def asked(adapter: ModelAdapter, picture: Picture, question: str, reducer: Reducer) -> tuple[torch.Tensor, int]:
+def asked(adapter: ModelAdapter, shown: Image.Image | Clip, question: str, reducer: Reducer) -> tuple[torch.Tensor, int]:
     """Logits of the first token of an answer in evaluation, and the number of visual tokens that were kept."""
-    engine, image = Engine(adapter, reducer, share=False), Image.fromarray(picture.pixels)
-    prompt = build_prompt(adapter, question, 1)
-    samples = [Sample("0", lambda _: prompt, question, lambda: [image], "0", 4)]
+    engine = Engine(adapter, reducer, share=False)
+    prompt = build_prompt(adapter, question, ["video" if isinstance(shown, Clip) else "image"])
+    samples = [Sample("0", lambda _: prompt, question, lambda: [shown], "0", 4)]
     images = engine.images.encode_samples(samples, {})
     batch = Batch(samples, images, engine.choose(samples, images), engine.site, adapter.language.config)
     lines = assemble(adapter, batch)
@@ -116,10 +121,58 @@ def test_training_runs_the_function_that_evaluation_runs(trainer, opened, shape,
         look = trainer.read(visual, turns, thinning, [picture])
     for turn in turns:
         way = These(name="these", kept=kept) if kept else Unreduced(name="none")
-        logits, count = asked(opened, picture, turn.question.text, way)
+        logits, count = asked(opened, Image.fromarray(picture.pixels), turn.question.text, way)
         assert count == (len(kept) if kept else {"square": 144, "wide": 128}[shape])
         assert (look.logits[0, turn.at + turn.prompt] - logits).abs().max() < 2e-3 * logits.abs().max()
     assert look.logits.std() > 0.1
+
+
+@pytest.mark.parametrize("kept", [None, (3, 40, 41, 90, 143)])
+def test_training_on_clips_runs_the_function_that_evaluation_runs(trainer, opened, kept):
+    reel = next(reel for reel in reels_of_val(20) if any(actor.moves for actor in reel.film.actors))
+    # A question in words that the trainer's tokenizer has, since it has taken no words for clips yet.
+    turns = trainer.turns([[Question("colour", "", "What colour is the star?", "red", ())]])
+    with torch.inference_mode():
+        _, visual = trainer.watch([reel])
+        look = trainer.read(visual, turns, Thinning(torch.tensor([kept]), False, [None]) if kept else None, [reel])
+    logits, count = asked(
+        opened, film_clip(reel.film), turns[0].question.text, These(name="these", kept=kept) if kept else Unreduced(name="none")
+    )
+    assert count == (len(kept) if kept else reel.tokens)
+    assert (look.logits[0, turns[0].at + turns[0].prompt] - logits).abs().max() < 2e-3 * logits.abs().max()
+
+
+def test_labels_of_clips_are_of_pairs_of_frames():
+    seen = set()
+    for reel in reels_of_val(30):
+        film, owner = reel.film, reel.owner
+        for number, actor in enumerate(film.actors, 1):
+            for step in range(4):
+                shown = [actor.shown(2 * step), actor.shown(2 * step + 1)]
+                assert (owner[step] == number).any() == any(shown)
+                labels = {CHANGES[one] for one in reel.labels["change"].reshape(4, -1)[step, owner[step] == number]}
+                assert len(labels) <= 1
+                seen |= labels
+                if labels & {"comes", "goes"}:
+                    assert labels == {"comes" if shown[1] else "goes"}
+                if actor.moves and all(shown):
+                    assert labels == {actor.track.kind}
+        words = {said for _, said in reel.words()}
+        assert {(actor.colour_in(1), actor.shape) for actor in film.actors if actor.shown(0) or actor.shown(1)} <= {
+            said[:2] for said in words
+        }
+    assert seen == set(CHANGES)
+
+
+def test_questions_about_clips_refer_to_things_with_what_becomes_of_them():
+    films, items = load_split("video-val")
+    for item in items:
+        found = referents(item.question, films[item.image])
+        assert len(found) == (2 if item.question.skill == "order" else 1)
+        text = item.question.text.replace("?", "").replace(",", "")
+        assert all(" ".join(one.phrase) in text for one in found)
+        if item.question.skill in ("direction", "motion", "events", "memory", "colour"):
+            assert item.question.answer in found[0].words
 
 
 def test_its_tower_is_hugging_faces(trainer):

@@ -31,7 +31,7 @@ from tiny.vision_stage import TRAIN_SEEDS, Picture, draw_picture, embed_patches,
 _MULTIPLE = 32
 _HIDDEN = -1
 # Layer whose output at referring words must describe the object. It is in the middle, so that later layers can use the result.
-_MIDDLE = 6
+MIDDLE = 6
 # Layer whose output at the word for the counted objects must match their patches.
 _EARLY = 4
 # Layer whose output at the end of a question about a relation must predict the positions of both objects.
@@ -145,6 +145,18 @@ class LanguageTrainer(nn.Module):
         """Position ids of a window's visual tokens [axes, n], and that of the first token after them."""
         return self.in_a_row(self.layout.count(window))
 
+    def places_in(self, picture: Any) -> tuple[torch.Tensor, int]:
+        """As :meth:`places`, of an image."""
+        return self.places(picture.scene.window)
+
+    def referents_of(self, question: Question, picture: Any) -> list[Referent]:
+        """What a question refers to in an image."""
+        return referents(question, picture.scene)
+
+    def words_of(self, picture: Any) -> list[tuple[int, tuple[str, ...]]]:
+        """Visual tokens of an image, each with words for what it shows."""
+        return self.layout.words(picture)
+
     def in_a_row(self, count: int) -> tuple[torch.Tensor, int]:
         """Consecutive position ids of visual tokens [1, n], and that of the first token after them."""
         first = len(self.prefix)
@@ -163,7 +175,7 @@ class LanguageTrainer(nn.Module):
         whole: torch.Tensor,
         turns: list[Turn],
         thinning: Thinning | None,
-        pictures: Sequence[Picture] = (),
+        pictures: Sequence[Any] = (),
         unfed: torch.Tensor | None = None,
     ) -> Look:
         """Run the LLM on questions.
@@ -172,7 +184,7 @@ class LanguageTrainer(nn.Module):
             whole: [B, n, d] the visual tokens after the projector.
             turns: The questions.
             thinning: The selection of visual tokens; None for all.
-            pictures: The images; without them, visual tokens have consecutive positions.
+            pictures: The images, or what a subclass sees instead; without them, visual tokens have consecutive positions.
             unfed: [k] bool, the visual tokens that skip the feed-forward part and that answers do not see; None for none.
         """
         device = whole.device
@@ -190,7 +202,7 @@ class LanguageTrainer(nn.Module):
         # Group 0 is the shared prefix; each question has its own group. Padding attends only to itself.
         group = torch.full((batch, start + length), _HIDDEN)
         group[:, :start] = 0
-        placed = [self.places(picture.scene.window) for picture in pictures] or [self.in_a_row(whole.shape[1])] * batch
+        placed = [self.places_in(picture) for picture in pictures] or [self.in_a_row(whole.shape[1])] * batch
         position = torch.zeros(len(placed[0][0]), batch, start + length, dtype=torch.long)
         position[:, :, :start] = torch.arange(start)
         firsts = [start] * batch
@@ -251,7 +263,7 @@ class LanguageTrainer(nn.Module):
                 losses |= self._placed(states[self.places_at][:, prefix:start], pictures)
             if not thinning:
                 losses |= self._counted(states[_EARLY][:, prefix:], pictures, turns)
-            losses |= self._named(states[_MIDDLE][:, start:], pictures, turns)
+            losses |= self._named(states[MIDDLE][:, start:], pictures, turns)
             losses |= self._compared(states[_LATE][:, start:], pictures, turns)
         losses |= self._extra(look, pictures, turns, thinning)
         if not thinning and lesson.labelled:
@@ -270,13 +282,13 @@ class LanguageTrainer(nn.Module):
             _, visual = self.see(pictures)
             return self.read(visual, turns, thinning, pictures).right(turns)
 
-    def _named(self, hidden: torch.Tensor, pictures: list[Picture], turns: list[Turn]) -> Losses:
+    def _named(self, hidden: torch.Tensor, pictures: Sequence[Any], turns: list[Turn]) -> Losses:
         """Losses of predicting properties and positions of objects at the words that refer to them."""
         row, place, target, weight = [], [], [], []
         located: list[tuple[int, int]] = []
         centres: list[Centre] = []
         for turn in turns:
-            for referent in referents(turn.question, pictures[turn.row].scene):
+            for referent in self.referents_of(turn.question, pictures[turn.row]):
                 at = self.place_of(turn, referent)
                 if referent.centre:
                     located.append((turn.row, at))
@@ -356,11 +368,11 @@ class LanguageTrainer(nn.Module):
             **_found("centre", guessed, is_centre),
         }
 
-    def _patch_words(self, visual: torch.Tensor, hidden: torch.Tensor | None, pictures: list[Picture]) -> Losses:
+    def _patch_words(self, visual: torch.Tensor, hidden: torch.Tensor | None, pictures: Sequence[Any]) -> Losses:
         """Losses of predicting the words for what visual tokens show, at the input and, if ``hidden`` is given, at the output."""
         batch, patches, words = [], [], []
         for b, picture in enumerate(pictures):
-            for index, shown in self.layout.words(picture):
+            for index, shown in self.words_of(picture):
                 batch.append(b)
                 patches.append(index)
                 # A character of a sign is a token without word boundary, everything else is a whole word.

@@ -46,6 +46,7 @@ class Stage:
         outside: Share of the steps on easy-VQA's train split (language stages), or of the images (tower stages).
         shapes: Rows and columns of patches of whole images instead of windows of ``side``; one is drawn for each step.
         adopted: Whether the LLM begins with the weights of another model in training.
+        clips: Share of the steps on clips instead of images.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Stage:
     outside: float = 0.0
     shapes: tuple[tuple[int, int], ...] = ()
     adopted: bool = False
+    clips: float = 0.0
 
 
 def learning_rate(stage: Stage, step: int) -> float:

@@ -7,6 +7,7 @@ what each patch shows. The heads are only used in training.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -216,13 +217,13 @@ def _caption(rng: np.random.Generator, scene: Scene) -> str:
     return " and ".join(parts[:7]) or "background"
 
 
-def dense_losses(hidden: torch.Tensor, heads: nn.ModuleDict, pictures: list[Picture]) -> Losses:
+def dense_losses(hidden: torch.Tensor, heads: nn.ModuleDict, pictures: Sequence[Any]) -> Losses:
     """Losses of linear heads that classify what each patch shows.
 
     Args:
         hidden: [B * side * side, d] features of the patches.
         heads: Linear heads by name, as in ``HEADS``.
-        pictures: The images with their labels.
+        pictures: The images, or clips, with their ``labels``.
     """
     losses: Losses = {}
     for name, head in heads.items():

@@ -11,7 +11,8 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from tiny.course import Course
 from tiny.loop import Stage
 from tiny.qwen.architecture import qwen_config
-from tiny.qwen.trainer import QwenTrainer
+from tiny.qwen.clip_trainer import ClipTrainer
+from tiny.qwen.clip_validation import clip_validation, reels_of_val
 from tiny.qwen.vocabulary import first_tokenizer, known_pieces
 from tiny.qwen.warm_start import adopt, shipped
 from tiny.validation import pictures_of_val, validation
@@ -41,12 +42,24 @@ _SHAPES = ((24, 24), (24, 24), (24, 24), (24, 24), (16, 32), (32, 16))
 STAGES = (
     replace(_VISION, name="vision-06", steps=1000),
     replace(_VISION, name="vision-12", side=12, steps=1200, batch=16, things=(1, 5), signs=(0, 2), rate=8e-4, floor=0.3),
-    replace(_VISION, name="vision-24", side=24, steps=250, batch=8, things=(4, 8), signs=(1, 2), rate=4e-4, floor=0.05, warmup=50),
+    replace(
+        _VISION,
+        name="vision-24",
+        side=24,
+        steps=350,
+        batch=8,
+        things=(4, 8),
+        signs=(1, 2),
+        rate=4e-4,
+        floor=0.05,
+        warmup=50,
+        clips=0.5,
+    ),
     replace(
         _LANGUAGE,
         name="language-08",
         side=8,
-        steps=500,
+        steps=350,
         batch=16,
         things=(1, 3),
         signs=(0, 1),
@@ -54,12 +67,12 @@ STAGES = (
         floor=0.5,
         adopted=True,
     ),
-    replace(_LANGUAGE, name="language-12", side=12, steps=700, batch=12, things=(2, 6), signs=(0, 2), questions=16, floor=0.5),
-    replace(_LANGUAGE, name="language-24", steps=900, floor=0.4, warmup=50, thinned=0.3, crowded=0.3),
+    replace(_LANGUAGE, name="language-12", side=12, steps=450, batch=12, things=(2, 6), signs=(0, 2), questions=16, floor=0.5),
+    replace(_LANGUAGE, name="language-24", steps=700, floor=0.4, warmup=50, thinned=0.3, crowded=0.3, clips=0.35),
     replace(
         _LANGUAGE,
         name="language-24b",
-        steps=700,
+        steps=900,
         rate=3e-4,
         floor=0.02,
         warmup=50,
@@ -67,38 +80,46 @@ STAGES = (
         crowded=0.3,
         tower=True,
         shapes=_SHAPES,
+        clips=0.5,
     ),
 )
 
 
-def build_trainer(seed: int) -> QwenTrainer:
+def build_trainer(seed: int) -> ClipTrainer:
     """The trainer of a qwen-tiny whose LLM has llava-tiny's weights (see ``warm_start``) and whose tower has random ones."""
     torch.manual_seed(seed + 3)
     tokenizer = first_tokenizer()
     qwen = Qwen2_5_VLForConditionalGeneration(qwen_config(tokenizer))
     adopt(qwen, shipped(), known_pieces())
-    return QwenTrainer(qwen, tokenizer, STAGES[0], seed)
+    return ClipTrainer(qwen, tokenizer, STAGES[0], seed)
 
 
 @torch.inference_mode()
-def _seen_on_val(trainer: QwenTrainer, images: int) -> dict[str, float]:
-    """Accuracies of the dense heads on the first images of the val split."""
+def _seen_on_val(trainer: ClipTrainer, images: int) -> dict[str, float]:
+    """Accuracies of the dense heads on the first images of the val split, and on as many clips in a stage with clips."""
     pictures = pictures_of_val(images)
     sums: dict[str, list[float]] = {}
     for first in range(0, images, 8):
-        for name, value in trainer.look(pictures[first : first + 8]).items():
+        found = trainer.look(pictures[first : first + 8])
+        if trainer.stage.clips:
+            found |= trainer.look_at_clips(reels_of_val(images)[first : first + 8])
+        for name, value in found.items():
             if name.endswith(("_acc", "_right")):
                 sums.setdefault(name.strip("_"), []).append(float(value))
     return {f"val_{name}": round(sum(values) / len(values), 4) for name, values in sums.items()}
 
 
-def measure(trainer: QwenTrainer, images: int = 60) -> dict[str, float]:
+def measure(trainer: ClipTrainer, images: int = 60) -> dict[str, float]:
     """Accuracies for the log: of the dense heads; after stages with questions by skill, with all tokens and a quarter of them."""
     if not trainer.stage.questions:
         return _seen_on_val(trainer, images)
     found = {f"val_{skill}": value for skill, value in validation(trainer, images).items()}
     thin = validation(trainer, images, budget=BUDGET)
-    return found | {f"val{BUDGET}_all": thin["all"], f"val{BUDGET}_count": thin["count"]}
+    found |= {f"val{BUDGET}_all": thin["all"], f"val{BUDGET}_count": thin["count"]}
+    if trainer.stage.clips:
+        found |= {f"val_clip_{skill}": value for skill, value in clip_validation(trainer, images).items()}
+        found[f"val{BUDGET}_clip_all"] = clip_validation(trainer, images, BUDGET)["all"]
+    return found
 
 
 COURSE = Course("training/train_qwen_tiny.py", STAGES, build_trainer, measure)

@@ -76,13 +76,20 @@ def patch_features(tower: Any, pixels: torch.Tensor) -> torch.Tensor:
 
     Args:
         tower: The vision tower.
-        pixels: [B, 3, height, width] images of one shape, as the processor normalises them. Height and width are multiples of 28.
+        pixels: [B, 3, height, width] images, or [B, 2, 3, height, width] pairs of frames of clips, all of one shape and as the
+            processor normalises them. Height and width are multiples of 28.
     """
-    rows, columns = pixels.shape[2] // PATCH, pixels.shape[3] // PATCH
+    rows, columns = pixels.shape[-2] // PATCH, pixels.shape[-1] // PATCH
     order, lengths, places = _order(rows, columns, tower.window_size)
     weight = tower.patch_embed.proj.weight
-    # An image is two equal frames.
-    hidden = F.linear(to_blocks(pixels)[:, order], weight.sum(2).flatten(1)).flatten(1, 2)
+    if pixels.ndim == 4:
+        # An image is two equal frames.
+        weight, frames = weight.sum(2, keepdim=True), pixels[:, None]
+    else:
+        frames = pixels
+    hidden = sum(
+        F.linear(to_blocks(frame)[:, order], weight[:, :, number].flatten(1)) for number, frame in enumerate(frames.unbind(1))
+    ).flatten(1, 2)
     cos, sin = tower.rotary_pos_emb(hidden, places)
     turned = tuple(x.unflatten(0, (-1, _UNIT))[order].flatten(0, 1) for x in (cos, sin))
     for number, block in enumerate(tower.blocks):

@@ -84,7 +84,7 @@ class QwenTrainer(Counting):
     def begin(self, stage: Stage) -> None:
         """Start a stage. Without questions only the tower is trained; with them it is frozen, unless the stage trains it too."""
         super().begin(stage)
-        if stage.questions:
+        if stage.questions or stage.clips:
             self._take_words()
         if stage.adopted:
             adopt(self.qwen, furthest(), known_pieces())
