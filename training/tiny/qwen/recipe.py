@@ -46,7 +46,7 @@ STAGES = (
         _VISION,
         name="vision-24",
         side=24,
-        steps=350,
+        steps=500,
         batch=8,
         things=(4, 8),
         signs=(1, 2),
