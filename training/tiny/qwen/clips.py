@@ -58,7 +58,7 @@ class Reel:
 
     def words(self) -> list[tuple[int, tuple[str, ...]]]:
         """Visual tokens, each with words for what it shows: colour, shape, and the way in which it moves."""
-        found = {}
+        found: dict[tuple[int, tuple[str, ...]], None] = {}
         for step, owner in enumerate(self.owner):
             for token, things in enumerate(_LAYOUT.grouped(owner, WINDOW)):
                 for number in set(things[things > 0].tolist()):

@@ -84,12 +84,10 @@ def patch_features(tower: Any, pixels: torch.Tensor) -> torch.Tensor:
     weight = tower.patch_embed.proj.weight
     if pixels.ndim == 4:
         # An image is two equal frames.
-        weight, frames = weight.sum(2, keepdim=True), pixels[:, None]
+        hidden = F.linear(to_blocks(pixels)[:, order], weight.sum(2).flatten(1)).flatten(1, 2)
     else:
-        frames = pixels
-    hidden = sum(
-        F.linear(to_blocks(frame)[:, order], weight[:, :, number].flatten(1)) for number, frame in enumerate(frames.unbind(1))
-    ).flatten(1, 2)
+        parts = [F.linear(to_blocks(frame)[:, order], weight[:, :, at].flatten(1)) for at, frame in enumerate(pixels.unbind(1))]
+        hidden = torch.stack(parts).sum(0).flatten(1, 2)
     cos, sin = tower.rotary_pos_emb(hidden, places)
     turned = tuple(x.unflatten(0, (-1, _UNIT))[order].flatten(0, 1) for x in (cos, sin))
     for number, block in enumerate(tower.blocks):
