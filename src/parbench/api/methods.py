@@ -124,15 +124,18 @@ def _with_threshold(method: Reducer, known: Known) -> Reducer:
 
 def _calibrate(method: Reducer, known: Known) -> str:
     """The command that calibrates the threshold, for an error message."""
-    words: dict[str, Any] = {"model": known.name}
+    name, adapter = known.name, {}
+    if known.lora is not None:
+        name, adapter = known.lora.unnamed(name), {"model.adapter": known.lora.path}
+    words: dict[str, Any] = {"model": name}
     if not known.settings:
         folder = known.folder or "FOLDER"
-        words = {"model": "llava-1.5-7b", "model.name": known.name if known.folder else "NAME", "model.path": folder}
+        words = {"model": "llava-1.5-7b", "model.name": name if known.folder else "NAME", "model.path": folder}
         words |= {
             "model.clip": known.clip.path if known.clip else "null",
             "model.clip_revision": "null",
             "model.prompt": "template",
         }
-    line = " ".join(f"{key}={value}" for key, value in {**words, "method": method.name, "target": method.budget}.items())
+    line = " ".join(f"{key}={value}" for key, value in {**words, **adapter, "method": method.name, "target": method.budget}.items())
     saved = "" if known.settings or known.folder else "save model and processor in a FOLDER and "
     return f"{saved}run: parbench calibrate {line}"

@@ -15,9 +15,9 @@ from parbench.errors import ParbenchError, unknown
 from parbench.models import hub
 from parbench.models.configs import config_of
 from parbench.models.devices import DTYPES
-from parbench.models.fingerprints import fingerprint
 from parbench.models.geometry import Geometry, geometry_of
 from parbench.models.loading import check_config, locate, read_json
+from parbench.models.lora import LoraFile, asked, named, weights_of
 from parbench.models.text import NamedClip
 from parbench.models.unsupported import why_not
 
@@ -41,6 +41,7 @@ class Known:
         place: The folder with its weights, or its name on the hub; empty if unknown.
         revision: Its revision on the hub.
         clip: The CLIP that its vision tower belongs to.
+        lora: What was merged into its weights; None for nothing.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Known:
     place: str
     revision: str | None
     clip: NamedClip | None
+    lora: LoraFile | None = None
 
     @property
     def geometry(self) -> Geometry:
@@ -68,7 +70,7 @@ class Known:
     @cached_property
     def fingerprint(self) -> str:
         """Fingerprint of its weights; ``unknown`` if their source is not known."""
-        return fingerprint(self.folder) if self.folder else "unknown"
+        return weights_of(self.folder, self.lora) if self.folder else "unknown"
 
     @cached_property
     def clip_fingerprint(self) -> str | None:
@@ -91,7 +93,8 @@ def load_model(name_or_path: str, **settings: Any) -> tuple[LlavaForConditionalG
         name_or_path: A name in ``conf/model`` (``llava-tiny``, ``llava-1.5-7b`` ...), a checkpoint's folder, or ``org/model`` on
             the hub.
         settings: Override those in ``conf/model``: ``dtype`` (``float32``, ``bfloat16``, ``float16``), ``device`` (``auto``,
-            ``cpu``, ``cuda:0``), ``attention`` (``sdpa``, ``eager`` ...), ``revision``, ``device_map``, ``quantization`` ...
+            ``cpu``, ``cuda:0``), ``attention`` (``sdpa``, ``eager`` ...), ``revision``, ``device_map``, ``quantization``,
+            ``adapter`` ...
 
     Returns:
         The ``LlavaForConditionalGeneration`` in evaluation mode, without gradients, and its processor, which pads on the left.
@@ -105,7 +108,7 @@ def load_model(name_or_path: str, **settings: Any) -> tuple[LlavaForConditionalG
     for key in settings:
         if key not in config:
             raise unknown("setting of load_model", key, config)
-    config |= settings
+    config = named(config | settings)
     adapter = ModelAdapter.load(config)
     _LOADED[adapter.model] = (name_or_path, config)
     return adapter.model, adapter.processor
@@ -180,7 +183,7 @@ def known_of(model: Any, clip: str | None = None) -> Known:
 def _described(said: Mapping[str, Any], config: Any, settings: Mapping[str, Any], clip: str | None) -> Known:
     path, revision = (clip, None) if clip else (said["clip"], said["clip_revision"])
     tower = NamedClip(str(path), revision) if path else None
-    return Known(said["name"], config, settings, str(said["path"]), said["revision"], tower)
+    return Known(said["name"], config, settings, str(said["path"]), said["revision"], tower, asked(said))
 
 
 def _same_place(one: str, other: str) -> bool:

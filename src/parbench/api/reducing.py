@@ -103,7 +103,7 @@ def _adapter(model: Any, processor: Any, known: Known) -> ModelAdapter:
             )
     held, clip = _CLIPS.setdefault(model, {}), known.clip
     if clip is None:
-        return ModelAdapter(model, processor, name=known.name, folder=known.folder)
+        return ModelAdapter(model, processor, name=known.name, folder=known.folder, lora=known.lora)
 
     def clip_space(tower: Any) -> ClipSpace:
         key = (clip, adapter.device, adapter.dtype)
@@ -111,7 +111,7 @@ def _adapter(model: Any, processor: Any, known: Known) -> ModelAdapter:
             held[key] = load_clip(clip.path, clip.revision, tower, adapter.device, adapter.dtype, known.folder)
         return held[key]
 
-    adapter = ModelAdapter(model, processor, name=known.name, folder=known.folder, clip=clip_space)
+    adapter = ModelAdapter(model, processor, name=known.name, folder=known.folder, clip=clip_space, lora=known.lora)
     return adapter
 
 

@@ -39,6 +39,8 @@ class Rates:
     def __init__(self, configs: Mapping[str, DictConfig], with_stock: bool) -> None:
         self.sessions = {kind: Session(config) for kind, config in configs.items()}
         shared, exact = self.sessions["shared"], self.sessions["exact"]
+        if with_stock and shared.lora is not None:
+            raise ParbenchError("lmms-eval's own model class takes no model.adapter: leave it out, or add stock=false")
         if not shared.dataset.generated:
             raise ParbenchError("bench --engine always uses scenes: leave dataset out")
         # One model and one data set for all.

@@ -50,9 +50,10 @@ def run(given: Given) -> None:
     from parbench.bench.store import BenchFile
     from parbench.models.adapter import ModelAdapter
     from parbench.models.devices import resolve_device
+    from parbench.models.lora import named
     from parbench.models.quantization import model_title
 
-    model: dict[str, Any] = OmegaConf.to_container(config.model, resolve=True)  # type: ignore[assignment]
+    model = named(OmegaConf.to_container(config.model, resolve=True))  # type: ignore[arg-type]
     device = resolve_device(str(model["device"]))
     effort = _effort(given, device)
     usual = default_results() / f"bench-{model_title(model).replace(' ', '-')}-{device.type}.json"

@@ -142,8 +142,9 @@ class _Model:
             ParbenchError: The number of tokens is impossible.
         """
         from parbench.compute.predict import Prompt, other_counts, predict
+        from parbench.models.lora import named
 
-        model: Any = OmegaConf.to_container(self.config.model, resolve=True)
+        model: Any = named(OmegaConf.to_container(self.config.model, resolve=True))  # type: ignore[arg-type]
         given = self.asked.given
         prompt, place = Prompt(text, given["system"], given["image"], given["frames"]), given["place"]
         found = predict(model, reducer, count, prompt, place, self._work if own else None)

@@ -28,7 +28,9 @@ def model_id(run: Mapping[str, Any], given: str | None) -> str:
     if given is not None and not (is_hub_name(given) and all(given.split("/"))):
         raise ParbenchError(f"model_id={given} is not the id of a model: write it as ORG/NAME, such as model_id=my-lab/my-llava")
     name = run["identity"]["model"]
-    found = _of_hub(Path(run["folder"]) / "config.yaml") or given or _SHIPPED.get(name)
+    # With an adapter it is not the model of the hub.
+    published = None if run["identity"].get("adapter") else _of_hub(Path(run["folder"]) / "config.yaml")
+    found = published or given or _SHIPPED.get(name)
     if found is None:
         raise ParbenchError(
             f"{run['folder']} is a run of {name}, which does not come from the Hugging Face Hub: name it, as in model_id=ORG/NAME"

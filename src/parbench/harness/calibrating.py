@@ -34,6 +34,7 @@ _ELSEWHERE = (
     "device_map",
     "max_memory",
     "quantization",
+    "adapter",
     "geometry",
     "relevance_sign",
 )

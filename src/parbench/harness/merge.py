@@ -108,7 +108,7 @@ def merge(shards: Sequence[Shard], root: Path) -> Run:
 
 def _session(shard: Shard, config: Mapping[str, Any]) -> Session:
     """The session of the shards, on this machine; no model is loaded."""
-    here = {"device": "cpu", "device_map": None, "max_memory": None, "quantization": None}
+    here = {"device": "cpu", "device_map": None, "max_memory": None, "quantization": None, "adapter": None}
     session = Session(OmegaConf.create({**config, "model": {**config["model"], **here}}))
     identity = shard.identity
     if session.dataset.fingerprint != identity["dataset"]["data"]:

@@ -21,6 +21,7 @@ from parbench.models.devices import resolve_device, resolve_dtype
 from parbench.models.fingerprints import fingerprint
 from parbench.models.geometry import Geometry
 from parbench.models.loading import (
+    check_adapter,
     check_config,
     check_folder,
     has_random_weights,
@@ -28,6 +29,7 @@ from parbench.models.loading import (
     locate_clip,
     resolve_prompt,
 )
+from parbench.models.lora import LoraFile, asked, named
 from parbench.models.placement import check_placement, device_type
 from parbench.models.processors import pixel_limits
 from parbench.models.quantization import check_quantization, model_title
@@ -79,6 +81,7 @@ class Session:
         resolve_prompt(self.model_settings)
         pixel_limits(self.model_settings)
         check_quantization(self.model_settings)
+        self.model_settings = named(self.model_settings)
         known = beside.dataset if beside else None
         self.dataset: PreparedDataset = known if known and known.settings == dataset else PreparedDataset(dataset)
         self.shard = parse_shard(config.shard)
@@ -221,10 +224,15 @@ class Session:
 
     @property
     def model_fingerprint(self) -> str:
-        """Fingerprint of the checkpoint, without loading it."""
+        """Fingerprint of the checkpoint with its adapter, without loading it."""
         folder = locate(str(self.model_settings["path"]), self.model_settings.get("revision"))
         check_folder(folder)
-        return _fingerprint(folder)
+        return _fingerprint(folder, self.lora)
+
+    @property
+    def lora(self) -> LoraFile | None:
+        """What is merged into the checkpoint's weights; None for nothing."""
+        return asked(self.model_settings)
 
     @property
     def _video_pixels(self) -> dict[str, int]:
@@ -368,6 +376,8 @@ class Session:
         if turns == "union" and self._cuts_conversations:
             # Before, questions beyond the limit were joined too.
             identity["joins"] = "asked"
+        if (lora := self.lora) is not None:
+            identity["adapter"] = lora.said
         if kind := settings.get("quantization"):
             identity["quantization"] = {"name": kind, "bitsandbytes": importlib.metadata.version("bitsandbytes")}
         # An access token does not affect results and must not be written to files.
@@ -384,5 +394,5 @@ def _behind_connector(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @lru_cache
-def _fingerprint(folder: Path) -> str:
-    return fingerprint(folder)
+def _fingerprint(folder: Path, lora: LoraFile | None = None) -> str:
+    return fingerprint(folder) if lora is None else check_adapter(lora, folder)

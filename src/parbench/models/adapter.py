@@ -16,9 +16,10 @@ from torch import Tensor
 from parbench.clips import Clip
 from parbench.errors import UnfitSample
 from parbench.models.families import ImageTokens, Prepared, family_of
-from parbench.models.fingerprints import NO_WEIGHTS, fingerprint
+from parbench.models.fingerprints import NO_WEIGHTS
 from parbench.models.geometry import Geometry, geometry_of
 from parbench.models.loading import has_random_weights, load_model, resolve_prompt
+from parbench.models.lora import LoraFile, asked, named, weights_of
 from parbench.models.merging import Merger
 from parbench.models.placement import home
 from parbench.models.text import ClipSpace, NamedClip, load_clip
@@ -124,6 +125,7 @@ class ModelAdapter(LanguageAdapter):
         folder: Path | None = None,
         clip: NamedClip | Callable[[Any], ClipSpace] | None = None,
         prompt: str = "template",
+        lora: LoraFile | None = None,
     ) -> None:
         self.family = family_of(model, processor)
         super().__init__(model, geometry_of(model.config))
@@ -132,6 +134,8 @@ class ModelAdapter(LanguageAdapter):
         # The prompt format: the checkpoint's chat template, or vicuna_v1.
         self.prompt = prompt
         self.folder = folder
+        # What was merged into the weights of the folder.
+        self.lora = lora
         # What its text tower is loaded from, or what makes one for a vision tower.
         self._clip = clip
 
@@ -140,8 +144,9 @@ class ModelAdapter(LanguageAdapter):
         """Load the model of a ``conf/model`` mapping, or initialise one of its sizes if ``weights`` is ``random``.
 
         Raises:
-            ParbenchError: The checkpoint is not available or incomplete.
+            ParbenchError: The checkpoint is not available or incomplete, or its adapter does not fit it.
         """
+        config = named(config)
         if has_random_weights(config):
             from parbench.models.random_weights import random_clip, random_model
 
@@ -156,6 +161,7 @@ class ModelAdapter(LanguageAdapter):
             folder=folder,
             clip=clip,
             prompt=resolve_prompt(config),
+            lora=asked(config),
         )
 
     @property
@@ -244,8 +250,8 @@ class ModelAdapter(LanguageAdapter):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sha256 of the checkpoint's files; ``random`` for random weights."""
-        return fingerprint(self.folder) if self.folder else NO_WEIGHTS
+        """Sha256 of the checkpoint's files, with that of an adapter; ``random`` for random weights."""
+        return weights_of(self.folder, self.lora) if self.folder else NO_WEIGHTS
 
     @property
     def read_blocks(self) -> list[Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from parbench.errors import ParbenchError, unknown
-from parbench.models import hub
+from parbench.models import hub, lora
 from parbench.models.construction import building
 from parbench.models.devices import resolve_device, resolve_dtype
 from parbench.models.fingerprints import PICKLE
@@ -225,18 +225,19 @@ def load_model(config: Mapping[str, Any]) -> tuple[Any, Any, Path]:
 
     Args:
         config: A mapping as in ``conf/model``: path, revision, dtype, device, attention, device_map, max_memory, quantization,
-            min_pixels, max_pixels.
+            min_pixels, max_pixels, adapter.
 
     Returns:
         The model in evaluation mode on its device, the processor, and the checkpoint's folder.
 
     Raises:
-        ParbenchError: Path, files, tensors, dtype, device or quantisation are wrong.
+        ParbenchError: Path, files, tensors, dtype, device, quantisation or adapter are wrong.
     """
     from transformers import AutoModelForImageTextToText
 
     check_placement(config)
     check_quantization(config)
+    adapter = lora.asked(config)
     device, dtype = resolve_device(config["device"]), resolve_dtype(config["dtype"])
     # Weights come last: everything else can be checked without them.
     small = locate(str(config["path"]), config.get("revision"), weights=False)
@@ -248,6 +249,8 @@ def load_model(config: Mapping[str, Any]) -> tuple[Any, Any, Path]:
     folder = locate(str(config["path"]), config.get("revision"))
     check_folder(folder)
     processor = load_processor(folder, config)
+    if adapter is not None:
+        check_adapter(adapter, folder)
     try:
         model = load_strictly(
             AutoModelForImageTextToText, folder, dtype=dtype, attn_implementation=config["attention"], **somewhere
@@ -261,4 +264,22 @@ def load_model(config: Mapping[str, Any]) -> tuple[Any, Any, Path]:
         ) from error
     if config.get("device_map") is not None:
         bridge(model)
+    if adapter is not None:
+        adapter.merge(model)
+        # A copy of it is no longer the checkpoint of that name.
+        model.name_or_path = ""
     return model.eval(), processor, folder
+
+
+def check_adapter(adapter: lora.LoraFile, folder: Path) -> str:
+    """Check that an adapter belongs to a checkpoint, without loading its weights. Returns the fingerprint of both together.
+
+    Raises:
+        ParbenchError: It was trained for other weights, or changes parameters that the checkpoint does not have.
+    """
+    from parbench.models.configs import read_config
+    from parbench.models.skeleton import skeleton
+
+    found = lora.weights_of(folder, adapter)
+    adapter.check_shapes(skeleton(read_config(folder)).shapes)
+    return found

@@ -41,6 +41,11 @@ class Skeleton:
         self._model = model.model
 
     @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the parameters of vision tower, connector and LLM without its head, by Hugging Face's names."""
+        return {f"model.{name}": tuple(parameter.shape) for name, parameter in self._model.named_parameters()}
+
+    @property
     def blocks(self) -> Sequence[nn.Module]:
         """The blocks of the vision tower: the longest list of modules in it."""
         lists: list[Any] = [module for module in self.tower.modules() if isinstance(module, nn.ModuleList)]
