@@ -262,6 +262,18 @@ def test_words_for_clips_change_nothing_that_was_known():
     assert trainer.qwen.config.image_token_id == trainer.pieces["<|image_pad|>"] == old["<|image_pad|>"] + len(WORDS)
 
 
+def test_filters_of_differences_change_clips_and_not_images():
+    trainer = build_trainer(0).eval()
+    trainer.precision = torch.float32
+    pictures, reels = pictures_of_val(1), reels_of_val(20)[:1]
+    with torch.inference_mode():
+        before = trainer.see(pictures)[1], trainer.watch(reels)[1]
+        trainer.begin(replace(LITTLE, questions=0, clips=0.5, differences=True))
+        after = trainer.see(pictures)[1], trainer.watch(reels)[1]
+    assert (before[0] - after[0]).abs().max() < 1e-5
+    assert (before[1] - after[1]).abs().max() > 0.05
+
+
 def test_stages_without_questions_leave_the_llm_as_it_is(trainer):
     trainer.begin(replace(LITTLE, questions=0, tower=False))
     trained = {name for name, parameter in trainer.named_parameters() if parameter.requires_grad}

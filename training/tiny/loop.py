@@ -47,6 +47,7 @@ class Stage:
         shapes: Rows and columns of patches of whole images instead of windows of ``side``; one is drawn for each step.
         adopted: Whether the LLM begins with the weights of another model in training.
         clips: Share of the steps on clips instead of images.
+        differences: Whether the vision tower begins to see what differs between the frames of a pair.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Stage:
     shapes: tuple[tuple[int, int], ...] = ()
     adopted: bool = False
     clips: float = 0.0
+    differences: bool = False
 
 
 def learning_rate(stage: Stage, step: int) -> float:

@@ -22,6 +22,9 @@ from tiny.referents import Referent
 from tiny.sequences import Thinning, Turn
 from tiny.vision_stage import IGNORE, dense_losses, normalise
 
+# Size of the first filters of differences, relative to the filters of images.
+_APART = 0.5
+
 
 class ClipTrainer(QwenTrainer):
     """The trainer, with clips. Arguments are those of :class:`QwenTrainer`."""
@@ -37,8 +40,22 @@ class ClipTrainer(QwenTrainer):
     def begin(self, stage: Stage) -> None:
         """Start a stage."""
         super().begin(stage)
+        if stage.differences:
+            self._tell_frames_apart()
         if hasattr(self, "changes"):
             self.changes.requires_grad_(self.norm.weight.requires_grad)
+
+    @torch.no_grad()
+    def _tell_frames_apart(self) -> None:
+        """Add filters of the difference of two frames to the patch embedding, which change nothing in images.
+
+        An image is two equal frames, so training on images leaves the filters of both frames alike.
+        """
+        filters = self.vlm.model.visual.patch_embed.proj.weight
+        order = torch.randperm(len(filters), generator=torch.Generator().manual_seed(self.seed))
+        alike = filters.mean(2)
+        apart = _APART * alike[order]
+        filters[:, :, 0], filters[:, :, 1] = alike + apart, alike - apart
 
     def losses(self, step: int) -> Losses:
         """Losses of a step. Its data depend only on the number of the step and the seed."""
