@@ -35,7 +35,7 @@ MIDDLE = 6
 # Layer whose output at the word for the counted objects must match their patches.
 _EARLY = 4
 # Layer whose output at the end of a question about a relation must predict the positions of both objects.
-_LATE = 9
+LATE = 9
 # Unit of regressed positions in pixels. It is small enough that differences within a window matter.
 _UNIT = 56
 
@@ -264,7 +264,7 @@ class LanguageTrainer(nn.Module):
             if not thinning:
                 losses |= self._counted(states[_EARLY][:, prefix:], pictures, turns)
             losses |= self._named(states[MIDDLE][:, start:], pictures, turns)
-            losses |= self._compared(states[_LATE][:, start:], pictures, turns)
+            losses |= self._compared(states[LATE][:, start:], pictures, turns)
         losses |= self._extra(look, pictures, turns, thinning)
         if not thinning and lesson.labelled:
             losses |= self._patch_words(look.visual, look.hidden[:, prefix:start], pictures)
@@ -314,13 +314,17 @@ class LanguageTrainer(nn.Module):
     def _compared(self, hidden: torch.Tensor, pictures: list[Picture], turns: list[Turn]) -> Losses:
         """Loss of predicting the positions of both objects at the end of a question about a relation."""
         related = [turn for turn in turns if turn.question.skill == "relation"]
-        if not related:
-            return {}
         centres = [
             [value for named in referents(turn.question, pictures[turn.row].scene) for value in named.centre or ()]
             for turn in related
         ]
-        ends = hidden[[turn.row for turn in related], [turn.at + turn.prompt - 1 for turn in related]]
+        return self._placed_at_ends(hidden, related, centres)
+
+    def _placed_at_ends(self, hidden: torch.Tensor, asked: list[Turn], centres: list[list[float]]) -> Losses:
+        """Loss of predicting two places (x, y, x, y; pixels) at the end of each question."""
+        if not asked:
+            return {}
+        ends = hidden[[turn.row for turn in asked], [turn.at + turn.prompt - 1 for turn in asked]]
         there = self.compare(self.vlm.model.language_model.norm(ends)).float()
         wanted = torch.tensor(centres, device=there.device) / _UNIT
         return {

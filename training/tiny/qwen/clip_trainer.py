@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGenera
 
 from parbench.scenes.questions import Question
 from parbench.scenes.world import PATCH
-from tiny.language_stage import MIDDLE
+from tiny.language_stage import LATE, MIDDLE
 from tiny.loop import Losses, Stage
 from tiny.qwen.architecture import FRAMES
 from tiny.qwen.clips import CHANGES, WINDOW, Reel, draw_reels, referents
@@ -84,6 +84,11 @@ class ClipTrainer(QwenTrainer):
         start, prefix = look.start, len(self.prefix)
         losses: Losses = {"answer": self.answer_loss(look, turns)}
         losses |= self._named(look.states[MIDDLE][:, start:], reels, turns)
+        # Where something was and where it is: the way is the difference, as a relation is that of two things.
+        moving = [turn for turn in turns if turn.question.skill in ("direction", "motion")]
+        losses |= self._placed_at_ends(
+            look.states[LATE][:, start:], moving, [reels[turn.row].ends(turn.question) for turn in moving]
+        )
         if not thinning:
             losses |= self._patch_words(look.visual, look.hidden[:, prefix:start], reels)
         for skill in sorted({turn.question.skill for turn in turns}):

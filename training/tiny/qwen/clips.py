@@ -19,7 +19,7 @@ from tiny.layout import Layout
 from tiny.loop import Stage
 from tiny.qwen.architecture import FRAMES as JOINED
 from tiny.qwen.architecture import MERGE
-from tiny.referents import Referent
+from tiny.referents import Centre, Referent
 from tiny.vision_stage import HEADS, IGNORE, patch_owner
 
 # Seeds of films for training; those of the splits are outside it (docs/scenes_video.md).
@@ -55,6 +55,11 @@ class Reel:
     def tokens(self) -> int:
         """Number of its visual tokens."""
         return len(self.owner) * _LAYOUT.count(WINDOW)
+
+    def ends(self, question: Question) -> list[float]:
+        """Centre of the thing that a question is about in the first time step and in the last one (x, y, x, y; pixels)."""
+        [actor] = [actor for actor in self.film.actors if actor.box(0) == question.boxes[0]]
+        return [value for step in (0, STEPS - 1) for value in _centre(actor, step)]
 
     def words(self) -> list[tuple[int, tuple[str, ...]]]:
         """Visual tokens, each with words for what it shows: colour, shape, and the way in which it moves."""
@@ -103,6 +108,12 @@ def _change(actor: Actor, step: int) -> str:
     return "turns" if actor.colour_in(first) != actor.colour_in(last) else "stays"
 
 
+def _centre(actor: Actor, step: int) -> Centre:
+    """The centre of a thing in a time step: the mean over its frames."""
+    x0, y0, x1, y1 = np.mean([actor.box(step * JOINED + frame) for frame in range(JOINED)], axis=0)
+    return float(x0 + x1) / 2, float(y0 + y1) / 2
+
+
 def _labels(film: Film, owner: np.ndarray) -> dict[str, np.ndarray]:
     labels = {name: np.full(owner.shape, IGNORE) for name in (*HEADS, "change") if name != "centre"}
     labels["kind"][:] = 0
@@ -115,8 +126,8 @@ def _labels(film: Film, owner: np.ndarray) -> dict[str, np.ndarray]:
             labels["change"][step, mine] = CHANGES.index(change)
             if change != "turns":
                 labels["colour"][step, mine] = COLOURS.index(actor.colour_in(step * JOINED))
-            x0, y0, x1, y1 = np.mean([actor.box(step * JOINED + frame) for frame in range(JOINED)], axis=0)
-            offsets = [(x0 + x1) / 2 / PATCH - column - 0.5, (y0 + y1) / 2 / PATCH - row - 0.5]
+            x, y = _centre(actor, step)
+            offsets = [x / PATCH - column - 0.5, y / PATCH - row - 0.5]
             centre[step, mine] = np.stack(offsets, axis=1)[mine]
     return {name: value.reshape(-1) for name, value in labels.items()} | {"centre": centre.reshape(-1, 2)}
 
