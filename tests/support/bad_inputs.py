@@ -108,6 +108,7 @@ _OVERRIDES = (
     BadInput("eval model.attention=5", "write model.attention=sdpa"),
     BadInput("eval model=qwen2-vl-7b model.min_pixels=0", "model.min_pixels=0 is not a number of pixels from 1 on"),
     BadInput("eval model=qwen2-vl-7b model.min_pixels=9 model.max_pixels=8", "model.min_pixels=9 is above model.max_pixels=8"),
+    BadInput("eval model=qwen2-vl-7b model.min_pixels=9 model.total_pixels=8", "model.min_pixels=9 is above model.total_pixels=8"),
     BadInput("eval model.dtype=int8", "model.dtype=int8 is not supported"),
     BadInput("eval model.device=gpu0", "model.device=gpu0 is not a device"),
     BadInput("eval controls=random", "write controls=[random,uniform]"),

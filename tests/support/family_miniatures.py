@@ -483,7 +483,11 @@ def _qwen3(*, tied: bool, shards: int) -> Checkpoint:
         template=_QWEN_INLINE + _ASSISTANT,
         files={
             "preprocessor_config.json": {**images, "image_processor_type": "Qwen2VLImageProcessorFast"},
-            "video_preprocessor_config.json": {**images, "video_processor_type": "Qwen3VLVideoProcessor"},
+            "video_preprocessor_config.json": {
+                **images,
+                "size": {"longest_edge": 25165824, "shortest_edge": 4096},
+                "video_processor_type": "Qwen3VLVideoProcessor",
+            },
         },
         dtype=torch.bfloat16,
         shards=shards,

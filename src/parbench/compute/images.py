@@ -95,7 +95,7 @@ def _model_type(model: Mapping[str, Any]) -> str:
 # Model types that see every image at one size without crops. Their geometry says everything.
 _ONE_SIZE = ("llava",)
 # What the number of tokens depends on.
-_READ = ("name", "path", "revision", "geometry", "processor", "min_pixels", "max_pixels")
+_READ = ("name", "path", "revision", "geometry", "processor", "min_pixels", "max_pixels", "total_pixels")
 
 
 @lru_cache(maxsize=256)
@@ -129,7 +129,7 @@ def _processor(text: str) -> Any:
         config = config_of(model)
         processor = build_processor(config, small_tokenizer(config.model_type), settings)
         if limits := pixel_limits(model):
-            limit_pixels(processor.image_processor, limits)
+            limit_pixels(processor, limits)
         return processor
     if model["geometry"]:
         raise ParbenchError(f"the number of visual tokens of {model['name']} depends on its processor: add model.processor")

@@ -236,9 +236,9 @@ class Session:
 
     @property
     def _video_pixels(self) -> dict[str, int]:
-        """The checkpoint's limits of the pixels of a whole video; empty for still images, or if it limits single frames."""
+        """The limits of the pixels of a whole video; empty for still images, or if only single frames are limited."""
         limits = self.family.video_limits if self.dataset.shows_videos and self.family is not None else None
-        return {} if limits is None else {"least": limits.least, "most": limits.most}
+        return {} if limits is None else limits.deciding
 
     def subject(self, reducer: Reducer) -> Subject:
         """The model and data that a method's threshold is calibrated for."""

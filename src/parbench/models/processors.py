@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from parbench.errors import ParbenchError
 from parbench.models.plain import plain
 from parbench.models.silence import quiet_transformers
 from parbench.models.still_processors import reads_videos, still
-from parbench.models.video_limits import VideoLimits
+from parbench.models.video_limits import SharedLimits, VideoLimits
 
 # Files that name the processor's class; the first one that does counts.
 _NAMING = ("processor_config.json", "preprocessor_config.json")
@@ -33,7 +34,8 @@ def load_processor(folder: Path | str, settings: Mapping[str, Any] | None = None
 
     Args:
         folder: The checkpoint's folder.
-        settings: A mapping as in ``conf/model``, of which ``min_pixels`` and ``max_pixels`` override those of the files.
+        settings: A mapping as in ``conf/model``, of which ``min_pixels``, ``max_pixels`` and ``total_pixels`` override the limits
+            of the files.
 
     Raises:
         ParbenchError: Its files cannot be read, they are of another family than the model, or it has no limits of pixels.
@@ -50,49 +52,53 @@ def load_processor(folder: Path | str, settings: Mapping[str, Any] | None = None
             "preprocessor_config.json of the checkpoint again"
         ) from error
     processor.tokenizer.padding_side = "left"
-    limits = pixel_limits(settings or {})
-    if limits:
-        limit_pixels(processor.image_processor, limits)
-    # A user's limits are of each frame, as they are of an image.
-    if type(processor).__name__ in _LIMIT_WHOLE_VIDEOS and not limits:
+    if type(processor).__name__ in _LIMIT_WHOLE_VIDEOS:
         processor.video_limits = VideoLimits.read(folder)
+    if limits := pixel_limits(settings or {}):
+        limit_pixels(processor, limits)
     return processor
 
 
 def pixel_limits(settings: Mapping[str, Any]) -> dict[str, int]:
-    """The limits of an image's size in pixels that a ``conf/model`` mapping sets itself: ``min_pixels``, ``max_pixels``.
+    """The limits of pixels that a ``conf/model`` mapping sets itself.
+
+    ``min_pixels`` and ``max_pixels`` are of an image and of a frame of a video, ``total_pixels`` of all time steps of a video.
 
     Raises:
         ParbenchError: They are not numbers, or the least is above the greatest.
     """
     found: dict[str, int] = {}
-    for key in ("min_pixels", "max_pixels"):
+    for key in ("min_pixels", "max_pixels", "total_pixels"):
         if (value := settings.get(key)) is not None:
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ParbenchError(f"model.{key}={value} is not a number of pixels from 1 on")
             found[key] = value
-    if len(found) == 2 and found["min_pixels"] > found["max_pixels"]:
-        raise ParbenchError(f"model.min_pixels={found['min_pixels']} is above model.max_pixels={found['max_pixels']}")
+    for most in ("max_pixels", "total_pixels"):
+        if found.get("min_pixels", 0) > found.get(most, math.inf):
+            raise ParbenchError(f"model.min_pixels={found['min_pixels']} is above model.{most}={found[most]}")
     return found
 
 
-def limit_pixels(image_processor: Any, limits: Mapping[str, int]) -> None:
-    """Set the limits of :func:`pixel_limits` in an image processor.
+def limit_pixels(processor: Any, limits: Mapping[str, int]) -> None:
+    """Set the limits of pixels of a processor, in place of its own; those of a video are then of each frame, as of an image.
 
     Raises:
         ParbenchError: It has no such limits, or the least is above the greatest.
     """
     from transformers.image_utils import SizeDict
 
-    if "min_pixels" not in image_processor.valid_kwargs.__annotations__:
+    of = processor.image_processor
+    if "min_pixels" not in of.valid_kwargs.__annotations__:
         raise ParbenchError(
-            f"model.{next(iter(limits))} is set, but {type(image_processor).__name__.removesuffix('Pil')} has no limits of pixels"
+            f"model.{next(iter(limits))} is set, but {type(of).__name__.removesuffix('Pil')} has no limits of pixels"
         )
-    least = limits.get("min_pixels", image_processor.size["shortest_edge"])
-    most = limits.get("max_pixels", image_processor.size["longest_edge"])
+    least = limits.get("min_pixels", of.size["shortest_edge"])
+    most = limits.get("max_pixels", of.size["longest_edge"])
     if least > most:
         raise ParbenchError(f"the least number of pixels of an image, {least}, is above the greatest, {most}: set both")
-    image_processor.size = SizeDict(shortest_edge=least, longest_edge=most)
+    of.size = SizeDict(shortest_edge=least, longest_edge=most)
+    total = limits.get("total_pixels")
+    processor.video_limits = None if total is None else SharedLimits(least, most, total)
 
 
 @quiet_transformers()
@@ -103,7 +109,8 @@ def build_processor(config: Any, tokenizer: Any, values: Mapping[str, Any]) -> A
         config: The model's configuration, which determines the classes.
         tokenizer: A tokenizer with the family's special tokens; see :func:`parbench.models.special_tokens.small_tokenizer`.
         values: Settings as in a checkpoint's preprocessor_config.json and processor_config.json, together.
-            ``image_processor_type`` names another class of image processor than the family's.
+            ``image_processor_type`` names another class of image processor than the family's, and ``video_size`` is the ``size``
+            of a video processor that limits the pixels of all frames together.
 
     Raises:
         ParbenchError: The family has no processor without torchvision, or no such setting.
@@ -115,12 +122,16 @@ def build_processor(config: Any, tokenizer: Any, values: Mapping[str, Any]) -> A
     if images is None:
         raise ParbenchError(f"models of type {config.model_type} have no image processor that works without torchvision")
     own = {key: given.pop(key) for key in _settings(family) & given.keys()}
+    video = given.pop("video_size", {}) if family.__name__ in _LIMIT_WHOLE_VIDEOS else None
     if surplus := sorted(given.keys() - images.valid_kwargs.__annotations__.keys()):
         raise ParbenchError(
             f"the processor of {config.model_type} has no setting {', '.join(surplus)}: use those of {family.__name__} and "
             f"{images.__name__}"
         )
-    return _made(family, images(**given), tokenizer, own)
+    processor = _made(family, images(**given), tokenizer, own)
+    if video:
+        processor.video_limits = VideoLimits.of_size(video)
+    return processor
 
 
 def _read(folder: Path) -> Any:

@@ -69,7 +69,7 @@ def _processor(sizes: Any, config: Mapping[str, Any]) -> Any:
         take_ids(sizes, tokenizer)
         processor = build_processor(sizes, tokenizer, settings)
         if limits := pixel_limits(config):
-            limit_pixels(processor.image_processor, limits)
+            limit_pixels(processor, limits)
         return processor
     if not (geometry := config.get("geometry")):
         return load_processor(locate(str(config["path"]), config.get("revision"), weights=False), config)

@@ -19,7 +19,7 @@ from parbench.models.families.hearing import Rows, hearing
 from parbench.models.families.prepared import ImageTokens, Prepared, Recent
 from parbench.models.pictures import pictures
 from parbench.models.tower_work import TowerWork, tower_work
-from parbench.models.video_limits import VideoLimits
+from parbench.models.video_limits import SharedLimits, VideoLimits
 from parbench.models.vision import READ_BLOCK, Encoded
 
 # Transformers' name of layers that see only the nearest tokens.
@@ -210,8 +210,8 @@ class Family:
         raise UnfitSample(f"{self.title} reads no videos: use qwen2-vl, qwen2.5-vl, qwen3-vl, llava-onevision or llava-next-video")
 
     @property
-    def video_limits(self) -> VideoLimits | None:
-        """The checkpoint's limits of the pixels of all frames of a video together; None if each frame is resized as an image."""
+    def video_limits(self) -> VideoLimits | SharedLimits | None:
+        """The limits of the pixels of all frames of a video together; None if each frame is resized as an image."""
         return None
 
     def tokens_sized(self, size: tuple[int, int], times: Sequence[float] | None, together: int = 1) -> ImageTokens:

@@ -17,6 +17,7 @@ from parbench.models.families.clips import frames_of, paired_patches
 from parbench.models.pictures import pictures
 from parbench.models.source import Part, grids
 from parbench.models.tower_work import tower_work
+from parbench.models.video_limits import SharedLimits, VideoLimits
 
 
 class Qwen2VL(Family):
@@ -90,6 +91,12 @@ class Qwen2VL(Family):
         pixels = paired_patches(patches, self.model.config.vision_config.in_channels, of.temporal_patch_size)
         steps = len(even.frames) // of.temporal_patch_size
         return {"pixel_values_videos": pixels, "video_grid_thw": torch.tensor([[steps, rows, columns]])}
+
+    @property
+    def video_limits(self) -> VideoLimits | SharedLimits | None:
+        """See :meth:`Family.video_limits`."""
+        found: VideoLimits | SharedLimits | None = getattr(self.processor, "video_limits", None)
+        return found
 
     def size_of_frames(self, size: tuple[int, int], frames: int) -> tuple[int, int] | None:
         """Width and height to which the frames of a video are resized; None if each is resized as an image is.

@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 
 from parbench.models.families.qwen2_vl import Qwen2VL
-from parbench.models.video_limits import VideoLimits
 
 
 class Qwen3VL(Qwen2VL):
@@ -14,12 +13,6 @@ class Qwen3VL(Qwen2VL):
 
     model_types = ("qwen3_vl",)
     title = "Qwen3-VL"
-
-    @property
-    def video_limits(self) -> VideoLimits | None:
-        """See :meth:`Family.video_limits`."""
-        found: VideoLimits | None = getattr(self.processor, "video_limits", None)
-        return found
 
     @property
     def placeholder_patterns(self) -> tuple[str, ...]:
