@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+# Noise in densities is at most this, as in the releases of methods for videos.
+_NOISE = 1e-6
+
 
 def density_peaks(
     tokens: Tensor, valid: Tensor, clusters: Tensor, noise: Tensor | None = None, neighbours: int | None = None
@@ -65,6 +68,45 @@ def peaks(
     peak = (density * parent).masked_fill(~valid, float("-inf"))
     most = int(clusters.max()) if len(clusters) else 0
     return peak.argsort(dim=1, descending=True, stable=True)[:, :most], apart
+
+
+def peaks_among(tokens: Tensor, count: int, noise: Tensor | None = None, neighbours: int | None = None) -> tuple[Tensor, Tensor]:
+    """:func:`peaks` of one set of tokens.
+
+    Args:
+        tokens: [n, d].
+        count: Number of centres, 1 to n.
+        noise: [n] float32; a millionth of it is added to the density.
+        neighbours: See :func:`peaks`.
+
+    Returns:
+        [count] centres in descending order of the product; [n, n] the distances, in float64.
+    """
+    given = None if noise is None else _NOISE * noise[None]
+    centre, apart = peaks(tokens[None], _all(tokens), torch.tensor([count], device=tokens.device), given, neighbours)
+    return centre[0], apart[0]
+
+
+def clusters_among(tokens: Tensor, count: int, noise: Tensor | None = None, neighbours: int | None = None) -> tuple[Tensor, Tensor]:
+    """:func:`density_peaks` of one set of tokens.
+
+    Args:
+        tokens: [n, d].
+        count: Number of clusters, 1 to n.
+        noise: See :func:`peaks_among`.
+        neighbours: See :func:`peaks`.
+
+    Returns:
+        [count] centres in descending order of density times distance; [n] the number of each token's cluster.
+    """
+    centre, apart = peaks_among(tokens, count, noise, neighbours)
+    members = nearest_members(apart[None], centre[None], _all(tokens), torch.tensor([count], device=tokens.device))
+    return centre, members[0].long().argmax(0)
+
+
+def _all(tokens: Tensor) -> Tensor:
+    """[1, n] every token [n, d] is valid."""
+    return torch.ones(1, len(tokens), dtype=torch.bool, device=tokens.device)
 
 
 def nearest_members(apart: Tensor, centre: Tensor, valid: Tensor, clusters: Tensor) -> Tensor:

@@ -44,6 +44,29 @@ def farthest_points(distance: Tensor, count: int, first: Tensor | None = None) -
     return torch.cat(chosen, dim=1)[:, :count]
 
 
+def farthest_weighted(distance: Tensor, count: int) -> Tensor:
+    """Greedy max-min selection by distances that need not be symmetric.
+
+    The first token is the one whose second smallest distance is greatest, since the smallest is that of itself.
+
+    Args:
+        distance: [B, i, j] of token j from i.
+        count: At most N.
+
+    Returns:
+        [B, N] bool, the tokens selected; ties: the lower index first.
+    """
+    size = distance.shape[1]
+    gap = distance.sort(dim=1).values[:, min(1, size - 1)]
+    taken = torch.zeros_like(gap, dtype=torch.bool)
+    for number in range(count):
+        best = gap.masked_fill(taken, float("-inf")).argmax(1, keepdim=True)
+        taken = taken.scatter(1, best, True)
+        row = distance.gather(1, best[:, :, None].expand(-1, -1, size))[:, 0]
+        gap = row if number == 0 else torch.minimum(gap, row)
+    return taken
+
+
 def spread(tokens: Tensor, count: int) -> Tensor:
     """Tokens that are far from each other in Euclidean distance, beginning with the one farthest from the mean of all.
 

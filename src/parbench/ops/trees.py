@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 # No limit for joining is lower.
 _LEAST = -1 + 1e-6
+
+
+@dataclass(frozen=True)
+class Trees:
+    """Tokens of L frames that were joined over time.
+
+    Attributes:
+        root: [L, N] the token that each ends in, as an index frame x N + place; its own if it is joined to none.
+        share: [L, N] weight of each in its root.
+        left: [L, N] bool, roots that are clustered next.
+    """
+
+    root: Tensor
+    share: Tensor
+    left: Tensor
+
+    def of(self, tokens: Tensor) -> Tensor:
+        """The trees of tokens [L, N, d], at their roots; in the same form."""
+        flat = tokens.flatten(0, 1)
+        summed = torch.zeros_like(flat).index_add(0, self.root.flatten(), flat * self.share.flatten()[:, None])
+        return summed.view_as(tokens)
 
 
 def nearest_before(unit: Tensor, taken: Tensor) -> tuple[Tensor, Tensor]:

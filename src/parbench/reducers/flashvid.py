@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from parbench.errors import ParbenchError
-from parbench.ops.clusters import nearest_members, peaks
+from parbench.ops.clusters import clusters_among
+from parbench.ops.farthest import farthest_weighted
 from parbench.ops.groups import apportion
 from parbench.ops.segments import Segment, at_least, between
 from parbench.ops.selection import to_mask
-from parbench.ops.trees import grown, joining_limit, nearest_before
+from parbench.ops.trees import Trees, grown, joining_limit, nearest_before
 from parbench.reducers import ClipReducer
 from parbench.reducers.base import from_one, one_of, shares
 from parbench.reducers.frames import Frames, Sent, cosines, together
@@ -23,21 +24,6 @@ from parbench.reducers.token_probes import READ_BLOCK
 
 # Nearest tokens, itself among them, for the density of a token; fewer if there are fewer clusters.
 _NEIGHBOURS = 7
-
-
-@dataclass(frozen=True)
-class Trees:
-    """Tokens of a segment that were joined over time.
-
-    Attributes:
-        root: [L, N] the token that each ends in, as an index in the segment; its own if it is joined to none.
-        share: [L, N] weight of each in its root.
-        left: [L, N] bool, roots that are clustered next.
-    """
-
-    root: Tensor
-    share: Tensor
-    left: Tensor
 
 
 @dataclass
@@ -140,14 +126,7 @@ class FlashVid(ClipReducer):
         count = min(math.ceil(each * self.alpha), int(each))
         # [F, i, j]: the distance of j from i, by the attention of j.
         apart = (1 - frames.unit @ frames.unit.transpose(1, 2)) * frames.attention[:, None]
-        gap = apart.sort(dim=1).values[:, min(1, frames.size - 1)]
-        taken = torch.zeros(frames.count, frames.size, dtype=torch.bool, device=gap.device)
-        for number in range(count):
-            best = gap.masked_fill(taken, float("-inf")).argmax(1, keepdim=True)
-            taken = taken.scatter(1, best, True)
-            row = apart.gather(1, best[:, :, None].expand(-1, -1, frames.size))[:, 0]
-            gap = row if number == 0 else torch.minimum(gap, row)
-        return taken.nonzero()[:, 1].view(frames.count, count)
+        return farthest_weighted(apart, count).nonzero()[:, 1].view(frames.count, count)
 
     def trees(self, frames: Frames, segment: Segment, selected: Tensor, clusters: int) -> Trees:
         """The tokens of a segment, joined over time so that no fewer than its budget are left."""
@@ -166,7 +145,7 @@ class FlashVid(ClipReducer):
     def clustered(self, frames: Frames, segment: Segment, trees: Trees, total: int, drawn: int) -> Iterator[Sent]:
         """The clusters of each frame of a segment, or its trees where they stay."""
         begin, size = segment[0], frames.size
-        values = self.values(frames, segment, trees)
+        values = trees.of(frames.wide[begin : segment[1]])
         left = trees.left.sum(1).tolist()
         for row, (there, count) in enumerate(zip(left, self.counts(left, total), strict=True)):
             if not there or not count:
@@ -177,7 +156,7 @@ class FlashVid(ClipReducer):
             else:
                 noise = frames.noise(self.noise, drawn, there)
                 drawn += 1
-                centre, member = self.clusters(values[row, place], count, noise)
+                centre, member = clusters_among(values[row, place], count, noise, min(_NEIGHBOURS, count))
                 centre = place[centre]
             # Which cluster a token of the segment is in: through the tree that it ends in.
             of_root = torch.full((trees.root.numel(),), -1, device=place.device)
@@ -188,25 +167,9 @@ class FlashVid(ClipReducer):
             weight = trees.share.flatten()[patch] / member.bincount(minlength=len(centre))[token]
             yield Sent.mixed((begin + row) * size + centre, token, begin * size + patch, weight)
 
-    @staticmethod
-    def values(frames: Frames, segment: Segment, trees: Trees) -> Tensor:
-        """[L, N, d] the trees, at their roots."""
-        tokens = frames.wide[segment[0] : segment[1]].flatten(0, 1)
-        found = torch.zeros_like(tokens).index_add(0, trees.root.flatten(), tokens * trees.share.flatten()[:, None])
-        return found.view(-1, frames.size, tokens.shape[1])
-
     def counts(self, left: list[int], total: int) -> list[int]:
         """Clusters of each frame, from the trees that are left in it."""
         if self.rounding == "up":
             share = total / max(1, sum(left))
             return [math.ceil(count * share) for count in left]
         return apportion(min(total, sum(left)), left, left)
-
-    @staticmethod
-    def clusters(tokens: Tensor, count: int, noise: Tensor | None) -> tuple[Tensor, Tensor]:
-        """[count] centres of tokens [n, d], and [n] the cluster of each."""
-        everything = torch.ones(1, len(tokens), dtype=torch.bool, device=tokens.device)
-        number = torch.tensor([count], device=tokens.device)
-        given = None if noise is None else 1e-6 * noise[None]
-        centre, apart = peaks(tokens[None], everything, number, given, min(_NEIGHBOURS, count))
-        return centre[0], nearest_members(apart, centre, everything, number)[0].long().argmax(0)

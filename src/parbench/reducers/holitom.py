@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from parbench.ops.clusters import peaks
+from parbench.ops.clusters import peaks_among
 from parbench.ops.groups import apportion
 from parbench.ops.segments import Segment, most_static
 from parbench.ops.selection import top_k
@@ -155,12 +155,9 @@ class HoliTom(ClipReducer):
     @staticmethod
     def clustered(mean: Tensor, count: int, noise: Tensor | None) -> tuple[Tensor, Tensor]:
         """[count] centres of tokens [m, d] in raster order, and [m] the number of the nearest centre of each."""
-        everything = torch.ones(1, len(mean), dtype=torch.bool, device=mean.device)
-        clusters = torch.tensor([count], device=mean.device)
-        given = None if noise is None else 1e-6 * noise[None]
-        centre, apart = peaks(mean[None], everything, clusters, given, min(_NEIGHBOURS, count))
-        ordered = centre[0].sort().values
-        return ordered, apart[0][:, ordered].argmin(1)
+        centre, apart = peaks_among(mean, count, noise, min(_NEIGHBOURS, count))
+        ordered = centre.sort().values
+        return ordered, apart[:, ordered].argmin(1)
 
 
 def _window(segment: Segment, static: Tensor, size: int) -> Window:

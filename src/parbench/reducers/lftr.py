@@ -21,10 +21,9 @@ class Lftr(TokenReducer):
 
     The first versions of the paper reduce video tokens without training, in time (similar adjacent tokens are merged) and in
     space (tokens of low saliency are pruned). The third, "LFTR: Learning-Free Token Reduction for Multimodal Large Language
-    Models", is about models for images. Neither formulas nor code of any version were available. An image has no time, so only
-    the spatial half remains.
-    Its saliency is our own: the cosine distance of a patch to the mean direction of its neighbours. Results of this method are
-    not results of that paper.
+    Models", is about models for images. Neither formulas nor code of any version were available, so the temporal half is left out:
+    of a video, each frame is pruned alone. The saliency of the spatial half is our own: the cosine distance of a patch to the mean
+    direction of its neighbours. Results of this method are not results of that paper.
 
     Attributes:
         radius: Neighbours are the patches at most that many rows and columns away.

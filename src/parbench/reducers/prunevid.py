@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from parbench.errors import ParbenchError
-from parbench.ops.clusters import nearest_members, peaks
+from parbench.ops.clusters import clusters_among
 from parbench.ops.groups import apportion
 from parbench.ops.segments import Segment, runs, without_short_runs
 from parbench.reducers import ClipReducer
@@ -92,8 +92,8 @@ class PruneVid(ClipReducer):
     def labels(self, frames: Frames) -> list[int]:
         """The cluster of each frame."""
         count = max(1, int(frames.count * self.segment_share))
-        (members,) = self.clusters(frames.wide.mean(1), count, frames.noise(self.noise, 0, frames.count))
-        found: list[int] = members.long().argmax(0).tolist()
+        _, member = clusters_among(frames.wide.mean(1), count, frames.noise(self.noise, 0, frames.count), _NEIGHBOURS)
+        found: list[int] = member.tolist()
         return found
 
     def windows(self, frames: Frames) -> list[Segment]:
@@ -138,19 +138,11 @@ class PruneVid(ClipReducer):
                 token = torch.arange(size, device=flat.device)
             else:
                 mean = flat[group.members].mean(1)
-                (members,) = self.clusters(mean, count, frames.noise(self.noise, drawn, size))
-                token, drawn = members.long().argmax(0), drawn + 1
+                _, token = clusters_among(mean, count, frames.noise(self.noise, drawn, size), _NEIGHBOURS)
+                drawn += 1
             sizes = token.bincount(minlength=count).double() * length
             first = torch.full((count,), frames.count * frames.size, device=flat.device)
             place = first.scatter_reduce(0, token, group.members[:, 0], "amin")
             yield Sent.mixed(
                 place, token.repeat_interleave(length), group.members.flatten(), (1 / sizes)[token].repeat_interleave(length)
             )
-
-    @staticmethod
-    def clusters(tokens: Tensor, count: int, noise: Tensor | None) -> Tensor:
-        """[1, count, n] bool, the members of each cluster of tokens [n, d], in descending order of their centres' score."""
-        everything = torch.ones(1, len(tokens), dtype=torch.bool, device=tokens.device)
-        clusters = torch.tensor([count], device=tokens.device)
-        centre, apart = peaks(tokens[None], everything, clusters, None if noise is None else 1e-6 * noise[None], _NEIGHBOURS)
-        return nearest_members(apart, centre, everything, clusters)
