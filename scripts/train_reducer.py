@@ -1,13 +1,16 @@
-"""Trains the learned part of a method on a frozen model, and writes its weights file.
+"""Trains the learned part of a method on a frozen model, or an LLM for the tokens of a method, and writes weights files.
 
     python scripts/train_reducer.py vistog                        # into learned/, where parbench finds it; the same command resumes
     python scripts/train_reducer.py vistog --shipped              # into the package
     python scripts/train_reducer.py vistog --measure              # seconds of a step in float32 and in bfloat16
+    python scripts/train_reducer.py random --track adapted        # an adapter (model.adapter) for few tokens, chosen at random
 
-Tower, projector and LLM stay as they are. All data are images and questions of the train split of `scenes` and follow from the
-seed. On one machine, with one thread, the same command gives the same file bit for bit, interrupted or not. The log is written
-beside the weights. Its last line is what the file gives on images of val, trained and untrained. Steps, rate, budget and weights of
-further losses are those of the method's recipe (training/tiny/reducer_recipes.py) unless they are given.
+Track frozen leaves tower, projector and LLM as they are. Track adapted trains LoRA of the LLM and changes of the projector, with a
+learned method or with one that has nothing to train (training/tiny/controls.py). All data are images and questions of the train
+split of `scenes` and follow from the seed. On one machine, with one thread, the same command gives the same file bit for bit,
+interrupted or not. The log is written beside the weights. Its last line is what the file gives on images of val, trained and
+untrained. Steps, rate, budget and weights of further losses are those of the method's recipe (training/tiny/reducer_recipes.py)
+unless they are given.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import inspect
 import json
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +37,9 @@ from parbench.errors import ParbenchError  # noqa: E402
 from parbench.models.adapter import ModelAdapter  # noqa: E402
 from parbench.reducers.learned import Learned  # noqa: E402
 from parbench.reducers.learned_files import LOCAL, SHIPPED, file_name, loaded, save, sha256_of  # noqa: E402
+from tiny.adapted_stage import AdaptedTrainer, about_adaptation  # noqa: E402
 from tiny.attention import attend_rowwise  # noqa: E402
+from tiny.controls import Control, adapted_recipe, label_of  # noqa: E402
 from tiny.loop import run_stage  # noqa: E402
 from tiny.reducer_recipes import Recipe, recipe_of  # noqa: E402
 from tiny.reducer_stage import ReducerTrainer, stage_of, validated  # noqa: E402
@@ -57,12 +63,24 @@ SOURCES = (
     "src/parbench/ops/redundancy.py",
     "src/parbench/ops/sines.py",
 )
+# The same for adapters.
+ADAPTED_SOURCES = (
+    "training/tiny/adaptation.py",
+    "training/tiny/adapted_stage.py",
+    "training/tiny/controls.py",
+    "src/parbench/models/lora.py",
+    "src/parbench/ops/grid.py",
+    "src/parbench/ops/selection.py",
+)
 
 
-def arguments() -> argparse.Namespace:
-    """The command line."""
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line, or these words."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("method", help="a learned method, and fields of it as NAME=VALUE", nargs="+")
+    parser.add_argument("method", help="a learned method (track adapted: or another), and fields of it as NAME=VALUE", nargs="+")
+    parser.add_argument(
+        "--track", choices=("frozen", "adapted"), default="frozen", help="whether projector and LLM are trained too"
+    )
     parser.add_argument("--term", help="weight of a further loss as NAME=WEIGHT", action="append", default=[])
     parser.add_argument("--model", default="llava-tiny")
     parser.add_argument("--budget", type=int, help="budget of half of the steps; the others draw one")
@@ -74,10 +92,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="checkpoints and log; by default below results/reducers")
     parser.add_argument("--shipped", action="store_true", help="write the weights into the package")
-    parser.add_argument("--out", type=Path, help="write the weights to this file")
+    parser.add_argument("--out", type=Path, help="write the weights, or the adapter, to this file")
     parser.add_argument("--images", type=int, default=60, help="images of the val split on which the file is measured")
     parser.add_argument("--measure", action="store_true", help="only time a step in each dtype")
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
 def recipe_for(given: argparse.Namespace) -> Recipe:
@@ -86,7 +104,7 @@ def recipe_for(given: argparse.Namespace) -> Recipe:
     Raises:
         ParbenchError: The method has nothing to train, or a number is impossible.
     """
-    recipe = recipe_of(given.method[0])
+    recipe = (recipe_of if given.track == "frozen" else adapted_recipe)(given.method[0])
     other = {name: value for name in ("steps", "rate", "budget") if (value := getattr(given, name)) is not None}
     recipe = replace(recipe.with_terms(pairs(given.term)), **other)
     counts = {"steps": recipe.steps, "budget": recipe.budget} | {
@@ -99,6 +117,8 @@ def recipe_for(given: argparse.Namespace) -> Recipe:
         raise ParbenchError(f"--rate {recipe.rate} is not possible: use more than 0")
     if given.out is not None and given.out.is_dir():
         raise ParbenchError(f"--out {given.out} is a folder: name a file")
+    if given.shipped and given.track == "adapted":
+        raise ParbenchError("--shipped is for track frozen: an adapter is named by its path, in model.adapter")
     return recipe
 
 
@@ -118,12 +138,18 @@ def trainer_of(given: argparse.Namespace, recipe: Recipe) -> ReducerTrainer:
     """The trainer of the method on its model, at the start."""
     name, *fields = given.method
     method = recipe.build(name, pairs(fields), recipe.budget)
-    settings = {**option("model", given.model), "dtype": "float32", "device": "cpu"}
-    adapter = ModelAdapter.load(settings)
+    adapter = loaded_model(given.model)
     method.check(adapter.geometry)
-    attend_rowwise(adapter.model)
     stage = stage_of(recipe.steps, recipe.rate, given.questions)
-    return ReducerTrainer(adapter, method, stage, given.seed, recipe.terms)
+    kind = AdaptedTrainer if given.track == "adapted" else ReducerTrainer
+    return kind(adapter, method, stage, given.seed, recipe.terms)
+
+
+def loaded_model(name: str, adapter: Path | None = None) -> ModelAdapter:
+    """A model in float32 on the processor, with an adapter or without, with the attention of training."""
+    found = ModelAdapter.load({**option("model", name), "dtype": "float32", "device": "cpu", "adapter": adapter})
+    attend_rowwise(found.model)
+    return found
 
 
 def measure(trainer: ReducerTrainer) -> None:
@@ -137,10 +163,12 @@ def measure(trainer: ReducerTrainer) -> None:
         print(f"{name}: {took:.2f} s a step")
 
 
-def code_digest(method: Learned) -> str:
+def code_digest(method: Learned | Control, track: str) -> str:
     """A short hash of the training's own code, and of that of the method and its trained part."""
-    own = [one for one in (*type(method).__mro__, *method.module_kind.__mro__) if one.__module__.startswith("parbench.")]
-    files = [ROOT / source for source in SOURCES] + sorted({Path(inspect.getfile(one)) for one in own})
+    kind = type(method.method if isinstance(method, Control) else method)
+    own = [one for one in (*kind.__mro__, *method.module_kind.__mro__) if one.__module__.startswith("parbench.")]
+    sources = SOURCES if track == "frozen" else SOURCES + ADAPTED_SOURCES
+    files = [ROOT / source for source in sources] + sorted({Path(inspect.getfile(one)) for one in own})
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.read_bytes())
@@ -179,8 +207,9 @@ def about_training(given: argparse.Namespace, recipe: Recipe, trainer: ReducerTr
         "terms": recipe.terms,
         "dtype": "bfloat16" if trainer.reader.precision == torch.bfloat16 else "float32",
         "stage": asdict(trainer.stage),
-        "code": code_digest(method),
+        "code": code_digest(method, given.track),
         "parbench": parbench.__version__,
+        **(about_adaptation() if given.track == "adapted" else {}),
     }
 
 
@@ -193,7 +222,35 @@ def write(given: argparse.Namespace, recipe: Recipe, trainer: ReducerTrainer, fo
     for name, untrained in (("file", False), ("untrained", True)):
         module = loaded(kind, path, sha256_of(path), untrained, "cpu")
         figures[name] = validated(trainer, module, given.images, (recipe.budget,))
-    line = {"stage": trainer.stage.name, "images": given.images, **figures}
+    conclude(trainer, folder, path, {"images": given.images, **figures})
+
+
+def write_adapted(given: argparse.Namespace, recipe: Recipe, trainer: AdaptedTrainer, folder: Path, about: dict[str, Any]) -> None:
+    """Write the adapter and, of a learned method, its weights for the adapted model, with what both give."""
+    path = adapter_path(given, trainer.reducer)
+    file = trainer.write(path, {**about, "label": label_of(trainer.reducer, given.seed), "method": trainer.reducer.name})
+    modules = [trainer.module, trainer.module]
+    if not isinstance(trainer.reducer, Control):
+        kind, beside = trainer.reducer.module_kind, path.with_name(f"{path.stem}--{trainer.reducer.module_kind.kind}.safetensors")
+        save(trainer.module, beside, {**about, "base": file.on(about["base"]), "model": file.title(given.model)})
+        modules = [loaded(kind, beside, sha256_of(beside), untrained, "cpu") for untrained in (False, True)]
+    adapted = ReducerTrainer(loaded_model(given.model, path), trainer.reducer, trainer.stage, given.seed)
+    adapted.reader.precision = trainer.reader.precision
+    figures = {
+        name: validated(judge, module, given.images, (recipe.budget,))
+        for name, judge, module in zip(("file", "untrained"), (adapted, trainer), modules, strict=True)
+    }
+    conclude(trainer, folder, path, {"images": given.images, **figures})
+
+
+def adapter_path(given: argparse.Namespace, method: Learned | Control) -> Path:
+    """Where the adapter is written."""
+    return given.out or LOCAL / f"{given.model}+{label_of(method, given.seed)}.safetensors"
+
+
+def conclude(trainer: ReducerTrainer, folder: Path, path: Path, figures: dict[str, Any]) -> None:
+    """Write the log beside a file, with what the file gives as its last line."""
+    line = {"stage": trainer.stage.name, **figures}
     path.with_suffix(".jsonl").write_text((folder / "log.jsonl").read_text() + json.dumps(line) + "\n")
     print(json.dumps({"weights": str(path), "bytes": path.stat().st_size, **figures}))
 
@@ -212,13 +269,15 @@ def main() -> None:
     if dtype == "auto":
         dtype = "bfloat16" if torch.cpu._is_amx_tile_supported() else "float32"
     trainer.reader.precision = PRECISIONS[dtype]
-    folder = given.folder or Path("results/reducers") / f"{given.model}--{trainer.reducer.name}-{given.seed}"
+    end = "-adapted" if given.track == "adapted" else ""
+    folder = given.folder or Path("results/reducers") / f"{given.model}--{trainer.reducer.name}-{given.seed}{end}"
     about = about_training(given, recipe, trainer)
     only_one(folder, about)
     if not (folder / f"{trainer.stage.name}.pt").exists():
         trainer.prepare()
     run_stage(trainer, folder)
-    write(given, recipe, trainer, folder, about)
+    finish = write_adapted if isinstance(trainer, AdaptedTrainer) else write
+    finish(given, recipe, trainer, folder, about)
 
 
 if __name__ == "__main__":

@@ -101,6 +101,8 @@ def test_weights_are_found_by_model_and_by_fingerprint(weights, adapter, folder,
     assert found.training["seed"] == 3
     with pytest.raises(ParbenchError, match=r"trained for other weights than those of this model.*--model llava-tiny"):
         method.for_model("llava-tiny", lambda: "another", adapter.geometry)
+    with pytest.raises(ParbenchError, match=r"for llava-tiny\+random-64, but there are none: .*--model llava-tiny --track adapted"):
+        method.for_model("llava-tiny+random-64", lambda: "another", adapter.geometry)
     # Speed can be measured without weights.
     assert method.for_model("llava-tiny", lambda: NO_WEIGHTS, adapter.geometry) is method
 

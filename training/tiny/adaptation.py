@@ -113,7 +113,8 @@ class Adaptation(nn.Module):
             for name, change in zip(self._names, self.changes, strict=True):
 
                 def add(_layer: Any, inputs: tuple[Tensor, ...], output: Tensor, change: nn.Module = change) -> Tensor:
-                    return output + change(inputs[0])
+                    found: Tensor = output + change(inputs[0])
+                    return found
 
                 stack.callback(model.get_submodule(name).register_forward_hook(add).remove)
             yield

@@ -250,6 +250,12 @@ class LanguageTrainer(nn.Module):
         token_loss = token_loss * torch.where(target == self.tokenizer.eos_token_id, 0.1, 1.0)
         return token_loss.sum() / len(turns)
 
+    def named_loss(self, look: Look, pictures: Sequence[Any], turns: list[Turn]) -> torch.Tensor:
+        """The loss at the words that refer to objects, which uses no head of the training alone; 0 if there are none."""
+        if not any(one.words for turn in turns for one in self.referents_of(turn.question, pictures[turn.row])):
+            return look.logits.new_zeros(())
+        return self._named(look.states[MIDDLE][:, look.start :], pictures, turns)["named"]
+
     def _losses(self, whole: torch.Tensor, lesson: Lesson) -> Losses:
         pictures, thinning, turns = lesson.pictures, lesson.thinning, self.turns(lesson.asked)
         look = self.read(whole, turns, thinning, pictures)

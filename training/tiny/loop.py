@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -167,6 +167,26 @@ def run_stage(
     running.save(stage.steps)
 
 
+def _groups(model: nn.Module) -> list[dict[str, Any]]:
+    """The trained parameters in groups: by their share of the learning rate, and matrices, which decay, before others.
+
+    The share is the attribute ``rate_share`` of the module that has the parameter, and 1 without one.
+    """
+    share_of: dict[nn.Parameter, float] = {}
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            share_of.setdefault(parameter, float(getattr(module, "rate_share", 1.0)))
+    by_share: dict[float, list[nn.Parameter]] = {1.0: []}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            by_share.setdefault(share_of[parameter], []).append(parameter)
+    return [
+        {"params": [one for one in those if (one.ndim > 1) == matrices], "weight_decay": decay, "share": share}
+        for share, those in by_share.items()
+        for matrices, decay in ((True, 0.05), (False, 0.0))
+    ]
+
+
 class _Running:
     """A stage in training.
 
@@ -182,13 +202,7 @@ class _Running:
         self.start = self.first = start
         self.seconds = self.measured = 0.0
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        decayed = [parameter for parameter in self.parameters if parameter.ndim > 1]
-        plain = [parameter for parameter in self.parameters if parameter.ndim <= 1]
-        self.optimiser = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}],
-            lr=self.stage.rate,
-            betas=(0.9, 0.98),
-        )
+        self.optimiser = torch.optim.AdamW(_groups(self.model), lr=self.stage.rate, betas=(0.9, 0.98))
         self._restore()
         self.begun = time.monotonic()
         self._values: dict[str, list[float]] = {}
@@ -230,7 +244,7 @@ class _Running:
         """Perform an optimiser step."""
         risen = min(1.0, (step - self.start + 1) / self.stage.warmup) if self.start else 1.0
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.stage, step) * risen
+            group["lr"] = learning_rate(self.stage, step) * risen * group.get("share", 1.0)
         values = self.trainer.losses(step)
         total = torch.stack([value for name, value in values.items() if not name.startswith("_")]).sum()
         self.optimiser.zero_grad(set_to_none=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -95,14 +97,24 @@ class ReducerTrainer(nn.Module):
         least, most = self.reducer.training_budgets
         budget = self.reducer.budget if rng.random() < 0.5 else int(rng.integers(least, most + 1))
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        seeds = rng.integers(2**62, size=len(lesson.pictures)).tolist()
         turns = self.reader.turns(lesson.asked)
-        with self._autocast():
+        with self._autocast(), self.changed():
             encoded = self._encoded(lesson.pictures)
             method = self.reducer.with_budget(budget)
-            tokens, more = method.learn(self.module, self._features(encoded), self._probes(encoded), generator)
+            tokens, more = method.learn(self.module, self._features(encoded), self._probes(encoded, seeds), generator)
             look = self._read(method, tokens, turns)
             losses: Losses = {"answer": self.reader.answer_loss(look, turns), **self._weighed(more)}
+            losses |= self.further(look, lesson.pictures, turns)
         return losses | {"_right": torch.tensor(np.mean(look.right(turns)))}
+
+    def changed(self) -> AbstractContextManager[None]:
+        """Within it, the model runs as it is trained; here as it is."""
+        return nullcontext()
+
+    def further(self, look: Look, pictures: list[Picture], turns: list[Turn]) -> Losses:
+        """Further losses of the LLM; none for a frozen one."""
+        return {}
 
     def _weighed(self, more: Losses) -> Losses:
         """Further losses with their weights, and each weighted one as it is for the log."""
@@ -129,8 +141,8 @@ class ReducerTrainer(nn.Module):
         visual = self.adapter.project(tokens) if self._first else tokens
         return self.reader.read(visual, turns, None, unfed=method.unfed(self.adapter.geometry))
 
-    def _probes(self, encoded: Encoded) -> Probes:
-        return Probes(self.adapter, encoded, [""] * len(encoded.features), list(range(len(encoded.features))))
+    def _probes(self, encoded: Encoded, seeds: list[int]) -> Probes:
+        return Probes(self.adapter, encoded, [""] * len(seeds), seeds)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast("cpu", torch.bfloat16, enabled=self.reader.precision == torch.bfloat16)
@@ -142,7 +154,8 @@ class ReducerTrainer(nn.Module):
         """For each question whether the greedy answer is correct, with tokens as in evaluation, and the measures of the images."""
         turns = self.reader.turns(asked)
         encoded = self._encoded(pictures)
-        reduction = method.evaluate(module, self._features(encoded), self._probes(encoded))
+        seeds = [zlib.crc32(picture.pixels.tobytes()) for picture in pictures]
+        reduction = method.evaluate(module, self._features(encoded), self._probes(encoded, seeds))
         return self._read(method, reduction.tokens, turns).right(turns), reduction.measures
 
 

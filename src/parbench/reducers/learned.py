@@ -16,7 +16,7 @@ from parbench.errors import ParbenchError
 from parbench.models.construction import building
 from parbench.models.fingerprints import NO_WEIGHTS
 from parbench.reducers.learned_files import loaded, read_about, sha256_of
-from parbench.reducers.learned_search import candidates, refusal
+from parbench.reducers.learned_search import candidates, how_to_train, refusal
 from parbench.reducers.modules.base import LearnedModule
 from parbench.reducers.sites.tokens import TokenReducer
 
@@ -74,7 +74,7 @@ class Learned(TokenReducer):
         base = fingerprint()
         if base == NO_WEIGHTS:
             return self
-        how = f"train it with scripts/train_reducer.py {self.name} --model {model}"
+        how = how_to_train(self.name, model)
         paths = candidates(self.module_kind.kind, model, base) if self.weights is None else [Path(self.weights)]
         if not paths:
             raise ParbenchError(f"method {self.name} needs weights that were trained for {model}, but there are none: {how}")

@@ -24,6 +24,12 @@ def candidates(kind: str, model: str, base: str) -> list[Path]:
     return named + [path for path in others if _base_of(path) == base]
 
 
+def how_to_train(method: str, model: str) -> str:
+    """What to do for weights of a method for a model, which may be an adapted one such as ``llava-tiny+random-64``."""
+    base, adapted, _ = model.partition("+")
+    return f"train it with scripts/train_reducer.py {method} --model {base}" + (" --track adapted" if adapted else "")
+
+
 def refusal(about: Mapping[str, Any], kind: str, base: str, fields: Mapping[str, Any]) -> str | None:
     """Why a file is none for a method on a model, to follow the name of the file; None if it is one.
 
