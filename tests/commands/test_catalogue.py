@@ -14,9 +14,11 @@ import pytest
 import yaml
 
 from commands_page import commands_page, in_readme
-from helpers import refused
+from helpers import reducer, refused
 from parbench.commands.catalogue import COMMANDS, LISTED
+from parbench.commands.options import METHODS
 from parbench.commands.parsing import given
+from parbench.commands.sweep import _asked
 from parbench.config import compose_config, names
 from parbench.sweep.grid import products
 from paths import ROOT
@@ -127,3 +129,11 @@ def test_only_a_shell_that_is_known_gets_a_script(run):
     assert run("completion", "zsh")[1].startswith("#compdef parbench")
     assert "unknown shell" in refused(run, "completion", "tcsh")
     assert "takes one word" in refused(run, "completion")
+
+
+def test_video_stands_for_the_methods_that_compare_frames():
+    found = METHODS.read("methods", "[video,divprune,evs]")
+    assert found[-1] == "divprune"
+    # Only what is named itself has to run.
+    assert set(_asked(given("sweep", ["methods=[video,divprune,evs]"]))) == {"divprune", "evs"}
+    assert sorted(found[:-1]) == [name for name in names("method") if reducer(name).compares_frames]

@@ -53,6 +53,14 @@ def test_a_budget_that_no_video_allows_is_refused_before_weights_are_loaded(run,
     assert err.strip().endswith("no other video of local allows it either")
 
 
+@pytest.mark.usefixtures("_no_model")
+def test_clips_that_are_no_files_have_sizes_too(run, checkpoint):
+    words = [f"model={NAME}", f"model.path={checkpoint(NAME)}", "dataset=scenes-video", "limit=4", "results_dir=runs"]
+    code, _, err = run("eval", *words, "method=evs", "budget=0.2")
+    assert code == 2
+    assert err.strip().endswith("no other video of scenes-video allows it either")
+
+
 def test_a_budget_that_one_video_allows_fails_the_others_alone(run, checkpoint, data):
     # In a sweep, a budget that none allows is left out with a word.
     code, _, err = run("sweep", *words(checkpoint, data, "methods=[evs]", "budgets=[0.3,0.2]"))

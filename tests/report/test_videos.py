@@ -54,6 +54,16 @@ def test_a_video_is_drawn_with_its_own_frames(sweep: Sweep) -> None:
             assert round(float(inside.mean()) / STEP) == 2 * step
 
 
+@pytest.mark.cli
+def test_accuracy_is_drawn_against_the_tokens_of_a_second(made: Path, sweep: Sweep) -> None:
+    # Ten frames a second, of which two share 4 x 3 tokens; a quarter of them at the budget.
+    seconds, tokens = sum(FRAMES) / 10, sum(FRAMES) / 2 * 12
+    rates = dict(zip(sweep.points["method"], sweep.points["rate"], strict=True))
+    assert rates == pytest.approx({"none": tokens / seconds, "random": tokens / 4 / seconds})
+    assert main(["figures", str(made / "runs"), "only=accuracy-rate", f"out={made / 'figures'}"]) == 0
+    assert {path.name for path in (made / "figures").iterdir()} == {"accuracy-rate.png", "accuracy-rate.pdf"}
+
+
 def test_a_slider_shows_each_frame_with_its_kept_tokens(made: Path, sweep: Sweep, browser: Browser) -> None:
     assert main(["report", str(made / "runs"), f"out={made / 'report.html'}"]) == 0
     browser.open(made / "report.html", fragment="question=0&method=none")

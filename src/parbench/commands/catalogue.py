@@ -34,6 +34,7 @@ FIGURES = (
     "accuracy-compression",
     "accuracy-flops",
     "accuracy-seconds",
+    "accuracy-rate",
     "skills",
     "evidence",
     "redundancy",
@@ -137,7 +138,12 @@ _COMMANDS = (
             "sweep experiment=par_ablation limit=1000 --dry-run",
         ),
         (
-            Option("methods", METHODS, "methods to evaluate, or all", "par,prumerge-plus,fastv"),
+            Option(
+                "methods",
+                METHODS,
+                "methods to evaluate; all, or video for those that compare frames",
+                "par,prumerge-plus,fastv",
+            ),
             Option("budgets", BUDGETS_OR_OWN, "budgets; own means the method's own adaptive rule, where it has one", "192,128,64"),
             Option("models", MODELS, "models, if several"),
             Option("datasets", DATASETS, "data sets, if several"),

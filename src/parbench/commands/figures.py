@@ -91,6 +91,9 @@ def _pictures(wanted: Sequence[str], given: Given) -> Iterator[Picture]:
     if sweep.reduced.empty:
         raise ParbenchError("all of these runs are unreduced (none): add runs of methods, or name other folders")
     for name in wanted:
+        # Nobody who draws all figures of still images waits for this one.
+        if name == "accuracy-rate" and not given["only"] and sweep.points["rate"].isna().all():
+            continue
         if name == "accuracy-seconds":
             yield from _times(sweep, files, [path for path in results.ignored if path.suffix == ".json"])
         elif name == "published":
@@ -110,6 +113,11 @@ def _of_sweep(name: str, sweep: Sweep, image: str) -> Iterator[Picture]:
             yield Picture(name, lambda medium: curves.against_flops(sweep, medium))
         else:
             _left_out(name, "no run has FLOPs")
+    elif name == "accuracy-rate":
+        if sweep.points["rate"].notna().any():
+            yield Picture(name, lambda medium: curves.against_rate(sweep, medium))
+        else:
+            _left_out(name, "no run says how many seconds of video its questions show")
     elif name == "skills":
         skills = sweep.skills
         if skills is not None:

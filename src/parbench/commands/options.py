@@ -16,6 +16,8 @@ from parbench.reducers.budget import check_budget
 
 # Stands for a method's own adaptive rule in a list of budgets.
 OWN = "own"
+# Stands for all methods that compare the frames of a video in a list of methods.
+_VIDEO = "video"
 
 
 @dataclass(frozen=True)
@@ -142,12 +144,21 @@ def _texts(key: str, value: str) -> list[str]:
 
 
 def _named(group: str) -> Callable[[str, str], list[str]]:
-    """A parser for lists of names of a configuration group. ``all`` stands for all of them."""
+    """A parser for lists of names of a configuration group.
+
+    ``all`` stands for all of them, and among methods ``video`` for those that compare the frames of a video.
+    """
 
     def read(key: str, value: str) -> list[str]:
         found, known = _texts(key, value), names(group)
         if found == ["all"]:
             return known
+        if group == "method" and _VIDEO in found:
+            # Imports their classes, which takes seconds, so only where it is asked for.
+            from parbench.config.classes import methods_for_videos
+
+            of_videos = methods_for_videos()
+            found = [one for name in found for one in (of_videos if name == _VIDEO else [name])]
         for name in found:
             if group == "method":
                 check_method(name)

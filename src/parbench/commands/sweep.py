@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from parbench.commands.options import as_list, unquoted
 from parbench.commands.parsing import Given
 from parbench.config import compose_config, names
 from parbench.errors import ParbenchError, unknown
@@ -137,5 +138,13 @@ def _group(given: Given, rest: list[str], title: str) -> Group:
             )
         return Group(config, title=title, variants=lambda session: variant_cells(session, rest))
     cells = grid_cells(given["methods"], given["budgets"], config.controls, rest)
-    asked = [] if set(given["methods"]) == set(names("method")) or "methods" not in given.named else given["methods"]
-    return Group(config, cells, title, tuple(asked))
+    return Group(config, cells, title, _asked(given))
+
+
+def _asked(given: Given) -> tuple[str, ...]:
+    """The methods that have to run: those named one by one. Of a group of methods some may be impossible."""
+    if "methods" not in given.named or set(given["methods"]) == set(names("method")):
+        return ()
+    key, _, value = given.typed("methods")[-1].lstrip("-").partition("=")
+    named = as_list(key, unquoted(value))
+    return tuple(name for name in given["methods"] if name in named)

@@ -7,6 +7,8 @@ import importlib
 import inspect
 from typing import Any
 
+from parbench.config.groups import names
+from parbench.config.plain import option
 from parbench.errors import ParbenchError
 
 
@@ -41,6 +43,16 @@ def class_of(target: Any, method: str) -> Any:
             f"{target} of method {method} is not a method's class: write @dataclass over a class on one of parbench.reducers"
         )
     return found
+
+
+def methods_for_videos() -> list[str]:
+    """Names of the methods that compare the frames of a video, and so refuse still images.
+
+    Raises:
+        ParbenchError: The YAML of a method cannot be read, or its class cannot be imported.
+    """
+    targets = {name: option("method", name).get("_target_") for name in names("method")}
+    return [name for name, target in targets.items() if "frames" in getattr(class_of(target, name), "needs", ())]
 
 
 def _missing(module: str, missing: str, method: str) -> str:

@@ -210,7 +210,7 @@ def _along(panel: Any, drawn: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _note(sweep: Sweep, points: pd.DataFrame) -> str:
-    parts = [f"{sweep.about}. Bands and bars: 95 % intervals, images resampled."]
+    parts = [f"{sweep.about}. Bands and bars: 95 % intervals, {sweep.visual}s resampled."]
     if (points["budget"].isna() & (points["method"] != "none")).any():
         parts.append("Ringed: by the method's own rule.")
     groups = {own.group for own in points["look"]}
@@ -254,6 +254,12 @@ def against_flops(sweep: Sweep, medium: Medium) -> Any:
         far=0.8,
     )
     return curves(sweep, medium, axis, extra="FLOPs: 2 per multiply-add, vision tower and the method's own work included. ")
+
+
+def against_rate(sweep: Sweep, medium: Medium) -> Any:
+    """Draw accuracy against the visual tokens that are left of a second of video."""
+    axis = Axis("visual tokens a second of video (fewer to the right)", lambda points: points["rate"], round_ticks, far=0.3)
+    return curves(sweep, medium, axis)
 
 
 def round_ticks(_: Sweep, values: np.ndarray) -> list[tuple[float, str]]:

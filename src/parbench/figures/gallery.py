@@ -77,13 +77,8 @@ def choose(sweep: Sweep, image: str = "") -> Choice:
         raise unknown("image", image, names[:200])
     chosen = image or _drawn(told, names)
     questions = _questions(samples[samples["image_id"] == chosen], told)
-    return Choice(
-        runs,
-        questions,
-        chosen,
-        "" if image else f"Image drawn with seed {_SEED} among those with most questions that these methods answer differently. ",
-        merged,
-    )
+    among = f"drawn with seed {_SEED} among those with most questions that these methods answer differently. "
+    return Choice(runs, questions, chosen, "" if image else f"{sweep.visual.capitalize()} {among}", merged)
 
 
 def _runs(sweep: Sweep) -> tuple[list[int], tuple[str, ...]]:
@@ -220,7 +215,9 @@ def _show(axis: Any, drawn: Sheet) -> None:
 
 
 def _note(sweep: Sweep, images: Images, choice: Choice) -> str:
-    what = f"{sweep.comparison.model}, image {choice.image} of {sweep.comparison.dataset}, {sweep.budgets[-1]:g} tokens."
+    least, of = sweep.budgets[-1], sweep.comparison
+    tokens = f"{100 * least:g} % of its tokens" if least < 1 else f"{least:g} tokens"
+    what = f"{of.model}, {sweep.visual} {choice.image} of {of.dataset}, {tokens}."
     return (
         f"{what} {choice.how}Dark: patches that are in no token after the last stage; blue boxes: around what the question needs; "
         f"recall: how much of that is kept.{_COARSE if images.coarse else ''}{_unseen(choice)}"

@@ -20,7 +20,7 @@ from parbench.statistics.measures import Measure, mean_of, mean_where_known
 from parbench.tables.comparing import Comparison, compare
 
 # Columns of the samples that figures need.
-COLUMNS = (*(name for name in SINGLE_VALUES if name not in ("id", *ALWAYS)), "kept", "frames")
+COLUMNS = (*(name for name in SINGLE_VALUES if name not in ("id", *ALWAYS)), "kept", "frames", "clip_seconds")
 # Shares that have no interval in the table.
 _SHARES = ("irrelevant", "repeated")
 
@@ -49,7 +49,8 @@ class Sweep:
     Attributes:
         points: One row per run: ``run_id``, ``label``, ``series`` (the label without budget; a line connects its runs),
             ``method``, ``look`` (see :class:`Look`), ``budget``, ``tokens`` (mean kept), ``compression`` (percent), ``gflops``
-            (per sample, up to the first token), and with ``_low`` and ``_high`` of their 95 % intervals: ``value`` (of the
+            (per sample, up to the first token), ``rate`` (mean kept tokens a second of video; NaN if no run says how long videos
+            are), and with ``_low`` and ``_high`` of their 95 % intervals: ``value`` (of the
             measure), ``evidence_recall``, ``evidence_recall_any``, ``irrelevant`` and ``repeated`` (percent).
         comparison: The table.
         answers: The samples of the runs, in the order of the points.
@@ -70,7 +71,12 @@ class Sweep:
     def about(self) -> str:
         """Model, data set, and numbers of questions and images, in one line."""
         of = self.comparison
-        return f"{of.model} on {of.dataset}, {of.questions:,} questions about {of.images:,} images"
+        return f"{of.model} on {of.dataset}, {of.questions:,} questions about {of.images:,} {self.visual}s"
+
+    @property
+    def visual(self) -> str:
+        """What a question is about: an image, or a video."""
+        return "video" if self.answers.frame["frames"].notna().any() else "image"
 
     @property
     def chance(self) -> float | None:
@@ -126,6 +132,7 @@ def sweep_of(results: Results, metric: str | None = None) -> Sweep:
     points["tokens"] = frame["tokens_mean"]
     points["compression"] = 100 * frame["compression"]
     points["gflops"] = frame["flops_prefill"].astype(float) / 1e9
+    points["rate"] = _rates(answers, points["run_id"])
     for end in ("", "_low", "_high"):
         points[f"value{end}"] = comparison.measure.scale * frame[f"score{end}"]
         for name in ("evidence_recall", "evidence_recall_any"):
@@ -136,6 +143,16 @@ def sweep_of(results: Results, metric: str | None = None) -> Sweep:
         points[name] = 100 * resampled.point
         points[f"{name}_low"], points[f"{name}_high"] = (100 * np.array(end) for end in zip(*ends, strict=True))
     return Sweep(points, comparison, answers, runs)
+
+
+def _rates(answers: Answers, runs: pd.Series) -> np.ndarray:
+    """[R] mean kept tokens a second of video; NaN where a question shows an image, or its seconds are not known."""
+    answered = answers.frame[answers.frame["error"].isna()]
+    known = answered["clip_seconds"].map(lambda found: isinstance(found, list) and None not in found)
+    if answered.empty or not known.all():
+        return np.full(len(runs), np.nan)
+    summed = answered.assign(seconds=answered["clip_seconds"].map(sum)).groupby("run_id")[["tokens_kept", "seconds"]].sum()
+    return (summed["tokens_kept"] / summed["seconds"]).reindex(runs).to_numpy(dtype=float)
 
 
 def _by_skill(sweep: Sweep) -> Skills | None:

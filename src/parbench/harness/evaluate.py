@@ -347,6 +347,7 @@ def _record(session: Session, engine: Engine, prices: Costs | None, doc: Any, sa
         kept=[bitmap(kept.patches, total) for kept, total in zip(answer.kept, own, strict=True)],
         own_tokens=own if geometry.varies and own else None,
         frames=frames if max(frames, default=1) > 1 else None,
+        clip_seconds=[kept.source.seconds for kept in answer.kept] if max(frames, default=1) > 1 else None,
         margin=answer.margin if math.isfinite(answer.margin) else None,
         **_evidence(dataset, doc, answer, engine.adapter.geometry),
         flops=sample_flops(prices, ledger) if ledger and prices else None,

@@ -74,11 +74,11 @@ class Shown:
             UnfitSample: One is damaged or missing.
             ParbenchError: The task cannot show the row.
         """
-        sampling = Sampling.of(self.dataset.settings) if self.dataset.shows_videos else None
         found: list[tuple[tuple[int, int], tuple[float, ...] | None]] = []
         for one in self._by_task(read_row(self.dataset.rows, number, self.columns), number):
-            if sampling is not None and isinstance(one, str | os.PathLike):
-                found.append(clip_sizes(os.fspath(one), sampling))
+            # Only data whose videos are files say how their frames are sampled.
+            if isinstance(one, str | os.PathLike) and self.dataset.shows_videos:
+                found.append(clip_sizes(os.fspath(one), Sampling.of(self.dataset.settings)))
             elif isinstance(one, Image.Image | Clip):
                 found.append((one.size, times_of(one)))
         return found

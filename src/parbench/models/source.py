@@ -72,6 +72,12 @@ class Source:
         return frames_among(self.parts)
 
     @property
+    def seconds(self) -> float | None:
+        """Seconds of a video: its frames times the mean time from one to the next. None for an image or a single frame."""
+        times = [part.time for part in self.parts if part.kind == "frame"]
+        return (times[-1] - times[0]) * len(times) / (len(times) - 1) if len(times) > 1 else None
+
+    @property
     def fine(self) -> int:
         """The part with most tokens a pixel; among equals, all have its kind (see :meth:`is_fine`)."""
         return max(range(len(self.parts)), key=lambda number: _density(self.parts[number]))

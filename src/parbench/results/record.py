@@ -103,6 +103,13 @@ class SampleRecord:
         default=None,
         left_out=True,
     )
+    clip_seconds: Sequence[float | None] | None = _about(
+        "For each image or video the seconds shown: its frames that have tokens of their own, times the mean time from one "
+        "to the next; null for an image or a single frame. Only if one is a video; omitted otherwise.",
+        "list of number or null",
+        default=None,
+        left_out=True,
+    )
     margin: float | None = _about(
         "Difference of the two highest logits, minimum over the generated tokens.",
         "number or null",
