@@ -169,7 +169,7 @@ def on_runs(folder: str, images: int, simulations: int, draws: int) -> list[list
         ParbenchError: The runs are not comparable.
     """
     from parbench.results import load
-    from parbench.tables.comparing import refuse_mixture
+    from parbench.tables.alike import refuse_mixture
 
     results = load(folder, columns=["image_id", "score"])
     refuse_mixture(results.runs)

@@ -14,7 +14,7 @@ from parbench.results.naming import series_name
 from parbench.statistics.answers import Answers, align
 from parbench.statistics.bootstrap import DRAWS, Resampled, resample
 from parbench.statistics.measures import Measure, mean_of
-from parbench.tables.comparing import measure_for, refuse_mixture
+from parbench.tables.alike import measure_for, refuse_mixture
 
 # Columns of the samples that are needed.
 COLUMNS = ("image_id", "skill", "prediction", "target", "score", "error")
