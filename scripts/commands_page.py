@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from parbench.commands.catalogue import COMMANDS, KEYS, Command
+from parbench.commands.catalogue import COMMANDS
+from parbench.commands.command import KEYS, Command
 from parbench.commands.options import Option
 from readme_part import filled
 

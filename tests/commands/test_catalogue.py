@@ -15,7 +15,8 @@ import yaml
 
 from commands_page import commands_page, in_readme
 from helpers import reducer, refused
-from parbench.commands.catalogue import COMMANDS, LISTED
+from parbench.commands.catalogue import COMMANDS
+from parbench.commands.command import LISTED
 from parbench.commands.options import METHODS
 from parbench.commands.parsing import given
 from parbench.commands.sweep import _asked

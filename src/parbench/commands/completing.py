@@ -13,7 +13,7 @@ from parbench.config.composed import SIGN, is_composed, settings_of
 from parbench.config.groups import conf_folder, names, option_file
 
 if TYPE_CHECKING:
-    from parbench.commands.catalogue import Command
+    from parbench.commands.command import Command
     from parbench.commands.options import Option
 
 # Environment variable that a shell sets to ask for completions.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from click.shell_completion import get_completion_class
 
-from parbench.commands.catalogue import SHELLS
+from parbench.commands.command import SHELLS
 from parbench.commands.completing import VARIABLE
 from parbench.commands.parsing import Given, group
 from parbench.errors import ParbenchError, unknown

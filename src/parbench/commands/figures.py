@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from parbench.commands.catalogue import FIGURES
 from parbench.commands.choosing import chosen
+from parbench.commands.command import FIGURES
 from parbench.commands.folders import chosen_words
 from parbench.commands.options import writable
 from parbench.commands.parsing import Given

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from parbench.commands.catalogue import LISTED
+from parbench.commands.command import LISTED
 from parbench.commands.parsing import Given
 from parbench.config.described import Entry, entries, skills
 from parbench.errors import ParbenchError, unknown

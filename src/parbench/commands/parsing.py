@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from parbench.commands.catalogue import COMMANDS, KEYS, Command
+from parbench.commands.catalogue import COMMANDS
+from parbench.commands.command import KEYS, Command
 from parbench.commands.completing import of_option, of_word
 from parbench.commands.options import Option
 from parbench.errors import ParbenchError, unknown
