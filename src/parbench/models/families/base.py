@@ -8,25 +8,21 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
 
-import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from parbench.clips import Clip
 from parbench.errors import ParbenchError, UnfitSample
-from parbench.models.families.hearing import Rows, hearing
+from parbench.models.families.language_half import LanguageHalf
+from parbench.models.families.patches import grouped, pad_first
 from parbench.models.families.prepared import ImageTokens, Prepared, Recent
+from parbench.models.families.tower_half import TowerHalf
 from parbench.models.pictures import pictures
 from parbench.models.tower_work import TowerWork, tower_work
 from parbench.models.video_limits import SharedLimits, VideoLimits
-from parbench.models.vision import READ_BLOCK, Encoded
-
-# Transformers' name of layers that see only the nearest tokens.
-SLIDING = "sliding_attention"
 
 
-class Family:
+class Family(TowerHalf, LanguageHalf):
     """A family of models. A subclass, one file each, says only what differs from this core.
 
     The core relies on Hugging Face alone: the processor expands the prompt, ``get_image_features`` gives the tokens, and rows of
@@ -74,37 +70,6 @@ class Family:
     def typical(cls, _config: Any) -> int:
         """Visual tokens of an image of 672 x 672 pixels, where one number has to stand for all images."""
         return 576
-
-    # Parts of the model.
-
-    @property
-    def language(self) -> Any:
-        """The language model without its head."""
-        return self.model.model.language_model
-
-    @property
-    def tower(self) -> Any:
-        """The vision tower."""
-        return self.model.model.vision_tower
-
-    @property
-    def blocks(self) -> Sequence[Any]:
-        """The attention modules of the tower's blocks."""
-        return [layer.self_attn for layer in self.tower.encoder.layers]
-
-    @property
-    def read_block(self) -> int:
-        """The block that stands for ``READ_BLOCK``: the last one whose output the LLM reads."""
-        return len(self.blocks) - 1
-
-    def heard_block(self, block: int) -> int:
-        """The block whose attention stands for that of ``block``."""
-        return block
-
-    @property
-    def has_cls(self) -> bool:
-        """Whether the first row of each part in the tower is a CLS token."""
-        return "cls" in self.offers
 
     @cached_property
     def image_token_id(self) -> int:
@@ -259,158 +224,9 @@ class Family:
         runs = tuple(len(run) // len(token) for run in re.findall(f"(?:{re.escape(token)})+", text))
         return re.sub(f"(?:{re.escape(token)})+", lambda _: token, text), runs
 
-    def encode(self, images: Sequence[Prepared], blocks: Sequence[int]) -> list[Encoded]:
-        """Run the vision tower and the connector over images, as Hugging Face does for a batch of them.
-
-        Args:
-            images: The preprocessed images.
-            blocks: Vision blocks whose attention is returned; ``READ_BLOCK`` is the family's own.
-
-        Returns:
-            For each image, its tokens in the LLM's space [1, N, d] without separators, and what was asked for.
-        """
-        passes = [self.tower_pass(image) for image in images]
-        if len(set(passes)) > 1:
-            parts: dict[int, list[Prepared]] = {}
-            for image, number in zip(images, passes, strict=True):
-                parts.setdefault(number, []).append(image)
-            found = {number: iter(self.encode(part, blocks)) for number, part in parts.items()}
-            return [next(found[number]) for number in passes]
-        features = self.model.model.get_video_features if passes[0] else self.model.model.get_image_features
-        modules = {block: self.blocks[self.read_block if block == READ_BLOCK else self.heard_block(block)] for block in blocks}
-        with hearing(modules, cls=self.has_cls) as heard:
-            inputs = self.collate([image.tensors for image in images])
-            output = features(**inputs, return_dict=True)
-        flat = _flat(output.pooler_output)
-        deep = [_flat(stream) for stream in getattr(output, "deepstack_features", None) or ()]
-        if len(flat) != sum(len(image.tokens.source) for image in images):
-            raise UnfitSample("the vision tower gives another number of tokens than the processor announced")
-        ready = {block: one.done() for block, one in heard.items()}
-        encoded, token, row = [], 0, 0
-        for image in images:
-            tokens = image.tokens
-            mine = slice(token, token + len(tokens.source))
-            streams = torch.stack([stream[mine] for stream in deep]) if deep else None
-            inner = {block: one.of(tokens.members + row) for block, one in ready.items()}
-            encoded.append(self._encoded(tokens, flat[mine], streams, inner))
-            token, row = token + len(tokens.source), row + tokens.rows
-        return encoded
-
-    def _encoded(self, tokens: ImageTokens, flat: Tensor, streams: Tensor | None, inner: Mapping[int, Rows]) -> Encoded:
-        source = tokens.source
-        content = source.content.to(flat.device)
-        return Encoded(
-            flat[content][None],
-            None,
-            tokens.grid_of_tokens,
-            torch.full((1, len(self.blocks) + 1), tokens.rows, device=flat.device),
-            projected=True,
-            saliency={block: rows.of_cls[None] for block, rows in inner.items() if rows.of_cls is not None},
-            raw_saliency={block: rows.raw[None] for block, rows in inner.items()},
-            received={block: rows.received[None] for block, rows in inner.items()},
-            token_keys={block: rows.keys[None] for block, rows in inner.items()},
-            streams=None if streams is None else streams[:, content][None],
-            separators=flat[source.separator.to(flat.device)][None],
-        )
-
-    def tower_pass(self, image: Prepared) -> int:
-        """What goes through the tower together has one number: as in Hugging Face, images (0) in one pass and videos in another."""
-        return int("pixel_values_videos" in image.tensors)
-
-    def collate(self, images: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """The inputs of several images as those of one batch, on the model's device and in its dtype."""
-        device, dtype = self.model.device, self.model.dtype
-        made = {}
-        for name in images[0]:
-            value = self.joined(name, [image[name] for image in images]).to(device)
-            made[name] = value.to(dtype) if value.is_floating_point() else value
-        return made
-
-    def joined(self, _name: str, values: Sequence[Tensor]) -> Tensor:
-        """One input of several images, each for a batch of one."""
-        return torch.cat(list(values))
-
-    # The language model.
-
-    def positions(self, ids: Tensor, _images: Sequence[ImageTokens]) -> Tensor:
-        """Position ids [L, P] of an expanded prompt [L] without padding, as Hugging Face has them."""
-        return torch.arange(len(ids))[:, None]
-
-    def layer_kind(self, layer: int) -> str:
-        """The kind of attention of a layer, as transformers calls it."""
-        config = self.language.config
-        if kinds := getattr(config, "layer_types", None):
-            return str(kinds[layer])
-        return SLIDING if getattr(config, "sliding_window", None) and config.model_type == "mistral" else "full_attention"
-
-    def window(self, layer: int) -> int | None:
-        """Number of nearest tokens that a layer sees; None if it sees all before."""
-        return int(self.language.config.sliding_window) if self.layer_kind(layer) == SLIDING else None
-
-    @cached_property
-    def slides(self) -> bool:
-        """Whether some layers see only the nearest tokens."""
-        return any(self.layer_kind(layer) == SLIDING for layer in range(len(self.language.layers)))
-
-    def for_language(self, positions: Tensor) -> Tensor:
-        """Position ids [B, S, P] as the language model wants them: [B, S], or [3, B, S]."""
-        return positions[..., 0] if positions.shape[-1] == 1 else positions.permute(2, 0, 1)
-
-    def rotary(self, hidden: Tensor, positions: Tensor, _layer: int) -> tuple[Tensor, Tensor]:
-        """Cosines and sines for a layer at positions [B, S, P]."""
-        found: tuple[Tensor, Tensor] = self.language.rotary_emb(hidden, position_ids=self.for_language(positions))
-        return found
-
-    def causal_mask(self, layer: int, hidden: Tensor, mask: Tensor, cache: Any, _image: Tensor | None) -> Tensor | None:
-        """The attention mask of a layer, for tokens [B, S] whose keys have the mask [B, K].
-
-        Args:
-            layer: Its index.
-            hidden: [B, S, d].
-            mask: [B, K], 1 for tokens and 0 for padding.
-            cache: The KV cache.
-            _image: [B, S] the image of each token at prefill, -1 for none; None while decoding.
-        """
-        from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
-
-        make = create_sliding_window_causal_mask if self.layer_kind(layer) == SLIDING else create_causal_mask
-        found: Tensor | None = make(
-            config=self.language.config, inputs_embeds=hidden, attention_mask=mask, past_key_values=cache, layer_idx=layer
-        )
-        return found
-
-    def whole_mask(self, _embeds: Tensor, mask: Tensor, _positions: Tensor, _cache: Any, _image: Tensor | None) -> Any:
-        """What the language model gets as ``attention_mask`` for a whole sequence."""
-        return mask
-
 
 # What a processor adds for the text of a prompt.
 _OF_TEXT = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
-
-
-def _flat(features: Any) -> Tensor:
-    """Features of several images, one after the other, [n, d]."""
-    return torch.cat(list(features)) if isinstance(features, list | tuple) else features.flatten(0, 1)
-
-
-def grouped(rows: int, columns: int, side: int, begin: int = 0) -> Tensor:
-    """[rows/side x columns/side, side^2] patches of each square group, in raster order of groups and within them.
-
-    Args:
-        rows: Rows of the grid of patches.
-        columns: Its columns.
-        side: Patches along a group's side.
-        begin: Number of the first patch.
-    """
-    index = torch.arange(rows * columns).view(rows // side, side, columns // side, side)
-    return index.permute(0, 2, 1, 3).reshape(-1, side * side) + begin
-
-
-def pad_first(values: Sequence[Tensor], dimension: int) -> list[Tensor]:
-    """Tensors padded at the end of a dimension to one length."""
-    longest = max(value.shape[dimension] for value in values)
-    after = values[0].ndim - 1 - dimension
-    return [F.pad(value, (0, 0) * after + (0, longest - value.shape[dimension])) for value in values]
 
 
 __all__ = ["Family", "ImageTokens", "Prepared", "grouped", "pad_first"]
