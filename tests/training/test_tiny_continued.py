@@ -19,9 +19,9 @@ from parbench.scenes.splits import load_split
 from parbench.scenes.wordings import HELD_OUT, WORDINGS, parts, reword
 from parbench.scenes.world import WIDE_DIAMETERS, sample_scene
 from tiny import course
-from tiny.continuation import COURSE, KEPT, STAGES, build_trainer
+from tiny.continuation import COURSE, STAGES, build_trainer
 from tiny.counting import share_loss
-from tiny.loop import Pace, learning_rate
+from tiny.loop import Pace
 from tiny.outside import draw_outside, held_out, trained
 from tiny.referents import referents
 from tiny.sequences import Lesson
@@ -167,17 +167,6 @@ def test_a_training_goes_on_to_the_same_weights_and_from_what_lasts(tmp_path, mo
     assert again.keys() == straight.keys()
     close = [torch.allclose(value, straight[name], atol=3e-3) for name, value in again.items()]
     assert sum(close) > 0.9 * len(close)
-
-
-def test_what_is_kept_fits_the_repository():
-    if not (KEPT / "state.json").is_file():
-        pytest.skip("no training is kept here")
-    state = json.loads((KEPT / "state.json").read_text())
-    stage = next(stage for stage in STAGES if stage.name == state["stage"])
-    assert 0 < state["step"] <= stage.steps
-    assert learning_rate(stage, state["step"]) > 0
-    assert (KEPT / "weights.safetensors").stat().st_size < 30e6
-    assert [json.loads(line)["stage"] for line in (KEPT / "log.jsonl").read_text().splitlines()]
 
 
 def test_each_object_is_named_as_a_whole_in_scenes_and_in_easy_vqa():
