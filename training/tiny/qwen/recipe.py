@@ -36,8 +36,8 @@ _LANGUAGE = Stage(
     emphasis=(("existence", 3.0), ("count", 4.0), ("relation", 3.0)),
 )
 
-# By now all skills but these two are learned.
-_HARD = (("count", 4.0), ("reading", 4.0), ("relation", 1.5))
+# On whole canvases: by then most other skills are learned.
+_HARD = (("count", 4.0), ("reading", 2.0), ("position", 1.5))
 
 # Images of other shapes than the canvas: a third of the steps.
 _SHAPES = ((24, 24), (24, 24), (24, 24), (24, 24), (16, 32), (32, 16))
@@ -85,19 +85,19 @@ STAGES = (
         adopted=True,
     ),
     replace(_LANGUAGE, name="language-12", side=12, steps=300, batch=12, things=(2, 6), signs=(0, 2), questions=16, floor=0.5),
-    replace(_LANGUAGE, name="language-24", steps=350, floor=0.4, warmup=50, thinned=0.3, crowded=0.3, clips=0.35, emphasis=_HARD),
+    replace(_LANGUAGE, name="language-24", steps=350, floor=0.4, warmup=50, thinned=0.3, crowded=0.3, clips=0.35),
     replace(
         _LANGUAGE,
         name="language-24b",
-        steps=450,
-        rate=3e-4,
+        steps=650,
+        rate=4e-4,
         floor=0.02,
         warmup=50,
         thinned=0.5,
         crowded=0.3,
         tower=True,
         shapes=_SHAPES,
-        clips=0.5,
+        clips=0.6,
         emphasis=_HARD,
     ),
 )
