@@ -30,6 +30,7 @@ _SITES = {
     _COMPOSED: "before and inside the LLM",
     "layers": "inside the LLM",
     "mask": "inside the LLM, by masks",
+    "keys": "in the attention of the LLM",
 }
 _INTRODUCTION = """# Methods
 

@@ -35,8 +35,8 @@ import parbench  # noqa: E402
 from parbench.config.plain import option  # noqa: E402
 from parbench.errors import ParbenchError  # noqa: E402
 from parbench.models.adapter import ModelAdapter  # noqa: E402
-from parbench.reducers.learned import Learned  # noqa: E402
 from parbench.reducers.learned_files import LOCAL, SHIPPED, file_name, loaded, save, sha256_of  # noqa: E402
+from parbench.reducers.learned_part import LearnedPart  # noqa: E402
 from tiny.adapted_stage import AdaptedTrainer, about_adaptation  # noqa: E402
 from tiny.attention import attend_rowwise  # noqa: E402
 from tiny.controls import Control, adapted_recipe, label_of  # noqa: E402
@@ -55,6 +55,7 @@ SOURCES = (
     "training/tiny/vision_stage.py",
     "scripts/train_reducer.py",
     "training/tiny/skipping.py",
+    "src/parbench/engine/hooks/keys.py",
     "src/parbench/models/beside.py",
     "src/parbench/ops/clusters.py",
     "src/parbench/ops/grouping.py",
@@ -62,6 +63,7 @@ SOURCES = (
     "src/parbench/ops/levels.py",
     "src/parbench/ops/redundancy.py",
     "src/parbench/ops/sines.py",
+    "src/parbench/ops/sparsek.py",
 )
 # The same for adapters.
 ADAPTED_SOURCES = (
@@ -163,7 +165,7 @@ def measure(trainer: ReducerTrainer) -> None:
         print(f"{name}: {took:.2f} s a step")
 
 
-def code_digest(method: Learned | Control, track: str) -> str:
+def code_digest(method: LearnedPart | Control, track: str) -> str:
     """A short hash of the training's own code, and of that of the method and its trained part."""
     kind = type(method.method if isinstance(method, Control) else method)
     own = [one for one in (*kind.__mro__, *method.module_kind.__mro__) if one.__module__.startswith("parbench.")]
@@ -195,7 +197,7 @@ def only_one(folder: Path, about: dict[str, Any]) -> None:
 
 def about_training(given: argparse.Namespace, recipe: Recipe, trainer: ReducerTrainer) -> dict[str, Any]:
     """What decides about the weights; their file says it."""
-    method: Learned = trainer.reducer
+    method: LearnedPart = trainer.reducer
     return {
         "base": trainer.adapter.fingerprint,
         "model": given.model,
@@ -243,7 +245,7 @@ def write_adapted(given: argparse.Namespace, recipe: Recipe, trainer: AdaptedTra
     conclude(trainer, folder, path, {"images": given.images, **figures})
 
 
-def adapter_path(given: argparse.Namespace, method: Learned | Control) -> Path:
+def adapter_path(given: argparse.Namespace, method: LearnedPart | Control) -> Path:
     """Where the adapter is written."""
     return given.out or LOCAL / f"{given.model}+{label_of(method, given.seed)}.safetensors"
 

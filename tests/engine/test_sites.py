@@ -166,7 +166,7 @@ def test_each_site_finds_what_its_methods_promise(adapter, name):
 
 def test_only_sites_know_kinds():
     """Nobody else asks what kind a method is."""
-    kinds = {"PixelReducer", "TowerReducer", "TokenReducer", "LayerReducer", "MaskReducer", "FeedForwardReducer"}
+    kinds = {"PixelReducer", "TowerReducer", "TokenReducer", "LayerReducer", "MaskReducer", "FeedForwardReducer", "KeyReducer"}
     found = []
     for path in sorted(Path(parbench.__file__).parent.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -51,6 +51,7 @@ SITES = {
     "layers": looks.INSIDE,
     "mask": looks.INSIDE,
     "feedforward": looks.INSIDE,
+    "keys": looks.INSIDE,
 }
 
 

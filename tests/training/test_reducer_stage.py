@@ -10,6 +10,7 @@ import torch
 
 from parbench.reducers.setok import SeTok
 from parbench.reducers.skip_vision_ada import SkipVisionAda
+from parbench.reducers.sparsek import SparseK
 from parbench.reducers.tofc_codec import TofcCodec
 from parbench.reducers.vistog import VisToG
 from tiny.loop import Pace, run_stage
@@ -84,7 +85,10 @@ def test_every_recipe_trains_its_module_alone(adapter):
         assert all(parameter.grad is None for parameter in adapter.model.parameters())
 
 
-@pytest.mark.parametrize("method", [SeTok(name="setok", budget=16), SkipVisionAda(name="skip-vision-ada", budget=16)])
+ONES = [SeTok(name="setok", budget=16), SkipVisionAda(name="skip-vision-ada", budget=16), SparseK(name="sparsek", budget=16)]
+
+
+@pytest.mark.parametrize("method", ONES)
 def test_the_same_training_gives_the_same_weights(adapter, folder, method):
     one, same = (trained(adapter, folder / name, method=method) for name in ("one", "same"))
     start = trainer(adapter, method).module.state_dict()

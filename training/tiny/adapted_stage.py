@@ -11,7 +11,7 @@ import torch
 
 from parbench.models import lora
 from parbench.models.adapter import ModelAdapter
-from parbench.reducers.learned import Learned
+from parbench.reducers.learned_part import LearnedPart
 from tiny.adaptation import LORA_RATE, PROJECTOR_RATE, RANK, SCALE, Adaptation
 from tiny.controls import Control
 from tiny.language_stage import Look, Turn
@@ -35,9 +35,14 @@ class AdaptedTrainer(ReducerTrainer):
     """
 
     def __init__(
-        self, adapter: ModelAdapter, reducer: Learned | Control, stage: Stage, seed: int, terms: Mapping[str, float] | None = None
+        self,
+        adapter: ModelAdapter,
+        reducer: LearnedPart | Control,
+        stage: Stage,
+        seed: int,
+        terms: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__(adapter, cast(Learned, reducer), stage, seed, terms)
+        super().__init__(adapter, cast(LearnedPart, reducer), stage, seed, terms)
         torch.manual_seed(seed)
         self.adaptation = Adaptation(adapter.model, stage.rate)
 

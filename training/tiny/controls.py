@@ -17,7 +17,7 @@ from parbench.config.plain import option
 from parbench.errors import ParbenchError, unknown
 from parbench.models.geometry import Geometry
 from parbench.reducers import Reduction, TokenReducer
-from parbench.reducers.learned import Learned
+from parbench.reducers.learned_part import LearnedPart
 from parbench.reducers.modules.base import LearnedModule
 from parbench.reducers.token_probes import Probes
 from tiny.reducer_recipes import RECIPES, Recipe
@@ -46,7 +46,7 @@ class Control:
 
     module_kind: ClassVar[type[LearnedModule]] = Nothing
     depends_on: ClassVar[tuple[str, ...]] = ()
-    training_budgets: ClassVar[tuple[int, int]] = Learned.training_budgets
+    training_budgets: ClassVar[tuple[int, int]] = LearnedPart.training_budgets
     method: TokenReducer
 
     @property
@@ -79,7 +79,10 @@ class Control:
     def unfed(self, _geometry: Geometry) -> None:
         """All tokens pass the whole LLM."""
 
-    def new_module(self, _width: int) -> Nothing:
+    def shares(self, _module: Any, *, soft: bool) -> None:
+        """All layers see all tokens."""
+
+    def module_for(self, _geometry: Geometry, _width: int) -> Nothing:
         """It has no trained part."""
         return Nothing()
 
@@ -102,7 +105,7 @@ class Control:
         return self.evaluate(module, features, probes).tokens, {}
 
 
-def label_of(method: Learned | Control, seed: int) -> str:
+def label_of(method: LearnedPart | Control, seed: int) -> str:
     """What an adapter adds to a model's name: the method, its budget, and the seed of training if it is another than 0."""
     budget = "" if method.budget is None else f"-{method.budget}"
     return f"{method.name}{budget}" + (f"-seed{seed}" if seed else "")

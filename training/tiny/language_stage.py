@@ -19,13 +19,14 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
+from parbench.reducers.learned_part import Shares
 from parbench.scenes.questions import Question
 from parbench.scenes.world import Window
 from tiny.layout import PATCHES
 from tiny.loop import Losses, Stage
 from tiny.referents import Centre, Referent, referents
 from tiny.sequences import Lesson, Look, Thinning, Turn, draw_lesson
-from tiny.skipping import unseen_by_answers, without_mlp
+from tiny.skipping import partly_seen, unseen_by_answers, without_mlp
 from tiny.vision_stage import TRAIN_SEEDS, Picture, draw_picture, embed_patches, normalise
 
 _MULTIPLE = 32
@@ -177,6 +178,7 @@ class LanguageTrainer(nn.Module):
         thinning: Thinning | None,
         pictures: Sequence[Any] = (),
         unfed: torch.Tensor | None = None,
+        shares: Shares | None = None,
     ) -> Look:
         """Run the LLM on questions.
 
@@ -186,6 +188,7 @@ class LanguageTrainer(nn.Module):
             thinning: The selection of visual tokens; None for all.
             pictures: The images, or what a subclass sees instead; without them, visual tokens have consecutive positions.
             unfed: [k] bool, the visual tokens that skip the feed-forward part and that answers do not see; None for none.
+            shares: How much each layer sees of each visual token; None if all see all.
         """
         device = whole.device
         visual = whole
@@ -229,7 +232,8 @@ class LanguageTrainer(nn.Module):
         embed = self.vlm.get_input_embeddings()
         prefix = embed(torch.tensor(self.prefix, device=device)).expand(batch, -1, -1)
         inputs = torch.cat([prefix, visual.to(prefix.dtype), embed(ids)], dim=1)
-        with without_mlp(self.vlm.model.language_model.layers, columns):
+        layers = self.vlm.model.language_model.layers
+        with without_mlp(layers, columns), partly_seen(layers, shares, slice(len(self.prefix), start)):
             output = self.vlm.model.language_model(
                 inputs_embeds=inputs,
                 attention_mask=mask[:, None],

@@ -11,9 +11,10 @@ import yaml
 
 from parbench.errors import ParbenchError
 from parbench.reducers.focusllava_vision import FocusLlavaVision
-from parbench.reducers.learned import Learned
+from parbench.reducers.learned_part import LearnedPart
 from parbench.reducers.setok import SeTok
 from parbench.reducers.skip_vision_ada import SkipVisionAda
+from parbench.reducers.sparsek import SparseK
 from parbench.reducers.tofc_codec import TofcCodec
 from parbench.reducers.vistog import VisToG
 
@@ -27,16 +28,16 @@ class Recipe:
         steps: Number of optimiser steps.
         rate: Peak learning rate.
         budget: The budget of half of the steps.
-        terms: Weight of each further loss that :meth:`Learned.learn` returns under this name; 1 for others.
+        terms: Weight of each further loss that :meth:`LearnedPart.learn` returns under this name; 1 for others.
     """
 
-    method: type[Learned]
+    method: type[LearnedPart]
     steps: int = 600
     rate: float = 1e-3
     budget: int = 64
     terms: Mapping[str, float] = field(default_factory=dict)
 
-    def build(self, name: str, given: Mapping[str, str], budget: int) -> Learned:
+    def build(self, name: str, given: Mapping[str, str], budget: int) -> LearnedPart:
         """The method with fields as they are written on a command line.
 
         Raises:
@@ -73,6 +74,7 @@ RECIPES: dict[str, Recipe] = {
     "tofc-codec": Recipe(TofcCodec, steps=400, terms={"balance": 0.01}),
     "setok": Recipe(SeTok),
     "skip-vision-ada": Recipe(SkipVisionAda, steps=300, rate=2e-3),
+    "sparsek": Recipe(SparseK, rate=5e-3),
     "focusllava-vision": Recipe(FocusLlavaVision, steps=400, terms={"balance": 0.01}),
 }
 

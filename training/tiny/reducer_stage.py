@@ -13,7 +13,7 @@ from torch import nn
 
 from parbench.models.adapter import ModelAdapter
 from parbench.models.vision import Encoded
-from parbench.reducers.learned import Learned
+from parbench.reducers.learned_part import LearnedPart, Shares
 from parbench.reducers.modules.base import LearnedModule
 from parbench.reducers.token_probes import Probes
 from parbench.scenes.questions import Question
@@ -54,7 +54,7 @@ class ReducerTrainer(nn.Module):
     """
 
     def __init__(
-        self, adapter: ModelAdapter, reducer: Learned, stage: Stage, seed: int, terms: Mapping[str, float] | None = None
+        self, adapter: ModelAdapter, reducer: LearnedPart, stage: Stage, seed: int, terms: Mapping[str, float] | None = None
     ) -> None:
         super().__init__()
         torch.manual_seed(seed)
@@ -63,7 +63,7 @@ class ReducerTrainer(nn.Module):
         adapter.model.requires_grad_(False)
         config = adapter.model.config
         width = (config.vision_config if self._first else config.text_config).hidden_size
-        self.module: LearnedModule = reducer.new_module(width)
+        self.module: LearnedModule = reducer.module_for(adapter.geometry, width)
         # In a tuple, so that the model's weights are no part of this module.
         self._readers = (LanguageTrainer(adapter.model, adapter.tokenizer, stage, seed),)
         self.reader.requires_grad_(False)
@@ -103,7 +103,7 @@ class ReducerTrainer(nn.Module):
             encoded = self._encoded(lesson.pictures)
             method = self.reducer.with_budget(budget)
             tokens, more = method.learn(self.module, self._features(encoded), self._probes(encoded, seeds), generator)
-            look = self._read(method, tokens, turns)
+            look = self._read(method, tokens, turns, method.shares(self.module, soft=True))
             losses: Losses = {"answer": self.reader.answer_loss(look, turns), **self._weighed(more)}
             losses |= self.further(look, lesson.pictures, turns)
         return losses | {"_right": torch.tensor(np.mean(look.right(turns)))}
@@ -130,16 +130,16 @@ class ReducerTrainer(nn.Module):
     @property
     def _first(self) -> bool:
         """Whether the reducer is in front of the projector."""
-        return self.reducer.place == "before_projector"
+        return getattr(self.reducer, "place", None) == "before_projector"
 
     def _features(self, encoded: Encoded) -> torch.Tensor:
         """The tokens that the reducer gets."""
         return encoded.features if self._first else self.adapter.project(encoded.features)
 
-    def _read(self, method: Learned, tokens: torch.Tensor, turns: list[Turn]) -> Look:
+    def _read(self, method: LearnedPart, tokens: torch.Tensor, turns: list[Turn], shares: Shares | None) -> Look:
         """Run the LLM on questions with the reducer's tokens."""
         visual = self.adapter.project(tokens) if self._first else tokens
-        return self.reader.read(visual, turns, None, unfed=method.unfed(self.adapter.geometry))
+        return self.reader.read(visual, turns, None, unfed=method.unfed(self.adapter.geometry), shares=shares)
 
     def _probes(self, encoded: Encoded, seeds: list[int]) -> Probes:
         return Probes(self.adapter, encoded, [""] * len(seeds), seeds)
@@ -149,14 +149,15 @@ class ReducerTrainer(nn.Module):
 
     @torch.inference_mode()
     def judge(
-        self, pictures: list[Picture], asked: list[list[Question]], method: Learned, module: LearnedModule
+        self, pictures: list[Picture], asked: list[list[Question]], method: LearnedPart, module: LearnedModule
     ) -> tuple[list[bool], dict[str, torch.Tensor]]:
         """For each question whether the greedy answer is correct, with tokens as in evaluation, and the measures of the images."""
         turns = self.reader.turns(asked)
         encoded = self._encoded(pictures)
         seeds = [zlib.crc32(picture.pixels.tobytes()) for picture in pictures]
         reduction = method.evaluate(module, self._features(encoded), self._probes(encoded, seeds))
-        return self._read(method, reduction.tokens, turns).right(turns), reduction.measures
+        look = self._read(method, reduction.tokens, turns, method.shares(module, soft=False))
+        return look.right(turns), reduction.measures
 
 
 def validated(

@@ -23,6 +23,7 @@ _BASES = {
     "LayerReducer": "inside",
     "MaskReducer": "inside",
     "FeedForwardReducer": "inside",
+    "KeyReducer": "inside",
 }
 
 

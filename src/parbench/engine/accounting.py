@@ -59,6 +59,7 @@ def _ledger(batch: Batch, trace: Trace, generated: Generated, row: int, sizes: S
         skipped=site.skipped_flops(batch.config, int(trace.layers[0][row]), sizes),
         attended=tuple(int(layer[row]) for layer in trace.attended),
         fed=tuple(int(layer[row]) for layer in trace.fed),
+        seen=tuple(int(layer[row]) for layer in trace.seen),
         cached=site.cached,
         works=works,
         whole_blocks=site.whole_blocks,

@@ -23,6 +23,7 @@ class SampleLedger:
         attended: Sequence length of attention in each LLM layer at prefill, if it differs from ``layers``; else empty.
         fed: Tokens that go through the feed-forward part of each LLM layer at prefill, and stay in its KV cache, if they are not
             all; else empty.
+        seen: Visual tokens whose keys each LLM layer sees, and keeps in its KV cache, if they are not all; else empty.
         works: For each image, the work of the vision tower, if attention is confined to tiles or windows of the image. Empty if
             it follows from ``tower``.
         asking: Tokens of the prompt after the last visual token.
@@ -41,6 +42,7 @@ class SampleLedger:
     cached: bool = True
     attended: tuple[int, ...] = ()
     fed: tuple[int, ...] = ()
+    seen: tuple[int, ...] = ()
     works: tuple[TowerWork, ...] = ()
     asking: int = 0
     choosing: tuple[tuple[int, int], ...] = ()
@@ -49,9 +51,12 @@ class SampleLedger:
     @property
     def held(self) -> tuple[int, ...]:
         """Tokens in the KV cache of each LLM layer after prefill."""
+        if self.seen:
+            return tuple(all_ - own + seen for all_, own, seen in zip(self.layers, self.visual, self.seen, strict=True))
         return self.fed or self.attended or self.layers
 
     @property
     def tokens_kept(self) -> float:
-        """Visual tokens, averaged over the LLM's layers."""
-        return sum(self.visual) / len(self.visual)
+        """Visual tokens, averaged over the LLM's layers; those whose keys are seen, if they are not all."""
+        counts = self.seen or self.visual
+        return sum(counts) / len(counts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -66,15 +66,19 @@ def shared_prefixes(lines: Sequence[Line], images: Sequence[Sequence[int]]) -> S
     return SharedPrefixes(first, owner, rest) if len(first) < len(lines) else None
 
 
-def after_prefixes(adapter: ModelAdapter, lines: Lines, prefixes: SharedPrefixes) -> tuple[list[Generated], Trace]:
+def after_prefixes(
+    adapter: ModelAdapter, lines: Lines, prefixes: SharedPrefixes, site: Site[Any] | None = None
+) -> tuple[list[Generated], Trace]:
     """Run the prefixes, then the rest of all lines on their keys and values. The trace is that of whole lines.
 
-    For methods that do not act inside the LLM.
+    For methods that do not act inside the LLM, or whose ``site`` acts there on prefixes alone.
     """
     begin = pad(adapter, prefixes.first)
     packed = _Packed(adapter, begin, prefixes.owner)
-    with install(adapter, None, begin) as before:
+    with install(adapter, site, begin) as before:
         packed.begin(begin)
+    if before.left is not None:
+        packed.whose = torch.where(before.left.bool(), _ALL, _NOBODY)
     choosing = Choosing(adapter, lines.limits, lines.until)
     feed = {number: (line.ids, line.position_ids) for number, line in enumerate(prefixes.rest)}
     rows = packed.rows(feed)
@@ -91,7 +95,17 @@ def after_prefixes(adapter: ModelAdapter, lines: Lines, prefixes: SharedPrefixes
                 rows = packed.rows(feed)
     owner = torch.tensor(prefixes.owner, device=adapter.device)
     own = torch.tensor([len(line.ids) for line in prefixes.rest], device=adapter.device)
-    return choosing.finished(), trace.after(before, owner, own)
+    return choosing.finished(), _of_lines(trace.after(before, owner, own), before, begin, owner)
+
+
+def _of_lines(found: Trace, before: Trace, begin: Rows, owner: Tensor) -> Trace:
+    """A trace with what a method chose and computed in the prefixes, for each line as if it had run alone."""
+    if before.origin is None:
+        return found
+    images = (begin.image.amax(1) + 1).clamp(min=0)
+    firsts = images.cumsum(0) - images
+    which = [int(firsts[row]) + number for row in owner.tolist() for number in range(int(images[row]))]
+    return replace(found, origin=before.origin.of_images(which), flops=before.flops * len(which) // int(images.sum()))
 
 
 def up_to_first_stage(

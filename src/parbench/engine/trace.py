@@ -38,6 +38,8 @@ class Trace:
         visual: The visual tokens among them, [B].
         attended: For each LLM layer, the sequence length of attention, [B]; empty if it equals ``layers``.
         fed: For each LLM layer, the tokens that go through its feed-forward part, [B]; empty if all do.
+        seen: For each LLM layer, the visual tokens whose keys it sees, [B]; empty if all are seen.
+        left: [B, S'] int64, 1 for tokens in the KV cache after prefill, 0 for padding; None if nothing was removed from it.
         passes: The stages of each pass over whole sequences; a single pass, except without a KV cache.
         origin: For the tokens of the E images at the last layer, the tokens on entering the LLM that they come from.
         flops: Method overhead inside the LLM in FLOPs, over the batch.
@@ -48,6 +50,8 @@ class Trace:
     visual: list[Tensor] = field(default_factory=list)
     attended: list[Tensor] = field(default_factory=list)
     fed: list[Tensor] = field(default_factory=list)
+    seen: list[Tensor] = field(default_factory=list)
+    left: Tensor | None = None
     passes: list[list[Stage]] = field(default_factory=list)
     origin: Provenance | None = None
     flops: int = 0
@@ -86,4 +90,5 @@ class Trace:
             self,
             layers=[before[owner] + here[owner] - others for before, here in zip(prefix.layers, self.layers, strict=True)],
             visual=[before[owner] + here[owner] for before, here in zip(prefix.visual, self.visual, strict=True)],
+            seen=[before[owner] for before in prefix.seen],
         )

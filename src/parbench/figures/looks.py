@@ -24,7 +24,15 @@ LINES = {BEFORE: "solid", TOWER: "dashdot", INSIDE: "dashed", CONTROL: "solid"}
 _GROUPS = {"before": BEFORE, "tower": TOWER, "inside": INSIDE, "control": CONTROL}
 _HUES = ("orange", "sky", "green", "blue", "vermillion", "purple", "wine", "indigo")
 _GREYS = ("black", "dark", "middle", "light")
-_SITES = {"pixels": BEFORE, "tokens": BEFORE, "tower": TOWER, "layers": INSIDE, "mask": INSIDE, "feedforward": INSIDE}
+_SITES = {
+    "pixels": BEFORE,
+    "tokens": BEFORE,
+    "tower": TOWER,
+    "layers": INSIDE,
+    "mask": INSIDE,
+    "feedforward": INSIDE,
+    "keys": INSIDE,
+}
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from parbench.reducers.provenance import Provenance, Reduction
     from parbench.reducers.sites.clips import ClipReducer
     from parbench.reducers.sites.feedforward import FeedForwardReducer
+    from parbench.reducers.sites.keys import KeyReducer
     from parbench.reducers.sites.layers import Choice, LayerReducer
     from parbench.reducers.sites.mask import MaskReducer
     from parbench.reducers.sites.pixels import PixelReducer
@@ -23,6 +24,7 @@ __all__ = [
     "Choice",
     "ClipReducer",
     "FeedForwardReducer",
+    "KeyReducer",
     "LayerReducer",
     "MaskReducer",
     "PixelReducer",
@@ -38,6 +40,7 @@ _HOMES = {
     "Choice": "sites.layers",
     "ClipReducer": "sites.clips",
     "FeedForwardReducer": "sites.feedforward",
+    "KeyReducer": "sites.keys",
     "LayerReducer": "sites.layers",
     "MaskReducer": "sites.mask",
     "PixelReducer": "sites.pixels",

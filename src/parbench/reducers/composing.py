@@ -10,7 +10,7 @@ from typing import Any
 
 from parbench.errors import ParbenchError
 from parbench.models.geometry import Geometry
-from parbench.reducers import FeedForwardReducer, LayerReducer, MaskReducer, Reducer
+from parbench.reducers import FeedForwardReducer, KeyReducer, LayerReducer, MaskReducer, Reducer
 
 # Sites of methods that can come first.
 _BEFORE = ("pixels", "tower", "tokens")
@@ -71,6 +71,8 @@ def _not_first(part: Reducer) -> str:
         return "drops its tokens inside the LLM, where only the second part can"
     if part.site == FeedForwardReducer.site:
         return "also acts inside the LLM, where some of its tokens skip the MLPs of layers in which a second part would drop tokens"
+    if part.site == KeyReducer.site:
+        return "chooses keys inside the LLM and lets all tokens enter"
     if part.site == MaskReducer.site:
         return "masks attention inside the LLM and lets all tokens enter"
     return "has every patch in the attention of the LLM, though it merges them"

@@ -1,143 +1,38 @@
-"""The base class of learned methods, whose trained weights are found for a model as calibrated thresholds are."""
+"""The base class of learned methods between vision tower and LLM."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
 from torch import Tensor
 
-from parbench.errors import ParbenchError
-from parbench.models.construction import building
-from parbench.models.fingerprints import NO_WEIGHTS
-from parbench.reducers.learned_files import loaded, read_about, sha256_of
-from parbench.reducers.learned_search import candidates, how_to_train, refusal
+from parbench.reducers.learned_part import LearnedPart
 from parbench.reducers.modules.base import LearnedModule
 from parbench.reducers.sites.tokens import TokenReducer
 
 if TYPE_CHECKING:
-    from parbench.models.adapter import ModelAdapter
     from parbench.models.geometry import Geometry
-    from parbench.reducers.provenance import Reduction
     from parbench.reducers.token_probes import Probes
 
 
 @dataclass
-class Learned(TokenReducer):
-    """A method with a trained part. Tower, projector and LLM are those of the model, unchanged.
+class Learned(LearnedPart, TokenReducer):
+    """A method between vision tower and LLM with a trained part, which gets and gives tokens at ``place``."""
 
-    Class attributes:
-        trained: What tables say of where the weights come from, with the model in ``{model}``.
-        module_kind: The class of the trained part.
-        depends_on: Fields that weights were trained with, and do not fit with other values.
-        training_budgets: Range of the budgets of half of the training steps.
-
-    Attributes:
-        weights: Path of the weights; None for those that were trained for this model. A run is identified by their content.
-        untrained: Whether the trained part is as it was before training, which shows what training adds.
-    """
-
-    trained: ClassVar[str] = "trained on {model} by this project; not the authors' weights"
-    module_kind: ClassVar[type[LearnedModule]]
     depends_on: ClassVar[tuple[str, ...]] = ("place",)
-    training_budgets: ClassVar[tuple[int, int]] = (16, 192)
-    weights: str | None = None
-    untrained: bool = False
 
     @abstractmethod
     def new_module(self, width: int) -> LearnedModule:
         """The trained part before training, for tokens of some width."""
 
-    def settings(self) -> dict[str, Any]:
-        """The fields with their values, with the sha256 of the weights in place of their path."""
-        found = super().settings()
-        return found if self.weights is None else {**found, "weights": sha256_of(Path(self.weights))}
-
-    @property
-    def training(self) -> dict[str, Any]:
-        """Where the weights come from, and seed, steps and model of their training."""
-        about = {} if self.weights is None else read_about(Path(self.weights))
-        said = self.trained.format(model=about.get("model")) if about else "with random weights, not trained"
-        return {"said": said, **{name: about.get(name) for name in ("model", "seed", "steps")}}
-
-    def for_model(self, model: str, fingerprint: Callable[[], str], geometry: Geometry) -> Self:
-        """A copy with the weights for this model; itself for a model that has random weights, as the trained part then has too.
-
-        Raises:
-            ParbenchError: There are none, or those given are of another method, for another model, or cannot be read.
-        """
-        base = fingerprint()
-        if base == NO_WEIGHTS:
-            return self
-        how = how_to_train(self.name, model)
-        paths = candidates(self.module_kind.kind, model, base) if self.weights is None else [Path(self.weights)]
-        if not paths:
-            raise ParbenchError(f"method {self.name} needs weights that were trained for {model}, but there are none: {how}")
-        refusals = []
-        for path in paths:
-            try:
-                about = read_about(path)
-                if reason := refusal(about, self.module_kind.kind, base, vars(self)):
-                    raise ParbenchError(f"the weights in {path} {reason}: {how}")
-                self.fits(about, geometry)
-            except ParbenchError as refused:
-                refusals.append(refused)
-            else:
-                return self if self.weights is not None else self.with_fields({"weights": str(path)})
-        raise refusals[0]
-
-    def fits(self, about: Mapping[str, Any], geometry: Geometry) -> None:
-        """Refuse weights that cannot deliver the budget on a model of these sizes; what they are is in ``about``.
-
-        Raises:
-            ParbenchError: They cannot.
-        """
-
-    def unfed(self, geometry: Geometry) -> Tensor | None:
-        """[k] bool: which of the k tokens skip the LLM's feed-forward part and are not seen by generated tokens; None for none."""
-        return None
-
-    def start(self, module: Any, adapter: ModelAdapter, batches: Iterable[Tensor], generator: torch.Generator) -> None:
-        """Set a module to the state from which training starts, if that depends on images.
-
-        Args:
-            module: The trained part.
-            adapter: The model.
-            batches: Pixels [B, 3, H, W] of training images.
-            generator: Source of randomness.
-        """
-
-    @abstractmethod
-    def evaluate(self, module: Any, features: Tensor, probes: Probes) -> Reduction:
-        """The reduced tokens [B, k, d] at ``place``, with a module in float64.
-
-        Args:
-            module: The trained part.
-            features: [B, N, d].
-            probes: Further inputs for these images.
-        """
-
-    @abstractmethod
-    def learn(self, module: Any, features: Tensor, probes: Probes, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """The tokens [B, k, d] at ``place`` in training, by the code of evaluation with soft decisions.
-
-        Args:
-            module: The trained part, in training.
-            features: [B, N, d].
-            probes: As in evaluation.
-            generator: Source of noise.
-
-        Returns:
-            The tokens, and further losses by name; those whose names start with ``_`` are only logged.
-        """
+    def module_for(self, geometry: Geometry, width: int) -> LearnedModule:
+        """See :meth:`LearnedPart.module_for`: the sizes of the model do not matter."""
+        return self.new_module(width)
 
     def module(self, features: Tensor, probes: Probes) -> Any:
-        """The trained part in float64, for evaluation. Decisions in float64 do not depend on the batch.
+        """The trained part in float64, for evaluation, see :meth:`LearnedPart.trained_part`.
 
         Args:
             features: [B, N, d] the tokens it acts on.
@@ -146,23 +41,4 @@ class Learned(TokenReducer):
         Raises:
             ParbenchError: The weights are for tokens of another width.
         """
-        width, device = features.shape[-1], features.device
-        if self.weights is None:
-            if probes.fingerprint != NO_WEIGHTS:
-                raise ParbenchError(f"method {self.name} has no weights: it has to be prepared for its model (for_model) first")
-            return _fresh(type(self), self.name, width)
-        # mypy takes the class of a module for unhashable.
-        path, kind = Path(self.weights), cast(Any, self.module_kind)
-        found = loaded(kind, path, sha256_of(path), self.untrained, str(device))
-        if found.sizes["width"] != width:
-            raise ParbenchError(
-                f"the weights in {path} are for tokens of width {found.sizes['width']}, but those of this model have {width}"
-            )
-        return found
-
-
-@lru_cache(maxsize=64)
-def _fresh(kind: type[Learned], name: str, width: int) -> LearnedModule:
-    with building(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return kind(name=name).new_module(width).double().eval().requires_grad_(False)
+        return self.trained_part(features.shape[-1], probes.geometry, features.device, probes.fingerprint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -45,6 +46,12 @@ class Provenance:
         """The entries of one image."""
         mine = self.image == image
         return Origin(self.token[mine], self.patch[mine], self.weight[mine])
+
+    def of_images(self, images: Sequence[int]) -> Provenance:
+        """The entries of some images, each of which may be there several times, numbered anew."""
+        found = [self.of(image) for image in images]
+        number = [torch.full_like(one.token, place) for place, one in enumerate(found)]
+        return Provenance(*(torch.cat(list(values)) for values in (number, *zip(*found, strict=True))))
 
     @staticmethod
     def from_dense(weights: Tensor, counts: Tensor) -> Provenance:
