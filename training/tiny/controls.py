@@ -72,7 +72,7 @@ class Control:
         """The method with another budget; itself if it keeps all tokens."""
         return Control(self.method.with_budget(budget)) if self.method.takes_budget else self
 
-    def blocks_of(self, geometry: Geometry) -> tuple[int, ...]:
+    def vision_blocks(self, geometry: Geometry) -> tuple[int, ...]:
         """The vision blocks whose attention it uses."""
         return self.method.blocks_of(geometry)
 

@@ -124,7 +124,7 @@ class ReducerTrainer(nn.Module):
     @torch.no_grad()
     def _encoded(self, pictures: list[Picture]) -> Encoded:
         return self.adapter.encode(
-            normalise([picture.pixels for picture in pictures]), self.reducer.blocks_of(self.adapter.geometry)
+            normalise([picture.pixels for picture in pictures]), self.reducer.vision_blocks(self.adapter.geometry)
         )
 
     @property

@@ -31,6 +31,10 @@ class Learned(LearnedPart, TokenReducer):
         """See :meth:`LearnedPart.module_for`: the sizes of the model do not matter."""
         return self.new_module(width)
 
+    def vision_blocks(self, geometry: Geometry) -> tuple[int, ...]:
+        """See :meth:`LearnedPart.vision_blocks`: the same as in evaluation."""
+        return self.blocks_of(geometry)
+
     def module(self, features: Tensor, probes: Probes) -> Any:
         """The trained part in float64, for evaluation, see :meth:`LearnedPart.trained_part`.
 

@@ -101,6 +101,10 @@ class LearnedPart(Reducer):
             ParbenchError: They cannot.
         """
 
+    def vision_blocks(self, _geometry: Geometry) -> tuple[int, ...]:
+        """The vision blocks whose attention or keys it uses in training, on a model of these sizes."""
+        return ()
+
     def unfed(self, geometry: Geometry) -> Tensor | None:
         """[k] bool: which of the k tokens skip the LLM's feed-forward part and are not seen by generated tokens; None for none."""
         return None

@@ -75,10 +75,6 @@ class SparseK(LearnedPart, KeyReducer):
         """How many of an image's ``tokens`` are seen in training, where the budget is a number."""
         return tokens if self.budget is None else min(int(self.budget), tokens)
 
-    def blocks_of(self, _geometry: Geometry) -> tuple[int, ...]:
-        """It uses no block of the vision tower."""
-        return ()
-
     def evaluate(self, _module: KeyScores, features: Tensor, _probes: Probes) -> Reduction:
         """All tokens enter the LLM."""
         return Reduction.everything(features)
