@@ -96,6 +96,14 @@ def test_distances_are_counted_as_products():
         assert spent() == 2 * 2 * 40 * 30 * 7
 
 
+@pytest.mark.parametrize("product", [torch.matmul, torch.mv, torch.nn.functional.linear, lambda x, w: (x @ w[:, None])[:, 0]])
+def test_scores_by_a_vector_are_counted_however_they_are_written(product):
+    features, vector = torch.randn(40, 7), torch.randn(7)
+    with own_flops() as spent:
+        product(features, vector)
+    assert spent() == 2 * 40 * 7
+
+
 def test_every_method_has_a_figure(run):
     code, out, err = run("flops", "methods=all", "model=llava-tiny", "tokens=[144]", "own=true", "--json")
     rows = json.loads(out)

@@ -17,6 +17,7 @@ from parbench.engine.sites import site_of
 from parbench.errors import ParbenchError
 from parbench.reducers import KeyReducer
 from parbench.reducers.composing import check_parts
+from parbench.testing import check_method
 
 BUDGET, STEPS = 24, 4
 # Rows of one, two and no images, so that they are padded; the last begins with an image, which has nothing else to attend to.
@@ -26,7 +27,7 @@ PROMPTS = ("What is in <image>?", "Compare <image> with <image>.", "Say somethin
 class Alternating(KeyReducer):
     """Sees other tokens in each layer: those with the largest, or smallest, value in some channel."""
 
-    title = "alternating"
+    title, paper = "alternating", "this test"
 
     def choose(self, view):
         channel = torch.eye(view.states.shape[-1], dtype=torch.float64)[:, [view.layer]]
@@ -151,3 +152,7 @@ def test_it_is_no_part_of_a_composed_method_and_a_missed_budget_is_an_error(adap
 
     (answer,) = Engine(adapter, Greedy(budget=8, name="greedy")).answer([sample(adapter, scenes[0])])
     assert "lets layer 0 see [576] tokens instead of [8]" in answer.error
+
+
+def test_a_method_of_ones_own_conforms(adapter):
+    assert {"counts_what_runs", "keeps_everything", "keeps_the_same_alone"} <= set(check_method(METHOD, adapter))

@@ -20,8 +20,25 @@ def _distances(left: torch.Size, right: torch.Size, *_: Any, **__: Any) -> int:
     return 2 * left.numel() * right[-2]
 
 
-# Torch's counter ignores distances, however they are computed.
-_MORE = {torch.ops.aten._cdist_forward: _distances, torch.ops.aten._euclidean_dist: _distances}
+def _products(matrix: torch.Size, *_: Any, **__: Any) -> int:
+    """FLOPs of products of a matrix [M, N], or a vector, with a vector [N]."""
+    return 2 * matrix.numel()
+
+
+def _added_products(_added: torch.Size, matrix: torch.Size, *_: Any, **__: Any) -> int:
+    """As :func:`_products`, added to a vector."""
+    return _products(matrix)
+
+
+# Torch's counter ignores distances, however they are computed, and products with a vector.
+_MORE = {
+    torch.ops.aten._cdist_forward: _distances,
+    torch.ops.aten._euclidean_dist: _distances,
+    torch.ops.aten.mv: _products,
+    torch.ops.aten.dot: _products,
+    torch.ops.aten.vdot: _products,
+    torch.ops.aten.addmv: _added_products,
+}
 
 
 @contextmanager
