@@ -100,6 +100,19 @@ STAGES = (
         clips=0.6,
         emphasis=_HARD,
     ),
+    # Ways and order have to be read off places at different times, which the LLM has seen too little of.
+    replace(
+        _LANGUAGE,
+        name="clips",
+        steps=900,
+        batch=12,
+        questions=12,
+        floor=0.05,
+        warmup=50,
+        thinned=0.3,
+        clips=0.8,
+        emphasis=_HARD,
+    ),
 )
 
 
