@@ -11,7 +11,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 from huggingface_hub import EvalResult, ModelCard
@@ -141,7 +140,7 @@ def main(words: Sequence[str]) -> None:
         card.write_text(with_figures(card.read_text(encoding="utf-8"), model, measured(model, rest)), encoding="utf-8")
     except (ParbenchError, ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
-    print(Path(card))
+    print(card)
 
 
 if __name__ == "__main__":

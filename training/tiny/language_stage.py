@@ -278,12 +278,14 @@ class LanguageTrainer(nn.Module):
         losses |= self._extra(look, pictures, turns, thinning)
         if not thinning and lesson.labelled:
             losses |= self._patch_words(look.visual, look.hidden[:, prefix:start], pictures)
+        return losses | self.answered(look, turns, "_thin_" if thinning else "_")
+
+    def answered(self, look: Look, turns: list[Turn], mark: str) -> Losses:
+        """The share of correct answers by skill, for the log; names begin with ``mark``."""
         by_skill: dict[str, list[bool]] = {}
         for turn, right in zip(turns, look.right(turns), strict=True):
             by_skill.setdefault(turn.question.skill, []).append(right)
-        for skill, hits in sorted(by_skill.items()):
-            losses[f"_{'thin_' if thinning else ''}{skill}"] = torch.tensor(np.mean(hits))
-        return losses
+        return {mark + skill: torch.tensor(np.mean(hits)) for skill, hits in sorted(by_skill.items())}
 
     @torch.inference_mode()
     def judge(self, pictures: list[Picture], turns: list[Turn], thinning: Thinning | None = None) -> list[bool]:

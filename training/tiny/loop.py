@@ -77,6 +77,11 @@ class Stage:
     differences: bool = False
 
 
+def prefixed(losses: Losses, part: str) -> Losses:
+    """Losses with a part of the model in their names; those that are only logged still are."""
+    return {f"{'_' if name[0] == '_' else ''}{part}_{name.strip('_')}": value for name, value in losses.items()}
+
+
 def learning_rate(stage: Stage, step: int) -> float:
     """The learning rate of a step: linear warm-up, then cosine decay to ``floor`` times the peak."""
     if step < stage.warmup:

@@ -113,9 +113,13 @@ def thin_at_random(
     rng: np.random.Generator, pictures: list[Picture], count: int, compact: bool = True, layout: Layout = PATCHES
 ) -> Thinning:
     """Select ``count`` visual tokens per image at random."""
-    size = layout.count(pictures[0].scene.window)
-    order = np.argsort(rng.random((len(pictures), size)), axis=1)[:, :count]
-    return Thinning(torch.from_numpy(np.sort(order, axis=1)), compact, [None] * len(pictures))
+    return any_tokens(rng, len(pictures), layout.count(pictures[0].scene.window), count, compact)
+
+
+def any_tokens(rng: np.random.Generator, rows: int, size: int, count: int, compact: bool) -> Thinning:
+    """Select ``count`` of ``size`` visual tokens at random, in each of ``rows`` sequences."""
+    order = np.argsort(rng.random((rows, size)), axis=1)[:, :count]
+    return Thinning(torch.from_numpy(np.sort(order, axis=1)), compact, [None] * rows)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import nn
 from transformers import CLIPModel
 
 from parbench.scenes.world import COLOURS, KINDS, SHAPES, SIGN_COLOURS
-from tiny.loop import Losses
+from tiny.loop import Losses, prefixed
 from tiny.sequences import Lesson
 from tiny.vision_stage import HEADS, IGNORE, Picture, dense_losses
 from tiny.vocabulary import build_clip_tokenizer
@@ -85,8 +85,7 @@ class TowerHeads(nn.Module):
 
     def forward(self, features: torch.Tensor, lesson: Lesson) -> Losses:
         """Losses of the tower's features [B, side * side, d]."""
-        losses = dense_losses(self.norm(features).flatten(0, 1), self.heads, lesson.pictures)
-        found: Losses = {f"{'_' if name[0] == '_' else ''}tower_{name.strip('_')}": v for name, v in losses.items()}
+        found = prefixed(dense_losses(self.norm(features).flatten(0, 1), self.heads, lesson.pictures), "tower")
         target = torch.from_numpy(np.stack([names_of_patches(picture) for picture in lesson.pictures])).to(features.device)
         known = target != IGNORE
         if known.any():

@@ -99,5 +99,10 @@ def _judged(
         for turn, right in zip(turns, trainer.judge(pictures, turns, thinning), strict=True):
             hits[turn.question.skill].append(right)
     trainer.train(was)
+    return accuracies(hits)
+
+
+def accuracies(hits: Mapping[str, list[bool]]) -> dict[str, float]:
+    """The share of hits by skill, and of all."""
     found = {skill: round(float(np.mean(values)), 4) for skill, values in hits.items()}
     return found | {"all": round(float(np.mean([hit for values in hits.values() for hit in values])), 4)}

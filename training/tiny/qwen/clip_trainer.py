@@ -13,13 +13,13 @@ from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGenera
 from parbench.scenes.questions import Question
 from parbench.scenes.world import PATCH
 from tiny.language_stage import LATE, MIDDLE
-from tiny.loop import Losses, Stage
+from tiny.loop import Losses, Stage, prefixed
 from tiny.qwen.architecture import FRAMES
 from tiny.qwen.clips import CHANGES, WINDOW, Reel, draw_reels, referents
 from tiny.qwen.tower import merged, patch_features, to_raster
 from tiny.qwen.trainer import QwenTrainer
 from tiny.referents import Referent
-from tiny.sequences import Thinning, Turn
+from tiny.sequences import Thinning, Turn, any_tokens
 from tiny.vision_stage import IGNORE, dense_losses, normalise
 
 # Size of the first filters of differences, relative to the filters of images.
@@ -71,9 +71,7 @@ class ClipTrainer(QwenTrainer):
         """In some steps a selection of the visual tokens of clips, at random. Kept tokens keep their positions."""
         if not self.stage.questions or rng.random() >= self.stage.thinned:
             return None
-        count = int(rng.integers(tokens // 6, tokens))
-        kept = np.sort(np.argsort(rng.random((clips, tokens)), axis=1)[:, :count], axis=1)
-        return Thinning(torch.from_numpy(kept), False, [None] * clips)
+        return any_tokens(rng, clips, tokens, int(rng.integers(tokens // 6, tokens)), compact=False)
 
     def _of_clips(self, visual: torch.Tensor, reels: list[Reel], asked: list[list[Question]], thinning: Thinning | None) -> Losses:
         """Losses of the LLM on questions about clips; without questions, of the visual tokens."""
@@ -91,10 +89,7 @@ class ClipTrainer(QwenTrainer):
         )
         if not thinning:
             losses |= self._patch_words(look.visual, look.hidden[:, prefix:start], reels)
-        for skill in sorted({turn.question.skill for turn in turns}):
-            hits = [hit for hit, turn in zip(look.right(turns), turns, strict=True) if turn.question.skill == skill]
-            losses[f"_{'thin_' if thinning else ''}clip_{skill}"] = torch.tensor(np.mean(hits))
-        return losses
+        return losses | self.answered(look, turns, f"_{'thin_' if thinning else ''}clip_")
 
     def _changes(self, features: torch.Tensor, reels: list[Reel]) -> Losses:
         """Losses of the tower on clips: of the dense heads, and of predicting what becomes of a thing within a pair of frames."""
@@ -105,9 +100,10 @@ class ClipTrainer(QwenTrainer):
         known = target != IGNORE
         scores = self.changes(hidden[known]).float()
         right = (scores.argmax(-1) == target[known]).float().mean()
-        losses = dense_losses(hidden, self.heads, reels)
-        dense = {f"{'_' if name[0] == '_' else ''}clip_{name.strip('_')}": value for name, value in losses.items()}
-        return dense | {"clip_change": F.cross_entropy(scores, target[known]), "_clip_change_acc": right}
+        return prefixed(dense_losses(hidden, self.heads, reels), "clip") | {
+            "clip_change": F.cross_entropy(scores, target[known]),
+            "_clip_change_acc": right,
+        }
 
     def watch(self, reels: list[Reel]) -> tuple[torch.Tensor, torch.Tensor]:
         """Features of the patches of clips [B, steps * rows * columns, d], and visual tokens [B, n, d]; both by time step."""

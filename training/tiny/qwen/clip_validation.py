@@ -6,13 +6,13 @@ from collections import defaultdict
 from functools import lru_cache
 
 import numpy as np
-import torch
 
 from parbench.scenes.questions import Question
 from parbench.scenes.splits import load_split
 from tiny.qwen.clip_trainer import ClipTrainer
 from tiny.qwen.clips import Reel, drawn
-from tiny.sequences import Thinning
+from tiny.sequences import Thinning, any_tokens
+from tiny.validation import accuracies
 
 _SPLIT = "video-val"
 _BATCH = 8
@@ -45,13 +45,10 @@ def clip_validation(trainer: ClipTrainer, clips: int, budget: int | None = None)
         for turn, right in zip(turns, trainer.answer(shown, turns, _at_random(first, shown, budget)), strict=True):
             hits[turn.question.skill].append(right)
     trainer.train(was)
-    found = {skill: round(float(np.mean(values)), 4) for skill, values in hits.items()}
-    return found | {"all": round(float(np.mean([hit for values in hits.values() for hit in values])), 4)}
+    return accuracies(hits)
 
 
 def _at_random(first: int, reels: list[Reel], budget: int | None) -> Thinning | None:
     if not budget:
         return None
-    tokens = reels[0].tokens
-    order = np.argsort(np.random.default_rng([budget, first]).random((len(reels), tokens)), axis=1)[:, :budget]
-    return Thinning(torch.from_numpy(np.sort(order, axis=1)), False, [None] * len(reels))
+    return any_tokens(np.random.default_rng([budget, first]), len(reels), reels[0].tokens, budget, compact=False)

@@ -22,6 +22,7 @@ KEPT = Path("training/qwen-tiny")
 BUDGET = 36
 
 _VISION = Stage("", side=6, steps=0, batch=48, things=(1, 3), signs=(0, 1))
+_WHOLE = replace(_VISION, side=24, batch=8, things=(4, 8), signs=(1, 2), rate=4e-4, floor=0.05)
 _LANGUAGE = Stage(
     "",
     side=24,
@@ -45,33 +46,8 @@ _SHAPES = ((24, 24), (24, 24), (24, 24), (24, 24), (16, 32), (32, 16))
 STAGES = (
     replace(_VISION, name="vision-06", steps=1000),
     replace(_VISION, name="vision-12", side=12, steps=1200, batch=16, things=(1, 5), signs=(0, 2), rate=8e-4, floor=0.3),
-    replace(
-        _VISION,
-        name="vision-24",
-        side=24,
-        steps=500,
-        batch=8,
-        things=(4, 8),
-        signs=(1, 2),
-        rate=4e-4,
-        floor=0.05,
-        warmup=50,
-        clips=0.5,
-    ),
-    replace(
-        _VISION,
-        name="vision-clips",
-        side=24,
-        steps=300,
-        batch=8,
-        things=(4, 8),
-        signs=(1, 2),
-        rate=4e-4,
-        floor=0.05,
-        warmup=30,
-        clips=0.7,
-        differences=True,
-    ),
+    replace(_WHOLE, name="vision-24", steps=500, warmup=50, clips=0.5),
+    replace(_WHOLE, name="vision-clips", steps=300, warmup=30, clips=0.7, differences=True),
     replace(
         _LANGUAGE,
         name="language-08",

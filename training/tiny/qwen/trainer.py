@@ -18,7 +18,7 @@ from parbench.scenes.video.questions import WORDS
 from parbench.scenes.world import CHARACTERS, GRID, Window
 from tiny.counting import Counting
 from tiny.layout import Layout
-from tiny.loop import Losses, Stage
+from tiny.loop import Losses, Stage, prefixed
 from tiny.qwen.architecture import MERGE
 from tiny.qwen.tower import merged, patch_features, to_raster
 from tiny.qwen.vocabulary import clip_tokenizer, known_pieces, learn_words
@@ -146,8 +146,7 @@ class QwenTrainer(Counting):
         return self._dense(features, lesson.pictures) if self.norm.weight.requires_grad else {}
 
     def _dense(self, features: torch.Tensor, pictures: list[Picture]) -> Losses:
-        losses = dense_losses(self.norm(features).flatten(0, 1), self.heads, pictures)
-        return {f"{'_' if name[0] == '_' else ''}tower_{name.strip('_')}": value for name, value in losses.items()}
+        return prefixed(dense_losses(self.norm(features).flatten(0, 1), self.heads, pictures), "tower")
 
     def _losses(self, whole: torch.Tensor, lesson: Lesson) -> Losses:
         glyphs = self._glyphs(whole, lesson.pictures)

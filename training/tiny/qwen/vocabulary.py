@@ -1,5 +1,5 @@
-"""The tokenizer of qwen-tiny: llava-tiny's, with the special tokens of its family, and from its first stage with questions on with
-the words of questions about clips.
+"""The tokenizer of qwen-tiny: llava-tiny's, with the special tokens of its family, and, from its first stage with clips or
+questions on, with the words for clips.
 """
 
 from __future__ import annotations
