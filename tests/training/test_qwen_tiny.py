@@ -32,6 +32,7 @@ from parbench.scenes.video.questions import WORDS
 from parbench.scenes.video.render import film_clip
 from parbench.scenes.world import CHARACTERS, Window, sample_scene
 from tiny.layout import PATCHES, Layout
+from tiny.qwen.clip_trainer import balanced
 from tiny.qwen.clip_validation import reels_of_val
 from tiny.qwen.clips import CHANGES, referents
 from tiny.qwen.export import write_model
@@ -272,6 +273,15 @@ def test_filters_of_differences_change_clips_and_not_images():
         after = trainer.see(pictures)[1], trainer.watch(reels)[1]
     assert (before[0] - after[0]).abs().max() < 1e-5
     assert (before[1] - after[1]).abs().max() > 0.05
+
+
+def test_changes_that_occur_count_alike():
+    labels = torch.tensor([0] * 400 + [1] * 100 + [5] * 25)
+    weights = balanced(labels)[labels]
+    assert weights[labels == 0].sum() == pytest.approx(weights[labels == 1].sum().item())
+    assert weights[labels == 0].sum() == pytest.approx(weights[labels == 5].sum().item())
+    # A few labels do not outweigh all others.
+    assert balanced(torch.tensor([0] * 400 + [1]))[1] < 0.1
 
 
 def test_stages_without_questions_leave_the_llm_as_it_is(trainer):

@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -112,6 +113,24 @@ def test_counting_is_right_when_each_thing_weighs_as_much_as_the_start():
     assert share_loss(even.log(), group, things, 1.0) == pytest.approx(0, abs=1e-4)
     leaking = torch.tensor([[1 / 4, 1 / 8, 1 / 8, 1 / 4, 1 / 4], [1 / 2, 1 / 2, 0.0, 0.0, 0.0]])
     assert share_loss(leaking.log(), group, things, 1.0) == pytest.approx(np.log(4 / 3) / 2, abs=1e-4)
+    weighed = share_loss(leaking.log(), group, things, 1.0, torch.tensor([3.0, 1.0]))
+    assert weighed == pytest.approx(3 * np.log(4 / 3) / 2, abs=1e-4)
+
+
+def test_an_answer_counts_as_often_as_its_stage_says():
+    trainer = build_trainer(0)
+    asked = {q.answer: q for q in candidates(sample_scene(11)) if q.skill == "count"}
+    turns = trainer.turns([[asked["1"], asked["2"]]])
+    ends = [turn.at + turn.prompt for turn in turns]
+    target = torch.full((1, turns[-1].end), -100)
+    target[0, ends] = 7
+    logits = torch.zeros(1, turns[-1].end, len(trainer.tokenizer))
+    logits[0, ends[1], 7] = 30.0
+    look = SimpleNamespace(target=target, logits=logits)
+    trainer.stage = replace(STAGES[0], numbers=())
+    plain = trainer.answer_loss(look, turns)
+    trainer.stage = replace(STAGES[0], numbers=(("1", 3.0),))
+    assert trainer.answer_loss(look, turns) == pytest.approx(3 * plain.item())
 
 
 def test_easy_vqa_is_trained_on_its_train_split_less_a_part():

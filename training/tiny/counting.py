@@ -119,25 +119,27 @@ class Counting(LanguageTrainer):
             groups.append(things_in_sequence(look, prefix, picture, turn.question, kept, self.layout))
         group = torch.from_numpy(np.stack(groups)).to(look.position.device)
         things = (group.amax(1) - 1).clamp(min=0)
+        weight = torch.tensor(self.weights_of(counting), device=group.device)
         model = self.vlm.model.language_model
         wrong = []
         for layer in sorted({layer for layer, _, _ in COUNTING_HEADS}):
             heads = [(head, start) for at, head, start in COUNTING_HEADS if at == layer]
             logs = attention_of(model, look, layer, [head for head, _ in heads], rows, places)
             for number, (_, start) in enumerate(heads):
-                wrong.append(share_loss(logs[:, number], group, things, start))
+                wrong.append(share_loss(logs[:, number], group, things, start, weight))
         losses: Losses = {"shared": self.stage.counting * torch.stack(wrong).mean()}
-        losses |= self._told(look.states[_TOLD][rows, places], counting)
+        losses |= self._told(look.states[_TOLD][rows, places], counting, weight)
         for (layer, head, _), value in zip(COUNTING_HEADS, wrong, strict=True):
             losses[f"_shared_{layer}_{head}"] = value.detach()
         return losses
 
-    def _told(self, hidden: torch.Tensor, counting: list[Turn]) -> Losses:
+    def _told(self, hidden: torch.Tensor, counting: list[Turn], weight: torch.Tensor) -> Losses:
         """Loss of predicting the number at the word for the counted objects, before the question ends."""
         logits = self.vlm.lm_head(self.vlm.model.language_model.norm(hidden)).float()
         number = torch.tensor([self.pieces[f"▁{turn.question.answer}"] for turn in counting], device=hidden.device)
         right = (logits.argmax(-1) == number).float().mean()
-        return {"told": self.stage.counting * F.cross_entropy(logits, number), "_told_right": right}
+        loss = (F.cross_entropy(logits, number, reduction="none") * weight).mean()
+        return {"told": self.stage.counting * loss, "_told_right": right}
 
 
 class CountingTrainer(Counting):
@@ -202,7 +204,9 @@ class CountingTrainer(Counting):
         return super().draw(rng)
 
 
-def share_loss(logs: torch.Tensor, group: torch.Tensor, things: torch.Tensor, start: float) -> torch.Tensor:
+def share_loss(
+    logs: torch.Tensor, group: torch.Tensor, things: torch.Tensor, start: float, weight: torch.Tensor | None = None
+) -> torch.Tensor:
     """Kullback-Leibler divergence of attention weights from the distribution for counting, averaged over questions.
 
     Args:
@@ -211,6 +215,7 @@ def share_loss(logs: torch.Tensor, group: torch.Tensor, things: torch.Tensor, st
             should have no weight.
         things: [Q] number of counted objects.
         start: Weight of the start of the sequence relative to one object.
+        weight: [Q] how much each question counts; None for 1.
     """
     most = int(things.max()) + 2
     mass = logs.new_zeros(len(logs), most).scatter_add(1, group, logs.exp())
@@ -218,7 +223,8 @@ def share_loss(logs: torch.Tensor, group: torch.Tensor, things: torch.Tensor, st
     share[:, 1] = start
     share[:, 2:] = (torch.arange(most - 2, device=logs.device) < things[:, None]).float()
     share = share / share.sum(1, keepdim=True)
-    found: torch.Tensor = (torch.special.xlogy(share, share) - share * (mass + 1e-6).log()).sum(1).mean()
+    wrong = (torch.special.xlogy(share, share) - share * (mass + 1e-6).log()).sum(1)
+    found: torch.Tensor = (wrong if weight is None else wrong * weight).mean()
     return found
 
 

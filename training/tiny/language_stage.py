@@ -247,12 +247,20 @@ class LanguageTrainer(nn.Module):
         return Look(output.hidden_states, position, allowed, start, visual, hidden, logits, target)
 
     def answer_loss(self, look: Look, turns: list[Turn]) -> torch.Tensor:
-        """The loss of the answers, summed over an answer and averaged over questions."""
+        """The loss of the answers, summed over an answer and averaged over questions, those of counting by the stage's weights."""
         target = look.target
         token_loss = F.cross_entropy(look.logits.flatten(0, 1), target.flatten(), reduction="none").view(target.shape)
         # The end token is easy and has a small weight.
         token_loss = token_loss * torch.where(target == self.tokenizer.eos_token_id, 0.1, 1.0)
-        return token_loss.sum() / len(turns)
+        weight = torch.ones_like(token_loss)
+        for turn, value in zip(turns, self.weights_of(turns), strict=True):
+            weight[turn.row, turn.at : turn.end] = value
+        return (token_loss * weight).sum() / len(turns)
+
+    def weights_of(self, turns: list[Turn]) -> list[float]:
+        """How much each question counts in the losses."""
+        weights = dict(self.stage.numbers)
+        return [weights.get(turn.question.answer, 1.0) if turn.question.skill == "count" else 1.0 for turn in turns]
 
     def named_loss(self, look: Look, pictures: Sequence[Any], turns: list[Turn]) -> torch.Tensor:
         """The loss at the words that refer to objects, which uses no head of the training alone; 0 if there are none."""

@@ -36,6 +36,7 @@ class Stage:
         named: Weight of the loss at the words that refer to an object (language stages).
         thinned: Share of the steps in which only some of the visual tokens enter the LLM (language stages).
         emphasis: Weights of skills that are asked more often (language stages).
+        numbers: Weights of the answers to counting questions in the losses; 1 for others (language stages).
         distinct: Whether duplicate questions about an image are removed (language stages).
         counting: Weight of the loss on the attention of counting heads (language stages).
         crowded: Share of the images that are selected for many objects to count (language stages).
@@ -63,6 +64,7 @@ class Stage:
     named: float = 0.3
     thinned: float = 0.0
     emphasis: tuple[tuple[str, float], ...] = ()
+    numbers: tuple[tuple[str, float], ...] = ()
     distinct: bool = False
     counting: float = 0.0
     crowded: float = 0.0

@@ -11,6 +11,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
 
 from parbench.scenes.questions import Question
+from parbench.scenes.video.tracks import WAYS
 from parbench.scenes.world import PATCH
 from tiny.language_stage import LATE, MIDDLE
 from tiny.loop import Losses, Stage, prefixed
@@ -24,6 +25,15 @@ from tiny.vision_stage import IGNORE, dense_losses, normalise
 
 # Size of the first filters of differences, relative to the filters of images.
 _APART = 0.5
+
+
+# Fewer labels of a change than these weigh no more each.
+_RARE = 20
+
+
+def balanced(labels: torch.Tensor) -> torch.Tensor:
+    """Weights of the changes [C] with which all that occur count alike. Most things stay, so else a way is hardly ever learned."""
+    return 1 / torch.bincount(labels, minlength=len(CHANGES)).clamp(min=_RARE).float()
 
 
 class ClipTrainer(QwenTrainer):
@@ -98,11 +108,13 @@ class ClipTrainer(QwenTrainer):
         hidden = self.norm(features).flatten(0, 1)
         target = torch.from_numpy(np.concatenate([reel.labels["change"] for reel in reels])).to(hidden.device)
         known = target != IGNORE
-        scores = self.changes(hidden[known]).float()
-        right = (scores.argmax(-1) == target[known]).float().mean()
+        scores, wanted = self.changes(hidden[known]).float(), target[known]
+        right = (scores.argmax(-1) == wanted).float()
+        ways = (wanted[:, None] == torch.tensor([CHANGES.index(way) for way in WAYS], device=wanted.device)).any(1)
         return prefixed(dense_losses(hidden, self.heads, reels), "clip") | {
-            "clip_change": F.cross_entropy(scores, target[known]),
-            "_clip_change_acc": right,
+            "clip_change": F.cross_entropy(scores, wanted, weight=balanced(wanted)),
+            "_clip_change_acc": right.mean(),
+            **({"_clip_way_acc": right[ways].mean()} if ways.any() else {}),
         }
 
     def watch(self, reels: list[Reel]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -86,13 +86,15 @@ def drawn(film: Film) -> Reel:
 
 
 def draw_reels(rng: np.random.Generator, stage: Stage) -> tuple[list[Reel], list[list[Question]]]:
-    """Films and questions of a step. In a stage with questions, a film that offers none is drawn again."""
+    """Films and questions of a step. A film that offers no question, in a stage without questions one in which nothing moves, is
+    drawn again.
+    """
     reels: list[Reel] = []
     asked: list[list[Question]] = []
     while len(reels) < stage.batch:
         film = sample_film(int(rng.integers(*SEEDS)))
-        questions = draw_questions(rng, film, stage.questions)
-        if questions or not stage.questions:
+        questions = draw_questions(rng, film, stage.questions, dict(stage.emphasis))
+        if questions if stage.questions else any(actor.moves for actor in film.actors):
             reels.append(drawn(film))
             asked.append(list({question.text: question for question in questions}.values()))
     return reels, asked

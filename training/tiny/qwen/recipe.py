@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from transformers import Qwen2_5_VLForConditionalGeneration
 
+from tiny.continuation import ALIKE
 from tiny.course import Course
 from tiny.loop import Stage
 from tiny.qwen.architecture import qwen_config
@@ -76,18 +77,22 @@ STAGES = (
         clips=0.6,
         emphasis=_HARD,
     ),
-    # Ways and order have to be read off places at different times, which the LLM has seen too little of.
+    # The tower sees ways of moving only if its labels of changes count alike.
+    replace(_WHOLE, name="vision-ways", steps=450, warmup=30, clips=0.75),
     replace(
         _LANGUAGE,
-        name="clips",
-        steps=900,
-        batch=12,
-        questions=12,
-        floor=0.05,
-        warmup=50,
-        thinned=0.3,
-        clips=0.8,
-        emphasis=_HARD,
+        name="language-24c",
+        steps=700,
+        rate=4e-4,
+        floor=0.02,
+        warmup=40,
+        thinned=0.4,
+        crowded=0.5,
+        tower=True,
+        shapes=_SHAPES,
+        clips=0.55,
+        emphasis=(("count", 6.0), ("reading", 2.0), ("position", 1.5), ("direction", 2.0), ("motion", 1.5)),
+        numbers=ALIKE,
     ),
 )
 
