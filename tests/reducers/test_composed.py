@@ -18,6 +18,7 @@ from parbench.engine.engine import Engine
 from parbench.errors import ParbenchError
 from parbench.models.families.qwen2_5_vl import Qwen25VL
 from parbench.models.geometry import Geometry
+from parbench.reducers.composing import check_parts
 from parbench.reducers.needs import refusal, substitute
 from parbench.results.naming import row_name
 from parbench.testing import check_method
@@ -92,6 +93,13 @@ def test_what_cannot_be_is_refused_in_one_sentence(geometry, words, said):
     with pytest.raises(ParbenchError, match=said) as error:
         composed(*words).check(geometry)
     assert "\n" not in str(error.value)
+
+
+def test_a_method_at_a_site_of_ones_own_is_refused_for_its_site():
+    kind = type(reducer("random"))
+    elsewhere = type("Elsewhere", (kind,), {"site": "elsewhere"})(name="mine", budget=64)
+    with pytest.raises(ParbenchError, match="acts at the site elsewhere, and only methods at pixels, tower, tokens can come first"):
+        check_parts("mine+fastv", elsewhere, reducer("fastv"))
 
 
 def test_the_budget_that_a_refusal_names_is_possible(geometry):

@@ -1,50 +1,29 @@
-"""The parts of composed methods: which go together, and how the second one sees a model."""
+"""Which methods, and which of their budgets, go together in a composed method."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from parbench.errors import ParbenchError
-from parbench.models.geometry import Geometry
 from parbench.reducers import FeedForwardReducer, KeyReducer, LayerReducer, MaskReducer, Reducer
+
+if TYPE_CHECKING:
+    from parbench.reducers.pair import Pair
 
 # Sites of methods that can come first.
 _BEFORE = ("pixels", "tower", "tokens")
-
-
-@dataclass(frozen=True)
-class Entered(Geometry):
-    """The sizes of an image of which some visual tokens enter the LLM.
-
-    Attributes:
-        usual: Those of an image of the usual size; None for this one.
-    """
-
-    usual: Geometry | None = None
-
-    @property
-    def any_image(self) -> Geometry:
-        """The sizes that are the same for all images."""
-        return self.usual or self
-
-
-def entered(geometry: Geometry, tokens: int, usual: Geometry | None = None) -> Geometry:
-    """The sizes of an image of which ``tokens`` visual tokens enter the LLM. The grid stays that of the patches they come from."""
-    known = {one.name: getattr(geometry, one.name) for one in fields(Geometry)}
-    return Entered(**{**known, "tokens": tokens}, usual=usual if geometry.varies else None)
-
-
-def delivers(reducer: Reducer, geometry: Geometry) -> bool:
-    """Whether a method accepts its budget on a model of these sizes."""
-    try:
-        reducer.check(geometry)
-    except ParbenchError:
-        return False
-    return True
+# Why methods at the other sites cannot, as the end of a sentence about one.
+_INSIDE = {
+    LayerReducer.site: "drops its tokens inside the LLM, where only the second part can",
+    FeedForwardReducer.site: (
+        "also acts inside the LLM, where some of its tokens skip the MLPs of layers in which a second part would drop tokens"
+    ),
+    KeyReducer.site: "chooses keys inside the LLM and lets all tokens enter",
+    MaskReducer.site: "masks attention inside the LLM and lets all tokens enter",
+}
 
 
 @contextmanager
@@ -67,15 +46,9 @@ def _not_first(part: Reducer) -> str:
     """Why a method cannot come first, as the end of a sentence about it."""
     if part.title == "none":
         return "drops nothing"
-    if part.site == LayerReducer.site:
-        return "drops its tokens inside the LLM, where only the second part can"
-    if part.site == FeedForwardReducer.site:
-        return "also acts inside the LLM, where some of its tokens skip the MLPs of layers in which a second part would drop tokens"
-    if part.site == KeyReducer.site:
-        return "chooses keys inside the LLM and lets all tokens enter"
-    if part.site == MaskReducer.site:
-        return "masks attention inside the LLM and lets all tokens enter"
-    return "has every patch in the attention of the LLM, though it merges them"
+    if part.site in _BEFORE:
+        return "has every patch in the attention of the LLM, though it merges them"
+    return _INSIDE.get(part.site, f"acts at the site {part.site}, and only methods at {', '.join(_BEFORE)} can come first")
 
 
 def check_parts(name: str, before: Any, inside: Any) -> None:
@@ -103,4 +76,27 @@ def check_parts(name: str, before: Any, inside: Any) -> None:
         raise ParbenchError(
             f"{inside.name} cannot be the second part of method {name}, since it drops no tokens inside the LLM: use one such as "
             f"{before.name}+fastv"
+        )
+
+
+def check_budgets(pair: Pair) -> None:
+    """Refuse budgets that a composed method and its parts cannot have together on any model.
+
+    Raises:
+        ParbenchError: The message says which budget to use.
+    """
+    if pair.per or any(part.per for part in pair.parts):
+        raise ParbenchError(f"a budget for each frame is not defined for {pair.name}, which is composed of two: give a ratio")
+    average, before, inside = pair.budget, pair.before.budget, pair.inside.budget
+    if average is not None and inside not in (None, average):
+        raise ParbenchError(
+            f"budget={average} and method.inside.budget={inside} of {pair.name} are the same average over the layers: leave "
+            f"method.inside.budget out, or set budget={inside}"
+        )
+    average = inside if average is None else average
+    alike = average is not None and before is not None and (average < 1) == (before < 1)
+    if average is not None and before is not None and alike and before < average:
+        raise ParbenchError(
+            f"method.before.budget={before} of {pair.name} is less than budget={average}, the average over the layers: no more "
+            f"tokens than enter the LLM are in its layers, so use method.before.budget={average} or more"
         )
