@@ -8,13 +8,12 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from parbench.commands.choosing import chosen, words_of
 from parbench.errors import ParbenchError
 from parbench.results.loading import Results
 from parbench.statistics.bootstrap import Estimate
 from parbench.tables.measured import COLUMNS
+from parbench.tables.text import ranged
 
 ROOT = Path(__file__).parents[1]
 _MADE = "Made by `"
@@ -81,21 +80,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], text: int = 1) -
     return "\n".join([f"| {' | '.join(header)} |", line, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
-def ranged(estimate: Estimate, scale: float = 1, digits: int = 1, *, signed: bool = False) -> str:
-    """A value with its 95 % interval, such as 88.9 [87.1, 90.5]; without it if there is none."""
-    if not np.isfinite(estimate.point):
-        return "–"
-    plus = "+" if signed else ""
-    # No minus sign before zero.
-    middle, low, high = (
-        f"{round(scale * value, digits) + 0.0:{plus}.{digits}f}" for value in (estimate.point, *estimate.interval())
-    )
-    return middle if "nan" in low else f"{middle} [{low}, {high}]"
-
-
-def p_text(value: float) -> str:
-    """A p-value with three digits."""
-    return "" if np.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+def estimated(estimate: Estimate, scale: float = 1, digits: int = 1, *, signed: bool = False) -> str:
+    """An estimate with its 95 % interval, such as 88.9 [87.1, 90.5]; a dash where it is undefined."""
+    return ranged((estimate.point, *estimate.interval()), scale, digits, signed=signed) or "–"
 
 
 def in_tokens(budget: float) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from parbench.statistics.bootstrap import Resampled, resample
 from parbench.statistics.measures import Sums, ratio
 from parbench.statistics.significance import flips, holm
+from parbench.tables.text import number, p_text, ranged
 
 FOLDER = Path(__file__).parents[1] / "results" / "reference"
 
@@ -43,10 +44,8 @@ class Comparison:
 
     def cells(self) -> list[str]:
         """Cells of a table: accuracy in %, difference with interval in points, and p."""
-        low, high = self.interval
-        interval = "" if np.isnan(low) else f" [{100 * low:+.1f}, {100 * high:+.1f}]"
-        shown = "< 0.001" if self.p < 0.001 else f"{self.p:.3f}"
-        return [f"{100 * self.accuracy:.1f}", f"{100 * self.difference:+.1f}{interval}", shown]
+        difference = ranged((self.difference, *self.interval), 100, signed=True)
+        return [number(self.accuracy, 100), difference, p_text(self.p)]
 
 
 class Study:

@@ -16,11 +16,12 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from page_text import ROOT, in_tokens, listed, made_by, p_text, parser, ranged, runs_of, table, write
+from page_text import ROOT, estimated, in_tokens, listed, made_by, parser, runs_of, table, write
 from parbench.statistics.bootstrap import LEVEL, Estimate
 from parbench.statistics.matching import Needed
 from parbench.tables.measured import Measured, measured
 from parbench.tables.rivals import Rival, rivals, run_of
+from parbench.tables.text import p_text
 
 # What the abstract states, in percent, and how many times as much reduction as other methods.
 _RETAINED, _COMPRESSION, _FLOPS, _TIMES = 97, 89, 83, 2
@@ -119,12 +120,12 @@ def _head(claim: Claim, words: Sequence[str]) -> list[str]:
 def _short(claim: Claim, exact: Claim | None) -> list[str]:
     run, kept = claim.run(claim.mine), claim.retained(claim.mine)
     also = (
-        f" With exactly {in_tokens(claim.budget)} for each image it is {ranged(exact.retained(exact.mine), 100)} %."
+        f" With exactly {in_tokens(claim.budget)} for each image it is {estimated(exact.retained(exact.mine), 100)} %."
         if exact
         else ""
     )
     lines = [
-        f"* **Retained accuracy.** At a mean of {run['tokens_mean']:.1f} tokens PAR retains {ranged(kept, 100)} %. The claimed "
+        f"* **Retained accuracy.** At a mean of {run['tokens_mean']:.1f} tokens PAR retains {estimated(kept, 100)} %. The claimed "
         f"{_RETAINED} % is {_where(kept)}.{also}",
         f"* **FLOPs.** At {100 * run['compression']:.1f} % compression the LLM saves "
         f"{claim.saved(claim.mine, 'flops_llm_prefill'):.1f} % of its prefill, and everything up to the first token, with the "
@@ -192,11 +193,11 @@ def _kept(claim: Claim, exact: Claim | None) -> list[str]:
     for place in places:
         run = claim.run(place)
         cells = [f"`{run['label']}`", f"{run['tokens_mean']:.1f} ± {run['tokens_std']:.1f}"]
-        cells.append(ranged(claim.of.score.of(place), claim.of.measure.scale))
+        cells.append(estimated(claim.of.score.of(place), claim.of.measure.scale))
         if place == claim.of.none:
             cells += [""] * 4
         else:
-            cells += [ranged(claim.retained(place), 100), f"{100 * run['compression']:.1f}"]
+            cells += [estimated(claim.retained(place), 100), f"{100 * run['compression']:.1f}"]
             cells += [f"{claim.saved(place, part):.1f}" for part in ("flops_llm_prefill", "flops_prefill")]
         rows.append([*cells, f"{100 * run['flops_reducer'] / run['flops_prefill']:.1f}"])
     header = ["row", "tokens", _measure(claim), "retained %", "compression %", "LLM saved %", "all saved %", "own work % of FLOPs"]
@@ -231,11 +232,11 @@ def _differences(claim: Claim, rivals: Sequence[Rival], exact: Sequence[Rival] |
     scale, rows = claim.of.measure.scale, []
     for row, one in enumerate(rivals):
         run = claim.run(one.place)
-        cells = [_called(claim, one), f"{run['tokens_mean']:.1f}", ranged(claim.of.score.of(one.place), scale)]
-        cells += [ranged(claim.retained(one.place), 100), f"{run['flops_prefill'] / 1e9:.2f}", f"{claim.saved(one.place):.1f}"]
+        cells = [_called(claim, one), f"{run['tokens_mean']:.1f}", estimated(claim.of.score.of(one.place), scale)]
+        cells += [estimated(claim.retained(one.place), 100), f"{run['flops_prefill'] / 1e9:.2f}", f"{claim.saved(one.place):.1f}"]
         # Both lists have the same rivals in the same order.
         for pair in (one, *([exact[row]] if exact is not None else [])):
-            cells += [ranged(pair.difference, scale, signed=True), p_text(pair.p)]
+            cells += [estimated(pair.difference, scale, signed=True), p_text(pair.p)]
         rows.append(cells)
     return table(header, rows)
 

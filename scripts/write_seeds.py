@@ -15,6 +15,7 @@ import pandas as pd
 import yaml
 
 from page_text import ROOT, table
+from parbench.tables.text import ends, ranged
 from readme_part import filled
 
 PAGE = ROOT / "docs" / "seeds.md"
@@ -56,8 +57,7 @@ def _score(runs: pd.DataFrame, method: str) -> str:
     found = runs[(runs["method"] == method) & (runs["budget"] == _BUDGET)]
     if found.empty:
         return "–"
-    low, score, high = (f"{100 * found[name].iloc[0]:.1f}" for name in ("score_low", "score", "score_high"))
-    return f"{score} [{low}, {high}]"
+    return ranged(ends(found.iloc[0], "score"), 100)
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from page_text import ROOT, in_tokens, listed, made_by, parser, ranged, runs_of, table, write
+from page_text import ROOT, estimated, in_tokens, listed, made_by, parser, runs_of, table, write
 from parbench.errors import ParbenchError
 from parbench.tables.witnesses import Witness, Witnesses, witnesses
 
@@ -79,7 +79,7 @@ def _taus(found: Witnesses) -> list[str]:
         for said, each in kinds:
             alone = [f"{tau:.2f}" for tau in each.alone]
             counts = [str(int(pairs.sum())) for pairs in (each.same, each.opposite)]
-            rows.append([_budget(at), said, ranged(each.tau, digits=2, signed=True), *alone, *counts, str(each.pairs)])
+            rows.append([_budget(at), said, estimated(each.tau, digits=2, signed=True), *alone, *counts, str(each.pairs)])
     return ["## Do the orders agree?", table(header, rows, 2)]
 
 
@@ -101,7 +101,7 @@ def _moved(found: Witnesses, at: Witness) -> list[str]:
         scores = [f"{scale * at.scores[side, place]:.1f}" for side, scale in enumerate((measure.scale, found.other.measure.scale))]
         ranks = [f"{rank:g}" for rank in each.ranks[:, place]]
         control = " (control)" if at.control[place] else ""
-        cells = [scores[0], ranks[0], scores[1], ranks[1], f"{ranged(each.moved[place], signed=True)}{sure}"]
+        cells = [scores[0], ranks[0], scores[1], ranks[1], f"{estimated(each.moved[place], signed=True)}{sure}"]
         rows.append([f"`{at.series[place]}`{control}", *cells, listed(against) if against else ""])
     header = [
         "method",

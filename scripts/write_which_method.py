@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from page_text import ROOT, in_tokens, listed, made_by, parser, ranged, runs_of, table, write
+from page_text import ROOT, estimated, in_tokens, listed, made_by, parser, runs_of, table, write
 from parbench.errors import ParbenchError
 from parbench.figures.times import Times, is_bench, read_times, timed
 from parbench.results.loading import Results
@@ -129,11 +129,11 @@ def _short(setting: Setting, budget: float) -> str:
     overall = setting.chosen[budget][0]
     best, tied = overall.first[0], overall.first[1:]
     score, measure = setting.of.score, setting.of.measure
-    said = f"`{setting.name(best)}` is the most accurate ({ranged(score.of(best), measure.scale)})"
+    said = f"`{setting.name(best)}` is the most accurate ({estimated(score.of(best), measure.scale)})"
     said += f"; {listed(setting.names(tied))} cannot be told from it" if tied else ", and better than every other"
     if overall.others:
         gap = score.against(best, overall.others[0])
-        said += f". The next is `{setting.name(overall.others[0])}`, {ranged(gap, measure.scale)} behind"
+        said += f". The next is `{setting.name(overall.others[0])}`, {estimated(gap, measure.scale)} behind"
     fastest = [
         f"{listed(setting.names(places))} (batch {times.batch})"
         for times in setting.times
@@ -159,7 +159,7 @@ def _by_skill(setting: Setting, budget: float) -> str:
         shown = ", ".join(f"`{name}`" for name in first[:_NAMED]) + more
         counted = f"{len(first)} of {len(first) + len(choice.others)}"
         rows.append(
-            [choice.skill or "all questions", shown, counted, f"`{setting.name(best)}`", ranged(choice.score.of(best), scale)]
+            [choice.skill or "all questions", shown, counted, f"`{setting.name(best)}`", estimated(choice.score.of(best), scale)]
         )
     return f"At {in_tokens(budget)}:\n\n" + table(["skill", "first", "how many", "most accurate", "its accuracy %"], rows, 2)
 
@@ -189,7 +189,7 @@ def _by_time(setting: Setting, budget: float) -> list[str]:
             continue
         clocks = ["{:.0f} ({:.0f}–{:.0f})".format(*one[place]) if place in one else "–" for one in spent]
         cells = [f"`{setting.name(place)}`", "" if unreduced else "yes" if place in overall.first else "no"]
-        cells += [ranged(score.of(place), setting.of.measure.scale), f"{runs['flops_prefill'].iloc[place] / 1e9:.2f}", *clocks]
+        cells += [estimated(score.of(place), setting.of.measure.scale), f"{runs['flops_prefill'].iloc[place] / 1e9:.2f}", *clocks]
         rows.append([*cells, "" if unreduced else ", ".join(fronts)])
     columns = [f"ms, batch {times.batch}" for times in setting.times]
     percent = " %" if setting.of.measure.scale == 100 else ""

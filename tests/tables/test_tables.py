@@ -19,8 +19,9 @@ from parbench.tables import show
 from parbench.tables.comparing import compare
 from parbench.tables.data import data
 from parbench.tables.rendering import escape, latex, markdown, plain
+from parbench.tables.text import ends, number, p_text, ranged
 from parbench.tables.turns import turns_beside
-from parbench.tables.views import VIEWS, number, ranged, views
+from parbench.tables.views import VIEWS, views
 
 QUESTIONS = 200
 
@@ -500,7 +501,10 @@ def test_numbers_as_text():
     assert number(float("nan")) == ""
     assert number(0.034, 100, signed=True) == "+3.4"
     row = {"x": 0.5, "x_low": float("nan"), "x_high": float("nan")}
-    assert ranged(row, "x", 100) == "50.0"
+    assert ranged(ends(row, "x"), 100) == "50.0"
+    assert ranged((0.0, -0.021, 0.0001), 100, signed=True) == "0.0 [-2.1, 0.0]"
+    assert ranged(ends(row, "y")) == ""
+    assert [p_text(value) for value in (0.0004, 0.001, float("nan"))] == ["<0.001", "0.001", ""]
 
 
 def test_markdown_escapes_what_would_be_markup(runs):

@@ -203,7 +203,7 @@ def claim(asked: _Asked, name: str) -> Iterator[dict[str, Any]]:
 def show(rows: list[dict[str, Any]]) -> None:
     """Print a table for each model and number of text tokens."""
     from parbench.compute.flops import CONVENTION
-    from parbench.tables.published_flops import ranged
+    from parbench.tables.published_flops import span_text
 
     parts = ["vision", "projector", "reducer", "llm_prefill", "total"]
     others, published = list(rows[0].get("conventions", ())), "published" in rows[0]
@@ -213,7 +213,7 @@ def show(rows: list[dict[str, Any]]) -> None:
         for row in (row for row in rows if _heading(row) == (model, image, text)):
             values = [row[part] for part in parts] + [row["conventions"][name] for name in others]
             figures = ("not counted" if value is None else f"{value / 1e12:.4g}" for value in values)
-            printed = [ranged(row["published"])] if published else []
+            printed = [span_text(row["published"])] if published else []
             shown.append([row["method"], f"{row['tokens']:g}", *figures, *printed])
         heads = ["method", "visual tokens", *parts, *others, *(["published"] if published else [])]
         console.print(_table(f"{model}{image}, {text} text tokens, TFLOP", heads, shown))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from parbench.tables.comparing import Comparison
-from parbench.tables.views import Cell, View, head, marked, number, off_budget
+from parbench.tables.text import number
+from parbench.tables.views import Cell, View, head, marked, off_budget
 
 _POPE = (("accuracy", "accuracy %"), ("precision", "precision %"), ("recall", "recall %"), ("f1", "F1 %"), ("yes_ratio", "yes %"))
 _MME = (("points", ""), ("accuracy", "accuracy"), ("accuracy_plus", "accuracy+"))

@@ -13,7 +13,8 @@ from parbench.errors import ParbenchError
 from parbench.results.delivery import FAR, MARK, is_far
 from parbench.tables.comparing import Comparison
 from parbench.tables.places import Place
-from parbench.tables.views import Cell, View, number, ranged
+from parbench.tables.text import number, ranged
+from parbench.tables.views import Cell, View
 
 COLUMNS = {
     "method": "str",
@@ -237,9 +238,7 @@ def _view(title: str, part: pd.DataFrame) -> View:
         cells = (
             f"{row['method']} ({row['variant']})" if row["variant"] else row["method"],
             f"{tokens} {MARK}" if is_far(row["off_budget"]) else tokens,
-            f"{row['value']:g}"
-            if cost
-            else ranged({"v": row["value"], "v_low": row["low"], "v_high": row["high"]}, "v", 1, digits),
+            f"{row['value']:g}" if cost else ranged((row["value"], row["low"], row["high"]), 1, digits),
             number(row["of_none"], 100),
             number(row["tflop"], 1, 2) if pd.notna(row["tflop"]) else "",
             _source(row),

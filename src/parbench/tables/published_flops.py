@@ -32,7 +32,7 @@ def printed(numbers: pd.DataFrame, row: Mapping[str, Any]) -> list[dict[str, Any
     return [{str(key): value for key, value in one.items()} for one in found.to_dict("records")]
 
 
-def ranged(figures: list[dict[str, Any]]) -> str:
+def span_text(figures: list[dict[str, Any]]) -> str:
     """The smallest and largest figure, and how many sources print one; empty without figures."""
     if not figures:
         return ""

@@ -10,6 +10,7 @@ import pandas as pd
 
 from parbench.statistics.answers import Answers
 from parbench.statistics.measures import Sums, mean_of, ratio
+from parbench.tables.text import ends, number, ranged
 
 # Turns after the first.
 LATER = "later"
@@ -45,12 +46,12 @@ def turn_sums(answers: Answers) -> dict[str, Sums]:
 def turn_costs(answers: Answers) -> dict[str, list[float]]:
     """Mean costs of a sample at each turn: FLOPs (``flops_turn_2``), bytes in the KV cache at its end, bytes written."""
     found: dict[str, list[float]] = {}
-    for number in numbers(answers):
-        mine = answers.questions_column("turn").astype(int) == number
+    for turn in numbers(answers):
+        mine = answers.questions_column("turn").astype(int) == turn
         for name, column in _COSTS.items():
             if column in answers.frame:
                 values = answers.frame[column].astype(float).to_numpy().reshape(answers.runs, -1)[:, mine]
-                found[f"{name}_turn_{number}"] = pd.DataFrame(values).mean(axis=1).tolist()
+                found[f"{name}_turn_{turn}"] = pd.DataFrame(values).mean(axis=1).tolist()
     return found
 
 
@@ -70,32 +71,29 @@ def turns_beside(runs: pd.DataFrame) -> list[int | None]:
     ]
 
 
-def accuracy_columns(
-    frame: pd.DataFrame, ranged: Callable[..., str], difference: Callable[[Any, str], str]
-) -> list[tuple[str, Callable[[Any], str]]]:
+def accuracy_columns(frame: pd.DataFrame, difference: Callable[[Any, str], str]) -> list[tuple[str, Callable[[Any], str]]]:
     """The columns of the table of accuracy by turn.
 
     Args:
         frame: The frame of a comparison.
-        ranged: The text of a value with its interval.
         difference: The text of a difference with its interval.
     """
 
     def accuracy(name: str) -> Callable[[Any], str]:
-        return lambda row: ranged(row, name, 100)
+        return lambda row: ranged(ends(row, name), 100)
 
     found = [(f"turn {number} [95 %]", accuracy(f"turn_{number}")) for number in _there(frame)]
-    found += [("later [95 %]", accuracy(LATER)), ("later − first [95 %]", lambda row: ranged(row, "fall", 100, signed=True))]
+    found += [("later [95 %]", accuracy(LATER)), ("later − first [95 %]", lambda row: ranged(ends(row, "fall"), 100, signed=True))]
     if "delta_each" in frame:
         found.append(("Δ later vs each [95 %]", lambda row: difference(row, "delta_each")))
     found += [
-        ("evidence recall % first", lambda row: ranged(row, "recall_turn_1", 100)),
-        ("evidence recall % later", lambda row: ranged(row, f"recall_{LATER}", 100)),
+        ("evidence recall % first", lambda row: ranged(ends(row, "recall_turn_1"), 100)),
+        ("evidence recall % later", lambda row: ranged(ends(row, f"recall_{LATER}"), 100)),
     ]
     return found
 
 
-def cost_columns(frame: pd.DataFrame, number: Callable[..., str]) -> list[tuple[str, Callable[[Any], str]]]:
+def cost_columns(frame: pd.DataFrame) -> list[tuple[str, Callable[[Any], str]]]:
     """The columns of the table of costs by turn."""
     there = _there(frame)
 

@@ -12,6 +12,7 @@ from parbench.results.delivery import FAR, MARK, in_words
 from parbench.statistics.bootstrap import LEVEL
 from parbench.tables.cautions import cautions, no_share
 from parbench.tables.comparing import Comparison
+from parbench.tables.text import ends, number, p_text, ranged
 from parbench.tables.turns import accuracy_columns, cost_columns
 
 VIEWS = ("answers", "official", "tokens", "controls", "skills", "turns", "costs", "stages")
@@ -73,34 +74,10 @@ def views(comparison: Comparison, wanted: Sequence[str] = USUAL) -> list[View]:
     return [*made[:-1], _noted(made[-1], comparison)] if made else []
 
 
-def number(value: float, scale: float = 1, digits: int = 1, *, signed: bool = False) -> str:
-    """A number as text; empty for NaN."""
-    if pd.isna(value):
-        return ""
-    # No minus sign before zero.
-    rounded = round(scale * value, digits) + 0.0
-    return f"{rounded:{'+' if signed and rounded else ''}.{digits}f}"
-
-
-def ranged(row: Any, name: str, scale: float = 1, digits: int = 1, *, signed: bool = False) -> str:
-    """A number with its interval, if any: 88.9 [86.1, 91.4]."""
-    middle, low, high = (
-        number(row.get(key, float("nan")), scale, digits, signed=signed) for key in (name, f"{name}_low", f"{name}_high")
-    )
-    return f"{middle} [{low}, {high}]" if low else middle
-
-
-def p_text(value: float) -> str:
-    """A p-value with three digits."""
-    if pd.isna(value):
-        return ""
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
-
-
 def _difference(row: Any, name: str, comparison: Comparison) -> str:
     """A difference with its interval, starred if significant after correction."""
     measure = comparison.measure
-    text = ranged(row, name, measure.scale, measure.digits, signed=True)
+    text = ranged(ends(row, name), measure.scale, measure.digits, signed=True)
     return f"{text} *" if row.get(f"{name}_p_holm", 1.0) < 1 - LEVEL else text
 
 
@@ -143,7 +120,7 @@ def off_budget(frame: pd.DataFrame) -> list[str]:
 
 def _retained(row: Any, *, unknown: bool) -> str:
     """The retained share with its interval; a dash if a share of the unreduced score means nothing."""
-    text = ranged(row, "retained", 100)
+    text = ranged(ends(row, "retained"), 100)
     return "–" if unknown and row["method"] != "none" and "retained" in row else text
 
 
@@ -156,7 +133,7 @@ def _answers(comparison: Comparison) -> View:
     columns: list[Column] = [
         ("method", marked),
         ("tokens", lambda row: number(row["tokens_mean"])),
-        (f"{_unit(comparison)} [95 %]", lambda row: ranged(row, "score", measure.scale, measure.digits)),
+        (f"{_unit(comparison)} [95 %]", lambda row: ranged(ends(row, "score"), measure.scale, measure.digits)),
         ("Δ vs none [95 %]", lambda row: _difference(row, "delta_none", comparison)),
         ("retained % [95 %]", lambda row: _retained(row, unknown=unknown)),
         (
@@ -193,8 +170,8 @@ def _tokens(comparison: Comparison) -> View:
         ("budget", _budget),
         ("tokens kept", kept),
         ("compression", lambda row: f"{number(row['compression'], 100)} %"),
-        ("evidence recall %", lambda row: ranged(row, "evidence_recall", 100)),
-        ("evidence recall, any part %", lambda row: ranged(row, "evidence_recall_any", 100)),
+        ("evidence recall %", lambda row: ranged(ends(row, "evidence_recall"), 100)),
+        ("evidence recall, any part %", lambda row: ranged(ends(row, "evidence_recall_any"), 100)),
         ("prefill TFLOP", lambda row: number(row["flops_prefill"], 1e-12, 4)),
         ("saved", lambda row: f"{text} %" if (text := number(row.get("saved", float("nan")), 100)) else ""),
         ("s/sample", lambda row: number(row["seconds"], 1, 3)),
@@ -253,7 +230,7 @@ def _skills(comparison: Comparison) -> View | None:
     columns: list[Column] = [("method", marked)]
     if hard:
         columns += [
-            ("hard [95 %]", lambda row: ranged(row, "hard", 100)),
+            ("hard [95 %]", lambda row: ranged(ends(row, "hard"), 100)),
             ("of", lambda row: f"{row['hard_n']}" if row["hard_n"] else ""),
         ]
     columns += [(f"{name} ({count})", skill(name)) for name, count in comparison.skills.items()]
@@ -265,7 +242,7 @@ def _turns(comparison: Comparison) -> View | None:
     """Accuracy of conversations by turn."""
     if "turn_1" not in comparison.frame:
         return None
-    columns = accuracy_columns(comparison.frame, ranged, lambda row, name: _difference(row, name, comparison))
+    columns = accuracy_columns(comparison.frame, lambda row, name: _difference(row, name, comparison))
     notes = ["later: turns after the first; every turn tests the same skills equally often"]
     if "delta_each" in comparison.frame:
         notes.append("Δ later vs each: from the same method choosing its tokens anew for every turn; *: significant after Holm")
@@ -276,7 +253,7 @@ def _costs(comparison: Comparison) -> View | None:
     """Costs of conversations by turn."""
     if "flops_turn_1" not in comparison.frame:
         return None
-    columns = cost_columns(comparison.frame, number)
+    columns = cost_columns(comparison.frame)
     notes = ["KV: keys and values at the end of a turn; written: over all turns"]
     return _view(comparison, "costs by turn", [("method", marked), *columns], notes)
 
