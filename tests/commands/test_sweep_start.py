@@ -58,9 +58,12 @@ def test_what_is_named_starts_at_once(run, folder, monkeypatch, words):
 
 
 def test_a_method_that_did_not_run_at_all_is_a_failure(run, folder):
-    code, out, err = run("sweep", "methods=[random,vtw]", "budgets=[64]", *SMALL)
+    code, out, err = run("sweep", "methods=[random,vtw]", "budgets=[64,32]", *SMALL)
     assert code == 1
     assert "random @64" in out
+    # Both budgets are refused for one reason, which is said once.
+    assert err.count("skipped") == 1
+    assert "skipped: budget=64, 32 of method vtw is out of reach: " in err
     assert "vtw: did not run at all: " in err
     # One of its budgets is enough.
     code, _, err = run("sweep", "methods=[random,vtw]", "budgets=[64,192]", *SMALL)

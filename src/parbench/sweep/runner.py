@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from parbench.errors import FatalError, ParbenchError, RunLockedError, Uncalibrated
 from parbench.progress import working
 from parbench.results.naming import row_name
+from parbench.sweep.skips import skipped
 from parbench.tracking import tracking_of
 
 if TYPE_CHECKING:
@@ -203,9 +204,8 @@ class Sweep:
         planned = planned or plan(opened.session, group.listed(opened.session), opened.session.geometry)
         planned = check_videos(opened.session, planned)
         # Report all errors that need no model before the first search for a threshold.
-        for run in planned:
-            if run.refusal:
-                _log.warning(f"skipped: {run.refusal}")
+        for sentence in skipped(planned):
+            _log.warning(sentence)
         for run in planned:
             job = None if run.refusal else self._job(run, opened)
             if job and job.run not in [other.run for other in opened.jobs]:
