@@ -112,7 +112,8 @@ def _head(claim: Claim, words: Sequence[str]) -> list[str]:
         "under equal conditions.",
         "PAR has an advantage that the others lack. What its paper leaves open was chosen on the val split of `scenes` with "
         "`llava-tiny` ([Ablation of PAR](par_ablation.md)), while they keep the settings of their papers, scaled to the model.",
-        "Intervals are 95 % intervals over images, paired wherever two runs are compared ([Statistics](statistics.md)). "
+        f"Intervals are 95 % intervals over {claim.of.answers.visual}s, paired wherever two runs are compared "
+        "([Statistics](statistics.md)). "
         f"p-values are after Holm's correction over all rows at {in_tokens(claim.budget)}.",
     ]
 

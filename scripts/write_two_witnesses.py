@@ -51,10 +51,11 @@ def _pairs(text: str | None) -> list[tuple[float, float]] | None:
 
 def _head(found: Witnesses, words: Sequence[str]) -> list[str]:
     one, other = found.names
+    shown = f"{found.one.answers.visual}s"
     images = (
-        "Both were asked about the same images, which are resampled together."
+        f"Both were asked about the same {shown}, which are resampled together."
         if found.paired
-        else "They were asked about different images, which are resampled independently."
+        else f"They were asked about different {shown}, which are resampled independently."
     )
     return [
         "# Two witnesses",

@@ -64,6 +64,19 @@ def test_accuracy_is_drawn_against_the_tokens_of_a_second(made: Path, sweep: Swe
     assert {path.name for path in (made / "figures").iterdir()} == {"accuracy-rate.png", "accuracy-rate.pdf"}
 
 
+@pytest.mark.cli
+def test_a_report_and_a_table_speak_of_clips(made: Path, capsys) -> None:
+    assert main(["report", str(made / "runs"), f"out={made / 'clips.html'}"]) == 0
+    page = (made / "clips.html").read_text(encoding="utf-8")
+    assert "2 questions about 2 clips." in page
+    assert "With its 95 % interval, clips resampled." in page
+    assert "images resampled" not in page
+    assert main(["table", str(made / "runs")]) == 0
+    said = capsys.readouterr().out
+    assert "2 questions about 2 clips" in said
+    assert "resamples of clips" in said
+
+
 def test_a_slider_shows_each_frame_with_its_kept_tokens(made: Path, sweep: Sweep, browser: Browser) -> None:
     assert main(["report", str(made / "runs"), f"out={made / 'report.html'}"]) == 0
     browser.open(made / "report.html", fragment="question=0&method=none")

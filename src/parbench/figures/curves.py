@@ -210,7 +210,7 @@ def _along(panel: Any, drawn: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _note(sweep: Sweep, points: pd.DataFrame) -> str:
-    parts = [f"{sweep.about}. Bands and bars: 95 % intervals, {sweep.visual}s resampled."]
+    parts = [f"{sweep.about}. Bands and bars: 95 % intervals, {sweep.comparison.visual}s resampled."]
     if (points["budget"].isna() & (points["method"] != "none")).any():
         parts.append("Ringed: by the method's own rule.")
     groups = {own.group for own in points["look"]}

@@ -78,7 +78,7 @@ def choose(sweep: Sweep, image: str = "") -> Choice:
     chosen = image or _drawn(told, names)
     questions = _questions(samples[samples["image_id"] == chosen], told)
     among = f"drawn with seed {_SEED} among those with most questions that these methods answer differently. "
-    return Choice(runs, questions, chosen, "" if image else f"{sweep.visual.capitalize()} {among}", merged)
+    return Choice(runs, questions, chosen, "" if image else f"{sweep.comparison.visual.capitalize()} {among}", merged)
 
 
 def _runs(sweep: Sweep) -> tuple[list[int], tuple[str, ...]]:
@@ -217,7 +217,7 @@ def _show(axis: Any, drawn: Sheet) -> None:
 def _note(sweep: Sweep, images: Images, choice: Choice) -> str:
     least, of = sweep.budgets[-1], sweep.comparison
     tokens = f"{100 * least:g} % of its tokens" if least < 1 else f"{least:g} tokens"
-    what = f"{of.model}, {sweep.visual} {choice.image} of {of.dataset}, {tokens}."
+    what = f"{of.model}, {sweep.comparison.visual} {choice.image} of {of.dataset}, {tokens}."
     return (
         f"{what} {choice.how}Dark: patches that are in no token after the last stage; blue boxes: around what the question needs; "
         f"recall: how much of that is kept.{_COARSE if images.coarse else ''}{_unseen(choice)}"

@@ -69,14 +69,9 @@ class Sweep:
 
     @property
     def about(self) -> str:
-        """Model, data set, and numbers of questions and images, in one line."""
+        """Model, data set, and numbers of questions and of images or clips, in one line."""
         of = self.comparison
-        return f"{of.model} on {of.dataset}, {of.questions:,} questions about {of.images:,} {self.visual}s"
-
-    @property
-    def visual(self) -> str:
-        """What a question is about: an image, or a video."""
-        return "video" if self.answers.frame["frames"].notna().any() else "image"
+        return f"{of.model} on {of.dataset}, {of.questions:,} questions about {of.images:,} {of.visual}s"
 
     @property
     def chance(self) -> float | None:

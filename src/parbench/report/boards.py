@@ -66,8 +66,8 @@ def boards(sweeps: Sequence[Sweep], folders: Sequence[Path]) -> list[dict[str, A
         folders: The folders from which the runs were read; each row names the folder of its run.
 
     Returns:
-        For each board ``title``, ``said``, ``measure``, ``none`` (the unreduced row) and ``groups`` (the ranked rows of each
-        budget), as JSON values.
+        For each board ``title``, ``said``, ``visuals`` (what is resampled), ``measure``, ``none`` (the unreduced row) and
+        ``groups`` (the ranked rows of each budget), as JSON values.
     """
     found = [_board(sweep, title, folders) for sweep, title in zip(sweeps, _titles(sweeps), strict=True)]
     mean = _mean(sweeps) if len(sweeps) > 1 else None
@@ -98,7 +98,8 @@ def _board(sweep: Sweep, title: str, folders: Sequence[Path]) -> dict[str, Any]:
         groups.append({"budget": number(budget), "rows": _ranked(frame, places, _some(measured, places), scale)})
     return {
         "title": title,
-        "said": f"{of.questions:,} questions about {of.images:,} images.",
+        "said": f"{of.questions:,} questions about {of.images:,} {of.visual}s.",
+        "visuals": f"{of.visual}s",
         "measure": {"title": of.measure.title, "percent": scale == 100, "digits": of.measure.digits},
         "none": None if none.empty else _row(none.iloc[0], scale),
         "groups": groups,
@@ -196,6 +197,7 @@ def _mean(sweeps: Sequence[Sweep]) -> dict[str, Any] | None:
     return {
         "title": f"mean over {len(sweeps)} settings",
         "said": f"Methods that all {len(sweeps)} have, with equal weight for each setting.",
+        "visuals": None,
         "measure": None,
         "none": None,
         "groups": groups,

@@ -21,10 +21,6 @@ from parbench.report.svg_styles import looks
 from parbench.results.comparable import surroundings
 
 _REPORT = ("table", "board", "skills", "scatter", "compare", "kept")
-_RULE = (
-    "Rank: one more than the number of rows that are significantly better, by a paired t-test with Holm's correction over all "
-    "pairs of the budget (5 %, images resampled). Rows that do not differ significantly from the best share its rank."
-)
 
 
 def report_page(
@@ -46,7 +42,8 @@ def report_page(
     data = {
         "about": {
             "title": title,
-            "said": f"{len(sweep.points)} runs over the same {of.questions:,} questions about {of.images:,} images.",
+            "said": f"{len(sweep.points)} runs over the same {of.questions:,} questions about {of.images:,} {of.visual}s.",
+            "visuals": f"{of.visual}s",
             "none": None if sweep.none is None else round(float(sweep.none["value"]), 4),
             "chance": None if chance is None else round(chance, 4),
             "notes": [*of.notes, *_notes(sweep)],
@@ -56,7 +53,7 @@ def report_page(
         "looks": _looks([sweep]),
         "columns": [vars(column) for column in columns],
         "rows": rows_of(sweep, columns, times),
-        "boards": {"rule": _RULE, "all": boards([sweep], folders)},
+        "boards": {"rule": _rule([sweep]), "all": boards([sweep], folders)},
         "skills": by_skill,
         "answers": packed,
     }
@@ -85,9 +82,18 @@ def board_page(sweeps: Sequence[Sweep], folders: Sequence[Path]) -> str:
             **_written(),
         },
         "looks": _looks(sweeps),
-        "boards": {"rule": _RULE, "all": boards(sweeps, folders)},
+        "boards": {"rule": _rule(sweeps), "all": boards(sweeps, folders)},
     }
     return page("Leaderboard", data, ["board"])
+
+
+def _rule(sweeps: Sequence[Sweep]) -> str:
+    """How rows are ranked, in two sentences."""
+    resampled = " or ".join(dict.fromkeys(f"{sweep.comparison.visual}s" for sweep in sweeps))
+    return (
+        "Rank: one more than the number of rows that are significantly better, by a paired t-test with Holm's correction over all "
+        f"pairs of the budget (5 %, {resampled} resampled). Rows that do not differ significantly from the best share its rank."
+    )
 
 
 def _looks(sweeps: Sequence[Sweep]) -> dict[str, dict[str, Any]]:

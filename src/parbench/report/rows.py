@@ -67,8 +67,9 @@ _HOLM = "p: for a difference of zero, after Holm's correction over the runs of a
 
 def _answers(sweep: Sweep) -> list[Column]:
     unit, points, digits = _scaled(sweep)
+    resampled = f"With its 95 % interval, {sweep.comparison.visual}s resampled."
     return [
-        Column("value", sweep.measure.title, "With its 95 % interval, images resampled.", unit, digits, group=ANSWERS),
+        Column("value", sweep.measure.title, resampled, unit, digits, group=ANSWERS),
         Column(
             "against",
             "vs none",

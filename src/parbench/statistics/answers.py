@@ -35,6 +35,11 @@ class Answers:
         """Number of questions, S."""
         return len(self.image)
 
+    @property
+    def visual(self) -> str:
+        """What a question is about, if the frame says so in ``frames``: a clip, or else an image."""
+        return "clip" if "frames" in self.frame and self.frame["frames"].notna().any() else "image"
+
     def column(self, name: str) -> np.ndarray:
         """A column of the samples as [R, S]."""
         return self.frame[name].to_numpy().reshape(self.runs, -1)

@@ -19,7 +19,7 @@ from parbench.tables.rows import Rows
 from parbench.tables.turns import turns_beside
 
 # Columns of the samples that a comparison needs.
-COLUMNS = ("image_id", "skill", "prediction", "target", "score", "error", "evidence_recall", "evidence_recall_any")
+COLUMNS = ("image_id", "skill", "prediction", "target", "score", "error", "evidence_recall", "evidence_recall_any", "frames")
 # Columns that are copied unchanged.
 _KEPT = (
     "run_id",
@@ -71,7 +71,8 @@ class Comparison:
         model: Name of the model.
         dataset: Name and split of the data set.
         questions: Number of questions.
-        images: Number of images.
+        images: Number of images, or of clips.
+        visual: Which of them: ``image`` or ``clip``.
         chance: Accuracy of guessing; NaN if unknown.
         skills: Questions by skill.
         notes: Footnotes, in addition to those of the methods.
@@ -85,6 +86,7 @@ class Comparison:
     dataset: str
     questions: int
     images: int
+    visual: str
     chance: float
     skills: dict[str, int]
     notes: tuple[str, ...] = ()
@@ -161,6 +163,7 @@ def compare(
         f"{first['dataset']} ({split})",
         answers.questions,
         len(answers.images),
+        answers.visual,
         float(first["chance"]),
         skills,
         (*notes, *failures(results.samples, frame), *_several(frame), *code_notes(runs)),

@@ -17,7 +17,7 @@ from parbench.statistics.measures import Measure, mean_of
 from parbench.tables.alike import measure_for, refuse_mixture
 
 # Columns of the samples that are needed.
-COLUMNS = ("image_id", "skill", "prediction", "target", "score", "error")
+COLUMNS = ("image_id", "skill", "prediction", "target", "score", "error", "frames")
 # What is told where the answer can be seen is no rival of methods that have to find out.
 TOLD = ("oracle",)
 
@@ -44,7 +44,7 @@ class Measured:
     def about(self) -> str:
         """Model, data set, and numbers of questions and images, in one line."""
         of = self.runs.iloc[0]
-        asked = f"{self.answers.questions:,} questions about {len(self.answers.images):,} images"
+        asked = f"{self.answers.questions:,} questions about {len(self.answers.images):,} {self.answers.visual}s"
         return f"`{of['model']}` on `{of['dataset']}` ({of['dataset.split']}), {asked}"
 
     @property

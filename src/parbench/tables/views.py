@@ -101,8 +101,9 @@ def _view(comparison: Comparison, title: str, columns: Sequence[Column], notes: 
 
 
 def head(comparison: Comparison) -> str:
-    """The title of a table: model, data set, questions and images."""
-    whole = f"{comparison.model} on {comparison.dataset}: {comparison.questions} questions about {comparison.images} images"
+    """The title of a table: model, data set, questions and images or clips."""
+    asked = f"{comparison.questions} questions about {comparison.images} {comparison.visual}s"
+    whole = f"{comparison.model} on {comparison.dataset}: {asked}"
     return f"{whole}: {comparison.block}" if comparison.block else whole
 
 
@@ -144,8 +145,8 @@ def _answers(comparison: Comparison) -> View:
         ("MDE", lambda row: number(row.get("mde", float("nan")), measure.scale, measure.digits)),
     ]
     notes = [
-        "[95 %]: from 10,000 resamples of images with all their questions, the same for every row; *: significant after Holm's "
-        "correction over the rows of a budget",
+        f"[95 %]: from 10,000 resamples of {comparison.visual}s with all their questions, the same for every row; *: significant "
+        "after Holm's correction over the rows of a budget",
     ]
     if "delta_none" in comparison.frame:
         notes += [

@@ -20,10 +20,10 @@ const ranged = (row, key, digits) => {
 };
 
 function boardColumns() {
-  const { measure } = boardNow(), rows = groupNow().rows, has = (key) => rows.some((row) => isNumber(row[key]));
+  const { measure, visuals } = boardNow(), rows = groupNow().rows, has = (key) => rows.some((row) => isNumber(row[key]));
   return [
     { key: "retained", title: "retained %", digits: 1, hint: "Relative to no reduction, paired, with its 95 % interval." },
-    { key: "value", title: measure ? measure.title + (measure.percent ? " %" : "") : "", digits: measure?.digits ?? 1, hint: "With its 95 % interval, images resampled." },
+    { key: "value", title: measure ? measure.title + (measure.percent ? " %" : "") : "", digits: measure?.digits ?? 1, hint: `With its 95 % interval, ${visuals} resampled.` },
     { key: "tokens", title: "tokens", digits: 1, hint: "Visual tokens of a sample, mean over samples and LLM layers.", first: true },
     { key: "saved", title: "FLOPs saved %", digits: 1, hint: "Share of the FLOPs without reduction, up to the first token." },
   ].filter(({ key }) => has(key));

@@ -29,7 +29,7 @@ function explainHeat(button, row, place, skill) {
   const ends = (one, other) => (isNumber(one) ? ` (${one.toFixed(1)} … ${other.toFixed(1)})` : "");
   const pairs = [["accuracy", `${value.toFixed(1)} %${ends(low, high)}`], ["questions", String(data.skills.counts[skill])]];
   if (isNumber(retained)) pairs.unshift(["retained", `${retained.toFixed(1)} %${ends(from, to)}`]);
-  explain(button, `${row.label}, ${data.skills.names[skill]}`, facts(pairs), make("p", { class: "note" }, "In brackets: 95 % intervals, images resampled; retained is paired."));
+  explain(button, `${row.label}, ${data.skills.names[skill]}`, facts(pairs), make("p", { class: "note" }, `In brackets: 95 % intervals, ${data.about.visuals} resampled; retained is paired.`));
 }
 
 function heatCell(row, place, skill, at) {
@@ -66,7 +66,7 @@ function heatText() {
   const text = ([value, low, high]) => figure(value, 1) + (isNumber(low) ? ` [${figure(low, 1)}, ${figure(high, 1)}]` : "");
   const from = heatShown() === "retained" ? 3 : 0, key = heatShown();
   return {
-    title: `${data.about.title}: ${key} by skill in per cent, ${budget}`, note: "95 % intervals, images resampled.",
+    title: `${data.about.title}: ${key} by skill in per cent, ${budget}`, note: `95 % intervals, ${data.about.visuals} resampled.`,
     head: ["method", ...names], rows: rows.map(({ row, place }) => [row.series, ...cells[place].map((cell) => text(cell.slice(from, from + 3)))]),
     csv: { head: ["method", "budget", "skill", "questions", "accuracy", "accuracy_low", "accuracy_high", "retained", "retained_low", "retained_high"],
       rows: rows.flatMap(({ row, place }) => names.map((name, skill) => [row.series, row.budget, name, data.skills.counts[skill], ...cells[place][skill]])) },

@@ -54,7 +54,7 @@ function drawTable() {
   const rows = rowsShown(), columns = columnsShown();
   const head = make("tr", {},
     heading("series", "method", "", true),
-    heading("budget", "budget", "Requested tokens per image; own rule: decided by the method. †: the mean of kept tokens is more than 5 % off the budget.", true),
+    heading("budget", "budget", `Requested tokens per ${data.about.visuals.slice(0, -1)}; own rule: decided by the method. †: the mean of kept tokens is more than 5 % off the budget.`, true),
     ...columns.map((column) => heading(column.key, headingText(column), column.hint, column.first)));
   const body = rows.map((row) => make("tr", { "data-run": row.label },
     make("th", { scope: "row" }, swatch(row.method), row.series),
@@ -89,7 +89,7 @@ starts.push(() => {
   const keys = ["series", "budget", ...data.columns.map((column) => column.key)];
   tableState = sorting("sort", "-value", (key) => keys.includes(key));
   const chance = data.about.chance === null ? "" : ` Guessing gets ${data.about.chance.toFixed(1)} %.`;
-  byId("table-note").textContent = (hasIntervals ? "Small figures: 95 % intervals, images resampled with all their questions, and p after Holm's correction over the runs of a budget; "
+  byId("table-note").textContent = (hasIntervals ? `Small figures: 95 % intervals, ${data.about.visuals} resampled with all their questions, and p after Holm's correction over the runs of a budget; `
     + "bold: p below 0.05." : "") + (columnOf("ms") ? " Small figures of ms: quartiles of repeats." : "") + chance;
   startExport("table-export", tableText);
   drawTable();
