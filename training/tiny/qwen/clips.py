@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from parbench.scenes.questions import Question
-from parbench.scenes.video.questions import draw_questions
+from parbench.scenes.video.questions import draw_questions, moves, named
 from parbench.scenes.video.render import render
 from parbench.scenes.video.tracks import FRAMES, SIDE, WAYS, Actor, Film, sample_film
 from parbench.scenes.world import COLOURS, PATCH, SHAPES, Window
@@ -68,10 +68,9 @@ class Reel:
             for token, things in enumerate(_LAYOUT.grouped(owner, WINDOW)):
                 for number in set(things[things > 0].tolist()):
                     actor = self.film.actors[number - 1]
-                    way = actor.track.kind if actor.moves else "still"
                     # Of a colour that changes within the pair, the later one.
                     colour = actor.colour_in(step * JOINED + JOINED - 1)
-                    found[step * _LAYOUT.count(WINDOW) + token, (colour, actor.shape, way)] = None
+                    found[step * _LAYOUT.count(WINDOW) + token, (colour, actor.shape, _way(actor))] = None
         return list(found)
 
 
@@ -87,13 +86,18 @@ def drawn(film: Film) -> Reel:
 
 def draw_reels(rng: np.random.Generator, stage: Stage) -> tuple[list[Reel], list[list[Question]]]:
     """Films and questions of a step. A film that offers no question, in a stage without questions one in which nothing moves, is
-    drawn again.
+    drawn again. With questions there are twice as many films as images, since a film offers few.
+
+    In training, things are also asked about that could not move in each of the four ways, so one frame says something about the
+    answer. There are more than twice as many of them.
     """
     reels: list[Reel] = []
     asked: list[list[Question]] = []
-    while len(reels) < stage.batch:
+    while len(reels) < stage.batch * (2 if stage.questions else 1):
         film = sample_film(int(rng.integers(*SEEDS)))
-        questions = draw_questions(rng, film, stage.questions, dict(stage.emphasis))
+        questions = draw_questions(rng, film, stage.questions)
+        if stage.questions:
+            questions += [question for _, actor in named(film) for question in moves(actor)]
         if questions if stage.questions else any(actor.moves for actor in film.actors):
             reels.append(drawn(film))
             asked.append(list({question.text: question for question in questions}.values()))
@@ -148,10 +152,14 @@ def referents(question: Question, film: Film) -> list[Referent]:
         elif question.skill == "memory":
             phrase, words = (actor.colour, "object"), (actor.shape, "nothing")
         else:
-            phrase, words = thing, _told(question, actor)
+            phrase, words = thing, (*_told(question, actor), _way(actor))
         if any(tuple(said[at : at + len(phrase)]) == phrase for at in range(len(said))):
             found.append(Referent(phrase, (*thing, *words)))
     return found
+
+
+def _way(actor: Actor) -> str:
+    return actor.track.kind if actor.moves else "still"
 
 
 def _told(question: Question, actor: Actor) -> tuple[str, ...]:

@@ -88,10 +88,10 @@ STAGES = (
         warmup=40,
         thinned=0.4,
         crowded=0.5,
-        tower=True,
         shapes=_SHAPES,
         clips=0.55,
-        emphasis=(("count", 6.0), ("reading", 2.0), ("position", 1.5), ("direction", 2.0), ("motion", 1.5)),
+        named=0.6,
+        emphasis=(("count", 6.0), ("reading", 2.0), ("position", 1.5)),
         numbers=ALIKE,
     ),
 )

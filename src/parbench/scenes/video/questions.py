@@ -39,8 +39,8 @@ def _kinds(actor: Actor) -> set[tuple[str, str]]:
     return {(colour, actor.shape) for colour in actor.colours}
 
 
-def _named(film: Film) -> Iterator[tuple[int, Actor]]:
-    """The things of which no other ever has the name."""
+def named(film: Film) -> Iterator[tuple[int, Actor]]:
+    """The things of which no other ever has the name, with their numbers."""
     for number, actor in enumerate(film.actors):
         others = [_kinds(other) for place, other in enumerate(film.actors) if place != number]
         if not any(_kinds(actor) & kinds for kinds in others):
@@ -51,24 +51,29 @@ def _throughout(actor: Actor) -> Iterator[tuple[int, Actor]]:
     return ((frame, actor) for frame in range(FRAMES))
 
 
-def _direction(film: Film) -> Iterator[Question]:
-    for number, actor in _named(film):
-        if actor.moves and film.free(number):
-            way = actor.track.kind
-            yield _ask("direction", way, f"Which way does the {actor.name} move?", way, _throughout(actor))
+def moves(actor: Actor) -> Iterator[Question]:
+    """Questions about the movement of a thing, wherever it is."""
+    way = actor.track.kind
+    if actor.moves:
+        yield _ask("direction", way, f"Which way does the {actor.name} move?", way, _throughout(actor))
+    if actor.moves or way == "still":
+        answer = "moving" if actor.moves else "still"
+        yield _ask("motion", way, f"Is the {actor.name} still or moving?", answer, _throughout(actor))
 
 
-def _motion(film: Film) -> Iterator[Question]:
-    for number, actor in _named(film):
-        if (actor.moves or actor.track.kind == "still") and film.free(number):
-            answer = "moving" if actor.moves else "still"
-            yield _ask("motion", actor.track.kind, f"Is the {actor.name} still or moving?", answer, _throughout(actor))
+def _movement(skill: str) -> Callable[[Film], Iterator[Question]]:
+    def asked(film: Film) -> Iterator[Question]:
+        for number, actor in named(film):
+            if film.free(number):
+                yield from (question for question in moves(actor) if question.skill == skill)
+
+    return asked
 
 
 def _order(film: Film) -> Iterator[Question]:
-    named = [actor for _, actor in _named(film)]
+    offered = [actor for _, actor in named(film)]
     for kind, came in (("appear", "came"), ("vanish", "vanished")):
-        events = [actor for actor in named if actor.track.kind == kind]
+        events = [actor for actor in offered if actor.track.kind == kind]
         for one, other in permutations(events, 2):
             first, second = sorted((one, other), key=lambda actor: actor.track.frame)
             start, end = first.track.frame, second.track.frame
@@ -80,7 +85,7 @@ def _order(film: Film) -> Iterator[Question]:
 
 
 def _events(film: Film) -> Iterator[Question]:
-    for _, actor in _named(film):
+    for _, actor in named(film):
         if actor.track.kind in ("still", "blink"):
             count = str(len(actor.track.off))
             yield _ask("events", count, f"How many times does the {actor.name} blink?", count, _throughout(actor))
@@ -113,8 +118,8 @@ def _memory(film: Film) -> Iterator[Question]:
 
 
 ASKERS: dict[str, Callable[[Film], Iterator[Question]]] = {
-    "direction": _direction,
-    "motion": _motion,
+    "direction": _movement("direction"),
+    "motion": _movement("motion"),
     "order": _order,
     "events": _events,
     "colour": _colour,
