@@ -89,10 +89,15 @@ class Clip:
     def sheet(self, count: int) -> Image.Image:
         """A picture of ``count`` of the frames, the first of each of as many equal runs; see :func:`sheet`."""
         whole, places = sheet(self.size, count)
-        made, run = Image.new("RGB", whole, "white"), -(-len(self.frames) // count)
-        for number, place in enumerate(places):
-            made.paste(self.frames[min(number * run, len(self.frames) - 1)], place)
+        made = Image.new("RGB", whole, "white")
+        for number, place in zip(self.first_of_runs(count), places, strict=True):
+            made.paste(self.frames[number], place)
         return made
+
+    def first_of_runs(self, count: int) -> list[int]:
+        """The numbers of the first frames of ``count`` equal runs."""
+        run = -(-len(self.frames) // count)
+        return [min(number * run, len(self.frames) - 1) for number in range(count)]
 
     def on_sheet(self, boxes: Sequence[Sequence[float]], frames: Sequence[int], count: int) -> list[list[float]]:
         """Boxes in frames as boxes in the picture of :meth:`sheet`.

@@ -24,7 +24,7 @@ from made_runs import identity, line, write_run, write_scores
 from parbench import results
 from parbench.config import build_reducer, compose_config
 from parbench.errors import ParbenchError
-from parbench.figures import curves, evidence, gallery, labels, looks, style, times
+from parbench.figures import curves, evidence, gallery, kept_choice, labels, looks, style, times
 from parbench.figures.files import save
 from parbench.figures.images import Images
 from parbench.figures.looks import CONTROL, look
@@ -406,7 +406,7 @@ def test_an_image_is_cut_as_the_vision_tower_sees_it():
 
 def test_a_gallery_dims_what_was_dropped(tiny_sweep):
     sweep = swept(tiny_sweep)
-    images, choice = Images(sweep), gallery.choose(sweep)
+    images, choice = Images(sweep), kept_choice.choose(sweep)
     figure = gallery.gallery(sweep, images, choice, SCREEN)
     assert_readable(figure, SCREEN)
     samples = sweep.answers.frame.set_index(["run_id", "id"])
@@ -420,18 +420,18 @@ def test_a_gallery_dims_what_was_dropped(tiny_sweep):
 
 def test_a_gallery_leaves_out_what_mixes_all_patches_and_has_random(tiny_sweep):
     sweep = swept(tiny_sweep)
-    chosen = sweep.points.loc[gallery.choose(sweep).runs, "method"].tolist()
+    chosen = sweep.points.loc[kept_choice.choose(sweep).runs, "method"].tolist()
     assert "tome" not in chosen
     assert {"par", "fastv", "random"} <= set(chosen)
 
 
 def test_a_gallery_says_which_methods_it_cannot_show(tiny_sweep):
     sweep = swept(tiny_sweep)
-    figure = gallery.gallery(sweep, Images(sweep), gallery.choose(sweep), SCREEN)
+    figure = gallery.gallery(sweep, Images(sweep), kept_choice.choose(sweep), SCREEN)
     note = " ".join(next(text.get_text() for text, _ in texts(figure) if "Dark:" in text.get_text()).split())
     assert note.endswith("so that nearly every patch is in one: tome.")
     unmerged = sweep_of(results.load(tiny_sweep, columns=COLUMNS))
-    chosen = dataclasses.replace(gallery.choose(unmerged), merged=())
+    chosen = dataclasses.replace(kept_choice.choose(unmerged), merged=())
     figure = gallery.gallery(unmerged, Images(unmerged), chosen, SCREEN)
     assert not any("Not shown" in text.get_text() for text, _ in texts(figure))
 

@@ -8,12 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from browser import Browser
 from parbench.cli import main
 from parbench.figures.images import Images
+from parbench.figures.kept_choice import choose
+from parbench.figures.kept_strips import kept_strips
+from parbench.figures.style import SCREEN
 from parbench.figures.sweep import COLUMNS, Sweep, sweep_of
 from parbench.results import load
+from parbench.results.kept_bitmap import kept_bits
 from videos import STEP, write_video
 
 # Frames of two videos of one size: the steps of the longer one are as many as the frames of the shorter one.
@@ -62,6 +67,30 @@ def test_accuracy_is_drawn_against_the_tokens_of_a_second(made: Path, sweep: Swe
     assert rates == pytest.approx({"none": tokens / seconds, "random": tokens / 4 / seconds})
     assert main(["figures", str(made / "runs"), "only=accuracy-rate", f"out={made / 'figures'}"]) == 0
     assert {path.name for path in (made / "figures").iterdir()} == {"accuracy-rate.png", "accuracy-rate.pdf"}
+
+
+@pytest.mark.cli
+def test_kept_tokens_are_drawn_as_strips_with_frames_from_left_to_right(made: Path, sweep: Sweep) -> None:
+    frames = sweep.answers.frame
+    (line,) = frames[(frames["id"] == "local-0") & (frames["run_id"] == sweep.reduced["run_id"].iloc[0])].to_dict("records")
+    figure = kept_strips(sweep, Images(sweep), choose(sweep, line["image_id"]), SCREEN)
+    (steps,), drawn = line["frames"], [axis for axis in figure.axes if axis.images]
+    # A row for the clip and one for the only method, whose name and budget are on the left.
+    clip, strip = drawn[:steps], drawn[steps:]
+    assert len(strip) == steps
+    lefts = [[axis.get_position().x0 for axis in row] for row in (clip, strip)]
+    assert lefts[0] == lefts[1] == sorted(lefts[0])
+    (name,) = (text for axis in figure.axes for text in axis.texts if text.get_text() == "random @0.25")
+    assert name.get_window_extent().x1 < strip[0].get_window_extent().x0
+    assert [text.get_text() for axis in clip for text in axis.texts] == ["0 s", "0.2 s", "0.4 s", "0.6 s"]
+    kept = kept_bits(line["kept"][0], steps * 12).reshape(steps, 3, 4)
+    for step, (whole, left) in enumerate(zip(clip, strip, strict=True)):
+        before, after = (np.asarray(axis.images[0].get_array())[42::84, 42::84, 0] for axis in (whole, left))
+        assert before == pytest.approx(np.full((3, 4), 2 * step * STEP / 255), abs=0.03)
+        assert after == pytest.approx(before * np.where(kept[step], 1, 0.2), abs=0.01)
+    assert main(["figures", str(made / "runs"), "only=kept", f"image={line['image_id']}", f"out={made / 'kept'}"]) == 0
+    with Image.open(made / "kept" / "kept.png") as picture:
+        assert picture.size == pytest.approx(figure.get_size_inches() * SCREEN.dpi, abs=1)
 
 
 @pytest.mark.cli

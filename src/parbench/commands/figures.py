@@ -135,8 +135,10 @@ def _of_sweep(name: str, sweep: Sweep, image: str) -> Iterator[Picture]:
 
 
 def _kept(sweep: Sweep, image: str) -> Iterator[Picture]:
-    from parbench.figures.gallery import choose, gallery
+    from parbench.figures.gallery import gallery
     from parbench.figures.images import Images
+    from parbench.figures.kept_choice import choose
+    from parbench.figures.kept_strips import kept_strips
 
     try:
         images = Images(sweep)
@@ -146,7 +148,8 @@ def _kept(sweep: Sweep, image: str) -> Iterator[Picture]:
             raise
         _left_out("kept", str(error))
         return
-    yield Picture("kept", lambda medium: gallery(sweep, images, choice, medium))
+    draw = kept_strips if images.view(choice.questions[0]).layout.frames > 1 else gallery
+    yield Picture("kept", lambda medium: draw(sweep, images, choice, medium))
 
 
 def _times(sweep: Sweep, named: Sequence[Path], beside: Sequence[Path]) -> Iterator[Picture]:

@@ -11,6 +11,7 @@ import pandas as pd
 import yaml
 from PIL import Image
 
+from parbench.clips import Clip
 from parbench.errors import ParbenchError
 from parbench.figures.sweep import Sweep
 from parbench.figures.views import SIDE, View, centre_square, whole_view
@@ -57,6 +58,13 @@ class Images:
     def _steps_of(self, sample: str) -> int | None:
         """Frames of a sample's video that have tokens of their own; None for an image, or if no run has answered about it."""
         return self._steps.get(self._image_of[sample])
+
+    def times(self, sample: str) -> list[float]:
+        """Seconds of the frames of a sample's clip, as a picture shows them; empty for an image."""
+        found, steps = self.dataset.visuals(sample_number(sample))[0], self._steps_of(sample)
+        if not isinstance(found, Clip):
+            return []
+        return [found.times[number] for number in found.first_of_runs(steps or len(found.frames))]
 
     def _given(self, sample: str) -> Image.Image:
         number = sample_number(sample)

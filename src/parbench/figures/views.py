@@ -105,6 +105,24 @@ def whole_view(image: Image.Image, layout: Layout, boxes: Sequence[Box]) -> View
     return View(image if size == image.size else image.resize(size, Image.Resampling.BICUBIC), layout, boxes)
 
 
+def frames_of(seen: View) -> list[View]:
+    """The frames of a clip, in order, each as a view of its own; empty for an image."""
+    found = []
+    across, down = (pixels / extent for pixels, extent in zip(seen.image.size, seen.layout.size, strict=True))
+    for grid in seen.layout.grids if seen.layout.frames > 1 else ():
+        left, top, right, bottom = grid.x[0], grid.y[0], grid.x[-1], grid.y[-1]
+        edges = (left * across, top * down, right * across, bottom * down)
+        moved = replace(grid, x=tuple(edge - left for edge in grid.x), y=tuple(edge - top for edge in grid.y))
+        layout = Layout((round(right - left), round(bottom - top)), (moved,))
+        boxes = [
+            (x0 - left, y0 - top, x1 - left, y1 - top)
+            for x0, y0, x1, y1 in seen.boxes
+            if x0 < right and y0 < bottom and x1 > left and y1 > top
+        ]
+        found.append(View(seen.image.crop(tuple(map(round, edges))), layout, boxes))
+    return found
+
+
 def centre_square(image: Image.Image) -> Image.Image:
     """The centre crop of an image, as in CLIP's processor, ``SIDE`` pixels wide."""
     side = min(image.size)
