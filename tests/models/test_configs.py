@@ -20,9 +20,11 @@ from parbench.models.special_tokens import small_tokenizer, special_tokens, take
 pytestmark = pytest.mark.unit
 
 # Millions of parameters of vision tower, connector, and language model with its head, which the bytes of the published weights
-# confirm. Towers of Qwen's contain their connectors.
+# confirm, except those of idefics3-8b, which follow from its parts (SigLIP at 364 pixels and Llama 3.1 8B). Towers of Qwen's contain
+# their connectors.
 PARAMETERS = {
     "gemma3-4b": (416.9, 3.0, 3880),
+    "idefics3-8b": (412.9, 18.9, 8030),
     "internvl3-2b": (304.0, 8.7, 1776),
     "internvl3-8b": (304.0, 27.5, 7613),
     "llava-next-13b": (303.5, 31.5, 13017),
@@ -48,6 +50,7 @@ TOKENS = {
     "qwen2.5-vl-7b": (144, 576, 999, 2691),
     "qwen3-vl-4b": (100, 441, 768, 2040),
     "internvl3-2b": (256, 1280, 3328, 2304),
+    "idefics3-8b": (2873, 2873, 2197, 2197),
     "smolvlm2-2.2b": (1377, 1377, 1053, 1053),
     "gemma3-4b": (256, 256, 256, 256),
 }

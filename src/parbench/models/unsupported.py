@@ -17,7 +17,7 @@ SUPPORTED = {
     "qwen2_5_vl": ("Qwen2.5-VL", "qwen2.5-vl-7b"),
     "qwen3_vl": ("Qwen3-VL", "qwen3-vl-8b"),
     "internvl": ("InternVL", "internvl3-8b"),
-    "idefics3": ("Idefics3", None),
+    "idefics3": ("Idefics3", "idefics3-8b"),
     "smolvlm": ("SmolVLM", "smolvlm2-2.2b"),
     "gemma3": ("Gemma 3", "gemma3-4b"),
 }
