@@ -20,8 +20,8 @@ from parbench.models.special_tokens import small_tokenizer, special_tokens, take
 pytestmark = pytest.mark.unit
 
 # Millions of parameters of vision tower, connector, and language model with its head, which the bytes of the published weights
-# confirm, except those of idefics3-8b, which follow from its parts (SigLIP at 364 pixels and Llama 3.1 8B). Towers of Qwen's contain
-# their connectors.
+# confirm, except those of idefics3-8b, which follow from its parts (SigLIP at 364 pixels and Llama 3.1 8B). Towers of Qwen's
+# contain their connectors.
 PARAMETERS = {
     "gemma3-4b": (416.9, 3.0, 3880),
     "idefics3-8b": (412.9, 18.9, 8030),
