@@ -31,6 +31,8 @@ WINDOW = Window(0, 0, PATCHES, PATCHES)
 CHANGES = ("stays", *WAYS, "comes", "goes", "turns")
 
 _LAYOUT = Layout(MERGE)
+# Words for tracks in which something comes or goes.
+_EVENTS = {"blink": "blink", "appear": "came", "vanish": "vanished"}
 _NUMBERS = ("one", "two", "three", "four")
 
 
@@ -62,7 +64,7 @@ class Reel:
         return [value for step in (0, STEPS - 1) for value in _centre(actor, step)]
 
     def words(self) -> list[tuple[int, tuple[str, ...]]]:
-        """Visual tokens, each with words for what it shows: colour, shape, and the way in which it moves."""
+        """Visual tokens, each with words for what it shows: colour, shape, and what becomes of it in the time step."""
         found: dict[tuple[int, tuple[str, ...]], None] = {}
         for step, owner in enumerate(self.owner):
             for token, things in enumerate(_LAYOUT.grouped(owner, WINDOW)):
@@ -70,7 +72,7 @@ class Reel:
                     actor = self.film.actors[number - 1]
                     # Of a colour that changes within the pair, the later one.
                     colour = actor.colour_in(step * JOINED + JOINED - 1)
-                    found[step * _LAYOUT.count(WINDOW) + token, (colour, actor.shape, _way(actor))] = None
+                    found[step * _LAYOUT.count(WINDOW) + token, (colour, actor.shape, _becomes(actor, step))] = None
         return list(found)
 
 
@@ -156,6 +158,11 @@ def referents(question: Question, film: Film) -> list[Referent]:
         if any(tuple(said[at : at + len(phrase)]) == phrase for at in range(len(said))):
             found.append(Referent(phrase, (*thing, *words)))
     return found
+
+
+def _becomes(actor: Actor, step: int) -> str:
+    """The word for what becomes of a thing within a time step."""
+    return _EVENTS[actor.track.kind] if _change(actor, step) in ("comes", "goes") else _way(actor)
 
 
 def _way(actor: Actor) -> str:

@@ -82,7 +82,7 @@ STAGES = (
     replace(
         _LANGUAGE,
         name="language-24c",
-        steps=700,
+        steps=1000,
         rate=4e-4,
         floor=0.02,
         warmup=40,
