@@ -103,6 +103,19 @@ STAGES = (
     ),
     replace(_WIDE, name="wide-a", steps=800),
     replace(_WIDE, name="wide-b", steps=800, floor=0.02, thinned=0.6, numbers=ALIKE),
+    # More wordings of counting and of relations, and a small rate from the beginning.
+    replace(
+        _WIDE,
+        name="wide-c",
+        steps=340,
+        rate=1.5e-4,
+        floor=0.02,
+        thinned=0.5,
+        reworded=0.7,
+        outside=0.12,
+        numbers=ALIKE,
+        emphasis=(("count", 5.0), ("existence", 1.5), ("relation", 1.5)),
+    ),
 )
 
 

@@ -1,7 +1,7 @@
 """Paraphrases of the questions of ``scenes``: several per skill for training, and some held out from training.
 
 The splits use the wording of ``parbench.scenes.questions``. Paraphrases have the same answer and evidence. Held-out paraphrases
-consist of words that occur in training.
+consist of words that occur in training, in other sentences.
 """
 
 from __future__ import annotations
@@ -60,6 +60,9 @@ WORDINGS: dict[str, tuple[str, ...]] = {
         "What is the number of {things}?",
         "Count the {things}.",
         "Say how many {things} there are.",
+        "How many {things} can you see?",
+        "What number of {things} is in the picture?",
+        "In this image, how many {things} are there?",
     ),
     "position": (
         "Where is the {thing}?",
@@ -77,6 +80,9 @@ WORDINGS: dict[str, tuple[str, ...]] = {
         "Compared to the {other}, is the {one} {axis}?",
         "Is the {one} {swapped} {of}the {other}?",
         "Say if the {one} is {axis} {of}the {other}.",
+        "In this picture, is the {one} {axis} {of}the {other}?",
+        "Where, {axis} {of}the {other}, is the {one}?",
+        "Compared to the {other}, say if the {one} is {axis}.",
     ),
     "reading": (
         "What does the {sign} say?",
