@@ -189,7 +189,7 @@ class CountingTrainer(Counting):
         """Losses of a step; of the vision tower alone in a stage without questions."""
         if self.stage.questions:
             return super().losses(step)
-        lesson = self.draw(np.random.default_rng([self.seed, step, self.stage.side, 7]))
+        lesson = self.draw(np.random.default_rng([self.seed + self.stage.data, step, self.stage.side, 7]))
         with torch.autocast(self.scale.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16):
             return self._seen(self.see(lesson.pictures)[0], lesson)
 

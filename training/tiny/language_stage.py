@@ -128,7 +128,7 @@ class LanguageTrainer(nn.Module):
 
     def losses(self, step: int) -> Losses:
         """Losses of a step. Its data depend only on the number of the step and the seed."""
-        lesson = self.draw(np.random.default_rng([self.seed, step, self.stage.side, 7]))
+        lesson = self.draw(np.random.default_rng([self.seed + self.stage.data, step, self.stage.side, 7]))
         with torch.autocast(self.scale.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16):
             features, visual = self.see(lesson.pictures)
             return self._losses(visual, lesson) | self._seen(features, lesson)

@@ -48,6 +48,7 @@ class Stage:
         shapes: Rows and columns of patches of whole images instead of windows of ``side``; one is drawn for each step.
         adopted: Whether the LLM begins with the weights of another model in training.
         clips: Share of the steps on clips instead of images.
+        data: Added to the seed of the data, so that stages alike do not see the same images again.
         differences: Whether the vision tower begins to see what differs between the frames of a pair.
     """
 
@@ -77,6 +78,7 @@ class Stage:
     adopted: bool = False
     clips: float = 0.0
     differences: bool = False
+    data: int = 0
 
 
 def prefixed(losses: Losses, part: str) -> Losses:

@@ -69,7 +69,7 @@ class ClipTrainer(QwenTrainer):
 
     def losses(self, step: int) -> Losses:
         """Losses of a step. Its data depend only on the number of the step and the seed."""
-        rng = np.random.default_rng([self.seed, step, 13])
+        rng = np.random.default_rng([self.seed + self.stage.data, step, 13])
         if rng.random() >= self.stage.clips:
             return super().losses(step)
         reels, asked = draw_reels(rng, self.stage)

@@ -94,6 +94,22 @@ STAGES = (
         emphasis=(("count", 6.0), ("reading", 2.0), ("position", 1.5)),
         numbers=ALIKE,
     ),
+    replace(
+        _LANGUAGE,
+        name="language-24d",
+        steps=450,
+        rate=3e-4,
+        floor=0.02,
+        warmup=30,
+        thinned=0.3,
+        crowded=0.6,
+        shapes=_SHAPES,
+        clips=0.5,
+        named=0.6,
+        emphasis=(("count", 8.0), ("reading", 2.0), ("position", 1.5)),
+        numbers=ALIKE,
+        data=1,
+    ),
 )
 
 
