@@ -10,8 +10,8 @@ METHOD  ?= par
 DATASET ?= scenes
 # Passed on only when you give it: without it a method runs its own rule (par: 64, prumerge: adaptive).
 BUDGET  ?= 64
-# Number of questions; empty means all of them. The small model's first run is kept short.
-LIMIT   ?= $(if $(filter llava-tiny,$(MODEL)),1000)
+# Number of questions; empty means all of them. The first run of the small models is kept short.
+LIMIT   ?= $(if $(filter llava-tiny qwen-tiny,$(MODEL)),1000)
 # Comma lists for `make sweep`; empty means the sweep's own defaults.
 METHODS ?=
 BUDGETS ?=

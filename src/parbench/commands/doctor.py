@@ -33,8 +33,9 @@ def run(given: Given) -> None:
     cuda = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())) or "none"
     rows.append(("CUDA devices", cuda))
     rows.append(("slurm", shutil.which("sbatch") or "not installed"))
-    tiny = Path(asset("llava-tiny")) / "model.safetensors"
-    rows.append(("llava-tiny", "shipped" if tiny.is_file() else f"missing: {tiny}"))
+    for shipped in ("llava-tiny", "qwen-tiny"):
+        tiny = Path(asset(shipped)) / "model.safetensors"
+        rows.append((shipped, "shipped" if tiny.is_file() else f"missing: {tiny}"))
     rows.append(("scenes", str(default_root())))
     rows += [(f"{group}s", ", ".join(names(group))) for group in ("model", "method", "dataset")]
     for name, value in rows:

@@ -12,7 +12,7 @@ from parbench.errors import ParbenchError
 from parbench.models.hub import is_hub_name
 
 # The one model that parbench itself makes.
-_SHIPPED = {"llava-tiny": "parbench/llava-tiny"}
+_SHIPPED = {name: f"parbench/{name}" for name in ("llava-tiny", "qwen-tiny")}
 
 
 def model_id(run: Mapping[str, Any], given: str | None) -> str:
