@@ -14,6 +14,7 @@ import shutil
 from pathlib import Path
 
 from parbench.results.folders import find, is_finished, read
+from parbench.results.layouts import FILE as LAYOUTS
 
 _AS_THEY_ARE = ("provenance.json", "plan.json", "metrics.json")
 
@@ -30,6 +31,9 @@ def keep(run: Path, folder: Path, root: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for name in _AS_THEY_ARE:
         shutil.copyfile(run / name, target / name)
+    # Where the tokens of images of other shapes and of clips lie; runs of LLaVA-1.5 have none.
+    if (run / LAYOUTS).exists():
+        shutil.copyfile(run / LAYOUTS, target / LAYOUTS)
     settings = (run / "config.yaml").read_text(encoding="utf-8")
     (target / "config.yaml").write_text(settings.replace(f"{root}/", ""), encoding="utf-8")
     plain = run / "samples.jsonl"

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import json
 import lzma
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from helpers import METHODS
 from parbench.results import load
+from parbench.results.layouts import read_layouts
 from parbench.tables.comparing import compare
 from paths import ROOT
 
 REFERENCE = ROOT / "results" / "reference"
-RUNS = REFERENCE / "scenes"
+RUNS, CLIPS = REFERENCE / "scenes", REFERENCE / "scenes-video"
+
+
+def committed(runs: Path) -> pd.DataFrame:
+    return pd.read_csv(runs.with_suffix(".csv"), dtype={"run_id": str}).set_index("run_id", drop=False)
 
 
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
-    return pd.read_csv(REFERENCE / "scenes.csv", dtype={"run_id": str}).set_index("run_id", drop=False)
+    return committed(RUNS)
 
 
-def answers(run: str) -> list[dict]:
-    return [json.loads(line) for line in lzma.open(RUNS / run / "samples.jsonl.xz", "rt", encoding="utf-8")]
+def answers(run: str, runs: Path = RUNS) -> list[dict]:
+    return [json.loads(line) for line in lzma.open(runs / run / "samples.jsonl.xz", "rt", encoding="utf-8")]
 
 
 def test_the_methods_of_the_table_are_there_at_every_budget(table):
@@ -65,8 +71,21 @@ def test_a_row_of_the_table_is_what_its_samples_say(table, label):
     assert row["flops_prefill"] == pytest.approx(sum(spent))
 
 
-def test_the_table_is_that_of_the_runs(table):
-    fresh = compare(load(RUNS)).frame.set_index("run_id", drop=False)
+def test_rows_about_clips_are_what_their_samples_say():
+    rows = committed(CLIPS)
+    assert len(rows) == len(list(CLIPS.iterdir())) == 47
+    for run, row in rows.iterrows():
+        told = answers(run, CLIPS)
+        assert row["n"] == len(told) == 1337
+        assert row["score"] == pytest.approx(sum(one["score"] for one in told) / len(told))
+        [layout] = read_layouts(CLIPS / run).values()
+        assert layout.frames == 4
+
+
+@pytest.mark.parametrize("runs", [RUNS, CLIPS], ids=lambda runs: runs.name)
+def test_the_table_is_that_of_the_runs(runs):
+    table = committed(runs)
+    fresh = compare(load(runs)).frame.set_index("run_id", drop=False)
     assert list(fresh.index) == list(table.index)
     numbers = [name for name in fresh.select_dtypes("number") if name in table]
     assert len(numbers) > 40
