@@ -111,7 +111,7 @@ def frames_of(seen: View) -> list[View]:
     across, down = (pixels / extent for pixels, extent in zip(seen.image.size, seen.layout.size, strict=True))
     for grid in seen.layout.grids if seen.layout.frames > 1 else ():
         left, top, right, bottom = grid.x[0], grid.y[0], grid.x[-1], grid.y[-1]
-        edges = (left * across, top * down, right * across, bottom * down)
+        edges = (round(left * across), round(top * down), round(right * across), round(bottom * down))
         moved = replace(grid, x=tuple(edge - left for edge in grid.x), y=tuple(edge - top for edge in grid.y))
         layout = Layout((round(right - left), round(bottom - top)), (moved,))
         boxes = [
@@ -119,7 +119,7 @@ def frames_of(seen: View) -> list[View]:
             for x0, y0, x1, y1 in seen.boxes
             if x0 < right and y0 < bottom and x1 > left and y1 > top
         ]
-        found.append(View(seen.image.crop(tuple(map(round, edges))), layout, boxes))
+        found.append(View(seen.image.crop(edges), layout, boxes))
     return found
 
 
