@@ -24,7 +24,7 @@ def run(given: Given) -> None:
         raise ParbenchError(f"doctor takes no arguments: leave {given.rest[0]} out")
     import torch
 
-    from parbench.models.assets import asset
+    from parbench.models.assets import SHIPPED, asset
     from parbench.scenes.splits import default_root
 
     rows = [("parbench", __version__), ("python", platform.python_version())]
@@ -33,7 +33,7 @@ def run(given: Given) -> None:
     cuda = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())) or "none"
     rows.append(("CUDA devices", cuda))
     rows.append(("slurm", shutil.which("sbatch") or "not installed"))
-    for shipped in ("llava-tiny", "qwen-tiny"):
+    for shipped in SHIPPED:
         tiny = Path(asset(shipped)) / "model.safetensors"
         rows.append((shipped, "shipped" if tiny.is_file() else f"missing: {tiny}"))
     rows.append(("scenes", str(default_root())))

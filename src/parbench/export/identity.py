@@ -9,10 +9,8 @@ from typing import Any
 import yaml
 
 from parbench.errors import ParbenchError
+from parbench.models.assets import SHIPPED
 from parbench.models.hub import is_hub_name
-
-# The one model that parbench itself makes.
-_SHIPPED = {name: f"parbench/{name}" for name in ("llava-tiny", "qwen-tiny")}
 
 
 def model_id(run: Mapping[str, Any], given: str | None) -> str:
@@ -30,7 +28,7 @@ def model_id(run: Mapping[str, Any], given: str | None) -> str:
     name = run["identity"]["model"]
     # With an adapter it is not the model of the hub.
     published = None if run["identity"].get("adapter") else _of_hub(Path(run["folder"]) / "config.yaml")
-    found = published or given or _SHIPPED.get(name)
+    found = published or given or (f"parbench/{name}" if name in SHIPPED else None)
     if found is None:
         raise ParbenchError(
             f"{run['folder']} is a run of {name}, which does not come from the Hugging Face Hub: name it, as in model_id=ORG/NAME"

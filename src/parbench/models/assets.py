@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from importlib import resources
 
+# The models that parbench itself makes.
+SHIPPED = ("llava-tiny", "qwen-tiny")
+
 
 def asset(name: str) -> str:
     """Path of a model that is shipped in the package (``llava-tiny``)."""

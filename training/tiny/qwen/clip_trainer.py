@@ -110,7 +110,7 @@ class ClipTrainer(QwenTrainer):
         known = target != IGNORE
         scores, wanted = self.changes(hidden[known]).float(), target[known]
         right = (scores.argmax(-1) == wanted).float()
-        ways = (wanted[:, None] == torch.tensor([CHANGES.index(way) for way in WAYS], device=wanted.device)).any(1)
+        ways = torch.isin(wanted, torch.tensor([CHANGES.index(way) for way in WAYS], device=wanted.device))
         return prefixed(dense_losses(hidden, self.heads, reels), "clip") | {
             "clip_change": F.cross_entropy(scores, wanted, weight=balanced(wanted)),
             "_clip_change_acc": right.mean(),

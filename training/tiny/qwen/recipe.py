@@ -44,6 +44,21 @@ _HARD = (("count", 4.0), ("reading", 2.0), ("position", 1.5))
 # Images of other shapes than the canvas: a third of the steps.
 _SHAPES = ((24, 24), (24, 24), (24, 24), (24, 24), (16, 32), (32, 16))
 
+_SAID = (("reading", 2.0), ("position", 1.5))
+# Half of the steps on clips, with more questions about them than before; the words for things weigh more.
+_CLIPS = replace(
+    _LANGUAGE,
+    rate=4e-4,
+    floor=0.02,
+    thinned=0.4,
+    crowded=0.5,
+    shapes=_SHAPES,
+    clips=0.55,
+    named=0.6,
+    emphasis=(("count", 6.0), *_SAID),
+    numbers=ALIKE,
+)
+
 STAGES = (
     replace(_VISION, name="vision-06", steps=1000),
     replace(_VISION, name="vision-12", side=12, steps=1200, batch=16, things=(1, 5), signs=(0, 2), rate=8e-4, floor=0.3),
@@ -79,35 +94,17 @@ STAGES = (
     ),
     # The tower sees ways of moving only if its labels of changes count alike.
     replace(_WHOLE, name="vision-ways", steps=450, warmup=30, clips=0.75),
+    replace(_CLIPS, name="language-24c", steps=1000, warmup=40),
     replace(
-        _LANGUAGE,
-        name="language-24c",
-        steps=1000,
-        rate=4e-4,
-        floor=0.02,
-        warmup=40,
-        thinned=0.4,
-        crowded=0.5,
-        shapes=_SHAPES,
-        clips=0.55,
-        named=0.6,
-        emphasis=(("count", 6.0), ("reading", 2.0), ("position", 1.5)),
-        numbers=ALIKE,
-    ),
-    replace(
-        _LANGUAGE,
+        _CLIPS,
         name="language-24d",
         steps=450,
         rate=3e-4,
-        floor=0.02,
         warmup=30,
         thinned=0.3,
         crowded=0.6,
-        shapes=_SHAPES,
         clips=0.5,
-        named=0.6,
-        emphasis=(("count", 8.0), ("reading", 2.0), ("position", 1.5)),
-        numbers=ALIKE,
+        emphasis=(("count", 8.0), *_SAID),
         data=1,
     ),
 )
