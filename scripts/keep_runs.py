@@ -4,11 +4,15 @@
 
 The same runs give the same bytes. `parbench table`, `figures`, `report` and `parbench.results.load` read such a folder like any
 other.
+
+More than half of a compressed run is which tokens remain, and the margins of answers. With `--pictures 40` they are kept for
+questions about the first 40 images only. Tables stay the same, and pictures of kept tokens choose among these images.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import lzma
 import shutil
 from pathlib import Path
@@ -19,13 +23,29 @@ from parbench.results.layouts import FILE as LAYOUTS
 _AS_THEY_ARE = ("provenance.json", "plan.json", "metrics.json")
 
 
-def keep(run: Path, folder: Path, root: Path) -> None:
+def lean(samples: bytes, pictures: int) -> bytes:
+    """Samples without kept tokens and margins, except those about the first images.
+
+    Args:
+        samples: Lines of JSON.
+        pictures: Number of images.
+    """
+    lines = [json.loads(line) for line in samples.splitlines()]
+    first = set(list(dict.fromkeys(line["image_id"] for line in lines))[:pictures])
+    for line in lines:
+        if line["image_id"] not in first:
+            line |= {"kept": [], "margin": None}
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()
+
+
+def keep(run: Path, folder: Path, root: Path, pictures: int | None = None) -> None:
     """Copy one run.
 
     Args:
         run: The folder of the run.
         folder: The folder for its copy, which has the same name.
         root: The repository in which the run was made. Paths in the copy are relative to it.
+        pictures: Number of images whose kept tokens are copied; None for all.
     """
     target = folder / run.name
     target.mkdir(parents=True, exist_ok=True)
@@ -38,7 +58,8 @@ def keep(run: Path, folder: Path, root: Path) -> None:
     (target / "config.yaml").write_text(settings.replace(f"{root}/", ""), encoding="utf-8")
     plain = run / "samples.jsonl"
     if plain.exists():
-        packed = lzma.compress(plain.read_bytes(), preset=9 | lzma.PRESET_EXTREME)
+        samples = plain.read_bytes() if pictures is None else lean(plain.read_bytes(), pictures)
+        packed = lzma.compress(samples, preset=9 | lzma.PRESET_EXTREME)
         (target / "samples.jsonl.xz").write_bytes(packed)
     else:
         for samples in run.glob("samples.jsonl.*"):
@@ -50,13 +71,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--pictures", type=int, help="number of images whose kept tokens are copied; by default all")
     given = parser.parse_args()
     finished = [run for run in find([given.runs]).runs if is_finished(run)]
     # Runs are in results/runs of the repository.
     root = given.runs.resolve().parents[1]
     for run in finished:
         read(run)
-        keep(run, given.folder, root)
+        keep(run, given.folder, root, given.pictures)
     print(f"{len(finished)} runs in {given.folder}")
 
 

@@ -1,8 +1,9 @@
-"""Trains llava-tiny from scratch: first the CLIP, then projector and LLM on its frozen features.
+"""Trains llava-tiny from scratch: first the CLIP, then projector and LLM on its frozen features, then all of it.
 
     python training/train_tiny.py --folder results/training            # train, or resume
     python training/train_tiny.py --folder results/training --only vision
-    python training/train_tiny.py --folder results/training-2 --recipe 2     # llava-tiny 2, from the saved weights
+    python training/export_tiny.py --folder results/training --out results/llava-tiny-1
+    python training/train_tiny.py --folder results/training-2 --recipe 2 --start results/llava-tiny-1    # the second half
 
 All data come from the train split of ``scenes`` and one seed. After an interruption, the same command resumes the training.
 """
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from tiny.continuation import COURSE, KEPT
+from tiny.continuation import KEPT, SHIPPED, course_from
 from tiny.recipe import train_language, train_vision
 
 
@@ -27,12 +28,12 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--only", choices=("vision", "language"))
     parser.add_argument("--recipe", type=int, choices=(1, 2), default=1, help="2: continue from llava-tiny (training/README.md)")
-    parser.add_argument("--kept", type=Path, default=KEPT, help="recipe 2: folder of the weights to continue from")
+    parser.add_argument("--kept", type=Path, default=KEPT, help="recipe 2: folder of a saved state to continue from")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     arguments.folder.mkdir(parents=True, exist_ok=True)
     if arguments.recipe == 2:
-        COURSE.go_on(arguments.folder, arguments.kept, arguments.seed)
+        course_from(arguments.start).go_on(arguments.folder, arguments.kept, arguments.seed)
         return
     if arguments.only != "language":
         train_vision(arguments.folder, arguments.seed, torch.device(arguments.device))

@@ -252,8 +252,7 @@ def test_other_sources_of_topv_keep_other_tokens(adapter, embeddings, monkeypatc
     kept = [set(trace.origin.of(0).patch.tolist()) for trace in (usual, other)]
     assert len(kept[0]) == len(kept[1])
     assert kept[0] != kept[1]
-    # Runs of before the field keep their identity.
-    assert "sources" not in reducer("topv").settings()
+    assert reducer("topv").settings()["sources"] == "layer"
 
 
 def test_merged_tokens_say_what_they_are_made_of(adapter, embeddings, monkeypatch):

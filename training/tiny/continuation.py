@@ -1,9 +1,10 @@
-"""The training of llava-tiny 2, which continues from the shipped weights and can move between machines (see ``course``)."""
+"""The second half of llava-tiny's training, which continues from a model folder and can move between machines (see ``course``)."""
 
 from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,10 +16,10 @@ from tiny.counting import CountingTrainer
 from tiny.course import Course
 from tiny.loop import Stage
 from tiny.validation import outside_validation, validation
-from tiny.vocabulary import ADDED, build_clip_tokenizer, build_processor, build_tokenizer
+from tiny.vocabulary import added_words, build_clip_tokenizer, build_processor, tokenizer_of
 
 SHIPPED = Path(asset("llava-tiny"))
-KEPT = Path("training/llava-tiny-2")
+KEPT = Path("training/llava-tiny")
 
 _COUNTING = Stage(
     "",
@@ -119,32 +120,46 @@ STAGES = (
 )
 
 
-def build_trainer(seed: int) -> CountingTrainer:
-    """The trainer of the shipped llava-tiny, with newly initialised heads."""
+def build_trainer(seed: int, start: Path = SHIPPED) -> CountingTrainer:
+    """The trainer of a llava-tiny, with newly initialised heads.
+
+    Args:
+        seed: Seed of the heads and of data.
+        start: Folder of the llava-tiny, as ``training/export_tiny.py`` writes it; by default the shipped one.
+    """
     torch.manual_seed(seed + 2)
-    llava = LlavaForConditionalGeneration.from_pretrained(SHIPPED, dtype=torch.float32)
-    return CountingTrainer(llava, build_tokenizer(), STAGES[0], seed, SHIPPED / "clip")
+    llava = LlavaForConditionalGeneration.from_pretrained(start, dtype=torch.float32)
+    return CountingTrainer(llava, tokenizer_of(llava), STAGES[0], seed, start / "clip")
 
 
-def write_model(kept: Path, out: Path) -> None:
+def course_from(start: Path) -> Course[CountingTrainer]:
+    """The training that continues from a folder of a llava-tiny."""
+    return replace(COURSE, build=partial(build_trainer, start=start))
+
+
+def write_model(kept: Path, out: Path, start: Path = SHIPPED) -> None:
     """Write the saved model in Hugging Face's layout in float16, with the CLIP of its vision tower.
 
     Args:
         kept: Folder of the saved state.
         out: Folder for the model; files of the same names are replaced.
+        start: Folder of the llava-tiny from which the training continued.
 
     Raises:
         ParbenchError: The saved weights do not fit.
     """
-    trainer = build_trainer(0)
-    COURSE.load(trainer, kept)
+    course = course_from(start)
+    trainer = course.build(0)
+    course.load(trainer, kept)
     llava = trainer.llava
     tower = llava.model.vision_tower
-    clip = CLIPModel.from_pretrained(SHIPPED / "clip", dtype=torch.float32)
+    clip = CLIPModel.from_pretrained(start / "clip", dtype=torch.float32)
     clip.vision_model.load_state_dict(getattr(tower, "vision_model", tower).state_dict())
+    # In transformers a model that was loaded in float32 says so in the configurations of its parts.
+    for part in (llava.config.text_config, llava.config.vision_config, clip.config.text_config, clip.config.vision_config):
+        part.dtype = None
     llava.half().save_pretrained(out)
-    added = ADDED if len(trainer.tokenizer) > len(build_tokenizer()) else ()
-    build_processor(added).save_pretrained(out)
+    build_processor(added_words(llava)).save_pretrained(out)
     clip.half().save_pretrained(out / "clip")
     build_clip_tokenizer().save_pretrained(out / "clip")
     shutil.copyfile(kept / "log.jsonl", out / "training_log.jsonl")

@@ -120,7 +120,7 @@ _WORDS = [
     "background",
 ]
 
-# Words that llava-tiny 2 adds, each with a known word whose embedding is its initial value. They have the last ids, so that the ids
+# Words that the second half of the training adds, each with a known word whose embedding is its initial value. They have the last ids, so that the ids
 # of known words do not change.
 ADDED = {
     "color": "colour",
@@ -200,6 +200,16 @@ def build_tokenizer(added: Iterable[str] = ()) -> PreTrainedTokenizerFast:
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
+
+
+def added_words(model: PreTrainedModel) -> tuple[str, ...]:
+    """The words of ``ADDED`` that a llava-tiny knows: all, or none if it was trained with the first half of the recipe alone."""
+    return tuple(ADDED) if model.get_input_embeddings().num_embeddings == len(build_tokenizer(ADDED)) else ()
+
+
+def tokenizer_of(model: PreTrainedModel) -> PreTrainedTokenizerFast:
+    """The tokenizer of a llava-tiny."""
+    return build_tokenizer(added_words(model))
 
 
 def build_clip_tokenizer() -> PreTrainedTokenizerFast:

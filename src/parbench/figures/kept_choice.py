@@ -58,6 +58,9 @@ def choose(sweep: Sweep, image: str = "") -> Choice:
     samples = single(sweep.answers.frame)
     if samples.empty:
         raise ParbenchError("no question has exactly one image")
+    samples = _with_kept_tokens(samples)
+    if samples.empty:
+        raise ParbenchError("no run says which tokens are kept")
     methods = [run for run in runs if sweep.points["look"][run].group != CONTROL]
     told = differing_questions(samples, [sweep.points["run_id"][run] for run in methods or runs])
     names = sorted(samples["image_id"].unique())
@@ -67,6 +70,12 @@ def choose(sweep: Sweep, image: str = "") -> Choice:
     questions = _questions(samples[samples["image_id"] == chosen], told)
     among = f"drawn with seed {_SEED} among those with most questions that these methods answer differently. "
     return Choice(runs, questions, chosen, "" if image else f"{sweep.comparison.visual.capitalize()} {among}", merged)
+
+
+def _with_kept_tokens(samples: pd.DataFrame) -> pd.DataFrame:
+    """The samples about images of which every answered sample says which tokens are kept."""
+    silent = samples["error"].isna() & (samples["kept"].str.len() == 0)
+    return samples[~samples["image_id"].isin(samples["image_id"][silent])]
 
 
 def _runs(sweep: Sweep) -> tuple[list[int], tuple[str, ...]]:

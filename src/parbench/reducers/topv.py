@@ -18,8 +18,8 @@ from parbench.reducers.single_cut import ShareCut
 class TopV(ShareCut):
     """Keeps the visual tokens that carry the most mass in an optimal transport from a layer's input to its output.
 
-    Both are of the layer before K. Targets are the normalised inputs of its MLP. Sources are the normalised inputs of its
-    attention or, as notes on the paper say, the inputs of the layer itself (``sources``). The cost is a sum of three terms, each
+    Both are of the layer before K. Targets are the normalised inputs of its MLP. Sources are the inputs of the layer itself, as
+    notes on the paper say, or the normalised inputs of its attention (``sources``). The cost is a sum of three terms, each
     scaled to 0..1: distance of features, proximity on the grid, distance from the centre of the image.
 
     Deviations. The paper scales both marginals in turn (Sinkhorn). With both fixed, the mass of a row is the given marginal and
@@ -39,7 +39,7 @@ class TopV(ShareCut):
         sigma: Width of the proximity in patches.
         temperature: Weight of the entropy.
         recovered: Share of the kept tokens that are evenly spaced among the pruned ones.
-        sources: None: the normalised inputs of the attention; ``layer``: the inputs of the layer, without norm.
+        sources: ``layer``: the inputs of the layer, without norm; None: the normalised inputs of the attention.
     """
 
     title = "TopV-like"
@@ -51,7 +51,7 @@ class TopV(ShareCut):
     sigma: float = 10.0
     temperature: float = 0.1
     recovered: float = 0.2
-    sources: str | None = None
+    sources: str | None = "layer"
 
     def __post_init__(self) -> None:
         """Check the fields."""

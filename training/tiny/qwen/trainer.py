@@ -22,7 +22,7 @@ from tiny.loop import Losses, Stage, prefixed
 from tiny.qwen.architecture import MERGE
 from tiny.qwen.tower import merged, patch_features, to_raster
 from tiny.qwen.vocabulary import clip_tokenizer, known_pieces, learn_words
-from tiny.qwen.warm_start import adopt, furthest
+from tiny.qwen.warm_start import adopt, shipped
 from tiny.sequences import Lesson
 from tiny.vision_stage import HEADS, IGNORE, Picture, dense_losses, normalise
 
@@ -87,7 +87,7 @@ class QwenTrainer(Counting):
         if stage.questions or stage.clips:
             self._take_words()
         if stage.adopted:
-            adopt(self.qwen, furthest(), known_pieces())
+            adopt(self.qwen, shipped(), known_pieces())
         asks, looks = stage.questions > 0, stage.tower or not stage.questions
         self._train_tower(looks)
         for head in (self.norm, self.heads):

@@ -5,6 +5,7 @@ questions on, with the words for clips.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ FAMILY = "qwen2_5_vl"
 
 def first_tokenizer() -> PreTrainedTokenizerFast:
     """The tokenizer without the words for clips."""
-    return small_tokenizer(FAMILY)
+    return _tokenizer(())
 
 
 def known_pieces() -> int:
@@ -46,8 +47,12 @@ def known_pieces() -> int:
 
 def clip_tokenizer() -> PreTrainedTokenizerFast:
     """The tokenizer with the words for clips, which follow llava-tiny's; the special tokens come after them."""
+    return _tokenizer(WORDS)
+
+
+def _tokenizer(added: Iterable[str]) -> PreTrainedTokenizerFast:
     with tempfile.TemporaryDirectory() as folder:
-        build_tokenizer(WORDS).save_pretrained(folder)
+        build_tokenizer(added).save_pretrained(folder)
         return small_tokenizer(FAMILY, folder)
 
 

@@ -20,15 +20,6 @@ def shipped() -> LlavaForConditionalGeneration:
     return LlavaForConditionalGeneration.from_pretrained(continuation.SHIPPED, dtype=torch.float32)
 
 
-def furthest() -> LlavaForConditionalGeneration:
-    """The llava-tiny with most training: llava-tiny 2 as far as it is kept, or else the shipped one."""
-    if not (continuation.KEPT / "state.json").is_file():
-        return shipped()
-    trainer = continuation.COURSE.build(0)
-    continuation.COURSE.load(trainer, continuation.KEPT)
-    return trainer.llava
-
-
 def adopt(qwen: Qwen2_5_VLForConditionalGeneration, llava: LlavaForConditionalGeneration, known: int) -> None:
     """Set embeddings and LLM layers from a llava-tiny.
 
