@@ -23,15 +23,19 @@ def main() -> None:
     arguments = parser.parse_args()
     lines = [json.loads(line) for line in arguments.log.read_text().splitlines()]
     figure, (vision, loss, skills) = plt.subplots(3, 1, figsize=(9, 9), dpi=110)
-    for axis, part in ((vision, ("vision", "text")), (loss, "language"), (skills, "language")):
+    answering = ("language", "count", "wide")
+    for axis, part in ((vision, ("vision", "text")), (loss, answering), (skills, answering)):
         mine = [line for line in lines if line["stage"].startswith(part)]
         begun, elapsed, stages = 0.0, [], {}
         for before, line in zip([None, *mine], mine, strict=False):
-            if before and before["stage"] != line["stage"]:
+            # On another machine the seconds of a stage begin anew.
+            if before and (before["stage"] != line["stage"] or line["seconds"] < before["seconds"] - 60):
                 begun += before["seconds"]
             stages.setdefault(line["stage"], begun / 60)
             elapsed.append((begun + line["seconds"]) / 60)
-        names = dict.fromkeys(name for line in mine for name in line if name not in ("stage", "step", "seconds"))
+        # Later stages train the tower with its losses again, which the first panel shows.
+        first = [line for line in mine if line["stage"].startswith(mine[0]["stage"].partition("-")[0])]
+        names = dict.fromkeys(name for line in first for name in line if name not in ("stage", "step", "seconds"))
         questions = ("_existence", "_colour", "_shape", "_count", "_position", "_relation", "_reading")
         names = [name for name in names if (name in questions if axis is skills else not name.startswith("_"))]
         for name in names:
@@ -42,7 +46,7 @@ def main() -> None:
             axis.text(
                 minute,
                 1.01 + 0.05 * (number % 2),
-                name.partition("-")[2],
+                name.removeprefix("language-").removeprefix("vision-").removeprefix("text-"),
                 transform=axis.get_xaxis_transform(),
                 fontsize=7,
                 color="0.4",

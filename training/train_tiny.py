@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from tiny.continuation import KEPT, SHIPPED, course_from
+from tiny.continuation import KEPT, course_from
 from tiny.recipe import train_language, train_vision
 
 

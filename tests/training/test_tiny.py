@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from parbench.scenes.splits import rows
+from tiny import continuation
 from tiny.loop import Pace, Stage, learning_rate, run_stage
 from tiny.recipe import LANGUAGE_STAGES, TEXT_STAGES, VISION_STAGES
 
@@ -42,7 +43,7 @@ def test_the_package_ships_card_log_and_curve(asset):
     for word in ("Data", "Steps", "Time", "Accuracy", "Limits"):
         assert word in card
     log = [json.loads(line) for line in (asset / "training_log.jsonl").read_text().splitlines()]
-    stages = (*VISION_STAGES, *TEXT_STAGES, *LANGUAGE_STAGES)
+    stages = (*VISION_STAGES, *TEXT_STAGES, *LANGUAGE_STAGES, *continuation.STAGES)
     assert {stage.name for stage in stages} == {line["stage"] for line in log}
     assert all(line["seconds"] >= 0 for line in log)
 

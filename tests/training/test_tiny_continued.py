@@ -1,9 +1,10 @@
-"""llava-tiny 2's training: what it adds to the world, and that it goes on where it stopped, here or elsewhere."""
+"""The second half of llava-tiny's training: what it adds to the world, and that it goes on where it stopped, here or elsewhere."""
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from transformers import AutoTokenizer, LlavaForConditionalGeneration
 
 from parbench.models.assets import asset
 from parbench.scenes.backgrounds import GROUNDS, HELD_OUT_PHOTOGRAPHS, PHOTOGRAPHS, draw_ground
@@ -20,6 +22,7 @@ from parbench.scenes.splits import load_split
 from parbench.scenes.wordings import HELD_OUT, WORDINGS, parts, reword
 from parbench.scenes.world import WIDE_DIAMETERS, sample_scene
 from tiny import course
+from tiny.architecture import llava_config
 from tiny.continuation import COURSE, STAGES, build_trainer
 from tiny.counting import share_loss
 from tiny.loop import Pace
@@ -79,14 +82,31 @@ def test_added_words_leave_trained_rows_and_ids():
     assert [old.convert_ids_to_tokens(i) for i in range(len(old))] == [new.convert_ids_to_tokens(i) for i in range(len(old))]
     for item in load_split("val")[1]:
         assert old(item.question.text).input_ids == new(item.question.text).input_ids
-    trainer = build_trainer(0)
+
+
+def test_a_model_of_the_first_half_learns_the_added_words(tmp_path):
+    """Trained rows stay, and a new word begins as a similar one."""
+    old = build_tokenizer()
+    LlavaForConditionalGeneration(llava_config(len(old))).save_pretrained(tmp_path)
+    shutil.copytree(asset("llava-tiny/clip"), tmp_path / "clip")
+    trainer = build_trainer(0, tmp_path)
+    assert len(trainer.tokenizer) == len(old)
     table = trainer.llava.get_input_embeddings().weight.detach().clone()
     trainer.begin(next(stage for stage in STAGES if stage.reworded))
     grown = trainer.llava.get_input_embeddings().weight
     assert torch.equal(grown[: len(old)], table)
-    assert len(grown) == len(new)
+    assert len(grown) == len(build_tokenizer(ADDED))
     assert torch.equal(grown[trainer.pieces["▁color"]], table[trainer.pieces["▁colour"]])
     assert trainer.llava.lm_head.weight is grown
+
+
+def test_the_shipped_model_knows_the_added_words():
+    trainer = build_trainer(0)
+    before = trainer.llava.get_input_embeddings().weight.detach().clone()
+    assert len(trainer.tokenizer) == len(build_tokenizer(ADDED)) == len(before)
+    trainer.begin(next(stage for stage in STAGES if stage.reworded))
+    assert torch.equal(trainer.llava.get_input_embeddings().weight, before)
+    assert AutoTokenizer.from_pretrained(asset("llava-tiny")).get_vocab() == trainer.tokenizer.get_vocab()
 
 
 def test_other_grounds_are_fixed_by_the_seed_and_leave_the_world_as_it_was():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from tiny.vocabulary import added_words, build_clip_tokenizer, build_processor, 
 
 SHIPPED = Path(asset("llava-tiny"))
 KEPT = Path("training/llava-tiny")
+LOG = "training_log.jsonl"
 
 _COUNTING = Stage(
     "",
@@ -162,7 +162,9 @@ def write_model(kept: Path, out: Path, start: Path = SHIPPED) -> None:
     build_processor(added_words(llava)).save_pretrained(out)
     clip.half().save_pretrained(out / "clip")
     build_clip_tokenizer().save_pretrained(out / "clip")
-    shutil.copyfile(kept / "log.jsonl", out / "training_log.jsonl")
+    logs = (start / LOG, kept / "log.jsonl")
+    told = "".join(log.read_text(encoding="utf-8") for log in logs if log.is_file())
+    (out / LOG).write_text(told, encoding="utf-8")
 
 
 def measure(trainer: CountingTrainer, images: int = 60) -> dict[str, float]:

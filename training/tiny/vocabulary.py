@@ -120,8 +120,8 @@ _WORDS = [
     "background",
 ]
 
-# Words that the second half of the training adds, each with a known word whose embedding is its initial value. They have the last ids, so that the ids
-# of known words do not change.
+# Words that the second half of the training adds, each with a known word whose embedding is its initial value. They have the last
+# ids, so that the ids of known words do not change.
 ADDED = {
     "color": "colour",
     "thing": "object",
