@@ -7,7 +7,7 @@ from typing import Any
 
 from parbench.config import build_reducer, compose_config, names
 from parbench.models.configs import config_of
-from parbench.models.families import FAMILIES, Family, family_type
+from parbench.models.families import FAMILIES, Family
 from parbench.models.geometry import Geometry, geometry_of
 from parbench.models.offers import OFFERS
 from parbench.reducers import Reducer
@@ -136,9 +136,8 @@ def _models() -> Mapping[str, list[str]]:
     """The names of the models of each family in conf/model."""
     found: dict[str, list[str]] = {}
     for name in names("model", outside=False):
-        settings = compose_config([f"model={name}"]).model
-        family = family_type(settings.geometry.get("model_type", "llava")) if settings.get("geometry") else family_type("llava")
-        found.setdefault(family.title if family else "generic", []).append(name)
+        settings: dict[str, Any] = dict(compose_config([f"model={name}"]).model)
+        found.setdefault(geometry_of(config_of(settings)).family, []).append(name)
     return found
 
 

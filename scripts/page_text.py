@@ -8,8 +8,12 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from parbench.commands.choosing import chosen, words_of
 from parbench.errors import ParbenchError
+from parbench.models.assets import SHIPPED, asset
+from parbench.models.fingerprints import fingerprint
 from parbench.results.loading import Results
 from parbench.statistics.bootstrap import Estimate
 from parbench.tables.measured import COLUMNS
@@ -50,12 +54,22 @@ def write(arguments: argparse.ArgumentParser, page: Callable[[Sequence[str]], st
     print(out)
 
 
-def made_by(script: str, words: Sequence[str]) -> str:
-    """The line of a page that says with which command it was made, without the file that was written."""
+def made_by(script: str, words: Sequence[str], *runs: pd.DataFrame) -> str:
+    """How a page was made: the command, without the file that was written, and whether the runs are of weights that shipped earlier.
+
+    Args:
+        script: Path of the script.
+        words: The words of its command line.
+        runs: The runs that the page is about, with the columns ``model`` and ``weights``.
+    """
     names = [
         word for place, word in enumerate(words) if not word.startswith("--out") and "--out" not in words[max(0, place - 1) : place]
     ]
-    return f"{_MADE}{shlex.join(['python', f'scripts/{Path(script).name}', *names])}`."
+    told = [f"{_MADE}{shlex.join(['python', f'scripts/{Path(script).name}', *names])}`."]
+    models = {str(model): set(part["weights"]) for frame in runs for model, part in frame.groupby("model")}
+    earlier = [model for model in SHIPPED if models.get(model, set()) - {fingerprint(Path(asset(model)))}]
+    told += [f"**These runs are of the `{model}` that was shipped earlier, with other weights than today's.**" for model in earlier]
+    return "\n\n".join(told)
 
 
 def words_in(text: str) -> list[str]:

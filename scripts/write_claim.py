@@ -104,7 +104,7 @@ def _head(claim: Claim, words: Sequence[str]) -> list[str]:
     model = run["model"]
     return [
         f"# The claim of PAR, on {model}",
-        made_by(__file__, words),
+        made_by(__file__, words, claim.of.runs),
         f"The paper (arXiv 2410.07278) reports, for LLaVA-1.5, {_FLOPS} % fewer FLOPs at {_COMPRESSION} % compression with "
         f"{_RETAINED} % of the accuracy retained, and {_TIMES} times the reduction of earlier methods. Here is what of that "
         f"holds for [our reading of PAR](par.md) in {claim.of.about}. The instrument is `{model}` (weights "

@@ -59,7 +59,7 @@ def _head(found: Witnesses, words: Sequence[str]) -> list[str]:
     )
     return [
         "# Two witnesses",
-        made_by(__file__, words),
+        made_by(__file__, words, found.one.runs, found.other.runs),
         f"Does the order of methods on `{one}` hold on `{other}`? The runs: {found.one.about}; {found.other.about}. {images}",
         "*tau* is Kendall's tau-b of the two orders: 1 for the same order, 0 for no relation, -1 for the reverse. Its "
         "interval, and that of a change of rank, is the 95 % percentile interval of the resamples. Methods that are nearly "

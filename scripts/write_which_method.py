@@ -74,7 +74,7 @@ def page(words: Sequence[str]) -> str:
     settings = [setting for setting in settings if setting.chosen]
     if not settings:
         raise ParbenchError("no budget has two methods: nothing can be recommended from these runs")
-    parts = [*_head(words), *(text for setting in settings for text in _section(setting))]
+    parts = [*_head(settings, words), *(text for setting in settings for text in _section(setting))]
     return "\n\n".join([*parts, *(_across(settings) if len(settings) > 1 else [])]) + "\n"
 
 
@@ -95,10 +95,10 @@ def _model(path: Path) -> str:
     return str(pd.read_json(path, typ="series")["settings"]["model"])
 
 
-def _head(words: Sequence[str]) -> list[str]:
+def _head(settings: Sequence[Setting], words: Sequence[str]) -> list[str]:
     return [
         "# Which method should I use?",
-        made_by(__file__, words),
+        made_by(__file__, words, *(setting.of.runs for setting in settings)),
         "It depends on budget, skill and what is to be saved. *First* are all methods of a budget than which no other is "
         "better, by a paired difference that holds after Holm's correction over all pairs of that budget. Between methods that "
         "are first, these questions show no difference: choose among them by time, or by what your code already has. Controls "

@@ -143,7 +143,7 @@ class Counting(LanguageTrainer):
 
 
 class CountingTrainer(Counting):
-    """The trainer of llava-tiny 2. In some stages it also trains the vision tower.
+    """The trainer of the second half of llava-tiny. In some stages it also trains the vision tower.
 
     Args:
         llava: The model.
