@@ -55,7 +55,7 @@ def write(arguments: argparse.ArgumentParser, page: Callable[[Sequence[str]], st
 
 
 def made_by(script: str, words: Sequence[str], *runs: pd.DataFrame) -> str:
-    """How a page was made: the command, without the file that was written, and whether the runs are of weights that shipped earlier.
+    """How a page was made: its command without the written file, and whether the runs are of weights that were shipped earlier.
 
     Args:
         script: Path of the script.
