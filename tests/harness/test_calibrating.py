@@ -155,10 +155,13 @@ def test_of_two_processes_one_finds_it(folder, cache, monkeypatch, caplog):
 
 
 def test_shipped_thresholds_serve_scenes_only(adapter, folder, cache, monkeypatch):
+    import yaml
+
     monkeypatch.setattr(Thresholds, "find", lambda *_: pytest.fail("looked for"))
+    shipped = yaml.safe_load((SHIPPED / "llava-tiny--par.yaml").read_text())["targets"][64]["relevance_threshold"]
     for words in (["dataset=scenes"], ["dataset=scenes_count"], ["dataset.split=val"]):
         found = session(adapter, *words).reducer(compose_config(["method=par"]).method, 64)
-        assert found.relevance_threshold == 1.527343
+        assert found.relevance_threshold == shipped
         assert found.found_on["dataset"] == "scenes"
         assert found.found_on["split"] == "val"
     assert session(adapter).reducer(compose_config(["method=par", "method.relevance_threshold=1"]).method, 64).found_on is None
@@ -270,7 +273,7 @@ def test_each_image_by_itself_is_a_row_of_its_own(run, folder):
     out = run("table", "runs")[1]
     assert "par @64 (per image)" in out
     assert "64.0 ± 0.0" in out
-    assert "par @64: calibrated on scenes (val)" in out
+    assert "par @64: calibrated on 400 questions of scenes (val)" in out
 
 
 def test_the_command_in_messages_keeps_what_was_overridden(folder):
@@ -382,5 +385,5 @@ def test_inside_lmms_eval_a_threshold_serves_its_own_data(adapter, monkeypatch):
     monkeypatch.setattr(Session, "adapter", adapter)
     model = ParbenchLlava(model="llava-tiny", method="par", budget=64, batch_size=1)
     request = SimpleNamespace(args=("Is there a dog?", {}, None, 0, "pope", "test"))
-    with pytest.raises(ParbenchError, match=r"calibrated on scenes \(val\), not for task pope"):
+    with pytest.raises(ParbenchError, match=r"calibrated on 400 questions of scenes \(val\), not for task pope"):
         model.generate_until([request])
