@@ -24,14 +24,14 @@ _AS_THEY_ARE = ("provenance.json", "plan.json", "metrics.json")
 
 
 def lean(samples: bytes, pictures: int) -> bytes:
-    """Samples without kept tokens and margins, except those about the first images.
+    """Samples without kept tokens and margins, except those about the first images in the order of their ids.
 
     Args:
         samples: Lines of JSON.
         pictures: Number of images.
     """
     lines = [json.loads(line) for line in samples.splitlines()]
-    first = set(list(dict.fromkeys(line["image_id"] for line in lines))[:pictures])
+    first = set(sorted({line["image_id"] for line in lines})[:pictures])
     for line in lines:
         if line["image_id"] not in first:
             line |= {"kept": [], "margin": None}

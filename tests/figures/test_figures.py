@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+import keep_runs
 import parbench
 from helpers import EVERY, METHODS, reducer
 from made_runs import identity, line, write_run, write_scores
@@ -416,6 +417,24 @@ def test_a_gallery_dims_what_was_dropped(tiny_sweep):
     enlarged = np.kron(kept.reshape(24, 24), np.ones((14, 14), dtype=bool))
     assert np.allclose(tile[enlarged], whole[enlarged])
     assert np.allclose(tile[~enlarged], 0.2 * whole[~enlarged])
+
+
+def test_committed_runs_may_leave_out_the_kept_tokens_of_most_images(tiny_sweep, tmp_path):
+    """scripts/keep_runs.py --pictures: tables say the same, and the gallery shows an image that has its tokens."""
+    for run in results.load(tiny_sweep, columns=[]).runs["run_id"]:
+        keep_runs.keep(tiny_sweep / run, tmp_path, tiny_sweep, pictures=1)
+    lean, whole = swept(tmp_path), swept(tiny_sweep)
+    told = ["run_id", "score", "evidence_recall", "flops_prefill"]
+    assert lean.comparison.frame[told].equals(whole.comparison.frame[told])
+    samples = lean.answers.frame
+    assert samples["kept"].str.len().gt(0).equals(samples["image_id"] == "test-0000")
+    choice = kept_choice.choose(lean)
+    assert choice.image == "test-0000"
+    assert_readable(gallery.gallery(lean, Images(lean), choice, SCREEN), SCREEN)
+    for run in lean.points["run_id"]:
+        keep_runs.keep(tiny_sweep / run, tmp_path, tiny_sweep, pictures=0)
+    with pytest.raises(ParbenchError, match="no run says which tokens are kept"):
+        kept_choice.choose(swept(tmp_path))
 
 
 def test_a_gallery_leaves_out_what_mixes_all_patches_and_has_random(tiny_sweep):

@@ -96,7 +96,8 @@ def _runs(sweep: Sweep) -> tuple[list[int], tuple[str, ...]]:
 
 def _selects(sweep: Sweep, run: int) -> bool:
     """Whether a run's tokens come from about as many patches as there are tokens."""
-    samples = single(sweep.answers.frame[sweep.answers.frame["run_id"] == sweep.points["run_id"][run]]).head(50)
+    samples = single(sweep.answers.frame[sweep.answers.frame["run_id"] == sweep.points["run_id"][run]])
+    samples = samples[samples["kept"].str.len() > 0].head(50)
     patches = sum(int(masks[0], 16).bit_count() for masks in samples["kept"])
     return patches <= _MIXED * float(samples["tokens_kept"].sum())
 
