@@ -45,7 +45,7 @@ _SMALL = {
         "num_hidden_layers": 8,
         "num_attention_heads": 4,
         "num_key_value_heads": 4,
-        "vocab_size": 240,
+        "vocab_size": 272,
         "max_position_embeddings": 2048,
     },
     "clip": {
@@ -53,7 +53,7 @@ _SMALL = {
         "intermediate_size": 48,
         "num_hidden_layers": 2,
         "num_attention_heads": 2,
-        "vocab_size": 240,
+        "vocab_size": 272,
         "max_position_embeddings": 77,
         "projection_dim": 16,
     },
