@@ -134,7 +134,8 @@ def test_conformance_is_checked_where_images_differ(name, method):
     mark = zoo.FAMILIES[name]().placeholder
     third = dataclasses.replace(other, prompt=lambda _: f"USER: {mark}\nWhy? ASSISTANT:", load=lambda: wide)
     # In a small random model two questions may happen to attend to the same tokens; these do not.
-    second = dataclasses.replace(second, prompt=lambda _: f"USER: {mark}\nHow many? ASSISTANT: two. USER: left or right? ASSISTANT:")
+    asked = f"USER: {mark}\nHow many? ASSISTANT: two. USER: left or right? ASSISTANT:"
+    second = dataclasses.replace(second, prompt=lambda _: asked)
     found = {one.check: one for one in outcomes(reducer(method), adapter_of(name), [first, second, third])}
     assert [one for one in found.values() if one.status == "failed"] == []
     at = "" if method == "fastv" else " at 0.111"
