@@ -92,3 +92,14 @@ def test_the_table_is_that_of_the_runs(runs):
     pd.testing.assert_frame_equal(
         fresh[numbers].astype(float), table[numbers].astype(float), check_exact=False, rtol=1e-6, atol=1e-9
     )
+
+
+def test_the_table_of_the_readme_is_what_its_runs_say():
+    text = (REFERENCE / "readme.md").read_text(encoding="utf-8").replace("**", "")
+    runs = load(REFERENCE / "readme").runs
+    assert len(runs) == 6
+    for run in runs.itertuples():
+        told = answers(run.run_id, REFERENCE / "readme")
+        accuracy = 100 * sum(one["score"] for one in told) / len(told)
+        assert len(told) == 1000
+        assert f"| {run.label} | {sum(one['tokens_kept'] for one in told) / 1000:.1f} | {accuracy:.1f} [" in text
