@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from tiny.continuation import KEPT, course_from
+from tiny.continuation import KEPT, SHIPPED, course_from
 from tiny.recipe import train_language, train_vision
 
 
@@ -28,6 +28,9 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--only", choices=("vision", "language"))
     parser.add_argument("--recipe", type=int, choices=(1, 2), default=1, help="2: continue from llava-tiny (training/README.md)")
+    parser.add_argument(
+        "--start", type=Path, default=SHIPPED, help="recipe 2: model folder at the beginning; by default the shipped one"
+    )
     parser.add_argument("--kept", type=Path, default=KEPT, help="recipe 2: folder of a saved state to continue from")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

@@ -226,3 +226,15 @@ def test_each_object_is_named_as_a_whole_in_scenes_and_in_easy_vqa():
         kinds = [kind for kind in kinds if kind != IGNORE]
         assert len(kinds) >= 1
         assert heads(features, lesson)["tower_whole"].item() == pytest.approx(-said[kinds].mean().item(), abs=1e-5)
+
+
+def test_the_command_goes_on_from_the_folder_it_is_given(tmp_path, monkeypatch):
+    import train_tiny
+
+    asked = []
+    gone_on = SimpleNamespace(go_on=lambda *given: asked.append(given))
+    monkeypatch.setattr(train_tiny, "course_from", lambda start: asked.append(start) or gone_on)
+    words = ["train_tiny.py", "--folder", str(tmp_path), "--recipe", "2", "--threads", str(torch.get_num_threads())]
+    monkeypatch.setattr("sys.argv", [*words, "--start", "results/llava-tiny-1", "--kept", "kept"])
+    train_tiny.main()
+    assert asked == [Path("results/llava-tiny-1"), (tmp_path, Path("kept"), 0)]
