@@ -10,6 +10,7 @@ While the training runs, its last checkpoint is used, which is at most two minut
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from tiny import continuation
@@ -29,13 +30,15 @@ def main() -> None:
     parser.add_argument("--start", type=Path, default=continuation.SHIPPED, help="llava-tiny: model folder at the beginning")
     arguments = parser.parse_args()
     kept = arguments.kept or KEPT[arguments.of]
-    course = recipe.COURSE if arguments.of == "qwen-tiny" else continuation.course_from(arguments.start)
+    if arguments.of == "qwen-tiny":
+        course, write_model = recipe.COURSE, export.write_kept
+    else:
+        course = continuation.course_from(arguments.start)
+        write_model = partial(continuation.write_model, start=arguments.start)
     course.keep(arguments.folder, kept)
     print((kept / "state.json").read_text(), end="")
-    if arguments.model and arguments.of == "qwen-tiny":
-        export.write_kept(kept, arguments.model)
-    elif arguments.model:
-        continuation.write_model(kept, arguments.model, arguments.start)
+    if arguments.model:
+        write_model(kept, arguments.model)
 
 
 if __name__ == "__main__":
