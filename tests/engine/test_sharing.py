@@ -161,6 +161,18 @@ def test_remembered_features_stay_within_their_bytes(adapter, questions, encodin
     assert nothing.size == 0
 
 
+def test_a_cache_that_is_too_small_serves_the_same_images_in_the_same_order_again(adapter, questions):
+    """As the runs of a sweep ask for them."""
+    image = Engine(adapter, reducer("none")).images.encode([adapter.prepare(questions[0].load()[0])])[0]
+    features = FeatureCache(3 * image.nbytes)
+    found = []
+    for name in 2 * "abcd":
+        found.append(features.get(name, ()) is not None)
+        features.put(name, image)
+    assert found == [False] * 4 + [True, True, False, True]
+    assert features.size == features.limit
+
+
 def test_images_cached_for_another_method_with_more_serve_beside_those_without(adapter, questions):
     """Keys, queries and values of a block for one image; without the values for the other."""
     features = FeatureCache(1 << 30)

@@ -33,7 +33,11 @@ class Known:
 
 
 class FeatureCache:
-    """A least-recently-used cache of features by image content.
+    """A cache of features by image content.
+
+    A sweep reads the same images in the same order for each of its runs. So what makes room is the image that was used last before
+    the new one: it is the one that will be asked for latest. If the oldest made room, a cache that is a little too small would
+    never hold what is asked for.
 
     Args:
         limit: Maximum bytes in memory; 0 caches nothing.
@@ -84,7 +88,8 @@ class FeatureCache:
         self._held[image] = encoded
         self.size += encoded.nbytes
         while self.size > self.limit:
-            self.size -= self._held.popitem(last=False)[1].nbytes
+            before_last = list(self._held)[-2]
+            self.size -= self._held.pop(before_last).nbytes
 
 
 def _write(path: Path, encoded: Encoded) -> None:
