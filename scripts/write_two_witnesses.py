@@ -66,7 +66,8 @@ def _head(found: Witnesses, words: Sequence[str]) -> list[str]:
         "equal change places in any sample, which pulls tau and its interval towards zero. *Alone* is therefore the mean tau "
         "between the order on a model and its own resamples: tau can hardly be above it. *Same* and *opposite* count the pairs "
         "of methods that both models tell apart, by differences that hold after Holm's correction over all pairs. Only "
-        "*opposite* shows that the models disagree.",
+        "*opposite* shows that the models disagree. A method that needs other settings on one of the models is one row, with both "
+        "names.",
     ]
 
 
@@ -103,7 +104,8 @@ def _moved(found: Witnesses, at: Witness) -> list[str]:
         ranks = [f"{rank:g}" for rank in each.ranks[:, place]]
         control = " (control)" if at.control[place] else ""
         cells = [scores[0], ranks[0], scores[1], ranks[1], f"{estimated(each.moved[place], signed=True)}{sure}"]
-        rows.append([f"`{at.series[place]}`{control}", *cells, listed(against) if against else ""])
+        there = f", there `{at.there[place]}`" if at.there[place] != at.series[place] else ""
+        rows.append([f"`{at.series[place]}`{there}{control}", *cells, listed(against) if against else ""])
     header = [
         "method",
         f"{measure.title}: {one}",

@@ -175,6 +175,19 @@ def test_budgets_that_differ_are_paired(tiny_sweep, eager, scores):
     assert float(cells[1].split()[0]) == pytest.approx(kendalltau(*sides).statistic, abs=0.005)
 
 
+def test_a_method_with_other_settings_on_the_other_model_is_one_row(tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    made(one, "one", {"none": 0.95, "par": 0.9, "dart": 0.7, "trim": 0.8})
+    made(other, "other", {"none": 0.95, "par": 0.9, "dart": 0.7})
+    write_scores(other, [1.0] * 320 + [0.0] * 80, "trim", 64, model="other", method__space="llm")
+    rows = rows_of(write_two_witnesses.page([str(one), str(other)]), "## At 64 tokens")
+    assert set(rows) == {"`par`", "`dart`", "`trim`, there `trim (llm)`"}
+    # Either of two rows of a method could be the one of the first model.
+    write_scores(other, [1.0] * 400, "trim", 64, model="other", method__attention="received")
+    with pytest.raises(ParbenchError, match="no budget at which both models have 3 methods"):
+        write_two_witnesses.page([str(one), str(other)])
+
+
 @pytest.mark.cli
 def test_two_witnesses_that_are_none_are_refused(tiny_sweep, eager):
     for words, said in [

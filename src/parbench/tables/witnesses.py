@@ -24,7 +24,8 @@ class Witness:
 
     Attributes:
         budgets: The budget on the first model and on the second.
-        series: The R methods, as rows are called without their budget; controls are among them.
+        series: The R methods, as rows of the first model are called without their budget; controls are among them.
+        there: [R] what the same rows of the second are called: another name where a method needs other settings on that model.
         control: [R] bool, whether each is a control.
         scores: [2, R] the measure of each method on each model.
         found: The comparison of the two orders.
@@ -33,6 +34,7 @@ class Witness:
 
     budgets: tuple[float, float]
     series: tuple[str, ...]
+    there: tuple[str, ...]
     control: np.ndarray
     scores: np.ndarray
     found: Agreement
@@ -111,13 +113,11 @@ def _names(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, str]:
 
 def _witness(one: Measured, other: Measured, budgets: tuple[float, float]) -> Witness | None:
     """The comparison at a pair of budgets; None if the models share fewer than three methods there."""
-    by_series = [
-        {of.runs["series"].iloc[place]: place for place in of.at(budget)} for of, budget in zip((one, other), budgets, strict=True)
-    ]
-    series = tuple(name for name in by_series[0] if name in by_series[1])
-    if len(series) < _LEAST:
+    pairs = _pairs(one, one.at(budgets[0]), other, other.at(budgets[1]))
+    if len(pairs) < _LEAST:
         return None
-    places = [[found[name] for name in series] for found in by_series]
+    places = [list(side) for side in zip(*pairs, strict=True)]
+    series, there = (tuple(of.runs["series"].iloc[rows]) for of, rows in zip((one, other), places, strict=True))
     control = one.runs["control"].to_numpy(dtype=bool)[places[0]]
 
     def compared(chosen: np.ndarray) -> Agreement:
@@ -126,4 +126,16 @@ def _witness(one: Measured, other: Measured, budgets: tuple[float, float]) -> Wi
 
     scores = np.stack([of.score.point[rows] for of, rows in zip((one, other), places, strict=True)])
     methods = compared(~control) if (~control).sum() >= _LEAST else None
-    return Witness(budgets, series, control, scores, compared(np.ones(len(series), dtype=bool)), methods)
+    return Witness(budgets, series, there, control, scores, compared(np.ones(len(series), dtype=bool)), methods)
+
+
+def _pairs(one: Measured, first: Sequence[int], other: Measured, second: Sequence[int]) -> list[tuple[int, int]]:
+    """Places of the rows that are one method: of the same name, or the only ones left of a method on either side."""
+    names = {other.runs["series"].iloc[place]: place for place in second}
+    found = {place: names[name] for place in first if (name := one.runs["series"].iloc[place]) in names}
+    left = [place for place in second if place not in found.values()]
+    for method, rows in one.runs.iloc[[place for place in first if place not in found]].groupby("method", sort=False):
+        rivals = [place for place in left if other.runs["method"].iloc[place] == method]
+        if len(rows) == 1 and len(rivals) == 1:
+            found[int(rows.index[0])] = rivals[0]
+    return [(place, found[place]) for place in first if place in found]
