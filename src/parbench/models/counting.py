@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry, shape_wrapper
 
 _COUNTING: ContextVar[bool] = ContextVar("counting", default=True)
 # For each open count of method overhead: what is added to it.
@@ -30,7 +32,7 @@ def _added_products(_added: torch.Size, matrix: torch.Size, *_: Any, **__: Any) 
     return _products(matrix)
 
 
-# Torch's counter ignores distances, however they are computed, and products with a vector.
+# Torch has no formulas for distances, however they are computed, and for products with a vector.
 _MORE = {
     torch.ops.aten._cdist_forward: _distances,
     torch.ops.aten._euclidean_dist: _distances,
@@ -39,6 +41,38 @@ _MORE = {
     torch.ops.aten.vdot: _products,
     torch.ops.aten.addmv: _added_products,
 }
+_FORMULAS = flop_registry | {operator: shape_wrapper(formula) for operator, formula in _MORE.items()}
+
+
+class _Counter(TorchDispatchMode):
+    """Adds up the FLOPs of what is computed inside.
+
+    The same as torch's ``FlopCounterMode``, by its formulas. That one also keeps a tree of modules, and asks of every operation anew
+    whether it is made of others, which takes several times as long as the many small operations of a selection.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Compute an operation and count it, or the operations that it is made of."""
+        kwargs = kwargs or {}
+        composite, formula = _about(func)
+        if composite:
+            with self:
+                return func.decompose(*args, **kwargs)
+        out = func(*args, **kwargs)
+        if formula is not None:
+            self.flops += formula(*args, **kwargs, out_val=out)
+        return out
+
+
+@cache
+def _about(func: torch._ops.OpOverload) -> tuple[bool, Callable[..., int] | None]:
+    """Whether an operation is made of others, and the formula for its FLOPs."""
+    composite = func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
+    return composite, _FORMULAS.get(func.overloadpacket)
 
 
 @contextmanager
@@ -53,8 +87,8 @@ def own_flops() -> Iterator[Callable[[], int]]:
     added: list[int] = []
     token = _ADDED.set((*_ADDED.get(), added))
     try:
-        with FlopCounterMode(display=False, custom_mapping=_MORE) as counter:
-            yield lambda: counter.get_total_flops() + sum(added)
+        with _Counter() as counter:
+            yield lambda: counter.flops + sum(added)
     finally:
         _ADDED.reset(token)
 
@@ -71,9 +105,9 @@ def without_flops() -> Iterator[None]:
     if not _ADDED.get():
         yield
         return
-    with FlopCounterMode(display=False, custom_mapping=_MORE) as counter:
+    with _Counter() as counter:
         yield
-    add_flops(-counter.get_total_flops())
+    add_flops(-counter.flops)
 
 
 def counting() -> bool:
