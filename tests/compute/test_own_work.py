@@ -7,12 +7,14 @@ import json
 import pytest
 import torch
 from omegaconf import OmegaConf
+from torch.utils.flop_counter import FlopCounterMode
 
 from helpers import METHODS, reducer, sample, within_reach
 from parbench.compute.method_overhead import OwnWork
 from parbench.compute.predict import plan
 from parbench.config import compose_config, names
 from parbench.engine.engine import Engine
+from parbench.models import counting
 from parbench.models.counting import own_flops
 from parbench.models.geometry import geometry_of
 
@@ -157,3 +159,38 @@ def test_bad_input_is_one_sentence(run, words, said):
     code, _, err = run("flops", *words)
     assert code == 2
     assert said in err.strip().splitlines()[-1]
+
+
+class TorchsCounter(FlopCounterMode):
+    """Torch's own, in the place of ours."""
+
+    def __init__(self) -> None:
+        super().__init__(display=False, custom_mapping=counting._MORE)
+
+    @property
+    def flops(self) -> int:
+        return self.get_total_flops()
+
+
+@pytest.mark.parametrize("name", ["par", "mmtok", "cdpruner", "recoverable", "prunesid", "tome", "flowcut", "dart", "pact", "sparsevlm"])
+def test_the_count_is_that_of_torchs_counter(adapter, row, name, monkeypatch):
+    one = sample(adapter, row, max_new_tokens=1)
+    ours = Engine(adapter, within_reach(name, adapter.geometry)).answer([one])[0].ledger.reducer_flops
+    monkeypatch.setattr(counting, "_Counter", TorchsCounter)
+    theirs = Engine(adapter, within_reach(name, adapter.geometry)).answer([one])[0].ledger.reducer_flops
+    assert ours == theirs > 0
+
+
+def test_operations_that_are_made_of_others_are_counted_by_their_parts():
+    one, other = torch.rand(4, 5, 6), torch.rand(4, 6, 7)
+    layer = torch.nn.MultiheadAttention(6, 2, batch_first=True)
+
+    def work() -> None:
+        torch.einsum("bij,bjk->bik", one, other)
+        layer(one, one, one)
+        torch.nn.functional.conv2d(torch.rand(1, 1, 9, 9), torch.rand(2, 1, 3, 3))
+        torch.cdist(one, one)
+
+    with torch.inference_mode(), own_flops() as spent, TorchsCounter() as counter:
+        work()
+    assert spent() == counter.flops > 0
