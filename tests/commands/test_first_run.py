@@ -119,7 +119,7 @@ def test_a_dry_run_tells_finished_from_open_and_the_time_at_the_last_rate(run, f
     (done,) = (found["run_id"] for found in metrics(folder / "runs").values() if found["method"] == "random")
     assert f"random @64: finished (runs/{done})" in lines
     assert "par @64: to be computed, 6 questions, after its threshold is found" in lines
-    assert any(line.startswith("fastv @20: skipped: budget=20") for line in lines)
+    assert any(line.startswith("skipped: budget=20 of method fastv") for line in lines)
     seconds = {name: found["seconds_per_sample"] for name, found in metrics(folder / "runs").items()}
     expected = 6 * (seconds["random"] + 4 * sum(seconds.values()) / 2)
     (time,) = (line for line in lines if line.startswith("time: "))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from parbench.errors import ParbenchError, Uncalibrated
 from parbench.progress import duration
 from parbench.results.status import RunState, overview
+from parbench.sweep.skips import skipped
 
 if TYPE_CHECKING:
     from parbench.harness.planned import PlannedRun
@@ -73,8 +74,10 @@ def _show_group(session: Session, group: Group) -> None:
     rows_here = all(source.here for source in found if source.what == "data")
     outlooks = [outlook(session, run, known if named else None, rows_here=rows_here) for run in planned]
     print(f"runs in {results}:")
-    for said in dict.fromkeys(f"  {one.run.name}: {one.said}" for one in outlooks):
-        print(said)
+    for said in dict.fromkeys(f"{one.run.name}: {one.said}" for one in outlooks if one.run.refusal is None):
+        print(f"  {said}")
+    for said in skipped(planned):
+        print(f"  {said}")
     if group.config.variants:
         print("  an experiment's variants are known when its thresholds are")
     print(_time_line(outlooks, rates_of(session, known, results)))
@@ -120,7 +123,7 @@ def outlook(session: Session, planned: PlannedRun, known: Sequence[RunState] | N
     from parbench.sweep.runner import Job
 
     if planned.reducer is None:
-        return Outlook(planned, f"skipped: {planned.refusal}", 0)
+        return Outlook(planned, "skipped", 0)
     total, threshold = _questions(session), planned.reducer.open_threshold
     said = "to be computed" if total is None else f"to be computed, {total} questions"
     try:
