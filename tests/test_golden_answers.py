@@ -15,7 +15,7 @@ from paths import ROOT
 from record_golden import CERTAIN, FEWEST, FOLDER, QUESTIONS, add, computed, differences, golden, recorded
 
 RAISE = "what is computed has changed: raise `numerics` (src/parbench/numerics.py) and record again: scripts/record_golden.py"
-REFERENCE = ROOT / "results" / "reference" / "scenes-whole"
+REFERENCE = ROOT / "results" / "reference" / "scenes"
 
 
 def changed(now: dict, was: dict) -> list[str]:

@@ -35,10 +35,13 @@ def answers(run: str, runs: Path = RUNS) -> list[dict]:
 def test_the_methods_of_the_table_are_there_at_every_budget(table):
     asked = table[table["budget"].notna()]
     budgets = asked.groupby("method")["budget"].agg(set)
-    assert "none" in set(table["method"]) <= set(METHODS)
-    refused = {"none": set(), "yopo": set(), "vtw": {192}}
+    # VTW drops all tokens at one layer, so its average is a multiple of 48.
+    assert set(METHODS) - set(table["method"]) == {"vtw"}
+    # Inside the LLM a full layer of 12 is already 48 tokens on average.
+    inside = {name: {128, 64} for name in ("dart", "fastv", "pyramiddrop", "random-in-llm", "sparsevlm", "topv")}
+    fewer = {"none": set(), "yopo": set(), "pact": {128}, **inside}
     for method in set(table["method"]):
-        assert budgets.get(method, set()) == refused.get(method, {192, 128, 64}), method
+        assert budgets.get(method, set()) == fewer.get(method, {128, 64, 32}), method
 
 
 def test_nothing_of_the_machine_that_made_them_is_stored():
@@ -48,7 +51,7 @@ def test_nothing_of_the_machine_that_made_them_is_stored():
             assert ": /" not in path.read_text()
 
 
-@pytest.mark.parametrize("label", ["par @64", "fastv @128", "prumerge"])
+@pytest.mark.parametrize("label", ["par @64", "fastv @128", "prumerge @32"])
 def test_a_row_of_the_table_is_what_its_samples_say(table, label):
     by_label = table.set_index("label")
     row, none = by_label.loc[label], by_label.loc["none"]
@@ -56,7 +59,7 @@ def test_a_row_of_the_table_is_what_its_samples_say(table, label):
     assert [one["id"] for one in mine] == [one["id"] for one in whole]
     assert not any(one["error"] for one in mine)
     scores = [one["score"] for one in mine]
-    assert row["n"] == len(scores) == 1000
+    assert row["n"] == len(scores) == 3099
     assert row["score"] == pytest.approx(sum(scores) / len(scores))
     assert row["retained"] == pytest.approx(sum(scores) / sum(one["score"] for one in whole))
     flips = [(before["score"], after["score"]) for before, after in zip(whole, mine, strict=True)]
