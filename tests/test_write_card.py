@@ -41,6 +41,6 @@ def test_the_table_and_the_front_matter_say_what_was_measured():
 
 def test_a_run_that_is_missing_is_named():
     with pytest.raises(ParbenchError, match=r"one run of method=none with dataset\.images=noise on scenes, but there are 0"):
-        measured("llava-tiny", [str(ROOT / "results" / "reference" / "scenes"), "budget=64"])
+        measured("llava-tiny", [str(ROOT / "results" / "reference" / "readme"), "budget=64"])
     with pytest.raises(ValueError, match="lacks <!-- accuracy of scenes -->"):
         with_figures("# no marks", "tiny", [Measured("scenes", run(1.0), run(0.5), run(0.5))])
