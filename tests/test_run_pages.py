@@ -25,7 +25,7 @@ from paths import ROOT
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("script", [write_claim, write_which_method])
+@pytest.mark.parametrize("script", [write_claim, write_which_method, write_two_witnesses])
 def test_the_pages_are_those_of_the_committed_runs(script, monkeypatch):
     monkeypatch.chdir(ROOT)
     written = script.arguments().get_default("out").read_text(encoding="utf-8")
