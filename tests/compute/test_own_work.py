@@ -172,7 +172,9 @@ class TorchsCounter(FlopCounterMode):
         return self.get_total_flops()
 
 
-@pytest.mark.parametrize("name", ["par", "mmtok", "cdpruner", "recoverable", "prunesid", "tome", "flowcut", "dart", "pact", "sparsevlm"])
+@pytest.mark.parametrize(
+    "name", ["par", "mmtok", "cdpruner", "recoverable", "prunesid", "tome", "flowcut", "dart", "pact", "sparsevlm"]
+)
 def test_the_count_is_that_of_torchs_counter(adapter, row, name, monkeypatch):
     one = sample(adapter, row, max_new_tokens=1)
     ours = Engine(adapter, within_reach(name, adapter.geometry)).answer([one])[0].ledger.reducer_flops

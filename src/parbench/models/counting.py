@@ -47,8 +47,8 @@ _FORMULAS = flop_registry | {operator: shape_wrapper(formula) for operator, form
 class _Counter(TorchDispatchMode):
     """Adds up the FLOPs of what is computed inside.
 
-    The same as torch's ``FlopCounterMode``, by its formulas. That one also keeps a tree of modules, and asks of every operation anew
-    whether it is made of others, which takes several times as long as the many small operations of a selection.
+    The same as torch's ``FlopCounterMode``, by its formulas. That one also keeps a tree of modules, and asks of every operation
+    anew whether it is made of others, which takes several times as long as the many small operations of a selection.
     """
 
     def __init__(self) -> None:
