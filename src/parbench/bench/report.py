@@ -164,7 +164,7 @@ def picture(content: Mapping[str, Any], path: Path) -> None:
         return
     methods = sorted({row["method"] for row in rows}, reverse=True)
     height = 0.24 * len(methods) + 1.2
-    figure = Figure(figsize=(11, height * len(batches) + 0.4), dpi=110)
+    figure = Figure(figsize=(11, height * len(batches) + 0.4), dpi=110, layout="constrained")
     axes = figure.subplots(len(batches), 2, squeeze=False, sharey=True)
     for line, batch in zip(axes, batches, strict=True):
         for axis, stage, name in zip(line, ("prefill", "ttft"), ("LLM prefill", "pixels to first token"), strict=True):
@@ -173,7 +173,6 @@ def picture(content: Mapping[str, Any], path: Path) -> None:
     # Speed-ups are smaller on the right, which leaves room.
     axes[0][1].legend(fontsize=7, loc="lower right")
     figure.suptitle(heading(content), fontsize=11)
-    figure.tight_layout()
     figure.savefig(path, metadata={"Software": None})
 
 
