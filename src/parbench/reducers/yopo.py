@@ -28,10 +28,11 @@ class YOPO(MaskReducer):
     again.
 
     Deviations. The head masks of the release are not part of this package: ``parbench.engine.layer_search`` finds them by the
-    release's rule, and ``pruned_heads`` takes them. By default no head is pruned. Published numbers are of fine-tuned checkpoints
-    (zwt123home123/llava-1.5-7b-prune-zp12 and -zp25 on the hub, and the same of 13B); this is the training-free method. The
-    release announces a KV cache without masked parts and does not contain one. While it decodes, it masks only the first row of a
-    batch; ours masks every row.
+    release's rule, and ``pruned_heads`` takes them. By default no head is pruned. The masks of the release for 7B are named
+    after 8, 16 or 24 heads of 32; counted, they keep 25.4, 48.7 and 75.5 % of all heads. Others are for InternVL and Qwen2-VL.
+    Published numbers are of fine-tuned checkpoints (zwt123home123/llava-1.5-7b-prune-zp12 and -zp25 on the hub, and the same
+    of 13B); this is the training-free method. The release announces a KV cache without masked parts and does not contain one.
+    While it decodes, it masks only the first row of a batch; ours masks every row.
 
     Attributes:
         window: Width of the neighbourhood in patches; None: causal attention.
