@@ -196,3 +196,11 @@ def test_operations_that_are_made_of_others_are_counted_by_their_parts():
     with torch.inference_mode(), own_flops() as spent, TorchsCounter() as counter:
         work()
     assert spent() == counter.flops > 0
+
+
+def test_a_selection_with_branches_is_counted_too():
+    matrix = torch.rand(4, 4)
+    with torch.inference_mode(), own_flops() as spent:
+        found = torch.cond(torch.tensor(True), lambda x: x @ x, lambda x: x + 1, (matrix,))
+    assert torch.equal(found, matrix @ matrix)
+    assert spent() == 2 * 4**3

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry, shape_wrapper
+from torch.utils.flop_counter import FlopCounterMode, flop_registry, shape_wrapper
 
 _COUNTING: ContextVar[bool] = ContextVar("counting", default=True)
 # For each open count of method overhead: what is added to it.
@@ -51,6 +51,8 @@ class _Counter(TorchDispatchMode):
     anew whether it is made of others, which takes several times as long as the many small operations of a selection.
     """
 
+    supports_higher_order_operators = True
+
     def __init__(self) -> None:
         super().__init__()
         self.flops = 0
@@ -58,6 +60,12 @@ class _Counter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Compute an operation and count it, or the operations that it is made of."""
         kwargs = kwargs or {}
+        if not isinstance(func, torch._ops.OpOverload):
+            # Control flow such as torch.cond, whose branches torch's counter knows.
+            with FlopCounterMode(display=False, custom_mapping=_MORE) as counter:
+                out = func(*args, **kwargs)
+            self.flops += counter.get_total_flops()
+            return out
         composite, formula = _about(func)
         if composite:
             with self:
