@@ -21,12 +21,14 @@ from parbench.reducers.token_probes import Probes
 class SeTok(Learned):
     """Clusters patches by what and where they are; each cluster becomes one token through trained attention.
 
-    Clusters are those of DPC-KNN over features plus a fixed 2-D sine encoding of the place, with 64 nearest patches for the
+    Clusters are those of DPC-KNN over features plus a fixed 2-D sine encoding of the place, with 5 nearest patches for the
     density. Patches then attend to those of their cluster (the *inner encoder*), the mean of a cluster is taken, and the means
     attend to one another (the *inter encoder*). Tokens are in the order of their first patches.
 
     Deviations: the official number of tokens varies by image, since centres are the patches whose product of density and distance
-    is above a threshold. Here they are as many as the budget, with the highest products, as in `tofc`. The official tokenizer is
+    is above a threshold. Here they are as many as the budget, with the highest products, as in `tofc`. The official density is over
+    64 patches of 729; over so many, a small object in the 576 of llava-tiny is as dense as what surrounds it, and means of such
+    clusters answer far fewer questions (docs/learned.md has the figures), so here it is over 5. The official tokenizer is
     trained by reconstruction of the image and by contrast with words, then with projector and LLM. Here it is trained by answers
     alone, with a frozen projector and LLM, so this is the tokenizer without its detokenizer. Encoders have one layer instead of
     two, 6 heads, an MLP of twice the width, and no dropout; their residuals start at zero. The official density has random noise of
@@ -43,7 +45,7 @@ class SeTok(Learned):
     needs = frozenset({"projector", "grid"})
     module_kind: ClassVar = ClusterEncoder
     depends_on: ClassVar = ("place", "neighbours", "sines")
-    neighbours: int = 64
+    neighbours: int = 5
     sines: float = 1.0
 
     def __post_init__(self) -> None:
