@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,8 +52,9 @@ def load(
     """
     from parbench.results.frames import runs_frame, samples_frame
 
-    runs, found, stopped = read_runs(paths, unfinished=unfinished)
-    return Results(runs_frame(runs), samples_frame(runs, columns), found.ignored, stopped)
+    with _uncollected():
+        runs, found, stopped = read_runs(paths, unfinished=unfinished)
+        return Results(runs_frame(runs), samples_frame(runs, columns), found.ignored, stopped)
 
 
 def read_runs(paths: str | Path | Sequence[str | Path], *, unfinished: bool = False) -> tuple[list[Run], Found, tuple[Path, ...]]:
@@ -61,7 +64,20 @@ def read_runs(paths: str | Path | Sequence[str | Path], *, unfinished: bool = Fa
         ParbenchError: A path does not exist, a run is damaged or of another format, or there is no run.
     """
     found, wanted, stopped = find_runs([Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)], unfinished)
-    return in_order(read(folder) for folder in wanted), found, stopped
+    with _uncollected():
+        return in_order(read(folder) for folder in wanted), found, stopped
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Pauses the search for garbage: millions of new objects set it off again and again, and none of them is garbage."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def find_runs(named: Sequence[Path], unfinished: bool = False) -> tuple[Found, list[Path], tuple[Path, ...]]:
