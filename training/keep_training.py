@@ -10,9 +10,11 @@ While the training runs, its last checkpoint is used, which is at most two minut
 from __future__ import annotations
 
 import argparse
+import sys
 from functools import partial
 from pathlib import Path
 
+from parbench.errors import ParbenchError
 from tiny import continuation
 from tiny.qwen import export, recipe
 
@@ -42,4 +44,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ParbenchError as error:
+        sys.exit(f"keep_training: {error}")

@@ -132,6 +132,12 @@ def test_what_a_model_cannot_have_is_left_out_with_a_word(run):
     assert "skipped: budget=64 of method vtw is out of reach" in err
 
 
+def test_a_method_that_a_model_cannot_have_is_skipped_once(run):
+    code, _, err = run("flops", "methods=[dycoke,uniform]", "model=llava-1.5-7b", "tokens=[64,32]", "--json")
+    assert code == 0
+    assert err.count("skipped: method dycoke needs the frames of a video") == 1
+
+
 def test_several_models_and_prompts(run):
     code, out, _ = run("flops", "models=[llava-tiny,llava-1.5-7b]", "tokens=[576,64]", "text=[40,60]", "--json")
     assert code == 0

@@ -161,7 +161,7 @@ def predicted(asked: _Asked) -> Iterator[dict[str, Any]]:
     Raises:
         ParbenchError: A combination is impossible, and there is no list of methods, or all combinations of it are impossible.
     """
-    own, refused, left = asked.given["own"], None, 0
+    own, refused, said, left = asked.given["own"], None, set[str](), 0
     for config in asked.settings():
         model = _Model(asked, config)
         for text in asked.texts(_TEXT):
@@ -173,7 +173,10 @@ def predicted(asked: _Asked) -> Iterator[dict[str, Any]]:
                     if not asked.given["methods"]:
                         raise
                     refused = error
-                    _log.warning(f"skipped: {error}")
+                    # A method that the model cannot have is refused with each number of tokens.
+                    if str(error) not in said:
+                        _log.warning(f"skipped: {error}")
+                    said.add(str(error))
                     continue
                 left += count is not None
                 yield found
