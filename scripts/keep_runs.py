@@ -19,6 +19,7 @@ from pathlib import Path
 
 from parbench.results.folders import find, is_finished, read
 from parbench.results.layouts import FILE as LAYOUTS
+from parbench.results.samples import opened, samples_path
 
 _AS_THEY_ARE = ("provenance.json", "plan.json", "metrics.json")
 
@@ -56,14 +57,18 @@ def keep(run: Path, folder: Path, root: Path, pictures: int | None = None) -> No
         shutil.copyfile(run / LAYOUTS, target / LAYOUTS)
     settings = (run / "config.yaml").read_text(encoding="utf-8")
     (target / "config.yaml").write_text(settings.replace(f"{root}/", ""), encoding="utf-8")
-    plain = run / "samples.jsonl"
-    if plain.exists():
-        samples = plain.read_bytes() if pictures is None else lean(plain.read_bytes(), pictures)
-        packed = lzma.compress(samples, preset=9 | lzma.PRESET_EXTREME)
-        (target / "samples.jsonl.xz").write_bytes(packed)
-    else:
-        for samples in run.glob("samples.jsonl.*"):
-            shutil.copyfile(samples, target / samples.name)
+    found = samples_path(run)
+    if found is None:
+        return
+    if found.suffix != ".jsonl" and pictures is None:
+        shutil.copyfile(found, target / found.name)
+        return
+    with opened(found) as file:
+        samples = file.read().encode()
+    packed = lzma.compress(samples if pictures is None else lean(samples, pictures), preset=9 | lzma.PRESET_EXTREME)
+    for other in target.glob("samples.jsonl*"):
+        other.unlink()
+    (target / "samples.jsonl.xz").write_bytes(packed)
 
 
 def main() -> None:

@@ -22,6 +22,11 @@ def samples_path(folder: Path) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
+def opened(path: Path) -> IO[str]:
+    """A ``samples.jsonl``, compressed or not, opened for reading as text."""
+    return _OPENED_BY.get(path.suffix, open)(path, "rt", encoding="utf-8")
+
+
 def read_samples(path: Path, computed_by: Sequence[Mapping[str, Any]] = (), *, finished: bool = True) -> list[SampleRecord]:
     """The samples of a run.
 
@@ -34,9 +39,8 @@ def read_samples(path: Path, computed_by: Sequence[Mapping[str, Any]] = (), *, f
         ParbenchError: A line is damaged, or of another format.
     """
     lines: list[Any] = []
-    opened = _OPENED_BY.get(path.suffix, open)
     try:
-        with opened(path, "rt", encoding="utf-8") as file:
+        with opened(path) as file:
             lines.extend(json.loads(text) for text in file if finished or text.endswith("\n"))
     except (ValueError, OSError, EOFError, lzma.LZMAError) as error:
         raise ParbenchError(
