@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import LlavaForConditionalGeneration
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "training"))
@@ -37,6 +38,7 @@ from parbench.errors import ParbenchError  # noqa: E402
 from parbench.models.adapter import ModelAdapter  # noqa: E402
 from parbench.reducers.learned_files import LOCAL, SHIPPED, file_name, loaded, save, sha256_of  # noqa: E402
 from parbench.reducers.learned_part import LearnedPart  # noqa: E402
+from parbench.scenes.splits import SPLITS  # noqa: E402
 from tiny.adapted_stage import AdaptedTrainer, about_adaptation  # noqa: E402
 from tiny.attention import attend_rowwise  # noqa: E402
 from tiny.controls import Control, adapted_recipe, label_of  # noqa: E402
@@ -115,6 +117,8 @@ def recipe_for(given: argparse.Namespace) -> Recipe:
     for name, value in counts.items():
         if value < 1:
             raise ParbenchError(f"--{name} {value} is not possible: use 1 or more")
+    if given.images > SPLITS["val"].images:
+        raise ParbenchError(f"--images {given.images} is not possible: val has {SPLITS['val'].images}")
     if not recipe.rate > 0:
         raise ParbenchError(f"--rate {recipe.rate} is not possible: use more than 0")
     if given.out is not None and given.out.is_dir():
@@ -141,6 +145,8 @@ def trainer_of(given: argparse.Namespace, recipe: Recipe) -> ReducerTrainer:
     name, *fields = given.method
     method = recipe.build(name, pairs(fields), recipe.budget)
     adapter = loaded_model(given.model)
+    if not isinstance(adapter.model, LlavaForConditionalGeneration):
+        raise ParbenchError(f"--model {given.model} is not possible: reducers are trained for models of LLaVA-1.5's classes only")
     method.check(adapter.geometry)
     stage = stage_of(recipe.steps, recipe.rate, given.questions)
     kind = AdaptedTrainer if given.track == "adapted" else ReducerTrainer

@@ -27,7 +27,11 @@ def write_whole(path: Path, content: str | Callable[[Path], object], *, shared: 
         if isinstance(content, str):
             partial.write_text(content, encoding="utf-8")
         else:
+            # safetensors makes files that only their owner can read; this one gets the mode of any new file.
+            partial.touch()
+            mode = partial.stat().st_mode
             content(partial)
+            partial.chmod(mode)
         with partial.open("r+b") as file:
             os.fsync(file.fileno())
         partial.replace(path)

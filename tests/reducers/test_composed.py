@@ -95,6 +95,12 @@ def test_what_cannot_be_is_refused_in_one_sentence(geometry, words, said):
     assert "\n" not in str(error.value)
 
 
+def test_what_the_weights_of_a_part_cannot_deliver_is_refused_by_the_name_of_the_part(adapter):
+    method = composed("method=tofc-codec+fastv", "budget=64", "method.before.budget=96")
+    with pytest.raises(ParbenchError, match=r"^method.before.budget=96 of method tofc-codec is out of reach"):
+        method.for_model("llava-tiny", lambda: adapter.fingerprint, adapter.geometry)
+
+
 def test_a_method_at_a_site_of_ones_own_is_refused_for_its_site():
     kind = type(reducer("random"))
     elsewhere = type("Elsewhere", (kind,), {"site": "elsewhere"})(name="mine", budget=64)

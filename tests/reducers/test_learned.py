@@ -252,6 +252,11 @@ def test_soft_and_hard_coding_of_an_entropy_model_agree():
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())
 
 
+def test_untrained_nothing_of_a_training_is_left_in_a_codec():
+    one, other = (module_of(Codec, seed=seed).reset().state_dict() for seed in (0, 1))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
 def test_untrained_all_tokens_have_one_distribution():
     codec = module_of(Codec).reset().double()
     tokens = torch.randn(9, WIDTH, dtype=torch.float64).round()

@@ -98,6 +98,23 @@ def test_setok_weights_are_for_the_fields_they_were_trained_with(adapter, folder
     path = write(folder / "own.safetensors", adapter, SeTok)
     with pytest.raises(ParbenchError, match=r"trained with method.sines=1.0, not 0.5"):
         ready(named(SeTok, weights=str(path), sines=0.5), adapter)
+    with pytest.raises(ParbenchError, match=r"train it with scripts/train_reducer.py setok neighbours=64 --model llava-tiny$"):
+        ready(named(SeTok, weights=str(path), neighbours=64), adapter)
+
+
+@pytest.mark.parametrize(("width", "heads"), [(192, 6), (1024, 32), (1152, 36), (60, 1), (100, 2)])
+def test_the_encoders_of_setok_have_heads_for_any_width(width, heads):
+    made = ClusterEncoder(width)
+    members = torch.eye(2, dtype=torch.bool).repeat_interleave(2, dim=1)[None]
+    assert made.sizes["heads"] == heads
+    assert made(torch.randn(1, 4, width), members).shape == (1, 2, width)
+
+
+@each
+def test_weights_can_be_read_by_others(kind, adapter, folder):
+    path, plain = write(folder / "own.safetensors", adapter, kind), folder / "plain"
+    plain.touch()
+    assert path.stat().st_mode == plain.stat().st_mode
 
 
 @each

@@ -180,6 +180,6 @@ def test_the_plan_trains_all_alike_and_evaluates_them():
         written.add(str(script.adapter_path(given, method)))
     assert written == {line[6].removeprefix("model.adapter=") for line in sweeps}
     assert "methods=[random,par,divprune,visionzip]" in sweeps[0]
-    given.methods = ["setok"]
-    with pytest.raises(ParbenchError, match="unknown learned method with a conf/method 'setok'"):
+    given.methods = ["sparsek"]
+    with pytest.raises(ParbenchError, match="unknown learned method with a conf/method 'sparsek'"):
         list(plan.plan(argparse.Namespace(**{**vars(given), "budgets": [64], "seeds": [0], "split": "val"})))

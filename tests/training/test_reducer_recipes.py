@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import train_reducer
 from parbench.errors import ParbenchError
 from tiny.reducer_recipes import RECIPES, recipe_of
 
@@ -21,6 +22,23 @@ def test_fields_are_those_of_the_method():
         recipe_of("vistog").build("vistog", {"trade": "0.1"}, 64)
     with pytest.raises(ParbenchError, match="nothing to train: use one of vistog"):
         recipe_of("random")
+    for written, said in (("many", "takes int"), ("null", "takes int"), ("5.0", "takes int"), ("[5", "neighbours=.5 is no value")):
+        with pytest.raises(ParbenchError, match=said):
+            recipe_of("setok").build("setok", {"neighbours": written}, 64)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["setok", "--images", "121"], "--images 121 is not possible: val has 120"),
+        (["setok", "--model", "qwen-tiny"], "--model qwen-tiny is not possible: reducers are trained for models of LLaVA-1.5"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_training(words, said):
+    given = train_reducer.arguments(words)
+    with pytest.raises(ParbenchError, match=said):
+        train_reducer.trainer_of(given, train_reducer.recipe_for(given))
 
 
 def test_terms_are_numbers_with_known_names():

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import torch
-import yaml
 from torch import Tensor
 
 from parbench.config.building import reducer_of
@@ -20,7 +19,7 @@ from parbench.reducers import Reduction, TokenReducer
 from parbench.reducers.learned_part import LearnedPart
 from parbench.reducers.modules.base import LearnedModule
 from parbench.reducers.token_probes import Probes
-from tiny.reducer_recipes import RECIPES, Recipe
+from tiny.reducer_recipes import RECIPES, Recipe, plain_value
 
 # What learned methods are compared with: any tokens, evenly spaced ones, those that CLS attends to, means, and all of them.
 CONTROLS = ("random", "uniform", "cls-topk", "kmeans", "none")
@@ -125,7 +124,7 @@ class ControlRecipe(Recipe):
         for one in given:
             if one not in known:
                 raise unknown(f"field of method {name}", one, known)
-        fields: dict[str, Any] = {one: yaml.safe_load(text) for one, text in given.items()}
+        fields = {one: plain_value(one, text) for one, text in given.items()}
         own = reducer_of({**settings, **fields})
         own = own.with_budget(budget) if own.takes_budget else own
         assert isinstance(own, TokenReducer)

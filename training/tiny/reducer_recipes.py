@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from parbench.config.fields import check_fields
 from parbench.errors import ParbenchError
 from parbench.reducers.focusllava_vision import FocusLlavaVision
 from parbench.reducers.learned_part import LearnedPart
@@ -47,7 +48,8 @@ class Recipe:
         for one in given:
             if one not in known:
                 raise ParbenchError(f"method {name} is not trained with a field {one}: use one of {', '.join(sorted(known))}")
-        values: dict[str, Any] = {one: yaml.safe_load(text) for one, text in given.items()}
+        values = {one: plain_value(one, text) for one, text in given.items()}
+        check_fields(self.method, {"name": name, **values})
         return self.method(name=name, budget=budget, **values)
 
     def with_terms(self, given: Mapping[str, str]) -> Recipe:
@@ -67,6 +69,18 @@ class Recipe:
             if not values[one] >= 0:
                 raise ParbenchError(f"--term {one}={text} is impossible: use a number of 0 or more")
         return dataclasses.replace(self, terms=values)
+
+
+def plain_value(name: str, text: str) -> Any:
+    """The value of a field that is written as YAML.
+
+    Raises:
+        ParbenchError: It is no YAML.
+    """
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ParbenchError(f"{name}={text} is no value: write a number, a word or null") from error
 
 
 RECIPES: dict[str, Recipe] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
@@ -77,7 +77,8 @@ class LearnedPart(Reducer):
         base = fingerprint()
         if base == NO_WEIGHTS:
             return self
-        how = how_to_train(self.name, model)
+        usual = {one.name: one.default for one in fields(self)}
+        how = how_to_train(self.name, model, {name: own for name in self.depends_on if (own := getattr(self, name)) != usual[name]})
         paths = candidates(self.module_kind.kind, model, base) if self.weights is None else [Path(self.weights)]
         if not paths:
             raise ParbenchError(f"method {self.name} needs weights that were trained for {model}, but there are none: {how}")

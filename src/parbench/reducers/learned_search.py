@@ -24,10 +24,17 @@ def candidates(kind: str, model: str, base: str) -> list[Path]:
     return named + [path for path in others if _base_of(path) == base]
 
 
-def how_to_train(method: str, model: str) -> str:
-    """What to do for weights of a method for a model, which may be an adapted one such as ``llava-tiny+random-64``."""
+def how_to_train(method: str, model: str, fields: Mapping[str, Any]) -> str:
+    """What to do for weights of a method for a model.
+
+    Args:
+        method: Its name.
+        model: Name of the model, which may be an adapted one such as ``llava-tiny+random-64``.
+        fields: The fields that training needs to be told.
+    """
     base, adapted, _ = model.partition("+")
-    return f"train it with scripts/train_reducer.py {method} --model {base}" + (" --track adapted" if adapted else "")
+    words = [method, *(f"{name}={value}" for name, value in fields.items()), f"--model {base}"]
+    return f"train it with scripts/train_reducer.py {' '.join(words)}" + (" --track adapted" if adapted else "")
 
 
 def refusal(about: Mapping[str, Any], kind: str, base: str, fields: Mapping[str, Any]) -> str | None:

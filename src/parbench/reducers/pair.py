@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from parbench.models.geometry import Geometry
 from parbench.reducers import LayerReducer, Reducer
-from parbench.reducers.composing import check_budgets, check_parts
+from parbench.reducers.composing import check_budgets, check_parts, of_part
 
 
 @dataclass
@@ -106,7 +106,10 @@ class Pair(LayerReducer):
 
     def for_model(self, model: str, fingerprint: Callable[[], str], geometry: Geometry) -> Self:
         """A copy with both parts as they run on a model."""
-        before, inside = (self.before.for_model(model, fingerprint, geometry), self.inside.for_model(model, fingerprint, geometry))
+        with of_part("before", budget=True):
+            before = self.before.for_model(model, fingerprint, geometry)
+        with of_part("inside"):
+            inside = self.inside.for_model(model, fingerprint, geometry)
         return self if (before, inside) == self.parts else replace(self, before=before, inside=inside)
 
     # What the LLM's hooks ask, of ``inside``.

@@ -27,16 +27,17 @@ class SeTok(Learned):
 
     Deviations: the official number of tokens varies by image, since centres are the patches whose product of density and distance
     is above a threshold. Here they are as many as the budget, with the highest products, as in `tofc`. The official density is over
-    64 patches of 729; over so many, a small object in the 576 of llava-tiny is as dense as what surrounds it, and means of such
-    clusters answer far fewer questions (docs/learned.md has the figures), so here it is over 5. The official tokenizer is
-    trained by reconstruction of the image and by contrast with words, then with projector and LLM. Here it is trained by answers
+    64 patches of 729; over so many, a small object in the 576 of llava-tiny is probably as dense as what surrounds it, and means of
+    such clusters answer far fewer questions (the page of learned methods has figures), so here it is over 5. The official tokenizer
+    is trained by reconstruction of the image and by contrast with words, then with projector and LLM. Here it is trained by answers
     alone, with a frozen projector and LLM, so this is the tokenizer without its detokenizer. Encoders have one layer instead of
     two, 6 heads, an MLP of twice the width, and no dropout; their residuals start at zero. The official density has random noise of
     1e-6 against ties; ours breaks ties by index. At the full budget patches are sent unchanged. Untrained, the method sends the
     means of clusters.
 
     Attributes:
-        neighbours: Number of nearest patches, itself included, over which the density of a patch is computed.
+        neighbours: Number of nearest patches, itself included, over which the density of a patch is computed; officially 64.
+            Weights are for one value.
         sines: Amplitude of the encoding of places that is added to the features for clustering; officially 1.
     """
 

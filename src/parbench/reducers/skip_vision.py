@@ -37,10 +37,10 @@ class SkipVision(FeedForwardReducer, AttendedReducer):
     budget of less than 4 tokens, or without skipped tokens, only the retained patches are sent. At the full budget everything is
     kept and nothing skipped.
 
-    Deviations: the paper trains projector, LLM and the weights of the summaries with skipping. Here nothing is trained: a summary
-    is the plain mean, and the LLM has never seen skipped tokens, so results are not those of the paper. The release takes the place
-    of the image from the first sample of a batch; ours is that of each sample. In other families, tokens are selected over all
-    crops of an image.
+    Deviations: the paper trains projector, LLM and the weights of the summaries with skipping. Here nothing is trained
+    (`skip-vision-ada` trains the summaries): a summary is the plain mean, and the LLM has never seen skipped tokens, so results are
+    not those of the paper. The release takes the place of the image from the first sample of a batch; ours is that of each sample.
+    In other families, tokens are selected over all crops of an image.
 
     Attributes:
         skipped: Number of merged tokens that skip the feed-forward part; None for the official share of the budget.

@@ -20,8 +20,10 @@ from parbench.reducers.token_probes import Probes
 class SkipVisionAda(Learned, SkipVision):
     """`skip-vision` whose two summaries are weighted by trained scores instead of plain means.
 
-    The scores of tokens are a norm and a linear layer, ``ada`` in the official code, softmaxed over the tokens of a summary.
-    Everything else is as in `skip-vision`.
+    As in `skip-vision`, patches of high attention are retained, the others are merged into tokens that skip the LLM's MLPs, and two
+    further tokens sum up the retained patches and the merged tokens. Their weights are the softmax of scores of the tokens, by a
+    norm and a linear layer (``ada`` in the official code). Weights are refused with other values of ``skipped`` and ``attention``
+    than those of their training.
 
     Deviations: the paper trains projector and LLM together with this layer, which is nearly all of its training. Here only the
     layer is trained (one norm and one linear layer), so the LLM has still never seen skipped tokens. Untrained, the method is
@@ -36,8 +38,9 @@ class SkipVisionAda(Learned, SkipVision):
 
     @property
     def note(self) -> str:
-        """What counts in the budget."""
-        return "only the summaries are trained; the merged tokens enter attention only, and count in the budget"
+        """What is trained, and what counts in the budget."""
+        trained = "untrained: plain means" if self.untrained else "only the summaries are trained"
+        return f"{trained}; the merged tokens enter attention only, and count in the budget"
 
     def new_module(self, width: int) -> Summary:
         """See :meth:`Learned.new_module`."""

@@ -22,7 +22,8 @@ class Tofc(TokenReducer):
     nearest centre. Tokens are in the order of their first patches. At the full budget patches are sent unchanged.
 
     Only the merging is here. TOFC is a codec for features that a device sends to a server: after merging, trained entropy models
-    quantise and encode each token. That part needs weights, and is left out. Results of this method are not results of that paper.
+    quantise and encode each token. That part needs weights, and is in `tofc-codec`. Results of this method are not results of that
+    paper.
 
     Deviations: the paper merges the 729 patches of a SigLIP tile to 16, in LLaVA-OneVision, before the projector. In families whose
     features cannot be read there, ours merges behind the connector. The number of neighbours and the order of tokens are not in the
@@ -46,7 +47,7 @@ class Tofc(TokenReducer):
     @property
     def note(self) -> str:
         """That this is a part of the method."""
-        return "only the merging of TOFC; its trained codec is left out"
+        return "only the merging of TOFC; its trained codec is in tofc-codec"
 
     def reduce(self, features: Tensor, probes: Probes) -> Reduction:
         """Merge each cluster into its mean."""

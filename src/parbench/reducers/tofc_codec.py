@@ -35,11 +35,12 @@ class TofcCodec(Learned, Tofc):
     dimension.
 
     Deviations: four entropy models instead of 16; layers of width d, d/2 and d/16 with GELU (the paper's are not in the
-    descriptions), a logistic prior for the hyperprior, the temperature 1 and a balance loss of 0.01 are choices. The descriptions
-    do not say whether the number of the model is counted; here it is. At the full budget patches are sent unchanged and uncoded.
+    descriptions), a logistic prior for the hyperprior, the temperature 1 and a balance loss of 0.01 are choices. In training the
+    models are mixed by the softmax of the router's scores. The descriptions do not say whether the number of the model is counted;
+    here it is. Budgets outside 8 to 64, those of training, are refused. At the full budget patches are sent unchanged and uncoded.
 
     Attributes:
-        trade: Weight of the bits in training. Weights are for one value.
+        trade: Weight of the bits in training. Weights trained with one value are refused with another.
     """
 
     title = "TOFC (trained here)"

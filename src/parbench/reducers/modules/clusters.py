@@ -54,13 +54,14 @@ class ClusterEncoder(LearnedModule):
 
     Args:
         width: Width of the features.
-        heads: Number of heads.
+        heads: Number of heads; None for heads of 32 dimensions, or the next larger ones that divide the width.
         ratio: Hidden width of the MLPs, in widths.
     """
 
     kind = "setok"
 
-    def __init__(self, width: int, heads: int = 6, ratio: int = 2) -> None:
+    def __init__(self, width: int, heads: int | None = None, ratio: int = 2) -> None:
+        heads = heads or max(number for number in range(1, max(1, width // 32) + 1) if width % number == 0)
         super().__init__(width=width, heads=heads, ratio=ratio)
         self.inner, self.inter = Block(width, heads, ratio), Block(width, heads, ratio)
         self.out = identity(width)

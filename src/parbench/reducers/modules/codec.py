@@ -87,10 +87,10 @@ class Codec(LearnedModule):
         self.router = nn.Linear(width, experts)
 
     def reset(self) -> Self:
-        """Go back to the state before training, in place: all entropy models are alike, so their choice does not matter."""
-        for expert in self.experts:
-            assert isinstance(expert, EntropyModel)
-            expert.reset()
+        """Go back to the state before training, in place: what is random is drawn from a fixed seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.load_state_dict(type(self)(**self.sizes).state_dict())
         return self
 
     def encode(self, tokens: Tensor) -> Coded:
