@@ -431,6 +431,10 @@ def test_committed_runs_may_leave_out_the_kept_tokens_of_most_images(tiny_sweep,
     choice = kept_choice.choose(lean)
     assert choice.image == "test-0000"
     assert_readable(gallery.gallery(lean, Images(lean), choice, SCREEN), SCREEN)
+    # Only the runs that a picture shows need their tokens, those at the smallest budget.
+    for run, budget in zip(lean.points["run_id"], lean.points["budget"], strict=True):
+        keep_runs.keep(tiny_sweep / run, tmp_path / "some", tiny_sweep, pictures=int(budget == lean.budgets[-1]))
+    assert kept_choice.choose(swept(tmp_path / "some")).image == "test-0000"
     for run in lean.points["run_id"]:
         # A copy is made leaner still.
         keep_runs.keep(tmp_path / run, tmp_path / "leaner", tmp_path, pictures=0)

@@ -58,6 +58,8 @@ def choose(sweep: Sweep, image: str = "") -> Choice:
     samples = single(sweep.answers.frame)
     if samples.empty:
         raise ParbenchError("no question has exactly one image")
+    # Copies of runs at other budgets may leave out which tokens are kept.
+    samples = samples[samples["run_id"].isin(sweep.points["run_id"][runs])]
     samples = _with_kept_tokens(samples)
     if samples.empty:
         raise ParbenchError("no run says which tokens are kept")
