@@ -24,7 +24,8 @@ def samples_path(folder: Path) -> Path | None:
 
 def opened(path: Path) -> IO[str]:
     """A ``samples.jsonl``, compressed or not, opened for reading as text."""
-    return _OPENED_BY.get(path.suffix, open)(path, "rt", encoding="utf-8")
+    how: Callable[..., IO[str]] = _OPENED_BY.get(path.suffix, open)
+    return how(path, "rt", encoding="utf-8")
 
 
 def read_samples(path: Path, computed_by: Sequence[Mapping[str, Any]] = (), *, finished: bool = True) -> list[SampleRecord]:
