@@ -192,10 +192,12 @@ class SampleRecord:
         Raises:
             ParbenchError: The line is not an object, lacks a mandatory field, or is of a later format.
         """
-        line = dict(_checked(found, where, _NEEDED_OF_SAMPLES, computed_by))
-        line.pop("format", None)
-        columns = {name: line.pop(name) for name in [name for name in line if name not in SAMPLE_FIELDS]}
-        return cls(**line, kept_columns=columns) if columns else cls(**line)
+        line = _checked(found, where, _NEEDED_OF_SAMPLES, computed_by)
+        known = {name: value for name, value in line.items() if name in SAMPLE_FIELDS}
+        if len(known) + ("format" in line) == len(line):
+            return cls(**known)
+        columns = {name: value for name, value in line.items() if name not in known and name != "format"}
+        return cls(**known, kept_columns=columns)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -365,7 +367,8 @@ def demand(found: Mapping[str, Any], where: str, keys: Sequence[str], computed_b
     Raises:
         ParbenchError: A key is missing; the message names it and, if known, the version that wrote the file.
     """
-    if not (missing := [key for key in keys if key not in found and not _has(found, key)]):
+    missing = [key for key in keys if not _has(found, key)]
+    if not missing:
         return
     version = computed_by[0].get("parbench") if computed_by else None
     raise ParbenchError(
