@@ -1,90 +1,67 @@
-"""Copies finished runs to a folder for committing: compresses the samples, and removes local paths.
+"""Packs finished runs into one file of a folder for committing (parbench.results.packed), and removes local paths.
 
     python scripts/keep_runs.py results/runs results/reference/scenes
 
-The same runs give the same bytes. `parbench table`, `figures`, `report` and `parbench.results.load` read such a folder like any
-other.
+The same runs give the same bytes. Runs that are packed in the folder stay there, and one with the same id is replaced.
+`parbench table`, `figures`, `report`, `status` and `parbench.results.load` read such a folder like any other.
 
-More than half of a compressed run is which tokens remain, and the margins of answers. With `--pictures 40` they are kept for
-questions about the first 40 images only. Tables stay the same, and pictures of kept tokens choose among these images.
+Much of a packed run is which tokens remain, and the margins of answers. With `--pictures 40` they are kept for questions about
+the first 40 images only. Tables stay the same, and pictures of kept tokens choose among these images.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import lzma
-import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from parbench.results.folders import find, is_finished, read
-from parbench.results.layouts import FILE as LAYOUTS
-from parbench.results.samples import opened, samples_path
+from parbench.results.folders import Run, find, is_finished, read
+from parbench.results.packed import PackedRun, is_there, pack, read_text, unpack
 
-_AS_THEY_ARE = ("provenance.json", "plan.json", "metrics.json")
+# layouts.jsonl says where the tokens of images of other shapes and of clips lie; runs of LLaVA-1.5 have none.
+_AS_THEY_ARE = ("provenance.json", "plan.json", "metrics.json", "layouts.jsonl")
 
 
-def lean(samples: bytes, pictures: int) -> bytes:
-    """Samples without kept tokens and margins, except those about the first images in the order of their ids.
+def lean(run: Run, pictures: int) -> Iterator[dict[str, object]]:
+    """The samples of a run without kept tokens and margins, except those about the first images in the order of their ids.
 
     Args:
-        samples: Lines of JSON.
+        run: The run.
         pictures: Number of images.
     """
-    lines = [json.loads(line) for line in samples.splitlines()]
-    first = set(sorted({line["image_id"] for line in lines})[:pictures])
-    for line in lines:
-        if line["image_id"] not in first:
-            line |= {"kept": [], "margin": None}
-    return "".join(json.dumps(line) + "\n" for line in lines).encode()
+    first = set(sorted({line.image_id for line in run.lines})[:pictures])
+    for line in run.lines:
+        yield line.to_json() | ({} if line.image_id in first else {"kept": [], "margin": None})
 
 
-def keep(run: Path, folder: Path, root: Path, pictures: int | None = None) -> None:
-    """Copy one run.
+def kept(folder: Path, root: Path, pictures: int | None = None) -> PackedRun:
+    """A run as it is packed.
 
     Args:
-        run: The folder of the run.
-        folder: The folder for its copy, which has the same name.
+        folder: The folder of the run.
         root: The repository in which the run was made. Paths in the copy are relative to it.
-        pictures: Number of images whose kept tokens are copied; None for all.
+        pictures: Number of images whose kept tokens are packed; None for all.
     """
-    target = folder / run.name
-    target.mkdir(parents=True, exist_ok=True)
-    for name in _AS_THEY_ARE:
-        shutil.copyfile(run / name, target / name)
-    # Where the tokens of images of other shapes and of clips lie; runs of LLaVA-1.5 have none.
-    if (run / LAYOUTS).exists():
-        shutil.copyfile(run / LAYOUTS, target / LAYOUTS)
-    settings = (run / "config.yaml").read_text(encoding="utf-8")
-    (target / "config.yaml").write_text(settings.replace(f"{root}/", ""), encoding="utf-8")
-    found = samples_path(run)
-    if found is None:
-        return
-    if found.suffix != ".jsonl" and pictures is None:
-        shutil.copyfile(found, target / found.name)
-        return
-    with opened(found) as file:
-        samples = file.read().encode()
-    packed = lzma.compress(samples if pictures is None else lean(samples, pictures), preset=9 | lzma.PRESET_EXTREME)
-    for other in target.glob("samples.jsonl*"):
-        other.unlink()
-    (target / "samples.jsonl.xz").write_bytes(packed)
+    run = read(folder)
+    files = {name: read_text(folder / name) for name in _AS_THEY_ARE if is_there(folder / name)}
+    files["config.yaml"] = read_text(folder / "config.yaml").replace(f"{root}/", "")
+    lines = [line.to_json() for line in run.lines] if pictures is None else list(lean(run, pictures))
+    return PackedRun(run.id, files, lines)
 
 
-def main() -> None:
-    """Parse the command line and copy the runs."""
+def main(words: Sequence[str] | None = None) -> None:
+    """Parse the command line and pack the runs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--pictures", type=int, help="number of images whose kept tokens are copied; by default all")
-    given = parser.parse_args()
+    parser.add_argument("--pictures", type=int, help="number of images whose kept tokens are packed; by default all")
+    given = parser.parse_args(words)
     finished = [run for run in find([given.runs]).runs if is_finished(run)]
     # Runs are in results/runs of the repository.
     root = given.runs.resolve().parents[1]
-    for run in finished:
-        read(run)
-        keep(run, given.folder, root, given.pictures)
-    print(f"{len(finished)} runs in {given.folder}")
+    given.folder.mkdir(parents=True, exist_ok=True)
+    pack([*unpack(given.folder), *(kept(run, root, given.pictures) for run in finished)], given.folder)
+    print(f"{len(finished)} runs packed in {given.folder}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import lzma
 import shutil
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from helpers import CLIPS
 from other_source import OtherSource
 from parbench.config import names as option_names
+from parbench.results.packed import unpack
 from paths import ROOT
 from record_golden import CERTAIN, FEWEST, FOLDER, QUESTIONS, add, computed, differences, golden, recorded
 
@@ -65,12 +65,10 @@ def test_the_exact_engine_gives_the_golden_answers():
 def committed() -> dict[str, dict[str, dict]]:
     """The committed runs of three methods at 64 tokens, on the weights that ship."""
     found = {}
-    for path in REFERENCE.glob("*/metrics.json"):
-        metrics = json.loads(path.read_text())
+    for run in unpack(REFERENCE):
+        metrics = json.loads(run.files["metrics.json"])
         if (metrics["method"], metrics["budget"]) in (("par", 64), ("fastv", 64), ("tome", 64)):
-            with lzma.open(path.parent / "samples.jsonl.xz", "rt", encoding="utf-8") as file:
-                lines = map(json.loads, file)
-                found[f"{metrics['method']} @64"] = {line["id"]: golden(line) for line in lines}
+            found[f"{metrics['method']} @64"] = {line["id"]: golden(line) for line in run.lines}
     return found
 
 

@@ -421,9 +421,8 @@ def test_a_gallery_dims_what_was_dropped(tiny_sweep):
 
 def test_committed_runs_may_leave_out_the_kept_tokens_of_most_images(tiny_sweep, tmp_path):
     """scripts/keep_runs.py --pictures: tables say the same, and the gallery shows an image that has its tokens."""
-    for run in results.load(tiny_sweep, columns=[]).runs["run_id"]:
-        keep_runs.keep(tiny_sweep / run, tmp_path, tiny_sweep, pictures=1)
-    lean, whole = swept(tmp_path), swept(tiny_sweep)
+    keep_runs.main([str(tiny_sweep), str(tmp_path / "one"), "--pictures=1"])
+    lean, whole = swept(tmp_path / "one"), swept(tiny_sweep)
     told = ["run_id", "score", "evidence_recall", "flops_prefill"]
     assert lean.comparison.frame[told].equals(whole.comparison.frame[told])
     samples = lean.answers.frame
@@ -433,11 +432,10 @@ def test_committed_runs_may_leave_out_the_kept_tokens_of_most_images(tiny_sweep,
     assert_readable(gallery.gallery(lean, Images(lean), choice, SCREEN), SCREEN)
     # Only the runs that a picture shows need their tokens, those at the smallest budget.
     for run, budget in zip(lean.points["run_id"], lean.points["budget"], strict=True):
-        keep_runs.keep(tiny_sweep / run, tmp_path / "some", tiny_sweep, pictures=int(budget == lean.budgets[-1]))
+        keep_runs.main([str(tiny_sweep / run), str(tmp_path / "some"), f"--pictures={int(budget == lean.budgets[-1])}"])
     assert kept_choice.choose(swept(tmp_path / "some")).image == "test-0000"
-    for run in lean.points["run_id"]:
-        # A copy is made leaner still.
-        keep_runs.keep(tmp_path / run, tmp_path / "leaner", tmp_path, pictures=0)
+    # A copy is made leaner still.
+    keep_runs.main([str(tmp_path / "one"), str(tmp_path / "leaner"), "--pictures=0"])
     with pytest.raises(ParbenchError, match="no run says which tokens are kept"):
         kept_choice.choose(swept(tmp_path / "leaner"))
 

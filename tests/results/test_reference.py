@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import lzma
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +10,7 @@ import pytest
 from helpers import METHODS
 from parbench.results import load
 from parbench.results.layouts import read_layouts
+from parbench.results.packed import packed_in, packed_lines, unpack
 from parbench.tables.comparing import compare
 from paths import ROOT
 
@@ -29,7 +28,9 @@ def table() -> pd.DataFrame:
 
 
 def answers(run: str, runs: Path = RUNS) -> list[dict]:
-    return [json.loads(line) for line in lzma.open(runs / run / "samples.jsonl.xz", "rt", encoding="utf-8")]
+    lines = packed_lines(runs / run)
+    assert lines is not None
+    return lines
 
 
 def test_the_methods_of_the_table_are_there_at_every_budget(table):
@@ -45,10 +46,11 @@ def test_the_methods_of_the_table_are_there_at_every_budget(table):
 
 
 def test_nothing_of_the_machine_that_made_them_is_stored():
-    for path in REFERENCE.glob("*/*/*.*"):
-        if path.suffix in (".yaml", ".json"):
-            assert "/home/" not in path.read_text()
-            assert ": /" not in path.read_text()
+    folders = [path.parent for path in REFERENCE.glob("*/runs.parquet")]
+    assert len(folders) > 5
+    for text in (text for folder in folders for run in unpack(folder) for text in run.files.values()):
+        assert "/home/" not in text
+        assert ": /" not in text
 
 
 @pytest.mark.parametrize("label", ["par @64", "fastv @128", "prumerge @32"])
@@ -76,7 +78,7 @@ def test_a_row_of_the_table_is_what_its_samples_say(table, label):
 
 def test_rows_about_clips_are_what_their_samples_say():
     rows = committed(CLIPS)
-    assert len(rows) == len(list(CLIPS.iterdir())) == 47
+    assert len(rows) == len(packed_in(CLIPS)) == 47
     for run, row in rows.iterrows():
         told = answers(run, CLIPS)
         assert row["n"] == len(told) == 1337

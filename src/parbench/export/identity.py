@@ -11,6 +11,7 @@ import yaml
 from parbench.errors import ParbenchError
 from parbench.models.assets import SHIPPED
 from parbench.models.hub import is_hub_name
+from parbench.results.packed import is_there, read_text
 
 
 def model_id(run: Mapping[str, Any], given: str | None) -> str:
@@ -38,9 +39,9 @@ def model_id(run: Mapping[str, Any], given: str | None) -> str:
 
 def _of_hub(path: Path) -> str | None:
     """The repository on the hub that a run's configuration names; None for a folder, even one with a copy of such a model."""
-    if not path.is_file():
+    if not is_there(path):
         return None
-    config = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    config = yaml.safe_load(read_text(path)) or {}
     model = config.get("model") or {}
     found = str(model.get("path"))
     return found if model.get("revision") and is_hub_name(found) else None

@@ -19,6 +19,7 @@ from parbench.harness.datasets import PreparedDataset
 from parbench.harness.shown import noise_like
 from parbench.results.layouts import Layout, pictured, pictured_boxes, read_layouts, square_layout
 from parbench.results.naming import sample_number
+from parbench.results.packed import read_text
 
 
 class Images:
@@ -108,7 +109,7 @@ def _settings(folder: Path) -> dict[str, Any]:
     """``dataset`` of a run's configuration. Unlike the run's identity, it has the paths of the data."""
     path = folder / "config.yaml"
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))["dataset"]
+        found = yaml.safe_load(read_text(path))["dataset"]
         return {**found, "where": found.get("where", {})}
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise ParbenchError(f"{path} is missing or damaged, so the images cannot be found: restore it") from error

@@ -1,4 +1,4 @@
-"""Finds run folders and reads them, with a clear error for anything that is not a run or is damaged."""
+"""Finds runs, in folders of their own or packed, and reads them, with a clear error for what is not a run or is damaged."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from typing import Any
 from parbench import __version__
 from parbench.errors import ParbenchError
 from parbench.results.metrics import read_metrics
+from parbench.results.packed import FILE as PACKED
+from parbench.results.packed import is_there, packed_in, packed_lines
 from parbench.results.record import RunMetrics, SampleRecord, demand
 from parbench.results.run_identity import FILE, Provenance, read_provenance
 from parbench.results.samples import FILE as SAMPLES
-from parbench.results.samples import cause, read_samples, samples_path
+from parbench.results.samples import cause, parsed, read_samples, samples_path
 
 # Fields of the identity that all readers of runs rely on.
 _IDENTITY = (
@@ -81,7 +83,7 @@ def find(paths: Iterable[Path]) -> Found:
     runs: dict[Path, Path] = {}
     ignored: dict[Path, None] = {}
     for path in paths:
-        if not path.is_dir():
+        if not path.is_dir() and not is_there(path / FILE):
             what = "is a file" if path.exists() else "does not exist"
             raise ParbenchError(f"{path} {what}: name a run folder, or a folder of runs such as results/runs")
         inside, foreign = _walk(path, _DEPTH)
@@ -93,15 +95,17 @@ def find(paths: Iterable[Path]) -> Found:
 
 def _walk(path: Path, depth: int) -> tuple[list[Path], list[Path]]:
     """Run folders at or below a folder, and the other files and folders found."""
-    if (path / FILE).is_file():
+    if is_there(path / FILE):
         return [path], []
     try:
         entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
     except OSError as error:
         raise ParbenchError(f"{path} cannot be read ({error.strerror}): make it readable") from error
-    runs: list[Path] = []
+    runs = [path / name for name in packed_in(path)]
     foreign: list[Path] = []
     for entry in entries:
+        if runs and entry.name == PACKED:
+            continue
         inside, beside = _walk(entry, depth - 1) if entry.is_dir() and depth else ([], [])
         runs += inside
         foreign += beside if inside else [entry]
@@ -110,7 +114,7 @@ def _walk(path: Path, depth: int) -> tuple[list[Path], list[Path]]:
 
 def is_finished(folder: Path) -> bool:
     """Whether a run folder holds a finished run."""
-    return (folder / "metrics.json").is_file()
+    return is_there(folder / "metrics.json")
 
 
 def in_order(runs: Iterable[Run]) -> list[Run]:
@@ -138,7 +142,7 @@ def read(folder: Path) -> Run:
     provenance = _provenance(folder / FILE)
     identity, name, path = provenance.comparable, provenance.run_id, folder / "metrics.json"
     about = (identity, provenance.computed_by, not provenance.format)
-    metrics = read_metrics(path, provenance.computed_by) if path.exists() else None
+    metrics = read_metrics(path, provenance.computed_by) if is_there(path) else None
     lines = _samples(folder, provenance, finished=metrics is not None)
     if metrics is None:
         return Run(name, folder, *about, None, lines)
@@ -165,6 +169,8 @@ def _provenance(path: Path) -> Provenance:
 
 
 def _samples(folder: Path, provenance: Provenance, *, finished: bool) -> list[SampleRecord]:
+    if (packed := packed_lines(folder)) is not None:
+        return parsed(packed, folder / SAMPLES, provenance.computed_by)
     if (path := samples_path(folder)) is not None:
         return read_samples(path, provenance.computed_by, finished=finished)
     if finished:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from parbench.clips import Clip, sheet
 from parbench.errors import ParbenchError
+from parbench.results.packed import is_there, read_text
 from parbench.results.samples import cause
 
 if TYPE_CHECKING:
@@ -178,10 +179,10 @@ def read_layouts(folder: Path) -> dict[tuple[int, int], Layout]:
         ParbenchError: The file is damaged.
     """
     path = folder / FILE
-    if not path.exists():
+    if not is_there(path):
         return {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        lines = read_text(path).splitlines(keepends=True)
         # The incomplete last line of a killed run is left out.
         found = [Layout.parse(json.loads(line)) for line in lines if line.endswith("\n")]
     except (ValueError, KeyError, TypeError, OSError) as error:

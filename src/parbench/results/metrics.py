@@ -13,6 +13,7 @@ from typing import Any
 from parbench.errors import ParbenchError
 from parbench.reducers.budget import Budget, resolve
 from parbench.results.official import official
+from parbench.results.packed import read_text
 from parbench.results.record import FLOPS_PARTS, RunMetrics, SampleRecord
 from parbench.results.samples import cause
 
@@ -25,7 +26,7 @@ def read_metrics(path: Path, computed_by: Sequence[Mapping[str, Any]] = ()) -> R
     """
     remedy = "delete it and run again; no sample is lost"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_text(path))
     except (ValueError, OSError) as error:
         raise ParbenchError(f"{path} is damaged ({cause(error)}): {remedy}") from error
     if not isinstance(found, dict):

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from parbench.results.packed import read_text
+
 FORMAT = 1
 FILE = "provenance.json"
 # Values of fields that were added later, and former names of PAR's fields.
@@ -84,7 +86,7 @@ def read_provenance(path: Path) -> Provenance:
         OSError: The file cannot be read.
         ValueError: The file is not a JSON object, or is of a later format; the message says which.
     """
-    return parse_provenance(json.loads(path.read_text(encoding="utf-8")))
+    return parse_provenance(json.loads(read_text(path)))
 
 
 def parse_provenance(found: Any) -> Provenance:

@@ -47,6 +47,11 @@ def read_samples(path: Path, computed_by: Sequence[Mapping[str, Any]] = (), *, f
         raise ParbenchError(
             f"line {len(lines) + 1} of {path} is damaged ({cause(error)}): delete the run's folder and run again"
         ) from error
+    return parsed(lines, path, computed_by)
+
+
+def parsed(lines: Sequence[Any], path: Path, computed_by: Sequence[Mapping[str, Any]] = ()) -> list[SampleRecord]:
+    """The samples of a run from its lines, decoded from JSON; see :func:`read_samples`."""
     return [SampleRecord.parse(line, f"line {number} of {path}", computed_by) for number, line in enumerate(lines, 1)]
 
 

@@ -15,6 +15,7 @@ from parbench.locks import LockOwner
 from parbench.progress import duration
 from parbench.results.metrics import read_metrics
 from parbench.results.naming import row_name
+from parbench.results.packed import is_there, packed_in
 from parbench.results.run_identity import FILE, read_provenance
 from parbench.results.samples import FILE as SAMPLES
 from parbench.results.samples import count_samples
@@ -80,7 +81,8 @@ def overview(root: Path) -> list[RunState]:
 
     Other folders are skipped.
     """
-    found = [state for path in sorted(root.glob(f"*/{FILE}")) if (state := _state(path.parent))]
+    folders = [*sorted(path.parent for path in root.glob(f"*/{FILE}")), *(root / name for name in packed_in(root))]
+    found = [state for folder in folders if (state := _state(folder))]
     return sorted(found, key=lambda run: (run.model, run.dataset, run.method, run.budget or 0, run.shard or ""))
 
 
@@ -104,13 +106,13 @@ def _state(folder: Path) -> RunState | None:
         # A file of that name that is not parbench's.
         return None
     done, total = count_samples(folder / SAMPLES), _read(folder / "plan.json").get("questions")
-    if (path := folder / "metrics.json").exists():
+    if is_there(path := folder / "metrics.json"):
         try:
             count = read_metrics(path).n
         except ParbenchError as error:
             return _damaged(path, error.__cause__ or error, about, done)
         if not (folder / SAMPLES).exists():
-            # The samples are compressed.
+            # The samples are compressed or packed.
             done = count
         if count != done:
             return _damaged(folder / SAMPLES, ValueError(f"{done} samples, and metrics over {count}"), about, done)
