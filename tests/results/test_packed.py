@@ -70,7 +70,8 @@ def test_a_packed_folder_is_read_as_a_folder_of_runs(runs, packed):
     for name in packed_in(packed):
         assert read_layouts(packed / name) == read_layouts(runs / name)
         assert "path: data" in read_text(packed / name / "config.yaml")
-        assert read(packed / name).lines == read(runs / name).lines
+        lines = read(packed / name).lines
+        assert (list(lines), lines[0], lines[-2:]) == (there_lines := read(runs / name).lines, there_lines[0], there_lines[-2:])
     assert not is_there(packed / packed_in(packed)[0] / "failed.json")
 
 

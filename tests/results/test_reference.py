@@ -30,7 +30,7 @@ def table() -> pd.DataFrame:
 def answers(run: str, runs: Path = RUNS) -> list[dict]:
     lines = packed_lines(runs / run)
     assert lines is not None
-    return lines
+    return lines.lines()
 
 
 def test_the_methods_of_the_table_are_there_at_every_budget(table):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from parbench.results.packed import is_there, packed_in, packed_lines
 from parbench.results.record import RunMetrics, SampleRecord, demand
 from parbench.results.run_identity import FILE, Provenance, read_provenance
 from parbench.results.samples import FILE as SAMPLES
-from parbench.results.samples import cause, parsed, read_samples, samples_path
+from parbench.results.samples import PackedSamples, cause, read_samples, samples_path
 
 # Fields of the identity that all readers of runs rely on.
 _IDENTITY = (
@@ -71,7 +71,7 @@ class Run:
     computed_by: tuple[dict[str, Any], ...] = field(repr=False)
     old: bool
     metrics: RunMetrics | None
-    lines: list[SampleRecord] = field(repr=False)
+    lines: Sequence[SampleRecord] = field(repr=False)
 
 
 def find(paths: Iterable[Path]) -> Found:
@@ -168,9 +168,9 @@ def _provenance(path: Path) -> Provenance:
     return provenance
 
 
-def _samples(folder: Path, provenance: Provenance, *, finished: bool) -> list[SampleRecord]:
+def _samples(folder: Path, provenance: Provenance, *, finished: bool) -> Sequence[SampleRecord]:
     if (packed := packed_lines(folder)) is not None:
-        return parsed(packed, folder / SAMPLES, provenance.computed_by)
+        return PackedSamples(packed, folder / SAMPLES, provenance.computed_by)
     if (path := samples_path(folder)) is not None:
         return read_samples(path, provenance.computed_by, finished=finished)
     if finished:

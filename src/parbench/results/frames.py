@@ -15,6 +15,7 @@ from parbench.results.delivery import deviation, source
 from parbench.results.folders import Run
 from parbench.results.naming import row_name
 from parbench.results.record import FLOPS_PARTS, METRICS_FIELDS, SAMPLE_FIELDS, RunMetrics, columns
+from parbench.results.samples import column
 
 # FLOPs of a sample up to the first token: vision, projector, method overhead, LLM prefill.
 _PREFILL = ("vision", "projector", "reducer", "llm_prefill")
@@ -128,7 +129,7 @@ def samples_frame(runs: Sequence[Run], chosen: Sequence[str] | None = None) -> p
 
 def _columns_of(runs: Sequence[Run]) -> list[str]:
     """The fields of samples and the data sets' own columns; those that samples may lack only if one has them."""
-    ends = [line for run in runs for line in run.lines[:1] + run.lines[-1:]]
+    ends = [line for run in runs for line in (*run.lines[:1], *run.lines[-1:])]
     # Fields that lines leave out are columns only if some line has them.
     absent = {name for name in (*ALWAYS, "own_tokens") if all(line.get(name) is None for line in ends)}
     names = [name for name in SAMPLE_FIELDS if name not in ("id", "flops") and name not in absent]
@@ -137,11 +138,12 @@ def _columns_of(runs: Sequence[Run]) -> list[str]:
 
 def _extend(data: dict[str, list[Any]], run: Run, names: Sequence[str], parts: Sequence[str]) -> None:
     data["run_id"] += [run.id] * len(run.lines)
-    data["id"] += [line.id for line in run.lines]
+    data["id"] += column(run.lines, "id")
     for name in names:
-        data[name] += [line.get(name) for line in run.lines]
+        data[name] += column(run.lines, name)
+    flops = column(run.lines, "flops") if parts else []
     for part in parts:
-        data[part] += [_flops(line.flops, part.removeprefix("flops_")) for line in run.lines]
+        data[part] += [_flops(counts, part.removeprefix("flops_")) for counts in flops]
 
 
 def _flops(counts: Mapping[str, float] | None, part: str) -> float | None:

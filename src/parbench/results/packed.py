@@ -75,19 +75,37 @@ def read_text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def packed_lines(folder: Path) -> list[dict[str, Any]] | None:
-    """The samples of a packed run, decoded from JSON; None if the folder is no packed run.
+@dataclass(frozen=True)
+class PackedLines:
+    """The samples of a packed run, decoded from JSON. Equal values of a field are one object in all lines: they are for reading."""
 
-    Equal values of a field are one object in all lines: they are for reading.
-    """
+    _pack: _Pack
+    _run: str
+
+    def __len__(self) -> int:
+        """The number of samples."""
+        first, end = self._pack.spans[self._run]
+        return end - first
+
+    def lines(self, first: int = 0, end: int | None = None) -> list[dict[str, Any]]:
+        """The samples from ``first`` on, before ``end``."""
+        return self._pack.lines(self._run, first, len(self) if end is None else end)
+
+    def column(self, name: str, missing: Any) -> list[Any]:
+        """The values of a field, and ``missing`` for samples without it."""
+        return self._pack.column(self._run, name, missing)
+
+
+def packed_lines(folder: Path) -> PackedLines | None:
+    """The samples of a packed run; None if the folder is no packed run."""
     packed = None if folder.is_dir() else _pack(folder.parent)
-    return packed.lines(folder.name) if packed and folder.name in packed.spans else None
+    return PackedLines(packed, folder.name) if packed and folder.name in packed.spans else None
 
 
 def unpack(folder: Path) -> list[PackedRun]:
     """The runs that are packed in a folder; empty if it has no ``runs.parquet``."""
     packed = _pack(folder)
-    return [PackedRun(name, packed.files(name), packed.lines(name)) for name in packed.spans] if packed else []
+    return [PackedRun(name, packed.files(name), PackedLines(packed, name).lines()) for name in packed.spans] if packed else []
 
 
 def pack(runs: Iterable[PackedRun], folder: Path) -> None:
@@ -176,7 +194,7 @@ class _Pack:
         runs = self._places[_ID]
         starts = [0, *(np.flatnonzero(runs[1:] != runs[:-1]) + 1).tolist(), len(runs)]
         ids = [self._texts[_ID][runs[start]] for start in starts[:-1]]
-        self.spans = dict(zip(ids, pairwise(starts), strict=True))
+        self.spans: dict[str, tuple[int, int]] = dict(zip(ids, pairwise(starts), strict=True))
 
     def files(self, run: str) -> dict[str, str]:
         """The small files of a run."""
@@ -184,15 +202,24 @@ class _Pack:
         found = {name: self._texts[name][place] for name in self._files if (place := self._places[name][row]) >= 0}
         return {name.removeprefix(_OF_RUN): text for name, text in found.items()}
 
-    def lines(self, run: str) -> list[dict[str, Any]]:
-        """The samples of a run."""
-        first, end = self.spans[run]
+    def lines(self, run: str, first: int, end: int) -> list[dict[str, Any]]:
+        """Samples ``first`` to ``end - 1`` of a run."""
+        start, _ = self.spans[run]
         lines: list[dict[str, Any]] = [{} for _ in range(first, end)]
         for name, values in self._values.items():
-            for line, place in zip(lines, self._places[name][first:end].tolist(), strict=True):
+            for line, place in zip(lines, self._places[name][start + first : start + end].tolist(), strict=True):
                 if place >= 0:
                     line[name] = values[place]
         return lines
+
+    def column(self, run: str, name: str, missing: Any) -> list[Any]:
+        """The values of a field of a run, and ``missing`` for samples without it."""
+        first, end = self.spans[run]
+        if name not in self._values:
+            return [missing] * (end - first)
+        values = [*self._values[name], missing]
+        # -1, no value, is the last place.
+        return [values[place] for place in self._places[name][first:end].tolist()]
 
 
 def _held(path: Path) -> str | None:

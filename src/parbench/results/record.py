@@ -316,6 +316,14 @@ SAMPLE_FIELDS = _fields(SampleRecord)
 METRICS_FIELDS = _fields(RunMetrics)
 
 
+def absent(name: str) -> Any:
+    """The value of a field, or of a column of the data set, in a sample that lacks it."""
+    known = SAMPLE_FIELDS.get(name)
+    if known is None or known.default is not MISSING:
+        return known.default if known else None
+    return known.default_factory() if known.default_factory is not MISSING else None
+
+
 def _needed(known: Mapping[str, Field[Any]]) -> tuple[str, ...]:
     """Names of the mandatory fields, with dotted names for mandatory keys inside them."""
     needed = [one for one in known.values() if one.default is MISSING and one.default_factory is MISSING]

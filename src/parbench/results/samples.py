@@ -1,16 +1,17 @@
-"""Reads ``samples.jsonl``, plain or compressed, with a clear error for a damaged line."""
+"""Reads ``samples.jsonl``, plain, compressed or packed, with a clear error for a damaged line."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import lzma
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, overload
 
 from parbench.errors import ParbenchError
-from parbench.results.record import SampleRecord
+from parbench.results.packed import PackedLines
+from parbench.results.record import SampleRecord, absent
 
 FILE = "samples.jsonl"
 _OPENED_BY: dict[str, Callable[..., IO[str]]] = {"": open, ".gz": gzip.open, ".xz": lzma.open}
@@ -47,12 +48,54 @@ def read_samples(path: Path, computed_by: Sequence[Mapping[str, Any]] = (), *, f
         raise ParbenchError(
             f"line {len(lines) + 1} of {path} is damaged ({cause(error)}): delete the run's folder and run again"
         ) from error
-    return parsed(lines, path, computed_by)
-
-
-def parsed(lines: Sequence[Any], path: Path, computed_by: Sequence[Mapping[str, Any]] = ()) -> list[SampleRecord]:
-    """The samples of a run from its lines, decoded from JSON; see :func:`read_samples`."""
     return [SampleRecord.parse(line, f"line {number} of {path}", computed_by) for number, line in enumerate(lines, 1)]
+
+
+class PackedSamples(Sequence[SampleRecord]):
+    """The samples of a packed run, parsed when one is asked for: tables need columns only.
+
+    Args:
+        lines: The lines of the run.
+        path: Its ``samples.jsonl``, for error messages.
+        computed_by: The code that wrote it, for error messages.
+    """
+
+    def __init__(self, lines: PackedLines, path: Path, computed_by: Sequence[Mapping[str, Any]] = ()) -> None:
+        self._lines, self._path, self._by = lines, path, computed_by
+
+    def __len__(self) -> int:
+        """The number of samples."""
+        return len(self._lines)
+
+    @overload
+    def __getitem__(self, at: int) -> SampleRecord: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[SampleRecord]: ...
+
+    def __getitem__(self, at: int | slice) -> SampleRecord | list[SampleRecord]:
+        """One sample, or some of them."""
+        places = range(len(self))[at]
+        if isinstance(places, int):
+            return self._parsed(places, places + 1)[0]
+        return [self._parsed(place, place + 1)[0] for place in places]
+
+    def __iter__(self) -> Iterator[SampleRecord]:
+        """All samples in order."""
+        return iter(self._parsed(0, len(self)))
+
+    def column(self, name: str) -> list[Any]:
+        """What :meth:`SampleRecord.get` gives for each sample."""
+        return self._lines.column(name, absent(name))
+
+    def _parsed(self, first: int, end: int) -> list[SampleRecord]:
+        lines = enumerate(self._lines.lines(first, end), first + 1)
+        return [SampleRecord.parse(line, f"line {number} of {self._path}", self._by) for number, line in lines]
+
+
+def column(samples: Sequence[SampleRecord], name: str) -> list[Any]:
+    """The values of a field, or of a column of the data set, of each sample."""
+    return samples.column(name) if isinstance(samples, PackedSamples) else [sample.get(name) for sample in samples]
 
 
 def count_samples(path: Path) -> int:
