@@ -120,3 +120,10 @@ def test_make_refuses_a_variable_that_the_target_does_not_read(words, said):
 def test_make_passes_on_what_it_is_given(words, passed):
     done = subprocess.run(["make", "-n", *words.split()], cwd=ROOT, capture_output=True, text=True, check=True)
     assert passed in " ".join(done.stdout.replace("\\\n", " ").split())
+
+
+@pytest.mark.parametrize(("folder", "most"), [("results/reference", 20), ("tests/golden", 60)])
+def test_the_repository_stays_light(folder, most):
+    """In MiB, as a disk with blocks of 4 KiB stores it: many small files are heavier than they look."""
+    blocks = sum(-(-path.stat().st_size // 4096) for path in (ROOT / folder).rglob("*") if path.is_file())
+    assert blocks * 4096 < most * 2**20
