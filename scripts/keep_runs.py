@@ -12,6 +12,7 @@ the first 40 images only. Tables stay the same, and pictures of kept tokens choo
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,6 +21,10 @@ from parbench.results.packed import PackedRun, is_there, pack, read_text, unpack
 
 # layouts.jsonl says where the tokens of images of other shapes and of clips lie; runs of LLaVA-1.5 have none.
 _AS_THEY_ARE = ("provenance.json", "plan.json", "metrics.json", "layouts.jsonl")
+
+
+# What lies in another copy of the repository.
+_ELSEWHERE = re.compile(r"(: )/\S*?/(?=(?:src/parbench/assets|results|learned)/)")
 
 
 def lean(run: Run, pictures: int) -> Iterator[dict[str, object]]:
@@ -39,12 +44,13 @@ def kept(folder: Path, root: Path, pictures: int | None = None) -> PackedRun:
 
     Args:
         folder: The folder of the run.
-        root: The repository in which the run was made. Paths in the copy are relative to it.
+        root: The repository in which the run was made. Paths in the copy are relative to it, as are those to other copies of it.
         pictures: Number of images whose kept tokens are packed; None for all.
     """
     run = read(folder)
     files = {name: read_text(folder / name) for name in _AS_THEY_ARE if is_there(folder / name)}
-    files["config.yaml"] = read_text(folder / "config.yaml").replace(f"{root}/", "")
+    settings = read_text(folder / "config.yaml").replace(f"{root}/", "")
+    files["config.yaml"] = _ELSEWHERE.sub(r"\1", settings)
     lines = [line.to_json() for line in run.lines] if pictures is None else list(lean(run, pictures))
     return PackedRun(run.id, files, lines)
 

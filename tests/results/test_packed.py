@@ -49,7 +49,7 @@ def runs(folder):
     layout = {"size": [28, 28], "grids": [{"kind": "image", "fine": True, "x": [0, 14, 28], "y": [0, 14, 28]}]}
     (other / "layouts.jsonl").write_text(json.dumps(layout) + "\n")
     for run in (folder / "results" / "runs").iterdir():
-        (run / "config.yaml").write_text(f"dataset: {{path: {folder}/data}}\n")
+        (run / "config.yaml").write_text(f"dataset: {{path: {folder}/data}}\nresults_dir: /else/where/results/runs\n")
         (run / "plan.json").write_text('{"format": 1, "batch_size": 8, "questions": 3}')
     write_run(folder / "results" / "runs", [line(0, 1.0)], identity("random", 64), finished=False)
     return folder / "results" / "runs"
@@ -69,7 +69,7 @@ def test_a_packed_folder_is_read_as_a_folder_of_runs(runs, packed):
     assert (here.ignored, here.unfinished) == ((), ())
     for name in packed_in(packed):
         assert read_layouts(packed / name) == read_layouts(runs / name)
-        assert "path: data" in read_text(packed / name / "config.yaml")
+        assert read_text(packed / name / "config.yaml") == "dataset: {path: data}\nresults_dir: results/runs\n"
         lines = read(packed / name).lines
         assert (list(lines), lines[0], lines[-2:]) == (there_lines := read(runs / name).lines, there_lines[0], there_lines[-2:])
     assert not is_there(packed / packed_in(packed)[0] / "failed.json")
