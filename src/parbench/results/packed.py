@@ -11,16 +11,17 @@ A packed run has the path that its folder would have, ``results/reference/scenes
 from __future__ import annotations
 
 import json
-import os
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parbench.errors import ParbenchError
+from parbench.files import write_whole
+from parbench.results.samples import cause
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -126,10 +127,9 @@ def pack(runs: Iterable[PackedRun], folder: Path) -> None:
                 columns.setdefault(name, _Column()).put(rows, text)
             rows += 1
     table = pa.table({name: column.filled(rows) for name, column in columns.items()})
-    partial = folder / f".{FILE}.{os.getpid()}"
-    parquet.write_table(
+    write = partial(
+        parquet.write_table,
         table,
-        partial,
         compression="zstd",
         compression_level=22,
         row_group_size=_WHOLE,
@@ -137,7 +137,7 @@ def pack(runs: Iterable[PackedRun], folder: Path) -> None:
         dictionary_pagesize_limit=_WHOLE,
         write_statistics=False,
     )
-    partial.replace(folder / FILE)
+    write_whole(folder / FILE, write)
 
 
 def _texts(run: PackedRun) -> list[tuple[str, str]]:
@@ -242,5 +242,4 @@ def _opened(path: Path, _changed: int, _size: int) -> _Pack:
     try:
         return _Pack(path)
     except (ValueError, KeyError, IndexError, AttributeError, OSError) as error:
-        said = str(error).splitlines()[0]
-        raise ParbenchError(f"{path} is damaged or not packed by parbench ({said}): restore it, or move it away") from error
+        raise ParbenchError(f"{path} is damaged or not packed by parbench ({cause(error)}): restore it, or move it away") from error

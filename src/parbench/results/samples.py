@@ -7,11 +7,13 @@ import json
 import lzma
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, overload
+from typing import IO, TYPE_CHECKING, Any, overload
 
 from parbench.errors import ParbenchError
-from parbench.results.packed import PackedLines
 from parbench.results.record import SampleRecord, absent
+
+if TYPE_CHECKING:
+    from parbench.results.packed import PackedLines
 
 FILE = "samples.jsonl"
 _OPENED_BY: dict[str, Callable[..., IO[str]]] = {"": open, ".gz": gzip.open, ".xz": lzma.open}
@@ -78,7 +80,7 @@ class PackedSamples(Sequence[SampleRecord]):
         places = range(len(self))[at]
         if isinstance(places, int):
             return self._parsed(places, places + 1)[0]
-        return [self._parsed(place, place + 1)[0] for place in places]
+        return [self[place] for place in places]
 
     def __iter__(self) -> Iterator[SampleRecord]:
         """All samples in order."""
