@@ -81,32 +81,42 @@ class PackedLines:
     """The samples of a packed run, decoded from JSON. Equal values of a field are one object in all lines: they are for reading."""
 
     _pack: _Pack
-    _run: str
+    _first: int
+    _end: int
 
     def __len__(self) -> int:
         """The number of samples."""
-        first, end = self._pack.spans[self._run]
-        return end - first
+        return self._end - self._first
 
     def lines(self, first: int = 0, end: int | None = None) -> list[dict[str, Any]]:
         """The samples from ``first`` on, before ``end``."""
-        return self._pack.lines(self._run, first, len(self) if end is None else end)
+        start, stop = self._first + first, self._end if end is None else self._first + end
+        lines: list[dict[str, Any]] = [{} for _ in range(start, stop)]
+        for name, values in self._pack.values.items():
+            for line, place in zip(lines, self._pack.places[name][start:stop].tolist(), strict=True):
+                if place >= 0:
+                    line[name] = values[place]
+        return lines
 
     def column(self, name: str, missing: Any) -> list[Any]:
         """The values of a field, and ``missing`` for samples without it."""
-        return self._pack.column(self._run, name, missing)
+        if name not in self._pack.values:
+            return [missing] * len(self)
+        # -1, no value, is the last place.
+        values = [*self._pack.values[name], missing]
+        return [values[place] for place in self._pack.places[name][self._first : self._end].tolist()]
 
 
 def packed_lines(folder: Path) -> PackedLines | None:
     """The samples of a packed run; None if the folder is no packed run."""
     packed = None if folder.is_dir() else _pack(folder.parent)
-    return PackedLines(packed, folder.name) if packed and folder.name in packed.spans else None
+    return packed.samples(folder.name) if packed and folder.name in packed.spans else None
 
 
 def unpack(folder: Path) -> list[PackedRun]:
     """The runs that are packed in a folder; empty if it has no ``runs.parquet``."""
     packed = _pack(folder)
-    return [PackedRun(name, packed.files(name), PackedLines(packed, name).lines()) for name in packed.spans] if packed else []
+    return [PackedRun(name, packed.files(name), packed.samples(name).lines()) for name in packed.spans] if packed else []
 
 
 def pack(runs: Iterable[PackedRun], folder: Path) -> None:
@@ -172,6 +182,8 @@ class _Pack:
 
     Attributes:
         spans: The first row of each run and the one after its last, by id.
+        values: The different values of each field.
+        places: The place of each row's value among those of its column; -1 for none.
     """
 
     def __init__(self, path: Path) -> None:
@@ -183,15 +195,15 @@ class _Pack:
             raise ValueError(f"no column {_ID}")
         table = parquet.read_table(path, read_dictionary=names)
         self._texts: dict[str, list[str]] = {}
-        self._places: dict[str, Any] = {}
+        self.places: dict[str, Any] = {}
         for name in names:
             column = table[name].combine_chunks()
             self._texts[name] = column.dictionary.to_pylist()
-            self._places[name] = column.indices.fill_null(-1).to_numpy()
+            self.places[name] = column.indices.fill_null(-1).to_numpy()
         self._files = [name for name in names if name.startswith(_OF_RUN) and name != _ID]
         fields = [name for name in names if not name.startswith(_OF_RUN)]
-        self._values = {name: [*map(json.loads, self._texts[name])] for name in fields}
-        runs = self._places[_ID]
+        self.values = {name: [*map(json.loads, self._texts[name])] for name in fields}
+        runs = self.places[_ID]
         starts = [0, *(np.flatnonzero(runs[1:] != runs[:-1]) + 1).tolist(), len(runs)]
         ids = [self._texts[_ID][runs[start]] for start in starts[:-1]]
         self.spans: dict[str, tuple[int, int]] = dict(zip(ids, pairwise(starts), strict=True))
@@ -199,27 +211,12 @@ class _Pack:
     def files(self, run: str) -> dict[str, str]:
         """The small files of a run."""
         row, _ = self.spans[run]
-        found = {name: self._texts[name][place] for name in self._files if (place := self._places[name][row]) >= 0}
+        found = {name: self._texts[name][place] for name in self._files if (place := self.places[name][row]) >= 0}
         return {name.removeprefix(_OF_RUN): text for name, text in found.items()}
 
-    def lines(self, run: str, first: int, end: int) -> list[dict[str, Any]]:
-        """Samples ``first`` to ``end - 1`` of a run."""
-        start, _ = self.spans[run]
-        lines: list[dict[str, Any]] = [{} for _ in range(first, end)]
-        for name, values in self._values.items():
-            for line, place in zip(lines, self._places[name][start + first : start + end].tolist(), strict=True):
-                if place >= 0:
-                    line[name] = values[place]
-        return lines
-
-    def column(self, run: str, name: str, missing: Any) -> list[Any]:
-        """The values of a field of a run, and ``missing`` for samples without it."""
-        first, end = self.spans[run]
-        if name not in self._values:
-            return [missing] * (end - first)
-        values = [*self._values[name], missing]
-        # -1, no value, is the last place.
-        return [values[place] for place in self._places[name][first:end].tolist()]
+    def samples(self, run: str) -> PackedLines:
+        """The samples of a run."""
+        return PackedLines(self, *self.spans[run])
 
 
 def _held(path: Path) -> str | None:
